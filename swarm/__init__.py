@@ -1,0 +1,1 @@
+"""swarm: a peer-to-peer file sharing peer on libp2p."""

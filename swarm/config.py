@@ -1,0 +1,29 @@
+"""What a user may set about a node and its transfers; defaults are what most users want.
+
+Rates are bytes per second, None means unlimited; times are seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DEFAULT_LISTEN = ("/ip4/0.0.0.0/tcp/0",)
+DEFAULT_MAX_PEERS = 128
+
+
+@dataclass(frozen=True, slots=True)
+class TransferConfig:
+    """Settings of one transfer."""
+
+    max_peers: int = DEFAULT_MAX_PEERS
+    upload_limit: int | None = None
+    download_limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """Settings of one node; ``listen`` are multiaddrs (port 0: any free port)."""
+
+    listen: tuple[str, ...] = DEFAULT_LISTEN
+    max_connections: int = 256
+    transfer: TransferConfig = TransferConfig()
