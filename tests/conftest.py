@@ -1,0 +1,30 @@
+"""Fixtures of all tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import Processes
+
+PROCESSES = pytest.StashKey[Processes]()
+
+
+@pytest.fixture
+def processes(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Processes]:
+    """Real processes under the test's folder; all of them are ended with the test."""
+    with Processes(tmp_path) as started:
+        request.node.stash[PROCESSES] = started
+        yield started
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
+    """Show what the processes of a failed test said."""
+    report = yield
+    started = item.stash.get(PROCESSES, None)
+    if report.when == "call" and report.failed and started is not None:
+        report.sections.append(("Processes of the test", started.describe()))
+    return report
