@@ -1,0 +1,232 @@
+"""A libp2p host that survives: Noise and Yamux only, guarded handlers, deadlines, own admission.
+
+Every fault of py-libp2p 0.8.1 that is mended here is named where it is mended; the list with the
+place of each is in ``docs/decisions/0001-libp2p-faults.md``.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import libp2p
+import multiaddr
+import trio
+from libp2p.abc import INetConn, INetStream
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.host.basic_host import BasicHost
+from libp2p.network.config import ConnectionConfig, RetryConfig
+from libp2p.network.swarm import Swarm
+from libp2p.peer.id import ID
+from libp2p.protocol_muxer.exceptions import MultiselectClientError
+from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
+from libp2p.transport.tcp.tcp import TCP
+
+from swarm.errors import LinkClosed, NoPeerReachable, SwarmError, UsageError
+from swarm.ids import PeerId
+from swarm.net import addresses, admission, muxer, negotiation, secure
+from swarm.net.dialer import dial_any
+from swarm.net.streams import ENDED, StreamLink
+
+logger = logging.getLogger(__name__)
+
+NEGOTIATION_DEADLINE = 10
+"""Seconds for one protocol negotiation or one security upgrade (whole seconds: libp2p's API)."""
+CONNECT_DEADLINE = 10.0
+"""Seconds that one connect may take over all addresses of a peer."""
+CLOSE_DEADLINE = 1.2
+"""Seconds that closing every connection may take when the host ends."""
+
+Handler = Callable[[StreamLink], Awaitable[None]]
+
+
+class Host:
+    """One libp2p node; made by `open_host`. All methods are for the trio thread that made it."""
+
+    def __init__(self, inner: BasicHost, network: Swarm) -> None:
+        self._inner = inner
+        self._network = network
+
+    @property
+    def peer_id(self) -> PeerId:
+        """This node's id."""
+        return PeerId(self._inner.get_id().to_base58())
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The dialable addresses of this node with ``/p2p/<id>``; never an unspecified one."""
+        found = addresses.concrete(self._inner.get_transport_addrs())
+        return tuple(f"{address}/p2p/{self.peer_id}" for address in found)
+
+    def serve(self, protocol: str, handler: Handler) -> None:
+        """Answer ``protocol`` with ``handler``; whatever it raises ends its stream only."""
+
+        async def guarded(stream: INetStream) -> None:
+            link = self._link(stream)
+            try:
+                await handler(link)
+            except SwarmError as error:
+                logger.debug("%s from %s: %s", protocol, link.peer, error)
+                await link.reset()
+            else:
+                await link.close()
+
+        self._inner.set_stream_handler(libp2p.TProtocol(protocol), guarded)
+
+    async def connect(self, peer: PeerId, where: Sequence[str], deadline: float = CONNECT_DEADLINE) -> str:
+        """Reach ``peer`` at any of the addresses ``where`` (without ``/p2p``), or use an open connection.
+
+        Returns the address that answered. Raises NoPeerReachable after ``deadline`` seconds or
+        when every address failed. A connect never pays libp2p's happy-eyeballs delay.
+        """
+        if self.connected(peer):
+            return self.remote_address(peer)
+        if peer == self.peer_id:
+            raise NoPeerReachable("that is this node itself")
+
+        async def dial_one(address: str) -> None:
+            await self._network.dial_addr(multiaddr.Multiaddr(address), ID.from_base58(peer))
+
+        return await dial_any(where, dial_one, deadline)
+
+    def connected(self, peer: PeerId) -> bool:
+        """Whether a connection to ``peer`` is open."""
+        return self._connection(peer) is not None
+
+    def remote_address(self, peer: PeerId) -> str:
+        """The other end of the open connection to ``peer``, or an empty string."""
+        connection = self._connection(peer)
+        return "" if connection is None else _address_of(connection)
+
+    async def open_link(self, peer: PeerId, protocol: str) -> StreamLink:
+        """Open a stream to a connected peer and negotiate ``protocol``.
+
+        Raises LinkClosed when there is no connection, it breaks, or the peer does not speak it.
+        """
+        connection = self._connection(peer)
+        if connection is None:
+            raise LinkClosed(f"no connection to {peer}")
+        stream: INetStream | None = None
+        try:
+            stream = await connection.new_stream()
+            await self._inner.multiselect_client.select_one_of(
+                [libp2p.TProtocol(protocol)], MultiselectCommunicator(stream), NEGOTIATION_DEADLINE
+            )
+        except (MultiselectClientError, *ENDED) as error:
+            if stream is not None:
+                await self._link(stream).reset()
+            raise LinkClosed(f"{peer} does not answer {protocol}") from error
+        except BaseException:
+            if stream is not None:
+                await self._link(stream).reset()
+            raise
+        return self._link(stream)
+
+    async def disconnect(self, peer: PeerId) -> None:
+        """Close every connection to ``peer``; never raises, never waits for the peer for long."""
+        for connection in list(self._network.get_connections(ID.from_base58(peer))):
+            await admission.close_connection(connection, CLOSE_DEADLINE)
+
+    def _connection(self, peer: PeerId) -> INetConn | None:
+        for connection in self._network.get_connections(ID.from_base58(peer)):
+            if not connection.is_closed:
+                return connection
+        return None
+
+    def _link(self, stream: INetStream) -> StreamLink:
+        connection = stream.muxed_conn
+        peer = PeerId(connection.peer_id.to_base58())
+        return StreamLink(stream, peer, admission.remote_multiaddr(connection))
+
+
+def _address_of(connection: INetConn) -> str:
+    return admission.remote_multiaddr(connection.muxed_conn)
+
+
+@asynccontextmanager
+async def open_host(
+    private_key: bytes, listen: Sequence[str] = (), *, max_connections: int = 256
+) -> AsyncIterator[Host]:
+    """Run a host with this Ed25519 private key (32 bytes), listening on ``listen`` (multiaddrs).
+
+    Raises UsageError when an address is malformed or taken. Leaving closes every connection at
+    once and the listeners, within about a second.
+    """
+    silence_libp2p()
+    negotiation.install()
+    wanted = [addresses.parse_listen_address(text) for text in listen]
+    for address in wanted:
+        _refuse_taken_port(address)
+    network = _new_network(private_key, max_connections)
+    muxer.install(network)
+    # The default resource manager counts without limits per address and is not needed: admission
+    # and the muxer hold the limits. Observed addresses are kept by our own book.
+    inner = BasicHost(network, disable_identify_address_discovery=True)
+    # Identify towards others runs in system tasks, whose errors would end the process; nothing
+    # here needs what it learns. Answering the peers' identify stays.
+    network.notifees.clear()
+    admission.Admission(network, max_connections).install(inner)
+    host = Host(inner, network)
+    async with inner.run(wanted):
+        _check_listening(inner, wanted)
+        try:
+            yield host
+        finally:
+            with trio.CancelScope(shield=True):
+                await admission.close_all(network, CLOSE_DEADLINE)
+                with trio.move_on_after(CLOSE_DEADLINE):
+                    await inner.close()
+
+
+def _new_network(private_key: bytes, max_connections: int) -> Swarm:
+    key_pair = create_new_key_pair(private_key)
+    config = ConnectionConfig(
+        # The global cap is admission's: libp2p's would also refuse dials to peers the user named.
+        max_connections=2 * max_connections,
+        min_connections=0,
+        low_watermark=0,
+        high_watermark=2 * max_connections,
+        inbound_upgrade_timeout=float(NEGOTIATION_DEADLINE),
+        outbound_upgrade_timeout=float(NEGOTIATION_DEADLINE),
+    )
+    network = libp2p.new_swarm(
+        key_pair=key_pair,
+        sec_opt=secure.noise_security(key_pair),
+        transports=[TCP()],
+        connection_config=config,
+        retry_config=RetryConfig(max_retries=0),
+    )
+    if not isinstance(network, Swarm):
+        raise SwarmError("this libp2p is not the one that swarm is made for: install libp2p==0.8.1")
+    return network
+
+
+def _refuse_taken_port(address: multiaddr.Multiaddr) -> None:
+    """libp2p listens with SO_REUSEPORT, so a second process on one port would silently take turns."""
+    host, port = addresses.host_and_port(address)
+    if port == 0:
+        return
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # With SO_REUSEADDR a port in TIME_WAIT is free, one that somebody listens on is not.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UsageError(f"cannot listen on {address}: {error.strerror}; choose another port") from error
+
+
+def _check_listening(inner: BasicHost, wanted: Sequence[multiaddr.Multiaddr]) -> None:
+    if len(inner.get_transport_addrs()) < len(wanted):
+        names = ", ".join(str(address) for address in wanted)
+        raise UsageError(f"cannot listen on {names}: the address is not this machine's or is taken")
+
+
+def silence_libp2p() -> None:
+    """Keep libp2p's and multiaddr's logging off the user's terminal unless logging was set up."""
+    for name in ("", "libp2p", "multiaddr", "async_service"):
+        log = logging.getLogger(name)
+        if not log.handlers:
+            log.addHandler(logging.NullHandler())

@@ -1,0 +1,93 @@
+"""libp2p streams as our small Link port; their exceptions mapped to ours."""
+
+from __future__ import annotations
+
+import trio
+from libp2p.abc import INetStream
+from libp2p.io.exceptions import IOException
+from libp2p.network.stream.exceptions import StreamError as NetStreamError
+from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamError
+
+from swarm.errors import LinkClosed
+from swarm.ids import PeerId
+
+CLOSE_DEADLINE = 2.0
+"""Seconds that closing or resetting a stream may take, whatever the peer does."""
+
+ENDED = (NetStreamError, MuxedStreamError, MuxedConnError, IOException, trio.ClosedResourceError, OSError)
+
+
+class StreamLink:
+    """A `swarm.ports.Link` over one negotiated libp2p stream.
+
+    Reads go to the muxed stream itself where that offers ``readinto`` (our own muxer does), which
+    spares a copy; the stock muxers are read through NetStream.
+    """
+
+    def __init__(self, stream: INetStream, peer: PeerId, remote_address: str) -> None:
+        self._stream = stream
+        self._peer = peer
+        self._remote_address = remote_address
+        self._readinto = getattr(stream.muxed_stream, "readinto", None)
+
+    @property
+    def peer(self) -> PeerId:
+        """The authenticated peer at the other end."""
+        return self._peer
+
+    @property
+    def remote_address(self) -> str:
+        """The multiaddr of the other end without ``/p2p``, or an empty string if unknown."""
+        return self._remote_address
+
+    async def read_exactly(self, size: int) -> bytes:
+        """Return exactly ``size`` bytes; raises LinkClosed."""
+        buffer = bytearray(size)
+        await self.readinto_exactly(memoryview(buffer))
+        return bytes(buffer)
+
+    async def readinto_exactly(self, buffer: memoryview) -> None:
+        """Fill ``buffer`` from the stream; raises LinkClosed."""
+        filled = 0
+        size = len(buffer)
+        try:
+            while filled < size:
+                filled += await self._read_some(buffer[filled:])
+        except ENDED as error:
+            raise LinkClosed("the stream ended") from error
+
+    async def _read_some(self, buffer: memoryview) -> int:
+        if self._readinto is not None:
+            count: int = await self._readinto(buffer)
+        else:
+            data = await self._stream.read(len(buffer))
+            count = len(data)
+            buffer[:count] = data
+        if count == 0:
+            raise LinkClosed("the stream ended")
+        return count
+
+    async def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Hand all of ``data`` to the link; raises LinkClosed."""
+        try:
+            await self._stream.write(data)  # type: ignore[arg-type]
+        except ENDED as error:
+            raise LinkClosed("the stream ended") from error
+
+    async def close(self) -> None:
+        """Finish sending and release the stream; never raises."""
+        with trio.move_on_after(CLOSE_DEADLINE, shield=True) as scope:
+            try:
+                await self._stream.close()
+            except ENDED:
+                await self.reset()
+        if scope.cancelled_caught:
+            await self.reset()
+
+    async def reset(self) -> None:
+        """Abandon the stream in both directions; never raises."""
+        with trio.move_on_after(CLOSE_DEADLINE, shield=True):
+            try:
+                await self._stream.reset()
+            except ENDED:
+                return
