@@ -1,0 +1,230 @@
+"""Deterministic CBOR, strict in both directions: one value has one encoding and no other is read.
+
+The accepted subset is that of DAG-CBOR without floats, links and other tags: unsigned and negative
+integers of at most 64 bits, byte strings, UTF-8 text, arrays, maps with text keys, booleans, null;
+definite lengths, shortest heads, map keys ordered by length and then bytewise, no duplicates.
+Sources: RFC 8949 section 4.2.3 (length-first core deterministic encoding); the IPLD DAG-CBOR
+specification.
+
+Writing is cbor2's canonical mode. Reading is a cursor of our own, because a peer chooses the bytes:
+a general decoder builds the whole tree before anything can be refused (32 MiB of empty arrays
+become 2 GiB of objects), this one allocates nothing whose bytes it has not seen, and its caller
+refuses at the first wrong field.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import cbor2
+
+Value: TypeAlias = "bool | int | str | bytes | list[Value] | dict[str, Value] | None"
+
+MAX_DEPTH = 8
+MAX_ITEMS = 4096
+
+_UINT, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG = range(7)
+_FALSE, _TRUE, _NULL = 0xF4, 0xF5, 0xF6
+_INLINE = 24
+_UNBOUNDED = 1 << 64
+# Additional information 24..27: bytes that follow the head's first byte, and the least value that needs them.
+_WIDTHS = {24: (1, 24), 25: (2, 1 << 8), 26: (4, 1 << 16), 27: (8, 1 << 32)}
+_KINDS = (
+    "an unsigned integer",
+    "a negative integer",
+    "bytes",
+    "text",
+    "an array",
+    "a map",
+    "a tag",
+    "a simple value",
+)
+
+
+class CborError(ValueError):
+    """The bytes are not the one deterministic encoding of an expected value."""
+
+
+def text_key(name: str) -> bytes:
+    """The encoding of a map key of at most 23 ASCII characters, for `Reader.key`."""
+    return bytes((_TEXT << 5 | len(name),)) + name.encode("ascii")
+
+
+def encode(value: Value) -> bytes:
+    """The deterministic encoding of ``value``."""
+    return cbor2.dumps(value, canonical=True)
+
+
+def decode(data: bytes, *, max_bytes: int, max_depth: int = MAX_DEPTH, max_items: int = MAX_ITEMS) -> Value:
+    """The value whose deterministic encoding is exactly ``data``.
+
+    ``max_bytes`` bounds the input, ``max_items`` the values in it (keys included), ``max_depth``
+    the nesting of arrays and maps. Raises `CborError` for anything else.
+    """
+    if len(data) > max_bytes:
+        raise CborError(f"{len(data)} bytes are more than the {max_bytes} allowed")
+    reader = Reader(data)
+    value = _Tree(reader, max_items).value(max_depth)
+    reader.end()
+    return value
+
+
+class Reader:
+    """A cursor over deterministic CBOR; each method reads one item or raises `CborError`."""
+
+    __slots__ = ("_at", "_data")
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    def end(self) -> None:
+        """Nothing may follow."""
+        if self._at != len(self._data):
+            raise CborError(f"{len(self._data) - self._at} bytes follow the end")
+
+    def peek(self) -> int:
+        """The first byte of the next item, not consumed."""
+        if self._at >= len(self._data):
+            raise CborError("the bytes end too early")
+        return self._data[self._at]
+
+    def key(self, encoded: bytes) -> None:
+        """The map key that `text_key` encoded."""
+        if not self._data.startswith(encoded, self._at):
+            raise CborError(f"the field '{encoded[1:].decode()}' is missing or out of place")
+        self._at += len(encoded)
+
+    def null(self) -> None:
+        """The null."""
+        if self.peek() != _NULL:
+            raise CborError(f"{_KINDS[self.peek() >> 5]} where null belongs")
+        self._at += 1
+
+    def head(self) -> tuple[int, int]:
+        """Major type and argument of the next item; its content, if any, follows."""
+        first = self.peek()
+        self._at += 1
+        argument = first & 0x1F
+        if argument < _INLINE:
+            return first >> 5, argument
+        if argument not in _WIDTHS:
+            raise CborError("indefinite lengths are not allowed")
+        width, least = _WIDTHS[argument]
+        number = int.from_bytes(self._take(width), "big")
+        if number < least:
+            raise CborError("an integer or length is not in its shortest form")
+        return first >> 5, number
+
+    def unsigned(self) -> int:
+        """An unsigned integer."""
+        return self._expect(_UINT)
+
+    def array(self, max_size: int) -> int:
+        """The head of an array: its number of items, which follow."""
+        return self._expect(_ARRAY, max_size)
+
+    def fields(self, count: int) -> None:
+        """The head of a map of exactly ``count`` pairs, which follow."""
+        found = self._expect(_MAP)
+        if found != count:
+            raise CborError(f"a map of {found} fields where {count} belong")
+
+    def map(self, max_size: int) -> int:
+        """The head of a map: its number of pairs, which follow."""
+        return self._expect(_MAP, max_size)
+
+    def data(self, max_size: int) -> bytes:
+        """A byte string."""
+        return self._take(self._expect(_BYTES, max_size))
+
+    def text(self, max_bytes: int) -> str:
+        """A text; ``max_bytes`` counts its UTF-8."""
+        return self._utf8(self._expect(_TEXT, max_bytes))
+
+    def boolean(self) -> bool:
+        """A boolean."""
+        first = self.peek()
+        if first not in (_FALSE, _TRUE):
+            raise CborError(f"{_KINDS[first >> 5]} where a boolean belongs")
+        self._at += 1
+        return first == _TRUE
+
+    def _expect(self, major: int, limit: int | None = None) -> int:
+        found, argument = self.head()
+        if found != major:
+            raise CborError(f"{_KINDS[found]} where {_KINDS[major]} belongs")
+        if limit is not None and argument > limit:
+            raise CborError(f"{_KINDS[major]} of size {argument} where at most {limit} is allowed")
+        return argument
+
+    def _take(self, size: int) -> bytes:
+        end = self._at + size
+        if end > len(self._data):
+            raise CborError("the bytes end too early")
+        taken = self._data[self._at : end]
+        self._at = end
+        return taken
+
+    def _utf8(self, size: int) -> str:
+        try:
+            return self._take(size).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise CborError("text is not UTF-8") from error
+
+
+class _Tree:
+    """Builds plain values from a reader within a budget of items."""
+
+    def __init__(self, reader: Reader, items: int) -> None:
+        self._reader = reader
+        self._items = items
+
+    def value(self, depth: int) -> Value:
+        self._spend(1)
+        major = self._reader.peek() >> 5
+        if major == _BYTES:
+            return self._reader.data(_UNBOUNDED)
+        if major == _TEXT:
+            return self._reader.text(_UNBOUNDED)
+        if major in (_ARRAY, _MAP):
+            return self._container(major, depth)
+        return self._scalar(major)
+
+    def _scalar(self, major: int) -> int | bool | None:
+        if major == _UINT:
+            return self._reader.unsigned()
+        if major == _NEGATIVE:
+            return -1 - self._reader.head()[1]
+        if major == _TAG:
+            raise CborError("tags are not allowed")
+        if self._reader.peek() != _NULL:
+            return self._reader.boolean()
+        self._reader.null()
+        return None
+
+    def _container(self, major: int, depth: int) -> Value:
+        if depth <= 0:
+            raise CborError("arrays and maps are nested too deep")
+        if major == _ARRAY:
+            size = self._reader.array(self._items)
+            return [self.value(depth - 1) for _ in range(size)]
+        return self._map(self._reader.map(self._items), depth)
+
+    def _map(self, size: int, depth: int) -> dict[str, Value]:
+        built: dict[str, Value] = {}
+        previous = (-1, b"")
+        for _ in range(size):
+            self._spend(1)
+            key = self._reader.text(_UNBOUNDED)
+            raw = key.encode("utf-8")
+            if (len(raw), raw) <= previous:
+                raise CborError("map keys are duplicate or out of order")
+            previous = (len(raw), raw)
+            built[key] = self.value(depth - 1)
+        return built
+
+    def _spend(self, items: int) -> None:
+        self._items -= items
+        if self._items < 0:
+            raise CborError("too many values")

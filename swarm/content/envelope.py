@@ -1,0 +1,69 @@
+"""What travels: a manifest with its optional signature, in a ``.swarm`` file and on the wire alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from swarm.content import cbor
+from swarm.content.manifest import MAX_MANIFEST_BYTES, Manifest, read_version
+from swarm.content.signature import KEY_BYTES, SIGNATURE_BYTES, Signature
+from swarm.errors import ManifestError
+from swarm.ids import PeerId
+
+ENVELOPE_VERSION = 1
+MAX_ENVELOPE_BYTES = MAX_MANIFEST_BYTES + 1024
+"""Encoded bytes of an envelope."""
+
+_FIELDS_UNSIGNED = 2
+_FIELDS_SIGNED = 4
+_MANIFEST, _SIGNATURE, _PUBLIC_KEY = map(cbor.text_key, ("manifest", "signature", "public_key"))
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A manifest and who vouches for it; raises ManifestError when the signature is not of it."""
+
+    manifest: Manifest
+    signature: Signature | None = None
+
+    def __post_init__(self) -> None:
+        if self.signature and not self.signature.verify(self.manifest.encode()):
+            raise ManifestError("the signature of this manifest is wrong: do not trust it, get it again")
+
+    @property
+    def signer(self) -> PeerId | None:
+        """The peer id of whoever signed, None when unsigned; a valid signer is not yet a trusted one."""
+        return self.signature.peer_id if self.signature else None
+
+    def to_bytes(self) -> bytes:
+        """The deterministic encoding."""
+        fields: dict[str, cbor.Value] = {"v": ENVELOPE_VERSION, "manifest": self.manifest.encode()}
+        if self.signature:
+            fields["signature"] = self.signature.signature
+            fields["public_key"] = self.signature.public
+        return cbor.encode(fields)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Envelope:
+        """Read what `to_bytes` wrote; any other bytes raise ManifestError."""
+        if len(data) > MAX_ENVELOPE_BYTES:
+            raise ManifestError(f"a manifest's file has at most {MAX_ENVELOPE_BYTES} bytes, not {len(data)}")
+        try:
+            manifest, signature = _read(cbor.Reader(data))
+        except cbor.CborError as error:
+            raise ManifestError(f"this is no swarm manifest file: {error}") from error
+        return cls(Manifest.decode(manifest), signature)
+
+
+def _read(reader: cbor.Reader) -> tuple[bytes, Signature | None]:
+    fields = read_version(reader, ENVELOPE_VERSION, (_FIELDS_UNSIGNED, _FIELDS_SIGNED), "manifest file")
+    reader.key(_MANIFEST)
+    manifest = reader.data(MAX_MANIFEST_BYTES)
+    signature = None
+    if fields == _FIELDS_SIGNED:
+        reader.key(_SIGNATURE)
+        signed = reader.data(SIGNATURE_BYTES)
+        reader.key(_PUBLIC_KEY)
+        signature = Signature(reader.data(KEY_BYTES), signed)
+    reader.end()
+    return manifest, signature

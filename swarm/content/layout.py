@@ -1,0 +1,77 @@
+"""Where each piece lies in the files of a manifest."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Span(NamedTuple):
+    """The place of one piece: index of its file, byte offset in that file, length in bytes."""
+
+    file: int
+    offset: int
+    length: int
+
+
+class Layout:
+    """Pieces numbered through the files in order; every file starts with a piece of its own.
+
+    So no piece crosses a file's end, the last piece of a file may be short, and an empty file has
+    no piece. Sizes are bytes. Raises ValueError for a piece length below 1 or a negative length.
+    """
+
+    __slots__ = ("_first", "_lengths", "_piece_length", "_total")
+
+    def __init__(self, piece_length: int, file_lengths: Sequence[int]) -> None:
+        if piece_length < 1:
+            raise ValueError(f"a piece cannot have {piece_length} bytes")
+        self._piece_length = piece_length
+        self._lengths = tuple(file_lengths)
+        self._total = sum(self._lengths)
+        # The first piece of each file, then the piece count: an empty file shares its successor's.
+        self._first = [0]
+        for length in self._lengths:
+            if length < 0:
+                raise ValueError(f"a file cannot have {length} bytes")
+            self._first.append(self._first[-1] - (-length // piece_length))
+
+    @property
+    def piece_length(self) -> int:
+        """Bytes of every piece that is not the last of its file."""
+        return self._piece_length
+
+    @property
+    def file_lengths(self) -> tuple[int, ...]:
+        """Bytes of each file."""
+        return self._lengths
+
+    @property
+    def piece_count(self) -> int:
+        """How many pieces all files have together."""
+        return self._first[-1]
+
+    @property
+    def total_length(self) -> int:
+        """Bytes of all files together."""
+        return self._total
+
+    def span(self, piece: int) -> Span:
+        """The place of ``piece``; raises IndexError if there is no such piece."""
+        if not 0 <= piece < self._first[-1]:
+            raise IndexError(f"piece {piece} is not in 0..{self._first[-1] - 1}")
+        # Of several files that begin at one piece, the last one is not empty.
+        file = bisect_right(self._first, piece) - 1
+        offset = (piece - self._first[file]) * self._piece_length
+        return Span(file, offset, min(self._piece_length, self._lengths[file] - offset))
+
+    def length(self, piece: int) -> int:
+        """Bytes of ``piece``; raises IndexError if there is no such piece."""
+        return self.span(piece).length
+
+    def pieces_of(self, file: int) -> range:
+        """The pieces of the file with that index; empty for an empty file."""
+        if not 0 <= file < len(self._lengths):
+            raise IndexError(f"file {file} is not in 0..{len(self._lengths) - 1}")
+        return range(self._first[file], self._first[file + 1])

@@ -1,0 +1,114 @@
+"""The one rule for names that come from somewhere else, and how untrusted text is shown.
+
+A name that passes can be created on Linux, macOS and Windows, means the same file on each, stays
+inside its folder, and cannot deceive on a terminal. The sets are listed here rather than taken from
+Unicode categories, so that every version and every language decides alike.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from swarm.errors import ManifestError
+
+MAX_NAME_BYTES = 255
+"""UTF-8 bytes of one name: the limit of ext4, XFS, Btrfs, APFS and NTFS (there in UTF-16 units)."""
+MAX_PATH_BYTES = 1024
+"""UTF-8 bytes of a relative path with its separators: the least PATH_MAX in use (macOS)."""
+MAX_PATH_DEPTH = 64
+"""Names in one path."""
+
+PART_SUFFIX = ".swarm-part"
+JOURNAL_SUFFIX = ".swarm-journal"
+LOCK_SUFFIX = ".swarm-lock"
+RESERVED_SUFFIXES = (PART_SUFFIX, JOURNAL_SUFFIX, LOCK_SUFFIX)
+"""Ends of names that belong to unfinished transfers; no shared name may have one."""
+MAX_TITLE_BYTES = MAX_NAME_BYTES - max(len(suffix) for suffix in RESERVED_SUFFIXES) - 1
+"""UTF-8 bytes of a manifest's own name: a reserved suffix and a leading dot must still fit."""
+
+# C0 and C1 controls, DEL, line and paragraph separator, lone surrogates, noncharacters.
+_CONTROL = "\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufdd0-\ufdef" + "".join(
+    f"{chr(plane << 16 | 0xFFFE)}{chr(plane << 16 | 0xFFFF)}" for plane in range(17)
+)
+# Invisible format characters (general category Cf): bidirectional overrides and isolates, byte order
+# mark, soft hyphen, tags and the like. U+200C and U+200D are left out: Persian, Indic scripts and
+# emoji need them; the clash rule sees through them.
+_FORMAT = (
+    "\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+_ILLEGAL = '/\\\\<>:"|?*'
+
+_REFUSED = re.compile(f"[{_CONTROL}{_FORMAT}{_ILLEGAL}]")
+_UNPRINTABLE = re.compile(f"[{_CONTROL}{_FORMAT}]")
+# Windows takes these for devices in every folder, whatever follows the first dot.
+_DEVICE = re.compile(
+    r"(?:CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(?:COM|LPT)[0-9\u00b9\u00b2\u00b3]) *(?:\..*)?",
+    re.IGNORECASE | re.ASCII,
+)
+# Default-ignorable characters that a name may carry and that some file systems skip when comparing.
+_IGNORED = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u200c\u200d\u3164\ufe00-\ufe0f\uffa0]"
+)
+
+
+def check_name(text: str) -> str:
+    """Return ``text`` if it is a safe name of one file or folder.
+
+    Raises ManifestError for an empty name, ``.`` and ``..``, a separator, a control, format or
+    noncharacter, a character or ending or device name that Windows does not take, and for a name
+    over `MAX_NAME_BYTES`.
+    """
+    if not text or text in {".", ".."}:
+        raise ManifestError(f"the name {text!r} is not a name of a file")
+    found = _REFUSED.search(text)
+    if found:
+        raise ManifestError(
+            f"the name '{printable(text)}' contains the forbidden character U+{ord(found[0]):04X}"
+        )
+    if len(text.encode("utf-8")) > MAX_NAME_BYTES:
+        raise ManifestError(f"the name '{printable(text)}' is longer than {MAX_NAME_BYTES} bytes")
+    if text[-1] in ". ":
+        raise ManifestError(f"the name '{printable(text)}' ends in a dot or a space")
+    if _DEVICE.fullmatch(text):
+        raise ManifestError(f"the name '{printable(text)}' is a device on Windows")
+    return text
+
+
+def check_title(text: str) -> str:
+    """Return ``text`` if it is safe as the name of a whole shared file or folder.
+
+    Raises ManifestError where `check_name` does, for a name over `MAX_TITLE_BYTES`, and for one
+    that ends like the files of an unfinished transfer.
+    """
+    check_name(text)
+    if len(text.encode("utf-8")) > MAX_TITLE_BYTES:
+        raise ManifestError(f"the name '{printable(text)}' is longer than {MAX_TITLE_BYTES} bytes")
+    if clash_key(text).endswith(RESERVED_SUFFIXES):
+        raise ManifestError(f"the name '{printable(text)}' is reserved for unfinished transfers")
+    return text
+
+
+def clash_key(name: str) -> str:
+    """What two names share when some file system takes them for one.
+
+    Canonical decomposition, full case folding, default-ignorable characters removed: the union of
+    what APFS, HFS+, NTFS and case-folding ext4 ignore. Compatibility forms stay distinct.
+    """
+    if name.isascii():
+        return name.lower()
+    folded = unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
+    return _IGNORED.sub("", folded)
+
+
+def printable(text: str) -> str:
+    """``text`` with everything escaped that a terminal would obey, hide or reorder."""
+    return _UNPRINTABLE.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if code <= 0xFF:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
