@@ -1,0 +1,1 @@
+"""The network: the only importer of libp2p."""

@@ -41,7 +41,7 @@ def parse_peer_address(text: str) -> PeerAddress:
         peer = ID.from_string(tail).to_base58()
         address = multiaddr.Multiaddr(head)
         names = [protocol.name for protocol in address.protocols()]
-    except Exception as error:  # noqa: BLE001 - the parsers raise a dozen types; all mean the same here
+    except Exception as error:
         raise UsageError(f"{text!r} is not a peer address ({_brief(error)}): {example}") from error
     if not names or names[0] not in _DIALABLE_HOSTS or names[1:] != ["tcp"]:
         raise UsageError(f"{text!r} is not a TCP address: {example}")
@@ -56,7 +56,7 @@ def parse_listen_address(text: str) -> multiaddr.Multiaddr:
     try:
         address = multiaddr.Multiaddr(text)
         names = [protocol.name for protocol in address.protocols()]
-    except Exception as error:  # noqa: BLE001 - see parse_peer_address
+    except Exception as error:
         raise UsageError(f"{text!r} is not a multiaddr to listen on ({_brief(error)})") from error
     if names not in (["ip4", "tcp"], ["ip6", "tcp"]):
         raise UsageError(f"cannot listen on {text!r}: use /ip4/<ip>/tcp/<port> or /ip6/<ip>/tcp/<port>")

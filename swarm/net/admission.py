@@ -13,9 +13,11 @@ from libp2p.abc import IMuxedConn, INetConn, INetStream
 from libp2p.host.basic_host import BasicHost
 from libp2p.io.abc import ReadWriteCloser
 from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.network.connection.swarm_connection import SwarmConn
 from libp2p.network.swarm import Swarm
 from multiaddr import Multiaddr
 
+from swarm.net.deadlines import shielded
 from swarm.net.streams import ENDED
 
 logger = logging.getLogger(__name__)
@@ -49,16 +51,15 @@ class Admission:
         self._network.set_stream_handler(guarded)
         self._network._handle_inbound_connection = self._accept  # type: ignore[method-assign]  # noqa: SLF001
 
-    async def _accept(self, raw: ReadWriteCloser, listen_address: Multiaddr) -> None:
+    async def _accept(self, read_write_closer: ReadWriteCloser, maddr: Multiaddr) -> None:
+        raw = read_write_closer
         remote = (raw.get_remote_address() or ("", 0))[0]
         if not self._has_room(remote):
             await raw.close()
             return
         self._pending[remote] = self._pending.get(remote, 0) + 1
         try:
-            muxed = await self._network.upgrade_inbound_raw_conn(
-                RawConnection(raw, initiator=False), listen_address
-            )
+            muxed = await self._network.upgrade_inbound_raw_conn(RawConnection(raw, initiator=False), maddr)
         except Exception as error:  # noqa: BLE001 - a stranger's bytes raise anything; only its socket ends
             logger.debug("inbound connection from %s failed: %r", remote, error)
             return
@@ -79,7 +80,7 @@ class Admission:
     async def _until_closed(self, muxed: IMuxedConn) -> None:
         # The listener closes the socket when this returns.
         for connection in self._network.get_connections(muxed.peer_id):
-            if connection.muxed_conn is muxed:
+            if connection.muxed_conn is muxed and isinstance(connection, SwarmConn):
                 await connection.event_closed.wait()
 
 
@@ -94,7 +95,7 @@ def remote_multiaddr(muxed: IMuxedConn) -> str:
 
 async def reset_quietly(stream: INetStream) -> None:
     """Reset a stream whatever state it is in."""
-    with trio.move_on_after(1.0, shield=True):
+    with shielded(1.0):
         try:
             await stream.reset()
         except ENDED:
@@ -103,7 +104,7 @@ async def reset_quietly(stream: INetStream) -> None:
 
 async def close_connection(connection: INetConn, deadline: float) -> None:
     """Close one connection; after ``deadline`` seconds its socket is closed without asking."""
-    with trio.move_on_after(deadline, shield=True) as scope:
+    with shielded(deadline) as scope:
         try:
             await connection.close()
         except ENDED:
@@ -111,7 +112,7 @@ async def close_connection(connection: INetConn, deadline: float) -> None:
     if scope.cancelled_caught:
         secured = getattr(connection.muxed_conn, "secured_conn", None)
         if secured is not None:
-            with trio.move_on_after(deadline, shield=True):
+            with shielded(deadline):
                 await secured.close()
 
 

@@ -15,9 +15,7 @@ HEAD_START = 0.3
 _FAILURES = (BaseLibp2pError, OSError, trio.TooSlowError, trio.BrokenResourceError, ValueError)
 
 
-async def dial_any(
-    where: Sequence[str], dial: Callable[[str], Awaitable[None]], deadline: float
-) -> str:
+async def dial_any(where: Sequence[str], dial: Callable[[str], Awaitable[None]], deadline: float) -> str:
     """Return the address of ``where`` whose ``dial`` succeeded first.
 
     Raises NoPeerReachable with the last reason when all failed or ``deadline`` seconds passed.

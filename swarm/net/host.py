@@ -13,9 +13,9 @@ from contextlib import asynccontextmanager
 
 import libp2p
 import multiaddr
-import trio
 from libp2p.abc import INetConn, INetStream
 from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.custom_types import TProtocol
 from libp2p.host.basic_host import BasicHost
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.swarm import Swarm
@@ -27,6 +27,7 @@ from libp2p.transport.tcp.tcp import TCP
 from swarm.errors import LinkClosed, NoPeerReachable, SwarmError, UsageError
 from swarm.ids import PeerId
 from swarm.net import addresses, admission, muxer, negotiation, secure
+from swarm.net.deadlines import shielded
 from swarm.net.dialer import dial_any
 from swarm.net.streams import ENDED, StreamLink
 
@@ -73,7 +74,7 @@ class Host:
             else:
                 await link.close()
 
-        self._inner.set_stream_handler(libp2p.TProtocol(protocol), guarded)
+        self._inner.set_stream_handler(TProtocol(protocol), guarded)
 
     async def connect(self, peer: PeerId, where: Sequence[str], deadline: float = CONNECT_DEADLINE) -> str:
         """Reach ``peer`` at any of the addresses ``where`` (without ``/p2p``), or use an open connection.
@@ -112,7 +113,7 @@ class Host:
         try:
             stream = await connection.new_stream()
             await self._inner.multiselect_client.select_one_of(
-                [libp2p.TProtocol(protocol)], MultiselectCommunicator(stream), NEGOTIATION_DEADLINE
+                [TProtocol(protocol)], MultiselectCommunicator(stream), NEGOTIATION_DEADLINE
             )
         except (MultiselectClientError, *ENDED) as error:
             if stream is not None:
@@ -174,10 +175,9 @@ async def open_host(
         try:
             yield host
         finally:
-            with trio.CancelScope(shield=True):
+            with shielded(2 * CLOSE_DEADLINE):
                 await admission.close_all(network, CLOSE_DEADLINE)
-                with trio.move_on_after(CLOSE_DEADLINE):
-                    await inner.close()
+                await inner.close()
 
 
 def _new_network(private_key: bytes, max_connections: int) -> Swarm:

@@ -101,5 +101,3 @@ async def _echo_until_silent(link: Link) -> None:
         if payload is None:
             await link.reset()
             return
-
-

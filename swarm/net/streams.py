@@ -10,6 +10,7 @@ from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamError
 
 from swarm.errors import LinkClosed
 from swarm.ids import PeerId
+from swarm.net.deadlines import shielded
 
 CLOSE_DEADLINE = 2.0
 """Seconds that closing or resetting a stream may take, whatever the peer does."""
@@ -28,7 +29,7 @@ class StreamLink:
         self._stream = stream
         self._peer = peer
         self._remote_address = remote_address
-        self._readinto = getattr(stream.muxed_stream, "readinto", None)
+        self._readinto = getattr(getattr(stream, "muxed_stream", None), "readinto", None)
 
     @property
     def peer(self) -> PeerId:
@@ -76,7 +77,7 @@ class StreamLink:
 
     async def close(self) -> None:
         """Finish sending and release the stream; never raises."""
-        with trio.move_on_after(CLOSE_DEADLINE, shield=True) as scope:
+        with shielded(CLOSE_DEADLINE) as scope:
             try:
                 await self._stream.close()
             except ENDED:
@@ -86,7 +87,7 @@ class StreamLink:
 
     async def reset(self) -> None:
         """Abandon the stream in both directions; never raises."""
-        with trio.move_on_after(CLOSE_DEADLINE, shield=True):
+        with shielded(CLOSE_DEADLINE):
             try:
                 await self._stream.reset()
             except ENDED:

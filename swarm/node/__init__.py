@@ -1,0 +1,1 @@
+"""The node: the only place that wires the rooms together."""
