@@ -1,0 +1,152 @@
+"""The journal of a partial file: which pieces are on the disk, and what they looked like.
+
+A header that binds the journal to one manifest, then records, each a batch of pieces under one
+checksum. A record counts wholly or not at all, and the first that does not check ends the journal,
+because what follows a torn write proves nothing. Only this machine writes it, so XXH3-128 is enough.
+
+All integers are big-endian::
+
+    header  magic "swarm-journal\\0", u16 version, 32 bytes manifest id, u64 total length in bytes,
+            u32 piece count, XXH3-128 of all of this
+    stored  "S", u32 count, count times (u32 piece, XXH3-128 of the piece's bytes), checksum
+    lost    "L", u32 count, count times (u32 piece), checksum
+
+A record's checksum is the XXH3-128 of all of it before, seeded with the first eight bytes of the
+header's checksum: a record of another journal never counts.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
+
+import xxhash
+
+from swarm.content.files import MAX_PIECES, MAX_TOTAL_LENGTH
+from swarm.content.fingerprints import FINGERPRINT_BYTES, Fingerprints
+from swarm.ids import ManifestId
+
+JOURNAL_VERSION = 1
+MAX_BATCH = 32_768
+"""Pieces of one record; a longer batch is cut."""
+
+_MAGIC = b"swarm-journal\x00"
+_HEADER = struct.Struct(">14sH32sQI")
+_RECORD = struct.Struct(">cI")
+_STORED_ENTRY = struct.Struct(f">I{FINGERPRINT_BYTES}s")
+_LOST_ENTRY = struct.Struct(">I")
+_STORED, _LOST = b"S", b"L"
+_ENTRIES = {_STORED: _STORED_ENTRY, _LOST: _LOST_ENTRY}
+_CHECKSUM_BYTES = 16
+_SEED_BYTES = 8
+HEADER_BYTES = _HEADER.size + _CHECKSUM_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a journal belongs to; ``total_length`` is in bytes."""
+
+    manifest: ManifestId
+    total_length: int
+    piece_count: int
+
+
+class Replay(NamedTuple):
+    """What a journal says: the header if there is a sound one, the pieces stored and not lost since,
+    and how many bytes are sound; appending goes on there, after cutting off what follows.
+    """
+
+    header: Header | None
+    fingerprints: Fingerprints
+    valid_length: int
+
+
+def encode_header(header: Header) -> bytes:
+    """The first `HEADER_BYTES` of a journal."""
+    fields = _HEADER.pack(
+        _MAGIC, JOURNAL_VERSION, header.manifest.digest, header.total_length, header.piece_count
+    )
+    return fields + xxhash.xxh3_128_digest(fields)
+
+
+def encode_stored(header: Header, fingerprints: Mapping[int, bytes]) -> bytes:
+    """Records that these pieces are on the disk and had these XXH3-128; empty for no pieces."""
+    return _encode(header, _STORED, (_STORED_ENTRY.pack(*entry) for entry in fingerprints.items()))
+
+
+def encode_lost(header: Header, pieces: Iterable[int]) -> bytes:
+    """Records that these pieces are not to be believed any more; empty for no pieces."""
+    return _encode(header, _LOST, map(_LOST_ENTRY.pack, pieces))
+
+
+def replay(data: bytes) -> Replay:
+    """Read a journal, or what a crash left of one; never raises."""
+    header = _decode_header(data)
+    if header is None:
+        return Replay(None, Fingerprints(0), 0)
+    fingerprints = Fingerprints(header.piece_count)
+    seed = _seed(data[:HEADER_BYTES])
+    view = memoryview(data)
+    at = HEADER_BYTES
+    while end := _record_end(view, at, seed, header.piece_count):
+        _apply(view, at, end, fingerprints)
+        at = end
+    return Replay(header, fingerprints, at)
+
+
+def _encode(header: Header, kind: bytes, entries: Iterable[bytes]) -> bytes:
+    seed = _seed(encode_header(header))
+    records = bytearray()
+    remaining = iter(entries)
+    while batch := list(islice(remaining, MAX_BATCH)):
+        record = _RECORD.pack(kind, len(batch)) + b"".join(batch)
+        records += record + xxhash.xxh3_128_digest(record, seed)
+    return bytes(records)
+
+
+def _seed(encoded_header: bytes) -> int:
+    start = _HEADER.size
+    return int.from_bytes(encoded_header[start : start + _SEED_BYTES], "big")
+
+
+def _decode_header(data: bytes) -> Header | None:
+    fields = data[: _HEADER.size]
+    if len(data) < HEADER_BYTES or data[_HEADER.size : HEADER_BYTES] != xxhash.xxh3_128_digest(fields):
+        return None
+    magic, version, digest, total_length, piece_count = _HEADER.unpack(fields)
+    if magic != _MAGIC or version != JOURNAL_VERSION:
+        return None
+    if piece_count > MAX_PIECES or total_length > MAX_TOTAL_LENGTH:
+        return None
+    return Header(ManifestId(digest), total_length, piece_count)
+
+
+def _record_end(view: memoryview, at: int, seed: int, piece_count: int) -> int:
+    """Where the sound record at ``at`` ends, 0 if there is none."""
+    if at + _RECORD.size > len(view):
+        return 0
+    kind, count = _RECORD.unpack_from(view, at)
+    entry = _ENTRIES.get(kind)
+    if entry is None or not 0 < count <= MAX_BATCH:
+        return 0
+    checked: int = at + _RECORD.size + count * entry.size
+    end = checked + _CHECKSUM_BYTES
+    if end > len(view) or view[checked:end] != xxhash.xxh3_128_digest(view[at:checked], seed):
+        return 0
+    if any(fields[0] >= piece_count for fields in entry.iter_unpack(view[at + _RECORD.size : checked])):
+        return 0
+    return end
+
+
+def _apply(view: memoryview, at: int, end: int, fingerprints: Fingerprints) -> None:
+    kind, _ = _RECORD.unpack_from(view, at)
+    entries = view[at + _RECORD.size : end - _CHECKSUM_BYTES]
+    if kind == _STORED:
+        for piece, digest in _STORED_ENTRY.iter_unpack(entries):
+            fingerprints[piece] = digest
+    else:
+        for (piece,) in _LOST_ENTRY.iter_unpack(entries):
+            fingerprints.pop(piece, None)

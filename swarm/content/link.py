@@ -1,0 +1,95 @@
+"""``swarm:`` links: one line that names a manifest and peers that have it.
+
+``swarm:<cid>?name=<text>&peer=<multiaddr>&peer=…``, values percent-encoded UTF-8 (RFC 3986). The id
+is what counts: names and peers are hints. Unknown parameters are skipped, so that a newer swarm may
+add some.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import quote, unquote_to_bytes
+
+from swarm.content.paths import check_title
+from swarm.errors import ManifestError
+from swarm.ids import ManifestId
+
+SCHEME = "swarm:"
+MAX_LINK_CHARS = 64 * 1024
+MAX_LINK_PEERS = 32
+MAX_ADDRESS_BYTES = 512
+"""Characters of one multiaddr."""
+
+# Allowed as they stand in a query (RFC 3986, section 3.4) and common in multiaddrs and names.
+_SAFE = "/:@!$'()*,;"
+_ADDRESS = re.compile(f"/[!-~]{{1,{MAX_ADDRESS_BYTES - 1}}}", re.ASCII)
+_LINK = re.compile(r"[!-~]+", re.ASCII)
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmLink:
+    """A manifest's id, multiaddrs of peers, and the name that the content had for the sharer.
+
+    Only the form of the addresses is checked here. Raises ManifestError for a name that a manifest
+    could not have, a malformed address, and more than `MAX_LINK_PEERS` peers.
+    """
+
+    id: ManifestId
+    peers: tuple[str, ...] = ()
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.peers) > MAX_LINK_PEERS:
+            raise ManifestError(f"a swarm link has at most {MAX_LINK_PEERS} peers, not {len(self.peers)}")
+        for peer in self.peers:
+            if not _ADDRESS.fullmatch(peer):
+                raise ManifestError(f"a peer in a swarm link is a multiaddr, not {peer[:80]!a}")
+        if self.name is not None:
+            check_title(self.name)
+
+    def __str__(self) -> str:
+        parameters = [("peer", peer) for peer in self.peers]
+        if self.name is not None:
+            parameters.insert(0, ("name", self.name))
+        query = "&".join(f"{key}={quote(value, safe=_SAFE)}" for key, value in parameters)
+        return f"{SCHEME}{self.id}{'?' if query else ''}{query}"
+
+    @classmethod
+    def parse(cls, text: str) -> SwarmLink:
+        """Read a link; raises ManifestError for any text that is none."""
+        if len(text) > MAX_LINK_CHARS:
+            raise ManifestError(f"a swarm link has at most {MAX_LINK_CHARS} characters, not {len(text)}")
+        if not _LINK.fullmatch(text) or text[: len(SCHEME)].lower() != SCHEME:
+            raise ManifestError("a swarm link looks like swarm:<id>?name=…&peer=…")
+        cid, _, query = text[len(SCHEME) :].partition("?")
+        peers: list[str] = []
+        names: list[str] = []
+        for key, value in _parameters(query):
+            if key == "peer":
+                peers.append(value)
+            elif key == "name":
+                names.append(value)
+        if len(names) > 1:
+            raise ManifestError("a swarm link has one name")
+        return cls(_parse_id(cid), tuple(dict.fromkeys(peers)), names[0] if names else None)
+
+
+def _parse_id(text: str) -> ManifestId:
+    try:
+        return ManifestId.parse(text)
+    except ValueError as error:
+        raise ManifestError(f"the id in the swarm link is malformed: {error}") from error
+
+
+def _parameters(query: str) -> Iterator[tuple[str, str]]:
+    for parameter in query.split("&") if query else ():
+        key, _, value = parameter.partition("=")
+        if _BAD_ESCAPE.search(value):
+            raise ManifestError("a swarm link has a malformed percent escape")
+        try:
+            yield key, unquote_to_bytes(value).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise ManifestError(f"the {key[:20]!a} of the swarm link is not UTF-8") from error
