@@ -85,9 +85,10 @@ class Reader:
 
     def peek(self) -> int:
         """The first byte of the next item, not consumed."""
-        if self._at >= len(self._data):
-            raise CborError("the bytes end too early")
-        return self._data[self._at]
+        try:
+            return self._data[self._at]
+        except IndexError:
+            raise CborError("the bytes end too early") from None
 
     def key(self, encoded: bytes) -> None:
         """The map key that `text_key` encoded."""
@@ -101,46 +102,31 @@ class Reader:
             raise CborError(f"{_KINDS[self.peek() >> 5]} where null belongs")
         self._at += 1
 
-    def head(self) -> tuple[int, int]:
-        """Major type and argument of the next item; its content, if any, follows."""
-        first = self.peek()
-        self._at += 1
-        argument = first & 0x1F
-        if argument < _INLINE:
-            return first >> 5, argument
-        if argument not in _WIDTHS:
-            raise CborError("indefinite lengths are not allowed")
-        width, least = _WIDTHS[argument]
-        number = int.from_bytes(self._take(width), "big")
-        if number < least:
-            raise CborError("an integer or length is not in its shortest form")
-        return first >> 5, number
-
     def unsigned(self) -> int:
         """An unsigned integer."""
-        return self._expect(_UINT)
+        return self._argument(_UINT, _UNBOUNDED)
 
     def array(self, max_size: int) -> int:
         """The head of an array: its number of items, which follow."""
-        return self._expect(_ARRAY, max_size)
+        return self._argument(_ARRAY, max_size)
 
     def fields(self, count: int) -> None:
         """The head of a map of exactly ``count`` pairs, which follow."""
-        found = self._expect(_MAP)
+        found = self._argument(_MAP, _UNBOUNDED)
         if found != count:
             raise CborError(f"a map of {found} fields where {count} belong")
 
     def map(self, max_size: int) -> int:
         """The head of a map: its number of pairs, which follow."""
-        return self._expect(_MAP, max_size)
+        return self._argument(_MAP, max_size)
 
     def data(self, max_size: int) -> bytes:
         """A byte string."""
-        return self._take(self._expect(_BYTES, max_size))
+        return self._take(self._argument(_BYTES, max_size))
 
     def text(self, max_bytes: int) -> str:
         """A text; ``max_bytes`` counts its UTF-8."""
-        return self._utf8(self._expect(_TEXT, max_bytes))
+        return self._utf8(self._argument(_TEXT, max_bytes))
 
     def boolean(self) -> bool:
         """A boolean."""
@@ -150,21 +136,38 @@ class Reader:
         self._at += 1
         return first == _TRUE
 
-    def _expect(self, major: int, limit: int | None = None) -> int:
-        found, argument = self.head()
-        if found != major:
-            raise CborError(f"{_KINDS[found]} where {_KINDS[major]} belongs")
-        if limit is not None and argument > limit:
+    def negative(self) -> int:
+        """A negative integer."""
+        return -1 - self._argument(_NEGATIVE, _UNBOUNDED)
+
+    def _argument(self, major: int, limit: int) -> int:
+        """The value of an integer's head, or the size in the head of anything longer."""
+        first = self.peek()
+        if first >> 5 != major:
+            raise CborError(f"{_KINDS[first >> 5]} where {_KINDS[major]} belongs")
+        self._at += 1
+        argument = first & 0x1F
+        if argument >= _INLINE:
+            argument = self._long(argument)
+        if argument > limit:
             raise CborError(f"{_KINDS[major]} of size {argument} where at most {limit} is allowed")
         return argument
 
+    def _long(self, information: int) -> int:
+        if information not in _WIDTHS:
+            raise CborError("indefinite lengths are not allowed")
+        width, least = _WIDTHS[information]
+        number = int.from_bytes(self._take(width), "big")
+        if number < least:
+            raise CborError("an integer or length is not in its shortest form")
+        return number
+
     def _take(self, size: int) -> bytes:
-        end = self._at + size
-        if end > len(self._data):
+        start = self._at
+        self._at = start + size
+        if self._at > len(self._data):
             raise CborError("the bytes end too early")
-        taken = self._data[self._at : end]
-        self._at = end
-        return taken
+        return self._data[start : self._at]
 
     def _utf8(self, size: int) -> str:
         try:
@@ -195,7 +198,7 @@ class _Tree:
         if major == _UINT:
             return self._reader.unsigned()
         if major == _NEGATIVE:
-            return -1 - self._reader.head()[1]
+            return self._reader.negative()
         if major == _TAG:
             raise CborError("tags are not allowed")
         if self._reader.peek() != _NULL:

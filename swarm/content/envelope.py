@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from blake3 import blake3
+
 from swarm.content import cbor
 from swarm.content.manifest import MAX_MANIFEST_BYTES, Manifest, read_version
 from swarm.content.signature import KEY_BYTES, SIGNATURE_BYTES, Signature
 from swarm.errors import ManifestError
-from swarm.ids import PeerId
+from swarm.ids import ManifestId, PeerId
 
 ENVELOPE_VERSION = 1
 MAX_ENVELOPE_BYTES = MAX_MANIFEST_BYTES + 1024
@@ -44,14 +46,20 @@ class Envelope:
         return cbor.encode(fields)
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Envelope:
-        """Read what `to_bytes` wrote; any other bytes raise ManifestError."""
+    def from_bytes(cls, data: bytes, expected: ManifestId | None = None) -> Envelope:
+        """Read what `to_bytes` wrote; any other bytes raise ManifestError.
+
+        With ``expected`` the manifest must have that id, which is checked before anything in it is
+        read: then a peer can serve a hostile manifest only to who asked for that very one.
+        """
         if len(data) > MAX_ENVELOPE_BYTES:
-            raise ManifestError(f"a manifest's file has at most {MAX_ENVELOPE_BYTES} bytes, not {len(data)}")
+            raise ManifestError(f"a manifest file has at most {MAX_ENVELOPE_BYTES} bytes, not {len(data)}")
         try:
             manifest, signature = _read(cbor.Reader(data))
         except cbor.CborError as error:
             raise ManifestError(f"this is no swarm manifest file: {error}") from error
+        if expected is not None and blake3(manifest).digest() != expected.digest:
+            raise ManifestError(f"the manifest received is not {expected}")
         return cls(Manifest.decode(manifest), signature)
 
 

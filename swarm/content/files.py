@@ -13,6 +13,8 @@ from swarm.ids import DIGEST_BYTES
 
 MAX_FILES = 100_000
 """Files of one manifest."""
+MAX_PATH_NAMES = 1_000_000
+"""Names in all paths of a manifest together: two bytes of a manifest make a name of sixty in memory."""
 MAX_PIECES = 1_000_000
 """Pieces of one manifest: their hashes alone are 32 MB of it."""
 MIN_PIECE_LENGTH = 16 * 1024
@@ -42,18 +44,14 @@ def checked(files: Iterable[FileEntry], piece_length: int) -> Iterator[FileEntry
     Raises ManifestError at the first that breaks a rule or a limit, before later ones are read.
     """
     tree = _Tree()
-    names: set[str] = set()
-    previous: tuple[str, ...] = ()
-    total = pieces = 0
+    total = pieces = names = 0
     for index, entry in enumerate(files):
         if index >= MAX_FILES:
             raise ManifestError(f"a manifest has at most {MAX_FILES} files")
-        _check_path(entry.path, names)
-        # Comparing code points orders as comparing UTF-8 does.
-        if entry.path <= previous:
-            raise ManifestError(f"the file {_shown(entry.path)} is duplicate or out of order")
-        previous = entry.path
-        tree.add(entry.path)
+        names += len(entry.path)
+        if names > MAX_PATH_NAMES:
+            raise ManifestError(f"the paths of a manifest have at most {MAX_PATH_NAMES} names together")
+        path = tree.add(entry.path)
         _check_hashes(entry, piece_length)
         total += entry.length
         pieces += len(entry.pieces) // DIGEST_BYTES
@@ -61,18 +59,7 @@ def checked(files: Iterable[FileEntry], piece_length: int) -> Iterator[FileEntry
             raise ManifestError(
                 f"a manifest has at most {MAX_PIECES} pieces and {MAX_TOTAL_LENGTH} bytes of content"
             )
-        yield entry
-
-
-def _check_path(path: tuple[str, ...], names: set[str]) -> None:
-    """``names`` remembers what passed before: folders repeat in many paths."""
-    if not 1 <= len(path) <= MAX_PATH_DEPTH:
-        raise ManifestError(f"a path has 1 to {MAX_PATH_DEPTH} names, not {len(path)}")
-    for name in path:
-        if name not in names:
-            names.add(check_name(name))
-    if len("/".join(path).encode("utf-8")) > MAX_PATH_BYTES:
-        raise ManifestError(f"the path {_shown(path)} is longer than {MAX_PATH_BYTES} bytes")
+        yield FileEntry(path, *entry[1:])
 
 
 def _check_hashes(entry: FileEntry, piece_length: int) -> None:
@@ -93,40 +80,59 @@ def _check_hashes(entry: FileEntry, piece_length: int) -> None:
 
 
 class _Tree:
-    """The folders so far, each name filed under what a file system may take it for."""
+    """The folders of the latest path, with the names so far in each.
+
+    In the canonical order all paths of one folder follow each other, so a folder that is left never
+    comes back and its names need not be kept.
+    """
 
     def __init__(self) -> None:
-        # (folder, clash key) -> (spelling, its own folder number; 0 for a file). 0 is the root.
-        self._names: dict[tuple[int, str], tuple[str, int]] = {}
-        self._folders = 0
-        self._last: tuple[tuple[str, ...], int] = ((), 0)
+        self._previous: tuple[str, ...] = ()
+        # For the root and each folder of the previous path: clash key -> spelling.
+        self._open: list[dict[str, str]] = [{}]
 
-    def add(self, path: tuple[str, ...]) -> None:
-        """Raises ManifestError if the path clashes with an earlier one."""
-        parent = path[:-1]
-        if parent != self._last[0]:
-            self._last = (parent, self._folder(path))
-        key = (self._last[1], clash_key(path[-1]))
-        if key in self._names:
-            self._refuse(path, self._names[key][0])
-        self._names[key] = (path[-1], 0)
+    def add(self, path: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the path, sharing the folders' names with the one before.
 
-    def _folder(self, path: tuple[str, ...]) -> int:
-        number = 0
-        for name in path[:-1]:
-            key = (number, clash_key(name))
-            known = self._names.get(key)
-            if known is None:
-                self._folders += 1
-                known = self._names[key] = (name, self._folders)
-            elif known[0] != name or not known[1]:
-                self._refuse(path, known[0])
-            number = known[1]
-        return number
+        Raises ManifestError if it breaks the rules of names, is too long, is not above the previous
+        path, or clashes with an earlier one.
+        """
+        if not 1 <= len(path) <= MAX_PATH_DEPTH:
+            raise ManifestError(f"a path has 1 to {MAX_PATH_DEPTH} names, not {len(path)}")
+        shared = self._shared_folders(path)
+        for name in path[shared:]:
+            check_name(name)
+        if len("/".join(path).encode("utf-8")) > MAX_PATH_BYTES:
+            raise ManifestError(f"the path {_shown(path)} is longer than {MAX_PATH_BYTES} bytes")
+        # Comparing code points orders as comparing UTF-8 does.
+        if path <= self._previous:
+            raise ManifestError(f"the file {_shown(path)} is duplicate or out of order")
+        self._file(path, shared)
+        self._previous = self._previous[:shared] + path[shared:]
+        return self._previous
 
-    @staticmethod
-    def _refuse(path: tuple[str, ...], earlier: str) -> None:
-        raise ManifestError(f"the file {_shown(path)} clashes with the earlier name '{printable(earlier)}'")
+    def _shared_folders(self, path: tuple[str, ...]) -> int:
+        folders, before = path[:-1], self._previous[:-1]
+        if folders == before:
+            return len(folders)
+        shared = 0
+        for name, earlier in zip(folders, before, strict=False):
+            if name != earlier:
+                break
+            shared += 1
+        return shared
+
+    def _file(self, path: tuple[str, ...], shared: int) -> None:
+        del self._open[shared + 1 :]
+        for name in path[shared:]:
+            siblings, key = self._open[-1], clash_key(name)
+            if key in siblings:
+                raise ManifestError(
+                    f"the file {_shown(path)} clashes with the earlier name '{printable(siblings[key])}'"
+                )
+            siblings[key] = name
+            self._open.append({})
+        self._open.pop()
 
 
 def _shown(path: tuple[str, ...]) -> str:

@@ -60,8 +60,9 @@ def check_name(text: str) -> str:
     noncharacter, a character or ending or device name that Windows does not take, and for a name
     over `MAX_NAME_BYTES`.
     """
-    if not text or text in {".", ".."}:
-        raise ManifestError(f"the name {text!r} is not a name of a file")
+    # HFS+ compares without the ignored characters: to it "." with a joiner in it is the folder itself.
+    if (text if text.isascii() else _IGNORED.sub("", text)) in {"", ".", ".."}:
+        raise ManifestError(f"'{printable(text)}' is not a name of a file")
     found = _REFUSED.search(text)
     if found:
         raise ManifestError(
