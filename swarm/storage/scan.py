@@ -1,0 +1,159 @@
+"""Hashing a file or folder once, to share it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from swarm.content.manifest import MAX_FILES, FileEntry, Manifest, choose_piece_length
+from swarm.content.paths import check_name, check_title, printable
+from swarm.errors import DiskError, ManifestError, UsageError
+from swarm.storage.failures import disk_error, refusals
+from swarm.storage.folder import Folder
+from swarm.storage.hashing import FileHashing, Progress, in_thread, new_buffer
+from swarm.storage.walk import FileIdentity, Found, walk
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """What the scan saw: the identity of each file and the XXH3-128 of every piece, concatenated."""
+
+    files: tuple[FileIdentity, ...]
+    pieces: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """A manifest made here, and what tells later that the files are still the same."""
+
+    manifest: Manifest
+    checks: Checks
+
+
+async def scan(
+    path: Path,
+    *,
+    name: str | None = None,
+    piece_length: int | None = None,
+    progress: Progress | None = None,
+    warn: Callable[[str], None] | None = None,
+) -> Scanned:
+    """Describe and hash the file or folder at ``path`` for sharing.
+
+    ``name`` is what receivers create, by default the last part of ``path``; ``piece_length`` is in
+    bytes, by default chosen from the size. ``progress`` is told hashed and total bytes, ``warn``
+    one line for each thing that is left out (links, sockets, pipes, devices, empty folders).
+
+    Raises `UsageError` for a path that cannot be shared or a name that no manifest may hold,
+    `DiskError` for what cannot be read and for a file that changes while it is hashed.
+    """
+    title = _title(path, name)
+    source, found, skipped = await trio.to_thread.run_sync(_find, path)
+    with closing(source.folder):
+        for line in skipped:
+            if warn is not None:
+                warn(line)
+        total = sum(file.identity.size for file in found)
+        length = choose_piece_length(total) if piece_length is None else piece_length
+        _manifest(title, True, length, ())
+        hashed: list[tuple[FileEntry, bytes]] = []
+        await in_thread(_hash_all(source.folder, found, length, hashed), total, progress)
+    entries = [entry if source.whole else entry._replace(path=(title,)) for entry, _ in hashed]
+    manifest = _manifest(title, source.whole, length, entries)
+    checks = b"".join(check for _, check in hashed)
+    return Scanned(manifest, Checks(tuple(file.identity for file in found), checks))
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """The folder to read from, and whether the whole of it is shared or one file in it."""
+
+    folder: Folder
+    whole: bool
+
+
+def _title(path: Path, name: str | None) -> str:
+    own = path.name if path.name not in {"", ".."} else path.resolve().name
+    title = own if name is None else name
+    try:
+        return check_title(title)
+    except ManifestError as error:
+        raise UsageError(f"{error}; give it another name") from error
+
+
+def _manifest(title: str, folder: bool, piece_length: int, entries: Sequence[FileEntry]) -> Manifest:
+    try:
+        return Manifest(title, folder, piece_length, entries)
+    except ManifestError as error:
+        raise UsageError(f"this cannot be shared: {error}") from error
+
+
+def _find(path: Path) -> tuple[_Source, list[Found], list[str]]:
+    """Open the folder to read from; list the files, sorted as manifests are, and what is left out."""
+    real = Path(os.path.realpath(path))
+    try:
+        about = real.stat()
+    except FileNotFoundError as error:
+        raise UsageError(f"{printable(str(path))}: there is no such file or folder") from error
+    except OSError as error:
+        raise disk_error(error, path) from error
+    whole = stat.S_ISDIR(about.st_mode)
+    if not whole and not stat.S_ISREG(about.st_mode):
+        raise UsageError(f"{printable(str(path))}: neither a file nor a folder")
+    with refusals(path):
+        folder = Folder.open(real if whole else real.parent)
+    skipped: list[str] = []
+    try:
+        found = _list(folder, path, skipped) if whole else [Found.of((real.name,), about)]
+    except BaseException:
+        folder.close()
+        raise
+    return _Source(folder, whole), found, skipped
+
+
+def _list(folder: Folder, path: Path, skipped: list[str]) -> list[Found]:
+    found: list[Found] = []
+    for file in walk(folder, skipped.append):
+        _check_names(path, file.parts)
+        found.append(file)
+        if len(found) > MAX_FILES:
+            raise UsageError(f"{printable(str(path))}: more than {MAX_FILES} files; share parts of it")
+    return sorted(found, key=lambda file: file.parts)
+
+
+def _check_names(path: Path, parts: Sequence[str]) -> None:
+    try:
+        for part in parts:
+            check_name(part)
+    except ManifestError as error:
+        shown = printable(str(path.joinpath(*parts)))
+        raise UsageError(f"{shown}: {error}; rename it to share it") from error
+
+
+def _hash_all(
+    folder: Folder, found: list[Found], piece_length: int, hashed: list[tuple[FileEntry, bytes]]
+) -> Generator[int, None, None]:
+    buffer = new_buffer()
+    for file in found:
+        size = file.identity.size
+        with refusals(folder.at(file.parts)):
+            fd = folder.open_file(file.parts, os.O_RDONLY)
+            try:
+                hashing = FileHashing(piece_length)
+                yield from hashing.steps(folder.layer, fd, size, buffer)
+                after = FileIdentity.of(os.fstat(fd))
+            finally:
+                folder.layer.close(fd)
+        if after != file.identity or hashing.length != size:
+            shown = printable(str(folder.at(file.parts)))
+            raise DiskError(f"{shown}: changed while it was hashed; run the same command again")
+        entry = FileEntry(file.parts, size, file.executable, hashing.whole, bytes(hashing.pieces))
+        hashed.append((entry, bytes(hashing.checks)))
+        # A thousand empty files are work too: give the batch a chance to end.
+        yield 0
