@@ -1,0 +1,79 @@
+# The whole project from a fresh clone: `make demo`, `make test`. `make help` lists the rest.
+
+SHELL := /bin/bash
+VENV ?= .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# The first that really runs (a pyenv shim may exist and refuse) and is new enough but not too new.
+find-python = for python in python3.13 python3.12 python3.11 python3; do \
+	if $$python -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+		>/dev/null 2>&1; then echo $$python; exit; fi; done
+PYTHON ?= $(shell $(find-python))
+
+SIZE ?= 1GiB
+ROUNDS ?= 5
+PYTEST_ARGS ?=
+
+.PHONY: help install demo test lint bench coverage interop-install format clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "no usable Python 3.11 to 3.13 found:" \
+		"apt-get install python3 python3-venv, or make PYTHON=/path/to/python3" >&2; exit 1; }
+	@echo "making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV) || { echo "venv failed: apt-get install python3-venv" >&2; exit 1; }
+
+# A stamp for each set of extras, so that an unchanged checkout installs once.
+define install-extras
+@echo "installing $(1) into $(VENV)"
+@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(1)]' \
+	|| { .ci/missing-packages $(BIN)/python; exit 1; }
+@touch $@
+endef
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(call install-extras,test$(comma)lint)
+
+$(VENV)/.installed-bench: $(VENV)/.installed
+	$(call install-extras,bench)
+
+comma := ,
+
+install: $(VENV)/.installed  ## make .venv with swarm in it, pinned by constraints.txt
+
+demo: install  ## a real swarm on this machine, shown live
+	@$(BIN)/swarm demo
+
+test: install  ## every test, with go-libp2p and js-libp2p
+	@# When a registry is out of reach the other tests still run, and those of interop fail and say why.
+	@tests/support/interop_install.sh $(BIN)/python || true
+	SWARM_REQUIRE_INTEROP=1 $(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+interop-install: install  ## go-libp2p and js-libp2p into .interop
+	@tests/support/interop_install.sh $(BIN)/python
+
+lint: install  ## ruff, mypy and the directions of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install  ## rewrite the code as `make lint` wants it
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+coverage: install  ## the tests with branch coverage, in htmlcov/
+	@tests/support/interop_install.sh $(BIN)/python || true
+	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=html --cov-report=term:skip-covered $(PYTEST_ARGS)
+
+bench: $(VENV)/.installed-bench  ## speed and memory against others, written to docs/performance.md (SIZE, ROUNDS)
+	$(BIN)/python -m tests.benchmarks.bench_fetch --size $(SIZE) --rounds $(ROUNDS)
+	$(BIN)/python -m tests.benchmarks.bench_memory
+
+clean:  ## remove what was installed and built
+	rm -rf $(VENV) .interop build *.egg-info htmlcov .coverage .coverage.* \
+		.pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
