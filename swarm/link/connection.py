@@ -1,0 +1,335 @@
+"""One Yamux connection: plaintexts in, happenings out; plaintexts to send out.
+
+No clock, no socket, no task: the shell hands in what it received with the time at which it did,
+asks `take` what has happened and `fill` for the next plaintext to seal. Source: hashicorp/yamux
+`spec.md`, libp2p Yamux specification.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from swarm.errors import LinkClosed, RemoteError
+from swarm.link import yamux
+from swarm.link.control import ControlQueue
+from swarm.link.limits import ABANDONED_SECONDS, MAX_SEND_WINDOW, YAMUX_HEADER, LinkLimits
+from swarm.link.peer_ids import PeerIds
+from swarm.link.stream import Ending, Stream, Write
+from swarm.link.windows import Budget, ReceiveWindow
+from swarm.link.yamux import ACK, DATA, FIN, GO_AWAY, NORMAL, PING, RST, SYN, WINDOW_UPDATE, Frame
+
+LEAST_ROOM = 4096
+"""A plaintext with less room than this left gets no further data: the frame would be too small."""
+
+_LAST_ID = 2**32 - 1
+
+
+@dataclass(slots=True)
+class Happenings:
+    """What the shell has to act on.
+
+    ``touched``: streams with something new to read, a finished write, or an end.
+    ``acceptable``: streams of the peer wait for `Connection.accept`. ``pongs``: answered pings.
+    """
+
+    touched: set[Stream] = field(default_factory=set)
+    acceptable: bool = False
+    pongs: list[int] = field(default_factory=list)
+
+
+class Connection:
+    """Streams of one connection and everything about them that the two ends agree on."""
+
+    def __init__(self, *, initiator: bool, budget: Budget, limits: LinkLimits | None = None) -> None:
+        self._limits = limits or LinkLimits()
+        self._budget = budget
+        self._control = ControlQueue(self._limits.control_frames)
+        self._reader = yamux.FrameReader()
+        self._peer_ids = PeerIds(even=initiator, skipped_limit=self._limits.skipped_ids)
+        self._next_id = 1 if initiator else 2
+        self._ready: deque[Stream] = deque()
+        self._backlog: dict[int, Stream] = {}
+        self._inbound = 0
+        self._unacknowledged = 0
+        self._payload_of: Stream | None = None
+        self._payload_left = 0
+        self._payload_finishes = False
+        self._happened = Happenings()
+        self.streams: dict[int, Stream] = {}
+        self.rtt = 0.0
+        self.peer_gone = False
+        self.leaving = False
+
+    # What the shell asks.
+
+    def take(self) -> Happenings:
+        """Return what has happened since the last call."""
+        happened, self._happened = self._happened, Happenings()
+        return happened
+
+    @property
+    def may_open(self) -> bool:
+        """Whether `open` may be called now, or must wait for the peer to acknowledge streams."""
+        return self._unacknowledged < self._limits.unacknowledged
+
+    @property
+    def has_output(self) -> bool:
+        """Whether `fill` has something to send."""
+        return bool(self._ready or self._control)
+
+    def fill(self, out: memoryview) -> int:
+        """Write the next plaintext to seal into ``out``; return its size, 0 when there is nothing to send.
+
+        Control frames first, then one DATA frame of each stream in turn.
+        """
+        used = self._control.fill(out)
+        while self._ready and (len(out) - used >= LEAST_ROOM or not used):
+            used += self._data(self._ready.popleft(), out[used:])
+        return used
+
+    def _data(self, stream: Stream, out: memoryview) -> int:
+        write = stream.writes[0]
+        size = min(len(out) - YAMUX_HEADER, stream.send_window, write.left)
+        yamux.encode_into(out, 0, Frame(DATA, 0, stream.id, size))
+        out[YAMUX_HEADER : YAMUX_HEADER + size] = write.data[write.sent : write.sent + size]
+        write.sent += size
+        stream.send_window -= size
+        if not write.left:
+            stream.writes.popleft()
+            self._happened.touched.add(stream)
+        stream.queued = False
+        self._make_ready(stream)
+        if not stream.writes and not stream.sending:
+            self._queue_fin(stream)
+        return YAMUX_HEADER + size
+
+    # What the shell does.
+
+    def open(self) -> Stream:
+        """Open a stream; LinkClosed when either end is leaving or no stream id is left."""
+        if self.leaving or self.peer_gone:
+            raise LinkClosed("the connection is closing")
+        if self._next_id > _LAST_ID:
+            raise LinkClosed("the connection has used all its stream ids; reconnect")
+        stream = self._add(self._next_id, inbound=False)
+        self._next_id += 2
+        self._unacknowledged += 1
+        self._control.add(WINDOW_UPDATE, SYN, stream.id)
+        return stream
+
+    def accept(self) -> Stream | None:
+        """Return the stream of the peer that waits longest, or None."""
+        if not self._backlog:
+            return None
+        return self._backlog.pop(next(iter(self._backlog)))
+
+    def write(self, stream: Stream, data: memoryview) -> Write:
+        """Queue bytes; LinkClosed when the stream takes none. `Write.left` tells how far they are."""
+        if not stream.sending or stream.ending:
+            raise LinkClosed("the stream is closed for writing")
+        write = Write(data)
+        if write.left:
+            stream.writes.append(write)
+            self._make_ready(stream)
+        return write
+
+    def consumed(self, stream: Stream, now: float) -> None:
+        """Tell that bytes were taken from the stream's inbox, so that the peer may send more."""
+        if stream.receiving and not stream.ending and not stream.discarding:
+            increase = stream.window.replenish(stream.inbox.size, now, self.rtt)
+            if increase:
+                self._control.update(stream.id, increase)
+
+    def finish(self, stream: Stream) -> None:
+        """Write no more: FIN follows what is queued. The other direction goes on."""
+        if stream.sending and not stream.ending:
+            stream.sending = False
+            if not stream.writes:
+                self._queue_fin(stream)
+
+    def close(self, stream: Stream, now: float) -> None:
+        """Finish, and read no more: what arrives from now on is dropped.
+
+        A peer that has not finished `ABANDONED_SECONDS` later gets a reset from `tick`.
+        """
+        self.finish(stream)
+        if not stream.discarding:
+            stream.discarding = True
+            stream.closed_at = now
+            stream.inbox.clear()
+            self._control.drop_update(stream.id)
+            self._happened.touched.add(stream)
+
+    def reset(self, stream: Stream) -> None:
+        """Abandon the stream in both directions at once; nothing happens if it is done already."""
+        if stream.id in self.streams:
+            self._end(stream, Ending.RESET_HERE)
+            self._control.add(WINDOW_UPDATE, RST, stream.id)
+        elif not stream.ending:
+            self._end(stream, Ending.RESET_HERE)
+
+    def ping(self, value: int) -> None:
+        """Ask the peer for an answer; it comes back in `Happenings.pongs`."""
+        self._control.add(PING, SYN, 0, value)
+
+    def leave(self, code: int = NORMAL) -> None:
+        """Say that we go (GO_AWAY) and give up every stream; new ones of the peer are reset."""
+        if not self.leaving:
+            self.leaving = True
+            self._control.add(GO_AWAY, 0, 0, code)
+        self.lose()
+
+    def lose(self) -> None:
+        """Give up every stream: the connection is gone. What was received stays readable."""
+        for stream in list(self.streams.values()):
+            self._end(stream, Ending.CONNECTION_LOST)
+
+    def tick(self, now: float) -> None:
+        """Reset the streams that were closed here and that the peer does not finish."""
+        for stream in list(self.streams.values()):
+            if stream.discarding and now - stream.closed_at >= ABANDONED_SECONDS:
+                self.reset(stream)
+
+    # What the peer does.
+
+    def receive(self, plaintext: bytes) -> None:
+        """Take one opened record; RemoteError when the peer breaks the protocol."""
+        for item in self._reader.read(plaintext):
+            if isinstance(item, memoryview):
+                self._payload(item)
+            else:
+                self._frame(item)
+        self._control.check()
+
+    def _frame(self, frame: Frame) -> None:
+        if frame.kind == PING:
+            self._ping(frame)
+        elif frame.kind == GO_AWAY:
+            self.peer_gone = True
+        else:
+            stream = self._stream_of(frame)
+            if frame.kind == DATA:
+                self._data_header(stream, frame)
+            elif stream:
+                self._window_update(stream, frame)
+
+    def _ping(self, frame: Frame) -> None:
+        if frame.flags == SYN:
+            self._control.add(PING, ACK, 0, frame.length)
+        else:
+            self._happened.pongs.append(frame.length)
+
+    def _stream_of(self, frame: Frame) -> Stream | None:
+        """Return the stream that a frame is about; None when it is gone or was refused."""
+        if frame.flags & SYN:
+            return self._syn(frame.stream)
+        stream = self.streams.get(frame.stream)
+        if stream:
+            if not stream.acknowledged:
+                stream.acknowledged = True
+                self._unacknowledged -= 1
+                self._happened.touched.add(stream)
+        elif not self._peer_ids.used(frame.stream) and not self._used_here(frame.stream):
+            raise RemoteError(f"the peer uses stream {frame.stream}, which nobody has opened")
+        return stream
+
+    def _used_here(self, stream_id: int) -> bool:
+        return stream_id % 2 == self._next_id % 2 and stream_id < self._next_id
+
+    def _syn(self, stream_id: int) -> Stream | None:
+        self._peer_ids.use(stream_id)
+        limits = self._limits
+        full = self._inbound >= limits.inbound_streams or len(self._backlog) >= limits.accept_backlog
+        if full or self.leaving:
+            self._control.add(WINDOW_UPDATE, RST, stream_id)
+            return None
+        stream = self._add(stream_id, inbound=True)
+        self._inbound += 1
+        self._backlog[stream_id] = stream
+        self._happened.acceptable = True
+        self._control.add(WINDOW_UPDATE, ACK, stream_id)
+        return stream
+
+    def _window_update(self, stream: Stream, frame: Frame) -> None:
+        stream.send_window = min(stream.send_window + frame.length, MAX_SEND_WINDOW)
+        self._make_ready(stream)
+        self._closing_flags(stream, frame.flags)
+
+    def _data_header(self, stream: Stream | None, frame: Frame) -> None:
+        self._payload_of = stream
+        self._payload_left = frame.length
+        self._payload_finishes = bool(frame.flags & FIN)
+        if not stream:
+            return
+        if frame.length and not stream.receiving:
+            self.reset(stream)
+            return
+        stream.window.spend(frame.length)
+        if frame.flags & RST or not frame.length:
+            self._closing_flags(stream, frame.flags)
+
+    def _payload(self, part: memoryview) -> None:
+        stream = self._payload_of
+        self._payload_left -= len(part)
+        if not stream or stream.ending:
+            return
+        if not stream.discarding:
+            stream.inbox.append(part)
+            self._happened.touched.add(stream)
+        if not self._payload_left and self._payload_finishes:
+            self._closing_flags(stream, FIN)
+
+    def _closing_flags(self, stream: Stream, flags: int) -> None:
+        if flags & RST:
+            self._end(stream, Ending.RESET_BY_PEER)
+        elif flags & FIN and stream.receiving:
+            stream.receiving = False
+            self._control.drop_update(stream.id)
+            self._happened.touched.add(stream)
+            self._forget_if_done(stream)
+
+    # Bookkeeping.
+
+    def _add(self, stream_id: int, *, inbound: bool) -> Stream:
+        window = ReceiveWindow(self._budget, self._limits.max_window)
+        stream = self.streams[stream_id] = Stream(stream_id, inbound=inbound, window=window)
+        return stream
+
+    def _make_ready(self, stream: Stream) -> None:
+        if stream.writes and stream.send_window and not stream.queued and not stream.ending:
+            stream.queued = True
+            self._ready.append(stream)
+
+    def _queue_fin(self, stream: Stream) -> None:
+        stream.finished = True
+        self._control.add(WINDOW_UPDATE, FIN, stream.id)
+        self._forget_if_done(stream)
+
+    def _forget_if_done(self, stream: Stream) -> None:
+        if stream.finished and not stream.receiving:
+            self._forget(stream)
+
+    def _end(self, stream: Stream, ending: Ending) -> None:
+        stream.ending = ending
+        stream.sending = stream.receiving = False
+        stream.writes.clear()
+        if stream.queued:
+            stream.queued = False
+            self._ready.remove(stream)
+        if ending is not Ending.CONNECTION_LOST:
+            stream.inbox.clear()
+            self._backlog.pop(stream.id, None)
+        self._happened.touched.add(stream)
+        self._forget(stream)
+
+    def _forget(self, stream: Stream) -> None:
+        if not self.streams.pop(stream.id, None):
+            return
+        self._control.drop_update(stream.id)
+        stream.window.release()
+        if stream.inbound:
+            self._inbound -= 1
+        elif not stream.acknowledged:
+            stream.acknowledged = True
+            self._unacknowledged -= 1

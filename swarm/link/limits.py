@@ -1,0 +1,62 @@
+"""Every limit of the link by name. Sizes are bytes, times are seconds.
+
+Sources: the Noise specification section 3 (message size), hashicorp/yamux `spec.md` and the libp2p
+Yamux specification (header, first window, ACK backlog).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+NOISE_MAX_MESSAGE = 65_535
+NOISE_TAG = 16
+NOISE_LENGTH_PREFIX = 2
+NOISE_MAX_PLAINTEXT = NOISE_MAX_MESSAGE - NOISE_TAG
+NOISE_MAX_SEALED = NOISE_LENGTH_PREFIX + NOISE_MAX_MESSAGE
+NOISE_MAX_NONCE = 2**64 - 2
+
+YAMUX_HEADER = 12
+YAMUX_FRAME_PAYLOAD = NOISE_MAX_PLAINTEXT - YAMUX_HEADER
+"""Payload of our largest DATA frame: header and payload fill one Noise message."""
+
+INITIAL_WINDOW = 256 * 1024
+MAX_WINDOW = 16 * 1024 * 1024
+MAX_SEND_WINDOW = 2**32 - 1
+"""A sender's window never counts beyond this, however many updates a peer sends."""
+
+GROWTH_RTTS = 4.0
+GROWTH_FLOOR = 0.005
+"""A window doubles when updates come within max(GROWTH_RTTS round trips, GROWTH_FLOOR)."""
+
+MEMORY_BUDGET = 64 * 1024 * 1024
+"""Received and unread bytes of all streams of the process together."""
+
+GROWTH_BUDGET = MEMORY_BUDGET * 3 // 4
+"""What windows may grow by, all together, beyond INITIAL_WINDOW each."""
+
+GROWTH_SHARE = 4
+"""One step of growth takes at most 1/GROWTH_SHARE of what is left of GROWTH_BUDGET."""
+
+ABANDONED_SECONDS = 60.0
+"""A stream closed here whose peer has not finished after this long is reset."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkLimits:
+    """What one connection allows its peer.
+
+    ``inbound_streams``: streams of the peer open at once; one more is reset.
+    ``accept_backlog``: of these, how many may wait to be accepted; one more is reset.
+    ``unacknowledged``: our streams that the peer has not acknowledged; opening waits beyond it.
+    ``control_frames``: control frames waiting to be sent; one more ends the connection.
+    ``skipped_ids``: stream ids that the peer jumped over and may still open, for peers whose
+    concurrent opens reach the wire out of order.
+    ``max_window``: the largest receive window of one stream.
+    """
+
+    inbound_streams: int = 64
+    accept_backlog: int = 64
+    unacknowledged: int = 256
+    control_frames: int = 1024
+    skipped_ids: int = 256
+    max_window: int = MAX_WINDOW

@@ -1,0 +1,127 @@
+"""Noise transport records as libp2p frames them: u16 big-endian length, ciphertext, tag.
+
+A `Sealer` and an `Opener` own their nonce and take records strictly in order, so a nonce cannot be
+skipped or used twice. Source: Noise specification revision 34, sections 3 and 5.1 (ChaChaPoly: 32
+zero bits, then the nonce in little-endian), and the libp2p Noise specification, "Wire Format".
+"""
+
+from __future__ import annotations
+
+import struct
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+from swarm.errors import RemoteError
+from swarm.link.limits import NOISE_LENGTH_PREFIX, NOISE_MAX_NONCE, NOISE_MAX_PLAINTEXT, NOISE_TAG
+
+_LENGTH = struct.Struct("!H")
+_NONCE = struct.Struct("<4xQ")
+
+
+class Sealer:
+    """Turns plaintexts into records under one key."""
+
+    def __init__(self, key: bytes, nonce: int) -> None:
+        self._cipher = ChaCha20Poly1305(key)
+        self._nonce = nonce
+
+    def seal_into(self, plaintext: memoryview, out: memoryview) -> int:
+        """Write one record of ``plaintext`` at the start of ``out``; return its size in bytes.
+
+        ``plaintext`` is at most `NOISE_MAX_PLAINTEXT` bytes and ``out`` has room for it, its tag
+        and its length; ValueError otherwise, with the nonce untouched. RemoteError once the key's
+        nonces are used up.
+        """
+        sealed = len(plaintext) + NOISE_TAG
+        total = NOISE_LENGTH_PREFIX + sealed
+        if len(plaintext) > NOISE_MAX_PLAINTEXT or len(out) < total:
+            raise ValueError(f"no room for a record of {len(plaintext)} bytes")
+        if self._nonce > NOISE_MAX_NONCE:
+            raise RemoteError("all nonces of this connection are used; reconnect")
+        _LENGTH.pack_into(out, 0, sealed)
+        nonce = _NONCE.pack(self._nonce)
+        self._nonce += 1
+        self._cipher.encrypt_into(nonce, plaintext, None, out[NOISE_LENGTH_PREFIX:total])
+        return total
+
+    def seal(self, plaintext: bytes) -> bytes:
+        """Return ``plaintext``, of any length, as records."""
+        view = memoryview(plaintext)
+        out = bytearray()
+        for start in range(0, len(view), NOISE_MAX_PLAINTEXT):
+            part = view[start : start + NOISE_MAX_PLAINTEXT]
+            record = bytearray(NOISE_LENGTH_PREFIX + len(part) + NOISE_TAG)
+            self.seal_into(part, memoryview(record))
+            out += record
+        return bytes(out)
+
+
+class Opener:
+    """Turns received bytes, cut anywhere, back into plaintexts under one key.
+
+    Keeps at most one unfinished record, `NOISE_MAX_SEALED` bytes.
+    """
+
+    def __init__(self, key: bytes, nonce: int) -> None:
+        self._cipher = ChaCha20Poly1305(key)
+        self._nonce = nonce
+        self._tail = bytearray()
+
+    @property
+    def unfinished(self) -> int:
+        """Bytes kept of a record whose end has not arrived."""
+        return len(self._tail)
+
+    def open(self, data: memoryview) -> list[bytes]:
+        """Take the next received bytes and return the plaintexts that they complete, in order.
+
+        RemoteError for a record that is forged, damaged or shorter than its tag; nothing can be
+        opened after that.
+        """
+        plaintexts: list[bytes] = []
+        start = self._finish_tail(data, plaintexts)
+        end = len(data)
+        while start + NOISE_LENGTH_PREFIX <= end:
+            body = start + NOISE_LENGTH_PREFIX
+            stop = body + _LENGTH.unpack_from(data, start)[0]
+            if stop > end:
+                break
+            plaintexts.append(self._decrypt(data[body:stop]))
+            start = stop
+        if start < end:
+            self._tail += data[start:end]
+        return plaintexts
+
+    def _finish_tail(self, data: memoryview, plaintexts: list[bytes]) -> int:
+        """Complete the kept record from ``data`` if it reaches so far; return how much was used."""
+        kept = len(self._tail)
+        if not kept:
+            return 0
+        if kept < NOISE_LENGTH_PREFIX:
+            used = min(NOISE_LENGTH_PREFIX - kept, len(data))
+            self._tail += data[:used]
+            if len(self._tail) < NOISE_LENGTH_PREFIX:
+                return used
+        else:
+            used = 0
+        missing: int = NOISE_LENGTH_PREFIX + _LENGTH.unpack_from(self._tail)[0] - len(self._tail)
+        if len(data) - used < missing:
+            self._tail += data[used:]
+            return len(data)
+        self._tail += data[used : used + missing]
+        record, self._tail = memoryview(self._tail), bytearray()
+        plaintexts.append(self._decrypt(record[NOISE_LENGTH_PREFIX:]))
+        return used + missing
+
+    def _decrypt(self, sealed: memoryview) -> bytes:
+        if len(sealed) < NOISE_TAG:
+            raise RemoteError(f"a Noise record of {len(sealed)} bytes has no room for its tag")
+        if self._nonce > NOISE_MAX_NONCE:
+            raise RemoteError("all nonces of this connection are used; reconnect")
+        try:
+            plaintext = self._cipher.decrypt(_NONCE.pack(self._nonce), sealed, None)
+        except InvalidTag:
+            raise RemoteError("a Noise record is forged or damaged") from None
+        self._nonce += 1
+        return plaintext

@@ -1,0 +1,104 @@
+"""Yamux frames: a 12-byte header, and a payload for DATA alone.
+
+The reader hands payloads on in the parts in which they arrive, so it never holds more than an
+unfinished header. Source: hashicorp/yamux `spec.md`, libp2p Yamux specification.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from swarm.errors import RemoteError
+from swarm.link.limits import MAX_WINDOW, YAMUX_HEADER
+
+DATA, WINDOW_UPDATE, PING, GO_AWAY = range(4)
+SYN, ACK, FIN, RST = 1, 2, 4, 8
+NORMAL, PROTOCOL_ERROR, INTERNAL_ERROR = range(3)
+"""Codes of GO_AWAY."""
+
+_HEADER = struct.Struct("!BBHII")
+_ALL_FLAGS = SYN | ACK | FIN | RST
+_U32 = 2**32 - 1
+
+
+class Frame(NamedTuple):
+    """One header; ``length`` is a DATA payload's size, a window's increase, a ping's value or a code."""
+
+    kind: int
+    flags: int
+    stream: int
+    length: int
+
+
+def encode(kind: int, flags: int, stream: int, length: int) -> bytes:
+    """Return the 12 bytes of a header; ValueError when a field does not fit."""
+    if not (0 <= stream <= _U32 and 0 <= length <= _U32):
+        raise ValueError(f"stream {stream} or length {length} does not fit 32 bits")
+    return _HEADER.pack(0, kind, flags, stream, length)
+
+
+def encode_into(out: memoryview, offset: int, frame: Frame) -> None:
+    """Write a header at ``offset`` of ``out``."""
+    _HEADER.pack_into(out, offset, 0, *frame)
+
+
+def decode(data: bytes | memoryview, offset: int = 0) -> Frame:
+    """Read and check the header at ``offset``; RemoteError when the specification forbids it."""
+    version, kind, flags, stream, length = _HEADER.unpack_from(data, offset)
+    if version or kind > GO_AWAY or flags & ~_ALL_FLAGS:
+        raise RemoteError(f"not a Yamux header: version {version}, type {kind}, flags {flags:#x}")
+    if kind <= WINDOW_UPDATE:
+        if not stream:
+            raise RemoteError("a Yamux stream frame names stream 0")
+        if kind == DATA and length > MAX_WINDOW:
+            raise RemoteError(f"a Yamux DATA frame of {length} bytes exceeds every window")
+    elif stream:
+        raise RemoteError(f"a Yamux connection frame names stream {stream}")
+    elif kind == PING and flags not in (SYN, ACK):
+        raise RemoteError(f"a Yamux ping with flags {flags:#x}")
+    return Frame(kind, flags, stream, length)
+
+
+class FrameReader:
+    """Cuts plaintexts, themselves cut anywhere, into headers and parts of DATA payloads."""
+
+    def __init__(self) -> None:
+        self._header = b""
+        self._payload = 0
+
+    @property
+    def payload_left(self) -> int:
+        """Bytes of the current DATA payload that have not arrived."""
+        return self._payload
+
+    def read(self, data: bytes) -> list[Frame | memoryview]:
+        """Return what ``data`` holds, in order: frames, each DATA frame followed by its payload's parts.
+
+        The parts are views of ``data``. RemoteError as `decode` raises it.
+        """
+        items: list[Frame | memoryview] = []
+        view = memoryview(data)
+        position, end = 0, len(data)
+        while position < end:
+            if self._payload:
+                size = min(self._payload, end - position)
+                items.append(view[position : position + size])
+                self._payload -= size
+                position += size
+                continue
+            if not self._header and end - position >= YAMUX_HEADER:
+                frame = decode(data, position)
+                position += YAMUX_HEADER
+            else:
+                size = min(YAMUX_HEADER - len(self._header), end - position)
+                self._header += data[position : position + size]
+                position += size
+                if len(self._header) < YAMUX_HEADER:
+                    break
+                frame = decode(self._header)
+                self._header = b""
+            items.append(frame)
+            if frame.kind == DATA:
+                self._payload = frame.length
+        return items

@@ -1,0 +1,170 @@
+"""One TCP socket with its two ciphers: the only place where link bytes meet the kernel.
+
+Nothing is awaited between sealing a record and keeping it for the socket, so a cancelled task can
+neither lose a record nor let one go out twice. Idle wires hold no buffers: all wires of a thread
+receive into and seal into the same two buffers, each within one synchronous step.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+
+import trio
+
+from swarm.errors import LinkClosed
+from swarm.link.limits import NOISE_MAX_PLAINTEXT, NOISE_MAX_SEALED
+from swarm.link.noise import Opener, Sealer
+
+RECEIVE_BYTES = 1024 * 1024
+"""Most bytes taken from the socket in one step."""
+SEAL_BYTES = 4 * NOISE_MAX_SEALED
+"""Most bytes sealed ahead of the socket."""
+TURN_BYTES = 16 * NOISE_MAX_SEALED
+"""Most bytes sealed before other tasks get their turn."""
+UNSENT_BYTES = 128 * 1024
+"""What the kernel keeps beyond what TCP may send right now (TCP_NOTSENT_LOWAT).
+
+More would only make urgent frames wait behind bulk data.
+"""
+
+
+class _Buffers(threading.local):
+    """Buffers of one thread, made when it first uses a wire."""
+
+    def __init__(self) -> None:
+        self.received = memoryview(bytearray(RECEIVE_BYTES))
+        self.plaintext = memoryview(bytearray(NOISE_MAX_PLAINTEXT))
+        self.sealed = memoryview(bytearray(SEAL_BYTES))
+
+
+_buffers = _Buffers()
+
+Fill = Callable[[memoryview], int]
+"""Writes the next plaintext into its argument and returns its size, 0 when there is none."""
+
+
+class Wire:
+    """Records over one socket. Methods raise LinkClosed once the socket has ended."""
+
+    def __init__(self, stream: trio.SocketStream, sealer: Sealer, opener: Opener) -> None:
+        self._socket = stream.socket
+        self._sealer = sealer
+        self._opener = opener
+        self._unsent = memoryview(b"")
+        self.received_bytes = 0
+        self.sent_bytes = 0
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+
+    @property
+    def unsent(self) -> int:
+        """Sealed bytes that the socket has not taken."""
+        return len(self._unsent)
+
+    def send(self, fill: Fill) -> bool:
+        """Seal and send until ``fill`` has nothing more, the socket is full or the turn is over.
+
+        Returns whether everything is sent; if not, wait for `writable` (while `unsent`) and call again.
+        """
+        turn = TURN_BYTES
+        while self._send_unsent():
+            size = self._seal(fill)
+            if not size:
+                return True
+            turn -= size
+            self._unsent = _buffers.sealed[:size]
+            done = self._send_unsent()
+            if not done:
+                # The shared buffer is the next wire's in a moment.
+                self._unsent = memoryview(bytes(self._unsent))
+                return False
+            if turn <= 0:
+                return False
+        return False
+
+    def _seal(self, fill: Fill) -> int:
+        plaintext, sealed = _buffers.plaintext, _buffers.sealed
+        used = 0
+        while used + NOISE_MAX_SEALED <= SEAL_BYTES:
+            size = fill(plaintext)
+            if not size:
+                break
+            used += self._sealer.seal_into(plaintext[:size], sealed[used:])
+        return used
+
+    def _send_unsent(self) -> bool:
+        """Offer what is sealed to the socket; return whether it took all of it."""
+        if not self._unsent:
+            return True
+        try:
+            sent = os.write(self._fileno(), self._unsent)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise LinkClosed(f"the connection was lost: {error.strerror}") from error
+        self.sent_bytes += sent
+        self._unsent = self._unsent[sent:]
+        return not self._unsent
+
+    def queue(self, data: bytes) -> None:
+        """Seal ``data`` behind what is unsent, to go with the next `flush`."""
+        self._unsent = memoryview(bytes(self._unsent) + self._sealer.seal(data))
+
+    async def flush(self) -> None:
+        """Wait until the socket has taken everything that is sealed."""
+        while not self._send_unsent():
+            await self.writable()
+
+    async def writable(self) -> None:
+        """Wait until the socket takes more."""
+        try:
+            await trio.lowlevel.wait_writable(self._fileno())
+        except (trio.ClosedResourceError, OSError) as error:
+            raise LinkClosed("the connection was closed") from error
+
+    async def receive(self) -> list[bytes]:
+        """Wait for bytes and return the plaintexts that they complete, perhaps none.
+
+        LinkClosed at the end of the connection; RemoteError for a forged record.
+        """
+        while True:
+            size = self._receive_now()
+            if size:
+                return self._opener.open(_buffers.received[:size])
+            try:
+                await trio.lowlevel.wait_readable(self._fileno())
+            except (trio.ClosedResourceError, OSError) as error:
+                raise LinkClosed("the connection was closed") from error
+
+    def _receive_now(self) -> int:
+        """Take what the socket has into the shared buffer; return how much, 0 when nothing is there."""
+        try:
+            size = os.readv(self._fileno(), [_buffers.received])
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise LinkClosed(f"the connection was lost: {error.strerror}") from error
+        if not size:
+            raise LinkClosed("the peer closed the connection")
+        self.received_bytes += size
+        return size
+
+    def _fileno(self) -> int:
+        descriptor = self._socket.fileno()
+        if descriptor < 0:
+            raise LinkClosed("the connection is closed")
+        return descriptor
+
+    def finish(self) -> None:
+        """Tell the peer that nothing more is sent; it can still be heard."""
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            raise LinkClosed("the connection was lost") from error
+
+    def close(self) -> None:
+        """Close the socket at once; waiting tasks get LinkClosed."""
+        self._socket.close()
