@@ -25,6 +25,7 @@ MAX_ITEMS = 4096
 
 _UINT, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG = range(7)
 _FALSE, _TRUE, _NULL = 0xF4, 0xF5, 0xF6
+_TOO_SHORT = "the bytes end too early"
 _INLINE = 24
 _UNBOUNDED = 1 << 64
 # Additional information 24..27: bytes that follow the head's first byte, and the least value that needs them.
@@ -88,11 +89,13 @@ class Reader:
         try:
             return self._data[self._at]
         except IndexError:
-            raise CborError("the bytes end too early") from None
+            raise CborError(_TOO_SHORT) from None
 
     def key(self, encoded: bytes) -> None:
         """The map key that `text_key` encoded."""
         if not self._data.startswith(encoded, self._at):
+            if len(self._data) - self._at < len(encoded):
+                raise CborError(_TOO_SHORT)
             raise CborError(f"the field '{encoded[1:].decode()}' is missing or out of place")
         self._at += len(encoded)
 
@@ -166,7 +169,7 @@ class Reader:
         start = self._at
         self._at = start + size
         if self._at > len(self._data):
-            raise CborError("the bytes end too early")
+            raise CborError(_TOO_SHORT)
         return self._data[start : self._at]
 
     def _utf8(self, size: int) -> str:
