@@ -51,7 +51,7 @@ def test_what_never_comes_fails_at_the_deadline(processes):
 
 def test_address_from_text_or_event(processes):
     text = script(processes, "print('libp2p node address: /ip4/1.2.3.4/tcp/5/p2p/Qm')")
-    event = script(processes, 'print(\'{"event": "NodeListening", "addresses": ["/ip4/6.7.8.9"]}\')')
+    event = script(processes, 'print(\'{"event": "node_listening", "addresses": ["/ip4/6.7.8.9"]}\')')
     assert text.address() == "/ip4/1.2.3.4/tcp/5/p2p/Qm"
     assert event.address() == "/ip4/6.7.8.9"
 
