@@ -52,7 +52,7 @@ def text_key(name: str) -> bytes:
 
 
 def encode(value: Value) -> bytes:
-    """The deterministic encoding of ``value``."""
+    """The deterministic encoding of ``value``; its integers must fit into 64 bits."""
     return cbor2.dumps(value, canonical=True)
 
 
