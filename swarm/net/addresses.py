@@ -13,6 +13,10 @@ from libp2p.peer.id import ID
 from swarm.errors import UsageError
 from swarm.ids import PeerId
 
+# A peer id is the SHA-256 multihash of a public key, or a short key itself (libp2p peer id spec).
+_SHA256_HEAD = b"\x12\x20"
+_SHA256_BYTES = 34
+_IDENTITY_HEAD = b"\x00"
 _DIALABLE_HOSTS = frozenset({"ip4", "ip6", "dns", "dns4", "dns6"})
 
 
@@ -38,7 +42,7 @@ def parse_peer_address(text: str) -> PeerAddress:
     if not separator or not head:
         raise UsageError(f"{text!r} does not name a peer: {example}")
     try:
-        peer = ID.from_string(tail).to_base58()
+        peer = _peer_id(tail)
         address = multiaddr.Multiaddr(head)
         names = [protocol.name for protocol in address.protocols()]
     except Exception as error:
@@ -46,6 +50,15 @@ def parse_peer_address(text: str) -> PeerAddress:
     if not names or names[0] not in _DIALABLE_HOSTS or names[1:] != ["tcp"]:
         raise UsageError(f"{text!r} is not a TCP address: {example}")
     return PeerAddress(PeerId(peer), str(address))
+
+
+def _peer_id(text: str) -> str:
+    raw = ID.from_string(text).to_bytes()
+    hashed = raw[:2] == _SHA256_HEAD and len(raw) == _SHA256_BYTES
+    inlined = raw[:1] == _IDENTITY_HEAD and len(raw) > 2 and raw[1] == len(raw) - 2
+    if not hashed and not inlined:
+        raise ValueError("a peer id is the multihash of a public key")
+    return ID(raw).to_base58()
 
 
 def parse_listen_address(text: str) -> multiaddr.Multiaddr:

@@ -17,6 +17,7 @@ from libp2p.abc import INetConn, INetStream
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.custom_types import TProtocol
 from libp2p.host.basic_host import BasicHost
+from libp2p.network.auto_connector import AutoConnector
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
@@ -170,14 +171,27 @@ async def open_host(
     network.notifees.clear()
     admission.Admission(network, max_connections).install(inner)
     host = Host(inner, network)
+    failure: Exception | None = None
     async with inner.run(wanted):
-        _check_listening(inner, wanted)
         try:
+            _check_listening(inner, wanted)
             yield host
+        except Exception as error:  # noqa: BLE001
+            # Carried past libp2p's nurseries, which would wrap it into groups within groups.
+            failure = error
         finally:
             with shielded(2 * CLOSE_DEADLINE):
                 await admission.close_all(network, CLOSE_DEADLINE)
                 await inner.close()
+    if failure is not None:
+        raise failure
+
+
+class _NoAutoConnector(AutoConnector):
+    """Whom to dial is the node's decision; libp2p's own would dial whoever it has heard of."""
+
+    async def maybe_connect(self) -> None:
+        return
 
 
 def _new_network(private_key: bytes, max_connections: int) -> Swarm:
@@ -200,6 +214,7 @@ def _new_network(private_key: bytes, max_connections: int) -> Swarm:
     )
     if not isinstance(network, Swarm):
         raise SwarmError("this libp2p is not the one that swarm is made for: install libp2p==0.8.1")
+    network.auto_connector = _NoAutoConnector(network)
     return network
 
 
