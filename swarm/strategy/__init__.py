@@ -1,0 +1,1 @@
+"""Who is asked for which piece, who is served, whom to dial: pure policies, see docs/strategy.md."""

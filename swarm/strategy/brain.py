@@ -1,96 +1,223 @@
-"""One brain per transfer: every input returns the commands that follow from it. It routes, it never computes."""
+"""One brain per transfer: every input returns the commands that follow. It routes, it never computes."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from swarm.config import TransferConfig
+from swarm.content.bitfield import Bitfield
+from swarm.content.layout import Layout
+from swarm.events import PieceLost
 from swarm.ids import ManifestId, PeerId
-from swarm.strategy.commands import Command
-
-if TYPE_CHECKING:
-    from swarm.content.bitfield import Bitfield
-    from swarm.content.layout import Layout
-    from swarm.wire.messages import Message
+from swarm.strategy.announce import Announcer
+from swarm.strategy.commands import Command, Publish
+from swarm.strategy.fetching import Fetching
+from swarm.strategy.pieces import Pieces
+from swarm.strategy.pieceset import PieceSet
+from swarm.strategy.serving import Serving
+from swarm.strategy.timers import Alarm, Timers
+from swarm.wire.messages import (
+    Cancel,
+    Choke,
+    Have,
+    HaveAll,
+    HaveBitfield,
+    HaveNone,
+    Interested,
+    Message,
+    NotInterested,
+    Reject,
+    Request,
+    Unchoke,
+    Withdraw,
+)
 
 
 class Brain:
-    """Decides who is asked for what and who is served; ``now`` is monotonic seconds everywhere."""
+    """Decides who is asked for what and who is served; ``now`` is monotonic seconds everywhere.
 
-    def __init__(
+    An input about a peer that has not joined, or has left, is ignored: the runner's reports and a
+    session's end may cross. Nothing here raises for anything that a session let through.
+    """
+
+    def __init__(  # noqa: PLR0917 - the order of the contract
         self,
         manifest_id: ManifestId,
         layout: Layout,
         stored: Bitfield,
         rng: random.Random,
-        now: float,
+        now: float,  # noqa: ARG002 - policies with a schedule from the start need it
         config: TransferConfig,
     ) -> None:
-        raise NotImplementedError
+        self._manifest_id = manifest_id
+        self._timers = Timers()
+        self._pieces = Pieces(layout, stored)
+        self._fetching = Fetching(manifest_id, self._pieces, rng, self._timers)
+        self._serving = Serving(
+            self._pieces,
+            self._fetching.snubbed,
+            rng,
+            self._timers,
+            limited=config.upload_limit is not None,
+        )
+        self._announcer = Announcer(self._pieces, self._timers)
+        self._peers: dict[PeerId, None] = {}
+
+    # --- Outputs beside commands ----------------------------------------------------------------
 
     @property
     def complete(self) -> bool:
         """Whether every wanted piece is stored."""
-        raise NotImplementedError
+        return self._pieces.complete
 
     def missing(self) -> Iterator[int]:
         """The wanted pieces that are not stored and that no connected peer has, in order."""
-        raise NotImplementedError
+        return self._fetching.availability.unreachable(self._pieces.lacking)
 
     def next_wakeup(self) -> float:
         """When `tick` next has something to do; infinity when only an input can change anything."""
-        raise NotImplementedError
+        return self._timers.next()
+
+    # --- Peers and time -------------------------------------------------------------------------
 
     def tick(self, now: float) -> list[Command]:
         """Do what is due at ``now``."""
-        raise NotImplementedError
+        commands: list[Command] = []
+        for alarm, peer in self._timers.due(now):
+            if peer is None:
+                commands += self._ring(alarm, now)
+            elif peer in self._peers:
+                commands += self._ring_for(alarm, peer, now)
+        return commands
 
     def peer_joined(self, peer: PeerId, now: float, *, rtt: float | None) -> list[Command]:
         """A session is open and its handshake done; ``rtt`` is a measured round trip in seconds, if any."""
-        raise NotImplementedError
+        commands = self.peer_left(peer, now)
+        self._peers[peer] = None
+        self._fetching.joined(peer, rtt, now)
+        self._serving.joined(peer, now)
+        return commands + self._announcer.joined(peer)
 
     def peer_left(self, peer: PeerId, now: float) -> list[Command]:
         """The peer's session ended, for whatever reason."""
-        raise NotImplementedError
+        if self._peers.pop(peer, None) is None:
+            return []
+        self._announcer.left(peer)
+        return self._fetching.left(peer, now) + self._serving.left(peer, now)
+
+    def round_trip(self, peer: PeerId, seconds: float | None, now: float) -> list[Command]:  # noqa: ARG002
+        """A ping of the peer was answered after ``seconds``, or lost (None)."""
+        return self._fetching.pinged(peer, seconds) if peer in self._peers else []
+
+    def _ring(self, alarm: Alarm, now: float) -> list[Command]:
+        match alarm:
+            case Alarm.CHOKER:
+                return self._serving.round(now)
+            case Alarm.HAVES:
+                return self._announcer.flush(now) + self._fetching.sweep()
+            case _:
+                return self._fetching.refill(now)
+
+    def _ring_for(self, alarm: Alarm, peer: PeerId, now: float) -> list[Command]:
+        match alarm:
+            case Alarm.REQUESTS:
+                return self._fetching.look_at_requests(peer, now)
+            case Alarm.CLAIMS:
+                return self._fetching.restore_claims(peer, now)
+            case _:
+                return self._fetching.retry(peer, now)
+
+    # --- Messages -------------------------------------------------------------------------------
 
     def received(self, peer: PeerId, message: Message, now: float) -> list[Command]:
         """A control message of the peer that is legal in its session."""
-        raise NotImplementedError
+        if peer not in self._peers:
+            return []
+        match message:
+            case Request():
+                return self._serving.requested(peer, message.piece)
+            case Cancel():
+                return self._serving.cancelled(peer, message.piece)
+            case Interested():
+                return self._serving.interested(peer, now, yes=True)
+            case NotInterested():
+                return self._serving.interested(peer, now, yes=False)
+            case _:
+                return self._received_as_source(peer, message, now)
+
+    def _received_as_source(self, peer: PeerId, message: Message, now: float) -> list[Command]:
+        match message:
+            case Have():
+                return self._fetching.has_new(peer, message.pieces, now)
+            case Reject():
+                return self._fetching.rejected(peer, message.piece, message.reason, now)
+            case Unchoke():
+                return self._fetching.unchoked(peer, now)
+            case Choke():
+                self._fetching.choked(peer)
+            case Withdraw():
+                return self._fetching.withdrew(peer, message.piece)
+            case HaveBitfield() | HaveAll() | HaveNone():
+                return self._fetching.has_exactly(peer, self._read(message), now)
+        return []
+
+    def _read(self, message: HaveBitfield | HaveAll | HaveNone) -> PieceSet:
+        size = self._pieces.size
+        match message:
+            case HaveAll():
+                return PieceSet.everything(size)
+            case HaveNone():
+                return PieceSet(size)
+            case _:
+                return PieceSet.from_bytes(message.data, size)
+
+    # --- Pieces that come -----------------------------------------------------------------------
 
     def data_received(self, peer: PeerId, piece: int, size: int, now: float) -> list[Command]:
         """``size`` payload bytes of a requested piece arrived."""
-        raise NotImplementedError
+        if peer in self._peers:
+            self._fetching.data(peer, piece, size, now)
+            self._serving.received(peer, size, now)
+        return []
 
     def piece_received(self, peer: PeerId, piece: int, now: float) -> list[Command]:
         """A requested piece is whole in memory; without a `StorePiece` in the answer it is to be dropped."""
-        raise NotImplementedError
+        return self._fetching.whole(peer, piece, now) if peer in self._peers else []
 
     def piece_stored(self, peer: PeerId, piece: int, now: float) -> list[Command]:
         """The piece matched its hash and is written."""
-        raise NotImplementedError
+        commands = self._fetching.stored(peer, piece, now)
+        if announced := self._announcer.stored(piece, now):
+            commands += announced + self._fetching.sweep()
+        return commands
 
     def piece_refused(self, peer: PeerId, piece: int, now: float) -> list[Command]:
-        """The piece did not match its hash: its sender is banned."""
-        raise NotImplementedError
+        """The piece did not match its hash: its sender is banned and its session over."""
+        return self._fetching.refused(peer, piece) + self.peer_left(peer, now)
 
-    def piece_failed(self, peer: PeerId, piece: int, now: float) -> list[Command]:
+    def piece_failed(self, peer: PeerId, piece: int, now: float) -> list[Command]:  # noqa: ARG002
         """Our own disk refused the piece; nobody is to blame."""
-        raise NotImplementedError
+        self._fetching.failed(piece, now)
+        return []
 
     def piece_lost(self, piece: int, now: float) -> list[Command]:
-        """A stored piece can no longer be served as it was."""
-        raise NotImplementedError
+        """A stored piece can no longer be served as it was; a second report of it changes nothing."""
+        if not self._pieces.is_stored(piece):
+            return []
+        self._pieces.lost(piece)
+        commands = self._serving.lost(piece) + self._announcer.lost(piece)
+        commands.append(Publish(PieceLost(self._manifest_id, piece)))
+        return commands + self._fetching.wanted_again(now)
 
-    def uploaded(self, peer: PeerId, piece: int, size: int, now: float) -> list[Command]:
+    # --- Pieces that go -------------------------------------------------------------------------
+
+    def uploaded(self, peer: PeerId, piece: int, size: int, now: float) -> list[Command]:  # noqa: ARG002
         """``size`` payload bytes of the piece were handed to the link."""
-        raise NotImplementedError
+        if peer in self._peers:
+            self._serving.uploaded(peer, size)
+        return []
 
-    def upload_finished(self, peer: PeerId, piece: int, now: float) -> list[Command]:
+    def upload_finished(self, peer: PeerId, piece: int, now: float) -> list[Command]:  # noqa: ARG002
         """An `Upload` is over: its final reply was handed to the link."""
-        raise NotImplementedError
-
-    def round_trip(self, peer: PeerId, seconds: float | None, now: float) -> list[Command]:
-        """A ping of the peer was answered after ``seconds``, or lost (None)."""
-        raise NotImplementedError
+        return self._serving.finished(peer, piece) if peer in self._peers else []

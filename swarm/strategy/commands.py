@@ -1,4 +1,4 @@
-"""What a brain wants done. The runner performs commands in the order given and reports the results as inputs."""
+"""What a brain wants done. The runner performs commands in the order given; results are inputs."""
 
 from __future__ import annotations
 

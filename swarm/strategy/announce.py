@@ -1,0 +1,77 @@
+"""Tells every peer which pieces are stored: at once when they come slowly, in batches when they rush.
+
+The first HAVE goes at once, the next at the earliest `BATCH_SECONDS` later with all that came meanwhile
+(as Nagle's algorithm does for bytes). So 10,000 small pieces cost each peer 50 messages a second and not
+thousands.
+"""
+
+from __future__ import annotations
+
+import math
+
+from swarm.ids import PeerId
+from swarm.strategy.commands import Command, Send
+from swarm.strategy.pieces import Pieces
+from swarm.strategy.timers import Alarm, Timers
+from swarm.wire.limits import MAX_HAVE_BATCH
+from swarm.wire.messages import Have, HaveAll, HaveBitfield, HaveNone, Message, Withdraw
+
+BATCH_SECONDS = 0.02
+
+
+class Announcer:
+    """What each peer was told that this side has; every peer was told the same."""
+
+    def __init__(self, pieces: Pieces, timers: Timers) -> None:
+        self._pieces = pieces
+        self._timers = timers
+        self._pending: dict[int, None] = {}
+        self._sent_at = -math.inf
+        self._peers: dict[PeerId, None] = {}
+
+    def joined(self, peer: PeerId) -> list[Command]:
+        """The first message of a session: everything that is stored and announced."""
+        commands = self.flush(self._sent_at)
+        self._peers[peer] = None
+        return [*commands, Send(peer, self._everything())]
+
+    def left(self, peer: PeerId) -> None:
+        """A session ended."""
+        del self._peers[peer]
+
+    def stored(self, piece: int, now: float) -> list[Command]:
+        """A piece is stored."""
+        self._pending[piece] = None
+        at = self._sent_at + BATCH_SECONDS
+        if now >= at or self._pieces.complete:
+            return self.flush(now)
+        self._timers.set(Alarm.HAVES, at)
+        return []
+
+    def lost(self, piece: int) -> list[Command]:
+        """A stored piece is no longer served."""
+        if piece in self._pending:
+            del self._pending[piece]
+            return []
+        return self._to_all(Withdraw(piece))
+
+    def flush(self, now: float) -> list[Command]:
+        """Announce what is stored and not announced yet."""
+        commands: list[Command] = []
+        news = tuple(self._pending)
+        self._pending.clear()
+        self._timers.clear(Alarm.HAVES)
+        if news:
+            self._sent_at = now
+        for start in range(0, len(news), MAX_HAVE_BATCH):
+            commands += self._to_all(Have(news[start : start + MAX_HAVE_BATCH]))
+        return commands
+
+    def _everything(self) -> Message:
+        count = self._pieces.stored_count
+        if count == self._pieces.size:
+            return HaveAll()
+        return HaveBitfield(self._pieces.stored.to_bytes()) if count else HaveNone()
+
+    def _to_all(self, message: Message) -> list[Command]:
+        return [Send(peer, message) for peer in self._peers]

@@ -1,0 +1,127 @@
+"""Keeps every peer that would serve us asked for as much as it can deliver."""
+
+from __future__ import annotations
+
+from swarm.events import PieceRequested
+from swarm.ids import ManifestId, PeerId
+from swarm.strategy.commands import Command, Publish, Send
+from swarm.strategy.depth import DEADLINE_LEAST, demand
+from swarm.strategy.endgame import RECHECK_SECONDS, Endgame
+from swarm.strategy.picker import Pick, Picker
+from swarm.strategy.pieces import Pieces
+from swarm.strategy.ranking import Ranking
+from swarm.strategy.requests import Line, Requests
+from swarm.strategy.timers import Alarm, Timers
+from swarm.wire.messages import Request
+
+SOFT_BYTES = 64 << 20
+"""Pieces asked and being verified, of all peers together, beyond which no peer gets a second request."""
+
+HARD_BYTES = 128 << 20
+"""The same, beyond which nobody is asked for anything: the bound of what a transfer holds in memory."""
+
+STARVED_TRIES = 8
+"""Starved peers that may find no memory before the rest of them waits for the next piece to leave it."""
+
+
+class Asking:
+    """Picks pieces for peers with room.
+
+    A peer with room that found nothing to ask is hungry: it is tried again when a piece comes free. One
+    that found no memory is starved: it is tried again, in turn, when a piece has left the memory.
+    """
+
+    def __init__(
+        self,
+        manifest_id: ManifestId,
+        pieces: Pieces,
+        timers: Timers,
+        *,
+        requests: Requests,
+        ranking: Ranking,
+        picker: Picker,
+        endgame: Endgame,
+    ) -> None:
+        self._manifest_id = manifest_id
+        self._pieces = pieces
+        self._requests = requests
+        self._ranking = ranking
+        self._picker = picker
+        self._endgame = endgame
+        self._timers = timers
+        self._hungry: dict[PeerId, None] = {}
+        self._starved: dict[PeerId, None] = {}
+
+    def left(self, peer: PeerId) -> None:
+        """Forget the peer."""
+        self._hungry.pop(peer, None)
+        self._starved.pop(peer, None)
+
+    def fill(self, peer: PeerId, now: float) -> list[Command]:
+        """Ask the peer for as much as it has room for."""
+        commands: list[Command] = []
+        while pick := self._next(peer, now):
+            self._ask(peer, pick, now, commands)
+        return commands
+
+    def refill(self, now: float) -> list[Command]:
+        """Pieces came free: the hungry peers take turns, the best first, one piece each time."""
+        commands = self.fill_starved(now)
+        order = self._ranking.order(self._hungry, now) if self._hungry else []
+        while order:
+            asked = []
+            for peer in order:
+                if pick := self._next(peer, now):
+                    self._ask(peer, pick, now, commands)
+                    asked.append(peer)
+            order = asked
+        return commands
+
+    def fill_starved(self, now: float) -> list[Command]:
+        """Memory came free: those that waited for it take turns while it lasts."""
+        commands: list[Command] = []
+        refused = 0
+        for peer in list(self._starved):
+            commands += self.fill(peer, now)
+            refused += peer in self._starved
+            if refused == STARVED_TRIES:
+                break
+        return commands
+
+    def _next(self, peer: PeerId, now: float) -> Pick | None:
+        line = self._requests.lines[peer]
+        self.left(peer)
+        if not self._has_room(peer, line, now):
+            return None
+        if self._in_memory() >= (HARD_BYTES if not line.asked else SOFT_BYTES):
+            self._starved[peer] = None
+            return None
+        pick = self._picker.pick(peer, self._requests.occupied(peer))
+        if pick is None and not line.asked:
+            pick = self._endgame.pick(peer, now)
+            if pick is None and self._requests.holders:
+                self._timers.set(Alarm.IDLE, now + RECHECK_SECONDS)
+        if pick is None:
+            self._hungry[peer] = None
+        return pick
+
+    def _has_room(self, peer: PeerId, line: Line, now: float) -> bool:
+        if line.choked or now < line.retry_at:
+            return False
+        if line.snubbed:
+            return not line.asked
+        needed = demand(self._ranking.rate(peer, now), self._ranking.round_trip(peer))
+        return line.window.fits(line.bytes, len(line.asked), needed)
+
+    def _in_memory(self) -> int:
+        return self._requests.live_bytes + self._pieces.verifying_bytes
+
+    def _ask(self, peer: PeerId, pick: Pick, now: float, commands: list[Command]) -> None:
+        if not self._requests.lines[peer].asked:
+            self._ranking.busy(peer, now)
+        self._timers.set(Alarm.REQUESTS, now + DEADLINE_LEAST, peer)
+        self._requests.ask(peer, pick.piece, self._pieces.layout.length(pick.piece), now)
+        self._pieces.requested(pick.piece)
+        why = f"{pick.why}; {self._ranking.describe(peer, now)}"
+        commands.append(Send(peer, Request(pick.piece)))
+        commands.append(Publish(PieceRequested(self._manifest_id, pick.piece, peer, why)))

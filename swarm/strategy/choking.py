@@ -1,0 +1,85 @@
+"""The choker's policies: who of those that want to be served are served, as pure functions.
+
+Sources: BEP 3 and Cohen (2003), sections 3.1 to 3.4, for a leecher; libtorrent's round-robin seed choker
+for a seeder.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from swarm.ids import PeerId
+from swarm.strategy.rates import Meter
+
+RECIPROCITY_SECONDS = 20.0
+"""Time constant of the rate that earns a regular slot."""
+
+OPTIMISTIC_SECONDS = 30.0
+NEW_SECONDS = 60.0
+"""A peer is new for so long after it joined."""
+
+NEW_WEIGHT = 3
+"""A new peer is this many times as likely to become the optimistic one (BEP 3)."""
+
+QUOTA_PIECES = 20
+QUOTA_BYTES = 1 << 20
+"""A seeder's slot passes on when its holder was sent 20 pieces, at least this many bytes …"""
+
+QUOTA_LEAST_SECONDS = 10.0
+"""… and held the slot for so long,"""
+
+QUOTA_MOST_SECONDS = 60.0
+"""or held it for so long, whatever it was sent."""
+
+
+@dataclass(slots=True)
+class Standing:
+    """What the choker knows of one peer; ``sent`` counts the bytes since it was unchoked."""
+
+    peer: PeerId
+    joined_at: float
+    rate: Meter
+    interested_at: float | None = None
+    unchoked_at: float | None = None
+    choked_at: float = -math.inf
+    sent: int = 0
+
+    @property
+    def waits(self) -> tuple[float, float]:
+        """Sorts by who was served least recently, then by who asked first."""
+        return self.choked_at, self.interested_at or 0.0
+
+
+def by_reciprocity(wanting: Sequence[Standing], snubbing: set[PeerId], now: float) -> list[Standing]:
+    """Leecher: those that give most to us first; who lets our requests wait comes last.
+
+    Among equals whoever is served stays served, then the longest waiting is first.
+    """
+
+    def place(standing: Standing) -> tuple[bool, float, bool, tuple[float, float]]:
+        rate = standing.rate.rate(now)
+        return standing.peer in snubbing, -rate, standing.unchoked_at is None, standing.waits
+
+    return sorted(wanting, key=place)
+
+
+def by_quota(wanting: Sequence[Standing], quota: int, now: float) -> list[Standing]:
+    """Seeder: whoever has not used up the slot keeps it, then the longest waiting, then the rest."""
+
+    def place(standing: Standing) -> tuple[int, tuple[float, float]]:
+        if standing.unchoked_at is None:
+            return 1, standing.waits
+        held = now - standing.unchoked_at
+        used = (standing.sent >= quota and held >= QUOTA_LEAST_SECONDS) or held >= QUOTA_MOST_SECONDS
+        return (2 if used else 0), standing.waits
+
+    return sorted(wanting, key=place)
+
+
+def draw_optimistic(candidates: Sequence[Standing], now: float, rng: random.Random) -> Standing:
+    """Leecher: somebody gets a chance whatever it gave; a new peer more likely."""
+    weights = [NEW_WEIGHT if now - each.joined_at < NEW_SECONDS else 1 for each in candidates]
+    return rng.choices(candidates, weights)[0]

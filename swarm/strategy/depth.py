@@ -1,0 +1,90 @@
+"""How much to have asked of a peer at once: rate x (round trip + queue time), found by slow start.
+
+Source: libtorrent's request queue (rate x 3 s, at least 2, slow start per received block). The queue
+time here is shorter: whole pieces are asked for, and control messages overtake payload.
+"""
+
+from __future__ import annotations
+
+from swarm.wire.limits import MAX_REQUESTS
+
+QUEUE_SECONDS = 1.0
+"""What lies asked beside the round trip; covers a late turn of either side's loop and a bursty link."""
+
+FIRST_BYTES = 256 << 10
+"""The first window, the first receive window of a yamux stream."""
+
+MOST_BYTES = 16 << 20
+"""Enough for 200 MB/s at 80 ms."""
+
+LEAST_REQUESTS = 2
+"""One on its way and one behind it, however long a piece is."""
+
+SLOW_START_SECONDS = 1.0
+"""A rate younger than this ends no slow start."""
+
+DEADLINE_LEAST, DEADLINE_MOST = 2.0, 60.0
+
+
+class Window:
+    """Bytes that may be outstanding at one peer."""
+
+    __slots__ = ("_asked_at", "_bytes", "_slow_start")
+
+    def __init__(self) -> None:
+        self._bytes = FIRST_BYTES
+        self._slow_start = True
+        self._asked_at: float | None = None
+
+    def asked(self, now: float) -> None:
+        """A request goes out."""
+        if self._asked_at is None:
+            self._asked_at = now
+
+    def delivered(self, length: int, demand: float, now: float) -> None:
+        """A whole piece came; ``demand`` is rate x (round trip + queue time).
+
+        The window doubles each round trip until the measured demand is under half of it.
+        """
+        if not self._slow_start:
+            return
+        self._bytes = min(MOST_BYTES, self._bytes + length)
+        old = self._asked_at is not None and now - self._asked_at >= SLOW_START_SECONDS
+        if old and demand * 2 < self._bytes:
+            self._slow_start = False
+
+    def fits(self, outstanding: int, requests: int, demand: float) -> bool:
+        """Whether one more request may join ``requests`` of ``outstanding`` bytes together."""
+        if requests < LEAST_REQUESTS:
+            return True
+        window = max(demand, self._bytes) if self._slow_start else demand
+        return requests < MAX_REQUESTS and outstanding < min(window, MOST_BYTES)
+
+
+def demand(rate: float, round_trip: float) -> float:
+    """Bytes that keep a peer busy that delivers ``rate`` bytes per second."""
+    return rate * (round_trip + QUEUE_SECONDS)
+
+
+class ResponseTimes:
+    """Mean and deviation of the time from a request to its whole piece, seconds (gains of RFC 6298)."""
+
+    __slots__ = ("_deviation", "_mean")
+
+    def __init__(self) -> None:
+        self._mean: float | None = None
+        self._deviation = 0.0
+
+    def add(self, seconds: float) -> None:
+        """A request took ``seconds``."""
+        if self._mean is None:
+            self._mean, self._deviation = seconds, seconds / 2
+            return
+        self._deviation += (abs(self._mean - seconds) - self._deviation) / 4
+        self._mean += (seconds - self._mean) / 8
+
+    def deadline(self) -> float:
+        """Mean and four deviations, within `DEADLINE_LEAST` and `DEADLINE_MOST`."""
+        if self._mean is None:
+            return DEADLINE_MOST
+        return min(max(self._mean + 4 * self._deviation, DEADLINE_LEAST), DEADLINE_MOST)

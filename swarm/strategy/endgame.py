@@ -1,0 +1,94 @@
+"""The end of a transfer: a second request for a piece that somebody else is slow with.
+
+Source: Cohen (2003), section 2.4.4, as tamed by libtorrent: only when every remaining piece is requested
+and only of a peer that is idle. Here a whole piece is asked again, so it must also be worth it: the idle
+peer has to be expected in less than half the time, and the wasted bytes have an allowance.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from swarm.ids import PeerId
+from swarm.strategy.availability import Availability
+from swarm.strategy.picker import Pick
+from swarm.strategy.pieces import Pieces
+from swarm.strategy.ranking import Ranking
+from swarm.strategy.requests import Requests
+
+COPIES = 2
+"""Peers that are asked for one piece at once."""
+
+ALLOWANCE_SHARE = 100
+"""Duplicates may cost the total length divided by this, or `ALLOWANCE_PIECES` if that is more."""
+
+ALLOWANCE_PIECES = 2
+LEAST_GAIN = 2.0
+"""The holder must be expected this many times later than the idle peer."""
+
+LEAST_GAIN_SECONDS = 0.2
+LOOKED_AT = 32
+"""Requests, oldest first, among which the slowest is searched."""
+
+RECHECK_SECONDS = 0.5
+"""How soon an idle peer looks again while requests of others are outstanding."""
+
+
+class Endgame:
+    """Chooses duplicates and keeps account of what they cost, in bytes."""
+
+    def __init__(
+        self, pieces: Pieces, availability: Availability, requests: Requests, ranking: Ranking
+    ) -> None:
+        self._pieces = pieces
+        self._availability = availability
+        self._requests = requests
+        self._ranking = ranking
+        layout = pieces.layout
+        least = ALLOWANCE_PIECES * layout.piece_length
+        self._allowance = max(layout.total_length // ALLOWANCE_SHARE, least)
+        self._racing: dict[int, int] = {}
+
+    def pick(self, peer: PeerId, now: float) -> Pick | None:
+        """A piece that the idle peer is asked for although another one already is; None if there is none."""
+        if not self._requests.holders or self._availability.reachable(self._pieces.open):
+            return None
+        best, most = None, 0.0
+        left = self._allowance - sum(self._racing.values())
+        for piece, holders in islice(self._requests.holders.items(), LOOKED_AT):
+            if len(holders) >= COPIES or not self._may_ask(peer, piece, left):
+                continue
+            gain = self._gain(peer, holders[0], piece, now)
+            if gain > most:
+                best, most = piece, gain
+        if best is None:
+            return None
+        self._racing[best] = self._pieces.layout.length(best)
+        return Pick(best, f"endgame ({most:.1f} s sooner)")
+
+    def ended(self, piece: int) -> None:
+        """The piece arrived, or nobody is asked for it any more."""
+        self._racing.pop(piece, None)
+
+    def wasted(self, size: int) -> None:
+        """``size`` bytes of a piece came from a peer that was outrun."""
+        self._allowance -= size
+
+    def _may_ask(self, peer: PeerId, piece: int, left: int) -> bool:
+        asked = self._requests.lines[peer].asked
+        fits = self._pieces.layout.length(piece) <= left
+        return fits and piece not in asked and self._availability.has(peer, piece)
+
+    def _gain(self, peer: PeerId, holder: PeerId, piece: int, now: float) -> float:
+        """Seconds that a duplicate is expected to save; 0 when it is not worth its bytes."""
+        mine = self._ranking.seconds_for(peer, self._pieces.layout.length(piece), now)
+        theirs = self._expected(holder, piece, now)
+        gain = theirs - mine
+        return gain if theirs > LEAST_GAIN * mine and gain > LEAST_GAIN_SECONDS else 0.0
+
+    def _expected(self, holder: PeerId, piece: int, now: float) -> float:
+        """Seconds until the holder has delivered; no less than it has been silent about the piece."""
+        line = self._requests.lines[holder]
+        asked = line.asked[piece]
+        ahead = asked.length - asked.received if asked.received else line.bytes
+        return max(self._ranking.seconds_for(holder, ahead, now), now - asked.touched)

@@ -1,0 +1,260 @@
+"""The download side of one transfer: turns what peers have and send into requests and pieces."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+from swarm.events import PieceRefused, PieceStored, PieceWasted
+from swarm.ids import ManifestId, PeerId
+from swarm.strategy.asking import Asking
+from swarm.strategy.availability import Availability
+from swarm.strategy.claims import Claims
+from swarm.strategy.commands import Ban, Command, Disconnect, Publish, Send, StorePiece
+from swarm.strategy.depth import demand
+from swarm.strategy.endgame import Endgame
+from swarm.strategy.interest import Interest
+from swarm.strategy.picker import RarestFirst
+from swarm.strategy.pieces import Pieces, State
+from swarm.strategy.pieceset import PieceSet
+from swarm.strategy.ranking import Ranking
+from swarm.strategy.requests import Asked, Requests
+from swarm.strategy.stalls import Stalls
+from swarm.strategy.timers import Alarm, Timers
+from swarm.wire.messages import Cancel, RejectReason
+
+DISK_SECONDS = 1.0
+"""How long a piece waits that our own disk refused."""
+
+
+class Fetching:
+    """Inputs about peers as sources; each returns the commands that follow. Peers are joined ones."""
+
+    def __init__(self, manifest_id: ManifestId, pieces: Pieces, rng: random.Random, timers: Timers) -> None:
+        self._manifest_id = manifest_id
+        self._pieces = pieces
+        self._timers = timers
+        self.availability = Availability(pieces.size)
+        self.requests = Requests(pieces.size)
+        self._ranking = Ranking(pieces.layout.piece_length, rng)
+        self._claims = Claims()
+        self._stalls = Stalls(self.availability, self.requests)
+        self._interest = Interest(pieces, self.availability)
+        self._endgame = Endgame(pieces, self.availability, self.requests, self._ranking)
+        picker = RarestFirst(pieces, self.availability, rng)
+        self._asking = Asking(
+            manifest_id,
+            pieces,
+            timers,
+            requests=self.requests,
+            ranking=self._ranking,
+            picker=picker,
+            endgame=self._endgame,
+        )
+
+    # --- Peers ----------------------------------------------------------------------------------
+
+    def joined(self, peer: PeerId, rtt: float | None, now: float) -> None:
+        """A session begins: the peer chokes us and has nothing."""
+        self.availability.joined(peer)
+        self.requests.joined(peer)
+        self._ranking.joined(peer, rtt, now)
+        self._interest.joined(peer)
+
+    def left(self, peer: PeerId, now: float) -> list[Command]:
+        """A session ended: what the peer was asked for is asked elsewhere."""
+        free = self.requests.left(peer)
+        self.availability.left(peer)
+        self._ranking.left(peer)
+        self._claims.left(peer)
+        self._interest.left(peer)
+        self._asking.left(peer)
+        self._timers.forget(peer)
+        self._release(free)
+        return self._asking.refill(now)
+
+    def pinged(self, peer: PeerId, seconds: float | None) -> list[Command]:
+        """A ping took ``seconds``, or was lost."""
+        if self._ranking.pinged(peer, seconds):
+            return []
+        return [Disconnect(peer, "does not answer pings")]
+
+    def choked(self, peer: PeerId) -> None:
+        """The peer takes no more requests; what is outstanding still gets its replies."""
+        self.requests.lines[peer].choked = True
+        self._asking.left(peer)
+
+    def unchoked(self, peer: PeerId, now: float) -> list[Command]:
+        """The peer takes requests."""
+        self.requests.lines[peer].choked = False
+        return self._asking.fill(peer, now)
+
+    def snubbed(self, peer: PeerId) -> bool:
+        """Whether the peer lets our requests wait."""
+        return self.requests.lines[peer].snubbed
+
+    # --- What peers have ------------------------------------------------------------------------
+
+    def has_exactly(self, peer: PeerId, pieces: PieceSet, now: float) -> list[Command]:
+        """The peer says what it has."""
+        self.availability.replace(peer, pieces)
+        return self._interest.review(peer) + self._asking.fill(peer, now)
+
+    def has_new(self, peer: PeerId, pieces: Iterable[int], now: float) -> list[Command]:
+        """The peer says that it got pieces."""
+        commands: list[Command] = []
+        for piece in pieces:
+            self._claims.restated(peer, piece)
+            if self.availability.have(peer, piece):
+                commands += self._interest.got(peer, piece)
+        return commands + self._asking.fill(peer, now)
+
+    def withdrew(self, peer: PeerId, piece: int) -> list[Command]:
+        """The peer says that it no longer has a piece; a request for it still gets its reply."""
+        self._claims.restated(peer, piece)
+        self.availability.withdraw(peer, piece)
+        return self._interest.review(peer)
+
+    # --- Replies --------------------------------------------------------------------------------
+
+    def data(self, peer: PeerId, piece: int, size: int, now: float) -> None:
+        """``size`` bytes of a piece came."""
+        if self.requests.progress(peer, piece, size, now):
+            self._stalls.received(self.requests.lines[peer], size, now)
+            self._ranking.received(peer, size, now)
+
+    def whole(self, peer: PeerId, piece: int, now: float) -> list[Command]:
+        """A piece is whole in memory; a copy that comes too late is not stored."""
+        settled = self.requests.settle(peer, piece)
+        if settled is None:
+            return []
+        asked, _ = settled
+        self._credit(peer, piece, asked, now)
+        self._endgame.ended(piece)
+        if self._pieces.state(piece) in (State.VERIFYING, State.STORED):
+            return self._waste(peer, piece, asked) + self._asking.fill(peer, now)
+        commands: list[Command] = []
+        for other in self.requests.others(peer, piece):
+            self.requests.cancel(other, piece, now)
+            self.requests.lines[other].asked[piece].outrun = True
+            commands.append(Send(other, Cancel(piece)))
+        self._pieces.verifying(piece)
+        # Asking first: hashing and writing must not leave the peer without work.
+        return [*commands, *self._asking.fill(peer, now), StorePiece(peer, piece)]
+
+    def rejected(self, peer: PeerId, piece: int, reason: RejectReason, now: float) -> list[Command]:
+        """A request ended without its piece."""
+        settled = self.requests.settle(peer, piece)
+        if settled is None:
+            return []
+        asked, free = settled
+        commands = self._waste(peer, piece, asked) if asked.received else []
+        self._release([piece] if free else [])
+        self._idle_if_done(peer, now)
+        if asked.live and not (reason == RejectReason.CHOKED and self.requests.lines[peer].choked):
+            commands += self._blame(peer, [piece], now)
+            if reason == RejectReason.NOT_STORED:
+                commands += self.withdrew(peer, piece)
+        return commands + self._asking.refill(now) + self._asking.fill(peer, now)
+
+    # --- What became of a piece -----------------------------------------------------------------
+
+    def stored(self, peer: PeerId, piece: int, now: float) -> list[Command]:
+        """A piece is verified and written."""
+        self._pieces.now_stored(piece)
+        size = self._pieces.layout.length(piece)
+        return [Publish(PieceStored(self._manifest_id, piece, size, peer)), *self._asking.fill_starved(now)]
+
+    def refused(self, peer: PeerId, piece: int) -> list[Command]:
+        """A piece did not match its hash. One peer sent all of it, so that peer is to blame."""
+        self._pieces.failed(piece)
+        size = self._pieces.layout.length(piece)
+        event = PieceRefused(self._manifest_id, piece, size, peer)
+        return [Publish(event), Ban(peer, f"piece {piece} does not match its hash", piece)]
+
+    def failed(self, piece: int, now: float) -> None:
+        """Our disk refused a piece. It is asked for again, but not in a hurry: the disk may be full."""
+        self._pieces.failed(piece)
+        self._timers.set(Alarm.IDLE, now + DISK_SECONDS)
+
+    def sweep(self) -> list[Command]:
+        """Tell the peers that have nothing for us any more."""
+        return self._interest.sweep()
+
+    def wanted_again(self, now: float) -> list[Command]:
+        """A stored piece was lost: peers may have something for us that had nothing."""
+        told = [command for peer in self.requests.lines for command in self._interest.review(peer)]
+        return told + self._asking.refill(now)
+
+    def refill(self, now: float) -> list[Command]:
+        """Ask the peers with room for what is open."""
+        return self._asking.refill(now)
+
+    # --- Alarms ---------------------------------------------------------------------------------
+
+    def look_at_requests(self, peer: PeerId, now: float) -> list[Command]:
+        """Move the peer's late requests elsewhere."""
+        if self._stalls.owes(peer, now):
+            return [Disconnect(peer, "does not answer cancelled requests")]
+        late = self._stalls.move(peer, now)
+        commands: list[Command] = []
+        for piece in late:
+            self._release([piece] if self.requests.cancel(peer, piece, now) else [])
+            commands.append(Send(peer, Cancel(piece)))
+        if late:
+            commands += self._blame(peer, late, now)
+            commands += self._asking.refill(now)
+        self._timers.set(Alarm.REQUESTS, self._stalls.next_look(peer, now), peer)
+        return commands
+
+    def retry(self, peer: PeerId, now: float) -> list[Command]:
+        """The peer's back-off is over."""
+        return self._asking.fill(peer, now)
+
+    def restore_claims(self, peer: PeerId, now: float) -> list[Command]:
+        """Cleared claims get another chance."""
+        for piece in self._claims.due(peer, now):
+            self.availability.have(peer, piece)
+        if (at := self._claims.next_due(peer)) is not None:
+            self._timers.set(Alarm.CLAIMS, at, peer)
+        return self._interest.review(peer) + self._asking.fill(peer, now)
+
+    # --- Shared steps ---------------------------------------------------------------------------
+
+    def _credit(self, peer: PeerId, piece: int, asked: Asked, now: float) -> None:
+        line = self.requests.lines[peer]
+        line.snubbed = False
+        line.retry_at = now
+        line.progressed(now)
+        if asked.live:
+            line.times.add(now - asked.at)
+        needed = demand(self._ranking.rate(peer, now), self._ranking.round_trip(peer))
+        line.window.delivered(asked.length, needed, now)
+        self._claims.delivered(peer, piece)
+        self._ranking.outcome(peer, good=True)
+        self._idle_if_done(peer, now)
+
+    def _blame(self, peer: PeerId, pieces: list[int], now: float) -> list[Command]:
+        self._ranking.outcome(peer, good=False)
+        for piece in self._claims.failed(peer, pieces, now):
+            self.availability.withdraw(peer, piece)
+        if (at := self._claims.next_due(peer)) is not None:
+            self._timers.set(Alarm.CLAIMS, at, peer)
+        retry_at = now + self._claims.backoff(peer)
+        self.requests.lines[peer].retry_at = retry_at
+        self._timers.set(Alarm.RETRY, retry_at, peer)
+        return self._interest.review(peer)
+
+    def _waste(self, peer: PeerId, piece: int, asked: Asked) -> list[Command]:
+        if asked.outrun:
+            self._endgame.wasted(asked.received)
+        return [Publish(PieceWasted(self._manifest_id, piece, asked.received, peer))]
+
+    def _release(self, pieces: Iterable[int]) -> None:
+        for piece in pieces:
+            self._pieces.released(piece)
+            self._endgame.ended(piece)
+
+    def _idle_if_done(self, peer: PeerId, now: float) -> None:
+        if not self.requests.lines[peer].asked:
+            self._ranking.idle(peer, now)

@@ -1,0 +1,48 @@
+"""Whether each peer has something that this side lacks, and that the peer knows it."""
+
+from __future__ import annotations
+
+from swarm.ids import PeerId
+from swarm.strategy.availability import Availability
+from swarm.strategy.commands import Command, Send
+from swarm.strategy.pieces import Pieces
+from swarm.wire.messages import Interested, NotInterested
+
+
+class Interest:
+    """What each peer was last told; a session begins not interested."""
+
+    def __init__(self, pieces: Pieces, availability: Availability) -> None:
+        self._pieces = pieces
+        self._availability = availability
+        self._told: dict[PeerId, bool] = {}
+
+    def joined(self, peer: PeerId) -> None:
+        """A session begins."""
+        self._told[peer] = False
+
+    def left(self, peer: PeerId) -> None:
+        """A session ended."""
+        del self._told[peer]
+
+    def review(self, peer: PeerId) -> list[Command]:
+        """Tell the peer if the answer changed."""
+        wants = self._pieces.lacking.meets(self._availability.pieces_of(peer))
+        if wants == self._told[peer]:
+            return []
+        self._told[peer] = wants
+        return [Send(peer, Interested() if wants else NotInterested())]
+
+    def got(self, peer: PeerId, piece: int) -> list[Command]:
+        """The peer has a new piece: what it was told can only become interest."""
+        if self._told[peer] or piece not in self._pieces.lacking:
+            return []
+        return self.review(peer)
+
+    def sweep(self) -> list[Command]:
+        """This side has new pieces: what peers were told can only become the opposite."""
+        commands: list[Command] = []
+        for peer, told in self._told.items():
+            if told:
+                commands += self.review(peer)
+        return commands

@@ -1,0 +1,89 @@
+"""Which piece to ask a peer for: rarest first, ties and the first pieces at random.
+
+Source: Cohen, "Incentives build robustness in BitTorrent" (2003), section 2.4. A new leecher takes its
+first pieces at random, because it needs something to offer and rare pieces come slowly; then the rarest
+goes first, among equals at random, so that leechers do not all want the same one.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import NamedTuple, Protocol
+
+from swarm.ids import PeerId
+from swarm.strategy.availability import Availability
+from swarm.strategy.pieces import Pieces
+from swarm.strategy.pieceset import Bits, PieceSet, draw
+
+RANDOM_FIRST = 4
+"""Pieces taken at random before rarest first begins (libtorrent's number)."""
+
+WINDOW_CHUNKS = 8
+"""Chunks with candidates that one pick looks at: 16,384 pieces. With more, the window begins anywhere."""
+
+
+class Pick(NamedTuple):
+    """The piece to ask for, and the policy's words about it."""
+
+    piece: int
+    why: str
+
+
+class Picker(Protocol):
+    """A picking policy."""
+
+    def pick(self, peer: PeerId, without: PieceSet | None = None) -> Pick | None:
+        """A MISSING piece that the peer has and that is not in ``without``; None if there is none."""
+
+
+class RarestFirst:
+    """The policy of this module's head; the cost does not grow with the number of peers."""
+
+    def __init__(self, pieces: Pieces, availability: Availability, rng: random.Random) -> None:
+        self._pieces = pieces
+        self._availability = availability
+        self._rng = rng
+        self._random_left = max(0, RANDOM_FIRST - pieces.stored_count)
+
+    def pick(self, peer: PeerId, without: PieceSet | None = None) -> Pick | None:
+        """See `Picker.pick`."""
+        candidates = self._candidates(self._availability.pieces_of(peer), without)
+        if not candidates:
+            return None
+        if self._random_left:
+            self._random_left -= 1
+            return Pick(draw(candidates, self._rng), "random first piece")
+        rarest, count = narrow(candidates, self._availability.planes)
+        count += self._availability.full_peers
+        return Pick(draw(rarest, self._rng), f"rarest ({count} have it)")
+
+    def _candidates(self, theirs: PieceSet, without: PieceSet | None) -> list[Bits]:
+        wanted, have = self._pieces.open.chunks, theirs.chunks
+        size = len(wanted)
+        start = self._rng.randrange(size) if size > WINDOW_CHUNKS else 0
+        candidates: list[Bits] = []
+        for index in (*range(start, size), *range(start)):
+            bits = wanted[index] & have[index]
+            if bits and without is not None:
+                bits &= ~without.chunks[index]
+            if bits:
+                candidates.append((index, bits))
+                if len(candidates) == WINDOW_CHUNKS:
+                    break
+        return candidates
+
+
+def narrow(candidates: list[Bits], planes: list[list[int]]) -> tuple[list[Bits], int]:
+    """The candidates with the least count, and that count.
+
+    From the highest plane down: as long as some candidate has a zero there, those with a one are out.
+    """
+    count = 0
+    for k in range(len(planes) - 1, -1, -1):
+        plane = planes[k]
+        lower = [(index, rest) for index, bits in candidates if (rest := bits & ~plane[index])]
+        if lower:
+            candidates = lower
+        else:
+            count |= 1 << k
+    return candidates, count

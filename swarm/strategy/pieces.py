@@ -1,0 +1,126 @@
+"""The state of every piece on this side: the one owner of that fact.
+
+Each piece is in exactly one state, and moves only so:
+
+    MISSING ──request──▶ REQUESTED ──whole──▶ VERIFYING ──written──▶ STORED
+       ▲  ◀──released───────┘                     │                     │
+       ├◀─────────── refused or failed ───────────┘                     │
+       └◀─────────────────────────── lost ──────────────────────────────┘
+
+A late copy of a released piece also takes it from MISSING to VERIFYING.
+
+Invariants:
+  - a piece is in ``open`` exactly when it is MISSING and wanted;
+  - a piece is in ``lacking`` exactly when it is wanted and not STORED; ``open`` is a part of it;
+  - a piece is in ``stored`` exactly when it is STORED; only such a piece is announced or served;
+  - ``verifying_bytes`` is the length of all VERIFYING pieces together: bytes held in memory;
+  - a piece lost after everything was complete is not wanted again: the target is finished.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from swarm.content.bitfield import Bitfield
+from swarm.content.layout import Layout
+from swarm.strategy.pieceset import PieceSet
+
+
+class State(IntEnum):
+    """Where a piece is on its way here."""
+
+    MISSING = 0
+    REQUESTED = 1
+    VERIFYING = 2
+    STORED = 3
+
+
+class Pieces:
+    """States of all pieces of one manifest. A move that the picture does not show raises ValueError."""
+
+    def __init__(self, layout: Layout, stored: Bitfield) -> None:
+        if stored.size != layout.piece_count:
+            raise ValueError(f"{stored.size} bits cannot describe {layout.piece_count} pieces")
+        self.layout = layout
+        self.stored = PieceSet.from_bytes(stored.to_bytes(), stored.size)
+        self.lacking = PieceSet.everything(stored.size)
+        for index, chunk in enumerate(self.stored.chunks):
+            self.lacking.chunks[index] &= ~chunk
+        self.open = self.lacking.copy()
+        self.lacking_count = stored.size - stored.count
+        self.verifying_bytes = 0
+        self._states = bytearray(stored.size)
+        for piece in stored:
+            self._states[piece] = State.STORED
+
+    @property
+    def size(self) -> int:
+        """How many pieces the manifest has."""
+        return len(self._states)
+
+    @property
+    def stored_count(self) -> int:
+        """How many pieces are STORED."""
+        return self._states.count(State.STORED)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every wanted piece is STORED."""
+        return not self.lacking_count
+
+    def state(self, piece: int) -> State:
+        """The piece's state."""
+        return State(self._states[piece])
+
+    def is_stored(self, piece: int) -> bool:
+        """Whether the piece may be served."""
+        return self._states[piece] == State.STORED
+
+    def requested(self, piece: int) -> None:
+        """Somebody was asked for it; a second asked peer changes nothing."""
+        if self._move(piece, State.REQUESTED, State.MISSING, State.REQUESTED) == State.MISSING:
+            self.open.discard(piece)
+
+    def released(self, piece: int) -> None:
+        """Nobody is asked for it any more."""
+        self._move(piece, State.MISSING, State.REQUESTED)
+        self._reopen(piece)
+
+    def verifying(self, piece: int) -> None:
+        """It is whole in memory."""
+        self._move(piece, State.VERIFYING, State.REQUESTED, State.MISSING)
+        self.open.discard(piece)
+        self.verifying_bytes += self.layout.length(piece)
+
+    def failed(self, piece: int) -> None:
+        """It did not match, or could not be written."""
+        self._move(piece, State.MISSING, State.VERIFYING)
+        self.verifying_bytes -= self.layout.length(piece)
+        self._reopen(piece)
+
+    def now_stored(self, piece: int) -> None:
+        """It matched and is written."""
+        self._move(piece, State.STORED, State.VERIFYING)
+        self.verifying_bytes -= self.layout.length(piece)
+        self.stored.add(piece)
+        self.lacking_count -= self.lacking.discard(piece)
+
+    def lost(self, piece: int) -> None:
+        """It is no longer what it was; it is wanted again unless everything was complete."""
+        wanted = not self.complete
+        self._move(piece, State.MISSING, State.STORED)
+        self.stored.discard(piece)
+        if wanted:
+            self.lacking_count += self.lacking.add(piece)
+            self.open.add(piece)
+
+    def _reopen(self, piece: int) -> None:
+        if piece in self.lacking:
+            self.open.add(piece)
+
+    def _move(self, piece: int, to: State, *allowed: State) -> State:
+        before = State(self._states[piece])
+        if before not in allowed:
+            raise ValueError(f"piece {piece} cannot become {to.name} from {before.name}")
+        self._states[piece] = to
+        return before

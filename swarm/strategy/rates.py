@@ -1,0 +1,78 @@
+"""Rates: how fast bytes flow, and how fast they may. Bytes and seconds of a monotonic clock."""
+
+from __future__ import annotations
+
+import math
+
+SHORTEST_SPAN = 0.1
+"""A meter this fraction of its time constant old is not believed to be younger: a first burst is no rate."""
+
+
+class Meter:
+    """Bytes per second, exponentially weighted with a time constant in seconds.
+
+    The weight of the time before the meter began is taken out, so the first seconds are not too low.
+    """
+
+    __slots__ = ("_at", "_began", "_constant", "_sum")
+
+    def __init__(self, constant: float, now: float) -> None:
+        self._constant = constant
+        self._began = now
+        self._at = now
+        self._sum = 0.0
+
+    def add(self, size: int, now: float) -> None:
+        """``size`` bytes passed at ``now``."""
+        if now > self._at:
+            self._sum *= math.exp((self._at - now) / self._constant)
+            self._at = now
+        self._sum += size
+
+    def rate(self, now: float) -> float:
+        """Bytes per second as of ``now``."""
+        if not self._sum:
+            return 0.0
+        span = max((now - self._began) / self._constant, SHORTEST_SPAN)
+        faded = self._sum * math.exp(min(self._at - now, 0.0) / self._constant)
+        return faded / (self._constant * -math.expm1(-span))
+
+    def skip(self, seconds: float) -> None:
+        """Leave ``seconds`` out that ended now: nothing was expected to flow in them."""
+        self._began += seconds
+        self._at += seconds
+
+
+class TokenBucket:
+    """A rate limit: ``rate`` bytes per second on average, at most ``burst`` bytes at once.
+
+    `take` may run into debt, which later takes wait for; so a write larger than the burst is
+    possible and the average still holds.
+    """
+
+    __slots__ = ("_at", "_burst", "_rate", "_tokens")
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        if rate <= 0 or burst <= 0:
+            raise ValueError(f"a token bucket needs a positive rate and burst, not {rate} and {burst}")
+        self._rate = rate
+        self._burst = burst
+        self._tokens = burst
+        self._at = now
+
+    def available(self, now: float) -> float:
+        """Bytes that may pass at once; negative while in debt."""
+        if now > self._at:
+            self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+            self._at = now
+        return self._tokens
+
+    def take(self, size: float, now: float) -> None:
+        """``size`` bytes pass at ``now``."""
+        self.available(now)
+        self._tokens -= size
+
+    def delay(self, size: float, now: float) -> float:
+        """Seconds from ``now`` until ``size`` bytes, or a full burst if that is less, are available."""
+        lacking = min(size, self._burst) - self.available(now)
+        return max(0.0, lacking / self._rate)

@@ -1,0 +1,154 @@
+"""What is asked of whom and not yet answered: the one owner of that fact.
+
+A request is outstanding from `ask` to `settle` (its one final reply) or to the end of the session. It is
+live until it is cancelled; a cancelled one still occupies its place at the peer, because the reply, which
+may be the whole piece, is still to come.
+
+Invariants:
+  - a piece is in ``holders`` exactly when it has a live request, with the peers asked, first first;
+  - ``line.bytes`` is the length of everything outstanding at that peer, ``line.cancelled`` counts the
+    cancelled ones there, ``live_bytes`` is the length of everything live anywhere;
+  - a peer has one request for a piece at most, cancelled or not;
+  - no peer has more than the wire's MAX_REQUESTS outstanding, as `Window.fits` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from swarm.ids import PeerId
+from swarm.strategy.depth import ResponseTimes, Window
+from swarm.strategy.pieceset import PieceSet
+
+
+@dataclass(slots=True)
+class Asked:
+    """One outstanding request; ``touched`` is when its last data came, or when it was asked.
+
+    ``outrun``: it was cancelled because another peer delivered the piece first.
+    """
+
+    length: int
+    at: float
+    touched: float
+    received: int = 0
+    cancelled_at: float | None = None
+    outrun: bool = False
+
+    @property
+    def live(self) -> bool:
+        """Whether the piece is still wanted from this peer."""
+        return self.cancelled_at is None
+
+
+@dataclass(slots=True)
+class Line:
+    """The requests at one peer, in the order in which they were made, and what decides about more."""
+
+    choked: bool = True
+    snubbed: bool = False
+    retry_at: float = 0.0
+    asked: dict[int, Asked] = field(default_factory=dict)
+    bytes: int = 0
+    cancelled: int = 0
+    window: Window = field(default_factory=Window)
+    times: ResponseTimes = field(default_factory=ResponseTimes)
+    progress_at: float = 0.0
+    progress_bytes: int = 0
+
+    def progressed(self, now: float) -> None:
+        """The peer does what it is asked; its silence begins anew."""
+        self.progress_at = now
+        self.progress_bytes = 0
+
+
+class Requests:
+    """The lines of all connected peers."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self.lines: dict[PeerId, Line] = {}
+        self.holders: dict[int, list[PeerId]] = {}
+        self.live_bytes = 0
+
+    def joined(self, peer: PeerId) -> None:
+        """The peer is connected and chokes us."""
+        self.lines[peer] = Line()
+
+    def left(self, peer: PeerId) -> list[int]:
+        """The peer is gone; returns the pieces that nobody is asked for any more."""
+        line = self.lines[peer]
+        free = [
+            piece for piece, asked in line.asked.items() if asked.live and self._unhold(peer, piece, asked)
+        ]
+        del self.lines[peer]
+        return free
+
+    def ask(self, peer: PeerId, piece: int, length: int, now: float) -> None:
+        """The peer is asked for a piece that it is not asked for yet."""
+        line = self.lines[peer]
+        if piece in line.asked:
+            raise ValueError(f"piece {piece} is already asked of {peer}")
+        if not line.asked:
+            line.progressed(now)
+        line.asked[piece] = Asked(length, now, now)
+        line.bytes += length
+        line.window.asked(now)
+        self.live_bytes += length
+        self.holders.setdefault(piece, []).append(peer)
+
+    def progress(self, peer: PeerId, piece: int, size: int, now: float) -> Asked | None:
+        """``size`` bytes of the piece came; None if it is not outstanding."""
+        asked = self.lines[peer].asked.get(piece)
+        if asked is not None:
+            asked.received += size
+            asked.touched = now
+        return asked
+
+    def cancel(self, peer: PeerId, piece: int, now: float) -> bool:
+        """The piece is no longer wanted from the peer; says whether nobody is asked for it any more."""
+        asked = self.lines[peer].asked[piece]
+        free = self._unhold(peer, piece, asked)
+        asked.cancelled_at = now
+        self.lines[peer].cancelled += 1
+        return free
+
+    def settle(self, peer: PeerId, piece: int) -> tuple[Asked, bool] | None:
+        """The final reply came. Returns the request and whether that left nobody asked for the piece.
+
+        None if nothing was outstanding.
+        """
+        line = self.lines[peer]
+        asked = line.asked.pop(piece, None)
+        if asked is None:
+            return None
+        line.bytes -= asked.length
+        if not asked.live:
+            line.cancelled -= 1
+            return asked, False
+        return asked, self._unhold(peer, piece, asked)
+
+    def occupied(self, peer: PeerId) -> PieceSet | None:
+        """The cancelled pieces whose reply is still to come; None if there is none, as nearly always."""
+        line = self.lines[peer]
+        if not line.cancelled:
+            return None
+        pieces = PieceSet(self._size)
+        for piece, asked in line.asked.items():
+            if not asked.live:
+                pieces.add(piece)
+        return pieces
+
+    def others(self, peer: PeerId, piece: int) -> Iterator[PeerId]:
+        """Who else is asked for the piece, as of now."""
+        return (holder for holder in tuple(self.holders.get(piece, ())) if holder != peer)
+
+    def _unhold(self, peer: PeerId, piece: int, asked: Asked) -> bool:
+        self.live_bytes -= asked.length
+        holders = self.holders[piece]
+        holders.remove(peer)
+        if holders:
+            return False
+        del self.holders[piece]
+        return True

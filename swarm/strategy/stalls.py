@@ -1,0 +1,88 @@
+"""Which requests a peer lets wait too long, and when to look again.
+
+Two rules, from libtorrent's snubbing and request timeouts:
+  - silence: a peer that is asked for something and moves less than `LEAST_BYTES` in `SILENCE_SECONDS` loses
+    all its requests and is snubbed until it delivers a piece: one request at a time, no regular unchoke;
+  - lateness: a request no byte of which has come after the mean response time of the peer and four
+    deviations (2 to 60 s) is moved; its peer may be busy with others and is not snubbed.
+
+A request moves only if somebody else could take it now: the only source keeps it, however slow it is.
+"""
+
+from __future__ import annotations
+
+import math
+
+from swarm.ids import PeerId
+from swarm.strategy.availability import Availability
+from swarm.strategy.requests import Line, Requests
+
+SILENCE_SECONDS = 5.0
+LEAST_RATE = 1024
+"""Bytes per second; less than this over `SILENCE_SECONDS` counts as silence."""
+
+LEAST_BYTES = int(LEAST_RATE * SILENCE_SECONDS)
+RECHECK_SECONDS = 1.0
+"""How soon requests are looked at again that nobody else could take."""
+
+CANCEL_SECONDS = 60.0
+"""A peer that owes the final reply to a cancelled request for so long is disconnected."""
+
+
+class Stalls:
+    """Looks at the requests of one peer at a time."""
+
+    def __init__(self, availability: Availability, requests: Requests) -> None:
+        self._availability = availability
+        self._requests = requests
+
+    def received(self, line: Line, size: int, now: float) -> None:
+        """``size`` bytes of something asked came."""
+        line.progress_bytes += size
+        if line.progress_bytes >= LEAST_BYTES:
+            line.progressed(now)
+
+    def move(self, peer: PeerId, now: float) -> list[int]:
+        """The pieces to be asked elsewhere; snubs the peer if it was silent."""
+        line = self._requests.lines[peer]
+        silent = now >= line.progress_at + SILENCE_SECONDS
+        late = [piece for piece, asked in line.asked.items() if asked.live and silent]
+        if late:
+            line.snubbed = True
+        else:
+            limit = line.times.deadline()
+            late = [
+                piece
+                for piece, asked in line.asked.items()
+                if asked.live and not asked.received and now >= asked.at + limit
+            ]
+        able = self._able(peer, now) if late else []
+        return [piece for piece in late if any(self._availability.has(other, piece) for other in able)]
+
+    def owes(self, peer: PeerId, now: float) -> bool:
+        """Whether the peer has owed the reply to a cancelled request for too long."""
+        line = self._requests.lines[peer]
+        return bool(line.cancelled) and now >= self._owed_until(line)
+
+    def next_look(self, peer: PeerId, now: float) -> float:
+        """When to look at the peer's requests again; infinity if it has none."""
+        line = self._requests.lines[peer]
+        if not line.asked:
+            return math.inf
+        at = self._owed_until(line) if line.cancelled else math.inf
+        if len(line.asked) > line.cancelled:
+            limit = line.times.deadline()
+            waiting = (asked.at + limit for asked in line.asked.values() if asked.live and not asked.received)
+            at = min(at, line.progress_at + SILENCE_SECONDS, min(waiting, default=math.inf))
+        return at if at > now else now + RECHECK_SECONDS
+
+    def _owed_until(self, line: Line) -> float:
+        cancelled = (asked.cancelled_at for asked in line.asked.values() if asked.cancelled_at is not None)
+        return min(cancelled) + CANCEL_SECONDS
+
+    def _able(self, peer: PeerId, now: float) -> list[PeerId]:
+        return [
+            other
+            for other, line in self._requests.lines.items()
+            if other != peer and not line.choked and not line.snubbed and now >= line.retry_at
+        ]
