@@ -1,0 +1,80 @@
+"""What a command found out, as events: they go into the same JSON lines as the node's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from swarm.events import Event
+from swarm.ids import ManifestId
+
+
+@dataclass(frozen=True, slots=True)
+class CommandStarted(Event):
+    """The first line of every output: ``format`` changes when a documented field changes its meaning.
+
+    ``time`` is UTC in ISO 8601: add ``t`` of a later line to it to date that line.
+    """
+
+    command: str
+    version: str
+    format: int
+    time: str
+
+
+@dataclass(frozen=True, slots=True)
+class PathShared(Event):
+    """The manifest of a shared path is written and its pieces are served from now on."""
+
+    manifest: ManifestId
+    path: str
+    link: str
+    name: str
+    size: int
+    pieces: int
+    piece_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class PathFetched(Event):
+    """A fetch ended well; ``path`` is the final name."""
+
+    manifest: ManifestId
+    path: str
+    size: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class PingStarted(Event):
+    """``count`` pings are about to be sent to ``address``."""
+
+    address: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerPinged(Event):
+    """One ping of ``address`` was answered after ``seconds``; null when it was lost."""
+
+    address: str
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PingSummary(Event):
+    """All pings of one peer; the times are seconds and null when none was answered."""
+
+    address: str
+    sent: int
+    lost: int
+    min: float | None
+    median: float | None
+    max: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CommandFailed(Event):
+    """The last line of a command that failed, with the exit code that follows."""
+
+    message: str
+    exit_code: int
