@@ -14,21 +14,13 @@ from swarm.strategy.requests import Line, Requests
 from swarm.strategy.timers import Alarm, Timers
 from swarm.wire.messages import Request
 
-SOFT_BYTES = 64 << 20
-"""Pieces asked and being verified, of all peers together, beyond which no peer gets a second request."""
-
-HARD_BYTES = 128 << 20
-"""The same, beyond which nobody is asked for anything: the bound of what a transfer holds in memory."""
-
-STARVED_TRIES = 8
-"""Starved peers that may find no memory before the rest of them waits for the next piece to leave it."""
-
 
 class Asking:
     """Picks pieces for peers with room.
 
-    A peer with room that found nothing to ask is hungry: it is tried again when a piece comes free. One
-    that found no memory is starved: it is tried again, in turn, when a piece has left the memory.
+    A peer with room that found nothing to ask is hungry: it is tried again when a piece comes free. There
+    is no bound over all peers: a request holds no memory before its data comes, and a session has one
+    piece under way.
     """
 
     def __init__(
@@ -50,12 +42,10 @@ class Asking:
         self._endgame = endgame
         self._timers = timers
         self._hungry: dict[PeerId, None] = {}
-        self._starved: dict[PeerId, None] = {}
 
     def left(self, peer: PeerId) -> None:
         """Forget the peer."""
         self._hungry.pop(peer, None)
-        self._starved.pop(peer, None)
 
     def fill(self, peer: PeerId, now: float) -> list[Command]:
         """Ask the peer for as much as it has room for."""
@@ -66,7 +56,7 @@ class Asking:
 
     def refill(self, now: float) -> list[Command]:
         """Pieces came free: the hungry peers take turns, the best first, one piece each time."""
-        commands = self.fill_starved(now)
+        commands: list[Command] = []
         order = self._ranking.order(self._hungry, now) if self._hungry else []
         while order:
             asked = []
@@ -77,29 +67,15 @@ class Asking:
             order = asked
         return commands
 
-    def fill_starved(self, now: float) -> list[Command]:
-        """Memory came free: those that waited for it take turns while it lasts."""
-        commands: list[Command] = []
-        refused = 0
-        for peer in list(self._starved):
-            commands += self.fill(peer, now)
-            refused += peer in self._starved
-            if refused == STARVED_TRIES:
-                break
-        return commands
-
     def _next(self, peer: PeerId, now: float) -> Pick | None:
         line = self._requests.lines[peer]
         self.left(peer)
         if not self._has_room(peer, line, now):
             return None
-        if self._in_memory() >= (HARD_BYTES if not line.asked else SOFT_BYTES):
-            self._starved[peer] = None
-            return None
         pick = self._picker.pick(peer, self._requests.occupied(peer))
         if pick is None and not line.asked:
             pick = self._endgame.pick(peer, now)
-            if pick is None and self._requests.holders:
+            if pick is None and self._endgame.may_help(peer):
                 self._timers.set(Alarm.IDLE, now + RECHECK_SECONDS)
         if pick is None:
             self._hungry[peer] = None
@@ -112,9 +88,6 @@ class Asking:
             return not line.asked
         needed = demand(self._ranking.rate(peer, now), self._ranking.round_trip(peer))
         return line.window.fits(line.bytes, len(line.asked), needed)
-
-    def _in_memory(self) -> int:
-        return self._requests.live_bytes + self._pieces.verifying_bytes
 
     def _ask(self, peer: PeerId, pick: Pick, now: float, commands: list[Command]) -> None:
         if not self._requests.lines[peer].asked:

@@ -182,12 +182,15 @@ class Brain:
         return []
 
     def piece_received(self, peer: PeerId, piece: int, now: float) -> list[Command]:
-        """A requested piece is whole in memory; without a `StorePiece` in the answer it is to be dropped."""
+        """All bytes of a requested piece have come.
+
+        The answer to a cancelled request has no `StorePiece`, so its bytes may be thrown away as they come.
+        """
         return self._fetching.whole(peer, piece, now) if peer in self._peers else []
 
     def piece_stored(self, peer: PeerId, piece: int, now: float) -> list[Command]:
         """The piece matched its hash and is written."""
-        commands = self._fetching.stored(peer, piece, now)
+        commands = self._fetching.stored(peer, piece)
         if announced := self._announcer.stored(piece, now):
             commands += announced + self._fetching.sweep()
         return commands

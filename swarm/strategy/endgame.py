@@ -7,6 +7,7 @@ peer has to be expected in less than half the time, and the wasted bytes have an
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import islice
 
 from swarm.ids import PeerId
@@ -54,11 +55,8 @@ class Endgame:
         if not self._requests.holders or self._availability.reachable(self._pieces.open):
             return None
         best, most = None, 0.0
-        left = self._allowance - sum(self._racing.values())
-        for piece, holders in islice(self._requests.holders.items(), LOOKED_AT):
-            if len(holders) >= COPIES or not self._may_ask(peer, piece, left):
-                continue
-            gain = self._gain(peer, holders[0], piece, now)
+        for piece in self._candidates(peer):
+            gain = self._gain(peer, self._requests.holders[piece][0], piece, now)
             if gain > most:
                 best, most = piece, gain
         if best is None:
@@ -74,10 +72,17 @@ class Endgame:
         """``size`` bytes of a piece came from a peer that was outrun."""
         self._allowance -= size
 
-    def _may_ask(self, peer: PeerId, piece: int, left: int) -> bool:
+    def may_help(self, peer: PeerId) -> bool:
+        """Whether `pick` may find something later, if the peer stays idle."""
+        return any(True for _ in self._candidates(peer))
+
+    def _candidates(self, peer: PeerId) -> Iterator[int]:
         asked = self._requests.lines[peer].asked
-        fits = self._pieces.layout.length(piece) <= left
-        return fits and piece not in asked and self._availability.has(peer, piece)
+        left = self._allowance - sum(self._racing.values())
+        for piece, holders in islice(self._requests.holders.items(), LOOKED_AT):
+            fits = len(holders) < COPIES and self._pieces.layout.length(piece) <= left
+            if fits and piece not in asked and self._availability.has(peer, piece):
+                yield piece
 
     def _gain(self, peer: PeerId, holder: PeerId, piece: int, now: float) -> float:
         """Seconds that a duplicate is expected to save; 0 when it is not worth its bytes."""

@@ -15,7 +15,7 @@ from swarm.strategy.depth import demand
 from swarm.strategy.endgame import Endgame
 from swarm.strategy.interest import Interest
 from swarm.strategy.picker import RarestFirst
-from swarm.strategy.pieces import Pieces, State
+from swarm.strategy.pieces import Pieces
 from swarm.strategy.pieceset import PieceSet
 from swarm.strategy.ranking import Ranking
 from swarm.strategy.requests import Asked, Requests
@@ -124,15 +124,15 @@ class Fetching:
             self._ranking.received(peer, size, now)
 
     def whole(self, peer: PeerId, piece: int, now: float) -> list[Command]:
-        """A piece is whole in memory; a copy that comes too late is not stored."""
+        """A piece is whole in memory; that of a cancelled request is not stored."""
         settled = self.requests.settle(peer, piece)
         if settled is None:
             return []
         asked, _ = settled
         self._credit(peer, piece, asked, now)
-        self._endgame.ended(piece)
-        if self._pieces.state(piece) in (State.VERIFYING, State.STORED):
+        if not asked.live:
             return self._waste(peer, piece, asked) + self._asking.fill(peer, now)
+        self._endgame.ended(piece)
         commands: list[Command] = []
         for other in self.requests.others(peer, piece):
             self.requests.cancel(other, piece, now)
@@ -159,11 +159,11 @@ class Fetching:
 
     # --- What became of a piece -----------------------------------------------------------------
 
-    def stored(self, peer: PeerId, piece: int, now: float) -> list[Command]:
+    def stored(self, peer: PeerId, piece: int) -> list[Command]:
         """A piece is verified and written."""
         self._pieces.now_stored(piece)
         size = self._pieces.layout.length(piece)
-        return [Publish(PieceStored(self._manifest_id, piece, size, peer)), *self._asking.fill_starved(now)]
+        return [Publish(PieceStored(self._manifest_id, piece, size, peer))]
 
     def refused(self, peer: PeerId, piece: int) -> list[Command]:
         """A piece did not match its hash. One peer sent all of it, so that peer is to blame."""

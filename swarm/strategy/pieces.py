@@ -7,13 +7,10 @@ Each piece is in exactly one state, and moves only so:
        ├◀─────────── refused or failed ───────────┘                     │
        └◀─────────────────────────── lost ──────────────────────────────┘
 
-A late copy of a released piece also takes it from MISSING to VERIFYING.
-
 Invariants:
   - a piece is in ``open`` exactly when it is MISSING and wanted;
   - a piece is in ``lacking`` exactly when it is wanted and not STORED; ``open`` is a part of it;
   - a piece is in ``stored`` exactly when it is STORED; only such a piece is announced or served;
-  - ``verifying_bytes`` is the length of all VERIFYING pieces together: bytes held in memory;
   - a piece lost after everything was complete is not wanted again: the target is finished.
 """
 
@@ -48,7 +45,6 @@ class Pieces:
             self.lacking.chunks[index] &= ~chunk
         self.open = self.lacking.copy()
         self.lacking_count = stored.size - stored.count
-        self.verifying_bytes = 0
         self._states = bytearray(stored.size)
         for piece in stored:
             self._states[piece] = State.STORED
@@ -88,20 +84,16 @@ class Pieces:
 
     def verifying(self, piece: int) -> None:
         """It is whole in memory."""
-        self._move(piece, State.VERIFYING, State.REQUESTED, State.MISSING)
-        self.open.discard(piece)
-        self.verifying_bytes += self.layout.length(piece)
+        self._move(piece, State.VERIFYING, State.REQUESTED)
 
     def failed(self, piece: int) -> None:
         """It did not match, or could not be written."""
         self._move(piece, State.MISSING, State.VERIFYING)
-        self.verifying_bytes -= self.layout.length(piece)
         self._reopen(piece)
 
     def now_stored(self, piece: int) -> None:
         """It matched and is written."""
         self._move(piece, State.STORED, State.VERIFYING)
-        self.verifying_bytes -= self.layout.length(piece)
         self.stored.add(piece)
         self.lacking_count -= self.lacking.discard(piece)
 

@@ -7,7 +7,7 @@ may be the whole piece, is still to come.
 Invariants:
   - a piece is in ``holders`` exactly when it has a live request, with the peers asked, first first;
   - ``line.bytes`` is the length of everything outstanding at that peer, ``line.cancelled`` counts the
-    cancelled ones there, ``live_bytes`` is the length of everything live anywhere;
+    cancelled ones there;
   - a peer has one request for a piece at most, cancelled or not;
   - no peer has more than the wire's MAX_REQUESTS outstanding, as `Window.fits` says.
 """
@@ -70,7 +70,6 @@ class Requests:
         self._size = size
         self.lines: dict[PeerId, Line] = {}
         self.holders: dict[int, list[PeerId]] = {}
-        self.live_bytes = 0
 
     def joined(self, peer: PeerId) -> None:
         """The peer is connected and chokes us."""
@@ -79,9 +78,7 @@ class Requests:
     def left(self, peer: PeerId) -> list[int]:
         """The peer is gone; returns the pieces that nobody is asked for any more."""
         line = self.lines[peer]
-        free = [
-            piece for piece, asked in line.asked.items() if asked.live and self._unhold(peer, piece, asked)
-        ]
+        free = [piece for piece, asked in line.asked.items() if asked.live and self._unhold(peer, piece)]
         del self.lines[peer]
         return free
 
@@ -95,7 +92,6 @@ class Requests:
         line.asked[piece] = Asked(length, now, now)
         line.bytes += length
         line.window.asked(now)
-        self.live_bytes += length
         self.holders.setdefault(piece, []).append(peer)
 
     def progress(self, peer: PeerId, piece: int, size: int, now: float) -> Asked | None:
@@ -109,7 +105,7 @@ class Requests:
     def cancel(self, peer: PeerId, piece: int, now: float) -> bool:
         """The piece is no longer wanted from the peer; says whether nobody is asked for it any more."""
         asked = self.lines[peer].asked[piece]
-        free = self._unhold(peer, piece, asked)
+        free = self._unhold(peer, piece)
         asked.cancelled_at = now
         self.lines[peer].cancelled += 1
         return free
@@ -127,7 +123,7 @@ class Requests:
         if not asked.live:
             line.cancelled -= 1
             return asked, False
-        return asked, self._unhold(peer, piece, asked)
+        return asked, self._unhold(peer, piece)
 
     def occupied(self, peer: PeerId) -> PieceSet | None:
         """The cancelled pieces whose reply is still to come; None if there is none, as nearly always."""
@@ -144,8 +140,7 @@ class Requests:
         """Who else is asked for the piece, as of now."""
         return (holder for holder in tuple(self.holders.get(piece, ())) if holder != peer)
 
-    def _unhold(self, peer: PeerId, piece: int, asked: Asked) -> bool:
-        self.live_bytes -= asked.length
+    def _unhold(self, peer: PeerId, piece: int) -> bool:
         holders = self.holders[piece]
         holders.remove(peer)
         if holders:

@@ -56,8 +56,12 @@ class Uploads:
         """The pieces to hand to the session now."""
         queue = self._queues[peer]
         released = []
-        while queue.waiting and (queue.bytes < RELEASED_BYTES or len(queue.released) < RELEASED_PIECES):
-            piece = min(queue.waiting, key=self._times_sent.__getitem__)
+        while queue.bytes < RELEASED_BYTES or len(queue.released) < RELEASED_PIECES:
+            # A piece asked again right after its reply may still be on the books as released.
+            ready = (piece for piece in queue.waiting if piece not in queue.released)
+            piece = min(ready, key=self._times_sent.__getitem__, default=None)
+            if piece is None:
+                break
             del queue.waiting[piece]
             queue.released[piece] = self._layout.length(piece)
             queue.bytes += queue.released[piece]
