@@ -36,7 +36,7 @@ _CONTROL = "\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufdd0-\ufdef" + "".join(
 # emoji need them; the clash rule sees through them.
 _FORMAT = (
     "\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e007f"
 )
 _ILLEGAL = '/\\\\<>:"|?*'
 
@@ -49,7 +49,7 @@ _DEVICE = re.compile(
 )
 # Default-ignorable characters that a name may carry and that some file systems skip when comparing.
 _IGNORED = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u200c\u200d\u3164\ufe00-\ufe0f\uffa0]"
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u200c\u200d\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
 
 
@@ -99,8 +99,9 @@ def clash_key(name: str) -> str:
     """
     if name.isascii():
         return name.lower()
-    folded = unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
-    return _IGNORED.sub("", folded)
+    # Canonical caseless matching, definition D145 of the Unicode standard, section 3.13.
+    decomposed = unicodedata.normalize("NFD", _IGNORED.sub("", name))
+    return unicodedata.normalize("NFD", decomposed.casefold())
 
 
 def printable(text: str) -> str:
