@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 DEFAULT_LISTEN = ("/ip4/0.0.0.0/tcp/0",)
 DEFAULT_MAX_PEERS = 128
+DEFAULT_PATIENCE = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,8 @@ class TransferConfig:
     max_peers: int = DEFAULT_MAX_PEERS
     upload_limit: int | None = None
     download_limit: int | None = None
+    patience: float = DEFAULT_PATIENCE
+    """How long a fetch waits while nobody connected has anything that it wants."""
 
 
 @dataclass(frozen=True, slots=True)
