@@ -144,6 +144,9 @@ class Manifest:
     def __repr__(self) -> str:
         return f"<Manifest {self.name!r} {self.total_length} bytes {self.id}>"
 
+    def __reduce__(self) -> tuple[object, tuple[bytes]]:
+        return Manifest.decode, (self._encoded,)
+
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError("a manifest does not change")
 
@@ -190,7 +193,7 @@ def choose_piece_length(size: int) -> int:
     About ``10 * sqrt(size)``, rounded up: 256 KiB up to 687 MB, 1 MiB up to 11 GB. Source:
     libtorrent's create_torrent, whose list of 20-byte hashes aims at ``2 * sqrt(size)`` bytes.
     """
-    wanted = 10 * math.isqrt(max(size, 0))
+    wanted = math.isqrt(100 * max(size, 0))
     length = MIN_PIECE_LENGTH
     while length < wanted and length < MAX_PIECE_LENGTH:
         length *= 2

@@ -47,7 +47,7 @@ def expected(data: bytes) -> tuple[bool, Any]:
         return False, None
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(values)
 def test_what_is_written_is_read(value: cbor.Value) -> None:
     data = cbor.encode(value)

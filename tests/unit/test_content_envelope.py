@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import cbor2
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from swarm.content.envelope import ENVELOPE_VERSION, Envelope
+from swarm.content.signature import DOMAIN, Signature, sign
+from swarm.errors import ManifestError
+from swarm.ids import ManifestId
+from tests.support.contents import file_manifest
+
+SEED = bytes(range(32))
+MANIFEST = file_manifest("thing", b"hello")
+OTHER = file_manifest("other", b"hello")
+SIGNATURE = sign(SEED, MANIFEST.encode())
+
+
+def test_an_unsigned_manifest_travels() -> None:
+    envelope = Envelope(MANIFEST)
+    assert envelope.signer is None
+    assert Envelope.from_bytes(envelope.to_bytes()) == envelope
+    assert cbor2.loads(envelope.to_bytes()) == {"v": ENVELOPE_VERSION, "manifest": MANIFEST.encode()}
+
+
+def test_a_signed_manifest_travels() -> None:
+    envelope = Envelope(MANIFEST, SIGNATURE)
+    read = Envelope.from_bytes(envelope.to_bytes())
+    assert read == envelope
+    assert read.signer == SIGNATURE.peer_id
+    assert read.manifest.id == MANIFEST.id
+    assert cbor2.dumps(cbor2.loads(envelope.to_bytes()), canonical=True) == envelope.to_bytes()
+
+
+def test_the_signature_is_ed25519_over_the_domain_and_the_manifest() -> None:
+    key = Ed25519PublicKey.from_public_bytes(SIGNATURE.public)
+    key.verify(SIGNATURE.signature, b"swarm-manifest-signature-v1\x00" + MANIFEST.encode())
+    assert DOMAIN == b"swarm-manifest-signature-v1\x00"
+    assert SIGNATURE.verify(MANIFEST.encode())
+    assert not SIGNATURE.verify(OTHER.encode())
+
+
+def test_a_signature_made_for_something_else_is_worthless() -> None:
+    key = Ed25519PrivateKey.from_private_bytes(SEED)
+    for message in (MANIFEST.encode(), b"libp2p" + MANIFEST.encode(), MANIFEST.id.digest):
+        signature = Signature(SIGNATURE.public, key.sign(message))
+        with pytest.raises(ManifestError, match="signature"):
+            Envelope(MANIFEST, signature)
+
+
+@pytest.mark.parametrize("field", ["public", "signature"])
+def test_every_flipped_bit_of_a_signature_is_refused(field: str) -> None:
+    sound = {"public": SIGNATURE.public, "signature": SIGNATURE.signature}
+    for at in range(len(sound[field])):
+        for bit in range(8):
+            changed = bytearray(sound[field])
+            changed[at] ^= 1 << bit
+            assert not Signature(**(sound | {field: bytes(changed)})).verify(MANIFEST.encode())
+
+
+def test_a_signature_of_another_manifest_is_refused_when_read() -> None:
+    fields = cbor2.loads(Envelope(MANIFEST, SIGNATURE).to_bytes()) | {"manifest": OTHER.encode()}
+    with pytest.raises(ManifestError, match="signature of this manifest is wrong"):
+        Envelope.from_bytes(cbor2.dumps(fields, canonical=True))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"v": 2}, "newer swarm"),
+        ({"v": 2, "x": [1.5]}, "newer swarm"),
+        ({"v": 0}, "unknown format"),
+        ({"v": "1"}, "belongs"),
+        ({"v": ...}, "'v' is missing"),
+        ({"manifest": ...}, "map of 3 fields"),
+        ({"signature": ...}, "map of 3 fields"),
+        ({"public_key": ...}, "map of 3 fields"),
+        ({"signature": ..., "public_key": ..., "manifest": "text"}, "belongs"),
+        ({"signature": None, "public_key": None}, "belongs"),
+        ({"signature": bytes(63)}, "64 bytes"),
+        ({"signature": bytes(65)}, "at most 64"),
+        ({"signature": b""}, "64 bytes"),
+        ({"public_key": bytes(31)}, "key of 32"),
+        ({"public_key": bytes(33)}, "at most 32"),
+        ({"public_key": b"\xff" * 32}, "signature of this manifest is wrong"),
+        ({"extra": 1}, "map of 5 fields"),
+        ({"manifest": b""}, "no swarm manifest"),
+        ({"manifest": b"\xa0"}, "no swarm manifest"),
+    ],
+)
+def test_malformed_envelopes_are_refused(changes: dict[str, object], reason: str) -> None:
+    fields = cbor2.loads(Envelope(MANIFEST, SIGNATURE).to_bytes()) | changes
+    data = cbor2.dumps({key: value for key, value in fields.items() if value is not ...}, canonical=True)
+    with pytest.raises(ManifestError, match=reason) as raised:
+        Envelope.from_bytes(data)
+    assert str(raised.value).isprintable()
+
+
+def test_trailing_bytes_are_refused() -> None:
+    with pytest.raises(ManifestError, match="1 bytes follow"):
+        Envelope.from_bytes(Envelope(MANIFEST).to_bytes() + b"\0")
+
+
+def test_the_expected_id_is_checked_before_anything_is_parsed() -> None:
+    data = Envelope(MANIFEST, SIGNATURE).to_bytes()
+    assert Envelope.from_bytes(data, MANIFEST.id).manifest == MANIFEST
+    with pytest.raises(ManifestError, match=f"not {OTHER.id}"):
+        Envelope.from_bytes(data, OTHER.id)
+    garbage = cbor2.dumps({"v": 1, "manifest": b"\x9b" + b"\xff" * 8}, canonical=True)
+    with pytest.raises(ManifestError, match="the manifest received is not"):
+        Envelope.from_bytes(garbage, ManifestId(bytes(32)))
+
+
+def test_the_signer_is_a_libp2p_peer_id() -> None:
+    from libp2p.crypto.ed25519 import Ed25519PublicKey as Libp2pPublicKey
+    from libp2p.peer.id import ID
+
+    expected = ID.from_pubkey(Libp2pPublicKey.from_bytes(SIGNATURE.public)).to_base58()
+    assert SIGNATURE.peer_id == expected
+    assert expected.startswith("12D3Koo")
+
+
+@pytest.mark.parametrize(
+    ("public", "signature"), [(b"", bytes(64)), (bytes(32), b""), (bytes(33), bytes(64))]
+)
+def test_a_signature_has_one_size(public: bytes, signature: bytes) -> None:
+    with pytest.raises(ManifestError):
+        Signature(public, signature)
+
+
+def test_a_key_has_one_size() -> None:
+    with pytest.raises(ValueError):
+        sign(bytes(31), b"")
