@@ -1,0 +1,121 @@
+"""How fast a fetch is, against the raw stream of stock py-libp2p and against libtorrent.
+
+    python -m tests.benchmarks.bench_fetch [--size 1GiB] [--rounds 5] [--only swarm,stock] [--no-page]
+
+Sender and receiver are processes of their own on loopback. The contenders take turns in every round, in
+another order each time, so that a busy machine slows all of them; the table shows medians. What is
+received is compared with what was sent. The table goes into docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.benchmarks.contenders import CONTENDERS, Content
+from tests.benchmarks.measuring import (
+    GB,
+    MB,
+    MIB,
+    Transfer,
+    machine,
+    parse_size,
+    table,
+    write_random_file,
+    write_section,
+)
+from tests.support.processes import Processes
+
+HEAD = (
+    "transfer",
+    "MB/s",
+    "(worst to best)",
+    "x stock",
+    "MB/s, whole process",
+    "receiver CPU s/GB",
+    "sender CPU s/GB",
+    "receiver RSS MiB",
+    "sender RSS MiB",
+)
+
+
+def rounds(names: list[str], content: Content, count: int, folder: Path) -> dict[str, list[Transfer]]:
+    """Let every contender run ``count`` times, taking turns."""
+    results: dict[str, list[Transfer]] = {name: [] for name in names}
+    for number in range(count):
+        shift = number % len(names)
+        for name in names[shift:] + names[:shift]:
+            # What the last one wrote must not be written back at this one's cost.
+            os.sync()
+            with tempfile.TemporaryDirectory(dir=folder) as place, Processes(Path(place)) as processes:
+                transfer = CONTENDERS[name].run(processes, content, Path(place))
+            results[name].append(transfer)
+            speed = transfer.size / transfer.seconds / MB
+            print(f"round {number + 1}: {CONTENDERS[name].name}: {speed:.0f} MB/s", file=sys.stderr)
+    return results
+
+
+def whole_speed(transfer: Transfer) -> float:
+    """Return MB/s over the whole life of the receiver's process."""
+    return transfer.size / (transfer.whole_seconds or math.nan) / MB
+
+
+def row(name: str, transfers: list[Transfer], stock: float | None) -> list[str]:
+    """Return one line of the table."""
+
+    def median(read: Callable[[Transfer], float]) -> float:
+        return statistics.median(read(transfer) for transfer in transfers)
+
+    speeds = sorted(transfer.size / transfer.seconds / MB for transfer in transfers)
+    speed = statistics.median(speeds)
+    return [
+        CONTENDERS[name].name,
+        f"{speed:.0f}",
+        f"{speeds[0]:.0f} to {speeds[-1]:.0f}",
+        "" if stock is None else f"{speed / stock:.2f}",
+        "" if transfers[0].whole_seconds is None else f"{median(whole_speed):.0f}",
+        f"{median(lambda t: t.receiver_cpu / t.size * GB):.2f}",
+        f"{median(lambda t: t.sender_cpu / t.size * GB):.2f}",
+        f"{median(lambda t: t.receiver_rss / MIB):.0f}",
+        f"{median(lambda t: t.sender_rss / MIB):.0f}",
+    ]
+
+
+def report(results: dict[str, list[Transfer]]) -> str:
+    """Return the table of all contenders."""
+    stock = None
+    if "stock" in results:
+        stock = statistics.median(t.size / t.seconds / MB for t in results["stock"])
+    return table(HEAD, [row(name, transfers, stock) for name, transfers in results.items()])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--size", default="1GiB")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default=",".join(CONTENDERS), help="some of " + ",".join(CONTENDERS))
+    parser.add_argument("--no-page", action="store_true", help="leave docs/performance.md as it is")
+    arguments = parser.parse_args()
+    size = parse_size(arguments.size)
+    with tempfile.TemporaryDirectory(prefix="bench") as folder:
+        path = Path(folder) / "content.bin"
+        content = Content(path, size, write_random_file(path, size))
+        results = rounds(arguments.only.split(","), content, arguments.rounds, Path(folder))
+    text = report(results)
+    print(text)
+    if not arguments.no_page:
+        command = (
+            f"python -m tests.benchmarks.bench_fetch --size {arguments.size} --rounds {arguments.rounds}"
+        )
+        where = f"{arguments.size}, median of {arguments.rounds} rounds; {machine()}."
+        write_section("bench_fetch", f"`{command}`: {where}\n\n{text}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Each way to bring a file from one process to another on loopback, measured the same way."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.benchmarks.measuring import Transfer, cpu_seconds, peak_rss, sha256
+from tests.support.processes import Processes, Running
+
+START_DEADLINE = 120.0
+"""Seconds that a sender may take to be ready: it hashes the file first."""
+TRANSFER_DEADLINE = 600.0
+LOOPBACK = "/ip4/127.0.0.1/tcp/0"
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The file to transfer."""
+
+    path: Path
+    size: int
+    sha256: str
+
+
+@dataclass(slots=True)
+class Readings:
+    """Processor times of both ends when the transfer began."""
+
+    sender: Running
+    receiver: Running
+    sender_cpu: float
+    receiver_cpu: float
+
+    @classmethod
+    def take(cls, sender: Running, receiver: Running) -> Readings:
+        return cls(sender, receiver, cpu_seconds(sender), cpu_seconds(receiver))
+
+    def transfer(self, size: int, seconds: float) -> Transfer:
+        """Read both ends now that the transfer has ended, and let the receiver end."""
+        sender_cpu = cpu_seconds(self.sender) - self.sender_cpu
+        sender_rss = peak_rss(self.sender)
+        self.receiver.expect_exit(0)
+        usage = self.receiver.usage()
+        return Transfer(
+            size=size,
+            seconds=seconds,
+            whole_seconds=self.receiver.elapsed(),
+            receiver_cpu=usage.cpu_seconds - self.receiver_cpu,
+            sender_cpu=sender_cpu,
+            receiver_rss=usage.peak_rss,
+            sender_rss=sender_rss,
+        )
+
+
+class Contender(ABC):
+    """One way to transfer."""
+
+    name: str
+
+    @abstractmethod
+    def run(self, processes: Processes, content: Content, folder: Path) -> Transfer:
+        """Transfer once into ``folder``; raises ProcessFailure when it fails or the content is wrong."""
+
+
+def check(path: Path, content: Content) -> None:
+    """Raise ValueError unless the received file is the one that was sent."""
+    received = sha256(path)
+    if received != content.sha256:
+        raise ValueError(f"{path.name}: received {received}, sent {content.sha256}")
+
+
+class StockStream(Contender):
+    """One stream of py-libp2p as it comes: nothing is stored or hashed."""
+
+    name = "stock py-libp2p, raw stream"
+
+    def run(self, processes: Processes, content: Content, folder: Path) -> Transfer:
+        program = [sys.executable, "-m", "tests.benchmarks.stock_stream"]
+        receiver = processes.command([*program, "receive"])
+        sender = processes.command([*program, "send", receiver.address(START_DEADLINE), str(content.size)])
+        receiver.line("^begin$", START_DEADLINE)
+        readings = Readings.take(sender, receiver)
+        seconds = float(receiver.line(r"^finished (\S+)$", TRANSFER_DEADLINE).group(1))
+        return dataclasses.replace(readings.transfer(content.size, seconds), whole_seconds=None)
+
+
+class Swarm(Contender):
+    """`swarm share` to `swarm fetch`: encrypted, verified with BLAKE3, on disk."""
+
+    name = "swarm share → swarm fetch"
+
+    def run(self, processes: Processes, content: Content, folder: Path) -> Transfer:
+        manifest = folder / "content.swarm"
+        sender = processes.swarm(
+            "share", content.path, "--manifest", manifest, "--listen", LOOPBACK, "--json", name="sender"
+        )
+        sender.event("path_shared", START_DEADLINE)
+        receiver = processes.swarm(
+            "fetch", manifest, sender.address(), "--output", folder / "out", "--listen", LOOPBACK, "--json"
+        )
+        began = receiver.event("peer_connected", START_DEADLINE)
+        readings = Readings.take(sender, receiver)
+        ended = receiver.event("path_fetched", TRANSFER_DEADLINE)
+        result = readings.transfer(content.size, ended["t"] - began["t"])
+        check(folder / "out" / content.path.name, content)
+        return result
+
+
+class Torrent(Contender):
+    """libtorrent (C++): SHA-1 verified, on disk."""
+
+    def __init__(self, *, encrypted: bool) -> None:
+        self.link = "rc4" if encrypted else "plaintext"
+        self.name = "libtorrent, " + ("encrypted (RC4)" if encrypted else "plaintext")
+        self._program = [sys.executable, "-m", "tests.benchmarks.torrent_peer"]
+        if encrypted:
+            self._program.append("--encrypted")
+
+    def run(self, processes: Processes, content: Content, folder: Path) -> Transfer:
+        torrent = folder / "content.torrent"
+        sender = processes.command([*self._program, "seed", content.path, torrent])
+        port = sender.line(r"^listening (\d+)$", START_DEADLINE).group(1)
+        receiver = processes.command([*self._program, "leech", torrent, folder, port])
+        receiver.line("^begin$", START_DEADLINE)
+        readings = Readings.take(sender, receiver)
+        seconds = float(receiver.line(r"^finished (\S+)$", TRANSFER_DEADLINE).group(1))
+        result = readings.transfer(content.size, seconds)
+        link = receiver.line(r"^link (\w+)$").group(1)
+        if link != self.link:
+            raise ValueError(f"{self.name}: the connection was {link}")
+        check(folder / content.path.name, content)
+        return result
+
+
+CONTENDERS: dict[str, Contender] = {
+    "stock": StockStream(),
+    "swarm": Swarm(),
+    "torrent": Torrent(encrypted=False),
+    "torrent-rc4": Torrent(encrypted=True),
+}
