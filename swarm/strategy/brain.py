@@ -101,8 +101,9 @@ class Brain:
 
     def peer_left(self, peer: PeerId, now: float) -> list[Command]:
         """The peer's session ended, for whatever reason."""
-        if self._peers.pop(peer, None) is None:
+        if peer not in self._peers:
             return []
+        del self._peers[peer]
         self._announcer.left(peer)
         return self._fetching.left(peer, now) + self._serving.left(peer, now)
 
