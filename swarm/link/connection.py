@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 
 from swarm.errors import LinkClosed, RemoteError
 from swarm.link import yamux
+from swarm.link.blocks import Blocks
 from swarm.link.control import ControlQueue
+from swarm.link.inbox import Inbox
 from swarm.link.limits import ABANDONED_SECONDS, MAX_SEND_WINDOW, YAMUX_HEADER, LinkLimits
 from swarm.link.peer_ids import PeerIds
 from swarm.link.stream import Ending, Stream, Write
@@ -41,8 +43,11 @@ class Happenings:
 class Connection:
     """Streams of one connection and everything about them that the two ends agree on."""
 
-    def __init__(self, *, initiator: bool, budget: Budget, limits: LinkLimits | None = None) -> None:
+    def __init__(
+        self, *, initiator: bool, blocks: Blocks, budget: Budget, limits: LinkLimits | None = None
+    ) -> None:
         self._limits = limits or LinkLimits()
+        self._blocks = blocks
         self._budget = budget
         self._control = ControlQueue(self._limits.control_frames)
         self._reader = yamux.FrameReader()
@@ -193,13 +198,19 @@ class Connection:
 
     # What the peer does.
 
-    def receive(self, plaintext: bytes) -> None:
-        """Take one opened record; RemoteError when the peer breaks the protocol."""
-        for item in self._reader.read(plaintext):
+    def receive(self, block: bytearray, size: int) -> None:
+        """Take one opened record, the first ``size`` bytes of ``block``, which must be of our blocks.
+
+        The block now belongs to the connection. RemoteError when the peer breaks the protocol.
+        """
+        kept = False
+        for item in self._reader.read(memoryview(block)[:size]):
             if isinstance(item, memoryview):
-                self._payload(item)
+                kept |= self._payload(item)
             else:
                 self._frame(item)
+        if not kept:
+            self._blocks.give(block)
         self._control.check()
 
     def _frame(self, frame: Frame) -> None:
@@ -269,16 +280,18 @@ class Connection:
         if frame.flags & RST or not frame.length:
             self._closing_flags(stream, frame.flags)
 
-    def _payload(self, part: memoryview) -> None:
-        stream = self._payload_of
+    def _payload(self, part: memoryview) -> bool:
+        """Deliver a part of a DATA payload; return whether its block was kept."""
+        stream, kept = self._payload_of, False
         self._payload_left -= len(part)
         if not stream or stream.ending:
-            return
+            return False
         if not stream.discarding:
-            stream.inbox.append(part)
+            kept = stream.inbox.append(part)
             self._happened.touched.add(stream)
         if not self._payload_left and self._payload_finishes:
             self._closing_flags(stream, FIN)
+        return kept
 
     def _closing_flags(self, stream: Stream, flags: int) -> None:
         if flags & RST:
@@ -293,7 +306,8 @@ class Connection:
 
     def _add(self, stream_id: int, *, inbound: bool) -> Stream:
         window = ReceiveWindow(self._budget, self._limits.max_window)
-        stream = self.streams[stream_id] = Stream(stream_id, inbound=inbound, window=window)
+        stream = Stream(stream_id, inbound=inbound, inbox=Inbox(self._blocks), window=window)
+        self.streams[stream_id] = stream
         return stream
 
     def _make_ready(self, stream: Stream) -> None:

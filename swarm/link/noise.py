@@ -8,11 +8,13 @@ zero bits, then the nonce in little-endian), and the libp2p Noise specification,
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from swarm.errors import RemoteError
+from swarm.link.blocks import Blocks
 from swarm.link.limits import NOISE_LENGTH_PREFIX, NOISE_MAX_NONCE, NOISE_MAX_PLAINTEXT, NOISE_TAG
 
 _LENGTH = struct.Struct("!H")
@@ -73,55 +75,58 @@ class Opener:
         """Bytes kept of a record whose end has not arrived."""
         return len(self._tail)
 
-    def open(self, data: memoryview) -> list[bytes]:
-        """Take the next received bytes and return the plaintexts that they complete, in order.
+    def open(self, data: memoryview, blocks: Blocks) -> Iterator[tuple[bytearray, int]]:
+        """Take the next received bytes and yield the plaintexts that they complete, in order.
 
-        RemoteError for a record that is forged, damaged or shorter than its tag; nothing can be
-        opened after that.
+        Each is a block, now the caller's, and the size of the plaintext at its beginning. The
+        iteration must be carried to its end. RemoteError for a record that is forged, damaged or
+        shorter than its tag; nothing can be opened after that.
         """
-        plaintexts: list[bytes] = []
-        start = self._finish_tail(data, plaintexts)
+        start = 0
+        if self._tail:
+            start = self._extend_tail(data)
+            if self._tail_misses():
+                return
+            record, self._tail = memoryview(self._tail), bytearray()
+            yield self._decrypt(record[NOISE_LENGTH_PREFIX:], blocks)
         end = len(data)
         while start + NOISE_LENGTH_PREFIX <= end:
             body = start + NOISE_LENGTH_PREFIX
             stop = body + _LENGTH.unpack_from(data, start)[0]
             if stop > end:
                 break
-            plaintexts.append(self._decrypt(data[body:stop]))
+            yield self._decrypt(data[body:stop], blocks)
             start = stop
-        if start < end:
-            self._tail += data[start:end]
-        return plaintexts
+        self._tail += data[start:]
 
-    def _finish_tail(self, data: memoryview, plaintexts: list[bytes]) -> int:
-        """Complete the kept record from ``data`` if it reaches so far; return how much was used."""
+    def _extend_tail(self, data: memoryview) -> int:
+        """Move what the kept record misses from the front of ``data``; return how much that is."""
+        used = 0
+        while used < len(data) and (missing := self._tail_misses()):
+            part = data[used : used + missing]
+            self._tail += part
+            used += len(part)
+        return used
+
+    def _tail_misses(self) -> int:
+        """Bytes that the kept record misses, or that its length misses while that is incomplete."""
         kept = len(self._tail)
-        if not kept:
-            return 0
         if kept < NOISE_LENGTH_PREFIX:
-            used = min(NOISE_LENGTH_PREFIX - kept, len(data))
-            self._tail += data[:used]
-            if len(self._tail) < NOISE_LENGTH_PREFIX:
-                return used
-        else:
-            used = 0
-        missing: int = NOISE_LENGTH_PREFIX + _LENGTH.unpack_from(self._tail)[0] - len(self._tail)
-        if len(data) - used < missing:
-            self._tail += data[used:]
-            return len(data)
-        self._tail += data[used : used + missing]
-        record, self._tail = memoryview(self._tail), bytearray()
-        plaintexts.append(self._decrypt(record[NOISE_LENGTH_PREFIX:]))
-        return used + missing
+            return NOISE_LENGTH_PREFIX - kept
+        size: int = _LENGTH.unpack_from(self._tail)[0]
+        return NOISE_LENGTH_PREFIX + size - kept
 
-    def _decrypt(self, sealed: memoryview) -> bytes:
-        if len(sealed) < NOISE_TAG:
+    def _decrypt(self, sealed: memoryview, blocks: Blocks) -> tuple[bytearray, int]:
+        size = len(sealed) - NOISE_TAG
+        if size < 0:
             raise RemoteError(f"a Noise record of {len(sealed)} bytes has no room for its tag")
         if self._nonce > NOISE_MAX_NONCE:
             raise RemoteError("all nonces of this connection are used; reconnect")
+        block = blocks.take()
         try:
-            plaintext = self._cipher.decrypt(_NONCE.pack(self._nonce), sealed, None)
+            with memoryview(block)[:size] as out:
+                self._cipher.decrypt_into(_NONCE.pack(self._nonce), sealed, None, out)
         except InvalidTag:
             raise RemoteError("a Noise record is forged or damaged") from None
         self._nonce += 1
-        return plaintext
+        return block, size

@@ -59,10 +59,10 @@ class Stream:
         "writes",
     )
 
-    def __init__(self, stream_id: int, *, inbound: bool, window: ReceiveWindow) -> None:
+    def __init__(self, stream_id: int, *, inbound: bool, inbox: Inbox, window: ReceiveWindow) -> None:
         self.id = stream_id
         self.inbound = inbound
-        self.inbox = Inbox()
+        self.inbox = inbox
         self.window = window
         self.send_window = INITIAL_WINDOW
         self.writes: deque[Write] = deque()

@@ -67,23 +67,17 @@ class FrameReader:
         self._header = b""
         self._payload = 0
 
-    @property
-    def payload_left(self) -> int:
-        """Bytes of the current DATA payload that have not arrived."""
-        return self._payload
-
-    def read(self, data: bytes) -> list[Frame | memoryview]:
+    def read(self, data: memoryview) -> list[Frame | memoryview]:
         """Return what ``data`` holds, in order: frames, each DATA frame followed by its payload's parts.
 
         The parts are views of ``data``. RemoteError as `decode` raises it.
         """
         items: list[Frame | memoryview] = []
-        view = memoryview(data)
         position, end = 0, len(data)
         while position < end:
             if self._payload:
                 size = min(self._payload, end - position)
-                items.append(view[position : position + size])
+                items.append(data[position : position + size])
                 self._payload -= size
                 position += size
                 continue

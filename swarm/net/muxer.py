@@ -9,7 +9,7 @@ sealing and sending that follows from it, happens in one synchronous step of som
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -24,6 +24,7 @@ from multiaddr import Multiaddr
 
 from swarm.errors import LinkClosed, RemoteError, SwarmError
 from swarm.link import yamux
+from swarm.link.blocks import BLOCK_BYTES
 from swarm.link.connection import Connection
 from swarm.link.limits import LinkLimits
 from swarm.link.stream import Stream, Write
@@ -104,7 +105,9 @@ class YamuxConnection(IMuxedConn):
         self.on_close: Callable[[], Awaitable[Any]] | None = None
         self._wire, self._early = conn.take_over()
         self._budget = budget or process_budget
-        self._core = Connection(initiator=conn.is_initiator, budget=self._budget, limits=limits)
+        self._core = Connection(
+            initiator=conn.is_initiator, blocks=self._wire.blocks, budget=self._budget, limits=limits
+        )
         self._muxed: dict[Stream, MuxedStream] = {}
         self._nursery: trio.Nursery | None = None
         self._sender_needed = trio.Event()
@@ -219,7 +222,7 @@ class YamuxConnection(IMuxedConn):
 
     async def _receive(self) -> None:
         try:
-            self._received([self._early] if self._early else [])
+            self._received(self._early_blocks())
             while True:
                 self._received(await self._wire.receive())
                 await trio.lowlevel.checkpoint()
@@ -232,9 +235,17 @@ class YamuxConnection(IMuxedConn):
             self._core.leave(yamux.PROTOCOL_ERROR)
         self._settle()
 
-    def _received(self, plaintexts: list[bytes]) -> None:
-        for plaintext in plaintexts:
-            self._core.receive(plaintext)
+    def _early_blocks(self) -> Iterator[tuple[bytearray, int]]:
+        """Yield what came behind the negotiation of the muxer as if it came now."""
+        for start in range(0, len(self._early), BLOCK_BYTES):
+            part = self._early[start : start + BLOCK_BYTES]
+            block = self._wire.blocks.take()
+            block[: len(part)] = part
+            yield block, len(part)
+
+    def _received(self, plaintexts: Iterator[tuple[bytearray, int]]) -> None:
+        for block, size in plaintexts:
+            self._core.receive(block, size)
         self._settle()
         while victim := self._budget.stalest():
             if isinstance(victim, MuxedStream):

@@ -131,7 +131,9 @@ class NoiseSession(BaseSession):
         """
         while len(self._unread) < (1 if n is None else n):
             try:
-                plaintexts = await self._wire.receive()
+                for block, size in await self._wire.receive():
+                    self._unread += memoryview(block)[:size]
+                    self._wire.blocks.give(block)
             except LinkClosed as error:
                 if self._unread:
                     break
@@ -139,7 +141,6 @@ class NoiseSession(BaseSession):
             except RemoteError as error:
                 await self.close()
                 raise ConnectionClosedError(str(error), transport="tcp") from error
-            self._unread += b"".join(plaintexts)
         data = bytes(self._unread[:n])
         del self._unread[:n]
         return data

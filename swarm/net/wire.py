@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import trio
 
 from swarm.errors import LinkClosed
+from swarm.link.blocks import Blocks
 from swarm.link.limits import NOISE_MAX_PLAINTEXT, NOISE_MAX_SEALED
 from swarm.link.noise import Opener, Sealer
 
@@ -38,6 +39,7 @@ class _Buffers(threading.local):
         self.received = memoryview(bytearray(RECEIVE_BYTES))
         self.plaintext = memoryview(bytearray(NOISE_MAX_PLAINTEXT))
         self.sealed = memoryview(bytearray(SEAL_BYTES))
+        self.blocks = Blocks()
 
 
 _buffers = _Buffers()
@@ -58,6 +60,11 @@ class Wire:
         self.sent_bytes = 0
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+
+    @property
+    def blocks(self) -> Blocks:
+        """The stock of buffers that received records come in."""
+        return _buffers.blocks
 
     @property
     def unsent(self) -> int:
@@ -125,15 +132,16 @@ class Wire:
         except (trio.ClosedResourceError, OSError) as error:
             raise LinkClosed("the connection was closed") from error
 
-    async def receive(self) -> list[bytes]:
-        """Wait for bytes and return the plaintexts that they complete, perhaps none.
+    async def receive(self) -> Iterator[tuple[bytearray, int]]:
+        """Wait for bytes and return the plaintexts that they complete, perhaps none, as `Opener.open` does.
 
-        LinkClosed at the end of the connection; RemoteError for a forged record.
+        They must be taken before anything is awaited. LinkClosed at the end of the connection;
+        RemoteError, while they are taken, for a forged record.
         """
         while True:
             size = self._receive_now()
             if size:
-                return self._opener.open(_buffers.received[:size])
+                return self._opener.open(_buffers.received[:size], _buffers.blocks)
             try:
                 await trio.lowlevel.wait_readable(self._fileno())
             except (trio.ClosedResourceError, OSError) as error:
