@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ import aiofiles
 import aiofiles.os
 import trio
 
+from swarm.content.paths import printable
 from swarm.errors import DiskError
 from swarm.storage.failures import refusals
 
@@ -38,6 +39,17 @@ class TrioThreads:
 THREADS: Any = TrioThreads()
 
 
+async def abandonable(function: Callable[..., T], *arguments: object) -> T:
+    """Run ``function`` in a worker thread that is left behind on cancellation.
+
+    For waiting on a disk, which may take for ever when it is failing: a process must end before that.
+    """
+    # The stubs that libp2p's dependencies install are older than this parameter.
+    run: Any = trio.to_thread.run_sync
+    result: T = await run(function, *arguments, abandon_on_cancel=True)
+    return result
+
+
 async def read_bytes(path: Path, limit: int) -> bytes:
     """Return the content of a file of at most ``limit`` bytes.
 
@@ -50,29 +62,46 @@ async def read_bytes(path: Path, limit: int) -> bytes:
         finally:
             await _close(file)
     if len(data) > limit:
-        raise DiskError(f"{path}: longer than the {limit} bytes that such a file may have")
+        raise DiskError(f"{printable(str(path))}: longer than the {limit} bytes that such a file may have")
     return data
 
 
 async def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Write a file so that a reader sees the old content or all of the new, and after a crash too.
 
-    ``mode`` are the permission bits of a new file, less the umask. Raises `DiskError`.
+    ``mode`` are the permission bits, less the umask. Raises `DiskError`.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     with refusals(path):
-        try:
-            await write_new(temporary, data, mode)
+        async with _temporary(path, data, mode) as temporary:
             await aiofiles.os.replace(temporary, path, loop=THREADS)
-        except BaseException:
-            with suppress(FileNotFoundError), trio.CancelScope(shield=True):
-                await aiofiles.os.unlink(temporary, loop=THREADS)
-            raise
     await sync_folder(path.parent)
 
 
-async def write_new(path: Path, data: bytes, mode: int) -> None:
-    """Create a file with ``data`` and sync it; OSError if the name is taken or the disk refuses."""
+async def write_once(path: Path, data: bytes, mode: int) -> None:
+    """Create a file as `write_atomic` does, unless it exists: then that one is left as it is.
+
+    Raises `DiskError`.
+    """
+    with refusals(path):
+        async with _temporary(path, data, mode) as temporary:
+            with suppress(FileExistsError):
+                await aiofiles.os.link(temporary, path, loop=THREADS)
+    await sync_folder(path.parent)
+
+
+@asynccontextmanager
+async def _temporary(path: Path, data: bytes, mode: int) -> AsyncIterator[Path]:
+    """A synced file with ``data`` beside ``path``, which is gone after the block."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        await _write_new(temporary, data, mode)
+        yield temporary
+    finally:
+        with trio.CancelScope(shield=True), suppress(FileNotFoundError):
+            await aiofiles.os.unlink(temporary, loop=THREADS)
+
+
+async def _write_new(path: Path, data: bytes, mode: int) -> None:
     file = await aiofiles.open(
         path, "wb", buffering=0, loop=THREADS, opener=lambda name, _flags: os.open(name, _FRESH, mode)
     )

@@ -34,6 +34,10 @@ class Folder:
         """Open a folder in this one."""
         return Folder(self.layer.open(self.fd, name, FOLDER_FLAGS), self.path / name, self.layer)
 
+    def twin(self) -> Folder:
+        """The same open folder by a descriptor of its own, which outlives this one's closing."""
+        return Folder(self.layer.duplicate(self.fd), self.path, self.layer)
+
     def close(self) -> None:
         """Release the descriptor; harmless when done twice."""
         fd, self.fd = self.fd, -1
@@ -83,6 +87,11 @@ class Folder:
                 return self.layer.stat(fd, parts[-1])
         except FileNotFoundError:
             return None
+
+    def open_folder(self, parts: Sequence[str]) -> int:
+        """Open the folder at ``parts``; this one for no parts."""
+        with self.parent((*parts, ".")) as fd:
+            return self.layer.open(fd, ".", FOLDER_FLAGS)
 
     def open_file(self, parts: Sequence[str], flags: int) -> int:
         """Open a regular file; what else is there is refused with OSError and never waited for."""

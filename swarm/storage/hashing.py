@@ -24,6 +24,8 @@ HOP_SECONDS = 0.05
 
 Progress = Callable[[int, int], None]
 """Told ``done`` and ``total`` bytes."""
+Keep = Callable[[int, bytes], None]
+"""Told a piece that is sound and its XXH3-128."""
 
 
 class FileHashing:

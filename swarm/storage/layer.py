@@ -31,8 +31,11 @@ class FileLayer(Protocol):
     def open(self, folder: int, name: str, flags: int, mode: int = 0o666) -> int:
         """Open without following a symbolic link."""
 
+    def duplicate(self, fd: int) -> int:
+        """A second descriptor of the same open file, which reports the same write-back errors."""
+
     def close(self, fd: int) -> None:
-        """Close a descriptor that `open` returned."""
+        """Close a descriptor that `open` or `duplicate` returned."""
 
     def make_folder(self, folder: int, name: str) -> None:
         """Create a folder."""
@@ -87,8 +90,12 @@ class PosixLayer:
         """Open without following a symbolic link."""
         return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=folder)
 
+    def duplicate(self, fd: int) -> int:
+        """A second descriptor of the same open file, which reports the same write-back errors."""
+        return os.dup(fd)
+
     def close(self, fd: int) -> None:
-        """Close a descriptor that `open` returned."""
+        """Close a descriptor that `open` or `duplicate` returned."""
         os.close(fd)
 
     def make_folder(self, folder: int, name: str) -> None:

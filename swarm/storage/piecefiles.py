@@ -57,6 +57,10 @@ class PieceFiles:
         """
         return self._opened.use(file, lambda: self._open_to_write(file, created))
 
+    def create(self, file: int, created: Callable[[tuple[str, ...]], None]) -> None:
+        """Create a file with the folders above it unless it is there; raises what `writing` does."""
+        self.folder.layer.close(self._open_to_write(file, created))
+
     def written_is_in_place(self, file: int) -> bool:
         """Whether the file that was written, if any was, is the one that its name leads to."""
         known = self._written.get(file)

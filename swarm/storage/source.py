@@ -13,6 +13,7 @@ from swarm.content.paths import printable
 from swarm.errors import DiskError
 from swarm.storage.failures import refusals
 from swarm.storage.folder import Folder
+from swarm.storage.layer import POSIX, FileLayer
 from swarm.storage.piecefiles import PieceFiles
 from swarm.storage.scan import Checks
 from swarm.storage.serving import CheckedReader
@@ -27,10 +28,12 @@ class SourceStore:
     Raises `DiskError` if ``path`` cannot be opened.
     """
 
-    def __init__(self, manifest: Manifest, path: Path, checks: Checks) -> None:
+    def __init__(
+        self, manifest: Manifest, path: Path, checks: Checks, *, layer: FileLayer = POSIX
+    ) -> None:
         real = Path(os.path.realpath(path))
         with refusals(path):
-            folder = Folder.open(real if manifest.folder else real.parent)
+            folder = Folder.open(real if manifest.folder else real.parent, layer)
         self._manifest = manifest
         self._path = path
         self._checks = checks

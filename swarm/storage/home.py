@@ -1,0 +1,118 @@
+"""Where a user's state lives, and the identity keys in it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+import trio
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from swarm.content.paths import printable
+from swarm.errors import DiskError
+from swarm.storage import aio
+from swarm.storage.failures import disk_error, refusals
+
+HOME_VARIABLE = "SWARM_HOME"
+KEY_BYTES = 32
+KEY_FILE_LIMIT = 4096
+"""Bytes of a key file that are looked at: enough to say how long a wrong one is."""
+KEY_MODE = 0o600
+HOME_MODE = 0o700
+MAX_IDENTITIES = 1024
+"""Identities of one home, and so processes that can run beside each other from it."""
+_IDENTITY = "identity"
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A private Ed25519 key (its 32-byte seed) and the file that keeps it."""
+
+    private: bytes
+    path: Path
+
+    def __repr__(self) -> str:
+        return f"<Identity {self.path}>"
+
+
+def swarm_home() -> Path:
+    """``$SWARM_HOME``, or else the platform's folder for a user's data."""
+    chosen = os.environ.get(HOME_VARIABLE)
+    return Path(chosen) if chosen else Path(platformdirs.user_data_dir("swarm", appauthor=False))
+
+
+@asynccontextmanager
+async def hold_identity(home: Path) -> AsyncIterator[Identity]:
+    """Hold an identity that no other process on this machine uses while the block runs.
+
+    The first process takes ``identity``, one beside it ``identity-1`` and so on; each is created
+    when it is first needed and kept for good. Raises `DiskError`, also for a damaged key file.
+    """
+    await aio.make_folder(home, HOME_MODE)
+    name, lock = await trio.to_thread.run_sync(_lock_free, home)
+    try:
+        yield await _load_or_create(home / name)
+    finally:
+        os.close(lock)
+
+
+async def first_identity(home: Path) -> Identity:
+    """The identity that a process alone on this machine takes, created if missing; nothing is held.
+
+    Raises `DiskError`, also for a damaged key file.
+    """
+    await aio.make_folder(home, HOME_MODE)
+    return await _load_or_create(home / _IDENTITY)
+
+
+def _lock_free(home: Path) -> tuple[str, int]:
+    """Lock the first identity that is not held; the descriptor is the lock."""
+    for number in range(MAX_IDENTITIES):
+        name = f"{_IDENTITY}-{number}" if number else _IDENTITY
+        path = home / f"{name}.lock"
+        with refusals(path):
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, KEY_MODE)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(fd)
+                continue
+            except BaseException:
+                os.close(fd)
+                raise
+        return name, fd
+    raise DiskError(f"{printable(str(home))}: all {MAX_IDENTITIES} identities are in use; end a process")
+
+
+async def _load_or_create(path: Path) -> Identity:
+    if not await trio.to_thread.run_sync(_keep_private, path):
+        key = Ed25519PrivateKey.generate().private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
+        await aio.write_once(path, key, KEY_MODE)
+    private = await aio.read_bytes(path, KEY_FILE_LIMIT)
+    if len(private) != KEY_BYTES:
+        raise DiskError(
+            f"{printable(str(path))}: a key has {KEY_BYTES} bytes, this file has {len(private)}; "
+            "restore it, or remove it to get a new identity"
+        )
+    return Identity(private, path)
+
+
+def _keep_private(path: Path) -> bool:
+    """Take a key file's permissions from everybody but its owner; False if there is no file."""
+    try:
+        about = path.lstat()
+        if stat.S_ISREG(about.st_mode) and about.st_mode & _OTHERS:
+            path.chmod(KEY_MODE)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise disk_error(error, path) from error
+    return True
