@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import ifaddr
@@ -29,6 +30,14 @@ class PeerAddress:
 
     def __str__(self) -> str:
         return f"{self.address}/p2p/{self.peer}"
+
+
+def by_peer(addresses: Iterable[PeerAddress]) -> dict[PeerId, list[str]]:
+    """The addresses of each peer, in their order."""
+    found: dict[PeerId, list[str]] = {}
+    for each in dict.fromkeys(addresses):
+        found.setdefault(each.peer, []).append(each.address)
+    return found
 
 
 def parse_peer_address(text: str) -> PeerAddress:

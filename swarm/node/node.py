@@ -1,0 +1,264 @@
+"""A node: one identity, one host, any number of transfers. The only place that wires rooms together."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from swarm.config import NodeConfig
+from swarm.content.envelope import Envelope
+from swarm.content.link import MAX_LINK_PEERS, SwarmLink
+from swarm.content.manifest import Manifest
+from swarm.content.signature import sign
+from swarm.errors import LinkClosed, NoPeerReachable, RemoteError, UsageError
+from swarm.events import ManifestReady, NodeListening, TransferComplete, TransferResumed
+from swarm.ids import ManifestId, PeerId
+from swarm.net.addresses import PeerAddress, parse_peer_address
+from swarm.net.host import Host, open_host
+from swarm.net.ping import PING_PROTOCOL, Prober, Responder
+from swarm.node.catalogue import ADVERTISE_PROTOCOL, MANIFEST_PROTOCOL, Catalogue, ask_adverts
+from swarm.node.finding import find_manifest
+from swarm.node.membership import EXCHANGE_PROTOCOL, Membership
+from swarm.ports import Link, Store
+from swarm.storage.home import hold_identity, swarm_home
+from swarm.storage.scan import scan
+from swarm.storage.source import SourceStore
+from swarm.storage.target import Target, open_target
+from swarm.transfer.eventstream import EventStream
+from swarm.transfer.greeting import receive_hello, refuse
+from swarm.wire.advert import Advert
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What `Node.share` seeds."""
+
+    envelope: Envelope
+    link: SwarmLink
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest of what is shared."""
+        return self.envelope.manifest
+
+
+@dataclass(frozen=True, slots=True)
+class FetchResult:
+    """What `Node.fetch` brought: ``size`` in bytes, ``seconds`` from the call to the final name."""
+
+    manifest: Manifest
+    path: Path
+    size: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class PingSample:
+    """One ping: the round trip in seconds, or None when it was lost."""
+
+    address: str
+    seconds: float | None
+
+
+class Node:
+    """Shares, fetches and pings; made by `open_node`."""
+
+    def __init__(self, host: Host, key: bytes, config: NodeConfig, nursery: trio.Nursery) -> None:
+        self.events = EventStream()
+        self._host = host
+        self._key = key
+        self._config = config
+        self._nursery = nursery
+        self._rng = random.Random()
+        self._memberships: dict[ManifestId, Membership] = {}
+        self._stores = AsyncExitStack()
+        catalogue = Catalogue(self._adverts, self._envelope)
+        host.serve(PING_PROTOCOL, Responder())
+        host.serve(ADVERTISE_PROTOCOL, catalogue.advertise)
+        host.serve(MANIFEST_PROTOCOL, catalogue.manifest)
+        host.serve(EXCHANGE_PROTOCOL, self._exchange)
+
+    @property
+    def peer_id(self) -> PeerId:
+        """This node's id."""
+        return self._host.peer_id
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The dialable multiaddrs of this node, with ``/p2p/<id>``."""
+        return self._host.addresses
+
+    async def share(
+        self,
+        path: Path,
+        *,
+        piece_length: int | None = None,
+        on_progress: Progress | None = None,
+        on_warning: Callable[[str], None] | None = None,
+    ) -> Shared:
+        """Hash the file or folder ``path``, sign its manifest and seed it in place.
+
+        ``piece_length`` is in bytes, a power of two; by default it follows from the size.
+        ``on_progress`` is told hashed and total bytes. Raises UsageError, DiskError.
+        """
+        scanned = await scan(path, piece_length=piece_length, progress=on_progress, warn=on_warning)
+        manifest = scanned.manifest
+        envelope = Envelope(manifest, sign(self._key, manifest.encode()))
+        store = SourceStore(manifest, path, scanned.checks)
+        self._stores.callback(store.close)
+        self._announce(envelope)
+        self._join(envelope, store, peers=())
+        return Shared(envelope, SwarmLink(manifest.id, self.addresses[:MAX_LINK_PEERS], manifest.name))
+
+    async def fetch(
+        self, what: Envelope | ManifestId, peers: Sequence[str], output: Path, *, seed: bool = False
+    ) -> FetchResult:
+        """Fetch into the folder ``output`` from ``peers`` (multiaddrs with ``/p2p/<id>``) and others.
+
+        Given an id, the manifest itself comes from a peer and is checked against the id. What earlier
+        runs left is kept. Returns when all is verified and has its final name; a node that is to
+        ``seed`` goes on serving it until the node ends.
+
+        Raises UsageError, ManifestError, NoPeerReachable, Incomplete, DiskError, Locked.
+        """
+        started = trio.current_time()
+        named = [parse_peer_address(peer) for peer in peers]
+        if isinstance(what, ManifestId):
+            what = await find_manifest(self._host, what, named)
+        self._announce(what)
+        target = await self._stores.enter_async_context(open_target(what.manifest, output))
+        if target.resumed_pieces:
+            event = TransferResumed(what.manifest.id, target.resumed_pieces, target.resumed_bytes)
+            self.events.publish(event)
+        if not target.complete and not named and not seed:
+            raise UsageError("nobody to fetch from: name at least one peer, or wait for peers with --seed")
+        if seed or not target.complete:
+            await self._take_part(what, target, named)
+        path = await target.finish()
+        result = FetchResult(what.manifest, path, what.manifest.total_length, trio.current_time() - started)
+        self.events.publish(TransferComplete(what.manifest.id, str(path), result.size, result.seconds))
+        return result
+
+    async def _take_part(self, envelope: Envelope, target: Target, named: Sequence[PeerAddress]) -> None:
+        membership = self._join(envelope, target, named)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(target.run_syncer)
+            await membership.until_complete()
+            nursery.cancel_scope.cancel()
+
+    async def seed_forever(self) -> None:
+        """Serve what is shared and fetched until cancelled; raises what ends a transfer, such as DiskError."""
+        async with trio.open_nursery() as nursery:
+            for membership in self._memberships.values():
+                nursery.start_soon(membership.until_failure)
+            await trio.sleep_forever()
+
+    async def ping(self, address: str, *, count: int, interval: float) -> AsyncIterator[PingSample]:
+        """Ping the peer at ``address`` ``count`` times, ``interval`` seconds apart.
+
+        Raises UsageError for a malformed address, NoPeerReachable when the peer does not answer there.
+        """
+        where = parse_peer_address(address)
+        await self._host.connect(where.peer, [where.address])
+        prober = Prober(lambda: self._host.open_link(where.peer, PING_PROTOCOL))
+        try:
+            for number in range(count):
+                if number:
+                    await trio.sleep(interval)
+                try:
+                    seconds = await prober.probe()
+                except LinkClosed as error:
+                    if not self._host.connected(where.peer) or number == 0:
+                        raise NoPeerReachable(f"{address} hung up: {error}") from error
+                    seconds = None
+                yield PingSample(address, seconds)
+        finally:
+            await prober.aclose()
+
+    async def list_manifests(self, address: str) -> tuple[Advert, ...]:
+        """Return what the peer at ``address`` offers; raises UsageError, NoPeerReachable."""
+        where = parse_peer_address(address)
+        await self._host.connect(where.peer, [where.address])
+        try:
+            link = await self._host.open_link(where.peer, ADVERTISE_PROTOCOL)
+            try:
+                return await ask_adverts(link)
+            finally:
+                await link.reset()
+        except (LinkClosed, RemoteError) as error:
+            raise NoPeerReachable(f"{address} does not say what it offers: {error}") from error
+
+    def _announce(self, envelope: Envelope) -> None:
+        manifest = envelope.manifest
+        self.events.publish(
+            ManifestReady(
+                manifest.id,
+                manifest.name,
+                manifest.total_length,
+                manifest.piece_count,
+                manifest.piece_length,
+                len(manifest.files),
+                envelope.signer,
+            )
+        )
+
+    def _join(self, envelope: Envelope, store: Store, peers: Sequence[PeerAddress]) -> Membership:
+        if envelope.manifest.id in self._memberships:
+            raise UsageError("this node shares or fetches that already")
+        membership = Membership(
+            self._host, envelope, store, self._config.transfer, self.events, self._rng, peers
+        )
+        self._memberships[envelope.manifest.id] = membership
+        self._nursery.start_soon(membership.run)
+        return membership
+
+    async def _exchange(self, link: Link) -> None:
+        hello = await receive_hello(link)
+        membership = self._memberships.get(hello.manifest)
+        if membership is None:
+            await refuse(link, "that manifest is not here")
+        else:
+            await membership.accept(link, hello)
+
+    def _envelope(self, manifest: ManifestId) -> Envelope | None:
+        membership = self._memberships.get(manifest)
+        return None if membership is None else membership.envelope
+
+    def _adverts(self) -> Sequence[Advert]:
+        return tuple(membership.advert() for membership in self._memberships.values())
+
+    async def aclose(self) -> None:
+        """Save every journal and release every file."""
+        self.events.close()
+        await self._stores.aclose()
+
+
+@asynccontextmanager
+async def open_node(config: NodeConfig | None = None) -> AsyncIterator[Node]:
+    """Open a node with this machine's identity, or an own one while another process holds that.
+
+    Raises UsageError when an address to listen on is malformed or taken, DiskError when the identity
+    cannot be kept.
+    """
+    config = config or NodeConfig()
+    async with (
+        hold_identity(swarm_home()) as identity,
+        open_host(identity.private, config.listen, max_connections=config.max_connections) as host,
+        trio.open_nursery() as nursery,
+    ):
+        node = Node(host, identity.private, config, nursery)
+        node.events.publish(NodeListening(node.peer_id, node.addresses))
+        try:
+            yield node
+        finally:
+            nursery.cancel_scope.cancel()
+            await node.aclose()
+
+
