@@ -1,0 +1,33 @@
+"""The ``swarm`` program: a click group, one module per command, and the views that show progress.
+
+Only this package imports click and rich. Nothing heavy is imported before a command needs it, so
+that ``swarm --help`` stays under 0.2 s.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cli.runtime import Runtime
+
+__all__ = ["main"]
+
+
+def main(runtime: Runtime | None = None) -> None:
+    """Run ``swarm`` with the arguments of this process and exit with the documented code.
+
+    ``runtime`` is for callers that bring a node of their own.
+    """
+    from cli import interrupts
+
+    # Before anything slow is imported: a Ctrl-C must end the start-up without a traceback, too.
+    interrupts.install()
+    try:
+        from cli.app import run
+
+        code = run(runtime=runtime)
+    except interrupts.Interrupted as interrupted:
+        code = interrupted.exit_code
+    interrupts.finish()
+    raise SystemExit(code)

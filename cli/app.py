@@ -1,0 +1,109 @@
+"""The click group, and the one place where a run of the program becomes an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from cli import interrupts, options
+from cli.failures import EXIT_CODES, EXIT_UNEXPECTED, explain, most_telling
+from cli.runtime import Runtime
+from cli.version import version
+
+COMMANDS = ("share", "fetch", "ping", "listen", "list", "inspect", "verify", "id", "demo")
+"""In the order of the help; each is the ``command`` of its module in `cli.commands`."""
+
+EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES)
+
+
+class Commands(click.Group):
+    """Imports a command when it is asked for, and lists the commands in our order."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names of all commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Return the command of that name, None if there is none."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"cli.commands.{cmd_name}")
+        command: click.Command = module.command
+        command.epilog = EPILOG
+        return command
+
+
+def _version(ctx: click.Context, _param: click.Parameter, given: bool) -> None:
+    if given and not ctx.resilient_parsing:
+        click.echo(f"swarm {version()}")
+        ctx.exit()
+
+
+@click.group(cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version."
+)
+@options.common
+def app() -> None:
+    """Share files peer to peer: every receiver also sends.
+
+    Sizes and rates are written like 64KiB, 10MB, 2.5MiB/s; a PEER is a multiaddr that ends in
+    /p2p/<peer id>. All state lives under $SWARM_HOME (default: the user's data folder).
+    """
+
+
+def run(arguments: Sequence[str] | None = None, runtime: Runtime | None = None) -> int:
+    """Run one command and return its exit code; every error has become one line on stderr."""
+    runtime = runtime or Runtime()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # A name that the locale cannot show must not end the program.
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        result = app.main(
+            args=None if arguments is None else list(arguments),
+            prog_name="swarm",
+            standalone_mode=False,
+            obj=runtime,
+        )
+    except interrupts.Interrupted as interrupted:
+        _close(runtime)
+        return interrupted.exit_code
+    # The boundary of the program: whatever comes here becomes a line and an exit code.
+    except BaseException as error:  # noqa: BLE001
+        return _fail(error, runtime)
+    return result if isinstance(result, int) else 0
+
+
+def _fail(error: BaseException, runtime: Runtime) -> int:
+    if isinstance(error, SystemExit | GeneratorExit):
+        raise error
+    if runtime.debug:
+        _close(runtime)
+        traceback.print_exception(error)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True)
+        return error.exit_code
+    if isinstance(most_telling(error), BrokenPipeError):
+        return _reader_gone()
+    failure = explain(error)
+    if runtime.live is not None:
+        runtime.live.failed(failure.message, failure.exit_code)
+    click.echo(f"swarm: {failure.message}", err=True)
+    return failure.exit_code
+
+
+def _close(runtime: Runtime) -> None:
+    if runtime.live is not None:
+        runtime.live.close()
+
+
+def _reader_gone() -> int:
+    # Whoever read our output has gone; there is nobody to tell, and Python must not try at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_UNEXPECTED

@@ -1,0 +1,97 @@
+"""``swarm fetch``: download from several peers while uploading to others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cli import options
+from cli.runtime import Runtime
+
+if TYPE_CHECKING:
+    from cli.render.live import Live
+    from swarm.node import Node
+
+
+@click.command()
+@click.argument("manifest", metavar="MANIFEST")
+@click.argument("peers", type=options.PeerType(), metavar="[PEER]...", nargs=-1)
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    required=True,
+    help="The folder in which the file or folder appears when all of it is verified.",
+)
+@options.listen
+@click.option("--seed", is_flag=True, help="Go on seeding when complete.")
+@click.option("--max-peers", type=click.IntRange(min=1), metavar="N", help="Exchange with at most N peers.")
+@options.upload_limit
+@options.download_limit
+@options.json
+@options.common
+@click.pass_obj
+def command(
+    runtime: Runtime,
+    *,
+    manifest: str,
+    peers: tuple[str, ...],
+    output: Path,
+    listen: tuple[str, ...],
+    seed: bool,
+    max_peers: int | None,
+    upload_limit: int | None,
+    download_limit: int | None,
+    as_json: bool,
+) -> None:
+    """Fetch MANIFEST (a .swarm file, an id or a swarm: link) from PEERs into a folder.
+
+    Prints the path of what was fetched. An interrupted fetch is resumed by the same command.
+    """
+    from swarm.config import DEFAULT_LISTEN, DEFAULT_MAX_PEERS, NodeConfig, TransferConfig
+
+    live = runtime.show("fetch", json=as_json)
+    config = NodeConfig(
+        listen=listen or DEFAULT_LISTEN,
+        transfer=TransferConfig(
+            max_peers=max_peers or DEFAULT_MAX_PEERS,
+            upload_limit=upload_limit,
+            download_limit=download_limit,
+        ),
+    )
+
+    async def main(node: Node) -> None:
+        async with live.following(node):
+            await _fetch(node, live, manifest, peers, output, seed=seed)
+
+    runtime.with_node(config, main)
+
+
+async def _fetch(
+    node: Node, live: Live, manifest: str, peers: tuple[str, ...], output: Path, *, seed: bool
+) -> None:
+    from cli.manifests import read_target
+    from cli.render.lines import Phase, summary
+    from swarm.content.paths import printable
+    from swarm.errors import UsageError
+    from swarm.ids import ManifestId
+    from swarm.observe.reports import PathFetched
+
+    target = await read_target(manifest)
+    hints = [peer for peer in target.peers if options.names_a_peer(peer)]
+    if len(hints) < len(target.peers):
+        live.warn("some addresses in the link name no peer and are left out")
+    sources = list(dict.fromkeys((*peers, *hints)))
+    if isinstance(target.manifest, ManifestId) and not sources:
+        raise UsageError("an id alone names no peer to ask: add at least one PEER, or use a swarm: link")
+    live.phase = Phase.FETCHING
+    result = await node.fetch(target.manifest, sources, output, seed=seed)
+    await live.settle()
+    live.say(summary(live.snapshot()))
+    report = PathFetched(result.manifest.id, str(result.path), result.size, result.seconds)
+    live.result(report, printable(str(result.path)))
+    if seed:
+        live.phase = Phase.SEEDING
+        await node.seed_forever()

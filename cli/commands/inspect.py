@@ -1,0 +1,51 @@
+"""``swarm inspect``: what is in a manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cli import options
+
+if TYPE_CHECKING:
+    from swarm.content.envelope import Envelope
+
+
+@click.command()
+@options.manifest_file
+@options.common
+def command(manifest: Path) -> None:
+    """Print what the file MANIFEST describes: size, x if executable, BLAKE3 and path of each file."""
+    from cli import running
+
+    async def main() -> None:
+        from cli.manifests import read_envelope
+
+        for line in describe(await read_envelope(manifest)):
+            click.echo(line)
+
+    running.run(main)
+
+
+def describe(envelope: Envelope) -> Iterator[str]:
+    """Yield the lines of the description: first of the whole, then one line for each file."""
+    from cli.quantities import format_size
+    from swarm.content.paths import printable
+
+    manifest = envelope.manifest
+    size = manifest.total_length
+    yield f"name:         {printable(manifest.name)}"
+    yield f"kind:         {'folder' if manifest.folder else 'file'}"
+    yield f"id:           {manifest.id}"
+    yield f"signed by:    {envelope.signer or 'nobody'}"
+    yield f"size:         {size} bytes ({format_size(size)})"
+    yield f"files:        {len(manifest.files)}"
+    yield f"pieces:       {manifest.piece_count} of {format_size(manifest.piece_length)}"
+    yield ""
+    for entry in manifest.files:
+        path = printable("/".join((manifest.name, *entry.path) if manifest.folder else entry.path))
+        # The end of the line is what b3sum prints for the file.
+        yield f"{entry.length:>15} {'x' if entry.executable else '-'} {entry.blake3.hex()}  {path}"

@@ -1,0 +1,70 @@
+"""``swarm list``: what peers have to offer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from cli import options
+from cli.runtime import Runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from swarm.node import Node
+    from swarm.wire.advert import Advert
+
+HEADINGS = ("ID", "NAME", "SIZE", "PIECES", "HAVE")
+
+
+@click.command()
+@options.peers
+@options.common
+@click.pass_obj
+def command(runtime: Runtime, peers: tuple[str, ...]) -> None:
+    """List the manifests that each PEER advertises and how much of them it has."""
+    from swarm.config import NodeConfig
+
+    live = runtime.show("list")
+
+    async def main(node: Node) -> None:
+        async with live.following(node):
+            await _list(node, peers)
+
+    runtime.with_node(NodeConfig(), main)
+
+
+async def _list(node: Node, peers: tuple[str, ...]) -> None:
+    from swarm.errors import NoPeerReachable
+
+    failures: list[NoPeerReachable] = []
+    for address in peers:
+        try:
+            adverts = await node.list_manifests(address)
+        except NoPeerReachable as error:
+            failures.append(error)
+            if len(peers) > 1:
+                click.echo(f"warning: {error}", err=True)
+            continue
+        click.echo(f"{address} has {len(adverts)} manifests")
+        for line in table(adverts):
+            click.echo(line)
+    if len(failures) == len(peers):
+        raise failures[0] if len(peers) == 1 else NoPeerReachable("none of the peers could be reached")
+
+
+def table(adverts: Sequence[Advert]) -> list[str]:
+    """Return aligned lines with headings; names are the peer's words and escaped."""
+    from cli.quantities import format_size
+    from swarm.content.paths import printable
+
+    rows = [HEADINGS]
+    for advert in adverts:
+        have = 100.0 if not advert.pieces else 100 * advert.have / advert.pieces
+        name, size = printable(advert.name), format_size(advert.size)
+        rows.append((str(advert.manifest), name, size, str(advert.pieces), f"{have:.1f}%"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]

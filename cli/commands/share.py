@@ -1,0 +1,88 @@
+"""``swarm share``: hash a path, write its manifest, seed it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cli import options
+from cli.runtime import Runtime
+
+if TYPE_CHECKING:
+    from cli.render.live import Live
+    from swarm.node import Node
+
+SUFFIX = ".swarm"
+
+
+@click.command()
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--manifest",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Where to write the manifest (default: <name>.swarm in the current folder).",
+)
+@options.listen
+@options.piece_size
+@options.upload_limit
+@options.json
+@options.common
+@click.pass_obj
+def command(
+    runtime: Runtime,
+    *,
+    path: Path,
+    manifest: Path | None,
+    listen: tuple[str, ...],
+    piece_size: int | None,
+    upload_limit: int | None,
+    as_json: bool,
+) -> None:
+    """Share the file or folder PATH until interrupted.
+
+    Prints the manifest's path, its id, a swarm: link that carries the id and this node's addresses,
+    and the addresses. An existing file is replaced only if it is a manifest.
+    """
+    from swarm.config import NodeConfig, TransferConfig
+
+    live = runtime.show("share", json=as_json)
+    transfer = TransferConfig(upload_limit=upload_limit)
+    config = NodeConfig(listen=listen, transfer=transfer) if listen else NodeConfig(transfer=transfer)
+
+    target = manifest or Path(f"{path.absolute().name}{SUFFIX}")
+    if target.resolve().is_relative_to(path.resolve()):
+        live.warn(f"{target} lies inside what is shared: sharing again will include it (see --manifest)")
+
+    async def main(node: Node) -> None:
+        async with live.following(node):
+            await _share(node, live, path, target, piece_size)
+
+    runtime.with_node(config, main)
+
+
+async def _share(node: Node, live: Live, path: Path, target: Path, piece_size: int | None) -> None:
+    from cli.manifests import refuse_to_overwrite, write_envelope
+    from cli.render.lines import Phase
+    from swarm.observe.reports import PathShared
+
+    await refuse_to_overwrite(target)
+    live.phase = Phase.HASHING
+    shared = await node.share(path, piece_length=piece_size, on_progress=live.hashing, on_warning=live.warn)
+    await write_envelope(target, shared.envelope)
+    manifest = shared.manifest
+    report = PathShared(
+        manifest=manifest.id,
+        path=str(target),
+        link=str(shared.link),
+        name=manifest.name,
+        size=manifest.total_length,
+        pieces=manifest.piece_count,
+        piece_length=manifest.piece_length,
+    )
+    addresses = [f"libp2p node address: {address}" for address in node.addresses]
+    live.result(report, str(target), str(manifest.id), str(shared.link), *addresses)
+    live.phase = Phase.SEEDING
+    await node.seed_forever()

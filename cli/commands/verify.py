@@ -1,0 +1,108 @@
+"""``swarm verify``: does a file or folder match a manifest?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cli import options
+from cli.runtime import Runtime
+
+if TYPE_CHECKING:
+    from swarm.content.manifest import Manifest
+    from swarm.storage.verify import VerifyReport
+
+
+@click.command()
+@options.manifest_file
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@options.common
+@click.pass_obj
+def command(runtime: Runtime, manifest: Path, path: Path) -> None:
+    """Check PATH against the file MANIFEST and name every piece and file that does not match.
+
+    Files that the manifest does not name, and other executable bits, are mentioned and are no error.
+    """
+    from cli import running
+
+    live = runtime.show("verify")
+
+    async def main() -> None:
+        from cli.manifests import read_envelope
+        from cli.render.lines import Phase
+        from swarm.content.paths import printable
+        from swarm.errors import IntegrityError
+        from swarm.storage.verify import verify
+
+        content = (await read_envelope(manifest)).manifest
+        live.phase = Phase.VERIFYING
+        async with live.drawing():
+            report = await verify(content, path, live.hashing)
+        for line in remarks(report):
+            live.say(f"note: {line}")
+        live.result(None, *differences(content, report))
+        shown = printable(str(path))
+        if not report.matches:
+            raise IntegrityError(f"{shown} does not match the manifest: {_count(report)}")
+        live.result(None, f"{shown} matches {content.id}")
+
+    running.run(main)
+
+
+def differences(manifest: Manifest, report: VerifyReport) -> Iterator[str]:
+    """Yield a line for each thing that is not what the manifest names."""
+    from swarm.content.paths import printable
+
+    numbers = {"/".join(entry.path): number for number, entry in enumerate(manifest.files)}
+    for file in report.missing:
+        pieces = manifest.layout.pieces_of(numbers[file])
+        yield f"{printable(file)}: missing{_span(pieces.start, pieces.stop - 1)}"
+    for wrong in report.wrong_sizes:
+        yield f"{printable(wrong.file)}: {wrong.found} bytes, expected {wrong.expected}"
+    for file, reason, first, last in _runs(report):
+        yield f"{printable(file)}: {reason}{_span(first, last)}"
+    for file in report.bad_files:
+        yield f"{printable(file)}: the manifest contradicts itself; do not trust it"
+
+
+def remarks(report: VerifyReport) -> Iterator[str]:
+    """Yield a line for each difference that takes nothing from the content."""
+    from swarm.content.paths import printable
+
+    for file in report.extra:
+        yield f"{printable(file)} is not in the manifest"
+    for file in report.executable:
+        yield f"{printable(file)}: the executable bit differs"
+
+
+def _runs(report: VerifyReport) -> Iterator[tuple[str, str, int, int]]:
+    """Yield neighbouring bad pieces of a file together: file, reason, first and last piece."""
+    run: tuple[str, str, int, int] | None = None
+    for bad in report.bad_pieces:
+        if run is not None and (run[0], run[1], run[3] + 1) == (bad.file, bad.reason, bad.piece):
+            run = (run[0], run[1], run[2], bad.piece)
+            continue
+        if run is not None:
+            yield run
+        run = (bad.file, bad.reason, bad.piece, bad.piece)
+    if run is not None:
+        yield run
+
+
+def _span(first: int, last: int) -> str:
+    if first > last:
+        return ""
+    return f", piece {first}" if first == last else f", pieces {first}-{last}"
+
+
+def _count(report: VerifyReport) -> str:
+    counts = (
+        (len(report.missing), "files missing"),
+        (len(report.wrong_sizes), "of another size"),
+        (len(report.bad_pieces), "pieces bad"),
+        (len(report.bad_files), "files contradicted"),
+    )
+    return ", ".join(f"{count} {what}" for count, what in counts if count)

@@ -1,0 +1,1 @@
+"""A small real swarm on this machine, to look at."""

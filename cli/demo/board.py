@@ -1,0 +1,110 @@
+"""What the demo knows of its swarm: progress of each node, and who sent how much to whom."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from cli.quantities import format_rate, format_size
+from swarm.events import BytesReceived, Event, NodeListening
+from swarm.ids import PeerId
+from swarm.observe.reports import PathFetched, PathShared
+from swarm.observe.snapshot import Snapshot
+from swarm.observe.tally import Tally
+
+
+@dataclass(slots=True)
+class Node:
+    """One process of the swarm."""
+
+    name: str
+    tally: Tally
+    address: str = ""
+    shared: PathShared | None = None
+    fetched: PathFetched | None = None
+
+
+class Board:
+    """Folds the events of all nodes; ``now`` is seconds of a monotonic clock."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self._names: dict[PeerId, str] = {}
+        self._flows: Counter[tuple[PeerId, str]] = Counter()
+
+    def join(self, name: str, now: float) -> Node:
+        """Add a node to the board."""
+        node = Node(name, Tally(now))
+        self.nodes.append(node)
+        return node
+
+    def add(self, node: Node, event: Event, now: float) -> None:
+        """Count one event of ``node``."""
+        node.tally.add(event, now)
+        match event:
+            case NodeListening(peer=peer, addresses=addresses):
+                node.address = addresses[0]
+                self._names[peer] = node.name
+            case BytesReceived(peer=peer, size=size):
+                self._flows[peer, node.name] += size
+            case PathShared():
+                node.shared = event
+            case PathFetched():
+                node.fetched = event
+
+    def flow(self, sender: str, receiver: str) -> int:
+        """Return the payload bytes that one node, by name, received from another."""
+        return sum(
+            size
+            for (peer, name), size in self._flows.items()
+            if name == receiver and self._names.get(peer) == sender
+        )
+
+    def progress(self, now: float) -> list[tuple[str, ...]]:
+        """Return a row for each node: name, done, pieces, peers, down, up."""
+        return [_row(node, node.tally.snapshot(now)) for node in self.nodes]
+
+    def flows(self) -> list[tuple[str, ...]]:
+        """Return the table of who (rows) sent how much to whom (columns), with sums."""
+        receivers = [node.name for node in self.nodes if node.shared is None]
+        rows: list[tuple[str, ...]] = [("from / to", *receivers, "sent")]
+        for node in self.nodes:
+            sizes = [self.flow(node.name, receiver) for receiver in receivers]
+            cells = [
+                "-" if name == node.name else format_size(size)
+                for name, size in zip(receivers, sizes, strict=True)
+            ]
+            rows.append((node.name, *cells, format_size(sum(sizes))))
+        received = [sum(self.flow(node.name, name) for node in self.nodes) for name in receivers]
+        rows.append(("received", *map(format_size, received), format_size(sum(received))))
+        return rows
+
+
+def _row(node: Node, snapshot: Snapshot) -> tuple[str, ...]:
+    done = "seeds" if node.shared else "complete" if node.fetched else _percent(snapshot)
+    pieces = node.shared.pieces if node.shared else snapshot.have_pieces
+    return (
+        node.name,
+        done,
+        str(pieces),
+        str(snapshot.connected),
+        format_rate(snapshot.down_rate),
+        format_rate(snapshot.up_rate),
+    )
+
+
+def _percent(snapshot: Snapshot) -> str:
+    return f"{100 * snapshot.have_size / snapshot.size:.0f}%" if snapshot.size else "starting"
+
+
+PROGRESS_HEADINGS = ("NODE", "DONE", "PIECES", "PEERS", "DOWN", "UP")
+
+
+def aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    """Return the rows as lines; the first column leans left, the others right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *others in rows:
+        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join((first.ljust(widths[0]), *cells)))
+    return lines

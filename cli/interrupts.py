@@ -1,0 +1,77 @@
+"""SIGINT and SIGTERM outside of trio: they raise `Interrupted` where the program stands.
+
+`cli.running` takes over while trio runs; between the two a signal is kept, never lost.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNAL_EXIT_BASE = 128
+
+
+class Interrupted(BaseException):
+    """The user or the system asked this process to end; ``exit_code`` is 130 or 143."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.exit_code = SIGNAL_EXIT_BASE + number
+
+
+class _Kept:
+    """Where a signal waits that arrives on the threshold between Python and trio."""
+
+    keeping = False
+    number: int | None = None
+
+
+_kept = _Kept()
+
+
+def install() -> None:
+    """Let SIGINT and SIGTERM raise `Interrupted` in the main thread."""
+    for number in SIGNALS:
+        signal.signal(number, _on_signal)
+
+
+def finish() -> None:
+    """Let any further signal end the process on the spot: there is nothing left to save."""
+    for number in SIGNALS:
+        signal.signal(number, _end_process)
+
+
+def _end_process(number: int, _frame: FrameType | None) -> None:
+    os._exit(SIGNAL_EXIT_BASE + number)
+
+
+def _on_signal(number: int, _frame: FrameType | None) -> None:
+    if not _kept.keeping:
+        raise Interrupted(number)
+    _kept.number = number
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """Keep a signal that arrives inside; raises `Interrupted` on leaving if there was one."""
+    _kept.keeping, _kept.number = True, None
+    try:
+        yield
+    finally:
+        _kept.keeping = False
+        if _kept.number is not None:
+            raise Interrupted(_kept.number)
+
+
+def kept_signal() -> int | None:
+    """Return the signal that `kept` holds, if there is one."""
+    return _kept.number
+
+
+def keep(number: int) -> None:
+    """Hand a signal that somebody else received to the surrounding `kept`."""
+    _kept.number = number

@@ -1,0 +1,78 @@
+"""Manifests as a user names them: a ``.swarm`` file, an id, a ``swarm:`` link."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from swarm.content.envelope import MAX_ENVELOPE_BYTES, Envelope
+from swarm.content.link import SCHEME, SwarmLink
+from swarm.content.paths import printable
+from swarm.errors import ManifestError, UsageError
+from swarm.ids import ManifestId
+from swarm.storage import aio
+from swarm.storage.failures import refusals
+
+# What nobody means as a file: an id, be it a broken one.
+_LIKE_AN_ID = re.compile(r"b[a-z0-9]{50,70}", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What to fetch, and the peers that its name brought along."""
+
+    manifest: Envelope | ManifestId
+    peers: tuple[str, ...] = ()
+
+
+async def read_target(text: str) -> Target:
+    """Find out what ``text`` names.
+
+    Raises `UsageError` if it is none of the three, `ManifestError` for a malformed file, id or
+    link, `DiskError` for a file that cannot be read.
+    """
+    if text[: len(SCHEME)].lower() == SCHEME:
+        link = SwarmLink.parse(text)
+        return Target(link.id, link.peers)
+    path = Path(text)
+    if await trio.Path(path).is_file():
+        return Target(await read_envelope(path))
+    if not _LIKE_AN_ID.fullmatch(text):
+        raise UsageError(f"there is no file {printable(text)}: give a .swarm file, an id or a swarm: link")
+    try:
+        return Target(ManifestId.parse(text))
+    except ValueError as error:
+        raise ManifestError(f"{printable(text)} is no id: {error}") from error
+
+
+async def read_envelope(path: Path) -> Envelope:
+    """Read a ``.swarm`` file; raises `ManifestError` for one that is malformed, `DiskError`."""
+    with refusals(path):
+        size = (await trio.Path(path).stat()).st_size
+    if size > MAX_ENVELOPE_BYTES:
+        raise ManifestError(f"{printable(str(path))} is too long for a manifest")
+    return Envelope.from_bytes(await aio.read_bytes(path, MAX_ENVELOPE_BYTES))
+
+
+async def refuse_to_overwrite(path: Path) -> None:
+    """Raise `UsageError` if something other than a manifest is in the place of a new one."""
+    if not await trio.Path(path).exists():
+        return
+    try:
+        await read_envelope(path)
+    except ManifestError:
+        raise UsageError(
+            f"{printable(str(path))} exists and is not a manifest: choose another name with --manifest"
+        ) from None
+
+
+async def write_envelope(path: Path, envelope: Envelope) -> None:
+    """Write a ``.swarm`` file whole or not at all; only another manifest is replaced.
+
+    Raises `UsageError` if something else is in the way, `DiskError` if the disk refuses.
+    """
+    await refuse_to_overwrite(path)
+    await aio.write_atomic(path, envelope.to_bytes())

@@ -1,0 +1,138 @@
+"""Options and arguments that several commands share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from cli.quantities import PieceSizeType, RateType
+
+if TYPE_CHECKING:
+    from cli.runtime import Runtime
+
+    StrType = click.ParamType[str]
+else:  # generic since click 8.4 only
+    StrType = click.ParamType
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_PEER = re.compile(r"/.+/(?:p2p|ipfs)/[1-9A-HJ-NP-Za-km-z]+")
+_LISTEN = re.compile(r"/ip[46]/[^/]+/tcp/[0-9]{1,5}")
+
+
+def names_a_peer(text: str) -> bool:
+    """Return whether an address ends in ``/p2p/<peer id>`` or ``/ipfs/<peer id>``."""
+    return _PEER.fullmatch(text) is not None
+
+
+class PeerType(StrType):
+    """A multiaddr that names a peer; the node reads the rest of it when it opens."""
+
+    name = "peer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text; click ends with exit code 2 unless it ends in a peer's id."""
+        if not names_a_peer(value):
+            example = "/ip4/192.0.2.1/tcp/4001/p2p/12D3Koo…"
+            self.fail(f"{value!r} does not end in /p2p/<peer id>; use one like {example}", param, ctx)
+        return str(value)
+
+
+class ListenType(StrType):
+    """A multiaddr to listen on."""
+
+    name = "multiaddr"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text; click ends with exit code 2 unless it is an IP address and a TCP port."""
+        if not _LISTEN.fullmatch(value):
+            self.fail(f"{value!r} is not /ip4/<ip>/tcp/<port> or /ip6/<ip>/tcp/<port>", param, ctx)
+        return str(value)
+
+
+def _note(name: str) -> Callable[[click.Context, click.Parameter, bool], None]:
+    def note(ctx: click.Context, _param: click.Parameter, given: bool) -> None:
+        runtime: Runtime = ctx.find_root().obj
+        if given:
+            setattr(runtime, name, True)
+
+    return note
+
+
+def common(command: Command) -> Command:
+    """Add ``--debug`` and ``--verbose``, which may stand before or after a command's name."""
+    debug = click.option(
+        "--debug",
+        is_flag=True,
+        expose_value=False,
+        callback=_note("debug"),
+        help="Show tracebacks of errors.",
+    )
+    verbose = click.option(
+        "-v",
+        "--verbose",
+        is_flag=True,
+        expose_value=False,
+        callback=_note("verbose"),
+        help="Say more, such as why a peer was chosen.",
+    )
+    return verbose(debug(command))
+
+
+def listen(command: Command) -> Command:
+    """Add ``--listen``, which may be given several times."""
+    return click.option(
+        "--listen",
+        "listen",
+        type=ListenType(),
+        metavar="MULTIADDR",
+        multiple=True,
+        help="Listen here, e.g. /ip4/127.0.0.1/tcp/4001 (repeatable; default: all interfaces, a free port).",
+    )(command)
+
+
+def json(command: Command) -> Command:
+    """Add ``--json``."""
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print one JSON object per line instead (docs/events.md)."
+    )(command)
+
+
+def upload_limit(command: Command) -> Command:
+    """Add ``--upload-limit``."""
+    return click.option(
+        "--upload-limit", type=RateType(), metavar="RATE", help="Send at most this much, e.g. 2.5MiB/s."
+    )(command)
+
+
+def download_limit(command: Command) -> Command:
+    """Add ``--download-limit``."""
+    return click.option(
+        "--download-limit", type=RateType(), metavar="RATE", help="Receive at most this much, e.g. 10MB/s."
+    )(command)
+
+
+def piece_size(command: Command) -> Command:
+    """Add ``--piece-size``."""
+    return click.option(
+        "--piece-size",
+        type=PieceSizeType(),
+        metavar="SIZE",
+        help="Length of a piece, a power of two from 16KiB to 16MiB (default: chosen from the size).",
+    )(command)
+
+
+def peers(command: Command) -> Command:
+    """Add one or more PEER arguments."""
+    return click.argument("peers", type=PeerType(), metavar="PEER...", nargs=-1, required=True)(command)
+
+
+def manifest_file(command: Command) -> Command:
+    """Add the MANIFEST argument of the commands that need no network."""
+    return click.argument(
+        "manifest", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="MANIFEST"
+    )(command)

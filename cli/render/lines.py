@@ -1,0 +1,113 @@
+"""Single lines for people. Everything that others named is escaped before it is shown."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from cli.quantities import format_duration, format_rate, format_remaining, format_size
+from swarm import events
+from swarm.content.paths import printable
+from swarm.ids import PeerId
+from swarm.observe.snapshot import Snapshot
+
+_PEER_TAIL = 8
+
+
+class Phase(Enum):
+    """What a command is busy with; the value is the word that the user reads."""
+
+    STARTING = "starting"
+    HASHING = "hashing"
+    FETCHING = "fetching"
+    SEEDING = "seeding"
+    VERIFYING = "verifying"
+
+
+def short(peer: PeerId) -> str:
+    """Return the end of a peer id, where ids differ."""
+    return f"…{printable(peer[-_PEER_TAIL:])}"
+
+
+def notice(event: events.Event) -> str | None:
+    """Return what a person should be told of ``event`` in any case, None for most events."""
+    text = None
+    match event:
+        case events.Warned(message):
+            text = f"warning: {printable(message)}"
+        case events.TransferResumed(pieces=pieces, size=size) if pieces:
+            text = f"{pieces} pieces ({format_size(size)}) are here already"
+        case events.PeerBanned(peer=peer, reason=reason):
+            text = f"banned {printable(peer)}: {printable(reason)}"
+        case events.PieceRefused(piece=piece, peer=peer):
+            text = f"piece {piece} from {short(peer)} does not match its hash: thrown away"
+        case events.PieceLost(piece=piece):
+            text = f"warning: piece {piece} changed on the disk and is not served any more"
+    return text
+
+
+def detail(event: events.Event) -> str | None:
+    """Return what a person who asked for more is told of ``event``, None if nothing."""
+    text = None
+    match event:
+        case events.PeerDialing(peer=peer, address=address, why=why):
+            text = f"dialling {short(peer)} at {printable(address)}: {printable(why)}"
+        case events.PeerConnected(peer=peer, address=address, inbound=inbound):
+            text = f"connected {'from' if inbound else 'to'} {short(peer)} at {printable(address)}"
+        case events.PeerDisconnected(peer=peer, reason=reason):
+            text = f"lost {short(peer)}: {printable(reason)}"
+        case events.PeerFailed(peer=peer, reason=reason, retry_in=retry_in):
+            text = f"cannot reach {short(peer)}: {printable(reason)}; again in {retry_in:.1f} s"
+        case events.PieceRequested(piece=piece, peer=peer, why=why):
+            text = f"piece {piece} asked of {short(peer)}: {printable(why)}"
+        case events.PieceWasted(piece=piece, peer=peer):
+            text = f"piece {piece} from {short(peer)} was here already"
+        case events.RoundTrip(peer=peer, seconds=seconds):
+            answer = "no answer" if seconds is None else format_duration(seconds)
+            text = f"round trip to {short(peer)}: {answer}"
+    return text
+
+
+def title(snapshot: Snapshot, phase: Phase) -> str:
+    """Return what is going on: ``fetching photos``."""
+    return f"{phase.value} {printable(snapshot.name)}".rstrip()
+
+
+def status(snapshot: Snapshot, phase: Phase) -> str:
+    """Return the figures of ``phase``: sizes, rates, estimate, peers, pieces, up and down."""
+    if phase is Phase.STARTING:
+        return f"{snapshot.connected} peers"
+    if phase in {Phase.HASHING, Phase.VERIFYING}:
+        return f"{format_size(snapshot.hashed)} of {format_size(snapshot.hash_total)}"
+    sent = f"up {format_size(snapshot.sent)} at {format_rate(snapshot.up_rate)}"
+    if phase is Phase.SEEDING:
+        return f"{snapshot.connected} peers, {sent}"
+    return ", ".join(
+        (
+            f"{format_size(snapshot.have_size)} of {format_size(snapshot.size)}",
+            f"{format_remaining(snapshot.eta)} left",
+            f"{snapshot.connected} peers",
+            f"{snapshot.have_pieces}/{snapshot.pieces} pieces",
+            f"down {format_rate(snapshot.down_rate)}",
+            sent,
+        )
+    )
+
+
+def percent(snapshot: Snapshot, phase: Phase) -> float | None:
+    """Return how much of ``phase`` is done, 0 to 100; None where there is no end."""
+    done, total = snapshot.have_size, snapshot.size
+    if phase in {Phase.HASHING, Phase.VERIFYING}:
+        done, total = snapshot.hashed, snapshot.hash_total
+    if phase in {Phase.STARTING, Phase.SEEDING} or not total:
+        return None
+    return 100 * done / total
+
+
+def summary(snapshot: Snapshot) -> str:
+    """Return one line about a transfer that is complete."""
+    sources = sum(1 for peer in snapshot.peers if peer.pieces)
+    rate = snapshot.received / snapshot.elapsed if snapshot.elapsed > 0 else 0.0
+    return (
+        f"fetched {format_size(snapshot.received)} in {snapshot.elapsed:.1f} s ({format_rate(rate)}) from "
+        f"{sources} peers, sent {format_size(snapshot.sent)}, wasted {format_size(snapshot.wasted)}"
+    )

@@ -1,0 +1,56 @@
+"""Runs a command under trio; a signal cancels it, and it is out within two seconds."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import trio
+
+from cli import interrupts
+
+GRACE_SECONDS = 1.9
+"""How long a cancelled command may take to save and close before the process is ended."""
+
+
+def run(main: Callable[[], Awaitable[None]]) -> None:
+    """Run ``main`` to its end.
+
+    Raises what ``main`` raises, perhaps inside an ExceptionGroup, and `Interrupted` after a
+    signal, once ``main`` has cleaned up. Journals are saved and connections closed by then; a
+    second signal, or a clean-up that takes longer than `GRACE_SECONDS`, ends the process at once.
+    """
+    with interrupts.kept():
+        trio.run(_guarded, main)
+
+
+async def _guarded(main: Callable[[], Awaitable[None]]) -> None:
+    # The receiver outlives the command: a second signal must not hit the clean-up.
+    with trio.open_signal_receiver(*interrupts.SIGNALS) as received:
+        async with trio.open_nursery() as nursery:
+            scope = trio.CancelScope()
+            nursery.start_soon(_cancel_on_signal, received, scope)
+            with scope:
+                await main()
+            nursery.cancel_scope.cancel()
+
+
+async def _cancel_on_signal(received: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    number = interrupts.kept_signal()
+    if number is None:
+        number = await anext(received)
+        interrupts.keep(number)
+    exit_code = interrupts.SIGNAL_EXIT_BASE + number
+    # Stays armed until the process is gone: whatever holds up the exit, it holds it up no longer.
+    watchdog = threading.Timer(GRACE_SECONDS, _end_process, (exit_code,))
+    watchdog.daemon = True
+    watchdog.start()
+    scope.cancel()
+    async for _ in received:
+        _end_process(exit_code)
+
+
+def _end_process(exit_code: int) -> None:
+    # Nothing is flushed: a pipe that nobody reads may be what holds the process up.
+    os._exit(exit_code)

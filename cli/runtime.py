@@ -1,0 +1,59 @@
+"""What a command runs with: a node, a view, and the two switches that every command has.
+
+`Runtime.load_node` is the one seam between the commands and the node: a test hands in a node of
+its own through click's context object; everybody else gets the real one, imported only when a
+command asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cli.render.live import Live
+    from swarm.config import NodeConfig
+    from swarm.node import Node
+
+    OpenNode = Callable[[NodeConfig], AbstractAsyncContextManager[Node]]
+
+
+def open_node() -> OpenNode:
+    """Import the node, and libp2p underneath it: about half a second."""
+    from swarm.node import open_node as real
+
+    return real
+
+
+@dataclass(slots=True)
+class Runtime:
+    """The state of one run of the program; commands get it as click's context object."""
+
+    load_node: Callable[[], OpenNode] = open_node
+    debug: bool = False
+    verbose: bool = False
+    live: Live | None = None
+
+    def show(self, command: str, *, json: bool = False) -> Live:
+        """Choose how this command shows what happens, and begin."""
+        from cli.render.live import Live
+        from cli.render.views import choose_view
+
+        self.live = Live(choose_view(json=json, verbose=self.verbose))
+        self.live.begin(command)
+        return self.live
+
+    def with_node(self, config: NodeConfig, main: Callable[[Node], Awaitable[None]]) -> None:
+        """Open a node, run ``main`` with it, and close it; a signal cancels ``main``."""
+        from cli import running
+
+        # Imported before trio runs, so that a signal during the import ends it at once.
+        opener = self.load_node()
+
+        async def opened() -> None:
+            async with opener(config) as node:
+                await main(node)
+
+        running.run(opened)

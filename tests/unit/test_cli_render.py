@@ -1,0 +1,232 @@
+"""What people see: the bar, the plain lines, the escaping."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from cli.render.bar import BarView
+from cli.render.lines import Phase, percent, short, status, summary, title
+from cli.render.live import Live
+from cli.render.views import JsonView, PlainView, choose_view
+from swarm.events import (
+    BytesReceived,
+    BytesSent,
+    Event,
+    HashingProgress,
+    ManifestReady,
+    NodeListening,
+    PeerConnected,
+    PieceRequested,
+    PieceStored,
+    TransferComplete,
+    Warned,
+)
+from swarm.ids import ManifestId, PeerId
+from swarm.observe.jsonlines import encode
+from swarm.observe.tally import Tally
+from tests.support.cli_fakes import FakeNode
+
+Capture = pytest.CaptureFixture[str]
+ID = ManifestId(bytes(32))
+ANN = PeerId("12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X")
+MIB = 2**20
+
+
+def half_way(name: str = "photos") -> Tally:
+    """Four of eight MiB in four seconds from one peer, half a MiB sent."""
+    tally = Tally(0.0)
+    tally.add(ManifestReady(ID, name, 8 * MIB, 8, MIB, 3, None), 0.0)
+    tally.add(PeerConnected(ID, ANN, "/ip4/192.0.2.1/tcp/1", inbound=False), 0.0)
+    for second in range(1, 5):
+        tally.add(BytesReceived(ID, ANN, MIB), float(second))
+        tally.add(PieceStored(ID, second, MIB, ANN), float(second))
+    tally.add(BytesSent(ID, ANN, MIB // 2), 4.0)
+    return tally
+
+
+def test_the_status_of_a_fetch_has_rate_estimate_peers_pieces_up_and_down() -> None:
+    snapshot = half_way().snapshot(4.0)
+    line = status(snapshot, Phase.FETCHING)
+    assert line.startswith("4.0MiB of 8.0MiB, 0:0")
+    for part in (" left", "1 peers", "4/8 pieces", "down 1.", "up 512.0KiB at "):
+        assert part in line
+    assert percent(snapshot, Phase.FETCHING) == 50.0
+    assert percent(snapshot, Phase.SEEDING) is None
+    assert title(snapshot, Phase.FETCHING) == "fetching photos"
+
+
+def test_a_name_cannot_talk_to_the_terminal() -> None:
+    snapshot = half_way("\x1b]0;owned\x07[bold]x").snapshot(4.0)
+    assert title(snapshot, Phase.FETCHING) == "fetching \\x1b]0;owned\\x07[bold]x"
+    assert short(PeerId("a\x1b[2Jbcd")) == "…a\\x1b[2Jbcd"
+
+
+def test_the_summary_counts_what_was_received_and_from_how_many() -> None:
+    tally = half_way()
+    tally.add(TransferComplete(ID, "out/photos", 8 * MIB, 4.0), 4.0)
+    assert summary(tally.snapshot(9.0)) == (
+        "fetched 4.0MiB in 4.0 s (1.0MiB/s) from 1 peers, sent 512.0KiB, wasted 0B"
+    )
+
+
+def test_plain_lines_do_not_repeat_themselves(capsys: Capture) -> None:
+    view = PlainView(verbose=False)
+    tally = half_way()
+    view.draw(tally.snapshot(4.0), Phase.FETCHING, 4.0)
+    view.draw(tally.snapshot(4.0), Phase.FETCHING, 4.0)
+    tally.add(HashingProgress(1, 4), 5.0)
+    view.draw(tally.snapshot(5.0), Phase.HASHING, 5.0)
+    out, err = capsys.readouterr()
+    assert out == ""
+    first, second = err.splitlines()
+    assert first.startswith("fetching photos: 50.0%, 4.0MiB of 8.0MiB")
+    assert second == "hashing photos: 25.0%, 1B of 4B"
+
+
+def test_json_sums_bytes_up_until_it_draws(capsys: Capture) -> None:
+    view = JsonView()
+    for t in (0.1, 0.2, 0.3):
+        view.event(BytesReceived(ID, ANN, 5), t)
+        view.event(BytesSent(ID, ANN, 1), t)
+    view.event(Warned("between"), 0.3)
+    view.draw(half_way().snapshot(4.0), Phase.FETCHING, 0.5)
+    view.draw(half_way().snapshot(4.0), Phase.FETCHING, 1.0)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        encode(Warned("between"), 0.3),
+        encode(BytesReceived(ID, ANN, 15), 0.5),
+        encode(BytesSent(ID, ANN, 3), 0.5),
+    ]
+
+
+@pytest.mark.parametrize("end", ["complete", "result", "close"])
+def test_json_sums_are_complete_before_an_end(capsys: Capture, end: str) -> None:
+    view = JsonView()
+    view.event(BytesReceived(ID, ANN, 5), 0.1)
+    if end == "complete":
+        view.event(TransferComplete(ID, "p", 5, 0.2), 0.2)
+    elif end == "result":
+        view.result(Warned("as good as any"), ("for people",), 0.2)
+    else:
+        view.close(0.2)
+    first, *others = capsys.readouterr().out.splitlines()
+    assert json.loads(first)["event"] == "bytes_received"
+    assert all("for people" not in line for line in others)
+
+
+def bar() -> tuple[BarView, io.StringIO]:
+    output = io.StringIO()
+    return BarView(verbose=True, console=Console(file=output, force_terminal=True, width=160)), output
+
+
+def test_the_bar_shows_percentage_and_figures(capsys: Capture) -> None:
+    view, output = bar()
+    view.draw(half_way("[red]photos").snapshot(4.0), Phase.FETCHING, 4.0)
+    view.event(PieceRequested(ID, 5, ANN, "fastest [bold]"), 4.0)
+    view.draw(half_way("[red]photos").snapshot(4.0), Phase.SEEDING, 4.0)
+    view.result(None, ("out/photos",), 4.0)
+    view.close(4.0)
+    shown = output.getvalue()
+    assert "fetching [red]photos" in shown
+    assert "50%" in shown
+    assert "4/8 pieces" in shown
+    assert "piece 5 asked of …" in shown
+    assert "fastest [bold]" in shown
+    assert "seeding [red]photos" in shown
+    assert capsys.readouterr().out == "out/photos\n"
+
+
+def test_the_bar_gives_the_cursor_back() -> None:
+    view, output = bar()
+    view.draw(half_way().snapshot(4.0), Phase.FETCHING, 4.0)
+    assert output.getvalue().count("\x1b[?25l") == 1
+    assert "\x1b[?25h" not in output.getvalue()
+    view.close(4.0)
+    assert output.getvalue().count("\x1b[?25h") == 1
+
+
+class Terminal(io.StringIO):
+    """A stderr that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_view_follows_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    assert isinstance(choose_view(json=False, verbose=False), PlainView)
+    monkeypatch.setattr("sys.stderr", Terminal())
+    assert isinstance(choose_view(json=False, verbose=False), BarView)
+    assert isinstance(choose_view(json=True, verbose=False), JsonView)
+    monkeypatch.setenv("TERM", "dumb")
+    assert isinstance(choose_view(json=False, verbose=False), PlainView)
+
+
+class Recorder:
+    """A view that remembers."""
+
+    def __init__(self, interval: float) -> None:
+        self.interval = interval
+        self.events: list[tuple[Event, float]] = []
+        self.drawn: list[tuple[int, float]] = []
+        self.said: list[str] = []
+
+    def event(self, event: Event, t: float) -> None:
+        self.events.append((event, t))
+
+    def draw(self, snapshot: object, phase: Phase, t: float) -> None:
+        self.drawn.append((snapshot.received, t))  # type: ignore[attr-defined]
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def result(self, report: Event | None, lines: tuple[str, ...], t: float) -> None:
+        self.said.extend(lines)
+
+    def close(self, t: float) -> None:
+        self.said.append("closed")
+
+
+async def test_all_that_was_published_is_shown_even_if_the_block_ends_at_once() -> None:
+    node, view = FakeNode(), Recorder(interval=1000)
+    live = Live(view, clock=lambda: 7.0)
+    async with live.following(node):  # type: ignore[arg-type]
+        for number in range(500):
+            node.events.publish(BytesReceived(ID, ANN, number))
+        node.events.publish(NodeListening(ANN, ()))
+        node.events.publish(HashingProgress(1, 2))
+    assert view.events[0] == (NodeListening(node.peer_id, node.addresses), 0.0)
+    assert [event for event, _ in view.events[1:]] == [
+        BytesReceived(ID, ANN, number) for number in range(500)
+    ]
+    assert live.snapshot().received == sum(range(500))
+
+
+async def test_what_was_published_before_an_error_is_shown() -> None:
+    node, view = FakeNode(), Recorder(interval=1000)
+    live = Live(view)
+    with pytest.raises(ExceptionGroup):
+        async with live.following(node):  # type: ignore[arg-type]
+            node.events.publish(Warned("last words"))
+            raise ValueError
+    assert view.events[-1][0] == Warned("last words")
+
+
+async def test_the_view_sets_the_pace(autojump_clock: object) -> None:
+    import trio
+
+    node, view = FakeNode(), Recorder(interval=0.5)
+    live = Live(view, clock=trio.current_time)
+    async with live.following(node):  # type: ignore[arg-type]
+        node.events.publish(BytesReceived(ID, ANN, 3))
+        live.hashing(1, 9)
+        live.hashing(2, 9)
+        live.warn("careful")
+        await trio.sleep(1.75)
+    assert view.drawn == [(3, pytest.approx(0.5)), (3, pytest.approx(1.0)), (3, pytest.approx(1.5))]
+    shown = [event for event, _ in view.events]
+    assert shown[-2:] == [Warned("careful"), HashingProgress(2, 9)]

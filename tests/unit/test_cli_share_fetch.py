@@ -1,0 +1,337 @@
+"""``swarm share`` and ``swarm fetch`` on a scripted node: arguments in, lines and exit codes out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from swarm.content.envelope import Envelope
+from swarm.content.link import SwarmLink
+from swarm.errors import (
+    DiskError,
+    Incomplete,
+    IntegrityError,
+    Locked,
+    ManifestError,
+    NoPeerReachable,
+    SwarmError,
+)
+from swarm.events import PeerBanned, PeerDialing, PieceRequested, TransferResumed, Warned
+from swarm.observe.jsonlines import decode
+from tests.support.cli_fakes import ADDRESSES, OTHER, PEER, PEER_2, SELF, FakeNode, invoke
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder `photos`, the current folder beside it."""
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "one.jpg").write_bytes(b"1" * 40_000)
+    (tmp_path / "photos" / "two.jpg").write_bytes(b"2" * 30_000)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def envelope(photos: Path, capsys: Capture) -> Envelope:
+    """The manifest of the photos, shared as `photos.swarm`."""
+    assert invoke("share", "photos", "--piece-size", "16KiB") == 0
+    capsys.readouterr()
+    return Envelope.from_bytes(Path("photos.swarm").read_bytes())
+
+
+def test_share_prints_the_manifest_the_id_the_link_and_the_addresses(photos: Path, capsys: Capture) -> None:
+    assert invoke("share", "photos") == 0
+    path, cid, link, *addresses = capsys.readouterr().out.splitlines()
+    assert path == "photos.swarm"
+    manifest = Envelope.from_bytes(Path(path).read_bytes()).manifest
+    assert cid == str(manifest.id)
+    assert SwarmLink.parse(link) == SwarmLink(manifest.id, ADDRESSES, "photos")
+    assert addresses == [f"libp2p node address: {address}" for address in ADDRESSES]
+    assert [entry.path for entry in manifest.files] == [("one.jpg",), ("two.jpg",)]
+
+
+def test_share_hands_its_options_on(photos: Path) -> None:
+    node = FakeNode()
+    listen = "/ip4/127.0.0.1/tcp/4001"
+    options = (
+        "--manifest",
+        "other.swarm",
+        "--listen",
+        listen,
+        "--piece-size",
+        "32KiB",
+        "--upload-limit",
+        "2MB/s",
+    )
+    assert invoke("share", "photos", *options, node=node) == 0
+    assert node.config is not None
+    assert node.config.listen == (listen,)
+    assert node.config.transfer.upload_limit == 2_000_000
+    assert Envelope.from_bytes(Path("other.swarm").read_bytes()).manifest.piece_length == 32768
+    assert not Path("photos.swarm").exists()
+    assert node.closed
+
+
+def test_share_replaces_an_older_manifest_but_nothing_else(photos: Path, capsys: Capture) -> None:
+    assert invoke("share", "photos") == 0
+    before = Path("photos.swarm").read_bytes()
+    (photos / "three.jpg").write_bytes(b"3")
+    assert invoke("share", "photos") == 0
+    assert Path("photos.swarm").read_bytes() != before
+    Path("letter.swarm").write_text("Dear Ann, this is no manifest")
+    capsys.readouterr()
+    assert invoke("share", "photos", "--manifest", "letter.swarm") == 2
+    assert Path("letter.swarm").read_text().startswith("Dear Ann")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == "swarm: letter.swarm exists and is not a manifest: choose another name with --manifest\n"
+
+
+def test_share_into_a_folder_that_is_not_there_is_the_disks_doing(photos: Path, capsys: Capture) -> None:
+    assert invoke("share", "photos", "--manifest", "nowhere/photos.swarm") == 7
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_share_warns_when_the_manifest_would_be_shared_too(
+    photos: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos)
+    assert invoke("share", ".") == 0
+    assert "photos.swarm lies inside what is shared" in capsys.readouterr().err
+    assert (photos / "photos.swarm").exists()
+
+
+def test_share_of_nothing_is_a_usage_error(photos: Path, capsys: Capture) -> None:
+    assert invoke("share", "no such thing") == 2
+    assert capsys.readouterr().err.startswith(
+        "swarm: Invalid value for 'PATH': Path 'no such thing' does not exist"
+    )
+
+
+def test_share_as_json_is_json_only(photos: Path, capsys: Capture) -> None:
+    assert invoke("share", "photos", "--json") == 0
+    out, err = capsys.readouterr()
+    records = [json.loads(line) for line in out.splitlines()]
+    assert [record["event"] for record in records] == [
+        "command_started",
+        "node_listening",
+        "hashing_progress",
+        "path_shared",
+    ]
+    assert records[0]["command"] == "share"
+    assert records[1]["addresses"] == list(ADDRESSES)
+    assert (records[2]["done"], records[2]["total"]) == (70_000, 70_000)
+    assert records[3]["path"] == "photos.swarm"
+    assert records[3]["size"] == 70_000
+    assert SwarmLink.parse(records[3]["link"]).peers == ADDRESSES
+    assert err == ""
+
+
+def test_fetch_by_file(envelope: Envelope, capsys: Capture) -> None:
+    node = FakeNode()
+    options = ("--output", "out", "--upload-limit", "1MB", "--download-limit", "2.5MiB/s", "--max-peers", "7")
+    assert invoke("fetch", "photos.swarm", PEER, PEER_2, PEER, *options, node=node) == 0
+    assert node.calls == [("fetch", envelope, [PEER, PEER_2], Path("out"), False)]
+    assert node.config is not None
+    transfer = node.config.transfer
+    assert (transfer.upload_limit, transfer.download_limit, transfer.max_peers) == (1_000_000, 2_621_440, 7)
+    out, err = capsys.readouterr()
+    assert out == "out/photos\n"
+    assert "fetched 68.4KiB in" in err
+    assert "from 1 peers" in err
+
+
+def test_fetch_by_link_adds_the_peers_of_the_link(envelope: Envelope, capsys: Capture) -> None:
+    node = FakeNode()
+    node.manifest = envelope.manifest
+    link = SwarmLink(envelope.manifest.id, (PEER, "/ip4/192.0.2.9/tcp/1", PEER_2), "photos")
+    assert invoke("fetch", str(link), PEER_2, "--output", "out", node=node) == 0
+    assert node.calls == [("fetch", envelope.manifest.id, [PEER_2, PEER], Path("out"), False)]
+    assert "some addresses in the link name no peer" in capsys.readouterr().err
+
+
+def test_fetch_by_id_needs_a_peer(envelope: Envelope, capsys: Capture) -> None:
+    node = FakeNode()
+    node.manifest = envelope.manifest
+    cid = str(envelope.manifest.id)
+    assert invoke("fetch", cid, PEER, "--output", "out", node=node) == 0
+    assert node.calls[0][1] == envelope.manifest.id
+    capsys.readouterr()
+    assert invoke("fetch", cid, "--output", "out") == 2
+    assert "names no peer" in capsys.readouterr().err
+
+
+def test_fetch_and_seed_goes_on(envelope: Envelope) -> None:
+    node = FakeNode()
+    seeded: list[FakeNode] = []
+
+    async def seeding(which: FakeNode) -> None:
+        seeded.append(which)
+
+    node.seeding = seeding
+    assert invoke("fetch", "photos.swarm", PEER, "--output", "out", node=node) == 0
+    assert seeded == []
+    assert invoke("fetch", "photos.swarm", PEER, "--output", "out", "--seed", node=node) == 0
+    assert seeded == [node]
+    assert node.calls[-1][-1] is True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("photos.swarm", "/ip4/192.0.2.1/tcp/4001", "--output", "out"), "does not end in /p2p/<peer id>"),
+        (("photos.swarm", "example.org:4001", "--output", "out"), "does not end in /p2p/<peer id>"),
+        (("photos.swarm", PEER), "Missing option '--output'"),
+        (("nothing.swarm", PEER, "--output", "out"), "there is no file nothing.swarm"),
+        ((".", PEER, "--output", "out"), "there is no file ."),
+        (("photos.swarm", PEER, "--output", "out", "--download-limit", "fast"), "is not a rate such as"),
+        (("photos.swarm", PEER, "--output", "out", "--max-peers", "0"), "0 is not in the range"),
+        (("photos.swarm", PEER, "--output", "out", "--listen", "4001"), "is not /ip4/<ip>/tcp/<port>"),
+        (("photos.swarm", PEER, "--output", "photos.swarm"), "is a file"),
+    ],
+)
+def test_a_wrong_call_is_exit_code_2(
+    envelope: Envelope, capsys: Capture, arguments: tuple[str, ...], words: str
+) -> None:
+    assert invoke("fetch", *arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert words in err
+    assert err.startswith("swarm: ")
+    assert err.count("\n") == 1
+
+
+def test_a_broken_manifest_id_or_link_is_exit_code_3(envelope: Envelope, capsys: Capture) -> None:
+    data = Path("photos.swarm").read_bytes()
+    Path("cut.swarm").write_bytes(data[:-7])
+    cid = str(envelope.manifest.id)
+    for broken in (
+        "cut.swarm",
+        cid[:-1],
+        f"{cid[:-1]}1",
+        cid.upper(),
+        "swarm:nonsense",
+        f"swarm:{cid}?peer=%zz",
+    ):
+        assert invoke("fetch", broken, PEER, "--output", "out") == 3, broken
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_manifest_that_is_too_long_is_not_even_read(photos: Path, capsys: Capture) -> None:
+    with Path("huge.swarm").open("wb") as file:
+        file.truncate(2**40)
+    assert invoke("fetch", "huge.swarm", PEER, "--output", "out") == 3
+    assert "too long for a manifest" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ManifestError("bad"), 3),
+        (NoPeerReachable("nobody answers"), 4),
+        (Incomplete("nobody has pieces 3-5"), 5),
+        (IntegrityError("wrong"), 6),
+        (DiskError("full"), 7),
+        (Locked("busy"), 8),
+        (RuntimeError("oops"), 1),
+    ],
+)
+def test_every_error_of_the_node_is_one_line_and_its_exit_code(
+    envelope: Envelope, capsys: Capture, error: Exception, code: int
+) -> None:
+    node = FakeNode()
+
+    async def fetching(_node: FakeNode) -> None:
+        raise ExceptionGroup("nursery", [error])
+
+    node.fetching = fetching
+    assert invoke("fetch", "photos.swarm", PEER, "--output", "out", node=node) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert str(error) in err
+    assert err.count("\n") == 1
+    assert node.closed
+    assert invoke("fetch", "photos.swarm", PEER, "--output", "out", "--json", node=node) == code
+    last = decode(capsys.readouterr().out.splitlines()[-1])
+    assert last is not None
+    assert vars_of(last[0])["exit_code"] == code
+    assert str(error) in vars_of(last[0])["message"]
+
+
+def vars_of(event: object) -> dict[str, object]:
+    return {name: getattr(event, name) for name in event.__slots__}  # type: ignore[attr-defined]
+
+
+def test_a_traceback_only_with_debug(envelope: Envelope, capsys: Capture) -> None:
+    node = FakeNode()
+
+    async def fetching(_node: FakeNode) -> None:
+        raise SwarmError("a declared one")
+
+    node.fetching = fetching
+    for arguments in (("--debug", "fetch"), ("fetch", "--debug")):
+        assert invoke(*arguments, "photos.swarm", PEER, "--output", "out", node=node) == 1
+        err = capsys.readouterr().err
+        assert "Traceback" in err
+        assert err.endswith("swarm: a declared one\n")
+
+
+def _chatty(node: FakeNode) -> None:
+    async def fetching(which: FakeNode) -> None:
+        assert which.manifest is not None
+        which.events.publish(Warned("mind \x1b[2J the gap"))
+        which.events.publish(TransferResumed(which.manifest.id, 2, 32768))
+        which.events.publish(PeerDialing(OTHER, "/ip4/192.0.2.1/tcp/4001", "named by you"))
+        which.events.publish(PieceRequested(which.manifest.id, 4, OTHER, "rtt 12 ms, 3 MB/s"))
+        which.events.publish(PeerBanned(SELF, "bad piece", 3))
+
+    node.fetching = fetching
+
+
+def test_only_verbose_says_why(envelope: Envelope, capsys: Capture) -> None:
+    node = FakeNode()
+    node.manifest = envelope.manifest
+    _chatty(node)
+    assert invoke("fetch", "photos.swarm", PEER, "--output", "out", node=node) == 0
+    quiet = capsys.readouterr().err.splitlines()
+    assert quiet[:3] == [
+        "warning: mind \\x1b[2J the gap",
+        "2 pieces (32.0KiB) are here already",
+        f"banned {SELF}: bad piece",
+    ]
+    assert len(quiet) == 4
+    for arguments in (("-v", "fetch"), ("fetch", "--verbose")):
+        assert invoke(*arguments, "photos.swarm", PEER, "--output", "out", node=node) == 0
+        err = capsys.readouterr().err
+        assert f"piece 4 asked of …{OTHER[-8:]}: rtt 12 ms, 3 MB/s" in err
+        assert f"dialling …{OTHER[-8:]} at /ip4/192.0.2.1/tcp/4001: named by you" in err
+
+
+def test_fetch_as_json_tells_everything_in_order(envelope: Envelope, capsys: Capture) -> None:
+    node = FakeNode()
+    node.manifest = envelope.manifest
+    _chatty(node)
+    assert invoke("fetch", "photos.swarm", PEER, "--output", "out", "--json", node=node) == 0
+    out, err = capsys.readouterr()
+    records = [json.loads(line) for line in out.splitlines()]
+    names = [record["event"] for record in records]
+    assert names[:3] == ["command_started", "node_listening", "warned"]
+    assert names[-3:] == ["bytes_received", "transfer_complete", "path_fetched"]
+    assert names.count("piece_stored") == envelope.manifest.piece_count == 5
+    why = next(record for record in records if record["event"] == "piece_requested")
+    assert why["why"] == "rtt 12 ms, 3 MB/s"
+    received = sum(record["size"] for record in records if record["event"] == "bytes_received")
+    assert received == envelope.manifest.total_length
+    assert records[-1] == {
+        "t": records[-1]["t"],
+        "event": "path_fetched",
+        "manifest": str(envelope.manifest.id),
+        "path": "out/photos",
+        "size": 70_000,
+        "seconds": 1.5,
+    }
+    assert err == ""

@@ -1,0 +1,86 @@
+"""SIGINT and SIGTERM end the program in time and with their exit code, whatever it is doing."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cli.running import GRACE_SECONDS
+from tests.support.processes import Processes, Running
+
+# The promise is two seconds for the clean-up; the rest is for a busy machine.
+LIMIT = 3.0
+
+
+def start(processes: Processes, script: str, tmp_path: Path) -> Running:
+    (tmp_path / "file").write_bytes(b"content")
+    return processes.command(
+        [sys.executable, "-m", "tests.support.cli_fakes", script, "share", "file"], cwd=tmp_path, name="fake"
+    )
+
+
+def until_exists(path: Path) -> None:
+    deadline = time.monotonic() + 20
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path.name} was never reached"
+        time.sleep(0.01)
+
+
+def end(running: Running, send: Callable[[], None]) -> float:
+    start = time.monotonic()
+    send()
+    running.wait(20)
+    return time.monotonic() - start
+
+
+@pytest.mark.parametrize(("name", "code"), [("interrupt", 130), ("terminate", 143)])
+def test_a_seeding_command_closes_its_node_and_exits(
+    processes: Processes, tmp_path: Path, name: str, code: int
+) -> None:
+    running = start(processes, "seeds_and_closes_cleanly", tmp_path)
+    running.line("libp2p node address: ")
+    assert end(running, getattr(running, name)) < LIMIT
+    running.expect_exit(code)
+    assert (tmp_path / "closed").exists()
+    assert running.errors() == ""
+
+
+def test_a_hashing_thread_that_does_not_stop_does_not_hold_up_the_exit(
+    processes: Processes, tmp_path: Path
+) -> None:
+    running = start(processes, "hashes_without_listening", tmp_path)
+    until_exists(tmp_path / "hashing")
+    took = end(running, running.terminate)
+    running.expect_exit(143)
+    assert took < LIMIT
+
+
+def test_a_signal_during_the_start_ends_it_at_once(processes: Processes, tmp_path: Path) -> None:
+    running = start(processes, "imports_slowly", tmp_path)
+    until_exists(tmp_path / "loading")
+    took = end(running, running.interrupt)
+    running.expect_exit(130)
+    assert took < GRACE_SECONDS
+    assert running.errors() == ""
+
+
+def test_a_second_signal_does_not_wait_for_the_clean_up(processes: Processes, tmp_path: Path) -> None:
+    running = start(processes, "closes_slowly", tmp_path)
+    running.line("libp2p node address: ")
+    running.interrupt()
+    until_exists(tmp_path / "closing")
+    took = end(running, running.interrupt)
+    running.expect_exit(130)
+    assert took < GRACE_SECONDS / 2
+
+
+def test_a_clean_up_that_takes_too_long_is_cut_short(processes: Processes, tmp_path: Path) -> None:
+    running = start(processes, "closes_slowly", tmp_path)
+    running.line("libp2p node address: ")
+    took = end(running, running.terminate)
+    running.expect_exit(143)
+    assert GRACE_SECONDS * 0.9 < took < LIMIT
