@@ -26,14 +26,17 @@ class Claims:
         self._cleared: dict[PeerId, dict[int, float]] = {}
         self._row: dict[PeerId, int] = {}
 
-    def failed(self, peer: PeerId, pieces: Iterable[int], now: float) -> list[int]:
-        """The peer rejected the pieces, or let them wait; returns those whose claim is to be cleared."""
+    def failed(self, peer: PeerId, pieces: Iterable[int], now: float, *, denied: bool = False) -> list[int]:
+        """The peer rejected the pieces, or let them wait; returns those whose claim is to be cleared.
+
+        ``denied``: it said that it does not have them, which clears the claim at once.
+        """
         self._row[peer] = self._row.get(peer, 0) + 1
         strikes = self._strikes.setdefault(peer, {})
         cleared = []
         for piece in pieces:
             strikes[piece] = strikes.get(piece, 0) + 1
-            if strikes[piece] >= STRIKES:
+            if denied or strikes[piece] >= STRIKES:
                 del strikes[piece]
                 self._cleared.setdefault(peer, {})[piece] = now + CLEARED_SECONDS
                 cleared.append(piece)

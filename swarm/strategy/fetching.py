@@ -152,9 +152,7 @@ class Fetching:
         self._release([piece] if free else [])
         self._idle_if_done(peer, now)
         if asked.live and not (reason == RejectReason.CHOKED and self.requests.lines[peer].choked):
-            commands += self._blame(peer, [piece], now)
-            if reason == RejectReason.NOT_STORED:
-                commands += self.withdrew(peer, piece)
+            commands += self._blame(peer, [piece], now, denied=reason == RejectReason.NOT_STORED)
         return commands + self._asking.refill(now) + self._asking.fill(peer, now)
 
     # --- What became of a piece -----------------------------------------------------------------
@@ -234,10 +232,11 @@ class Fetching:
         self._ranking.outcome(peer, good=True)
         self._idle_if_done(peer, now)
 
-    def _blame(self, peer: PeerId, pieces: list[int], now: float) -> list[Command]:
+    def _blame(self, peer: PeerId, pieces: list[int], now: float, *, denied: bool = False) -> list[Command]:
         self._ranking.outcome(peer, good=False)
-        for piece in self._claims.failed(peer, pieces, now):
-            self.availability.withdraw(peer, piece)
+        for piece in self._claims.failed(peer, pieces, now, denied=denied):
+            if not self.availability.withdraw(peer, piece):
+                self._claims.restated(peer, piece)  # it was withdrawn meanwhile: nothing to restore
         if (at := self._claims.next_due(peer)) is not None:
             self._timers.set(Alarm.CLAIMS, at, peer)
         retry_at = now + self._claims.backoff(peer)
