@@ -1,0 +1,1 @@
+"""One transfer at work: sessions that pump bytes, a runner that performs what the brain decides."""

@@ -67,9 +67,19 @@ class PeerProtocol:
         return self._here.phase is Phase.OPEN and self._there.phase is Phase.OPEN
 
     @property
-    def ended(self) -> bool:
-        """Whether either side has said GOODBYE."""
-        return Phase.SILENT in (self._here.phase, self._there.phase)
+    def peer_greeted(self) -> bool:
+        """Whether the peer has said HELLO and announced its pieces."""
+        return self._there.phase is Phase.OPEN
+
+    @property
+    def peer_left(self) -> bool:
+        """Whether the peer has said GOODBYE."""
+        return self._there.phase is Phase.SILENT
+
+    @property
+    def farewell(self) -> str | None:
+        """The reason in the peer's GOODBYE, once it is here."""
+        return self._there.farewell
 
     @property
     def announced(self) -> Bitfield:
@@ -83,6 +93,10 @@ class PeerProtocol:
     def owed(self, piece: int) -> bool:
         """Whether we still owe the peer the final reply to its request of ``piece``."""
         return piece in self._there.requests
+
+    def owed_cancelled(self, piece: int) -> bool:
+        """Whether the peer has cancelled its request of ``piece``, which we still owe a reply."""
+        return self._there.requests.cancelled(piece)
 
     def check_size(self, kind: int, size: int) -> None:
         """Refuse a body that this manifest cannot have, before it is read; raises RemoteError."""
@@ -153,7 +167,7 @@ class PeerProtocol:
             case Withdraw():
                 speaker.withdraw(message.piece)
             case Goodbye():
-                speaker.phase = Phase.SILENT
+                speaker.leave(message)
             case Hello() | HaveBitfield() | HaveAll() | HaveNone() | Data():
                 raise ValueError(f"{type(message).__name__} where the next message is {speaker.phase.value}")
             case _:

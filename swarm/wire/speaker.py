@@ -31,24 +31,30 @@ class Phase(Enum):
 class Speaker:
     """One side; every method raises ValueError with one line for what this side may not say now."""
 
-    __slots__ = ("announced", "hello", "phase", "requests")
+    __slots__ = ("announced", "farewell", "hello", "phase", "requests")
 
     def __init__(self, layout: Layout) -> None:
         self.phase = Phase.HELLO
         self.hello: Hello | None = None
+        self.farewell: str | None = None
         self.announced = Bitfield(layout.piece_count)
         self.requests = Requests(layout)
 
     def greet(self, message: Message, manifest: ManifestId) -> None:
         """A message of this side while its phase is not OPEN."""
         if isinstance(message, Goodbye) and self.phase is not Phase.SILENT:
-            self.phase = Phase.SILENT
+            self.leave(message)
         elif isinstance(message, Hello) and self.phase is Phase.HELLO:
             self._say_hello(message, manifest)
         elif isinstance(message, HaveBitfield | HaveAll | HaveNone) and self.phase is Phase.ANNOUNCEMENT:
             self._announce(message)
         else:
             raise ValueError(f"{type(message).__name__} where the next message is {self.phase.value}")
+
+    def leave(self, message: Goodbye) -> None:
+        """A GOODBYE."""
+        self.phase = Phase.SILENT
+        self.farewell = message.reason
 
     def have(self, pieces: tuple[int, ...]) -> None:
         """A HAVE: only pieces that were not announced or that were withdrawn since."""

@@ -84,6 +84,7 @@ def test_greeted_needs_both_sides():
     for message in (HELLO, HaveAll()):
         protocol.received(message, 0.0)
     assert protocol.remote_hello == HELLO
+    assert protocol.peer_greeted
     assert not protocol.greeted
     protocol.sent(HELLO)
     assert not protocol.greeted
@@ -94,7 +95,7 @@ def test_greeted_needs_both_sides():
 def test_a_refusal_instead_of_a_greeting_is_legal():
     protocol = PeerProtocol(MANIFEST, LAYOUT, 0.0)
     protocol.received(Goodbye("no such manifest"), 0.0)
-    assert protocol.ended
+    assert protocol.peer_left
 
 
 def test_a_bitfield_of_another_size_is_refused_before_it_is_read():

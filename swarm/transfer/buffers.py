@@ -1,0 +1,110 @@
+"""The memory that pieces are received into: bounded, reused, one buffer for each piece under way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from swarm.transfer.budget import ByteBudget, Grant
+
+POOL_BYTES = 64 * 1024 * 1024
+"""All buffers of a pool together. A session has one piece under way (the protocol forbids more), and a
+piece being verified keeps its buffer, so this bounds what hostile and slow peers can hold."""
+
+IDLE_BYTES = 16 * 1024 * 1024
+"""Kept for reuse: fresh memory costs a page fault for every 4 KiB, a tenth of the time at 1 GB/s."""
+
+
+class PieceBuffer:
+    """A whole piece's worth of memory; ``view`` is exactly as long as the piece."""
+
+    __slots__ = ("_evict", "_grant", "_memory", "_pool", "view")
+
+    def __init__(self, pool: BufferPool, memory: bytearray, grant: Grant) -> None:
+        self._pool = pool
+        self._grant = grant
+        self._memory = memory
+        self._evict: Callable[[], object] | None = None
+        self.view = memoryview(memory)
+
+    def abandon(self, evict: Callable[[], object]) -> None:
+        """The piece is not wanted any more, but its peer may stall in the middle of it for ever.
+
+        ``evict`` is called once somebody else needs the memory.
+        """
+        self._evict = evict
+        self._pool._abandoned(self)  # noqa: SLF001 - the two halves of one mechanism
+
+    def release(self, *, reuse: bool = True) -> None:
+        """Give the memory back; ``reuse`` is false if somebody may still look at it. May be repeated."""
+        self._pool._released(self, self._memory if reuse else None)  # noqa: SLF001 - see above
+        self._grant.release()
+
+    def evicted(self) -> None:
+        """Call what `abandon` was given."""
+        if self._evict is not None:
+            self._evict()
+
+
+class BufferPool:
+    """Hands out buffers of any length within ``capacity`` bytes; may serve several transfers."""
+
+    def __init__(self, capacity: int = POOL_BYTES, idle: int = IDLE_BYTES) -> None:
+        self._budget = ByteBudget(capacity)
+        self._idle_capacity = idle
+        self._idle_bytes = 0
+        self._idle: dict[int, list[bytearray]] = {}
+        self._held: set[PieceBuffer] = set()
+        self._unwanted: set[PieceBuffer] = set()
+
+    @property
+    def used(self) -> int:
+        """Bytes handed out."""
+        return self._budget.used
+
+    async def take(self, length: int) -> PieceBuffer:
+        """A buffer of ``length`` bytes; waits (a checkpoint only then) while the pool is used up."""
+        arrived = trio.Event()
+        grant = self._budget.take(length, arrived.set)
+        if not grant.granted:
+            try:
+                self._make_room()
+                await arrived.wait()
+            except BaseException:
+                grant.release()
+                raise
+        buffer = PieceBuffer(self, self._memory(length), grant)
+        self._held.add(buffer)
+        return buffer
+
+    def _memory(self, length: int) -> bytearray:
+        idle = self._idle.get(length)
+        if not idle:
+            return bytearray(length)
+        self._idle_bytes -= length
+        return idle.pop()
+
+    def _abandoned(self, buffer: PieceBuffer) -> None:
+        if buffer in self._held:
+            self._unwanted.add(buffer)
+            if self._budget.contended:
+                self._make_room()
+
+    def _make_room(self) -> None:
+        for buffer in tuple(self._unwanted):
+            self._unwanted.discard(buffer)
+            buffer.evicted()
+
+    def _released(self, buffer: PieceBuffer, memory: bytearray | None) -> None:
+        if buffer not in self._held:
+            return
+        self._held.remove(buffer)
+        self._unwanted.discard(buffer)
+        if memory is None or len(memory) > self._idle_capacity:
+            return
+        if self._idle_bytes + len(memory) > self._idle_capacity:
+            self._idle.clear()
+            self._idle_bytes = 0
+        self._idle.setdefault(len(memory), []).append(memory)
+        self._idle_bytes += len(memory)

@@ -1,0 +1,119 @@
+"""Who is in and who gets in: one session for each peer, room for those that the user named. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from swarm.ids import PeerId
+
+DEAD_SECONDS = 5.0
+"""A session that heard nothing for so long gives way to a newer one of the same peer."""
+
+
+class Seat(Protocol):
+    """One session as the roster sees it."""
+
+    @property
+    def peer(self) -> PeerId:
+        """Whose session it is."""
+
+    @property
+    def inbound(self) -> bool:
+        """Whether the peer opened it."""
+
+    @property
+    def heard_at(self) -> float:
+        """When something last came from the peer, or the session began."""
+
+
+S = TypeVar("S", bound=Seat)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict(Generic[S]):
+    """``refusal`` is None for a session that may be opened; ``replaces`` is the one that ends for it."""
+
+    refusal: str | None = None
+    replaces: S | None = None
+
+
+class Roster(Generic[S]):
+    """Admits sessions of one transfer, at most ``max_peers``.
+
+    ``named`` are the peers that the user named. A place is kept for each of them that is not connected,
+    for at most half of all places together, so that strangers cannot crowd them out nor they everybody.
+    """
+
+    def __init__(self, me: PeerId, max_peers: int, named: frozenset[PeerId]) -> None:
+        self._me = me
+        self._max_peers = max_peers
+        self._named = named
+        self._seats: dict[PeerId, S] = {}
+        self._banned: set[PeerId] = set()
+
+    def __iter__(self) -> Iterator[S]:
+        """The sessions, as of the first step."""
+        return iter(tuple(self._seats.values()))
+
+    def __len__(self) -> int:
+        return len(self._seats)
+
+    @property
+    def banned(self) -> frozenset[PeerId]:
+        """The peers that are never let in again."""
+        return frozenset(self._banned)
+
+    def ban(self, peer: PeerId) -> bool:
+        """Never admit the peer again; says whether that is new."""
+        new = peer not in self._banned
+        self._banned.add(peer)
+        return new
+
+    def admit(self, peer: PeerId, *, inbound: bool, now: float) -> Verdict[S]:
+        """May a new session with the peer be opened? Changes nothing."""
+        if peer == self._me:
+            return Verdict("this is the same peer")
+        if peer in self._banned:
+            return Verdict("the peer is banned")
+        old = self._seats.get(peer)
+        if old is not None:
+            return (
+                Verdict(replaces=old)
+                if self._gives_way(old, inbound, now)
+                else Verdict("a session is open already")
+            )
+        if len(self._seats) >= self._places(peer):
+            return Verdict("no place is free")
+        return Verdict()
+
+    def enter(self, seat: S) -> None:
+        """Seat an admitted session; a place that it replaces is to be left first."""
+        self._seats[seat.peer] = seat
+
+    def get(self, peer: PeerId) -> S | None:
+        """The peer's session, if it has one."""
+        return self._seats.get(peer)
+
+    def leave(self, seat: S) -> None:
+        """Free the place, if it is still this session's."""
+        if self._seats.get(seat.peer) is seat:
+            del self._seats[seat.peer]
+
+    def _gives_way(self, old: S, inbound: bool, now: float) -> bool:
+        """Both ends must decide alike when they opened a session to each other at the same time."""
+        if now - old.heard_at > DEAD_SECONDS:
+            return True
+        if old.inbound == inbound:
+            return False
+        return self._opener(old.peer, inbound) < self._opener(old.peer, old.inbound)
+
+    def _opener(self, peer: PeerId, inbound: bool) -> PeerId:
+        return peer if inbound else self._me
+
+    def _places(self, peer: PeerId) -> int:
+        if peer in self._named:
+            return self._max_peers
+        absent = sum(1 for named in self._named if named not in self._seats)
+        return self._max_peers - min(absent, self._max_peers // 2)

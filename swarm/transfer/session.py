@@ -1,0 +1,229 @@
+"""One exchange session over a link: greeting, a reader and a writer side by side, and one end.
+
+Whatever the peer does ends this session and nothing else. Whatever ends it, the link is closed after a
+GOODBYE that could be written in time, and reset otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import trio
+
+from swarm.content.paths import printable
+from swarm.errors import LinkClosed, RemoteError
+from swarm.ports import Link, Store
+from swarm.transfer.budget import ByteBudget
+from swarm.transfer.buffers import BufferPool
+from swarm.transfer.outbox import Outbox
+from swarm.transfer.pacing import Pacer
+from swarm.transfer.reader import Reader
+from swarm.transfer.reports import Reports
+from swarm.transfer.writer import Writer
+from swarm.wire import limits
+from swarm.wire.messages import Cancel, Goodbye, Hello, Message, RejectReason
+from swarm.wire.session import PeerProtocol
+
+WRITE_TIMEOUT = 30.0
+"""A chunk that the peer does not take for so long ends the session: it keeps a piece in memory."""
+
+GOODBYE_TIMEOUT = 1.0
+"""For what is queued and GOODBYE to leave, and the peer to close, once a session is to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all sessions of a transfer share; a pacer of None is no limit."""
+
+    store: Store
+    pool: BufferPool
+    uploads: ByteBudget
+    upload_pacer: Pacer | None
+    download_pacer: Pacer | None
+    now: Callable[[], float]
+
+
+class PeerSession:
+    """Runs one session; `send`, `upload`, `drop_upload` and `stop` may be called at any time and never wait.
+
+    ``hello`` is our greeting, ``heard`` the peer's if it was read before the session could be chosen.
+    """
+
+    def __init__(
+        self, link: Link, shared: Shared, reports: Reports, hello: Hello, heard: Hello | None = None
+    ) -> None:
+        layout = shared.store.manifest.layout
+        self._link = link
+        self._now = shared.now
+        self._layout = layout
+        self._store = shared.store
+        self._reports = reports
+        self._hello = hello
+        self._heard = heard
+        self._protocol = PeerProtocol(hello.manifest, layout, shared.now())
+        self._outbox = Outbox(self._protocol)
+        self._writer = Writer(
+            link,
+            self._protocol,
+            self._outbox,
+            shared.store,
+            reports,
+            budget=shared.uploads,
+            pacer=shared.upload_pacer,
+            now=shared.now,
+        )
+        self._reader = Reader(
+            link,
+            self._protocol,
+            layout,
+            reports,
+            pool=shared.pool,
+            pacer=shared.download_pacer,
+            now=shared.now,
+        )
+        self._scope = trio.CancelScope()
+        self._reason: str | None = None
+        self._read_all = trio.Event()
+        self._closed = False
+        self.offence: str | None = None
+        """The rule that the peer broke after its greeting, if that ended the session."""
+
+    @property
+    def heard_at(self) -> float:
+        """When something last came from the peer."""
+        return self._reader.heard_at
+
+    # --- What the owner wants -----------------------------------------------------------------------
+
+    def send(self, message: Message) -> None:
+        """Queue a control message; a peer that lets too many pile up loses the session."""
+        try:
+            look = self._outbox.put(message)
+        except LinkClosed as error:
+            self._fail(str(error))
+            return
+        if isinstance(message, Cancel):
+            self._reader.cancelled(message.piece, lambda: self._fail("stalled in a cancelled piece"))
+        if look:
+            self._writer.wake()
+
+    def upload(self, piece: int) -> None:
+        """Queue a requested piece."""
+        self._outbox.add_upload(piece, self._layout.length(piece))
+        self._writer.wake()
+
+    def drop_upload(self, piece: int) -> None:
+        """Give the final reply of a queued or begun upload now."""
+        try:
+            self._outbox.drop_upload(
+                piece, RejectReason.CHOKED if piece in self._store.stored else RejectReason.NOT_STORED
+            )
+        except LinkClosed as error:
+            self._fail(str(error))
+        self._writer.wake()
+
+    def stop(self, reason: str) -> None:
+        """End the session: say GOODBYE, and leave within `GOODBYE_TIMEOUT` whether it is heard or not."""
+        if self._reason is not None:
+            return
+        try:
+            self._outbox.put(Goodbye(_one_line(reason)))
+        except LinkClosed as error:
+            self._fail(str(error))
+            return
+        self._reason = reason
+        self._scope.deadline = trio.current_time() + GOODBYE_TIMEOUT
+        self._writer.wake()
+
+    # --- The session --------------------------------------------------------------------------------
+
+    async def run(self) -> str:
+        """Run until either side or the link ends; returns the reason in one line.
+
+        Safe to cancel anywhere: the link is reset and all memory given back.
+        """
+        try:
+            with self._scope:
+                await self._converse()
+        finally:
+            self._reader.release()
+            self._outbox.clear()
+            with trio.CancelScope(shield=True):
+                await self._hang_up()
+        return self._reason or "the session took too long to end"
+
+    async def _converse(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch)
+            nursery.start_soon(self._read)
+            await self._guarded(self._write)
+            await self._read_all.wait()
+            nursery.cancel_scope.cancel()
+
+    async def _write(self) -> None:
+        self._outbox.put(self._hello)
+        await self._writer.run()
+        await self._link.close()
+        self._closed = True
+
+    async def _read(self) -> None:
+        await self._guarded(self._greet_and_read)
+        self._read_all.set()
+
+    async def _greet_and_read(self) -> None:
+        try:
+            with trio.fail_after(limits.HELLO_TIMEOUT):
+                await self._greet()
+        except trio.TooSlowError:
+            self._fail(f"no greeting within {limits.HELLO_TIMEOUT:.0f} s")
+            return
+        await self._reader.run()
+        self._fail(f"the peer left: {printable(self._protocol.farewell or '')}")
+
+    async def _greet(self) -> None:
+        if self._heard is not None:
+            self._protocol.received(self._heard, self._now())
+            self._reports.message_received(self._heard)
+        while not self._protocol.peer_greeted and not self._protocol.peer_left:
+            await self._reader.step()
+
+    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
+        """The one place where what the peer and the link do becomes the end of the session."""
+        try:
+            await work()
+        except LinkClosed as error:
+            self._fail(str(error))
+        except RemoteError as error:
+            if self._reason is None and self._protocol.remote_hello is not None:
+                self.offence = str(error)
+            self.stop(str(error))
+
+    async def _hang_up(self) -> None:
+        if self._protocol.peer_left and not self._closed:
+            await self._link.close()
+        elif not self._closed:
+            await self._link.reset()
+
+    def _fail(self, reason: str) -> None:
+        """End the session without a word."""
+        if self._reason is None:
+            self._reason = reason
+        self._scope.cancel()
+
+    async def _watch(self) -> None:
+        """Deadlines of the whole session, looked at when the earliest of them may have passed."""
+        while True:
+            now = self._now()
+            if now >= self._reader.heard_at + limits.IDLE_TIMEOUT:
+                self._fail("nothing was heard from the peer")
+            if now >= self._writer.writing_since + WRITE_TIMEOUT:
+                self._fail("the peer does not take what it asked for")
+            silent_at = self._reader.heard_at + limits.IDLE_TIMEOUT
+            stuck_at = min(self._writer.writing_since, now) + WRITE_TIMEOUT
+            await trio.sleep(min(silent_at, stuck_at) - now)
+
+
+def _one_line(reason: str) -> str:
+    """``reason`` as GOODBYE may carry it."""
+    return printable(reason).encode("utf-8")[: limits.MAX_GOODBYE_BYTES].decode("utf-8", "ignore")

@@ -1,0 +1,141 @@
+"""Two ends of one stream in memory, with the promises and the perils of `swarm.ports.Link`."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import trio
+
+from swarm.errors import LinkClosed
+from swarm.ids import PeerId
+
+DEFAULT_WINDOW = 256 * 1024
+
+
+class _Pipe:
+    """One direction: at most ``window`` bytes lie in it, readable ``latency`` seconds after they were written."""
+
+    def __init__(self, window: int, latency: float) -> None:
+        self.window = window
+        self.latency = latency
+        self.parts: deque[tuple[float, bytes]] = deque()
+        self.size = 0
+        self.ended = False
+        self.broken = False
+        self.changed = trio.Event()
+        self.total = 0
+
+    def notify(self) -> None:
+        self.changed.set()
+        self.changed = trio.Event()
+
+    def break_(self) -> None:
+        self.broken = True
+        self.parts.clear()
+        self.size = 0
+        self.notify()
+
+    async def write(self, data: memoryview) -> None:
+        while data:
+            if self.broken or self.ended:
+                raise LinkClosed("the stream ended")
+            room = self.window - self.size
+            if not room:
+                await self.changed.wait()
+                continue
+            part = bytes(data[:room])
+            data = data[room:]
+            self.parts.append((trio.current_time() + self.latency, part))
+            self.size += len(part)
+            self.total += len(part)
+            self.notify()
+
+    async def read_some(self, limit: int) -> bytes:
+        while True:
+            if self.broken:
+                raise LinkClosed("the stream was reset")
+            if self.parts:
+                at, part = self.parts[0]
+                if at <= trio.current_time():
+                    break
+                with trio.move_on_at(at):
+                    await self.changed.wait()
+                continue
+            if self.ended:
+                raise LinkClosed("the stream ended")
+            await self.changed.wait()
+        taken = part[:limit]
+        if len(part) > limit:
+            self.parts[0] = (at, part[limit:])
+        else:
+            self.parts.popleft()
+        self.size -= len(taken)
+        self.notify()
+        return taken
+
+
+class MemoryLink:
+    """A `swarm.ports.Link`: as in the port, a cancelled read or write resets the stream."""
+
+    def __init__(self, peer: PeerId, remote_address: str, incoming: _Pipe, outgoing: _Pipe) -> None:
+        self.peer = peer
+        self.remote_address = remote_address
+        self.incoming = incoming
+        self.outgoing = outgoing
+        self.closed = False
+
+    async def read_exactly(self, size: int) -> bytes:
+        buffer = bytearray(size)
+        await self.readinto_exactly(memoryview(buffer))
+        return bytes(buffer)
+
+    async def readinto_exactly(self, buffer: memoryview) -> None:
+        await self._sound(self._readinto(buffer))
+
+    async def write(self, data: bytes | bytearray | memoryview) -> None:
+        await self._sound(self.outgoing.write(memoryview(data)))
+
+    async def close(self) -> None:
+        self.closed = True
+        self.outgoing.ended = True
+        self.outgoing.notify()
+        await trio.lowlevel.checkpoint()
+
+    async def reset(self) -> None:
+        self.closed = True
+        self.outgoing.break_()
+        self.incoming.break_()
+        await trio.lowlevel.checkpoint()
+
+    async def _readinto(self, buffer: memoryview) -> None:
+        filled = 0
+        while filled < len(buffer):
+            part = await self.incoming.read_some(len(buffer) - filled)
+            buffer[filled : filled + len(part)] = part
+            filled += len(part)
+
+    async def _sound(self, work) -> None:
+        try:
+            await work
+        except trio.Cancelled:
+            self.outgoing.break_()
+            self.incoming.break_()
+            raise
+        await trio.lowlevel.checkpoint()
+
+
+def memory_link_pair(
+    left: PeerId,
+    right: PeerId,
+    *,
+    window: int = DEFAULT_WINDOW,
+    latency: float = 0.0,
+    left_address: str = "",
+    right_address: str = "",
+) -> tuple[MemoryLink, MemoryLink]:
+    """The end that ``left`` holds and the end that ``right`` holds; ``latency`` is one way, in seconds."""
+    there, back = _Pipe(window, latency), _Pipe(window, latency)
+    return (
+        MemoryLink(right, right_address, back, there),
+        MemoryLink(left, left_address, there, back),
+    )
