@@ -7,37 +7,19 @@ asks `take` what has happened and `fill` for the next plaintext to seal. Source:
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field
-
 from swarm.errors import LinkClosed, RemoteError
 from swarm.link import yamux
 from swarm.link.blocks import Blocks
-from swarm.link.control import ControlQueue
+from swarm.link.happenings import Happenings
 from swarm.link.inbox import Inbox
-from swarm.link.limits import ABANDONED_SECONDS, MAX_SEND_WINDOW, YAMUX_HEADER, LinkLimits
+from swarm.link.limits import ABANDONED_SECONDS, MAX_SEND_WINDOW, LinkLimits
+from swarm.link.outgoing import Outgoing
 from swarm.link.peer_ids import PeerIds
 from swarm.link.stream import Ending, Stream, Write
 from swarm.link.windows import Budget, ReceiveWindow
 from swarm.link.yamux import ACK, DATA, FIN, GO_AWAY, NORMAL, PING, RST, SYN, WINDOW_UPDATE, Frame
 
-LEAST_ROOM = 4096
-"""A plaintext with less room than this left gets no further data: the frame would be too small."""
-
 _LAST_ID = 2**32 - 1
-
-
-@dataclass(slots=True)
-class Happenings:
-    """What the shell has to act on.
-
-    ``touched``: streams with something new to read, a finished write, or an end.
-    ``acceptable``: streams of the peer wait for `Connection.accept`. ``pongs``: answered pings.
-    """
-
-    touched: set[Stream] = field(default_factory=set)
-    acceptable: bool = False
-    pongs: list[int] = field(default_factory=list)
 
 
 class Connection:
@@ -49,11 +31,11 @@ class Connection:
         self._limits = limits or LinkLimits()
         self._blocks = blocks
         self._budget = budget
-        self._control = ControlQueue(self._limits.control_frames)
+        self._outgoing = Outgoing(self._limits.control_frames)
+        self._control = self._outgoing.control
         self._reader = yamux.FrameReader()
         self._peer_ids = PeerIds(even=initiator, skipped_limit=self._limits.skipped_ids)
         self._next_id = 1 if initiator else 2
-        self._ready: deque[Stream] = deque()
         self._backlog: dict[int, Stream] = {}
         self._inbound = 0
         self._unacknowledged = 0
@@ -79,35 +61,18 @@ class Connection:
         return self._unacknowledged < self._limits.unacknowledged
 
     @property
-    def has_output(self) -> bool:
-        """Whether `fill` has something to send."""
-        return bool(self._ready or self._control)
+    def crowded(self) -> bool:
+        """Whether so many answers to the peer wait that it is time to send some."""
+        return 2 * len(self._control) > self._limits.control_frames
 
     def fill(self, out: memoryview) -> int:
-        """Write the next plaintext to seal into ``out``; return its size, 0 when there is nothing to send.
-
-        Control frames first, then one DATA frame of each stream in turn.
-        """
-        used = self._control.fill(out)
-        while self._ready and (len(out) - used >= LEAST_ROOM or not used):
-            used += self._data(self._ready.popleft(), out[used:])
-        return used
-
-    def _data(self, stream: Stream, out: memoryview) -> int:
-        write = stream.writes[0]
-        size = min(len(out) - YAMUX_HEADER, stream.send_window, write.left)
-        yamux.encode_into(out, 0, Frame(DATA, 0, stream.id, size))
-        out[YAMUX_HEADER : YAMUX_HEADER + size] = write.data[write.sent : write.sent + size]
-        write.sent += size
-        stream.send_window -= size
-        if not write.left:
-            stream.writes.popleft()
+        """Write the next plaintext to seal into ``out``; return its size, 0 when there is nothing to send."""
+        progressed: set[Stream] = set()
+        used = self._outgoing.fill(out, progressed)
+        for stream in progressed:
             self._happened.touched.add(stream)
-        stream.queued = False
-        self._make_ready(stream)
-        if not stream.writes and not stream.sending:
-            self._queue_fin(stream)
-        return YAMUX_HEADER + size
+            self._forget_if_done(stream)
+        return used
 
     # What the shell does.
 
@@ -131,12 +96,10 @@ class Connection:
 
     def write(self, stream: Stream, data: memoryview) -> Write:
         """Queue bytes; LinkClosed when the stream takes none. `Write.left` tells how far they are."""
-        if not stream.sending or stream.ending:
+        if not stream.sending:
             raise LinkClosed("the stream is closed for writing")
         write = Write(data)
-        if write.left:
-            stream.writes.append(write)
-            self._make_ready(stream)
+        self._outgoing.write(stream, write)
         return write
 
     def consumed(self, stream: Stream, now: float) -> None:
@@ -148,10 +111,9 @@ class Connection:
 
     def finish(self, stream: Stream) -> None:
         """Write no more: FIN follows what is queued. The other direction goes on."""
-        if stream.sending and not stream.ending:
-            stream.sending = False
-            if not stream.writes:
-                self._queue_fin(stream)
+        if stream.sending:
+            self._outgoing.finish(stream)
+            self._forget_if_done(stream)
 
     def close(self, stream: Stream, now: float) -> None:
         """Finish, and read no more: what arrives from now on is dropped.
@@ -167,11 +129,11 @@ class Connection:
             self._happened.touched.add(stream)
 
     def reset(self, stream: Stream) -> None:
-        """Abandon the stream in both directions at once; nothing happens if it is done already."""
+        """Abandon the stream in both directions at once, with whatever is unread."""
         if stream.id in self.streams:
             self._end(stream, Ending.RESET_HERE)
             self._control.add(WINDOW_UPDATE, RST, stream.id)
-        elif not stream.ending:
+        elif stream.inbox.size or not stream.ending:
             self._end(stream, Ending.RESET_HERE)
 
     def ping(self, value: int) -> None:
@@ -241,12 +203,14 @@ class Connection:
                 stream.acknowledged = True
                 self._unacknowledged -= 1
                 self._happened.touched.add(stream)
-        elif not self._peer_ids.used(frame.stream) and not self._used_here(frame.stream):
+        elif not self._used(frame.stream):
             raise RemoteError(f"the peer uses stream {frame.stream}, which nobody has opened")
         return stream
 
-    def _used_here(self, stream_id: int) -> bool:
-        return stream_id % 2 == self._next_id % 2 and stream_id < self._next_id
+    def _used(self, stream_id: int) -> bool:
+        if stream_id % 2 == self._next_id % 2:
+            return stream_id < self._next_id
+        return self._peer_ids.used(stream_id)
 
     def _syn(self, stream_id: int) -> Stream | None:
         self._peer_ids.use(stream_id)
@@ -264,7 +228,7 @@ class Connection:
 
     def _window_update(self, stream: Stream, frame: Frame) -> None:
         stream.send_window = min(stream.send_window + frame.length, MAX_SEND_WINDOW)
-        self._make_ready(stream)
+        self._outgoing.allow(stream)
         self._closing_flags(stream, frame.flags)
 
     def _data_header(self, stream: Stream | None, frame: Frame) -> None:
@@ -310,27 +274,14 @@ class Connection:
         self.streams[stream_id] = stream
         return stream
 
-    def _make_ready(self, stream: Stream) -> None:
-        if stream.writes and stream.send_window and not stream.queued and not stream.ending:
-            stream.queued = True
-            self._ready.append(stream)
-
-    def _queue_fin(self, stream: Stream) -> None:
-        stream.finished = True
-        self._control.add(WINDOW_UPDATE, FIN, stream.id)
-        self._forget_if_done(stream)
-
     def _forget_if_done(self, stream: Stream) -> None:
         if stream.finished and not stream.receiving:
             self._forget(stream)
 
     def _end(self, stream: Stream, ending: Ending) -> None:
         stream.ending = ending
-        stream.sending = stream.receiving = False
-        stream.writes.clear()
-        if stream.queued:
-            stream.queued = False
-            self._ready.remove(stream)
+        stream.sending = False
+        self._outgoing.cancel(stream)
         if ending is not Ending.CONNECTION_LOST:
             stream.inbox.clear()
             self._backlog.pop(stream.id, None)

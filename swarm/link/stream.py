@@ -37,9 +37,9 @@ class Stream:
     """One stream as both ends see it.
 
     ``sending``: we may still write. ``finished``: our FIN is queued behind everything written.
-    ``receiving``: the peer has not finished. ``discarding``: closed here, arriving data is dropped.
-    ``ending``: set once, when the stream is dead in both directions; unread bytes are gone then,
-    but for a lost connection.
+    ``receiving``: the peer has not sent FIN. ``discarding``: closed here, arriving data is dropped.
+    ``ending``: set when the stream is dead in both directions before both were finished; unread
+    bytes are gone then, but for a lost connection.
     """
 
     __slots__ = (

@@ -18,7 +18,8 @@ from swarm.errors import LinkClosed
 from swarm.link.stream import Ending, Stream, Write
 
 if TYPE_CHECKING:
-    from swarm.net.muxer import YamuxConnection
+    from swarm.net.driver import Driver
+    from swarm.net.muxed_connection import MuxedConnection
 
 _ENDINGS = {
     Ending.RESET_BY_PEER: "the peer reset the stream",
@@ -34,10 +35,10 @@ class MuxedStream(IMuxedStream):
     its way. Either leaves the connection and its other streams as they were.
     """
 
-    def __init__(self, connection: YamuxConnection, state: Stream) -> None:
-        self.muxed_conn = connection
+    def __init__(self, connection: MuxedConnection, driver: Driver, state: Stream) -> None:
+        self.muxed_conn = self._connection = connection
         self.state = state
-        self._connection = connection
+        self._driver = driver
         self._readable = trio.lowlevel.ParkingLot()
         self._written = trio.lowlevel.ParkingLot()
         self._deadline = float("inf")
@@ -62,7 +63,7 @@ class MuxedStream(IMuxedStream):
         if not inbox.size:
             await self._wait_readable()
         data = inbox.take(inbox.size if n is None or n < 0 else n)
-        self._connection.consumed(self)
+        self._driver.consumed(self)
         return data
 
     async def readinto(self, buffer: memoryview) -> int:
@@ -77,7 +78,7 @@ class MuxedStream(IMuxedStream):
         if not inbox.size:
             await self._wait_readable()
         size = inbox.take_into(buffer)
-        self._connection.consumed(self)
+        self._driver.consumed(self)
         return size
 
     async def _wait_readable(self) -> None:
@@ -89,8 +90,9 @@ class MuxedStream(IMuxedStream):
             raise MuxedStreamError("the deadline of the stream has passed")
 
     def _check_readable(self) -> None:
-        if self.state.ending:
-            raise MuxedStreamReset(_ENDINGS[self.state.ending])
+        ending = self.state.ending
+        if ending and (self.state.receiving or ending is not Ending.CONNECTION_LOST):
+            raise MuxedStreamReset(_ENDINGS[ending])
         if self.state.discarding:
             raise MuxedStreamEOF("the stream was closed here")
         if not self.state.receiving:
@@ -106,7 +108,7 @@ class MuxedStream(IMuxedStream):
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         try:
-            write = self._connection.queue_write(self, memoryview(data).cast("B"))
+            write = self._driver.write(self, memoryview(data).cast("B"))
         except LinkClosed:
             self._check_writable()
             raise MuxedStreamClosed("the stream is closed for writing") from None
@@ -120,10 +122,10 @@ class MuxedStream(IMuxedStream):
                     self._check_writable()
                     await self._written.park()
         except BaseException:
-            self._connection.reset(self)
+            self._driver.reset(self)
             raise
         if scope.cancelled_caught:
-            self._connection.reset(self)
+            self._driver.reset(self)
             raise MuxedStreamError("the deadline of the stream has passed")
 
     def _check_writable(self) -> None:
@@ -134,17 +136,17 @@ class MuxedStream(IMuxedStream):
 
     async def close_write(self) -> None:
         """Write no more; the peer reads what was written and then EOF. Reading goes on."""
-        self._connection.finish(self)
+        self._driver.finish(self)
         await trio.lowlevel.checkpoint()
 
     async def close(self) -> None:
         """Finish writing and read no more; tasks that wait in `read` get MuxedStreamEOF."""
-        self._connection.close_stream(self)
+        self._driver.close_stream(self)
         await trio.lowlevel.checkpoint()
 
     async def reset(self) -> None:
         """Abandon the stream in both directions; tasks that wait in it get MuxedStreamReset."""
-        self._connection.reset(self)
+        self._driver.reset(self)
         await trio.lowlevel.checkpoint()
 
     def is_closed(self) -> bool:
@@ -154,13 +156,14 @@ class MuxedStream(IMuxedStream):
 
     def wake(self) -> None:
         """Let waiting tasks look again."""
-        if self.state.inbox.size or self.state.discarding or not self.state.receiving:
+        state = self.state
+        if state.inbox.size or state.ending or state.discarding or not state.receiving:
             self._readable.unpark_all()
         self._written.unpark_all()
 
     def give_up(self) -> None:
         """Reset the stream in one synchronous step."""
-        self._connection.reset(self)
+        self._driver.reset(self)
 
     # The rest of libp2p's interface.
 
