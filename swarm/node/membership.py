@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import trio
@@ -20,22 +20,24 @@ from swarm.node.pulse import keep_pulse
 from swarm.ports import Link, Store
 from swarm.strategy.book import Dial, PeerBook
 from swarm.transfer.eventstream import EventStream
-from swarm.transfer.runner import Runner
+from swarm.transfer.runner import Identity, Runner, SessionEnd
 from swarm.wire.advert import Advert
+from swarm.wire.messages import Hello
 
 EXCHANGE_PROTOCOL: Final = "/swarm/exchange/1.0.0"
+AGENT: Final = "swarm/0.1"
 CONNECT_PATIENCE: Final = 10.0
 """Seconds after which a fetch gives up when no peer at all could be reached."""
 MAX_DIALS: Final = 8
 """Peers of one transfer that are dialled at the same time."""
-EOF
 
 
 class Membership:
     """The swarm of one manifest as this node takes part in it.
 
-    ``named`` are the peers that the user named: they are dialled for as long as the membership lives
-    and keep their places.
+    ``named`` are the peers that the user named: they are dialled again and again and keep their places.
+    Peers that others name are dialled only while pieces are missing. ``in_use`` says whether any transfer
+    of this node has a session with a peer: a connection that none uses is closed.
     """
 
     def __init__(
@@ -47,30 +49,175 @@ class Membership:
         events: EventStream,
         rng: random.Random,
         named: Sequence[PeerAddress],
+        in_use: Callable[[PeerId], bool],
     ) -> None:
         self.envelope = envelope
+        self._in_use = in_use
         self._host = host
         self._store = store
         self._events = events
         self._rng = rng
-        self._patience = Patience(
-            min(CONNECT_PATIENCE, config.patience), config.patience, trio.current_time()
-        )
-        self._failures: dict[PeerId, str] = {}
+        self._patience = Patience(min(CONNECT_PATIENCE, config.patience), config.patience, trio.current_time())
+        self._unreachable: dict[PeerId, str] = {}
         self._failure: SwarmError | None = None
         self._ended = trio.Event()
         self._book_changed = trio.Event()
         self._book = PeerBook(rng)
+        self._dials = trio.CapacityLimiter(MAX_DIALS)
         addresses = by_peer(named)
         for peer, where in addresses.items():
-            self._book.named(peer, tuple(where))
-        self._runner = Runner(
-            envelope.manifest,
-            store,
-            me=host.peer_id,
-            addresses=lambda: tuple(address.partition("/p2p/")[0] for address in host.addresses),
-            named=frozenset(addresses),
-            config=config,
-            events=events,
-            rng=rng,
+            self._book.add(peer, where, named=True)
+        me = Identity(host.peer_id, AGENT, tuple(each.partition("/p2p/")[0] for each in host.addresses))
+        self._runner = Runner(store, me, config, rng, named=frozenset(addresses), events=events)
+
+    # --- For the node -------------------------------------------------------------------------------
+
+    def advert(self) -> Advert:
+        """What this node says it offers of this manifest."""
+        manifest = self.envelope.manifest
+        return Advert(
+            manifest.id,
+            manifest.name,
+            manifest.total_length,
+            manifest.piece_count,
+            manifest.piece_length,
+            self._store.stored.count,
         )
+
+    async def run(self) -> None:
+        """Exchange pieces, dial and ping until cancelled; a failure is kept for whoever waits."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._learn)
+                nursery.start_soon(self._dial_all, nursery)
+                await self._runner.run()
+                nursery.cancel_scope.cancel()
+        except* SwarmError as group:
+            self._failure = _first(group)
+        finally:
+            self._ended.set()
+
+    async def until_failure(self) -> None:
+        """Wait for the transfer to fail; raises why."""
+        await self._ended.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    async def until_complete(self) -> None:
+        """Wait until every piece is stored.
+
+        Raises NoPeerReachable or Incomplete once patience has run out, DiskError when the disk refuses.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.until_failure)
+            nursery.start_soon(self._run_out_of_patience)
+            await self._runner.complete.wait()
+            nursery.cancel_scope.cancel()
+
+    def has_session(self, peer: PeerId) -> bool:
+        """Whether pieces are exchanged with the peer."""
+        return self._runner.has_session(peer)
+
+    async def leave(self, reason: str) -> None:
+        """Say goodbye to every peer and end `run`."""
+        await self._runner.stop(reason)
+
+    # --- Sessions -----------------------------------------------------------------------------------
+
+    async def accept(self, link: Link, hello: Hello) -> None:
+        """Exchange over a stream that a peer has opened, until the session ends."""
+        await self._exchange(link, inbound=True, address=link.remote_address, hello=hello)
+
+    async def _exchange(
+        self, link: Link, *, inbound: bool, address: str, hello: Hello | None = None
+    ) -> SessionEnd:
+        end = SessionEnd("cancelled", joined=False)
+        self._book.connected(link.peer)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(keep_pulse, self._host, link.peer, self._reporter(link.peer), self._rng)
+            end = await self._runner.add_link(link, inbound=inbound, address=address, hello=hello)
+            nursery.cancel_scope.cancel()
+        if not self._runner.has_session(link.peer):
+            self._book.disconnected(link.peer, trio.current_time(), useful=end.joined)
+            self._changed()
+        if not self._in_use(link.peer):
+            # A peer that stopped answering would otherwise be met again over its dead connection.
+            await self._host.disconnect(link.peer)
+        return end
+
+    def _reporter(self, peer: PeerId) -> Callable[[float | None], None]:
+        def report(seconds: float | None) -> None:
+            self._events.publish(RoundTrip(peer, seconds))
+            self._book.round_trip(peer, seconds)
+            self._runner.round_trip(peer, seconds)
+
+        return report
+
+    # --- Dialling -----------------------------------------------------------------------------------
+
+    async def _learn(self) -> None:
+        async for learnt in self._runner.learnt:
+            self._book.add(learnt.address.peer, learnt.address.addresses)
+            self._changed()
+
+    def _changed(self) -> None:
+        self._book_changed.set()
+
+    async def _dial_all(self, nursery: trio.Nursery) -> None:
+        while True:
+            self._book_changed = trio.Event()
+            for peer in self._runner.banned:
+                self._book.ban(peer)
+            now = trio.current_time()
+            while dial := self._book.next_dial(now, strangers=not self._runner.complete.is_set()):
+                nursery.start_soon(self._dial, dial)
+            with trio.move_on_at(self._book.next_wakeup()):
+                await self._book_changed.wait()
+
+    async def _dial(self, dial: Dial) -> None:
+        peer = dial.peer
+        try:
+            async with self._dials:
+                link, address = await self._reach(dial)
+            self._unreachable.pop(peer, None)
+            self._patience.met(trio.current_time())
+            await self._exchange(link, inbound=False, address=address)
+        except (NoPeerReachable, LinkClosed) as error:
+            self._unreachable[peer] = str(error)
+            retry_in = self._book.failed(peer, trio.current_time())
+            self._events.publish(PeerFailed(peer, str(error), retry_in))
+            self._changed()
+
+    async def _reach(self, dial: Dial) -> tuple[Link, str]:
+        if not self._host.connected(dial.peer):
+            self._events.publish(PeerDialing(dial.peer, dial.addresses[0], dial.why))
+        address = await self._host.connect(dial.peer, dial.addresses)
+        return await self._host.open_link(dial.peer, EXCHANGE_PROTOCOL), address
+
+    # --- Patience -----------------------------------------------------------------------------------
+
+    async def _run_out_of_patience(self) -> None:
+        received = 0
+        while True:
+            now = trio.current_time()
+            peers = self._runner.peers()
+            missing = self._runner.missing()
+            total = sum(peer.received for peer in peers)
+            wanted = self._store.stored.size - self._store.stored.count
+            if total > received or (peers and len(missing) < wanted):
+                self._patience.useful(now)
+            received = total
+            if now >= self._patience.deadline():
+                raise give_up(
+                    met_somebody=self._patience.met_somebody,
+                    connected=len(peers),
+                    missing=missing,
+                    failures=tuple(self._unreachable.values()),
+                )
+            await trio.sleep_until(self._patience.deadline())
+
+
+def _first(group: BaseExceptionGroup[SwarmError]) -> SwarmError:
+    for error in group.exceptions:
+        return _first(error) if isinstance(error, BaseExceptionGroup) else error
+    raise AssertionError("a group holds at least one exception")

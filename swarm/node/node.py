@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ from swarm.storage.scan import scan
 from swarm.storage.source import SourceStore
 from swarm.storage.target import Target, open_target
 from swarm.transfer.eventstream import EventStream
-from swarm.transfer.greeting import receive_hello, refuse
+from swarm.transfer.greeting import meet, refuse
 from swarm.wire.advert import Advert
 
 Progress = Callable[[int, int], None]
@@ -160,7 +160,7 @@ class Node:
                 nursery.start_soon(membership.until_failure)
             await trio.sleep_forever()
 
-    async def ping(self, address: str, *, count: int, interval: float) -> AsyncIterator[PingSample]:
+    async def ping(self, address: str, *, count: int, interval: float) -> AsyncGenerator[PingSample, None]:
         """Ping the peer at ``address`` ``count`` times, ``interval`` seconds apart.
 
         Raises UsageError for a malformed address, NoPeerReachable when the peer does not answer there.
@@ -213,19 +213,22 @@ class Node:
         if envelope.manifest.id in self._memberships:
             raise UsageError("this node shares or fetches that already")
         membership = Membership(
-            self._host, envelope, store, self._config.transfer, self.events, self._rng, peers
+            self._host, envelope, store, self._config.transfer, self.events, self._rng, peers, self._in_use
         )
         self._memberships[envelope.manifest.id] = membership
         self._nursery.start_soon(membership.run)
         return membership
 
     async def _exchange(self, link: Link) -> None:
-        hello = await receive_hello(link)
+        hello = await meet(link)
         membership = self._memberships.get(hello.manifest)
         if membership is None:
             await refuse(link, "that manifest is not here")
         else:
             await membership.accept(link, hello)
+
+    def _in_use(self, peer: PeerId) -> bool:
+        return any(membership.has_session(peer) for membership in self._memberships.values())
 
     def _envelope(self, manifest: ManifestId) -> Envelope | None:
         membership = self._memberships.get(manifest)
