@@ -19,13 +19,10 @@ from swarm.observe.snapshot import Snapshot
 from swarm.observe.tally import Tally
 
 if TYPE_CHECKING:
+    from cli.render.following import Follower
     from swarm.node import Node
 
 _MAX_WAITING_WARNINGS = 1000
-_SETTLE_SECONDS = 0.5
-"""A busy node may publish faster than we show; this much is waited for the rest."""
-_QUIET_TURNS = 10
-"""Turns of the scheduler without an event that mean that none is left; two would do for one task."""
 
 
 class Live:
@@ -42,7 +39,7 @@ class Live:
         self._tally = Tally(self._start)
         self._hashed: tuple[int, int] | None = None
         self._warnings: deque[str] = deque(maxlen=_MAX_WAITING_WARNINGS)
-        self._seen = 0
+        self._follower: Follower | None = None
 
     def begin(self, command: str) -> None:
         """Say which command this is; to programs only."""
@@ -95,16 +92,16 @@ class Live:
     @asynccontextmanager
     async def following(self, node: Node) -> AsyncIterator[None]:
         """Show what ``node`` does until the block is left, and then all that it has done by then."""
-        import trio
+        from cli.render.following import following
 
         self.event(NodeListening(node.peer_id, node.addresses))
-        async with node.events.subscribe() as events, self.drawing(), trio.open_nursery() as nursery:
-            nursery.start_soon(self._pump, events)
-            try:
-                yield
-            finally:
-                await self.settle()
-            nursery.cancel_scope.cancel()
+        async with self.drawing(), following(node.events, self._follow) as self._follower:
+            yield
+
+    async def settle(self) -> None:
+        """Wait until everything that the followed node has done by now is shown."""
+        if self._follower is not None:
+            await self._follower.settle()
 
     @asynccontextmanager
     async def drawing(self) -> AsyncIterator[None]:
@@ -116,17 +113,6 @@ class Live:
             yield
             nursery.cancel_scope.cancel()
 
-    async def settle(self) -> None:
-        """Wait until every event that the node has published by now is counted and shown."""
-        # They wait in the stream, and every turn of the scheduler lets the pump take one.
-        import trio
-
-        quiet, seen = 0, self._seen
-        with trio.move_on_after(_SETTLE_SECONDS):
-            while quiet < _QUIET_TURNS:
-                await trio.lowlevel.checkpoint()
-                quiet, seen = (quiet + 1 if seen == self._seen else 0), self._seen
-
     def _flush(self) -> None:
         while self._warnings:
             self.event(Warned(self._warnings.popleft()))
@@ -134,13 +120,11 @@ class Live:
             self.event(HashingProgress(*self._hashed))
             self._hashed = None
 
-    async def _pump(self, events: AsyncIterator[Event]) -> None:
-        async for event in events:
-            self._seen += 1
-            # These two are told by the command itself: the one may come before anybody can
-            # subscribe, the other comes from the hashing thread.
-            if not isinstance(event, NodeListening | HashingProgress):
-                self.event(event)
+    def _follow(self, event: Event) -> None:
+        # These two are told by the command itself: the one comes before anybody can subscribe, the
+        # other from the hashing thread.
+        if not isinstance(event, NodeListening | HashingProgress):
+            self.event(event)
 
     async def _tick(self) -> None:
         import trio

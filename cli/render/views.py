@@ -9,7 +9,7 @@ from typing import Protocol
 import click
 
 from cli.render.lines import Phase, detail, notice, percent, status, title
-from swarm.events import BytesReceived, BytesSent, Event, PeerDisconnected, TransferComplete
+from swarm.events import BytesReceived, BytesSent, Event
 from swarm.ids import ManifestId, PeerId
 from swarm.observe.jsonlines import encode
 from swarm.observe.snapshot import Snapshot
@@ -93,8 +93,6 @@ class JsonView:
             key = (type(event), event.manifest, event.peer)
             self._sums[key] = self._sums.get(key, 0) + event.size
             return
-        if isinstance(event, TransferComplete | PeerDisconnected):
-            self._print_sums(t)
         click.echo(encode(event, t))
 
     def draw(self, snapshot: Snapshot, phase: Phase, t: float) -> None:  # noqa: ARG002

@@ -24,9 +24,10 @@ from swarm.config import NodeConfig
 from swarm.content.envelope import Envelope
 from swarm.content.link import SwarmLink
 from swarm.content.manifest import Manifest
-from swarm.events import BytesReceived, Event, ManifestReady, PieceStored, TransferComplete
+from swarm.events import BytesReceived, ManifestReady, PieceStored, TransferComplete
 from swarm.ids import ManifestId, PeerId
 from swarm.storage.scan import scan
+from swarm.transfer.eventstream import EventStream
 from swarm.wire.advert import Advert
 
 SELF = PeerId("12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo")
@@ -34,24 +35,6 @@ OTHER = PeerId("12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X")
 ADDRESSES = (f"/ip4/192.0.2.7/tcp/4001/p2p/{SELF}", f"/ip4/127.0.0.1/tcp/4001/p2p/{SELF}")
 PEER = f"/ip4/192.0.2.1/tcp/4001/p2p/{OTHER}"
 PEER_2 = f"/ip4/192.0.2.2/tcp/4001/ipfs/{SELF}"
-
-
-class FakeEvents:
-    """A stream of events with as many subscribers as there are."""
-
-    def __init__(self) -> None:
-        self._channels: list[trio.MemorySendChannel[Event]] = []
-
-    def publish(self, event: Event) -> None:
-        for channel in self._channels:
-            channel.send_nowait(event)
-
-    @asynccontextmanager
-    async def subscribe(self) -> AsyncIterator[AsyncIterator[Event]]:
-        send, receive = trio.open_memory_channel[Event](1000)
-        self._channels.append(send)
-        yield receive
-        self._channels.remove(send)
 
 
 @dataclass
@@ -85,7 +68,7 @@ class FakeNode:
     def __init__(self) -> None:
         self.peer_id = SELF
         self.addresses = ADDRESSES
-        self.events = FakeEvents()
+        self.events = EventStream()
         self.config: NodeConfig | None = None
         self.closed = False
         self.calls: list[tuple[Any, ...]] = []

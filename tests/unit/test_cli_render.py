@@ -103,13 +103,11 @@ def test_json_sums_bytes_up_until_it_draws(capsys: Capture) -> None:
     ]
 
 
-@pytest.mark.parametrize("end", ["complete", "result", "close"])
+@pytest.mark.parametrize("end", ["result", "close"])
 def test_json_sums_are_complete_before_an_end(capsys: Capture, end: str) -> None:
     view = JsonView()
     view.event(BytesReceived(ID, ANN, 5), 0.1)
-    if end == "complete":
-        view.event(TransferComplete(ID, "p", 5, 0.2), 0.2)
-    elif end == "result":
+    if end == "result":
         view.result(Warned("as good as any"), ("for people",), 0.2)
     else:
         view.close(0.2)
@@ -195,15 +193,42 @@ async def test_all_that_was_published_is_shown_even_if_the_block_ends_at_once() 
     node, view = FakeNode(), Recorder(interval=1000)
     live = Live(view, clock=lambda: 7.0)
     async with live.following(node):  # type: ignore[arg-type]
-        for number in range(500):
-            node.events.publish(BytesReceived(ID, ANN, number))
+        for piece in range(500):
+            node.events.publish(PieceStored(ID, piece, 1, ANN))
+            node.events.publish(BytesReceived(ID, ANN, piece))
         node.events.publish(NodeListening(ANN, ()))
         node.events.publish(HashingProgress(1, 2))
-    assert view.events[0] == (NodeListening(node.peer_id, node.addresses), 0.0)
-    assert [event for event, _ in view.events[1:]] == [
-        BytesReceived(ID, ANN, number) for number in range(500)
-    ]
+    shown = [event for event, _ in view.events]
+    assert shown[0] == NodeListening(node.peer_id, node.addresses)
+    stored = [PieceStored(ID, piece, 1, ANN) for piece in range(500)]
+    assert [event for event in shown[1:] if not isinstance(event, BytesReceived)] == stored
     assert live.snapshot().received == sum(range(500))
+
+
+async def test_settling_shows_everything_so_far_and_loses_nothing_after() -> None:
+    node, view = FakeNode(), Recorder(interval=1000)
+    live = Live(view)
+    async with live.following(node):  # type: ignore[arg-type]
+        for round_number in range(1, 4):
+            for _ in range(100):
+                node.events.publish(BytesReceived(ID, ANN, 1))
+                node.events.publish(PieceStored(ID, 0, 1, ANN))
+            await live.settle()
+            assert live.snapshot().received == 100 * round_number
+            assert live.snapshot().have_pieces == 100 * round_number
+        node.events.publish(BytesReceived(ID, ANN, 1))
+    assert live.snapshot().received == 301
+
+
+async def test_a_node_that_closes_first_holds_nothing_up() -> None:
+    node, view = FakeNode(), Recorder(interval=1000)
+    live = Live(view)
+    async with live.following(node):  # type: ignore[arg-type]
+        node.events.publish(Warned("bye"))
+        node.events.close()
+        await live.settle()
+        assert view.events[-1][0] == Warned("bye")
+        await live.settle()
 
 
 async def test_what_was_published_before_an_error_is_shown() -> None:

@@ -320,7 +320,7 @@ def test_fetch_as_json_tells_everything_in_order(envelope: Envelope, capsys: Cap
     records = [json.loads(line) for line in out.splitlines()]
     names = [record["event"] for record in records]
     assert names[:3] == ["command_started", "node_listening", "warned"]
-    assert names[-3:] == ["bytes_received", "transfer_complete", "path_fetched"]
+    assert names[-3:] == ["transfer_complete", "bytes_received", "path_fetched"]
     assert names.count("piece_stored") == envelope.manifest.piece_count == 5
     why = next(record for record in records if record["event"] == "piece_requested")
     assert why["why"] == "rtt 12 ms, 3 MB/s"
