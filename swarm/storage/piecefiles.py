@@ -55,7 +55,8 @@ class PieceFiles:
         ``created`` is told the path of each folder that got a new entry. Raises OSError, and
         `DiskError` if what was written before is no longer what the name leads to.
         """
-        return self._opened.use(file, lambda: self._open_to_write(file, created))
+        # Apart from those for reading: what was opened to be read cannot be written to.
+        return self._opened.use(~file, lambda: self._open_to_write(file, created))
 
     def create(self, file: int, created: Callable[[tuple[str, ...]], None]) -> None:
         """Create a file with the folders above it unless it is there; raises what `writing` does."""
