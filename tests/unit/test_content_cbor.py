@@ -126,6 +126,13 @@ def test_a_claim_costs_nothing(head: bytes) -> None:
     assert peak < 64 * 1024
 
 
+def test_every_beginning_ends_too_early() -> None:
+    encoded = cbor.encode({"a": [1000, -(1 << 40), b"abc"], "b": {"c": "ü", "d": True}})
+    for cut in range(len(encoded)):
+        with pytest.raises(cbor.CborError, match="the bytes end too early"):
+            cbor.decode(encoded[:cut], max_bytes=LIMIT)
+
+
 def test_the_reader_names_what_it_wanted() -> None:
     reader = cbor.Reader(cbor2.dumps([1, "a"]))
     assert reader.array(2) == 2

@@ -133,6 +133,13 @@ def test_the_constructor_keeps_the_same_rules_as_the_decoder() -> None:
             Manifest(name, folder, piece, entries)
 
 
+def test_every_beginning_of_a_manifest_ends_too_early() -> None:
+    encoded = folder_manifest("things", {"a": LONG, "b/c": b""}).encode()
+    for cut in range(len(encoded)):
+        with pytest.raises(ManifestError, match="the bytes end too early"):
+            Manifest.decode(encoded[:cut])
+
+
 def test_a_manifest_too_large_to_be_read_is_not_built() -> None:
     long = ("d" * 200, "e" * 200, "f" * 200, "g" * 200)
     entries = [
