@@ -81,7 +81,7 @@ def narrow(candidates: list[Bits], planes: list[list[int]]) -> tuple[list[Bits],
     count = 0
     for k in range(len(planes) - 1, -1, -1):
         plane = planes[k]
-        lower = [(index, rest) for index, bits in candidates if (rest := bits & ~plane[index])]
+        lower = [(index, rest) for index, bits in candidates if (rest := bits ^ (bits & plane[index]))]
         if lower:
             candidates = lower
         else:
