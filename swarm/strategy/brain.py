@@ -53,7 +53,9 @@ class Brain:
         self._manifest_id = manifest_id
         self._timers = Timers()
         self._pieces = Pieces(layout, stored)
-        self._fetching = Fetching(manifest_id, self._pieces, rng, self._timers)
+        self._fetching = Fetching(
+            manifest_id, self._pieces, rng, self._timers, throttled=config.download_limit is not None
+        )
         self._serving = Serving(
             self._pieces,
             self._fetching.snubbed,

@@ -30,7 +30,15 @@ DISK_SECONDS = 1.0
 class Fetching:
     """Inputs about peers as sources; each returns the commands that follow. Peers are joined ones."""
 
-    def __init__(self, manifest_id: ManifestId, pieces: Pieces, rng: random.Random, timers: Timers) -> None:
+    def __init__(
+        self,
+        manifest_id: ManifestId,
+        pieces: Pieces,
+        rng: random.Random,
+        timers: Timers,
+        *,
+        throttled: bool,
+    ) -> None:
         self._manifest_id = manifest_id
         self._pieces = pieces
         self._timers = timers
@@ -38,7 +46,7 @@ class Fetching:
         self.requests = Requests(pieces.size)
         self._ranking = Ranking(pieces.layout.piece_length, rng)
         self._claims = Claims()
-        self._stalls = Stalls(self.availability, self.requests)
+        self._stalls = Stalls(self.availability, self.requests, throttled=throttled)
         self._interest = Interest(pieces, self.availability)
         self._endgame = Endgame(pieces, self.availability, self.requests, self._ranking)
         picker = RarestFirst(pieces, self.availability, rng)

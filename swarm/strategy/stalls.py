@@ -32,14 +32,16 @@ CANCEL_SECONDS = 60.0
 class Stalls:
     """Looks at the requests of one peer at a time."""
 
-    def __init__(self, availability: Availability, requests: Requests) -> None:
+    def __init__(self, availability: Availability, requests: Requests, *, throttled: bool) -> None:
         self._availability = availability
         self._requests = requests
+        # Under a download limit it is we who make peers slow: then any byte breaks the silence.
+        self._least_bytes = 1 if throttled else LEAST_BYTES
 
     def received(self, line: Line, size: int, now: float) -> None:
         """``size`` bytes of something asked came."""
         line.progress_bytes += size
-        if line.progress_bytes >= LEAST_BYTES:
+        if line.progress_bytes >= self._least_bytes:
             line.progressed(now)
 
     def move(self, peer: PeerId, now: float) -> list[int]:

@@ -33,7 +33,7 @@ class Uploads:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._queues: dict[PeerId, _Queue] = {}
-        self._times_sent = array("L", bytes(array("L").itemsize * layout.piece_count))
+        self._times_sent = array("I", bytes(array("I").itemsize * layout.piece_count))
 
     def joined(self, peer: PeerId) -> None:
         """A session begins."""
