@@ -48,7 +48,7 @@ async def _list(node: Node, peers: tuple[str, ...]) -> None:
                 click.echo(f"warning: {error}", err=True)
             continue
         click.echo(f"{address} has {len(adverts)} manifests")
-        for line in table(adverts):
+        for line in table(adverts) if adverts else ():
             click.echo(line)
     if len(failures) == len(peers):
         raise failures[0] if len(peers) == 1 else NoPeerReachable("none of the peers could be reached")

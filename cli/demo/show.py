@@ -30,9 +30,15 @@ class PlainShow:
 
     interval = PLAIN_SECONDS
 
+    def __init__(self) -> None:
+        self._last = ""
+
     def draw(self, board: Board, now: float) -> None:
-        """Print how far everybody is."""
-        click.echo(", ".join(f"{name} {done}" for name, done, *_ in board.progress(now)), err=True)
+        """Print how far everybody is, unless that is the same as before."""
+        line = ", ".join(f"{name} {done}" for name, done, *_ in board.progress(now))
+        if line != self._last:
+            self._last = line
+            click.echo(line, err=True)
 
     def close(self) -> None:
         """Nothing to undo."""

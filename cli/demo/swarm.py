@@ -84,6 +84,8 @@ class Demo:
         board = self.board
         copies = sum(board.flow("seeder", node.name) for node in board.nodes[1:]) / self.size
         return [
+            "Who sent how much to whom:",
+            "",
             *aligned(board.flows()),
             "",
             f"{LEECHERS} copies of {format_size(self.size)} went round, {copies:.2f} of them from the seeder",

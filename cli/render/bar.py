@@ -35,6 +35,8 @@ class BarView:
 
     def draw(self, snapshot: Snapshot, phase: Phase, t: float) -> None:  # noqa: ARG002
         """Draw the bar; another phase gets a bar of its own."""
+        if phase is Phase.STARTING:
+            return
         if phase is not self._phase:
             self._stop()
             self._phase = phase

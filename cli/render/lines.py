@@ -17,6 +17,7 @@ class Phase(Enum):
     """What a command is busy with; the value is the word that the user reads."""
 
     STARTING = "starting"
+    """Nothing to show yet; commands that transfer nothing stay in it."""
     HASHING = "hashing"
     FETCHING = "fetching"
     SEEDING = "seeding"
@@ -74,8 +75,6 @@ def title(snapshot: Snapshot, phase: Phase) -> str:
 
 def status(snapshot: Snapshot, phase: Phase) -> str:
     """Return the figures of ``phase``: sizes, rates, estimate, peers, pieces, up and down."""
-    if phase is Phase.STARTING:
-        return f"{snapshot.connected} peers"
     if phase in {Phase.HASHING, Phase.VERIFYING}:
         return f"{format_size(snapshot.hashed)} of {format_size(snapshot.hash_total)}"
     sent = f"up {format_size(snapshot.sent)} at {format_rate(snapshot.up_rate)}"

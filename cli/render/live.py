@@ -36,6 +36,7 @@ class Live:
         self._view = view
         self._clock = clock
         self._start = clock()
+        self._began = datetime.now(UTC)
         self._tally = Tally(self._start)
         self._hashed: tuple[int, int] | None = None
         self._warnings: deque[str] = deque(maxlen=_MAX_WAITING_WARNINGS)
@@ -43,7 +44,7 @@ class Live:
 
     def begin(self, command: str) -> None:
         """Say which command this is; to programs only."""
-        self.event(CommandStarted(command, version(), FORMAT_VERSION, datetime.now(UTC).isoformat()))
+        self.event(CommandStarted(command, version(), FORMAT_VERSION, self._began.isoformat()))
 
     def event(self, event: Event) -> None:
         """Count and show one event."""

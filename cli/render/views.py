@@ -59,6 +59,8 @@ class PlainView:
 
     def draw(self, snapshot: Snapshot, phase: Phase, t: float) -> None:  # noqa: ARG002
         """Print a line of progress, unless it is the same as the last."""
+        if phase is Phase.STARTING:
+            return
         share = percent(snapshot, phase)
         done = "" if share is None else f"{share:.1f}%, "
         line = f"{title(snapshot, phase)}: {done}{status(snapshot, phase)}"
