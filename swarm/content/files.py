@@ -13,7 +13,7 @@ from swarm.ids import DIGEST_BYTES
 
 MAX_FILES = 100_000
 """Files of one manifest."""
-MAX_PATH_NAMES = 1_000_000
+MAX_PATH_NAMES = 500_000
 """Names in all paths of a manifest together: two bytes of a manifest make a name of sixty in memory."""
 MAX_PIECES = 1_000_000
 """Pieces of one manifest: their hashes alone are 32 MB of it."""
