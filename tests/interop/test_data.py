@@ -30,7 +30,6 @@ def test_the_other_dials(own, other, mode):
 
 
 @pytest.mark.parametrize("size", [0, 1])
-@pytest.mark.parametrize("mode", MODES)
-def test_almost_nothing(own, other, mode, size):
-    assert own.move(mode, other.address, size) == pattern_hash(size).hex()
-    assert other.move(mode, own.address, size) == pattern_hash(size).hex()
+def test_almost_nothing(own, other, size):
+    assert own.move("echo", other.address, size) == pattern_hash(size).hex()
+    assert other.move("echo", own.address, size) == pattern_hash(size).hex()

@@ -5,8 +5,9 @@ control connection then *is* that stream) or registers a handler (the daemon the
 handler's socket for each stream). Control messages are length-delimited protobuf; the few fields
 that are used here are written and read by hand.
 
-The daemon knows no half-close: when one direction ends it closes both. So streams with Go on either
-side have the dialer's FIN after the answer (see the data protocols in interop_peer.py).
+The daemon knows no half-close: when one direction ends it closes or resets both. So streams with Go on
+either side have the dialer's FIN after the answer, and what follows it is not looked at (see the data
+protocols in interop_peer.py).
 
 Source: the specification of the libp2p daemon, specs/CONTROL.md, and its `p2pd.proto`.
 """
@@ -21,7 +22,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,7 @@ STREAM_DEADLINE = 100.0
 READ_BYTES = 1 << 18
 
 Field = int | bytes
+Serve = Callable[[socket.socket, int], None]
 
 
 def varint(value: int) -> bytes:
@@ -247,19 +249,22 @@ class Handlers:
             threading.Thread(target=self._accept, args=(listener, serve), daemon=True).start()
             peer.handle(protocol, listener.getsockname()[1])
 
-    def _accept(self, listener: socket.socket, serve) -> None:
+    def _accept(self, listener: socket.socket, serve: Serve) -> None:
         with contextlib.suppress(OSError):
             while True:
                 stream, _ = listener.accept()
                 threading.Thread(target=self._serve, args=(stream, serve), daemon=True).start()
 
-    def _serve(self, stream: socket.socket, serve) -> None:
+    def _serve(self, stream: socket.socket, serve: Serve) -> None:
         stream.settimeout(STREAM_DEADLINE)
         # A broken stream shows at the other end, which is where the test looks.
         with stream, contextlib.suppress(OSError, EOFError):
             receive_message(stream)
             head = receive_exactly(stream, HEADER_BYTES)
             serve(stream, int.from_bytes(head[1:], "big"))
+            # The dialer's FIN says that it has the answer; a handler that leaves earlier makes the
+            # daemon reset the stream, and what the dialer has not read yet is lost.
+            stream.recv(1)
 
     def close(self) -> None:
         """Stop accepting."""

@@ -197,10 +197,11 @@ async function transfer (node, mode, address, size, finFirst) {
     await stream.close()
   }
   const got = await answer
-  if (!finFirst) {
+  if (finFirst) {
+    await reader.fin()
+  } else {
     await stream.close()
   }
-  await reader.fin()
   const seconds = Number(process.hrtime.bigint() - started) / 1e9
   const expected = patternHash(size)
   if (!got.equals(expected)) {

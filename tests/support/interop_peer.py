@@ -16,9 +16,9 @@ The dialer begins with a header of 9 bytes: 1 when its FIN comes before the answ
 /swarm-test/source/1.0.0  the listener sends N bytes of the pattern
 
 With 1 in the header the listener waits for the FIN before it answers (echo: before its own FIN), so the
-answer uses a half-closed stream; with 0 the dialer's FIN follows the answer. The listener ends its answer
-with FIN. Block i of 64 KiB of the pattern is SHA-256(i as 8 bytes, big-endian) repeated, so lost, doubled
-and reordered frames all change the hash.
+answer uses a half-closed stream, and the listener ends it with FIN; with 0 the dialer's FIN follows the
+answer and nothing after it is looked at. Block i of 64 KiB of the pattern is SHA-256(i as 8 bytes,
+big-endian) repeated, so lost, doubled and reordered frames all change the hash.
 """
 
 from __future__ import annotations
@@ -263,9 +263,10 @@ async def transfer(host: Any, mode: str, address: str, size: int, fin_first: boo
     stream = await host.new_stream(peer_info(address).peer_id, [PROTOCOLS[mode]])
     started = time.perf_counter()
     got = await move(stream, size, fin_first)
-    if not fin_first:
+    if fin_first:
+        await expect_fin(stream)
+    else:
         await stream.close_write()
-    await expect_fin(stream)
     seconds = time.perf_counter() - started
     expected = pattern_hash(size)
     if got != expected:
