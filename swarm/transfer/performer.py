@@ -75,15 +75,16 @@ class Performer:
 
     async def run(self) -> None:
         """Keep the brain's times and store pieces until cancelled or until there is a ``failure``."""
-        try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                self.started.set()
-                nursery.start_soon(self._keep_time)
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            self.started.set()
+            nursery.start_soon(self._keep_time)
+            try:
                 await self._failed.wait()
-                nursery.cancel_scope.cancel()
-        finally:
-            self._nursery = None
+            finally:
+                # It takes no more pieces from here on, while it waits for those under way.
+                self._nursery = None
+            nursery.cancel_scope.cancel()
 
     def perform(self, commands: list[Command]) -> None:
         """Perform the commands now; those that come up meanwhile follow behind them."""

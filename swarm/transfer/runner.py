@@ -186,7 +186,12 @@ class Runner:
         ``address`` is what was dialled, or where the peer came from; ``rtt`` a measured round trip in
         seconds; ``hello`` the peer's greeting if `greeting.meet` has read it already.
         """
-        await self._performer.started.wait()
+        try:
+            await self._performer.started.wait()
+        except trio.Cancelled:
+            with trio.CancelScope(shield=True):
+                await link.reset()
+            raise
         verdict = self._roster.admit(link.peer, inbound=inbound, now=self._now())
         if refusal := "the transfer ended" if self._stopping else verdict.refusal:
             await refuse(link, refusal)

@@ -1,0 +1,58 @@
+import pytest
+
+from swarm.transfer.chunks import CHUNK_BYTES
+from swarm.transfer.pacing import BURST_SECONDS, Pacer
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize("limit", [100_000, 1_000_000, 20_000_000])
+def test_ten_seconds_of_turns_hold_the_limit_even_for_a_late_riser(limit):
+    clock = Clock()
+    pacer = Pacer(limit, clock)
+    sent = 0
+    while clock.now < 110.0:
+        at = pacer.turn(pacer.slice_bytes)
+        # A timer that is up to a millisecond late, as epoll's is.
+        clock.now = max(clock.now, at + 0.001)
+        sent += pacer.slice_bytes
+    assert sent == pytest.approx(10 * limit, rel=0.01 + BURST_SECONDS / 10)
+
+
+def test_nothing_is_saved_up_beyond_the_burst():
+    clock = Clock()
+    pacer = Pacer(1_000_000, clock)
+    clock.now += 1000
+    passed = 0
+    while pacer.turn(pacer.slice_bytes) <= clock.now:
+        passed += pacer.slice_bytes
+    assert passed <= 1_000_000 * BURST_SECONDS
+
+
+def test_those_who_ask_get_equal_turns():
+    clock = Clock()
+    pacer = Pacer(1_000_000, clock)
+    turns = [pacer.turn(10_000) for _ in range(105)]
+    assert turns == sorted(turns)
+    assert turns[104] - turns[4] == pytest.approx(1.0, rel=0.01)
+
+
+def test_what_is_given_back_passes_for_others():
+    clock = Clock()
+    pacer = Pacer(1_000_000, clock)
+    for _ in range(20):
+        pacer.turn(10_000)
+    before = pacer.turn(10_000)
+    pacer.give_back(10_000)
+    assert pacer.turn(10_000) == pytest.approx(before)
+
+
+def test_slices_are_small_when_the_limit_is():
+    assert Pacer(1000, Clock()).slice_bytes <= 4096
+    assert Pacer(10**10, Clock()).slice_bytes == CHUNK_BYTES

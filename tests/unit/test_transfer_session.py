@@ -1,0 +1,608 @@
+"""One real runner with its brain, and a peer that says what the test tells it to."""
+
+import random
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+
+from swarm.config import TransferConfig
+from swarm.content.bitfield import Bitfield
+from swarm.errors import DiskError, LinkClosed, RemoteError
+from swarm.events import PeerBanned, PieceRefused
+from swarm.ids import ManifestId, PeerId
+from swarm.storage.memory import MemoryStore
+from swarm.transfer.greeting import meet, refuse
+from swarm.transfer.runner import Identity, Memory, Runner
+from swarm.transfer.session import GOODBYE_TIMEOUT, WRITE_TIMEOUT
+from swarm.wire import limits
+from swarm.wire.codec import encode
+from swarm.wire.messages import (
+    Cancel,
+    Data,
+    Goodbye,
+    Have,
+    HaveAll,
+    HaveNone,
+    Hello,
+    Interested,
+    KeepAlive,
+    PeerAddress,
+    Peers,
+    Reject,
+    RejectReason,
+    Request,
+    Unchoke,
+    Withdraw,
+)
+from tests.support.contents import file_manifest, folder_manifest
+from tests.support.memory_link import memory_link_pair
+from tests.support.raw_peer import RawPeer
+
+ME, RAW, OTHER = PeerId("M" * 40), PeerId("R" * 40), PeerId("S" * 40)
+PIECE = 1 << 20
+DATA = random.Random(7).randbytes(3 * PIECE + 1000)
+MANIFEST = file_manifest("file", DATA, piece_length=PIECE)
+
+
+class Transfer:
+    """A runner on ``store`` and what became of its sessions."""
+
+    def __init__(self, store: MemoryStore, config: TransferConfig | None = None, **more) -> None:
+        self.memory = Memory()
+        self.store = store
+        self.runner = Runner(
+            store,
+            Identity(ME, "me"),
+            config or TransferConfig(),
+            random.Random(1),
+            memory=self.memory,
+            **more,
+        )
+        self.events = self.runner.events.subscribe()
+        self.ends: dict[PeerId, list] = {}
+        self.nursery: trio.Nursery
+
+    def peer(self, peer: PeerId = RAW, *, window: int = 256 * 1024, inbound: bool = True) -> RawPeer:
+        """Open a session with a raw peer."""
+        ours, theirs = memory_link_pair(ME, peer, window=window)
+        self.nursery.start_soon(self._host, ours, inbound)
+        return RawPeer(theirs, self.store.manifest)
+
+    async def _host(self, link, inbound: bool) -> None:
+        end = await self.runner.add_link(link, inbound=inbound)
+        self.ends.setdefault(link.peer, []).append(end)
+
+    async def end(self, peer: PeerId = RAW):
+        await trio.sleep(0)
+        while peer not in self.ends:
+            await trio.sleep(0.01)
+        return self.ends[peer][-1]
+
+    def nothing_is_held(self) -> bool:
+        return self.memory.pool.used == 0 and self.memory.uploads.used == 0
+
+
+@asynccontextmanager
+async def transfer(store: MemoryStore, config: TransferConfig | None = None, **more):
+    async with trio.open_nursery() as nursery:
+        made = Transfer(store, config, **more)
+        made.nursery = nursery
+        nursery.start_soon(made.runner.run)
+        yield made
+        await made.runner.stop()
+        assert made.nothing_is_held()
+
+
+def seeding() -> MemoryStore:
+    return MemoryStore(MANIFEST, DATA)
+
+
+def piece_of(index: int) -> bytes:
+    return DATA[index * PIECE : (index + 1) * PIECE]
+
+
+async def unchoked(peer: RawPeer) -> None:
+    await peer.greet()
+    await peer.say(Interested())
+    await peer.hear_until(Unchoke)
+
+
+# --- Serving --------------------------------------------------------------------------------------
+
+
+async def test_greeting_announcement_unchoke_and_a_piece(autojump_clock):
+    async with transfer(seeding()) as made:
+        peer = made.peer()
+        await peer.greet()
+        hello, announcement = await peer.hear(), await peer.hear()
+        assert hello.message == Hello(MANIFEST.id, 4, "me")
+        assert announcement.message == HaveAll()
+        await peer.say(Interested())
+        await peer.hear_until(Unchoke)
+        await peer.say(Request(3), Request(0))
+        assert {await peer.hear_piece(3), await peer.hear_piece(0)} == {piece_of(3), piece_of(0)}
+        status = made.runner.peers()[0]
+        assert (status.peer, status.sent, status.agent) == (RAW, PIECE + 1000, "raw")
+
+
+async def test_a_cancelled_upload_stops_midway_and_control_overtakes_it(autojump_clock):
+    async with transfer(seeding()) as made:
+        peer = made.peer(window=32 * 1024)
+        await unchoked(peer)
+        await peer.say(Request(0))
+        await trio.sleep(1)
+        await peer.say(Cancel(0))
+        await trio.sleep(1)
+        frames = await peer.hear_until(Reject)
+        assert frames[-1].message == Reject(0, RejectReason.CANCELLED)
+        sent = sum(len(frame.payload) for frame in frames)
+        assert 0 < sent <= 256 * 1024
+        await peer.say(Request(0))
+        assert await peer.hear_piece(0) == piece_of(0)
+
+
+async def test_a_cancel_that_comes_too_late_gets_no_second_reply(autojump_clock):
+    async with transfer(seeding()) as made:
+        peer = made.peer()
+        await unchoked(peer)
+        await peer.say(Request(3))
+        assert await peer.hear_piece(3) == piece_of(3)
+        await peer.say(Cancel(3), Request(0))
+        await peer.hear_piece(0)
+        await peer.say(Goodbye("enough"))
+        assert not [frame for frame in await peer.hear_to_the_end() if isinstance(frame.message, Reject)]
+        assert (await made.end()).reason == "the peer left: enough"
+
+
+async def test_a_rotten_piece_is_rejected_and_withdrawn_from_all(autojump_clock):
+    async with transfer(seeding()) as made:
+        peer, witness = made.peer(), made.peer(OTHER)
+        await unchoked(peer)
+        await witness.greet()
+        made.store.damage(1)
+        await peer.say(Request(1))
+        frames = await peer.hear_until(Withdraw)
+        replies = [frame.message for frame in frames if isinstance(frame.message, Reject | Data)]
+        assert replies == [Reject(1, RejectReason.NOT_STORED)]
+        assert (await witness.hear_until(Withdraw))[-1].message == Withdraw(1)
+        await peer.say(Request(0))
+        assert await peer.hear_piece(0) == piece_of(0)
+
+
+async def test_small_pieces_that_wait_share_writes(autojump_clock):
+    files = {f"{index:03}": bytes([index]) * 1000 for index in range(200)}
+    manifest = folder_manifest("folder", files)
+    store = MemoryStore(manifest, b"".join(files[name] for name in sorted(files)))
+    async with transfer(store) as made:
+        peer = made.peer(window=1000)
+        await unchoked(peer)
+        written = []
+        sound = peer.link.incoming.write
+
+        async def counted(data):
+            written.append(len(data))
+            await sound(data)
+
+        peer.link.incoming.write = counted
+        await peer.say(*[Request(piece) for piece in range(200)])
+        await trio.testing.wait_all_tasks_blocked()
+        got = {}
+        while len(got) < 200:
+            frame = await peer.hear()
+            if isinstance(frame.message, Data):
+                got[frame.message.piece] = frame.payload
+        assert all(got[piece] == bytes([piece]) * 1000 for piece in range(200))
+        assert len(written) < 10
+
+
+async def test_a_peer_that_takes_nothing_is_ended_and_holds_nothing(autojump_clock):
+    async with transfer(seeding()) as made:
+        stuck = made.peer(window=4096)
+        await unchoked(stuck)
+        await stuck.say(Request(0), Request(1))
+        await trio.sleep(1)
+        assert made.memory.uploads.used > 0
+        other = made.peer(OTHER)
+        await unchoked(other)
+        await other.say(Request(2))
+        assert await other.hear_piece(2) == piece_of(2)
+        started = trio.current_time()
+        end = await made.end()
+        assert "does not take" in end.reason
+        assert trio.current_time() - started <= WRITE_TIMEOUT + 2
+        assert made.memory.uploads.used == 0
+
+
+async def test_both_directions_at_once_through_a_tiny_window_do_not_deadlock(autojump_clock):
+    half = Bitfield(4)
+    half.add(0)
+    half.add(2)
+    async with transfer(MemoryStore(MANIFEST, DATA, half)) as made:
+        peer = made.peer(window=4096)
+        await peer.greet(HaveAll())
+        await peer.say(Interested(), Unchoke())
+        got: dict[int, bytes] = {}
+        with trio.fail_after(5):
+            while not (made.runner.complete.is_set() and sorted(map(len, got.values())) == [PIECE, PIECE]):
+                message, payload = await peer.hear()
+                if isinstance(message, Unchoke):
+                    made.nursery.start_soon(peer.say, Request(0), Request(2))
+                elif isinstance(message, Request):
+                    made.nursery.start_soon(peer.send_piece, message.piece, piece_of(message.piece))
+                elif isinstance(message, Data):
+                    got[message.piece] = got.get(message.piece, b"") + payload
+        assert got == {0: piece_of(0), 2: piece_of(2)}
+        assert made.store.content() == DATA
+
+
+# --- Fetching -------------------------------------------------------------------------------------
+
+
+async def serve(peer: RawPeer, wrong: int | None = None) -> None:
+    """Answer every request of the runner until the link ends; one bit of the piece ``wrong`` is flipped."""
+    try:
+        await peer.greet(HaveAll())
+        await peer.say(Unchoke())
+        await answer(peer, wrong)
+    except LinkClosed:
+        return
+
+
+async def answer(peer: RawPeer, wrong: int | None = None) -> None:
+    try:
+        while True:
+            message, _ = await peer.hear()
+            if isinstance(message, Request):
+                data = bytearray(piece_of(message.piece))
+                if message.piece == wrong:
+                    data[-1] ^= 1
+                await peer.send_piece(message.piece, bytes(data), chunk=100_000)
+    except LinkClosed:
+        return
+
+
+async def requests_of(peer: RawPeer, count: int) -> list[int]:
+    """The first pieces that the runner asks for."""
+    found: list[int] = []
+    while len(found) < count:
+        message, _ = await peer.hear()
+        if isinstance(message, Request):
+            found.append(message.piece)
+    return found
+
+
+async def test_pieces_are_stored_and_announced(autojump_clock):
+    async with transfer(MemoryStore(MANIFEST)) as made:
+        witness = made.peer(OTHER)
+        await witness.greet()
+        made.nursery.start_soon(serve, made.peer())
+        with trio.fail_after(5):
+            await made.runner.complete.wait()
+        assert made.store.content() == DATA
+        heard: list[int] = []
+        while len(heard) < 4:
+            heard += (await witness.hear_until(Have))[-1].message.pieces
+        assert sorted(heard) == [0, 1, 2, 3]
+        assert made.runner.missing() == ()
+
+
+async def test_one_wrong_bit_is_never_stored_and_its_sender_is_banned(autojump_clock):
+    async with transfer(MemoryStore(MANIFEST)) as made:
+        made.nursery.start_soon(serve, made.peer(), 2)
+        end = await made.end()
+        assert end.joined
+        assert 2 not in made.store.stored
+        assert made.runner.banned == {RAW}
+        assert (await made.end(RAW)).reason == "piece 2 does not match its hash"
+        assert [frame async for frame in refused_at_the_door(made)] == ["the peer is banned"]
+        made.nursery.start_soon(serve, made.peer(OTHER))
+        with trio.fail_after(5):
+            await made.runner.complete.wait()
+        assert made.store.content() == DATA
+        assert made.runner.banned == {RAW}
+        made.runner.events.close()
+        seen = [event async for event in made.events]
+        assert [event.piece for event in seen if isinstance(event, PieceRefused)] == [2]
+        assert [(e.peer, e.piece) for e in seen if isinstance(e, PeerBanned)] == [(RAW, 2)]
+
+
+async def refused_at_the_door(made: Transfer):
+    peer = made.peer()
+    for message, _ in await peer.hear_to_the_end():
+        yield message.reason
+
+
+async def test_a_reject_midway_gives_the_memory_back_and_the_piece_is_asked_again(autojump_clock):
+    async with transfer(MemoryStore(MANIFEST)) as made:
+        peer = made.peer()
+        await peer.greet(HaveAll())
+        await peer.say(Unchoke())
+        (piece,) = await requests_of(peer, 1)
+        await peer.say(encode(Data(piece, 0, 5)) + piece_of(piece)[:5])
+        await trio.sleep(0.1)
+        assert made.memory.pool.used == len(piece_of(piece))
+        await peer.say(Reject(piece, RejectReason.READ_FAILED))
+        await trio.sleep(0)
+        await trio.testing.wait_all_tasks_blocked()
+        assert made.memory.pool.used == 0
+        made.nursery.start_soon(answer, peer)
+        with trio.fail_after(20):
+            await made.runner.complete.wait()
+        assert made.store.content() == DATA
+
+
+async def test_a_stalling_peer_loses_its_requests_and_its_late_data_is_thrown_away(autojump_clock):
+    async with transfer(MemoryStore(MANIFEST)) as made:
+        slow = made.peer()
+        await slow.greet(HaveAll())
+        await slow.say(Unchoke())
+        (piece,) = await requests_of(slow, 1)
+        data = piece_of(piece)
+        await slow.say(encode(Data(piece, 0, 1000)) + data[:1000])
+        made.nursery.start_soon(serve, made.peer(OTHER))
+        with trio.fail_after(15):
+            await made.runner.complete.wait()
+        assert made.store.content() == DATA
+        await slow.hear_until(Cancel)
+        await slow.say(encode(Data(piece, 1000, len(data) - 1000)) + data[1000:])
+        await trio.sleep(1)
+        assert made.memory.pool.used == 0
+        assert not made.runner.banned
+        assert RAW in {status.peer for status in made.runner.peers()}
+
+
+async def test_a_stalled_piece_gives_way_when_its_memory_is_needed(autojump_clock):
+    async with transfer(MemoryStore(MANIFEST)) as made:
+        made.memory.pool._budget._capacity = PIECE
+        slow = made.peer()
+        await slow.greet(HaveAll())
+        await slow.say(Unchoke())
+        await trio.sleep(0.1)
+        (piece,) = await requests_of(slow, 1)
+        # A header that promises a whole piece, and silence.
+        await slow.say(encode(Data(piece, 0, len(piece_of(piece)))))
+        await trio.sleep(0.1)
+        made.nursery.start_soon(serve, made.peer(OTHER))
+        with trio.fail_after(20):
+            await made.runner.complete.wait()
+        assert "stalled" in (await made.end()).reason
+        assert made.store.content() == DATA
+
+
+async def test_a_full_disk_ends_the_transfer_with_its_own_error(autojump_clock):
+    class Full(MemoryStore):
+        async def put(self, piece, data):
+            raise DiskError("no space left on the disk")
+
+    made = Transfer(Full(MANIFEST))
+    async with trio.open_nursery() as made.nursery:
+        made.nursery.start_soon(serve, made.peer())
+        with pytest.raises(DiskError, match="no space"):
+            await made.runner.run()
+        assert (await made.end()).reason == "the transfer ended"
+    assert made.nothing_is_held()
+
+
+# --- Peers that break rules -----------------------------------------------------------------------
+
+GARBAGE = bytes.fromhex("ffffffff ff") + bytes(100)
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ([GARBAGE], "unknown message kind 255"),
+        ([encode(Data(0, 0, 10)) + bytes(10)], "not requested"),
+        ([Request(4)], "no piece 4"),
+        ([Request(0), Request(0)], "requested already"),
+        ([HaveAll()], "HaveAll"),
+        ([Have((9,))], "does not exist"),
+        ([KeepAlive()] * 5000, "too many"),
+        ([bytes.fromhex("00000005 10") + b"a\nb\nc"], "printable"),
+    ],
+)
+async def test_a_broken_rule_ends_the_session_and_bans_the_peer(autojump_clock, said, why):
+    async with transfer(seeding()) as made:
+        witness, peer = made.peer(OTHER), made.peer()
+        await unchoked(witness)
+        await unchoked(peer)
+        made.nursery.start_soon(until_closed, peer, said)
+        end = await made.end()
+        assert why in end.reason
+        assert made.runner.banned == {RAW}
+        await witness.say(Request(0))
+        assert await witness.hear_piece(0) == piece_of(0)
+
+
+async def until_closed(peer: RawPeer, said) -> None:
+    try:
+        await peer.say(*said)
+        await peer.hear_to_the_end()
+    except LinkClosed:
+        return
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [GARBAGE],
+        [Hello(ManifestId(b"x" * 32), 4), HaveNone()],
+        [Hello(MANIFEST.id, 5), HaveNone()],
+        [Hello(MANIFEST.id, 4, version=9), HaveNone()],
+        [HaveNone()],
+    ],
+)
+async def test_a_wrong_greeting_ends_the_session_without_a_ban(autojump_clock, said):
+    async with transfer(seeding()) as made:
+        peer = made.peer()
+        made.nursery.start_soon(until_closed, peer, said)
+        assert not (await made.end()).joined
+        assert not made.runner.banned
+        assert not made.runner.has_session(RAW)
+
+
+async def test_a_peer_that_does_not_greet_is_ended(autojump_clock):
+    async with transfer(seeding()) as made:
+        made.peer()
+        half = made.peer(OTHER)
+        await half.say(Hello(MANIFEST.id, 4))
+        started = trio.current_time()
+        assert "greeting" in (await made.end()).reason
+        assert "greeting" in (await made.end(OTHER)).reason
+        assert trio.current_time() - started == pytest.approx(limits.HELLO_TIMEOUT, abs=0.1)
+
+
+async def test_a_silent_peer_is_kept_alive_towards_and_ended_at_last(autojump_clock):
+    async with transfer(seeding()) as made:
+        peer = made.peer()
+        await peer.greet()
+        started = trio.current_time()
+        for number in (1, 2, 3):
+            await peer.hear_until(KeepAlive)
+            assert trio.current_time() - started == pytest.approx(
+                number * limits.KEEP_ALIVE_INTERVAL, abs=0.1
+            )
+        assert "nothing was heard" in (await made.end()).reason
+        assert trio.current_time() - started == pytest.approx(limits.IDLE_TIMEOUT, abs=0.1)
+
+
+async def test_a_peer_that_keeps_alive_stays(autojump_clock):
+    async with transfer(seeding()) as made:
+        peer = made.peer()
+        await peer.greet()
+        for _ in range(10):
+            await trio.sleep(limits.KEEP_ALIVE_INTERVAL)
+            await peer.say(KeepAlive())
+        assert made.runner.has_session(RAW)
+
+
+async def test_control_that_is_never_read_is_bounded(autojump_clock):
+    async with transfer(seeding()) as made:
+        peer = made.peer(window=1024)
+        await peer.greet()
+        await trio.testing.wait_all_tasks_blocked()
+        (stay,) = made.runner._roster
+        addresses = tuple(f"/{number}{'a' * 200}" for number in range(8))
+        many = tuple(PeerAddress(PeerId(f"{number}" * 40), addresses) for number in range(1, 10))
+        for _ in range(100):
+            stay.session.send(Peers(many))
+        assert "does not read" in (await made.end()).reason
+        assert not made.runner.banned
+
+
+# --- Ends -----------------------------------------------------------------------------------------
+
+
+async def test_stop_says_goodbye_and_does_not_wait_for_a_peer_that_does_not_listen(autojump_clock):
+    made = Transfer(seeding())
+    async with trio.open_nursery() as made.nursery:
+        made.nursery.start_soon(made.runner.run)
+        polite, deaf = made.peer(), made.peer(OTHER, window=16)
+        await polite.greet()
+        await trio.testing.wait_all_tasks_blocked()
+        heard: list = []
+
+        async def listen():
+            heard.extend(await polite.hear_to_the_end())
+
+        made.nursery.start_soon(listen)
+        made.nursery.start_soon(deaf.greet)
+        started = trio.current_time()
+        await made.runner.stop("time to go")
+        assert trio.current_time() - started <= GOODBYE_TIMEOUT + 0.1
+        made.nursery.cancel_scope.cancel()
+    assert heard[-1].message == Goodbye("time to go")
+    assert made.nothing_is_held()
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.001, 0.01, 0.5])
+async def test_cancelling_a_session_anywhere_leaves_nothing_behind(autojump_clock, seconds):
+    async with transfer(MemoryStore(MANIFEST)) as made:
+        ours, theirs = memory_link_pair(ME, RAW, window=4096, latency=0.001)
+        made.nursery.start_soon(serve, RawPeer(theirs, MANIFEST))
+        with trio.move_on_after(seconds):
+            await made.runner.add_link(ours, inbound=True)
+        assert theirs.incoming.broken or made.runner.complete.is_set()
+        assert not made.runner.has_session(RAW)
+        await trio.testing.wait_all_tasks_blocked()
+        assert made.nothing_is_held()
+        made.nursery.start_soon(serve, made.peer())
+        with trio.fail_after(15):
+            await made.runner.complete.wait()
+        assert made.store.content() == DATA
+
+
+async def test_a_lost_connection_is_nobodys_fault(autojump_clock):
+    async with transfer(MemoryStore(MANIFEST)) as made:
+        peer = made.peer()
+        await peer.greet(HaveAll())
+        await peer.say(Unchoke())
+        (piece,) = await requests_of(peer, 1)
+        await peer.say(encode(Data(piece, 0, 1000)) + piece_of(piece)[:1000])
+        await peer.link.reset()
+        assert (await made.end()).joined
+        assert not made.runner.banned
+        assert made.nothing_is_held()
+
+
+async def test_an_error_in_our_own_code_ends_one_session_only(autojump_clock):
+    async with transfer(seeding()) as made:
+        witness = made.peer(OTHER)
+        await unchoked(witness)
+        ours, theirs = memory_link_pair(ME, RAW)
+        peer = RawPeer(theirs, MANIFEST)
+        brain_received = made.runner._brain.received
+
+        def broken(peer, message, now):
+            if peer == RAW:
+                raise KeyError("bug")
+            return brain_received(peer, message, now)
+
+        made.runner._brain.received = broken
+        made.nursery.start_soon(peer.greet)
+        with pytest.raises(ExceptionGroup):
+            await made.runner.add_link(ours, inbound=True)
+        assert not made.runner.has_session(RAW)
+        await witness.say(Request(0))
+        assert await witness.hear_piece(0) == piece_of(0)
+
+
+# --- Before a transfer is known -------------------------------------------------------------------
+
+
+async def test_meet_reads_the_hello_and_the_session_goes_on_from_there(autojump_clock):
+    async with transfer(seeding()) as made:
+        ours, theirs = memory_link_pair(ME, RAW)
+        peer = RawPeer(theirs, MANIFEST)
+        await peer.greet()
+        hello = await meet(ours)
+        assert hello.agent == "raw"
+
+        async def host():
+            await made.runner.add_link(ours, inbound=True, hello=hello)
+
+        made.nursery.start_soon(host)
+        await peer.say(Interested())
+        await peer.hear_until(Unchoke)
+
+
+@pytest.mark.parametrize("said", [GARBAGE, encode(HaveNone()), encode(Hello(MANIFEST.id, 4))[:-1], b""])
+async def test_meet_refuses_what_is_no_hello(autojump_clock, said):
+    ours, theirs = memory_link_pair(ME, RAW)
+    await theirs.write(said)
+    with pytest.raises(RemoteError, match=r"kind|greeting"):
+        await meet(ours)
+    with pytest.raises(LinkClosed):
+        await theirs.read_exactly(1)
+
+
+async def test_refuse_says_why_and_never_waits_long(autojump_clock):
+    ours, theirs = memory_link_pair(ME, RAW)
+    await refuse(ours, "no such manifest")
+    (frame,) = await RawPeer(theirs, MANIFEST).hear_to_the_end()
+    assert frame.message == Goodbye("no such manifest")
+    ours, theirs = memory_link_pair(ME, RAW, window=2)
+    with trio.fail_after(3):
+        await refuse(ours, "no such manifest")
