@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import base58
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from swarm.errors import ManifestError
 from swarm.ids import PeerId
@@ -54,5 +53,4 @@ def sign(private: bytes, manifest_bytes: bytes) -> Signature:
     Raises ValueError when ``private`` has another size.
     """
     key = Ed25519PrivateKey.from_private_bytes(private)
-    public = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-    return Signature(public, key.sign(DOMAIN + manifest_bytes))
+    return Signature(key.public_key().public_bytes_raw(), key.sign(DOMAIN + manifest_bytes))

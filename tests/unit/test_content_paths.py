@@ -56,6 +56,12 @@ def test_ordinary_names_pass_unchanged(name: str) -> None:
     assert check_name(name) is name
 
 
+@pytest.mark.parametrize("name", ["n" * (MAX_NAME_BYTES + 1), "ß" * 128, "𝄞" * 64], ids=ascii)
+def test_a_name_is_measured_in_bytes(name: str) -> None:
+    with pytest.raises(ManifestError, match=f"longer than {MAX_NAME_BYTES} bytes"):
+        check_name(name)
+
+
 def test_what_the_rule_refuses_by_category() -> None:
     """Every control, separator, surrogate and noncharacter; every format character but the listed ones."""
     visible = {0x600, 0x601, 0x602, 0x603, 0x604, 0x605, 0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD}
