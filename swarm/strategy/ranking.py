@@ -97,6 +97,7 @@ class Ranking:
         """Forget the peer."""
         del self._scores[peer]
         self._described.pop(peer, None)
+        self._rates.pop(peer, None)
 
     def pinged(self, peer: PeerId, seconds: float | None) -> bool:
         """A ping ended; says whether the peer is still to be taken for alive."""

@@ -1,0 +1,288 @@
+"""Depth, deadlines and claims: the numbers behind what is asked of a peer."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from swarm.ids import PeerId
+from swarm.strategy.availability import Availability
+from swarm.strategy.claims import CLEARED_SECONDS, MOST_BACKOFF, Claims
+from swarm.strategy.depth import (
+    DEADLINE_LEAST,
+    DEADLINE_MOST,
+    FIRST_BYTES,
+    MOST_BYTES,
+    ResponseTimes,
+    Window,
+    demand,
+)
+from swarm.strategy.requests import Requests
+from swarm.strategy.stalls import CANCEL_SECONDS, LEAST_BYTES, RECHECK_SECONDS, SILENCE_SECONDS, Stalls
+from swarm.wire.limits import MAX_REQUESTS
+
+KIB = 1024
+A, B, C = PeerId("a"), PeerId("b"), PeerId("c")
+
+
+def depth(window: Window, length: int, needed: float) -> int:
+    """How many requests of ``length`` bytes the window takes."""
+    count = 0
+    while window.fits(count * length, count, needed):
+        count += 1
+    return count
+
+
+def test_a_new_peer_gets_the_first_window() -> None:
+    assert depth(Window(), 64 * KIB, 0.0) == FIRST_BYTES // (64 * KIB)
+
+
+def test_two_requests_whatever_a_piece_measures() -> None:
+    assert depth(Window(), 16 << 20, 0.0) == 2
+
+
+def test_small_pieces_fill_the_wire_limit_at_once() -> None:
+    assert depth(Window(), KIB, 0.0) == MAX_REQUESTS
+
+
+def test_slow_start_doubles_until_the_rate_is_known() -> None:
+    window = Window()
+    window.asked(0.0)
+    sizes = []
+    for trip in range(1, 4):
+        size = depth(window, 64 * KIB, 0.0)
+        sizes.append(size)
+        for _ in range(size):
+            window.delivered(64 * KIB, 0.0, trip * 0.1)
+    assert sizes == [4, 8, 16]
+
+
+def test_slow_start_ends_when_the_window_is_twice_the_demand() -> None:
+    window = Window()
+    window.asked(0.0)
+    for _ in range(16):
+        window.delivered(64 * KIB, 1e5, 0.5)  # too young to tell
+    assert depth(window, 64 * KIB, 1e5) == 20
+    window.delivered(64 * KIB, 1e5, 1.0)
+    assert depth(window, 64 * KIB, 1e5) == 2
+    assert depth(window, 64 * KIB, 640 * KIB) == 10  # from here on the demand decides
+
+
+def test_a_window_has_an_end() -> None:
+    window = Window()
+    window.asked(0.0)
+    for _ in range(10_000):
+        window.delivered(64 * KIB, 1e12, 5.0)
+    assert depth(window, 256 * KIB, 1e12) == MOST_BYTES // (256 * KIB)
+    assert depth(window, KIB, 1e12) == MAX_REQUESTS
+
+
+def test_demand_is_rate_times_round_trip_and_queue_time() -> None:
+    assert demand(1e6, 0.2) == pytest.approx(1.2e6)
+
+
+def test_deadlines_are_mean_and_four_deviations_within_bounds() -> None:
+    times = ResponseTimes()
+    assert times.deadline() == DEADLINE_MOST
+    times.add(4.0)
+    assert times.deadline() == pytest.approx(4.0 + 4 * 2.0)
+    for _ in range(100):
+        times.add(4.0)
+    assert times.deadline() == pytest.approx(4.0, abs=0.01)
+    for _ in range(100):
+        times.add(0.01)
+    assert times.deadline() == DEADLINE_LEAST
+    times.add(500.0)
+    assert times.deadline() == DEADLINE_MOST
+
+
+class Lines:
+    """Requests of 100-KiB pieces at peers who all have everything and choke nobody."""
+
+    def __init__(self, *peers: PeerId, throttled: bool = False) -> None:
+        self.availability, self.requests = Availability(64), Requests(64)
+        self.stalls = Stalls(self.availability, self.requests, throttled=throttled)
+        for peer in peers:
+            self.availability.joined(peer)
+            self.requests.joined(peer)
+            self.requests.lines[peer].choked = False
+            for piece in range(64):
+                self.availability.have(peer, piece)
+
+    def ask(self, peer: PeerId, pieces: range, now: float) -> None:
+        for piece in pieces:
+            self.requests.ask(peer, piece, 100 * KIB, now)
+
+    def data(self, peer: PeerId, piece: int, size: int, now: float) -> None:
+        assert self.requests.progress(peer, piece, size, now)
+        self.stalls.received(self.requests.lines[peer], size, now)
+
+
+def test_a_silent_peer_loses_everything_and_is_snubbed() -> None:
+    lines = Lines(A, B)
+    lines.ask(A, range(3), 1.0)
+    assert lines.stalls.move(A, 1.0 + SILENCE_SECONDS - 0.01) == []
+    assert not lines.requests.lines[A].snubbed
+    assert lines.stalls.next_look(A, 2.0) == 1.0 + SILENCE_SECONDS
+    assert lines.stalls.move(A, 1.0 + SILENCE_SECONDS) == [0, 1, 2]
+    assert lines.requests.lines[A].snubbed
+
+
+def test_a_trickle_is_silence() -> None:
+    lines = Lines(A, B)
+    lines.ask(A, range(1), 0.0)
+    for second in range(1, 6):
+        lines.data(A, 0, 1, float(second))
+    assert lines.stalls.move(A, 5.0) == [0]
+
+
+def test_the_least_rate_is_no_silence() -> None:
+    lines = Lines(A, B)
+    lines.ask(A, range(1), 0.0)
+    lines.data(A, 0, LEAST_BYTES, 4.9)
+    assert lines.stalls.move(A, 9.8) == []
+    assert lines.stalls.move(A, 9.9) == [0]
+
+
+def test_under_a_download_limit_any_byte_breaks_the_silence() -> None:
+    lines = Lines(A, B, throttled=True)
+    lines.ask(A, range(1), 0.0)
+    lines.data(A, 0, 1, 4.0)
+    assert lines.stalls.move(A, 8.0) == []
+
+
+def test_the_only_source_keeps_its_requests_and_is_looked_at_again() -> None:
+    lines = Lines(A)
+    lines.ask(A, range(2), 0.0)
+    assert lines.stalls.move(A, 6.0) == []
+    assert lines.requests.lines[A].snubbed
+    assert lines.stalls.next_look(A, 6.0) == 6.0 + RECHECK_SECONDS
+
+
+@pytest.mark.parametrize("why", ["chokes us", "is snubbed", "is in back-off", "lacks the piece"])
+def test_requests_move_only_to_somebody_who_could_take_them(why: str) -> None:
+    lines = Lines(A, B)
+    lines.ask(A, range(1), 0.0)
+    other = lines.requests.lines[B]
+    other.choked = why == "chokes us"
+    other.snubbed = why == "is snubbed"
+    other.retry_at = 7.0 if why == "is in back-off" else 0.0
+    if why == "lacks the piece":
+        lines.availability.withdraw(B, 0)
+    assert lines.stalls.move(A, 6.0) == []
+
+
+def test_a_late_request_moves_and_its_busy_peer_is_not_snubbed() -> None:
+    lines = Lines(A, B)
+    for _ in range(50):
+        lines.requests.lines[A].times.add(0.1)
+    lines.ask(A, range(2), 0.0)
+    lines.data(A, 0, 50 * KIB, 1.9)
+    assert lines.stalls.move(A, 1.9) == []
+    assert lines.stalls.next_look(A, 1.9) == DEADLINE_LEAST
+    assert lines.stalls.move(A, DEADLINE_LEAST) == [1]  # piece 0 is on its way
+    assert not lines.requests.lines[A].snubbed
+
+
+def test_nothing_asked_is_never_looked_at() -> None:
+    lines = Lines(A)
+    assert lines.stalls.next_look(A, 5.0) == math.inf
+    assert lines.stalls.move(A, 500.0) == []
+    assert not lines.requests.lines[A].snubbed
+
+
+def test_a_reply_to_a_cancel_is_owed_for_a_minute() -> None:
+    lines = Lines(A, B)
+    lines.ask(A, range(1), 0.0)
+    lines.requests.cancel(A, 0, 5.0)
+    assert lines.stalls.next_look(A, 5.0) == 5.0 + CANCEL_SECONDS
+    assert not lines.stalls.owes(A, 5.0 + CANCEL_SECONDS - 0.1)
+    assert lines.stalls.owes(A, 5.0 + CANCEL_SECONDS)
+    lines.requests.settle(A, 0)
+    assert not lines.stalls.owes(A, 1000.0)
+
+
+def test_the_ledger_of_requests() -> None:
+    requests = Requests(64)
+    requests.joined(A)
+    requests.joined(B)
+    requests.ask(A, 1, 10, 0.0)
+    requests.ask(B, 1, 10, 1.0)
+    assert requests.holders == {1: [A, B]}
+    with pytest.raises(ValueError, match="already asked"):
+        requests.ask(A, 1, 10, 2.0)
+    assert list(requests.others(A, 1)) == [B]
+    assert requests.cancel(A, 1, 3.0) is False  # B still holds it
+    assert list(requests.occupied(A)) == [1]
+    assert requests.occupied(B) is None
+    assert requests.lines[A].bytes == 10  # the place is taken until the reply
+    settled = requests.settle(B, 1)
+    assert settled is not None
+    assert settled[1] is True
+    assert requests.holders == {}
+    asked, free = requests.settle(A, 1)
+    assert (asked.live, free) == (False, False)
+    assert requests.lines[A].bytes == 0
+    assert requests.settle(A, 1) is None
+
+
+def test_a_leaving_peer_frees_what_only_it_was_asked_for() -> None:
+    requests = Requests(64)
+    requests.joined(A)
+    requests.joined(B)
+    for piece in (1, 2, 3):
+        requests.ask(A, piece, 10, 0.0)
+    requests.ask(B, 2, 10, 0.0)
+    requests.cancel(A, 3, 0.0)
+    assert requests.left(A) == [1]
+    assert requests.holders == {2: [B]}
+
+
+def test_three_failures_clear_a_claim_for_a_while() -> None:
+    claims = Claims()
+    assert [claims.failed(A, [7], 0.0) for _ in range(3)] == [[], [], [7]]
+    assert claims.next_due(A) == CLEARED_SECONDS
+    assert claims.due(A, CLEARED_SECONDS - 0.1) == []
+    assert claims.due(A, CLEARED_SECONDS) == [7]
+    assert claims.next_due(A) is None
+    assert claims.failed(A, [7], 99.0) == []  # three again
+
+
+def test_a_denied_claim_is_cleared_at_once() -> None:
+    assert Claims().failed(A, [7], 0.0, denied=True) == [7]
+
+
+def test_strikes_count_for_each_piece_and_peer() -> None:
+    claims = Claims()
+    for peer, piece in ((A, 1), (A, 2), (B, 1), (A, 1), (B, 1), (A, 2)):
+        assert claims.failed(peer, [piece], 0.0) == []
+    claims.delivered(A, 1)
+    assert claims.failed(A, [1], 0.0) == []
+    assert claims.failed(B, [1], 0.0) == [1]
+
+
+def test_back_off_doubles_up_to_its_end_and_one_delivery_ends_it() -> None:
+    claims = Claims()
+    assert claims.backoff(A) == 0.0
+    waits = []
+    for piece in range(9):
+        claims.failed(A, [piece], 0.0)
+        waits.append(claims.backoff(A))
+    assert waits[:4] == pytest.approx([0.1, 0.2, 0.4, 0.8])
+    assert waits[-1] == MOST_BACKOFF
+    claims.delivered(A, 0)
+    assert claims.backoff(A) == 0.0
+
+
+def test_many_pieces_lost_in_one_stall_are_one_failure_in_the_row() -> None:
+    claims = Claims()
+    claims.failed(A, range(64), 0.0)
+    assert claims.backoff(A) == pytest.approx(0.1)
+
+
+def test_what_the_peer_says_itself_voids_what_was_held_against_it() -> None:
+    claims = Claims()
+    claims.failed(A, [7], 0.0, denied=True)
+    claims.restated(A, 7)
+    assert claims.next_due(A) is None

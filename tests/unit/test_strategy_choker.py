@@ -1,0 +1,200 @@
+"""Who is unchoked, as pictures in time: one letter a peer, upper case while it is unchoked."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+
+import pytest
+
+from swarm.ids import PeerId
+from swarm.strategy.choker import ROUND_SECONDS, Choker
+from swarm.strategy.choking import (
+    NEW_SECONDS,
+    NEW_WEIGHT,
+    OPTIMISTIC_SECONDS,
+    QUOTA_MOST_SECONDS,
+    QUOTA_PIECES,
+    Standing,
+    draw_optimistic,
+)
+from swarm.strategy.rates import Meter
+from swarm.strategy.timers import Alarm, Timers
+
+PIECE = 1 << 20
+
+
+class Stage:
+    """Peers named by letters before one choker."""
+
+    def __init__(self, names: str, *, slots: int = 5, seeding: bool = False, seed: int = 1) -> None:
+        self.timers = Timers()
+        self.choker = Choker(slots, PIECE, self.timers, random.Random(seed))
+        self.names, self.seeding, self.snubbing = names, seeding, set()
+        self.now = 0.0
+        for name in names:
+            self.choker.joined(PeerId(name), 0.0)
+
+    def picture(self) -> str:
+        return "".join(n.upper() if self.choker.is_unchoked(PeerId(n)) else n for n in self.names)
+
+    def interested(self, names: str, *, yes: bool = True) -> str:
+        for name in names:
+            self.choker.interested(PeerId(name), self.now, yes=yes)
+            self.choker.give(self.snubbing, self.now, seeding=self.seeding)
+        return self.picture()
+
+    def leave(self, name: str) -> str:
+        self.choker.left(PeerId(name))
+        self.names = self.names.replace(name, "")
+        self.choker.give(self.snubbing, self.now, seeding=self.seeding)
+        return self.picture()
+
+    def gives(self, **rates: int) -> None:
+        """Peers give us so many bytes a second for the ten seconds before now."""
+        for name, rate in rates.items():
+            for step in range(10):
+                self.choker.received(PeerId(name), rate, self.now + step - 10.0)
+
+    def next_round(self) -> str:
+        at = self.timers.next()
+        assert at < math.inf
+        self.now = at
+        assert self.timers.due(at) == [(Alarm.CHOKER, None)]
+        self.choker.round(self.snubbing, at, seeding=self.seeding)
+        return self.picture()
+
+
+def test_while_there_is_room_everybody_interested_is_served_at_once() -> None:
+    stage = Stage("abcde")
+    assert stage.interested("ace") == "AbCdE"
+    assert stage.timers.next() == math.inf  # no round is due
+
+
+def test_a_free_slot_is_given_at_once() -> None:
+    stage = Stage("abcdefg")
+    assert stage.interested("abcdefg") == "ABCDEfg"
+    assert stage.interested("b", yes=False) == "AbCDEFg"
+    assert stage.leave("a") == "bCDEFG"
+
+
+def test_a_slot_that_comes_free_goes_to_whoever_waited_longest() -> None:
+    stage = Stage("abcdefg")
+    stage.interested("abcde")
+    stage.now = 1.0
+    stage.interested("g")
+    stage.now = 2.0
+    stage.interested("f")
+    assert stage.leave("a") == "BCDEfG"
+
+
+def test_a_round_is_due_only_while_somebody_waits() -> None:
+    stage = Stage("abcdef")
+    stage.now = 3.0
+    stage.interested("abcdef")
+    assert stage.timers.next() == 3.0 + ROUND_SECONDS
+    stage.leave("a")
+    stage.next_round()
+    assert stage.timers.next() == math.inf
+
+
+def test_a_leecher_serves_those_who_give_most_and_one_more() -> None:
+    stage = Stage("abcdefgh")
+    stage.interested("abcdefgh")
+    stage.now = 10.0
+    stage.gives(h=900, g=800, f=700, e=600, d=500, c=400)
+    picture = stage.next_round()
+    assert picture[4:] == "EFGH"
+    assert sum(letter.isupper() for letter in picture) == 5
+
+
+def test_who_lets_our_requests_wait_gets_no_regular_slot() -> None:
+    stage = Stage("abcdef", slots=2)
+    stage.interested("abcdef")
+    stage.now = 10.0
+    stage.gives(a=900, b=100)
+    stage.snubbing = {PeerId("a")}
+    assert stage.next_round()[1] == "B"
+
+
+def test_the_optimistic_slot_turns_every_thirty_seconds() -> None:
+    stage = Stage("abcdefgh", slots=2)
+    stage.interested("abcdefgh")
+    optimistic = []
+    for _ in range(30):
+        stage.now = stage.timers.next()
+        stage.gives(a=1000)
+        picture = stage.next_round()
+        assert picture[0] == "A"
+        optimistic.append(next(letter for letter in picture[1:] if letter.isupper()))
+    rounds = int(OPTIMISTIC_SECONDS / ROUND_SECONDS)
+    turns = [optimistic[at : at + rounds] for at in range(0, 30, rounds)]
+    assert all(len(set(turn)) == 1 for turn in turns)
+    assert len(set(optimistic)) >= 5
+
+
+def test_an_optimistic_peer_that_earns_a_regular_slot_leaves_its_own_to_another() -> None:
+    stage = Stage("abcd", slots=2)
+    stage.interested("abcd")
+    stage.now = stage.timers.next()
+    stage.gives(a=1000)
+    picture = stage.next_round()
+    optimistic = next(letter for letter in picture[1:] if letter.isupper()).lower()
+    stage.now = stage.timers.next()
+    stage.gives(**{optimistic: 5000})
+    picture = stage.next_round()
+    assert optimistic.upper() in picture
+    assert sum(letter.isupper() for letter in picture) == 2
+
+
+def test_a_new_peer_is_three_times_as_likely_to_be_the_optimistic_one() -> None:
+    rng, now = random.Random(1), 1000.0
+    standings = [
+        Standing(PeerId(name), joined, Meter(20.0, 0.0))
+        for name, joined in (("old", 0.0), ("new", 1000.0 - NEW_SECONDS / 2))
+    ]
+    counts = Counter(draw_optimistic(standings, now, rng).peer for _ in range(4000))
+    assert counts[PeerId("new")] / counts[PeerId("old")] == pytest.approx(NEW_WEIGHT, rel=0.15)
+
+
+def test_peers_who_give_nothing_are_not_shuffled_about() -> None:
+    stage = Stage("abcdefgh")
+    stage.interested("abcdefgh")
+    first = stage.next_round()
+    assert [first[i] for i in range(4)] == list("ABCD")
+
+
+def test_a_seeder_passes_a_slot_on_once_its_quota_is_sent() -> None:
+    stage = Stage("abcd", slots=2, seeding=True)
+    assert stage.interested("abcd") == "ABcd"
+    stage.choker.sent(PeerId("a"), QUOTA_PIECES * PIECE)
+    assert stage.next_round() == "aBCd"
+    stage.choker.sent(PeerId("b"), QUOTA_PIECES * PIECE - 1)
+    assert stage.next_round() == "aBCd"
+
+
+def test_a_seeder_passes_a_slot_on_after_a_minute_whatever_was_sent() -> None:
+    stage = Stage("abc", slots=1, seeding=True)
+    stage.interested("abc")
+    pictures = [stage.next_round() for _ in range(int(3 * QUOTA_MOST_SECONDS / ROUND_SECONDS))]
+    rounds = int(QUOTA_MOST_SECONDS / ROUND_SECONDS)
+    assert pictures[rounds - 2 : rounds] == ["Abc", "aBc"]
+    assert pictures[2 * rounds - 1] == "abC"
+    assert pictures[3 * rounds - 1] == "Abc"  # nobody starves
+
+
+def test_a_seeder_takes_nothing_from_anybody_while_nobody_waits() -> None:
+    stage = Stage("ab", slots=2, seeding=True)
+    stage.interested("ab")
+    stage.choker.sent(PeerId("a"), 100 * QUOTA_PIECES * PIECE)
+    stage.choker.round(set(), 500.0, seeding=True)
+    assert stage.picture() == "AB"
+
+
+def test_being_no_longer_interested_gives_the_slot_back_and_nothing_twice() -> None:
+    stage = Stage("a")
+    stage.interested("a")
+    assert [v.unchoked for v in stage.choker.interested(PeerId("a"), 1.0, yes=False)] == [False]
+    assert stage.choker.interested(PeerId("a"), 2.0, yes=False) == []
+    assert stage.picture() == "a"

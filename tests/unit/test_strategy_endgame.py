@@ -1,0 +1,132 @@
+"""When a piece is asked of a second peer."""
+
+from __future__ import annotations
+
+import random
+
+from swarm.content.bitfield import Bitfield
+from swarm.content.layout import Layout
+from swarm.ids import PeerId
+from swarm.strategy.availability import Availability
+from swarm.strategy.endgame import ALLOWANCE_PIECES, Endgame
+from swarm.strategy.pieces import Pieces
+from swarm.strategy.pieceset import PieceSet
+from swarm.strategy.ranking import Ranking
+from swarm.strategy.requests import Requests
+
+PIECE = 100_000
+SLOW, FAST, THIRD = PeerId("slow"), PeerId("fast"), PeerId("third")
+RATES = {SLOW: 10_000, FAST: 1_000_000, THIRD: 1_000_000}
+
+
+class Finish:
+    """A few pieces, three peers with everything, and rates that are known; it is 10 s by the clock."""
+
+    def __init__(self, size: int = 4) -> None:
+        self.size = size
+        self.pieces = Pieces(Layout(PIECE, [PIECE * size]), Bitfield(size))
+        self.availability, self.requests = Availability(size), Requests(size)
+        self.ranking = Ranking(PIECE, random.Random(1))
+        for peer, rate in RATES.items():
+            self.availability.joined(peer)
+            self.availability.replace(peer, PieceSet.everything(size))
+            self.requests.joined(peer)
+            self.ranking.joined(peer, 0.01, 0.0)
+            self.ranking.busy(peer, 0.0)
+            for step in range(100):
+                self.ranking.received(peer, rate // 10, step / 10 + 0.1)
+        self.endgame = Endgame(self.pieces, self.availability, self.requests, self.ranking)
+
+    def ask(self, peer: PeerId, *pieces: int, now: float = 10.0) -> None:
+        for piece in pieces:
+            self.requests.ask(peer, piece, PIECE, now)
+            self.pieces.requested(piece)
+
+    def pick(self, peer: PeerId = FAST, now: float = 10.0) -> int | None:
+        pick = self.endgame.pick(peer, now)
+        return pick and pick.piece
+
+
+def test_an_idle_fast_peer_doubles_what_a_slow_one_holds() -> None:
+    finish = Finish()
+    finish.ask(SLOW, 0, 1, 2, 3)
+    pick = finish.endgame.pick(FAST, 10.0)
+    assert pick is not None
+    assert pick.why.startswith("endgame (")
+
+
+def test_not_while_a_piece_is_open_that_somebody_has() -> None:
+    finish = Finish()
+    finish.ask(SLOW, 0, 1, 2)
+    assert finish.pick() is None
+    assert finish.endgame.may_help(FAST)  # but it is worth looking again
+
+
+def test_a_piece_that_nobody_has_is_not_waited_for() -> None:
+    finish = Finish()
+    for peer in RATES:
+        finish.availability.withdraw(peer, 3)
+    finish.ask(SLOW, 0, 1, 2)
+    assert finish.pick() is not None
+
+
+def test_not_from_a_peer_that_lacks_the_piece() -> None:
+    finish = Finish()
+    finish.ask(SLOW, 0, 1, 2, 3)
+    finish.availability.replace(FAST, PieceSet(finish.size))
+    assert finish.pick() is None
+    assert not finish.endgame.may_help(FAST)
+
+
+def test_not_when_it_hardly_helps() -> None:
+    finish = Finish(size=2)
+    finish.ask(FAST, 0, 1)
+    assert finish.pick(THIRD) is None  # 0.2 s of work, of which THIRD could do half in 0.1 s
+
+
+def test_a_piece_is_asked_of_two_peers_at_most() -> None:
+    finish = Finish(size=1)
+    finish.ask(SLOW, 0)
+    assert finish.pick(FAST) == 0
+    finish.ask(FAST, 0)
+    assert finish.pick(THIRD) is None
+
+
+def test_silence_about_a_piece_counts_as_slowness() -> None:
+    finish = Finish(size=1)
+    finish.ask(FAST, 0, now=10.0)
+    assert finish.pick(THIRD, 10.1) is None
+    for step in range(50):  # FAST goes on with other things at full speed, but not with this piece
+        finish.ranking.received(FAST, 100_000, 10.1 + step / 10)
+        finish.ranking.received(THIRD, 100_000, 10.1 + step / 10)
+    assert finish.pick(THIRD, 15.0) == 0
+
+
+def test_a_piece_that_is_nearly_here_is_not_doubled() -> None:
+    finish = Finish(size=1)
+    finish.ask(SLOW, 0)
+    finish.requests.progress(SLOW, 0, PIECE - 1000, 10.0)
+    assert finish.pick(FAST) is None
+
+
+def test_not_a_piece_whose_reply_the_peer_still_owes() -> None:
+    finish = Finish(size=1)
+    finish.ask(FAST, 0)
+    finish.requests.cancel(FAST, 0, 10.0)
+    finish.ask(SLOW, 0)
+    assert finish.pick(FAST) is None
+
+
+def test_duplicates_have_an_allowance_that_only_waste_uses_up() -> None:
+    finish = Finish(size=5)
+    finish.ask(SLOW, 0, 1, 2, 3, 4)
+    taken = []
+    while (piece := finish.pick(FAST)) is not None:
+        taken.append(piece)
+        finish.ask(THIRD, piece)  # so that the next pick is another piece
+    assert len(taken) == ALLOWANCE_PIECES
+    finish.endgame.ended(taken[0])
+    assert finish.pick(FAST) is not None
+    finish.endgame.wasted(PIECE)
+    finish.endgame.ended(taken[1])
+    assert finish.pick(FAST) is None

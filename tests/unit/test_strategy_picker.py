@@ -1,0 +1,151 @@
+"""Picking as pictures: a row of letters for each peer, one letter a piece."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+from swarm.content.bitfield import Bitfield
+from swarm.content.layout import Layout
+from swarm.ids import PeerId
+from swarm.strategy.availability import Availability
+from swarm.strategy.picker import RANDOM_FIRST, WINDOW_CHUNKS, RarestFirst
+from swarm.strategy.pieces import Pieces
+from swarm.strategy.pieceset import CHUNK_PIECES, PieceSet
+
+
+class Picture:
+    """``ours``: '#' stored, 'r' requested. ``peers``: '#' has. The first peer is the one that is asked."""
+
+    def __init__(self, ours: str, *peers: str, seed: int = 1, stored_before: int = RANDOM_FIRST) -> None:
+        # Pieces stored elsewhere in the manifest end the phase of random first pieces.
+        size = len(ours) + stored_before
+        field = Bitfield(size)
+        for piece in [p for p, letter in enumerate(ours) if letter == "#"] + list(range(len(ours), size)):
+            field.add(piece)
+        self.pieces = Pieces(Layout(10, [10 * size]), field)
+        for piece, letter in enumerate(ours):
+            if letter == "r":
+                self.pieces.requested(piece)
+        self.availability = Availability(size)
+        self.names = [PeerId(f"peer{number}") for number in range(len(peers))]
+        for name, row in zip(self.names, peers, strict=True):
+            self.availability.joined(name)
+            for piece, letter in enumerate(row):
+                if letter == "#":
+                    self.availability.have(name, piece)
+        self.picker = RarestFirst(self.pieces, self.availability, random.Random(seed))
+
+    def pick(self, without: PieceSet | None = None) -> int | None:
+        pick = self.picker.pick(self.names[0], without)
+        return pick and pick.piece
+
+    def picks(self, times: int = 400) -> Counter[int | None]:
+        return Counter(self.pick() for _ in range(times))
+
+
+def test_the_rarest_piece_goes_first() -> None:
+    picture = Picture(
+        "    ",
+        "####",
+        "## #",
+        "#  #",
+    )
+    assert picture.picks() == {2: 400}
+    assert picture.picker.pick(picture.names[0]).why == "rarest (1 have it)"
+
+
+def test_only_pieces_that_the_peer_has() -> None:
+    picture = Picture(
+        "    ",
+        "#  #",
+        "#  #",
+        "#   ",
+    )
+    assert picture.picks() == {3: 400}
+
+
+def test_only_missing_pieces() -> None:
+    picture = Picture(
+        "#r  ",
+        "### ",
+        "    ",
+    )
+    assert picture.picks() == {2: 400}
+
+
+def test_nothing_to_pick() -> None:
+    assert Picture("#r ", "## ").pick() is None
+    assert Picture("   ", "   ").pick() is None
+
+
+def test_equals_are_drawn_evenly() -> None:
+    picture = Picture(
+        "      ",
+        "######",
+        "    ##",
+    )
+    counts = picture.picks(4000)
+    assert set(counts) == {0, 1, 2, 3}
+    assert all(850 < count < 1150 for count in counts.values())
+
+
+def test_peers_with_everything_make_no_piece_rarer() -> None:
+    picture = Picture(
+        "    ",
+        "####",
+        "##  ",
+    )
+    everything = PieceSet.everything(picture.pieces.size)
+    for number in range(3):
+        picture.availability.joined(PeerId(f"seed{number}"))
+        picture.availability.replace(PeerId(f"seed{number}"), everything)
+    assert set(picture.picks()) == {2, 3}
+    assert picture.picker.pick(picture.names[0]).why == "rarest (4 have it)"
+
+
+def test_the_first_pieces_are_random() -> None:
+    firsts = Counter()
+    for seed in range(300):
+        picture = Picture("    ", "####", "### ", seed=seed, stored_before=0)
+        firsts[picture.pick()] += 1
+        assert picture.picker.pick(picture.names[0]).why == "random first piece"
+    assert set(firsts) == {0, 1, 2, 3}
+    assert firsts[3] < 150  # rarest first would have made it 300
+
+
+def test_random_first_ends_after_four_pieces() -> None:
+    picture = Picture("      ", "######", "##### ", stored_before=0)
+    for _ in range(RANDOM_FIRST):
+        picture.pick()
+    assert picture.picks() == {5: 400}
+
+
+def test_what_is_left_out_is_not_picked() -> None:
+    picture = Picture("   ", "###", "## ")
+    without = PieceSet(picture.pieces.size)
+    without.add(2)
+    assert {picture.pick(without) for _ in range(50)} == {0, 1}
+
+
+def test_a_window_of_a_huge_manifest_still_finds_the_only_candidate() -> None:
+    size = CHUNK_PIECES * WINDOW_CHUNKS * 3
+    pieces = Pieces(Layout(10, [10 * size]), Bitfield(size))
+    availability = Availability(size)
+    peer = PeerId("peer")
+    availability.joined(peer)
+    availability.have(peer, size - 1)
+    picker = RarestFirst(pieces, availability, random.Random(1))
+    assert {picker.pick(peer).piece for _ in range(30)} == {size - 1}
+
+
+def test_a_window_of_a_huge_manifest_begins_anywhere() -> None:
+    size = CHUNK_PIECES * WINDOW_CHUNKS * 3
+    pieces = Pieces(Layout(10, [10 * size]), Bitfield(size))
+    availability = Availability(size)
+    peer = PeerId("peer")
+    availability.joined(peer)
+    availability.replace(peer, PieceSet.everything(size))
+    picker = RarestFirst(pieces, availability, random.Random(1))
+    thirds = Counter(picker.pick(peer).piece * 3 // size for _ in range(300))
+    assert set(thirds) == {0, 1, 2}
