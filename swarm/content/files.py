@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from blake3 import blake3
 
-from swarm.content.paths import MAX_PATH_BYTES, MAX_PATH_DEPTH, check_name, clash_key, printable
+from swarm.content.paths import MAX_PATH_BYTES, MAX_PATH_DEPTH, check_name, clash_key, quoted
 from swarm.errors import ManifestError
 from swarm.ids import DIGEST_BYTES
 
@@ -125,7 +125,7 @@ class _Tree:
             siblings, key = self._open[-1], clash_key(name)
             if key in siblings:
                 raise ManifestError(
-                    f"the file {_shown(path)} clashes with the earlier name '{printable(siblings[key])}'"
+                    f"the file {_shown(path)} clashes with the earlier name {quoted(siblings[key])}"
                 )
             siblings[key] = name
             self._open.append({})
@@ -133,4 +133,4 @@ class _Tree:
 
 
 def _shown(path: tuple[str, ...]) -> str:
-    return f"'{printable('/'.join(path))}'"
+    return quoted("/".join(path))

@@ -27,6 +27,9 @@ RESERVED_SUFFIXES = (PART_SUFFIX, JOURNAL_SUFFIX, LOCK_SUFFIX)
 MAX_TITLE_BYTES = MAX_NAME_BYTES - max(len(suffix) for suffix in RESERVED_SUFFIXES) - 1
 """UTF-8 bytes of a manifest's own name: a reserved suffix and a leading dot must still fit."""
 
+MAX_QUOTED = 120
+"""Characters of untrusted text that an error's message repeats."""
+
 # C0 and C1 controls, DEL, line and paragraph separator, lone surrogates, noncharacters.
 _CONTROL = "\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufdd0-\ufdef" + "".join(
     f"{chr(plane << 16 | 0xFFFE)}{chr(plane << 16 | 0xFFFF)}" for plane in range(17)
@@ -62,18 +65,16 @@ def check_name(text: str) -> str:
     """
     # HFS+ compares without the ignored characters: to it "." with a joiner in it is the folder itself.
     if (text if text.isascii() else _IGNORED.sub("", text)) in {"", ".", ".."}:
-        raise ManifestError(f"'{printable(text)}' is not a name of a file")
+        raise ManifestError(f"{quoted(text)} is not a name of a file")
     found = _REFUSED.search(text)
     if found:
-        raise ManifestError(
-            f"the name '{printable(text)}' contains the forbidden character U+{ord(found[0]):04X}"
-        )
+        raise ManifestError(f"the name {quoted(text)} contains the forbidden character U+{ord(found[0]):04X}")
     if len(text.encode("utf-8")) > MAX_NAME_BYTES:
-        raise ManifestError(f"the name '{printable(text)}' is longer than {MAX_NAME_BYTES} bytes")
+        raise ManifestError(f"the name {quoted(text)} is longer than {MAX_NAME_BYTES} bytes")
     if text[-1] in ". ":
-        raise ManifestError(f"the name '{printable(text)}' ends in a dot or a space")
+        raise ManifestError(f"the name {quoted(text)} ends in a dot or a space")
     if _DEVICE.fullmatch(text):
-        raise ManifestError(f"the name '{printable(text)}' is a device on Windows")
+        raise ManifestError(f"the name {quoted(text)} is a device on Windows")
     return text
 
 
@@ -85,9 +86,9 @@ def check_title(text: str) -> str:
     """
     check_name(text)
     if len(text.encode("utf-8")) > MAX_TITLE_BYTES:
-        raise ManifestError(f"the name '{printable(text)}' is longer than {MAX_TITLE_BYTES} bytes")
+        raise ManifestError(f"the name {quoted(text)} is longer than {MAX_TITLE_BYTES} bytes")
     if clash_key(text).endswith(RESERVED_SUFFIXES):
-        raise ManifestError(f"the name '{printable(text)}' is reserved for unfinished transfers")
+        raise ManifestError(f"the name {quoted(text)} is reserved for unfinished transfers")
     return text
 
 
@@ -107,6 +108,11 @@ def clash_key(name: str) -> str:
 def printable(text: str) -> str:
     """``text`` with everything escaped that a terminal would obey, hide or reorder."""
     return _UNPRINTABLE.sub(_escape, text)
+
+
+def quoted(text: str) -> str:
+    """``text`` printable, in quotes and cut to `MAX_QUOTED` characters: for messages of one line."""
+    return f"'{printable(text if len(text) <= MAX_QUOTED else text[:MAX_QUOTED] + '…')}'"
 
 
 def _escape(found: re.Match[str]) -> str:
