@@ -29,7 +29,7 @@ $(BIN)/python:
 # A stamp for each set of extras, so that an unchanged checkout installs once.
 define install-extras
 @echo "installing $(1) into $(VENV)"
-@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(1)]' \
+@$(BIN)/python -m pip install --quiet --quiet --constraint constraints.txt --editable '.[$(1)]' \
 	|| { .ci/missing-packages $(BIN)/python; exit 1; }
 @touch $@
 endef

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the other libp2p implementations for the interop tests into .interop/ from the registries:
-#   .interop/go/p2pd   go-libp2p's daemon, a static program that the PyPI wheel `hivemind` carries
+#   .interop/go/p2pd   go-libp2p's daemon, a static program that the wheel of `hivemind` carries
 #   .interop/js/       js-libp2p and the Node that runs it, pinned by tests/interop/js/package-lock.json
 # What is there already is kept. When something fails, .interop/NAME.failed says why (the tests show it)
 # and the exit code is 1.
@@ -16,7 +16,7 @@ hivemind=1.1.12
 install_go() {
     local work
     work=$(mktemp -d "$target/go.XXXXXX")
-    "$python" -m pip download --quiet --no-deps --only-binary :all: --dest "$work" "hivemind==$hivemind"
+    "$python" -m pip download --quiet --quiet --no-deps --only-binary :all: --dest "$work" "hivemind==$hivemind"
     "$python" - "$work" <<'PYTHON'
 import pathlib, sys, zipfile
 work = pathlib.Path(sys.argv[1])
