@@ -21,6 +21,7 @@ import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from operator import itemgetter
 from typing import NamedTuple
 
 import xxhash
@@ -136,9 +137,8 @@ def _record_end(view: memoryview, at: int, seed: int, piece_count: int) -> int:
     end = checked + _CHECKSUM_BYTES
     if end > len(view) or view[checked:end] != xxhash.xxh3_128_digest(view[at:checked], seed):
         return 0
-    if any(fields[0] >= piece_count for fields in entry.iter_unpack(view[at + _RECORD.size : checked])):
-        return 0
-    return end
+    entries = entry.iter_unpack(view[at + _RECORD.size : checked])
+    return end if max(map(itemgetter(0), entries)) < piece_count else 0
 
 
 def _apply(view: memoryview, at: int, end: int, fingerprints: Fingerprints) -> None:

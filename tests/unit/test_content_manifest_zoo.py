@@ -19,8 +19,8 @@ from swarm.content.paths import MAX_TITLE_BYTES, RESERVED_SUFFIXES
 from swarm.errors import ManifestError
 
 PIECE = 16 * 1024
-# Ten times what the threat guide promises, so that a busy machine fails no test.
-MAX_SECONDS = 1.0
+# Ten times what is promised, and of CPU time, so that a busy machine fails no test.
+MAX_CPU_SECONDS = 1.0
 MAX_KEPT = 32 * 1024 * 1024
 MIN_SPECIMENS = 150
 MAX_MESSAGE = 400
@@ -299,12 +299,12 @@ def test_what_the_zoo_is_made_of_is_sound() -> None:
 
 @pytest.mark.parametrize("specimen", SPECIMENS, ids=lambda specimen: ascii(specimen.label))
 def test_is_refused(specimen: Specimen) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(ManifestError) as bare:
         Manifest.decode(specimen.data)
     with pytest.raises(ManifestError) as wrapped:
         Envelope.from_bytes(canonical({"v": 1, "manifest": specimen.data}))
-    assert time.perf_counter() - started < MAX_SECONDS
+    assert time.process_time() - started < MAX_CPU_SECONDS
     for refused in (bare, wrapped):
         message = str(refused.value)
         assert specimen.reason in message
