@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 @options.listen
 @click.option("--seed", is_flag=True, help="Go on seeding when complete.")
 @click.option("--max-peers", type=click.IntRange(min=1), metavar="N", help="Exchange with at most N peers.")
+@click.option(
+    "--patience",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Give up after so long without a peer that has what is missing (default: 120).",
+)
 @options.upload_limit
 @options.download_limit
 @options.json
@@ -42,6 +48,7 @@ def command(
     listen: tuple[str, ...],
     seed: bool,
     max_peers: int | None,
+    patience: float | None,
     upload_limit: int | None,
     download_limit: int | None,
     as_json: bool,
@@ -50,13 +57,14 @@ def command(
 
     Prints the path of what was fetched. An interrupted fetch is resumed by the same command.
     """
-    from swarm.config import DEFAULT_LISTEN, DEFAULT_MAX_PEERS, NodeConfig, TransferConfig
+    from swarm.config import DEFAULT_LISTEN, DEFAULT_MAX_PEERS, DEFAULT_PATIENCE, NodeConfig, TransferConfig
 
     live = runtime.show("fetch", json=as_json)
     config = NodeConfig(
         listen=listen or DEFAULT_LISTEN,
         transfer=TransferConfig(
             max_peers=max_peers or DEFAULT_MAX_PEERS,
+            patience=patience or DEFAULT_PATIENCE,
             upload_limit=upload_limit,
             download_limit=download_limit,
         ),

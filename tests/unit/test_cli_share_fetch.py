@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from swarm.config import TransferConfig
 from swarm.content.envelope import Envelope
 from swarm.content.link import SwarmLink
 from swarm.errors import (
@@ -133,12 +134,23 @@ def test_share_as_json_is_json_only(photos: Path, capsys: Capture) -> None:
 
 def test_fetch_by_file(envelope: Envelope, capsys: Capture) -> None:
     node = FakeNode()
-    options = ("--output", "out", "--upload-limit", "1MB", "--download-limit", "2.5MiB/s", "--max-peers", "7")
+    options = (
+        "--output",
+        "out",
+        "--upload-limit",
+        "1MB",
+        "--download-limit",
+        "2.5MiB/s",
+        "--max-peers",
+        "7",
+        "--patience",
+        "2.5",
+    )
     assert invoke("fetch", "photos.swarm", PEER, PEER_2, PEER, *options, node=node) == 0
     assert node.calls == [("fetch", envelope, [PEER, PEER_2], Path("out"), False)]
     assert node.config is not None
     transfer = node.config.transfer
-    assert (transfer.upload_limit, transfer.download_limit, transfer.max_peers) == (1_000_000, 2_621_440, 7)
+    assert transfer == TransferConfig(7, 1_000_000, 2_621_440, 2.5)
     out, err = capsys.readouterr()
     assert out == "out/photos\n"
     assert "fetched 68.4KiB in" in err
