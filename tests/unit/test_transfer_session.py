@@ -123,6 +123,7 @@ async def test_greeting_announcement_unchoke_and_a_piece(autojump_clock):
         await peer.hear_until(Unchoke)
         await peer.say(Request(3), Request(0))
         assert {await peer.hear_piece(3), await peer.hear_piece(0)} == {piece_of(3), piece_of(0)}
+        await trio.testing.wait_all_tasks_blocked()
         status = made.runner.peers()[0]
         assert (status.peer, status.sent, status.agent) == (RAW, PIECE + 1000, "raw")
 

@@ -1,0 +1,148 @@
+"""Rate limits and places, with real runners at both ends."""
+
+import random
+
+import pytest
+import trio
+import trio.testing
+
+from swarm.config import TransferConfig
+from swarm.ids import PeerId
+from swarm.storage.memory import MemoryStore
+from swarm.transfer.runner import LEARNT_PEERS, Identity, Runner
+from swarm.wire.messages import Goodbye, PeerAddress, Peers
+from tests.support.contents import file_manifest
+from tests.support.memory_link import memory_link_pair
+from tests.support.raw_peer import RawPeer
+
+PIECE = 256 * 1024
+DATA = random.Random(3).randbytes(80 * PIECE)
+MANIFEST = file_manifest("file", DATA, piece_length=PIECE)
+SEED = PeerId("S" * 40)
+
+
+def runner(name: str, store: MemoryStore, **more) -> Runner:
+    config = TransferConfig(**{key: more.pop(key) for key in tuple(more) if key in TransferConfig.__slots__})
+    identity = Identity(PeerId(name * 40), name, (f"/ip4/10.0.0.{ord(name)}/tcp/1",))
+    return Runner(store, identity, config, random.Random(ord(name)), **more)
+
+
+def join(nursery: trio.Nursery, here: Runner, there: Runner, names: str) -> None:
+    ours, theirs = memory_link_pair(
+        PeerId(names[0] * 40), PeerId(names[1] * 40), window=1 << 20, latency=0.005
+    )
+
+    async def host(side: Runner, link, inbound: bool) -> None:
+        await side.add_link(link, inbound=inbound)
+
+    nursery.start_soon(host, here, ours, False)
+    nursery.start_soon(host, there, theirs, True)
+
+
+@pytest.mark.parametrize("limit", [1_000_000, 2_000_000])
+@pytest.mark.parametrize("side", ["upload_limit", "download_limit"])
+async def test_a_limit_is_held_and_used(autojump_clock, nursery, side, limit):
+    settings = {side: limit}
+    seeder = runner("S", MemoryStore(MANIFEST, DATA), **(settings if side == "upload_limit" else {}))
+    leecher = runner("A", MemoryStore(MANIFEST), **(settings if side == "download_limit" else {}))
+    for one in (seeder, leecher):
+        nursery.start_soon(one.run)
+    join(nursery, leecher, seeder, "AS")
+    await trio.sleep(1)
+    before = leecher.peers()[0].received
+    await trio.sleep(8)
+    assert leecher.peers()[0].received - before == pytest.approx(8 * limit, rel=0.03)
+    nursery.cancel_scope.cancel()
+
+
+async def test_receivers_share_an_upload_limit_evenly(autojump_clock, nursery):
+    limit = 2_000_000
+    seeder = runner("S", MemoryStore(MANIFEST, DATA), upload_limit=limit)
+    nursery.start_soon(seeder.run)
+    leechers = [runner(name, MemoryStore(MANIFEST)) for name in "ABC"]
+    for leecher, name in zip(leechers, "ABC", strict=True):
+        nursery.start_soon(leecher.run)
+        join(nursery, leecher, seeder, name + "S")
+    await trio.sleep(9)
+    sent = [status.sent for status in seeder.peers()]
+    assert sum(sent) == pytest.approx(9 * limit, rel=0.03)
+    assert max(sent) < 1.2 * min(sent)
+    nursery.cancel_scope.cancel()
+
+
+async def test_control_passes_a_limited_upload(autojump_clock, nursery):
+    """At 50 KB/s a queued MiB takes 20 s; a message to the same peer does not wait for it."""
+    seeder = runner("S", MemoryStore(MANIFEST, DATA), upload_limit=50_000)
+    leecher = runner("A", MemoryStore(MANIFEST))
+    for one in (seeder, leecher):
+        nursery.start_soon(one.run)
+    join(nursery, leecher, seeder, "AS")
+    await trio.sleep(3)
+    assert leecher.peers()[0].received > 0
+    started = trio.current_time()
+    seeder.dismiss(PeerId("A" * 40), "enough")
+    while leecher.peers():
+        await trio.sleep(0.01)
+    assert trio.current_time() - started < 0.5
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_place_is_kept_for_the_peer_that_the_user_named(autojump_clock, nursery):
+    named = PeerId("N" * 40)
+    seeder = runner("S", MemoryStore(MANIFEST, DATA), max_peers=2, named=frozenset({named}))
+    nursery.start_soon(seeder.run)
+    strangers = [raw(nursery, seeder, name) for name in "AB"]
+    await trio.testing.wait_all_tasks_blocked()
+    assert isinstance((await strangers[1].hear()).message, Goodbye)
+    friend = raw(nursery, seeder, "N")
+    await friend.greet()
+    await friend.hear_until(Peers)
+    assert {status.peer for status in seeder.peers()} == {PeerId("A" * 40), named}
+    nursery.cancel_scope.cancel()
+
+
+def raw(nursery: trio.Nursery, target: Runner, name: str) -> RawPeer:
+    ours, theirs = memory_link_pair(SEED, PeerId(name * 40), left_address=f"/ip4/10.0.0.{ord(name)}/tcp/9")
+
+    async def host() -> None:
+        await target.add_link(ours, inbound=True)
+
+    async def greet() -> None:
+        await peer.greet(addresses=(f"/ip4/10.0.0.{ord(name)}/tcp/1",))
+
+    nursery.start_soon(host)
+    peer = RawPeer(theirs, MANIFEST)
+    if name != "N":
+        nursery.start_soon(greet)
+    return peer
+
+
+async def test_what_peers_say_of_others_is_filtered_and_bounded(autojump_clock, nursery):
+    seeder = runner("S", MemoryStore(MANIFEST, DATA))
+    nursery.start_soon(seeder.run)
+    peer = raw(nursery, seeder, "A")
+    await trio.testing.wait_all_tasks_blocked()
+    seeder.ban(PeerId("X" * 40), "tested")
+    told = [
+        PeerAddress(SEED, ("/ip4/10.0.0.1/tcp/1",)),
+        PeerAddress(PeerId("X" * 40), ("/ip4/10.0.0.2/tcp/1",)),
+        PeerAddress(PeerId("B" * 40), ("/ip4/127.0.0.1/tcp/1",)),
+        PeerAddress(PeerId("C" * 40), ("/ip4/127.0.0.1/tcp/1", "/ip4/10.0.0.3/tcp/1")),
+        PeerAddress(PeerId("D" * 40), ()),
+    ]
+    await peer.say(Peers(tuple(told)))
+    await trio.testing.wait_all_tasks_blocked()
+    heard = [seeder.learnt.receive_nowait() for _ in range(2)]
+    with pytest.raises(trio.WouldBlock):
+        seeder.learnt.receive_nowait()
+    assert [(item.address.peer[0], item.address.addresses, item.source[0]) for item in heard] == [
+        ("A", ("/ip4/10.0.0.65/tcp/1",), "A"),
+        ("C", ("/ip4/10.0.0.3/tcp/1",), "A"),
+    ]
+    digits = "123456789ABCDEFGHJKLMNPQRSTUVWXYZ"
+    for first in digits[:8]:
+        many = [PeerAddress(PeerId((first + second) * 20), ("/ip4/10.0.0.1/tcp/1",)) for second in digits]
+        await peer.say(Peers(tuple(many)))
+        await trio.sleep(1)
+    assert seeder.learnt.statistics().current_buffer_used == LEARNT_PEERS
+    nursery.cancel_scope.cancel()
