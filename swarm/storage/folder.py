@@ -105,4 +105,4 @@ def open_regular(layer: FileLayer, folder: int, name: str, flags: int) -> int:
     if stat.S_ISREG(os.fstat(fd).st_mode):
         return fd
     layer.close(fd)
-    raise OSError(None, "not a regular file; move it away")
+    raise OSError("not a regular file; move it away")

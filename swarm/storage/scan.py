@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import trio
+from blake3 import blake3
 
-from swarm.content.manifest import MAX_FILES, FileEntry, Manifest, choose_piece_length
+from swarm.content.layout import Layout
+from swarm.content.manifest import MAX_FILES, MAX_PIECES, FileEntry, Manifest, choose_piece_length
 from swarm.content.paths import check_name, check_title, printable
 from swarm.errors import DiskError, ManifestError, UsageError
 from swarm.storage.failures import disk_error, refusals
@@ -53,15 +55,15 @@ async def scan(
     Raises `UsageError` for a path that cannot be shared or a name that no manifest may hold,
     `DiskError` for what cannot be read and for a file that changes while it is hashed.
     """
-    title = _title(path, name)
     source, found, skipped = await trio.to_thread.run_sync(_find, path)
     with closing(source.folder):
+        title = _title(path, name)
         for line in skipped:
             if warn is not None:
                 warn(line)
         total = sum(file.identity.size for file in found)
         length = choose_piece_length(total) if piece_length is None else piece_length
-        _manifest(title, True, length, ())
+        _check_early(title, source.whole, length, found)
         hashed: list[tuple[FileEntry, bytes]] = []
         await in_thread(_hash_all(source.folder, found, length, hashed), total, progress)
     entries = [entry if source.whole else entry._replace(path=(title,)) for entry, _ in hashed]
@@ -85,6 +87,16 @@ def _title(path: Path, name: str | None) -> str:
         return check_title(title)
     except ManifestError as error:
         raise UsageError(f"{error}; give it another name") from error
+
+
+def _check_early(title: str, whole: bool, piece_length: int, found: list[Found]) -> None:
+    """Refuse, before an hour of hashing, what no manifest could hold; raises `UsageError`."""
+    empty = blake3(b"").digest()
+    paths = [file.parts for file in found] if whole else [(title,)]
+    _manifest(title, whole, piece_length, [FileEntry(path, 0, False, empty, b"") for path in paths])
+    pieces = Layout(piece_length, [file.identity.size for file in found]).piece_count
+    if pieces > MAX_PIECES:
+        raise UsageError(f"this has {pieces} pieces, more than {MAX_PIECES}; choose a larger piece length")
 
 
 def _manifest(title: str, folder: bool, piece_length: int, entries: Sequence[FileEntry]) -> Manifest:

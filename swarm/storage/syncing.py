@@ -79,6 +79,11 @@ class Syncer:
         self.failed: DiskError | None = None
 
     @property
+    def begun(self) -> bool:
+        """Whether the journal has its header."""
+        return self._begun
+
+    @property
     def unsynced(self) -> int:
         """Bytes that are written and not claimed."""
         return self._batch.size + self._syncing

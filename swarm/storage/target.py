@@ -193,6 +193,9 @@ class Target:
             raise DiskError(f"{printable(str(self.path))}: is in place already and never written to")
         if self._syncer.failed is not None:
             raise self._syncer.failed
-        async with self._begin_lock:
-            await self._syncer.begin()
-            return self._syncer, self._places.create_partial()
+        partial = self._places.partial
+        if not self._syncer.begun or partial is None:
+            async with self._begin_lock:
+                await self._syncer.begin()
+                partial = self._places.create_partial()
+        return self._syncer, partial
