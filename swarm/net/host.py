@@ -158,7 +158,7 @@ async def open_host(
     """
     silence_libp2p()
     negotiation.install()
-    wanted = [addresses.parse_listen_address(text) for text in listen]
+    wanted = [addresses.parse_listen_address(text) for text in dict.fromkeys(listen)]
     for address in wanted:
         _refuse_taken_port(address)
     network = _new_network(private_key, max_connections)

@@ -15,7 +15,14 @@ from swarm.errors import LinkClosed, ManifestError, RemoteError
 from swarm.ids import DIGEST_BYTES, ManifestId
 from swarm.ports import Link
 from swarm.wire import limits
-from swarm.wire.advert import LENGTH_BYTES, Advert, decode_adverts, decode_length, encode_adverts, encode_length
+from swarm.wire.advert import (
+    LENGTH_BYTES,
+    Advert,
+    decode_adverts,
+    decode_length,
+    encode_adverts,
+    encode_length,
+)
 
 ADVERTISE_PROTOCOL: Final = "/swarm/advertise/1.0.0"
 MANIFEST_PROTOCOL: Final = "/swarm/manifest/1.0.0"

@@ -45,6 +45,7 @@ class Membership:
         host: Host,
         envelope: Envelope,
         store: Store,
+        *,
         config: TransferConfig,
         events: EventStream,
         rng: random.Random,
@@ -57,12 +58,13 @@ class Membership:
         self._store = store
         self._events = events
         self._rng = rng
-        self._patience = Patience(min(CONNECT_PATIENCE, config.patience), config.patience, trio.current_time())
+        now = trio.current_time()
+        self._patience = Patience(min(CONNECT_PATIENCE, config.patience), config.patience, now)
         self._unreachable: dict[PeerId, str] = {}
         self._failure: SwarmError | None = None
         self._ended = trio.Event()
         self._book_changed = trio.Event()
-        self._book = PeerBook(rng)
+        self._book = PeerBook(rng, max_peers=config.max_peers)
         self._dials = trio.CapacityLimiter(MAX_DIALS)
         addresses = by_peer(named)
         for peer, where in addresses.items():
@@ -132,7 +134,7 @@ class Membership:
         self, link: Link, *, inbound: bool, address: str, hello: Hello | None = None
     ) -> SessionEnd:
         end = SessionEnd("cancelled", joined=False)
-        self._book.connected(link.peer)
+        self._book.connected(link.peer, None if inbound else address)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(keep_pulse, self._host, link.peer, self._reporter(link.peer), self._rng)
             end = await self._runner.add_link(link, inbound=inbound, address=address, hello=hello)
@@ -157,7 +159,7 @@ class Membership:
 
     async def _learn(self) -> None:
         async for learnt in self._runner.learnt:
-            self._book.add(learnt.address.peer, learnt.address.addresses)
+            self._book.add(learnt.address.peer, learnt.address.addresses, source=learnt.source)
             self._changed()
 
     def _changed(self) -> None:

@@ -154,7 +154,7 @@ class Node:
             nursery.cancel_scope.cancel()
 
     async def seed_forever(self) -> None:
-        """Serve what is shared and fetched until cancelled; raises what ends a transfer, such as DiskError."""
+        """Serve what is shared and fetched until cancelled; raises DiskError when that fails."""
         async with trio.open_nursery() as nursery:
             for membership in self._memberships.values():
                 nursery.start_soon(membership.until_failure)
@@ -213,7 +213,14 @@ class Node:
         if envelope.manifest.id in self._memberships:
             raise UsageError("this node shares or fetches that already")
         membership = Membership(
-            self._host, envelope, store, self._config.transfer, self.events, self._rng, peers, self._in_use
+            self._host,
+            envelope,
+            store,
+            config=self._config.transfer,
+            events=self.events,
+            rng=self._rng,
+            named=peers,
+            in_use=self._in_use,
         )
         self._memberships[envelope.manifest.id] = membership
         self._nursery.start_soon(membership.run)
@@ -263,5 +270,3 @@ async def open_node(config: NodeConfig | None = None) -> AsyncIterator[Node]:
         finally:
             nursery.cancel_scope.cancel()
             await node.aclose()
-
-

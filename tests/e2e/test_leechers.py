@@ -8,19 +8,23 @@ from pathlib import Path
 import pytest
 
 from tests.support.processes import Processes, Running
-from tests.support.sharing import LOOPBACK, MIB, fetch, random_file, received_from, sha256, share
+from tests.support.sharing import MIB, fetch, random_file, received_from, sha256, share
 
 pytestmark = pytest.mark.e2e
 
 
-def start_leechers(processes: Processes, link: str, tmp_path: Path, count: int, *options: str) -> list[Running]:
+def start_leechers(
+    processes: Processes, link: str, tmp_path: Path, count: int, *options: str
+) -> list[Running]:
     return [
         fetch(processes, link, tmp_path / f"out-{number}", *options, name=f"leecher-{number}")
         for number in range(count)
     ]
 
 
-def test_five_leechers_that_know_only_the_seeder_help_each_other(processes: Processes, tmp_path: Path) -> None:
+def test_five_leechers_that_know_only_the_seeder_help_each_other(
+    processes: Processes, tmp_path: Path
+) -> None:
     source = random_file(tmp_path / "image.bin", 16 * MIB)
     seeder = share(processes, source, "--piece-size", "64KiB", "--upload-limit", "4MiB/s")
 
@@ -84,7 +88,7 @@ def test_two_halves_complete_each_other(processes: Processes, tmp_path: Path) ->
         target.parent.mkdir(parents=True)
         target.write_bytes((whole / f"{side}.bin").read_bytes())
 
-    left = fetch(processes, manifest.manifest, sides["left"], "--seed", *LOOPBACK, name="left")
+    left = fetch(processes, manifest.manifest, sides["left"], "--seed", name="left")
     # The first side knows nobody yet and waits for the second to come.
     right = fetch(processes, manifest.manifest, sides["right"], left.address(), "--seed", name="right")
     left.event("transfer_complete")

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.e2e
 
 def test_three_seeders_each_send_some_of_a_file(processes: Processes, tmp_path: Path) -> None:
     source = random_file(tmp_path / "disk image.img", 64 * MIB)
-    seeders = [share(processes, source, "--upload-limit", "40MiB/s") for _ in range(3)]
+    seeders = [share(processes, source, "--upload-limit", "16MiB/s") for _ in range(3)]
     assert len({seeder.link.partition("?")[0] for seeder in seeders}) == 1, "one content, one id"
 
     leecher = fetch(processes, seeders[0].manifest, tmp_path / "out", *(s.address for s in seeders))
@@ -43,14 +43,18 @@ def make_folder(folder: Path) -> Path:
 def test_a_folder_of_200_files_from_three_seeders(processes: Processes, tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "a folder")
     assert len(tree(folder)) == 200
-    seeders = [share(processes, folder, "--piece-size", "64KiB", "--upload-limit", "4MiB/s") for _ in range(3)]
+    seeders = [
+        share(processes, folder, "--piece-size", "64KiB", "--upload-limit", "4MiB/s") for _ in range(3)
+    ]
 
     leecher = fetch(processes, seeders[0].manifest, tmp_path / "out", *(s.address for s in seeders))
     leecher.expect_exit(0, within=60)
 
     assert tree(tmp_path / "out" / "a folder") == tree(folder)
     assert set(received_from(leecher)) == {seeder.peer for seeder in seeders}
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a folder"], "nothing left beside it"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a folder"], (
+        "nothing left beside it"
+    )
 
 
 @pytest.mark.parametrize(

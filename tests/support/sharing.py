@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,9 +58,7 @@ def share(processes: Processes, path: Path, *options: str, name: str | None = No
     process = processes.swarm("share", str(path), *LOOPBACK, *options, name=name)
     address = process.address()
     link = process.line(r"swarm:\S+").group(0)
-    manifest = re.search(r"\S*\.swarm\b", "\n".join(process.lines()))
-    assert manifest is not None
-    where = Path(manifest.group(0))
+    where = Path(process.lines()[0])
     return Seeder(process, where if where.is_absolute() else process.cwd / where, link, address)
 
 
