@@ -16,6 +16,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 from tests.benchmarks.contenders import CONTENDERS, Content
@@ -43,6 +44,18 @@ HEAD = (
     "receiver RSS MiB",
     "sender RSS MiB",
 )
+
+
+def installed(name: str) -> bool:
+    """Return whether a contender can run here, and say so when it cannot."""
+    module = CONTENDERS[name].module
+    found = find_spec(module) is not None
+    if not found:
+        print(
+            f"{CONTENDERS[name].name} is left out: {module} is not installed (`make bench` does)",
+            file=sys.stderr,
+        )
+    return found
 
 
 def rounds(names: list[str], content: Content, count: int, folder: Path) -> dict[str, list[Transfer]]:
@@ -103,10 +116,11 @@ def main() -> None:
     parser.add_argument("--no-page", action="store_true", help="leave docs/performance.md as it is")
     arguments = parser.parse_args()
     size = parse_size(arguments.size)
+    names = [name for name in arguments.only.split(",") if installed(name)]
     with tempfile.TemporaryDirectory(prefix="bench") as folder:
         path = Path(folder) / "content.bin"
         content = Content(path, size, write_random_file(path, size))
-        results = rounds(arguments.only.split(","), content, arguments.rounds, Path(folder))
+        results = rounds(names, content, arguments.rounds, Path(folder))
     text = report(results)
     print(text)
     if not arguments.no_page:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import socket
 import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -60,6 +62,8 @@ class Contender(ABC):
     """One way to transfer."""
 
     name: str
+    module: str
+    """What must be importable for it."""
 
     @abstractmethod
     def run(self, processes: Processes, content: Content, folder: Path) -> Transfer:
@@ -77,6 +81,7 @@ class StockStream(Contender):
     """One stream of py-libp2p as it comes: nothing is stored or hashed."""
 
     name = "stock py-libp2p, raw stream"
+    module = "libp2p"
 
     def run(self, processes: Processes, content: Content, folder: Path) -> Transfer:
         program = [sys.executable, "-m", "tests.benchmarks.stock_stream"]
@@ -92,6 +97,7 @@ class Swarm(Contender):
     """`swarm share` to `swarm fetch`: encrypted, verified with BLAKE3, on disk."""
 
     name = "swarm share → swarm fetch"
+    module = "cli"
 
     def run(self, processes: Processes, content: Content, folder: Path) -> Transfer:
         manifest = folder / "content.swarm"
@@ -112,6 +118,8 @@ class Swarm(Contender):
 
 class Torrent(Contender):
     """libtorrent (C++): SHA-1 verified, on disk."""
+
+    module = "libtorrent"
 
     def __init__(self, *, encrypted: bool) -> None:
         self.link = "rc4" if encrypted else "plaintext"
@@ -136,9 +144,54 @@ class Torrent(Contender):
         return result
 
 
+class Wormhole(Contender):
+    """magic-wormhole (Python): encrypted, SHA-256 verified, on disk; peers meet at a server of our own."""
+
+    name = "magic-wormhole"
+    module = "wormhole"
+    CODE = "1-one-two"
+
+    def run(self, processes: Processes, content: Content, folder: Path) -> Transfer:
+        port = self._start_server(processes)
+        program = [sys.executable, "-m", "wormhole", "--relay-url", f"ws://127.0.0.1:{port}/v1"]
+        # Peers find each other directly; a transit relay that is not there keeps it so.
+        program += ["--transit-helper", "tcp:127.0.0.1:9", "--appid", "swarm-bench"]
+        sender = processes.command(
+            [*program, "send", "--hide-progress", "--no-qr", "--code", self.CODE, content.path]
+        )
+        sender.line(r"wormhole receive", START_DEADLINE, stderr=True)
+        timing, target = folder / "timing.json", folder / "received.bin"
+        accept = ("--hide-progress", "--accept-file")
+        receiver = processes.command(
+            [*program, "--dump-timing", timing, "receive", *accept, "--output-file", target, self.CODE]
+        )
+        receiver.line(r"^Receiving \(", START_DEADLINE, stderr=True)
+        readings = Readings.take(sender, receiver)
+        receiver.line(r"^Received file written", TRANSFER_DEADLINE, stderr=True)
+        result = readings.transfer(content.size, 0)
+        (seconds,) = (
+            entry["stop"] - entry["start"]
+            for entry in json.loads(timing.read_text())
+            if entry["name"] == "rx file"
+        )
+        check(target, content)
+        return dataclasses.replace(result, seconds=seconds)
+
+    def _start_server(self, processes: Processes) -> int:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port: int = probe.getsockname()[1]
+        where = ("--port", f"tcp:{port}:interface=127.0.0.1", "--channel-db", ":memory:")
+        server = processes.command(
+            [sys.executable, "-m", "twisted", "--log-format=text", "wormhole-mailbox", *where]
+        )
+        server.line(f"starting on {port}", START_DEADLINE)
+        return port
+
+
 CONTENDERS: dict[str, Contender] = {
     "stock": StockStream(),
     "swarm": Swarm(),
     "torrent": Torrent(encrypted=False),
     "torrent-rc4": Torrent(encrypted=True),
+    "wormhole": Wormhole(),
 }

@@ -49,17 +49,26 @@ def sha256(path: Path) -> str:
 
 
 def cpu_seconds(process: Running) -> float:
-    """Return the processor time of a running process so far, in seconds (resolution 10 ms)."""
-    times = psutil.Process(process.pid).cpu_times()
+    """Return the processor time of a process so far, in seconds (resolution 10 ms)."""
+    try:
+        times = psutil.Process(process.pid).cpu_times()
+    except psutil.NoSuchProcess:
+        process.wait()
+        return process.usage().cpu_seconds
     return times.user + times.system
 
 
 def peak_rss(process: Running) -> int:
-    """Return the peak resident size of a running process in bytes."""
-    status = Path(f"/proc/{process.pid}/status").read_text()
+    """Return the peak resident size of a process in bytes."""
+    try:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        status = ""
+    # An ended process has no memory of its own left to tell of.
     match = re.search(r"VmHWM:\s+(\d+) kB", status)
     if match is None:
-        raise RuntimeError(f"{process.name} has no VmHWM")
+        process.wait()
+        return process.usage().peak_rss
     return int(match.group(1)) * 1024
 
 

@@ -24,7 +24,7 @@ processes.home(name) / processes.work(name) -> Path
 
 Running
     .pid .cwd .exit_code (None while it runs; -N when signal N ended it) .started (monotonic seconds)
-    .line(regex, within=30) -> re.Match          the first line of stdout that matches, from the start
+    .line(regex, within=30, stderr=False) -> re.Match        the first line that matches, from the start
     .event(name, within=30, **fields) -> dict    the first JSON event so named whose fields are equal
     .events_until(name, count, within=30) -> list[dict]      the first ``count`` such events
     .address(within=30) -> str                   from `libp2p node address: …` or the JSON event

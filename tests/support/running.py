@@ -153,16 +153,17 @@ class Running:
                 )
             )
 
-    def line(self, pattern: str, within: float = 30) -> re.Match[str]:
-        """Return the match of the first line of stdout in which ``pattern`` is found."""
+    def line(self, pattern: str, within: float = 30, *, stderr: bool = False) -> re.Match[str]:
+        """Return the match of the first line of stdout (or stderr) in which ``pattern`` is found."""
         wanted = re.compile(pattern)
+        lines = self._errors if stderr else self._output
         seen = 0
 
         def look() -> re.Match[str] | None:
             nonlocal seen
-            while seen < len(self._output):
+            while seen < len(lines):
                 seen += 1
-                match = wanted.search(self._output[seen - 1])
+                match = wanted.search(lines[seen - 1])
                 if match:
                     return match
             return None
