@@ -10,7 +10,7 @@ from swarm.config import TransferConfig
 from swarm.ids import PeerId
 from swarm.storage.memory import MemoryStore
 from swarm.transfer.runner import LEARNT_PEERS, Identity, Runner
-from swarm.wire.messages import Goodbye, PeerAddress, Peers
+from swarm.wire.messages import Cancel, Goodbye, Interested, PeerAddress, Peers, Reject, Request, Unchoke
 from tests.support.contents import file_manifest
 from tests.support.memory_link import memory_link_pair
 from tests.support.raw_peer import RawPeer
@@ -87,41 +87,67 @@ async def test_control_passes_a_limited_upload(autojump_clock, nursery):
     nursery.cancel_scope.cancel()
 
 
+async def test_what_was_cancelled_before_its_turn_costs_the_limit_nothing(autojump_clock, nursery):
+    seeder = runner("S", MemoryStore(MANIFEST, DATA), upload_limit=4096)
+    nursery.start_soon(seeder.run)
+    peer = await raw(nursery, seeder, "A")
+    await peer.say(Interested())
+    await peer.hear_until(Unchoke)
+    for _ in range(20):
+        await peer.say(Request(0))
+        await trio.sleep(0.001)
+        await peer.say(Cancel(0))
+        await peer.hear_until(Reject)
+    started = trio.current_time()
+    await peer.say(Request(1))
+    while getattr((await peer.hear()).message, "piece", None) != 1:
+        pass
+    assert trio.current_time() - started < 3
+    nursery.cancel_scope.cancel()
+
+
+async def test_who_leaves_is_named_to_the_others(autojump_clock, nursery):
+    seeder = runner("S", MemoryStore(MANIFEST, DATA))
+    nursery.start_soon(seeder.run)
+    first, second = await raw(nursery, seeder, "A"), await raw(nursery, seeder, "B")
+    heard = (await first.hear_until(Peers))[-1].message
+    assert heard == Peers((PeerAddress(PeerId("B" * 40), ("/ip4/10.0.0.66/tcp/1",)),))
+    await second.say(Goodbye())
+    heard = (await first.hear_until(Peers))[-1].message
+    assert heard == Peers((), (PeerId("B" * 40),))
+    nursery.cancel_scope.cancel()
+
+
 async def test_a_place_is_kept_for_the_peer_that_the_user_named(autojump_clock, nursery):
     named = PeerId("N" * 40)
     seeder = runner("S", MemoryStore(MANIFEST, DATA), max_peers=2, named=frozenset({named}))
     nursery.start_soon(seeder.run)
-    strangers = [raw(nursery, seeder, name) for name in "AB"]
-    await trio.testing.wait_all_tasks_blocked()
+    strangers = [await raw(nursery, seeder, name) for name in "AB"]
     assert isinstance((await strangers[1].hear()).message, Goodbye)
-    friend = raw(nursery, seeder, "N")
-    await friend.greet()
+    friend = await raw(nursery, seeder, "N")
     await friend.hear_until(Peers)
     assert {status.peer for status in seeder.peers()} == {PeerId("A" * 40), named}
     nursery.cancel_scope.cancel()
 
 
-def raw(nursery: trio.Nursery, target: Runner, name: str) -> RawPeer:
+async def raw(nursery: trio.Nursery, target: Runner, name: str) -> RawPeer:
+    """A peer that has greeted."""
     ours, theirs = memory_link_pair(SEED, PeerId(name * 40), left_address=f"/ip4/10.0.0.{ord(name)}/tcp/9")
 
     async def host() -> None:
         await target.add_link(ours, inbound=True)
 
-    async def greet() -> None:
-        await peer.greet(addresses=(f"/ip4/10.0.0.{ord(name)}/tcp/1",))
-
     nursery.start_soon(host)
     peer = RawPeer(theirs, MANIFEST)
-    if name != "N":
-        nursery.start_soon(greet)
+    await peer.greet(addresses=(f"/ip4/10.0.0.{ord(name)}/tcp/1",))
+    await trio.testing.wait_all_tasks_blocked()
     return peer
 
 
 async def test_what_peers_say_of_others_is_filtered_and_bounded(autojump_clock, nursery):
     seeder = runner("S", MemoryStore(MANIFEST, DATA))
     nursery.start_soon(seeder.run)
-    peer = raw(nursery, seeder, "A")
-    await trio.testing.wait_all_tasks_blocked()
+    peer = await raw(nursery, seeder, "A")
     seeder.ban(PeerId("X" * 40), "tested")
     told = [
         PeerAddress(SEED, ("/ip4/10.0.0.1/tcp/1",)),

@@ -172,6 +172,23 @@ async def test_a_rotten_piece_is_rejected_and_withdrawn_from_all(autojump_clock)
         assert await peer.hear_piece(0) == piece_of(0)
 
 
+async def test_a_piece_that_cannot_be_read_is_rejected_and_the_next_one_sent(autojump_clock):
+    class Unreadable(MemoryStore):
+        async def get(self, piece):
+            if piece < 3:
+                raise DiskError("I/O error")
+            return await super().get(piece)
+
+    async with transfer(Unreadable(MANIFEST, DATA)) as made:
+        peer = made.peer()
+        await unchoked(peer)
+        await peer.say(Request(0), Request(1), Request(2), Request(3))
+        frames = await peer.hear_until(Data)
+        rejects = {frame.message for frame in frames if isinstance(frame.message, Reject)}
+        assert rejects == {Reject(piece, RejectReason.READ_FAILED) for piece in range(3)}
+        assert frames[-1].payload == piece_of(3)
+
+
 async def test_small_pieces_that_wait_share_writes(autojump_clock):
     files = {f"{index:03}": bytes([index]) * 1000 for index in range(200)}
     manifest = folder_manifest("folder", files)
@@ -347,11 +364,32 @@ async def test_a_stalling_peer_loses_its_requests_and_its_late_data_is_thrown_aw
             await made.runner.complete.wait()
         assert made.store.content() == DATA
         await slow.hear_until(Cancel)
-        await slow.say(encode(Data(piece, 1000, len(data) - 1000)) + data[1000:])
+        await slow.say(encode(Data(piece, 1000, 500)) + data[1000:1500])
+        await trio.sleep(1)
+        assert made.memory.pool.used == 0, "its memory is free before its end"
+        await slow.say(encode(Data(piece, 1500, len(data) - 1500)) + data[1500:])
         await trio.sleep(1)
         assert made.memory.pool.used == 0
         assert not made.runner.banned
         assert RAW in {status.peer for status in made.runner.peers()}
+
+
+async def test_a_piece_that_is_cancelled_in_its_last_chunk_is_dropped_when_it_is_whole(autojump_clock):
+    async with transfer(MemoryStore(MANIFEST)) as made:
+        slow = made.peer()
+        await slow.greet(HaveAll())
+        await slow.say(Unchoke())
+        (piece,) = await requests_of(slow, 1)
+        data = piece_of(piece)
+        await slow.say(encode(Data(piece, 0, len(data))) + data[:500])
+        made.nursery.start_soon(serve, made.peer(OTHER))
+        with trio.fail_after(15):
+            await made.runner.complete.wait()
+        assert made.memory.pool.used == len(data)
+        await slow.say(data[500:])
+        await trio.sleep(1)
+        assert made.memory.pool.used == 0
+        assert made.store.content() == DATA
 
 
 async def test_a_stalled_piece_gives_way_when_its_memory_is_needed(autojump_clock):
@@ -374,14 +412,22 @@ async def test_a_stalled_piece_gives_way_when_its_memory_is_needed(autojump_cloc
 
 async def test_a_full_disk_ends_the_transfer_with_its_own_error(autojump_clock):
     class Full(MemoryStore):
+        puts = 0
+
         async def put(self, piece, data):
-            raise DiskError("no space left on the disk")
+            self.puts += 1
+            if self.puts == 2:
+                raise DiskError("no space left on the disk")
+            # A thread that writes cannot be cancelled: pieces still come while the transfer ends.
+            with trio.CancelScope(shield=True):
+                await trio.sleep(1)
 
     made = Transfer(Full(MANIFEST))
     async with trio.open_nursery() as made.nursery:
         made.nursery.start_soon(serve, made.peer())
         with pytest.raises(DiskError, match="no space"):
             await made.runner.run()
+        assert made.store.puts == 2
         assert (await made.end()).reason == "the transfer ended"
     assert made.nothing_is_held()
 
@@ -409,20 +455,22 @@ async def test_a_broken_rule_ends_the_session_and_bans_the_peer(autojump_clock, 
         witness, peer = made.peer(OTHER), made.peer()
         await unchoked(witness)
         await unchoked(peer)
-        made.nursery.start_soon(until_closed, peer, said)
+        heard: list = []
+        made.nursery.start_soon(until_closed, peer, said, heard)
         end = await made.end()
         assert why in end.reason
+        await trio.testing.wait_all_tasks_blocked()
+        assert heard[-1].message == Goodbye(end.reason), "the peer is told why"
         assert made.runner.banned == {RAW}
         await witness.say(Request(0))
         assert await witness.hear_piece(0) == piece_of(0)
 
 
-async def until_closed(peer: RawPeer, said) -> None:
+async def until_closed(peer: RawPeer, said, heard: list) -> None:
     try:
         await peer.say(*said)
-        await peer.hear_to_the_end()
-    except LinkClosed:
-        return
+    finally:
+        heard += await peer.hear_to_the_end()
 
 
 @pytest.mark.parametrize(
@@ -438,7 +486,7 @@ async def until_closed(peer: RawPeer, said) -> None:
 async def test_a_wrong_greeting_ends_the_session_without_a_ban(autojump_clock, said):
     async with transfer(seeding()) as made:
         peer = made.peer()
-        made.nursery.start_soon(until_closed, peer, said)
+        made.nursery.start_soon(until_closed, peer, said, [])
         assert not (await made.end()).joined
         assert not made.runner.banned
         assert not made.runner.has_session(RAW)
@@ -568,6 +616,19 @@ async def test_an_error_in_our_own_code_ends_one_session_only(autojump_clock):
         assert not made.runner.has_session(RAW)
         await witness.say(Request(0))
         assert await witness.hear_piece(0) == piece_of(0)
+
+
+async def test_a_greeting_after_the_dismissal_changes_nothing(autojump_clock):
+    async with transfer(seeding()) as made:
+        peer = made.peer()
+        await trio.testing.wait_all_tasks_blocked()
+        made.runner.ban(RAW, "known to be bad")
+        await peer.greet()
+        await trio.testing.wait_all_tasks_blocked()
+        assert not made.runner._performer.sessions
+        assert (await made.end()).reason == "known to be bad"
+        made.runner.events.close()
+        assert [type(event) async for event in made.events] == [PeerBanned]
 
 
 # --- Before a transfer is known -------------------------------------------------------------------
