@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from cli.app import COMMANDS, run
 from cli.failures import EXIT_CODES
 from swarm.content.envelope import Envelope
+from swarm.content.signature import sign
 from tests.support.cli_fakes import invoke
 
 Capture = pytest.CaptureFixture[str]
@@ -64,6 +66,32 @@ def test_inspect_refuses_what_is_no_manifest(folder: Path, capsys: Capture) -> N
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("\n") == 2
+
+
+def test_200_mutations_of_a_signed_manifest_are_exit_code_3_or_6(folder: Path, capsys: Capture) -> None:
+    rng = random.Random(11)
+    manifest = Envelope.from_bytes(Path("tree.swarm").read_bytes()).manifest
+    data = Envelope(manifest, sign(bytes(range(32)), manifest.encode())).to_bytes()
+    Path("signed.swarm").write_bytes(data)
+    assert run(["verify", "signed.swarm", "tree"]) == 0
+    capsys.readouterr()
+    for _ in range(200):
+        mutant = bytearray(data)
+        position = rng.randrange(len(mutant))
+        match rng.randrange(4):
+            case 0:
+                mutant[position] ^= 1 << rng.randrange(8)
+            case 1:
+                del mutant[position : position + rng.randint(1, 40)]
+            case 2:
+                mutant[position:position] = rng.randbytes(rng.randint(1, 40))
+            case _:
+                mutant[position] = (mutant[position] + rng.randint(1, 255)) % 256
+        Path("mutant.swarm").write_bytes(mutant)
+        assert run(["verify", "mutant.swarm", "tree"]) in {3, 6}, mutant.hex()
+        err = capsys.readouterr().err
+        assert err.startswith("swarm: ")
+        assert err.count("\n") == 1
 
 
 def test_verify_agrees_with_what_was_shared(folder: Path, capsys: Capture) -> None:

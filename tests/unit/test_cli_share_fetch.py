@@ -92,6 +92,23 @@ def test_share_replaces_an_older_manifest_but_nothing_else(photos: Path, capsys:
     assert err == "swarm: letter.swarm exists and is not a manifest: choose another name with --manifest\n"
 
 
+def test_share_looks_before_it_hashes_and_again_before_it_writes(photos: Path) -> None:
+    node = FakeNode()
+    hashed: list[bool] = []
+
+    async def before_share() -> None:
+        hashed.append(True)
+        Path("photos.swarm").write_text("this came while we hashed")
+
+    node.before_share = before_share
+    Path("letter.swarm").write_text("Dear Ann, this is no manifest")
+    assert invoke("share", "photos", "--manifest", "letter.swarm", node=node) == 2
+    assert hashed == []
+    assert invoke("share", "photos", node=node) == 2
+    assert hashed == [True]
+    assert Path("photos.swarm").read_text() == "this came while we hashed"
+
+
 def test_share_into_a_folder_that_is_not_there_is_the_disks_doing(photos: Path, capsys: Capture) -> None:
     assert invoke("share", "photos", "--manifest", "nowhere/photos.swarm") == 7
     assert capsys.readouterr().err.count("\n") == 1
