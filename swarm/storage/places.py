@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from swarm.content.manifest import Manifest
@@ -60,7 +61,9 @@ class Places:
         """Make the partial folder unless it exists, on the disk when this returns; raises `DiskError`."""
         if self.partial is None:
             with refusals(self.output.path / self.part_name):
-                self.output.layer.make_folder(self.output.fd, self.part_name)
+                # It exists if an earlier call made it and could not go on.
+                with suppress(FileExistsError):
+                    self.output.layer.make_folder(self.output.fd, self.part_name)
                 self.output.layer.sync(self.output.fd)
             self.partial = self._place(self.part_name)
         return self.partial
