@@ -11,8 +11,9 @@ from swarm.strategy.picker import Pick, Picker
 from swarm.strategy.pieces import Pieces
 from swarm.strategy.ranking import Ranking
 from swarm.strategy.requests import Line, Requests
+from swarm.strategy.stalls import Stalls
 from swarm.strategy.timers import Alarm, Timers
-from swarm.wire.messages import Request
+from swarm.wire.messages import Cancel, Request
 
 
 class Asking:
@@ -33,6 +34,7 @@ class Asking:
         ranking: Ranking,
         picker: Picker,
         endgame: Endgame,
+        stalls: Stalls,
     ) -> None:
         self._manifest_id = manifest_id
         self._pieces = pieces
@@ -40,6 +42,7 @@ class Asking:
         self._ranking = ranking
         self._picker = picker
         self._endgame = endgame
+        self._stalls = stalls
         self._timers = timers
         self._hungry: dict[PeerId, None] = {}
 
@@ -50,8 +53,8 @@ class Asking:
     def fill(self, peer: PeerId, now: float) -> list[Command]:
         """Ask the peer for as much as it has room for."""
         commands: list[Command] = []
-        while pick := self._next(peer, now):
-            self._ask(peer, pick, now, commands)
+        while self._ask_one(peer, now, commands):
+            pass
         return commands
 
     def refill(self, now: float) -> list[Command]:
@@ -59,27 +62,37 @@ class Asking:
         commands: list[Command] = []
         order = self._ranking.order(self._hungry, now) if self._hungry else []
         while order:
-            asked = []
-            for peer in order:
-                if pick := self._next(peer, now):
-                    self._ask(peer, pick, now, commands)
-                    asked.append(peer)
-            order = asked
+            order = [peer for peer in order if self._ask_one(peer, now, commands)]
         return commands
 
-    def _next(self, peer: PeerId, now: float) -> Pick | None:
+    def _ask_one(self, peer: PeerId, now: float, commands: list[Command]) -> bool:
         line = self._requests.lines[peer]
         self.left(peer)
         if not self._has_room(peer, line, now):
-            return None
-        pick = self._picker.pick(peer, self._requests.occupied(peer))
-        if pick is None and not line.asked:
-            pick = self._endgame.pick(peer, now)
-            if pick is None and self._endgame.may_help(peer):
-                self._timers.set(Alarm.IDLE, now + RECHECK_SECONDS)
-        if pick is None:
-            self._hungry[peer] = None
-        return pick
+            return False
+        if pick := self._picker.pick(peer, self._requests.occupied(peer)):
+            self._ask(peer, pick, now, commands)
+            return True
+        if not line.asked and self._ask_idle(peer, now, commands):
+            return True
+        self._hungry[peer] = None
+        return False
+
+    def _ask_idle(self, peer: PeerId, now: float, commands: list[Command]) -> bool:
+        """Nothing is open for a peer that has nothing to do: it may help others with what they hold."""
+        if self._ranking.proven(peer) and (quiet := self._stalls.take_over(peer, now)):
+            holder, piece = quiet
+            self._requests.cancel(holder, piece, now)
+            self._pieces.released(piece)
+            commands.append(Send(holder, Cancel(piece)))
+            self._ask(peer, Pick(piece, "taken over from a quiet peer"), now, commands, taken_over=True)
+            return True
+        if pick := self._endgame.pick(peer, now):
+            self._ask(peer, pick, now, commands)
+            return True
+        if self._endgame.may_help(peer):
+            self._timers.set(Alarm.IDLE, now + RECHECK_SECONDS)
+        return False
 
     def _has_room(self, peer: PeerId, line: Line, now: float) -> bool:
         if line.choked or now < line.retry_at:
@@ -89,11 +102,14 @@ class Asking:
         needed = demand(self._ranking.rate(peer, now), self._ranking.round_trip(peer))
         return line.window.fits(line.bytes, len(line.asked), needed)
 
-    def _ask(self, peer: PeerId, pick: Pick, now: float, commands: list[Command]) -> None:
+    def _ask(
+        self, peer: PeerId, pick: Pick, now: float, commands: list[Command], *, taken_over: bool = False
+    ) -> None:
         if not self._requests.lines[peer].asked:
             self._ranking.busy(peer, now)
         self._timers.set(Alarm.REQUESTS, now + DEADLINE_LEAST, peer)
-        self._requests.ask(peer, pick.piece, self._pieces.layout.length(pick.piece), now)
+        length = self._pieces.layout.length(pick.piece)
+        self._requests.ask(peer, pick.piece, length, now, taken_over=taken_over)
         self._pieces.requested(pick.piece)
         why = f"{pick.why}; {self._ranking.describe(peer, now)}"
         commands.append(Send(peer, Request(pick.piece)))

@@ -16,6 +16,10 @@ CLEARED_SECONDS = 30.0
 """How long a cleared claim stays cleared."""
 
 FIRST_BACKOFF, MOST_BACKOFF = 0.1, 8.0
+"""Seconds after one failure, doubled with each further one in a row."""
+
+FIRST_SNUB, MOST_SNUB = 5.0, 30.0
+"""The same after a silence: it cost as many seconds to notice."""
 
 
 class Claims:
@@ -48,10 +52,13 @@ class Claims:
         if strikes := self._strikes.get(peer):
             strikes.pop(piece, None)
 
-    def backoff(self, peer: PeerId) -> float:
-        """Seconds to leave the peer alone after its last failure."""
+    def backoff(self, peer: PeerId, *, silent: bool = False) -> float:
+        """Seconds to leave the peer alone after its last failure, which was a silence or not."""
         failures = self._row.get(peer, 0)
-        return min(FIRST_BACKOFF * 2.0 ** min(failures - 1, 10), MOST_BACKOFF) if failures else 0.0
+        if not failures:
+            return 0.0
+        first, most = (FIRST_SNUB, MOST_SNUB) if silent else (FIRST_BACKOFF, MOST_BACKOFF)
+        return min(first * 2.0 ** min(failures - 1, 10), most)
 
     def restated(self, peer: PeerId, piece: int) -> None:
         """The peer said itself whether it has the piece: what was held against it is void."""

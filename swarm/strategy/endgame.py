@@ -55,7 +55,10 @@ class Endgame:
         if not self._requests.holders or self._availability.reachable(self._pieces.open):
             return None
         best, most = None, 0.0
+        left = self._allowance - sum(self._racing.values())
         for piece in self._candidates(peer):
+            if self._pieces.layout.length(piece) > left:
+                continue
             gain = self._gain(peer, self._requests.holders[piece][0], piece, now)
             if gain > most:
                 best, most = piece, gain
@@ -73,15 +76,13 @@ class Endgame:
         self._allowance -= size
 
     def may_help(self, peer: PeerId) -> bool:
-        """Whether `pick` may find something later, if the peer stays idle."""
+        """Whether the peer, if it stays idle, may be of use for a piece that others are asked for."""
         return any(True for _ in self._candidates(peer))
 
     def _candidates(self, peer: PeerId) -> Iterator[int]:
         asked = self._requests.lines[peer].asked
-        left = self._allowance - sum(self._racing.values())
         for piece, holders in islice(self._requests.holders.items(), LOOKED_AT):
-            fits = len(holders) < COPIES and self._pieces.layout.length(piece) <= left
-            if fits and piece not in asked and self._availability.has(peer, piece):
+            if len(holders) < COPIES and piece not in asked and self._availability.has(peer, piece):
                 yield piece
 
     def _gain(self, peer: PeerId, holder: PeerId, piece: int, now: float) -> float:

@@ -58,6 +58,7 @@ class Fetching:
             ranking=self._ranking,
             picker=picker,
             endgame=self._endgame,
+            stalls=self._stalls,
         )
 
     # --- Peers ----------------------------------------------------------------------------------
@@ -208,7 +209,7 @@ class Fetching:
             self._release([piece] if self.requests.cancel(peer, piece, now) else [])
             commands.append(Send(peer, Cancel(piece)))
         if late:
-            commands += self._blame(peer, late, now)
+            commands += self._blame(peer, late, now, silent=self.snubbed(peer))
             commands += self._asking.refill(now)
         self._timers.set(Alarm.REQUESTS, self._stalls.next_look(peer, now), peer)
         return commands
@@ -240,14 +241,16 @@ class Fetching:
         self._ranking.outcome(peer, good=True)
         self._idle_if_done(peer, now)
 
-    def _blame(self, peer: PeerId, pieces: list[int], now: float, *, denied: bool = False) -> list[Command]:
+    def _blame(
+        self, peer: PeerId, pieces: list[int], now: float, *, denied: bool = False, silent: bool = False
+    ) -> list[Command]:
         self._ranking.outcome(peer, good=False)
         for piece in self._claims.failed(peer, pieces, now, denied=denied):
             if not self.availability.withdraw(peer, piece):
                 self._claims.restated(peer, piece)  # it was withdrawn meanwhile: nothing to restore
         if (at := self._claims.next_due(peer)) is not None:
             self._timers.set(Alarm.CLAIMS, at, peer)
-        retry_at = now + self._claims.backoff(peer)
+        retry_at = now + self._claims.backoff(peer, silent=silent)
         self.requests.lines[peer].retry_at = retry_at
         self._timers.set(Alarm.RETRY, retry_at, peer)
         return self._interest.review(peer)

@@ -1,9 +1,10 @@
 """How good a peer is to ask: smoothed round trip, measured rate and reliability.
 
-The order is the expected time of a piece, ``(round trip + length / rate) / reliability``. A peer with
-nothing measured yet is judged as the average of the others; in `EXPLORATION_SHARE` of the orders it goes
-first, so that a better newcomer is found (epsilon-greedy, Sutton and Barto, chapter 2). A round trip only
-orders requests: a peer that lies about it wins a first place, and its rate then says the truth.
+The order is the expected time of a piece, ``(round trip + length / rate) / reliability``. A peer that has
+delivered nothing yet is judged as the average of the others, but as no faster than one piece in the time
+that it has been asked. In `EXPLORATION_SHARE` of the orders fresh peers go first, so that a better newcomer
+is found (epsilon-greedy, Sutton and Barto, chapter 2). A round trip only orders requests: a peer that lies
+about it wins a first place, and its rate then says the truth.
 """
 
 from __future__ import annotations
@@ -70,6 +71,11 @@ class Score:
         self.reliability = 1.0
         self.delivered = 0
 
+    @property
+    def fresh(self) -> bool:
+        """Whether no request to the peer has ended yet."""
+        return not self.delivered and self.reliability == 1.0
+
     def outcome(self, *, good: bool) -> None:
         """A request ended with the whole piece, or by the peer's fault without it."""
         self.delivered += good
@@ -134,9 +140,13 @@ class Ranking:
         score = self._scores[peer]
         return score.rate.rate(now if score.idle_since is None else score.idle_since)
 
+    def proven(self, peer: PeerId) -> bool:
+        """Whether the peer has delivered a piece."""
+        return self._scores[peer].delivered > 0
+
     def seconds_for(self, peer: PeerId, length: int, now: float) -> float:
         """Expected time of ``length`` bytes asked of the peer while it has nothing else to do."""
-        rate = self.rate(peer, now) or self._typical_rate(now)
+        rate = self.rate(peer, now) or self._assumed_rate(peer, self._typical_rate(now), now)
         return (self.round_trip(peer) + length / rate) / self._scores[peer].reliability
 
     def order(self, peers: Iterable[PeerId], now: float) -> list[PeerId]:
@@ -146,9 +156,9 @@ class Ranking:
 
         def place(peer: PeerId) -> tuple[bool, float]:
             score = self._scores[peer]
-            rate = self.rate(peer, now) or typical
+            rate = self.rate(peer, now) or self._assumed_rate(peer, typical, now)
             seconds = (self.round_trip(peer) + self._piece_length / rate) / score.reliability
-            return not (explore and not score.delivered), seconds
+            return not (explore and score.fresh), seconds
 
         return sorted(peers, key=place)
 
@@ -171,6 +181,11 @@ class Ranking:
         place = self._places.index(rate)
         rank = "fastest" if not place else f"number {place + 1}"
         return f"{rank} of {len(self._places)}: {rate / 1e6:.1f} MB/s, {trip}"
+
+    def _assumed_rate(self, peer: PeerId, typical: float, now: float) -> float:
+        score = self._scores[peer]
+        asked_for = score.rate.age(now if score.idle_since is None else score.idle_since)
+        return min(typical, self._piece_length / asked_for) if asked_for > 0 else typical
 
     def _typical_rate(self, now: float) -> float:
         rates = [rate for peer in self._scores if (rate := self.rate(peer, now))]

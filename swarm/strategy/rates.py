@@ -37,6 +37,10 @@ class Meter:
         faded = self._sum * math.exp(min(self._at - now, 0.0) / self._constant)
         return faded / (self._constant * -math.expm1(-span))
 
+    def age(self, now: float) -> float:
+        """Seconds that were measured, without those left out."""
+        return now - self._began
+
     def skip(self, seconds: float) -> None:
         """Leave ``seconds`` out that ended now: nothing was expected to flow in them."""
         self._began += seconds

@@ -26,7 +26,8 @@ from swarm.strategy.pieceset import PieceSet
 class Asked:
     """One outstanding request; ``touched`` is when its last data came, or when it was asked.
 
-    ``outrun``: it was cancelled because another peer delivered the piece first.
+    ``outrun``: it was cancelled because another peer delivered the piece first. ``taken_over``: the piece
+    was taken from another peer, and is not taken again.
     """
 
     length: int
@@ -35,6 +36,7 @@ class Asked:
     received: int = 0
     cancelled_at: float | None = None
     outrun: bool = False
+    taken_over: bool = False
 
     @property
     def live(self) -> bool:
@@ -82,14 +84,14 @@ class Requests:
         del self.lines[peer]
         return free
 
-    def ask(self, peer: PeerId, piece: int, length: int, now: float) -> None:
+    def ask(self, peer: PeerId, piece: int, length: int, now: float, *, taken_over: bool = False) -> None:
         """The peer is asked for a piece that it is not asked for yet."""
         line = self.lines[peer]
         if piece in line.asked:
             raise ValueError(f"piece {piece} is already asked of {peer}")
         if not line.asked:
             line.progressed(now)
-        line.asked[piece] = Asked(length, now, now)
+        line.asked[piece] = Asked(length, now, now, taken_over=taken_over)
         line.bytes += length
         line.window.asked(now)
         self.holders.setdefault(piece, []).append(peer)

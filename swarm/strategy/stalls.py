@@ -1,10 +1,13 @@
 """Which requests a peer lets wait too long, and when to look again.
 
-Two rules, from libtorrent's snubbing and request timeouts:
+Rules, the first two from libtorrent's snubbing and request timeouts:
   - silence: a peer that is asked for something and moves less than `LEAST_BYTES` in `SILENCE_SECONDS` loses
     all its requests and is snubbed until it delivers a piece: one request at a time, no regular unchoke;
   - lateness: a request no byte of which has come after the mean response time of the peer and four
-    deviations (2 to 60 s) is moved; its peer may be busy with others and is not snubbed.
+    deviations (2 to 60 s) is moved; its peer may be busy with others and is not snubbed;
+  - idleness: a peer that has delivered before and has nothing to do takes over a request no byte of which
+    has come from a peer that has been quiet for `QUIET_SECONDS`. Only once for each request, or slow peers
+    would pass it round for ever.
 
 A request moves only if somebody else could take it now: the only source keeps it, however slow it is.
 """
@@ -12,6 +15,7 @@ A request moves only if somebody else could take it now: the only source keeps i
 from __future__ import annotations
 
 import math
+from itertools import islice
 
 from swarm.ids import PeerId
 from swarm.strategy.availability import Availability
@@ -22,6 +26,10 @@ LEAST_RATE = 1024
 """Bytes per second; less than this over `SILENCE_SECONDS` counts as silence."""
 
 LEAST_BYTES = int(LEAST_RATE * SILENCE_SECONDS)
+QUIET_SECONDS = 1.0
+LOOKED_AT = 32
+"""Requests, oldest first, among which an idle peer looks for one to take over."""
+
 RECHECK_SECONDS = 1.0
 """How soon requests are looked at again that nobody else could take."""
 
@@ -47,10 +55,9 @@ class Stalls:
     def move(self, peer: PeerId, now: float) -> list[int]:
         """The pieces to be asked elsewhere; snubs the peer if it was silent."""
         line = self._requests.lines[peer]
-        silent = now >= line.progress_at + SILENCE_SECONDS
-        late = [piece for piece, asked in line.asked.items() if asked.live and silent]
-        if late:
+        if line.asked and now >= line.progress_at + SILENCE_SECONDS:
             line.snubbed = True
+            late = [piece for piece, asked in line.asked.items() if asked.live]
         else:
             limit = line.times.deadline()
             late = [
@@ -60,6 +67,18 @@ class Stalls:
             ]
         able = self._able(peer, now) if late else []
         return [piece for piece in late if any(self._availability.has(other, piece) for other in able)]
+
+    def take_over(self, peer: PeerId, now: float) -> tuple[PeerId, int] | None:
+        """A quiet peer and its request that the idle ``peer`` may take over; None if there is none."""
+        mine = self._requests.lines[peer].asked
+        for piece, holders in islice(self._requests.holders.items(), LOOKED_AT):
+            line = self._requests.lines[holders[0]]
+            asked = line.asked[piece]
+            quiet = now >= max(asked.at, line.progress_at) + QUIET_SECONDS
+            fresh = not asked.received and not asked.taken_over and len(holders) == 1
+            if quiet and fresh and piece not in mine and self._availability.has(peer, piece):
+                return holders[0], piece
+        return None
 
     def owes(self, peer: PeerId, now: float) -> bool:
         """Whether the peer has owed the reply to a cancelled request for too long."""
@@ -72,11 +91,13 @@ class Stalls:
         if not line.asked:
             return math.inf
         at = self._owed_until(line) if line.cancelled else math.inf
-        if len(line.asked) > line.cancelled:
-            limit = line.times.deadline()
-            waiting = (asked.at + limit for asked in line.asked.values() if asked.live and not asked.received)
-            at = min(at, line.progress_at + SILENCE_SECONDS, min(waiting, default=math.inf))
+        if len(line.asked) > line.cancelled or not line.snubbed:
+            at = min(at, line.progress_at + SILENCE_SECONDS, self._late_at(line))
         return at if at > now else now + RECHECK_SECONDS
+
+    def _late_at(self, line: Line) -> float:
+        waiting = (asked.at for asked in line.asked.values() if asked.live and not asked.received)
+        return min(waiting, default=math.inf) + line.times.deadline()
 
     def _owed_until(self, line: Line) -> float:
         cancelled = (asked.cancelled_at for asked in line.asked.values() if asked.cancelled_at is not None)

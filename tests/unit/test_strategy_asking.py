@@ -19,7 +19,14 @@ from swarm.strategy.depth import (
     demand,
 )
 from swarm.strategy.requests import Requests
-from swarm.strategy.stalls import CANCEL_SECONDS, LEAST_BYTES, RECHECK_SECONDS, SILENCE_SECONDS, Stalls
+from swarm.strategy.stalls import (
+    CANCEL_SECONDS,
+    LEAST_BYTES,
+    QUIET_SECONDS,
+    RECHECK_SECONDS,
+    SILENCE_SECONDS,
+    Stalls,
+)
 from swarm.wire.limits import MAX_REQUESTS
 
 KIB = 1024
@@ -195,12 +202,44 @@ def test_nothing_asked_is_never_looked_at() -> None:
 def test_a_reply_to_a_cancel_is_owed_for_a_minute() -> None:
     lines = Lines(A, B)
     lines.ask(A, range(1), 0.0)
+    assert lines.stalls.move(A, 5.0) == [0]
     lines.requests.cancel(A, 0, 5.0)
     assert lines.stalls.next_look(A, 5.0) == 5.0 + CANCEL_SECONDS
     assert not lines.stalls.owes(A, 5.0 + CANCEL_SECONDS - 0.1)
     assert lines.stalls.owes(A, 5.0 + CANCEL_SECONDS)
     lines.requests.settle(A, 0)
     assert not lines.stalls.owes(A, 1000.0)
+
+
+def test_a_peer_that_answers_no_cancel_is_silent_too() -> None:
+    lines = Lines(A, B)
+    lines.ask(A, range(1), 0.0)
+    lines.requests.cancel(A, 0, 1.0)
+    assert lines.stalls.next_look(A, 1.0) == SILENCE_SECONDS
+    assert lines.stalls.move(A, SILENCE_SECONDS) == []
+    assert lines.requests.lines[A].snubbed
+
+
+def test_an_idle_peer_takes_a_request_over_from_a_quiet_one_once() -> None:
+    lines = Lines(A, B, C)
+    lines.ask(A, range(2), 0.0)
+    lines.data(A, 0, 1, 0.5)
+    assert lines.stalls.take_over(B, QUIET_SECONDS - 0.1) is None
+    assert lines.stalls.take_over(B, QUIET_SECONDS) == (A, 1)  # piece 0 has begun
+    lines.requests.cancel(A, 1, 1.0)
+    lines.requests.ask(B, 1, 100 * KIB, 1.0, taken_over=True)
+    assert lines.stalls.take_over(C, 4.0) is None
+
+
+def test_nothing_is_taken_over_from_a_peer_that_delivers_or_by_one_that_cannot() -> None:
+    lines = Lines(A, B)
+    lines.ask(A, range(2), 0.0)
+    lines.data(A, 0, 100 * KIB, 0.9)
+    assert lines.stalls.take_over(B, 1.8) is None
+    lines.availability.withdraw(B, 1)
+    assert lines.stalls.take_over(B, 1.9) is None
+    lines.availability.have(B, 1)
+    assert lines.stalls.take_over(B, 1.9) == (A, 1)
 
 
 def test_the_ledger_of_requests() -> None:
@@ -273,6 +312,15 @@ def test_back_off_doubles_up_to_its_end_and_one_delivery_ends_it() -> None:
     assert waits[-1] == MOST_BACKOFF
     claims.delivered(A, 0)
     assert claims.backoff(A) == 0.0
+
+
+def test_a_silence_costs_a_longer_back_off() -> None:
+    claims = Claims()
+    waits = []
+    for piece in range(5):
+        claims.failed(A, [piece], 0.0)
+        waits.append(claims.backoff(A, silent=True))
+    assert waits == [5, 10, 20, 30, 30]
 
 
 def test_many_pieces_lost_in_one_stall_are_one_failure_in_the_row() -> None:

@@ -1,0 +1,395 @@
+"""The contract of the brain: inputs, and the commands that follow."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from swarm.config import TransferConfig
+from swarm.content.bitfield import Bitfield
+from swarm.content.layout import Layout
+from swarm.events import PieceLost, PieceRefused, PieceRequested, PieceStored, PieceWasted
+from swarm.ids import ManifestId, PeerId
+from swarm.strategy.brain import Brain
+from swarm.strategy.claims import CLEARED_SECONDS, FIRST_SNUB
+from swarm.strategy.commands import Ban, Command, Disconnect, Publish, Send, StorePiece, Upload
+from swarm.strategy.fetching import DISK_SECONDS
+from swarm.strategy.stalls import CANCEL_SECONDS, SILENCE_SECONDS
+from swarm.wire.limits import MAX_REQUESTS
+from swarm.wire.messages import (
+    Cancel,
+    Choke,
+    Goodbye,
+    Have,
+    HaveAll,
+    HaveBitfield,
+    HaveNone,
+    Interested,
+    KeepAlive,
+    NotInterested,
+    Peers,
+    Reject,
+    RejectReason,
+    Request,
+    Unchoke,
+    Withdraw,
+)
+
+MANIFEST = ManifestId(bytes(32))
+A, B, C = PeerId("a"), PeerId("b"), PeerId("c")
+PIECE = 256 << 10
+
+
+def a_brain(size: int = 8, stored: range | list[int] = (), *, length: int = PIECE) -> Brain:
+    field = Bitfield(size)
+    for piece in stored:
+        field.add(piece)
+    layout = Layout(length, [length * size])
+    return Brain(MANIFEST, layout, field, random.Random(1), 0.0, TransferConfig())
+
+
+def requests(commands: list[Command], peer: PeerId) -> list[int]:
+    return [
+        c.message.piece
+        for c in commands
+        if isinstance(c, Send) and c.peer == peer and isinstance(c.message, Request)
+    ]
+
+
+def sent(commands: list[Command], peer: PeerId) -> list[object]:
+    return [c.message for c in commands if isinstance(c, Send) and c.peer == peer]
+
+
+def published(commands: list[Command]) -> list[object]:
+    return [c.event for c in commands if isinstance(c, Publish)]
+
+
+def source(brain: Brain, peer: PeerId, now: float = 0.0, *, has: object = None) -> list[int]:
+    """A peer with everything joins and unchokes us; returns what it is asked for."""
+    brain.peer_joined(peer, now, rtt=0.01)
+    brain.received(peer, has or HaveAll(), now)
+    return requests(brain.received(peer, Unchoke(), now), peer)
+
+
+def deliver(brain: Brain, peer: PeerId, piece: int, now: float) -> list[Command]:
+    """The piece arrives and is stored; everything that follows, in order."""
+    brain.data_received(peer, piece, PIECE, now)
+    commands = brain.piece_received(peer, piece, now)
+    assert commands[-1] == StorePiece(peer, piece)
+    return commands[:-1] + brain.piece_stored(peer, piece, now)
+
+
+def test_the_first_answer_to_a_session_is_the_announcement() -> None:
+    assert a_brain().peer_joined(A, 0.0, rtt=None) == [Send(A, HaveNone())]
+    assert a_brain(8, range(8)).peer_joined(A, 0.0, rtt=0.1) == [Send(A, HaveAll())]
+    assert a_brain(8, [0]).peer_joined(A, 0.0, rtt=0.1) == [Send(A, HaveBitfield(b"\x80"))]
+
+
+def test_interest_follows_what_the_peer_has() -> None:
+    brain = a_brain(8, [0, 1])
+    brain.peer_joined(A, 0.0, rtt=None)
+    assert brain.received(A, HaveBitfield(b"\xc0"), 0.0) == []
+    assert brain.received(A, Have((2,)), 0.0) == [Send(A, Interested())]
+    assert brain.received(A, Have((3,)), 0.0) == []
+    assert brain.received(A, Withdraw(3), 0.0) == []
+    assert brain.received(A, Withdraw(2), 0.0) == [Send(A, NotInterested())]
+
+
+def test_an_unchoke_is_answered_with_requests_and_their_reasons() -> None:
+    brain = a_brain()
+    brain.peer_joined(A, 0.0, rtt=0.0123)
+    brain.received(A, HaveAll(), 0.0)
+    commands = brain.received(A, Unchoke(), 0.0)
+    asked = requests(commands, A)
+    assert len(asked) == len(set(asked)) == 2
+    events = published(commands)
+    assert [event.piece for event in events] == asked
+    assert events[0] == PieceRequested(MANIFEST, asked[0], A, "random first piece; new peer, rtt 12.3 ms")
+
+
+def test_every_arrival_is_followed_by_a_request_before_the_piece_is_stored() -> None:
+    brain = a_brain()
+    first, _ = source(brain, A)
+    brain.data_received(A, first, PIECE, 0.1)
+    commands = brain.piece_received(A, first, 0.1)
+    assert requests(commands, A)
+    assert commands[-1] == StorePiece(A, first)
+
+
+def test_a_stored_piece_is_published_and_announced_to_all() -> None:
+    brain = a_brain()
+    brain.peer_joined(B, 0.0, rtt=None)
+    piece, _ = source(brain, A)
+    brain.piece_received(A, piece, 0.1)
+    assert brain.piece_stored(A, piece, 0.1) == [
+        Publish(PieceStored(MANIFEST, piece, PIECE, A)),
+        Send(B, Have((piece,))),
+        Send(A, Have((piece,))),
+    ]
+
+
+def test_at_the_end_nobody_is_interesting_and_nothing_is_due() -> None:
+    brain = a_brain(2)
+    asked = source(brain, A)
+    now = 0.0
+    for piece in asked:
+        now += 0.001
+        commands = deliver(brain, A, piece, now)
+    assert brain.complete
+    assert sent(commands, A)[-2:] == [Have((asked[1],)), NotInterested()]
+    brain.tick(brain.next_wakeup() if brain.next_wakeup() < math.inf else now)
+    assert brain.next_wakeup() == math.inf
+    assert list(brain.missing()) == []
+
+
+def test_small_pieces_are_asked_for_up_to_the_wires_limit() -> None:
+    assert len(source(a_brain(10_000, length=1024), A)) == MAX_REQUESTS
+
+
+def test_every_input_about_an_unknown_peer_is_ignored() -> None:
+    brain = a_brain(8, [0])
+    inputs = [
+        brain.peer_left(A, 0.0),
+        *(
+            brain.received(A, message, 0.0)
+            for message in (HaveAll(), Unchoke(), Interested(), Request(0), Cancel(0))
+        ),
+        brain.received(A, Reject(1, RejectReason.BUSY), 0.0),
+        brain.data_received(A, 1, 5, 0.0),
+        brain.piece_received(A, 1, 0.0),
+        brain.uploaded(A, 0, 5, 0.0),
+        brain.upload_finished(A, 0, 0.0),
+        brain.round_trip(A, None, 0.0),
+    ]
+    assert inputs == [[]] * len(inputs)
+    assert brain.next_wakeup() == math.inf
+
+
+def test_what_is_not_the_brains_business_is_ignored() -> None:
+    brain = a_brain()
+    brain.peer_joined(A, 0.0, rtt=None)
+    for message in (KeepAlive(), Peers(), Goodbye("bye")):
+        assert brain.received(A, message, 0.0) == []
+
+
+def test_a_second_join_ends_the_first() -> None:
+    brain = a_brain(2)
+    asked = source(brain, A)
+    brain.peer_joined(A, 1.0, rtt=None)
+    brain.received(A, HaveAll(), 1.0)
+    assert sorted(requests(brain.received(A, Unchoke(), 1.0), A)) == sorted(asked)
+
+
+def test_a_bad_piece_bans_exactly_its_sender_and_is_asked_elsewhere() -> None:
+    brain = a_brain(2)
+    asked = source(brain, A)
+    assert source(brain, B) == []
+    brain.piece_received(A, asked[0], 1.0)
+    commands = brain.piece_refused(A, asked[0], 1.0)
+    assert commands[0] == Publish(PieceRefused(MANIFEST, asked[0], PIECE, A))
+    assert commands[1] == Ban(A, f"piece {asked[0]} does not match its hash", asked[0])
+    assert sorted(requests(commands, B)) == [0, 1]
+    assert sent(commands, A) == []
+    assert brain.peer_left(A, 1.1) == []
+
+
+def test_a_leaving_peers_requests_go_to_the_others_in_turn() -> None:
+    brain = a_brain(4)
+    asked = source(brain, A)
+    brain.received(A, Have(()), 0.0)
+    rest = source(brain, B)
+    assert sorted(asked + rest) == [0, 1, 2, 3]
+    assert source(brain, C) == []
+    commands = brain.peer_left(A, 1.0)
+    assert sorted(requests(commands, C)) == sorted(asked)
+
+
+def test_a_choke_is_waited_out_and_its_rejects_are_no_strikes() -> None:
+    brain = a_brain(2)
+    asked = source(brain, A)
+    for _ in range(5):
+        assert brain.received(A, Choke(), 1.0) == []
+        for piece in asked:
+            assert requests(brain.received(A, Reject(piece, RejectReason.CHOKED), 1.0), A) == []
+        assert sorted(requests(brain.received(A, Unchoke(), 1.0), A)) == [0, 1]
+
+
+def test_rejects_of_an_unchoking_peer_cost_time_and_in_the_end_the_claim() -> None:
+    brain = a_brain(1)
+    source(brain, A)
+    now, waits = 0.0, []
+    for _ in range(2):
+        assert brain.received(A, Reject(0, RejectReason.BUSY), now) == []
+        waits.append(brain.next_wakeup() - now)
+        now = brain.next_wakeup()
+        assert requests(brain.tick(now), A) == [0]
+    assert waits == pytest.approx([0.1, 0.2])
+    assert brain.received(A, Reject(0, RejectReason.BUSY), now) == [Send(A, NotInterested())]
+    assert list(brain.missing()) == [0]
+    while (at := brain.next_wakeup()) < now + CLEARED_SECONDS:
+        assert brain.tick(at) == []
+    commands = brain.tick(now + CLEARED_SECONDS)
+    assert sent(commands, A) == [Interested(), Request(0)]
+
+
+def test_a_denied_piece_is_asked_elsewhere_at_once() -> None:
+    brain = a_brain(1)
+    source(brain, A)
+    assert source(brain, B) == []
+    commands = brain.received(A, Reject(0, RejectReason.NOT_STORED), 1.0)
+    assert sent(commands, A) == [NotInterested()]
+    assert requests(commands, B) == [0]
+
+
+def test_a_withdrawn_piece_does_not_come_back_by_itself() -> None:
+    brain = a_brain(1)
+    source(brain, A)
+    brain.received(A, Withdraw(0), 1.0)
+    brain.received(A, Reject(0, RejectReason.NOT_STORED), 1.0)
+    while (at := brain.next_wakeup()) < math.inf:
+        assert brain.tick(at) == []
+    assert list(brain.missing()) == [0]
+    assert sent(brain.received(A, Have((0,)), 99.0), A) == [Interested(), Request(0)]
+
+
+def stalled(brain: Brain) -> tuple[list[int], list[Command]]:
+    """A holds two requests in silence, B has the same two pieces; until they move."""
+    asked = source(brain, A)
+    bits = HaveBitfield(bytes([0x80 >> asked[0] | 0x80 >> asked[1]]))
+    assert source(brain, B, has=bits) == []
+    commands: list[Command] = []
+    while not commands:
+        at = brain.next_wakeup()
+        commands = brain.tick(at)
+    assert at == SILENCE_SECONDS
+    return asked, commands
+
+
+def test_a_silent_peer_is_cancelled_after_five_seconds_and_its_late_piece_is_dropped() -> None:
+    brain = a_brain(8)
+    asked, commands = stalled(brain)
+    assert sent(commands, A) == [Cancel(piece) for piece in asked]
+    assert sorted(requests(commands, B)) == sorted(asked)
+    brain.data_received(A, asked[0], PIECE, 6.0)
+    commands = brain.piece_received(A, asked[0], 6.0)
+    assert published(commands)[0] == PieceWasted(MANIFEST, asked[0], PIECE, A)
+    assert not any(isinstance(command, StorePiece) for command in commands)
+
+
+def test_a_snubbed_peer_is_asked_for_one_piece_until_it_delivers() -> None:
+    brain = a_brain(8)
+    asked, _ = stalled(brain)
+    for piece in asked:
+        assert requests(brain.received(A, Reject(piece, RejectReason.CANCELLED), 6.0), A) == []
+    only: list[int] = []
+    while not only:
+        now = brain.next_wakeup()
+        only = requests(brain.tick(now), A)
+    assert now == SILENCE_SECONDS + FIRST_SNUB
+    assert len(only) == 1
+    brain.data_received(A, only[0], PIECE, now + 0.1)
+    assert len(requests(brain.piece_received(A, only[0], now + 0.1), A)) == 2
+
+
+def test_an_idle_peer_takes_over_what_a_quiet_one_was_asked_for() -> None:
+    brain = a_brain(3)
+    asked = source(brain, A)
+    (last,) = source(brain, B)
+    commands = deliver(brain, B, last, 1.2)
+    (taken,) = requests(commands, B)
+    assert taken in asked
+    assert Send(A, Cancel(taken)) in commands
+    assert published(commands)[0].why.startswith("taken over from a quiet peer; ")
+
+
+def test_the_first_of_two_copies_wins_and_the_loser_is_cancelled() -> None:
+    brain = a_brain(1)
+    source(brain, A)
+    assert source(brain, B) == []
+    commands: list[Command] = []
+    while not requests(commands, B):
+        commands = brain.tick(brain.next_wakeup())
+    assert "endgame" in published(commands)[0].why
+    assert sent(commands, A) == []
+    commands = brain.piece_received(B, 0, 4.0)
+    assert commands == [Send(A, Cancel(0)), StorePiece(B, 0)]
+
+
+def test_a_peer_that_never_answers_a_cancel_is_disconnected() -> None:
+    brain = a_brain(2)
+    source(brain, A)
+    source(brain, B)
+    commands: list[Command] = []
+    while not any(isinstance(command, Disconnect) for command in commands):
+        at = brain.next_wakeup()
+        assert at < 200
+        commands = brain.tick(at)
+    assert Disconnect(A, "does not answer cancelled requests") in commands
+    assert at == SILENCE_SECONDS + CANCEL_SECONDS
+
+
+def test_three_lost_pings_disconnect() -> None:
+    brain = a_brain()
+    brain.peer_joined(A, 0.0, rtt=None)
+    assert brain.round_trip(A, None, 1.0) == []
+    assert brain.round_trip(A, None, 2.0) == []
+    assert brain.round_trip(A, None, 3.0) == [Disconnect(A, "does not answer pings")]
+
+
+def test_our_own_disks_refusal_blames_nobody_and_is_not_hurried() -> None:
+    brain = a_brain(1)
+    source(brain, A)
+    brain.piece_received(A, 0, 1.0)
+    assert brain.piece_failed(A, 0, 1.0) == []
+    commands: list[Command] = []
+    while not commands:
+        at = brain.next_wakeup()
+        commands = brain.tick(at)
+    assert at == 1.0 + DISK_SECONDS
+    assert requests(commands, A) == [0]
+
+
+def test_a_lost_piece_is_withdrawn_and_fetched_again() -> None:
+    brain = a_brain(2, [0])
+    source(brain, A, has=HaveBitfield(b"\x80"))
+    commands = brain.piece_lost(0, 1.0)
+    assert published(commands)[0] == PieceLost(MANIFEST, 0)
+    assert sent(commands, A) == [Withdraw(0), Interested(), Request(0)]
+    assert brain.piece_lost(0, 1.0) == []
+
+
+def test_a_seeder_does_not_fetch_what_it_loses() -> None:
+    brain = a_brain(2, [0, 1])
+    source(brain, A)
+    commands = brain.piece_lost(0, 1.0)
+    assert sent(commands, A) == [Withdraw(0)]
+    assert brain.complete
+    assert sent(brain.peer_joined(B, 2.0, rtt=None), B) == [HaveBitfield(b"\x40")]
+
+
+def test_missing_is_what_nobody_connected_has() -> None:
+    brain = a_brain(8, [0])
+    assert list(brain.missing()) == [1, 2, 3, 4, 5, 6, 7]
+    brain.peer_joined(A, 0.0, rtt=None)
+    brain.received(A, HaveBitfield(b"\xf0"), 0.0)
+    brain.peer_joined(B, 0.0, rtt=None)
+    brain.received(B, Have((6,)), 0.0)
+    assert list(brain.missing()) == [4, 5, 7]
+    brain.peer_left(B, 1.0)
+    assert list(brain.missing()) == [4, 5, 6, 7]
+    brain.received(A, HaveAll(), 0.0)
+    assert list(brain.missing()) == []
+
+
+def test_a_request_is_served_from_the_moment_the_piece_is_stored() -> None:
+    brain = a_brain()
+    piece, _ = source(brain, A)
+    brain.peer_joined(B, 0.0, rtt=None)
+    assert sent(brain.received(B, Interested(), 0.0), B) == [Unchoke()]
+    assert sent(brain.received(B, Request(piece), 0.0), B) == [Reject(piece, RejectReason.NOT_STORED)]
+    deliver(brain, A, piece, 0.1)
+    assert brain.received(B, Request(piece), 0.2) == [Upload(B, piece)]
+    assert brain.uploaded(B, piece, PIECE, 0.3) == []
+    assert brain.upload_finished(B, piece, 0.3) == []
