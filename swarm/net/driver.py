@@ -273,17 +273,15 @@ class Driver:
         self.end()
 
     def end(self) -> None:
-        """Close the socket and everything that waits; keep nothing."""
+        """Close the socket and end everything that waits.
+
+        What is unread stays with its streams, in the budget, until they are read or reset.
+        """
         if self.ended.is_set():
             return
         self._mute = True
         self.core.lose()
         self._act()
-        for muxed in list(self._streams.values()):
-            self.core.reset(muxed.state)
-            self._budget.note(muxed, 0, consumed=True)
-            muxed.wake()
-        self._streams.clear()
         self._wire.close()
         self.ended.set()
         self.changed.unpark_all()

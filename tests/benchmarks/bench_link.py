@@ -188,7 +188,9 @@ def main() -> None:
     for number in range(options.rounds):
         for name in options.only:
             results[name].append(run_case(*CASES[name], size))
-            print(f"round {number + 1} {name}: {size / results[name][-1]['seconds'] / 1e6:.0f} MB/s", flush=True)
+            print(
+                f"round {number + 1} {name}: {size / results[name][-1]['seconds'] / 1e6:.0f} MB/s", flush=True
+            )
     report(results, size)
 
 

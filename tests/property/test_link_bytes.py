@@ -90,7 +90,10 @@ def outcome(pieces: list[bytes]) -> tuple[object, ...]:
     """Everything that one end makes of what it receives."""
     blocks, budget = Blocks(), Budget()
     core = Connection(
-        initiator=True, blocks=blocks, budget=budget, limits=LinkLimits(control_frames=10**6, inbound_streams=4)
+        initiator=True,
+        blocks=blocks,
+        budget=budget,
+        limits=LinkLimits(control_frames=10**6, inbound_streams=4),
     )
     for _ in range(2):
         core.open()

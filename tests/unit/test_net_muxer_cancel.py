@@ -1,0 +1,145 @@
+"""Cancellation at any point leaves the connection and the other streams sound."""
+
+import random
+
+import pytest
+import trio
+import trio.testing
+from libp2p.stream_muxer.exceptions import MuxedStreamError, MuxedStreamReset
+
+from swarm.link.limits import INITIAL_WINDOW
+from tests.support.link_pair import muxed_pair, read_exactly, read_to_end
+
+MIB = 1024 * 1024
+CANCELLATIONS = 1000
+
+
+async def cancelled_after(seconds, what, *arguments):
+    """Run something and cancel it; return what it returned, or None."""
+    with trio.move_on_after(seconds):
+        return await what(*arguments)
+    return None
+
+
+async def test_a_cancelled_read_takes_nothing():
+    async with muxed_pair() as (one, two):
+        first = await one.open_stream()
+        second = await two.accept_stream()
+        assert await cancelled_after(0.01, second.read, 10) is None
+        buffer = bytearray(10)
+        assert await cancelled_after(0.01, second.readinto, memoryview(buffer)) is None
+        await first.write(b"0123456789")
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await second.read(5)
+        assert scope.cancelled_caught
+        assert buffer == bytes(10)
+        assert await read_exactly(second, 10) == b"0123456789"
+
+
+async def test_a_cancelled_write_resets_its_stream_alone():
+    async with muxed_pair() as (one, two):
+        first, other = await one.open_stream(), await one.open_stream()
+        second, other_there = await two.accept_stream(), await two.accept_stream()
+        assert await cancelled_after(0.02, first.write, bytes(2 * INITIAL_WINDOW)) is None
+        with pytest.raises(MuxedStreamReset):
+            await first.write(b"more")
+        with trio.fail_after(5), pytest.raises(MuxedStreamReset):
+            while True:
+                await second.read(MIB)
+        await other.write(b"fine")
+        assert await read_exactly(other_there, 4) == b"fine"
+
+
+async def test_a_write_that_was_cancelled_before_it_began_changes_nothing():
+    async with muxed_pair() as (one, two):
+        first = await one.open_stream()
+        second = await two.accept_stream()
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await first.write(b"never")
+        await first.write(b"this")
+        await first.close_write()
+        assert await read_to_end(second) == b"this"
+
+
+async def churn(one, two, rng, done):
+    """Open streams and cancel their reads and writes at random times."""
+    for _ in range(CANCELLATIONS // 4):
+        stream = await one.open_stream()
+        there = await two.accept_stream()
+        try:
+            await cancelled_after(
+                rng.random() * 0.002, stream.write, bytes(rng.choice((10, 400_000, 2 * MIB)))
+            )
+            await cancelled_after(rng.random() * 0.002, there.read, rng.choice((1, 70_000)))
+            await cancelled_after(rng.random() * 0.002, there.write, bytes(rng.choice((10, 400_000))))
+            await cancelled_after(rng.random() * 0.002, stream.read, MIB)
+        except MuxedStreamError:
+            pass
+        await rng.choice((stream, there)).reset()
+        await stream.close()
+        await there.close()
+    done.set()
+
+
+async def test_a_thousand_cancellations_beside_streams_that_lose_nothing():
+    rng = random.Random(7)
+    pattern = random.Random(8).randbytes(MIB)
+    async with muxed_pair(buffer=128 * 1024) as (one, two):
+        done = trio.Event()
+        first, back = await one.open_stream(), await one.open_stream()
+        second, back_there = await two.accept_stream(), await two.accept_stream()
+        moved = 0
+
+        async def source(stream):
+            while not done.is_set():
+                await stream.write(pattern)
+            await stream.close_write()
+
+        async def sink(stream):
+            nonlocal moved
+            data = await read_exactly(stream, MIB)
+            while data:
+                assert data == pattern
+                moved += len(data)
+                data = await stream_rest(stream)
+
+        async def stream_rest(stream):
+            try:
+                head = await stream.read(1)
+            except MuxedStreamError:
+                return b""
+            return head + await read_exactly(stream, MIB - 1)
+
+        with trio.fail_after(100):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(source, first)
+                nursery.start_soon(source, back_there)
+                nursery.start_soon(sink, second)
+                nursery.start_soon(sink, back)
+                nursery.start_soon(churn, one, two, rng, done)
+        assert moved >= 2 * MIB
+        await first.close()
+        await back.close()
+        await second.close()
+        await back_there.close()
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        for end in (one, two):
+            assert not end.is_closed
+            assert end._driver.core.streams == {}
+            assert end._driver._budget.held == 0
+
+
+async def test_a_cancelled_open_and_accept_leave_nothing():
+    async with muxed_pair() as (one, two):
+        assert await cancelled_after(0.01, two.accept_stream) is None
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await one.open_stream()
+        assert one._driver.core.streams == {}
+        first = await one.open_stream()
+        await first.write(b"x")
+        second = await two.accept_stream()
+        assert await second.read(1) == b"x"

@@ -1,0 +1,300 @@
+"""How connections end: goodbyes, losses, silence, and peers that break the rules."""
+
+import pytest
+import trio
+import trio.testing
+from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamEOF, MuxedStreamReset
+
+from swarm.link import yamux
+from swarm.link.limits import INITIAL_WINDOW, LinkLimits
+from swarm.link.windows import Budget
+from swarm.link.yamux import ACK, DATA, GO_AWAY, PING, RST, SYN, WINDOW_UPDATE, Frame, FrameReader
+from swarm.net import driver
+from swarm.net.muxed_connection import MuxedConnection
+from tests.support.link_pair import (
+    Identity,
+    hostile_peer,
+    muxed_pair,
+    read_exactly,
+    read_to_end,
+    secure_pair,
+)
+
+MIB = 1024 * 1024
+
+
+async def hear(session, count):
+    """Read ``count`` frames, each without a payload."""
+    data = b""
+    while len(data) < 12 * count:
+        data += await session.read(12)
+    return FrameReader().read(memoryview(data))
+
+
+async def until(condition):
+    """Wait until something is so, at most 5 s."""
+    with trio.fail_after(5):
+        while not condition():
+            await trio.sleep(0.005)
+
+
+async def test_closing_lets_the_other_end_read_what_was_written():
+    async with muxed_pair() as (one, two):
+        first = await one.open_stream()
+        second = await two.accept_stream()
+        await first.write(bytes(200_000))
+        await first.write(b"tail")
+        await first.close_write()
+        with trio.fail_after(5):
+            await one.close()
+            assert await read_to_end(second) == bytes(200_000) + b"tail"
+
+
+async def test_a_stream_that_was_not_finished_ends_with_a_reset_not_with_eof():
+    async with muxed_pair() as (one, two):
+        first = await one.open_stream()
+        second = await two.accept_stream()
+        await first.write(b"half of it")
+
+        async def read():
+            assert await read_exactly(second, 10) == b"half of it"
+            with pytest.raises(MuxedStreamReset, match="lost"):
+                await second.read(1)
+
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read)
+                await one.close()
+
+
+async def test_closing_ends_every_wait_at_both_ends():
+    async with muxed_pair() as (one, two):
+        readers = [await one.open_stream(), await two.accept_stream()]
+        writers = [await one.open_stream(), await two.accept_stream()]
+
+        async def fails(error, what, *arguments):
+            with pytest.raises(error):
+                await what(*arguments)
+
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                for stream in readers:
+                    nursery.start_soon(fails, MuxedStreamReset, stream.read, 1)
+                for stream in writers:
+                    nursery.start_soon(fails, MuxedStreamReset, stream.write, bytes(MIB))
+                for end in (one, two):
+                    nursery.start_soon(fails, MuxedConnUnavailable, end.accept_stream)
+                await trio.testing.wait_all_tasks_blocked(0.01)
+                await one.close()
+        for end in (one, two):
+            assert end.is_closed
+            assert not end.is_established
+            with pytest.raises(MuxedConnUnavailable):
+                await end.open_stream()
+
+
+async def test_the_owner_is_told_once_and_its_failure_is_ours_to_bear(caplog):
+    told = []
+
+    async def on_close():
+        told.append(1)
+        raise RuntimeError("the owner is broken")
+
+    async with muxed_pair() as (one, two):
+        two.on_close = on_close
+        await one.close()
+        await until(lambda: told)
+        await two.close()
+        await two.close()
+    assert told == [1]
+    assert "failed to let it go" in caplog.text
+
+
+async def test_a_connection_that_never_started_can_be_closed():
+    one, two = Identity("ours"), Identity("ours")
+    secured = await secure_pair(one, two)
+    connection = MuxedConnection(secured[0], two.peer_id)
+    await connection.close()
+    assert connection.is_closed
+    await connection.start()
+    with pytest.raises(MuxedConnUnavailable):
+        await connection.accept_stream()
+    await secured[1].close()
+
+
+async def test_closing_towards_a_peer_that_does_nothing_takes_a_second():
+    async with hostile_peer() as (_, connection):
+        began = trio.current_time()
+        await connection.close()
+        assert 0.5 < trio.current_time() - began < 2
+        assert connection.is_closed
+
+
+async def test_a_lost_socket_ends_the_connection():
+    async with hostile_peer() as (session, connection):
+        stream = await connection.open_stream()
+        await session.close()
+        with trio.fail_after(5), pytest.raises(MuxedStreamReset):
+            await stream.read(1)
+        await until(lambda: connection.is_closed)
+        with pytest.raises(MuxedConnUnavailable):
+            await connection.accept_stream()
+
+
+async def test_a_window_overrun_ends_the_connection():
+    async with hostile_peer() as (session, connection):
+        await session.write(yamux.encode(WINDOW_UPDATE, SYN, 1, 0))
+        for _ in range(INITIAL_WINDOW // 32_768):
+            await session.write(yamux.encode(DATA, 0, 1, 32_768) + bytes(32_768))
+        await connection.accept_stream()
+        assert not connection.is_closed
+        await session.write(yamux.encode(DATA, 0, 1, 1) + b"x")
+        await until(lambda: connection.is_closed)
+        frames = await hear(session, 3)
+        assert Frame(GO_AWAY, 0, 0, yamux.PROTOCOL_ERROR) in frames
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        yamux.encode(DATA, 0, 99, 5) + b"hello",
+        yamux.encode(WINDOW_UPDATE, SYN, 2, 0),
+        b"".join(yamux.encode(PING, SYN, 0, number) for number in range(5000)),
+    ],
+    ids=["garbage", "unknown stream", "wrong parity", "ping flood"],
+)
+async def test_whoever_breaks_the_protocol_loses_the_connection(attack):
+    async with hostile_peer() as (session, connection):
+        await session.write(attack)
+        await until(lambda: connection.is_closed)
+
+
+async def test_a_forged_record_ends_the_connection():
+    async with hostile_peer() as (session, connection):
+        session._wire._unsent = memoryview(b"\x00\x20" + bytes(32))
+        await session._wire.flush()
+        await until(lambda: connection.is_closed)
+
+
+async def test_a_flood_of_streams_is_reset_beyond_the_cap():
+    async with hostile_peer(limits=LinkLimits(inbound_streams=3)) as (session, connection):
+        for number in range(400):
+            await session.write(yamux.encode(WINDOW_UPDATE, SYN, 1 + 2 * number, 0))
+        frames = []
+        with trio.fail_after(10):
+            while sum(frame.kind == WINDOW_UPDATE for frame in frames) < 400:
+                frames += await hear(session, 1)
+        assert sum(frame.flags == ACK for frame in frames if frame.kind == WINDOW_UPDATE) == 3
+        assert sum(frame.flags == RST for frame in frames if frame.kind == WINDOW_UPDATE) == 397
+        assert not connection.is_closed
+        assert len(connection._driver.core.streams) == 3
+
+
+async def test_unread_streams_cannot_fill_the_memory():
+    budget = Budget(held_limit=INITIAL_WINDOW * 3)
+    async with hostile_peer(budget=budget) as (session, connection):
+        streams = []
+        for number in range(10):
+            identity = 1 + 2 * number
+            await session.write(yamux.encode(WINDOW_UPDATE, SYN, identity, 0))
+            await session.write(yamux.encode(DATA, 0, identity, 250_000) + bytes(250_000))
+            streams.append(await connection.accept_stream())
+            await until(lambda stream=streams[-1]: stream.state.inbox.size == 250_000 or stream.state.ending)
+        assert budget.held <= INITIAL_WINDOW * 3
+        with pytest.raises(MuxedStreamReset):
+            await streams[0].read(1)
+        assert len(await streams[-1].read(250_000)) > 0
+        assert not connection.is_closed
+
+
+async def test_a_peer_that_goes_away_and_stays_is_let_go():
+    async with hostile_peer() as (session, connection):
+        stream = await connection.open_stream()
+        await session.write(yamux.encode(GO_AWAY, 0, 0, 0))
+        await session.write(yamux.encode(DATA, 0, 2, 4) + b"last")
+        assert await read_exactly(stream, 4) == b"last"
+        await stream.reset()
+        await until(lambda: connection._driver.core.leaving)
+
+
+async def test_silence_ends_the_connection(monkeypatch):
+    monkeypatch.setattr(driver, "KEEPALIVE_INTERVAL", 0.02)
+    monkeypatch.setattr(driver, "KEEPALIVE_DEADLINE", 0.6)
+    async with hostile_peer() as (session, connection):
+        first = (await hear(session, 1))[0]
+        assert (first.kind, first.flags) == (PING, SYN)
+        await session.write(yamux.encode(PING, ACK, 0, first.length))
+        second = (await hear(session, 1))[0]
+        assert connection.round_trip > 0
+        await session.write(yamux.encode(PING, ACK, 0, second.length))
+        assert not connection.is_closed
+        with trio.fail_after(10):
+            await connection._driver.ended.wait()
+        with pytest.raises(MuxedConnUnavailable, match="not been heard"):
+            await connection.accept_stream()
+
+
+async def test_a_peer_that_takes_nothing_is_let_go(monkeypatch):
+    monkeypatch.setattr(driver, "STALL_SECONDS", 0.1)
+    async with hostile_peer() as (session, connection):
+        await session.write(yamux.encode(WINDOW_UPDATE, SYN, 1, 2**31))
+        stream = await connection.accept_stream()
+        with trio.fail_after(20), pytest.raises(MuxedStreamReset):
+            await stream.write(bytes(64 * MIB))
+        assert connection.is_closed
+
+
+async def test_answers_wait_for_a_peer_that_does_not_read_only_up_to_the_cap():
+    async with hostile_peer() as (session, connection):
+        await session.write(yamux.encode(WINDOW_UPDATE, SYN, 1, 2**31))
+        stream = await connection.accept_stream()
+
+        async def fill():
+            with pytest.raises(MuxedStreamReset):
+                await stream.write(bytes(64 * MIB))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fill)
+            await until(lambda: connection._driver._sender_busy)
+            for number in range(2000):
+                await session.write(yamux.encode(PING, SYN, 0, number))
+            await until(lambda: connection.is_closed)
+
+
+async def test_opening_waits_while_the_peer_acknowledges_nothing():
+    async with hostile_peer(limits=LinkLimits(unacknowledged=2)) as (session, connection):
+        for _ in range(2):
+            await connection.open_stream()
+        with trio.move_on_after(0.05) as scope:
+            await connection.open_stream()
+        assert scope.cancelled_caught
+        await session.write(yamux.encode(WINDOW_UPDATE, ACK, 2, 0))
+        with trio.fail_after(5):
+            assert (await connection.open_stream()).stream_id == 6
+
+
+async def test_waiting_to_open_ends_with_the_connection():
+    async with hostile_peer(limits=LinkLimits(unacknowledged=1)) as (_, connection):
+        await connection.open_stream()
+        async with trio.open_nursery() as nursery:
+
+            async def fails():
+                with pytest.raises(MuxedConnUnavailable):
+                    await connection.open_stream()
+
+            nursery.start_soon(fails)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            with trio.fail_after(5):
+                await connection.close()
+
+
+async def test_data_behind_the_negotiation_of_the_muxer_is_not_lost():
+    async with muxed_pair() as (one, two):
+        first = await one.open_stream()
+        await first.write(b"early")
+        second = await two.accept_stream()
+        assert await second.read(5) == b"early"
+        await first.close()
+        with pytest.raises(MuxedStreamEOF):
+            await second.read(1)
