@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from swarm.ids import PeerId
 from swarm.wire import limits
+from swarm.wire.fields import is_address, is_peer_id
 from swarm.wire.messages import PeerAddress, Peers
 
 COALESCE_SECONDS = 0.1
@@ -37,7 +38,8 @@ class PeerExchange:
 
     def joined(self, peer: PeerId, addresses: tuple[str, ...], *, near: bool, now: float) -> None:
         """A session is open; ``near`` says that the peer is on this machine (reached over loopback)."""
-        self._known[peer] = _Known(addresses, near)
+        tellable = tuple(address for address in addresses if is_address(address)) if is_peer_id(peer) else ()
+        self._known[peer] = _Known(tellable, near)
         self._due[peer] = now
         self._changed(now)
 

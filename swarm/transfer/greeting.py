@@ -6,6 +6,7 @@ from typing import cast
 
 import trio
 
+from swarm.content.paths import printable
 from swarm.errors import LinkClosed, RemoteError
 from swarm.ports import Link
 from swarm.wire import limits
@@ -39,11 +40,17 @@ async def _read_hello(link: Link) -> Hello:
     return cast(Hello, decode_body(kind, await link.read_exactly(size)))
 
 
+def goodbye(reason: str) -> Goodbye:
+    """GOODBYE with as much of ``reason`` as it may carry."""
+    line = printable(reason).encode("utf-8", "replace")[: limits.MAX_GOODBYE_BYTES]
+    return Goodbye(line.decode("utf-8", "ignore"))
+
+
 async def refuse(link: Link, reason: str) -> None:
     """Say GOODBYE on a stream that is not wanted, and close it; never waits long and never raises."""
     with trio.move_on_after(REFUSAL_TIMEOUT) as scope:
         try:
-            await link.write(encode(Goodbye(reason)))
+            await link.write(encode(goodbye(reason)))
             await link.close()
         except LinkClosed:
             return

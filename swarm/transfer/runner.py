@@ -30,6 +30,7 @@ from swarm.transfer.performer import Performer
 from swarm.transfer.roster import Roster
 from swarm.transfer.session import Shared
 from swarm.transfer.writer import UPLOAD_BYTES
+from swarm.wire.limits import MAX_ADDRESSES_PER_PEER
 from swarm.wire.messages import Hello, PeerAddress, Peers
 
 LEARNT_PEERS: Final = 256
@@ -38,7 +39,7 @@ LEARNT_PEERS: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this node is to its peers; ``addresses`` are dialable multiaddrs without ``/p2p``."""
+    """Who this node is to its peers; ``addresses`` are dialable multiaddrs without ``/p2p``, best first."""
 
     peer: PeerId
     agent: str = ""
@@ -94,7 +95,8 @@ class Runner:
         self._me = identity.peer
         self._manifest = manifest.id
         self._now = now
-        self._greeting = Hello(manifest.id, manifest.piece_count, identity.agent, identity.addresses)
+        addresses = identity.addresses[:MAX_ADDRESSES_PER_PEER]
+        self._greeting = Hello(manifest.id, manifest.piece_count, identity.agent, addresses)
         self._shared = Shared(
             store,
             memory.pool,

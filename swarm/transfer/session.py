@@ -16,13 +16,15 @@ from swarm.errors import LinkClosed, RemoteError
 from swarm.ports import Link, Store
 from swarm.transfer.budget import ByteBudget
 from swarm.transfer.buffers import BufferPool
+from swarm.transfer.greeting import goodbye
 from swarm.transfer.outbox import Outbox
 from swarm.transfer.pacing import Pacer
 from swarm.transfer.reader import Reader
 from swarm.transfer.reports import Reports
 from swarm.transfer.writer import Writer
 from swarm.wire import limits
-from swarm.wire.messages import Cancel, Goodbye, Hello, Message, RejectReason
+from swarm.wire.errors import LocalProtocolError
+from swarm.wire.messages import Cancel, Hello, Message, RejectReason
 from swarm.wire.session import PeerProtocol
 
 WRITE_TIMEOUT = 30.0
@@ -97,10 +99,13 @@ class PeerSession:
     # --- What the owner wants -----------------------------------------------------------------------
 
     def send(self, message: Message) -> None:
-        """Queue a control message; a peer that lets too many pile up loses the session."""
+        """Queue a control message; a peer that lets too many pile up loses the session.
+
+        So does one to whom we are about to say something illegal: the others are not to suffer from it.
+        """
         try:
             look = self._outbox.put(message)
-        except LinkClosed as error:
+        except (LinkClosed, LocalProtocolError) as error:
             self._fail(str(error))
             return
         if isinstance(message, Cancel):
@@ -128,7 +133,7 @@ class PeerSession:
         if self._reason is not None:
             return
         try:
-            self._outbox.put(Goodbye(_one_line(reason)))
+            self._outbox.put(goodbye(reason))
         except LinkClosed as error:
             self._fail(str(error))
             return
@@ -222,8 +227,3 @@ class PeerSession:
             silent_at = self._reader.heard_at + limits.IDLE_TIMEOUT
             stuck_at = min(self._writer.writing_since, now) + WRITE_TIMEOUT
             await trio.sleep(min(silent_at, stuck_at) - now)
-
-
-def _one_line(reason: str) -> str:
-    """``reason`` as GOODBYE may carry it."""
-    return printable(reason).encode("utf-8")[: limits.MAX_GOODBYE_BYTES].decode("utf-8", "ignore")

@@ -98,18 +98,14 @@ def decode_goodbye(body: bytes) -> Goodbye:
     return Goodbye(reason)
 
 
-def check_peer_id(text: str) -> PeerId:
-    """Return ``text`` if it has the shape of a base58 peer id; raises ValueError."""
-    if not _PEER_ID.fullmatch(text):
-        raise ValueError(f"'{printable(text[: limits.MAX_PEER_ID_CHARS])}' is not a peer id")
-    return PeerId(text)
+def is_peer_id(text: str) -> bool:
+    """Whether ``text`` has the shape of a base58 peer id."""
+    return _PEER_ID.fullmatch(text) is not None
 
 
-def check_address(text: str) -> str:
-    """Return ``text`` if it has the shape of a multiaddr and a bounded length; raises ValueError."""
-    if not _ADDRESS.fullmatch(text):
-        raise ValueError(f"'{printable(text[: limits.MAX_ADDRESS_BYTES])}' is not an address")
-    return text
+def is_address(text: str) -> bool:
+    """Whether ``text`` has the shape of a multiaddr and a legal length."""
+    return _ADDRESS.fullmatch(text) is not None
 
 
 def _check_hello(hello: Hello) -> None:
@@ -132,7 +128,8 @@ def _check_peers(peers: Peers) -> None:
     if len(set(named)) != len(named):
         raise ValueError("a peer is named twice")
     for peer in named:
-        check_peer_id(peer)
+        if not is_peer_id(peer):
+            raise ValueError(f"'{printable(peer[: limits.MAX_PEER_ID_CHARS])}' is not a peer id")
     for added in peers.added:
         _check_addresses(added.addresses)
 
@@ -141,7 +138,8 @@ def _check_addresses(addresses: tuple[str, ...]) -> None:
     if len(addresses) > limits.MAX_ADDRESSES_PER_PEER:
         raise ValueError(f"a peer has at most {limits.MAX_ADDRESSES_PER_PEER} addresses")
     for address in addresses:
-        check_address(address)
+        if not is_address(address):
+            raise ValueError(f"'{printable(address[: limits.MAX_ADDRESS_BYTES])}' is not an address")
 
 
 def _check_line(text: str, max_bytes: int, name: str) -> None:

@@ -21,7 +21,24 @@ from swarm.ids import PeerId
 from swarm.storage.memory import MemoryStore
 from swarm.transfer.runner import Identity, Memory, Runner
 from swarm.wire.codec import encode
-from swarm.wire.messages import Data, HaveAll, Reject, RejectReason, Request, Unchoke
+from swarm.wire.messages import (
+    Cancel,
+    Choke,
+    Data,
+    Goodbye,
+    Have,
+    HaveAll,
+    Hello,
+    Interested,
+    NotInterested,
+    PeerAddress,
+    Peers,
+    Reject,
+    RejectReason,
+    Request,
+    Unchoke,
+    Withdraw,
+)
 from tests.support.contents import file_manifest, folder_manifest
 from tests.support.memory_link import memory_link_pair
 from tests.support.raw_peer import RawPeer
@@ -329,3 +346,67 @@ async def test_slow_peers_do_not_hold_up_the_transfer(rng, autojump_clock):
         leecher.runner.events.close()
         assert not [event async for event in observer if isinstance(event, PeerBanned)]
         nursery.cancel_scope.cancel()
+
+
+def noise(rng: random.Random) -> bytes:
+    """A legal message, a message that is illegal now or for ever, or no message at all."""
+    piece = rng.choice((0, 1, 5, MANIFEST.piece_count - 1, MANIFEST.piece_count, 1 << 31))
+    size = rng.choice((1, 77, 16384, 16385))
+    return rng.choice(
+        (
+            encode(Request(piece)),
+            encode(Cancel(piece)),
+            encode(Have((piece,))),
+            encode(Withdraw(piece)),
+            encode(Reject(piece, RejectReason.BUSY)),
+            encode(Data(piece, rng.choice((0, 77)), size)) + bytes(size),
+            encode(HaveAll()),
+            encode(Unchoke()),
+            encode(Choke()),
+            encode(Interested()),
+            encode(NotInterested()),
+            encode(Peers((PeerAddress(PeerId("Z" * 40), ("/ip4/10.9.9.9/tcp/1",)),))),
+            encode(Goodbye("noise")),
+            encode(Hello(MANIFEST.id, MANIFEST.piece_count)),
+            rng.randbytes(rng.randrange(1, 30)),
+        )
+    )
+
+
+async def make_noise(world: World, peer: PeerId, target: Member, rng: random.Random) -> None:
+    ours, theirs = memory_link_pair(peer, target.id, window=rng.choice((16, 4096, 1 << 18)))
+    world.nursery.start_soon(partial(target.runner.add_link, theirs, inbound=True))
+    with trio.move_on_after(rng.uniform(0.01, 3)):
+        try:
+            if rng.random() < 0.9:
+                await ours.write(encode(Hello(MANIFEST.id, MANIFEST.piece_count)) + encode(HaveAll()))
+            for _ in range(rng.randrange(30)):
+                await ours.write(noise(rng))
+                await trio.sleep(rng.choice((0, 0.01, 0.1)))
+            while True:
+                await ours.read_exactly(1)
+        except LinkClosed:
+            pass
+    await rng.choice((ours.reset, ours.close))()
+
+
+async def test_noise_ends_the_sessions_of_those_who_make_it_and_nothing_else(rng, autojump_clock):
+    letters = "123456789ABCDEFGHJKLMNPQRTUVWXYZ"
+    async with trio.open_nursery() as nursery:
+        world = World(rng, nursery)
+        seeder = world.add("S", DATA, upload_limit=RATE)
+        leecher = world.add("y")
+        nursery.start_soon(leecher.dial, seeder)
+        for number in range(150):
+            peer = PeerId((letters[number % 30] + letters[number // 30]) * 20)
+            target = seeder if number % 2 else leecher
+            nursery.start_soon(make_noise, world, peer, target, random.Random(rng.random()))
+            await trio.sleep(rng.uniform(0, 0.1))
+        await all_complete([leecher], 60)
+        assert leecher.id not in seeder.runner.banned
+        assert seeder.id not in leecher.runner.banned
+        assert seeder.runner.banned
+        with trio.fail_after(200):
+            while len(seeder.runner.peers()) + len(leecher.runner.peers()) > 2:
+                await trio.sleep(1)
+        await world.end()

@@ -10,6 +10,9 @@ ADDRESS = ("/ip4/192.0.2.1/tcp/1",)
 LOCAL = ("/ip4/127.0.0.1/tcp/1", "/ip4/192.0.2.2/tcp/1")
 
 
+A, B, C, D, FAR, NEAR = (PeerId(name * 40) for name in "ABCDFN")
+
+
 def peer(number: int) -> PeerId:
     return PeerId(f"{number:040}".replace("0", "z"))
 
@@ -20,37 +23,37 @@ def told(messages: list[tuple[PeerId, Peers]]) -> dict[PeerId, tuple[set, set]]:
 
 def test_a_newcomer_hears_of_all_at_once_and_all_hear_of_the_newcomer_a_little_later():
     exchange = PeerExchange()
-    for name in "ABC":
+    for name in (A, B, C):
         exchange.joined(name, ADDRESS, near=False, now=0.0)
     exchange.due(10.0)
-    exchange.joined("D", ADDRESS, near=False, now=20.0)
-    assert told(exchange.due(20.0)) == {"D": ({"A", "B", "C"}, set())}
+    exchange.joined(D, ADDRESS, near=False, now=20.0)
+    assert told(exchange.due(20.0)) == {D: ({A, B, C}, set())}
     assert exchange.next_due() == 20.0 + COALESCE_SECONDS
-    assert told(exchange.due(20.0 + COALESCE_SECONDS)) == {name: ({"D"}, set()) for name in "ABC"}
+    assert told(exchange.due(20.0 + COALESCE_SECONDS)) == {name: ({D}, set()) for name in (A, B, C)}
     assert exchange.next_due() == math.inf
 
 
 def test_nobody_hears_of_himself_twice_or_too_often():
     exchange = PeerExchange()
-    exchange.joined("A", ADDRESS, near=False, now=0.0)
-    exchange.joined("B", ADDRESS, near=False, now=0.0)
-    assert told(exchange.due(0.1)) == {"A": ({"B"}, set()), "B": ({"A"}, set())}
-    exchange.joined("C", ADDRESS, near=False, now=0.2)
-    assert told(exchange.due(0.5)) == {"C": ({"A", "B"}, set())}
-    exchange.left("B", 0.6)
+    exchange.joined(A, ADDRESS, near=False, now=0.0)
+    exchange.joined(B, ADDRESS, near=False, now=0.0)
+    assert told(exchange.due(0.1)) == {A: ({B}, set()), B: ({A}, set())}
+    exchange.joined(C, ADDRESS, near=False, now=0.2)
+    assert told(exchange.due(0.5)) == {C: ({A, B}, set())}
+    exchange.left(B, 0.6)
     assert exchange.due(1.09) == []
     later = told(exchange.due(0.1 + limits.PEERS_INTERVAL))
-    assert later == {"A": ({"C"}, {"B"})}
-    assert told(exchange.due(0.5 + limits.PEERS_INTERVAL)) == {"C": (set(), {"B"})}
+    assert later == {A: ({C}, {B})}
+    assert told(exchange.due(0.5 + limits.PEERS_INTERVAL)) == {C: (set(), {B})}
     assert exchange.due(100.0) == []
 
 
 def test_who_comes_and_goes_between_two_messages_is_not_mentioned():
     exchange = PeerExchange()
-    exchange.joined("A", ADDRESS, near=False, now=0.0)
+    exchange.joined(A, ADDRESS, near=False, now=0.0)
     exchange.due(1.0)
-    exchange.joined("B", ADDRESS, near=False, now=2.0)
-    exchange.left("B", 2.01)
+    exchange.joined(B, ADDRESS, near=False, now=2.0)
+    exchange.left(B, 2.01)
     assert exchange.due(10.0) == []
 
 
@@ -83,22 +86,31 @@ def test_many_peers_are_told_in_legal_portions():
 
 def test_loopback_addresses_are_for_this_machine():
     exchange = PeerExchange()
-    exchange.joined("A", LOCAL, near=True, now=0.0)
-    exchange.joined("B", LOCAL[:1], near=True, now=0.0)
-    exchange.joined("far", ADDRESS, near=False, now=0.0)
-    exchange.joined("near", ADDRESS, near=True, now=0.0)
+    exchange.joined(A, LOCAL, near=True, now=0.0)
+    exchange.joined(B, LOCAL[:1], near=True, now=0.0)
+    exchange.joined(FAR, ADDRESS, near=False, now=0.0)
+    exchange.joined(NEAR, ADDRESS, near=True, now=0.0)
     messages = dict(exchange.due(0.1))
-    assert PeerAddress("A", LOCAL[1:]) in messages["far"].added
-    assert "B" not in {added.peer for added in messages["far"].added}
-    assert PeerAddress("A", LOCAL) in messages["near"].added
-    assert PeerAddress("B", LOCAL[:1]) in messages["near"].added
+    assert PeerAddress(A, LOCAL[1:]) in messages[FAR].added
+    assert B not in {added.peer for added in messages[FAR].added}
+    assert PeerAddress(A, LOCAL) in messages[NEAR].added
+    assert PeerAddress(B, LOCAL[:1]) in messages[NEAR].added
 
 
 def test_a_peer_without_a_known_address_is_not_passed_on():
     exchange = PeerExchange()
-    exchange.joined("A", (), near=False, now=0.0)
-    exchange.joined("B", ADDRESS, near=False, now=0.0)
-    assert told(exchange.due(0.1)) == {"A": ({"B"}, set())}
+    exchange.joined(A, (), near=False, now=0.0)
+    exchange.joined(B, ADDRESS, near=False, now=0.0)
+    assert told(exchange.due(0.1)) == {A: ({B}, set())}
+
+
+def test_what_the_wire_would_refuse_is_not_told():
+    exchange = PeerExchange()
+    exchange.joined(peer(1), ("/ip4/192.0.2.1/tcp/1", "no address", "/" + "x" * 300), near=False, now=0.0)
+    exchange.joined("0OIl", ADDRESS, near=False, now=0.0)
+    exchange.joined(peer(2), (), near=False, now=0.0)
+    ((_, message),) = [entry for entry in exchange.due(0.1) if entry[0] == peer(2)]
+    assert message == Peers((PeerAddress(peer(1), ADDRESS),))
 
 
 def test_the_dialled_address_comes_first():

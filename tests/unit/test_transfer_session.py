@@ -13,6 +13,7 @@ from swarm.errors import DiskError, LinkClosed, RemoteError
 from swarm.events import PeerBanned, PieceRefused
 from swarm.ids import ManifestId, PeerId
 from swarm.storage.memory import MemoryStore
+from swarm.strategy.commands import Send
 from swarm.transfer.greeting import meet, refuse
 from swarm.transfer.runner import Identity, Memory, Runner
 from swarm.transfer.session import GOODBYE_TIMEOUT, WRITE_TIMEOUT
@@ -54,7 +55,7 @@ class Transfer:
         self.store = store
         self.runner = Runner(
             store,
-            Identity(ME, "me"),
+            Identity(ME, "me", ("/ip4/10.0.0.1/tcp/1",) * 20),
             config or TransferConfig(),
             random.Random(1),
             memory=self.memory,
@@ -117,7 +118,7 @@ async def test_greeting_announcement_unchoke_and_a_piece(autojump_clock):
         peer = made.peer()
         await peer.greet()
         hello, announcement = await peer.hear(), await peer.hear()
-        assert hello.message == Hello(MANIFEST.id, 4, "me")
+        assert hello.message == Hello(MANIFEST.id, 4, "me", ("/ip4/10.0.0.1/tcp/1",) * 8)
         assert announcement.message == HaveAll()
         await peer.say(Interested())
         await peer.hear_until(Unchoke)
@@ -618,6 +619,19 @@ async def test_an_error_in_our_own_code_ends_one_session_only(autojump_clock):
         assert await witness.hear_piece(0) == piece_of(0)
 
 
+async def test_a_brain_that_would_break_a_rule_loses_that_session_only(autojump_clock):
+    async with transfer(seeding()) as made:
+        witness, peer = made.peer(OTHER), made.peer()
+        await unchoked(witness)
+        await peer.greet()
+        await peer.hear_until(HaveAll)
+        made.runner._performer.perform([Send(RAW, Have((0,)))])
+        assert "announced twice" in (await made.end()).reason
+        assert not made.runner.banned
+        await witness.say(Request(0))
+        assert await witness.hear_piece(0) == piece_of(0)
+
+
 async def test_a_greeting_after_the_dismissal_changes_nothing(autojump_clock):
     async with transfer(seeding()) as made:
         peer = made.peer()
@@ -668,3 +682,7 @@ async def test_refuse_says_why_and_never_waits_long(autojump_clock):
     ours, theirs = memory_link_pair(ME, RAW, window=2)
     with trio.fail_after(3):
         await refuse(ours, "no such manifest")
+    ours, theirs = memory_link_pair(ME, RAW)
+    await refuse(ours, "two\nlines " + "é" * 500)
+    (frame,) = await RawPeer(theirs, MANIFEST).hear_to_the_end()
+    assert frame.message.reason.startswith("two\\x0alines ééé")
