@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 from libp2p.exceptions import BaseLibp2pError
+from libp2p.security.noise.exceptions import PeerIDMismatchesPubkey
 
 from swarm.errors import NoPeerReachable
 
@@ -49,7 +50,15 @@ async def dial_any(where: Sequence[str], dial: Callable[[str], Awaitable[None]],
 
 
 def _brief(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:160]
+    """The innermost reason in one line: libp2p and trio wrap it several times."""
+    while True:
+        if isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        elif error.__cause__ is not None:
+            error = error.__cause__
+        else:
+            break
+    if isinstance(error, PeerIDMismatchesPubkey):
+        return "another peer answers there"
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error).strip()
+    return (text or type(error).__name__).splitlines()[0][:160]

@@ -156,7 +156,7 @@ async def test_a_silent_listener_costs_no_more_than_the_deadline() -> None:
 async def test_another_peer_behind_the_address_is_not_taken_for_the_one_asked_for() -> None:
     async with pair() as (server, client), open_host(secrets.token_bytes(32)) as other:
         where = parse_peer_address(server.addresses[0]).address
-        with pytest.raises(NoPeerReachable):
+        with pytest.raises(NoPeerReachable, match="another peer answers there"):
             await client.connect(other.peer_id, [where], deadline=5)
         assert not client.connected(other.peer_id)
 
