@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -12,7 +13,7 @@ from tests.support.interop_go import GoPeer
 from tests.support.processes import Processes
 
 DEADLINE = 100.0
-"""Seconds for one transfer, the start of its process included."""
+"""Seconds for the transfers of one process, the start of its process included."""
 PEER = (sys.executable, "-m", "tests.support.interop_peer")
 
 
@@ -29,8 +30,8 @@ class Implementation(Protocol):
     def ping(self, address: str, count: int) -> list[float]:
         """Ping; return the round trips in seconds."""
 
-    def move(self, mode: str, address: str, size: int) -> str:
-        """Dial and ``echo``, ``send`` or ``receive`` the pattern; return the SHA-256 in hex."""
+    def move(self, modes: Sequence[str], address: str, sizes: Sequence[int]) -> list[str]:
+        """Dial and ``echo``, ``send`` or ``receive`` each size of the pattern; return each SHA-256 in hex."""
 
 
 class GoImplementation:
@@ -46,9 +47,9 @@ class GoImplementation:
     def ping(self, address: str, count: int) -> list[float]:
         return self._peer.ping(address, count)
 
-    def move(self, mode: str, address: str, size: int) -> str:
-        act = {"echo": self._peer.echo, "send": self._peer.send, "receive": self._peer.receive}[mode]
-        return act(address, size).hex()
+    def move(self, modes: Sequence[str], address: str, sizes: Sequence[int]) -> list[str]:
+        acts = {"echo": self._peer.echo, "send": self._peer.send, "receive": self._peer.receive}
+        return [acts[mode](address, size).hex() for mode in modes for size in sizes]
 
 
 class _ProgramImplementation:
@@ -59,11 +60,10 @@ class _ProgramImplementation:
     def __init__(self, processes: Processes, program: Sequence[str | Path]) -> None:
         self._processes = processes
         self._program = list(program)
-        self._listening = processes.command([*program, "listen"])
 
-    @property
+    @cached_property
     def address(self) -> str:
-        return self._listening.address()
+        return self._processes.command([*self._program, "listen"]).address()
 
     def ping(self, address: str, count: int) -> list[float]:
         run = self._processes.command([*self._program, "ping", address, str(count)])
@@ -71,10 +71,15 @@ class _ProgramImplementation:
         pings = (re.match(r"pinged \S+ in ([\d.]+)ms$", line) for line in run.lines())
         return [float(ping.group(1)) / 1e3 for ping in pings if ping]
 
-    def move(self, mode: str, address: str, size: int) -> str:
-        run = self._processes.command([*self._program, mode, address, str(size)])
+    def move(self, modes: Sequence[str], address: str, sizes: Sequence[int]) -> list[str]:
+        numbers = ",".join(map(str, sizes))
+        run = self._processes.command([*self._program, ",".join(modes), address, numbers])
         run.expect_exit(0, within=DEADLINE)
-        return run.line(rf"^{mode} {size} bytes in \S+ s sha256 (\w+)$").group(1)
+        return [
+            run.line(rf"^{mode} {size} bytes in \S+ s sha256 (\w+)$").group(1)
+            for mode in modes
+            for size in sizes
+        ]
 
 
 class JsImplementation(_ProgramImplementation):

@@ -9,8 +9,9 @@ from tests.support.interop_peer import pattern_hash
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(240)]
 
-SIZE = 64 << 20
+SIZES = (0, 1, 64 << 20)
 MODES = ("send", "receive", "echo")
+EXPECTED = len(MODES) * [pattern_hash(size).hex() for size in SIZES]
 
 
 @pytest.fixture
@@ -19,17 +20,9 @@ def own(processes, other) -> OwnHost:
     return OwnHost(processes, half_close=other.half_close)
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_we_dial(own, other, mode):
-    assert own.move(mode, other.address, SIZE) == pattern_hash(SIZE).hex()
+def test_we_dial(own, other):
+    assert own.move(MODES, other.address, SIZES) == EXPECTED
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_the_other_dials(own, other, mode):
-    assert other.move(mode, own.address, SIZE) == pattern_hash(SIZE).hex()
-
-
-@pytest.mark.parametrize("size", [0, 1])
-def test_almost_nothing(own, other, size):
-    assert own.move("echo", other.address, size) == pattern_hash(size).hex()
-    assert other.move("echo", own.address, size) == pattern_hash(size).hex()
+def test_the_other_dials(own, other):
+    assert other.move(MODES, own.address, SIZES) == EXPECTED

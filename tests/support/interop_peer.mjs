@@ -2,7 +2,7 @@
 //
 //   node interop_peer.mjs listen                   prints its address, serves until it is ended
 //   node interop_peer.mjs ping ADDRESS COUNT
-//   node interop_peer.mjs echo|send|receive ADDRESS BYTES [--late-fin]
+//   node interop_peer.mjs MODES ADDRESS SIZES [--late-fin]
 //
 // The data protocols and the output are those of interop_peer.py, which describes them.
 
@@ -221,7 +221,11 @@ if (mode === 'listen') {
   if (mode === 'ping') {
     await pingMany(node, address, Number(number))
   } else {
-    await transfer(node, mode, address, Number(number), lateFin !== '--late-fin')
+    for (const each of mode.split(',')) {
+      for (const size of number.split(',')) {
+        await transfer(node, each, address, Number(size), lateFin !== '--late-fin')
+      }
+    }
   }
   await node.stop()
   process.exit(0)

@@ -2,12 +2,13 @@
 
     python -m tests.support.interop_peer [--swarm] listen
     python -m tests.support.interop_peer [--swarm] ping ADDRESS COUNT
-    python -m tests.support.interop_peer [--swarm] [--late-fin] echo|send|receive ADDRESS BYTES
+    python -m tests.support.interop_peer [--swarm] [--late-fin] MODES ADDRESS SIZES
 
 `listen` prints `libp2p node address: …` and serves until it is ended; `ping` prints
-`pinged ADDRESS in 1.234ms` COUNT times; the others move BYTES bytes over one of the test's data
-protocols, check them and print `echo N bytes in S s sha256 HEX`. interop_peer.mjs is the same program
-on js-libp2p, interop_go.py drives go-libp2p.
+`pinged ADDRESS in 1.234ms` COUNT times. MODES are some of `echo,send,receive`: each moves as many
+bytes as each of SIZES (`0,1,1048576`) says over a stream of one of the test's data protocols, checks
+them and prints `echo N bytes in S s sha256 HEX`.
+interop_peer.mjs is the same program on js-libp2p, interop_go.py drives go-libp2p.
 
 The dialer begins with a header of 9 bytes: 1 when its FIN comes before the answer, else 0; N, big-endian.
 
@@ -282,11 +283,11 @@ async def main(arguments: argparse.Namespace) -> None:
         with trio.fail_after(arguments.deadline):
             await host.connect(peer_info(arguments.address))
             if arguments.mode == "ping":
-                await ping(host, arguments.address, arguments.number)
+                await ping(host, arguments.address, int(arguments.number))
             else:
-                await transfer(
-                    host, arguments.mode, arguments.address, arguments.number, not arguments.late_fin
-                )
+                for mode in arguments.mode.split(","):
+                    for size in arguments.number.split(","):
+                        await transfer(host, mode, arguments.address, int(size), not arguments.late_fin)
 
 
 if __name__ == "__main__":
@@ -294,7 +295,7 @@ if __name__ == "__main__":
     parser.add_argument("--swarm", action="store_true", help="swarm's own host instead of py-libp2p's")
     parser.add_argument("--late-fin", action="store_true", help="FIN after the answer, not before it")
     parser.add_argument("--deadline", type=float, default=100, help="seconds that a dialer may take")
-    parser.add_argument("mode", choices=("listen", "ping", *PROTOCOLS))
+    parser.add_argument("mode", help="listen, ping, or some of " + ",".join(PROTOCOLS))
     parser.add_argument("address", nargs="?")
-    parser.add_argument("number", nargs="?", type=int)
+    parser.add_argument("number", nargs="?", help="how many pings, or sizes in bytes")
     trio.run(main, parser.parse_args())
