@@ -15,7 +15,7 @@ hivemind=1.1.12
 
 install_go() {
     local work
-    work=$(mktemp -d "$target/go.XXXXXX")
+    work=$(mktemp -d "$target/work.XXXXXX")
     "$python" -m pip download --quiet --quiet --no-deps --only-binary :all: --dest "$work" "hivemind==$hivemind"
     "$python" - "$work" <<'PYTHON'
 import pathlib, sys, zipfile
@@ -37,7 +37,7 @@ install_js() {
         return 1
     fi
     local work
-    work=$(mktemp -d "$target/js.XXXXXX")
+    work=$(mktemp -d "$target/work.XXXXXX")
     cp tests/interop/js/package.json tests/interop/js/package-lock.json "$work"
     # No scripts run. The engine warnings speak of the system's Node: the pinned one is in the lock.
     (cd "$work" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
@@ -69,6 +69,6 @@ for part in go js; do
         echo "installing $part-libp2p failed:" >&2
         sed 's/^/    /' "$target/$part.failed" >&2
     fi
-    rm -rf "$target/$part".??????
+    rm -rf "$target"/work.??????
 done
 exit $failed
