@@ -37,6 +37,12 @@ GROWTH_BUDGET = MEMORY_BUDGET * 3 // 4
 GROWTH_SHARE = 4
 """One step of growth takes at most 1/GROWTH_SHARE of what is left of GROWTH_BUDGET."""
 
+DEPTH_SECONDS = 0.02
+DEPTH_MIN = 64 * 1024
+DEPTH_START = 128 * 1024
+DEPTH_MAX = 1024 * 1024
+"""What is sealed and handed to the socket ahead of the network: DEPTH_SECONDS of its rate."""
+
 ABANDONED_SECONDS = 60.0
 """A stream closed here whose peer has not finished after this long is reset."""
 

@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 KEEPALIVE_INTERVAL = 30.0
 """Seconds between a sign of life and the next question for one."""
+SECOND_PING = 1.0
+"""Seconds after which the round trip is measured again, past the bustle of the beginning."""
 KEEPALIVE_DEADLINE = 20.0
 """Seconds within which a peer must be heard after it was asked."""
 STALL_SECONDS = 60.0
@@ -255,10 +257,11 @@ class Driver:
                 self._abort(f"the peer has not been heard for {KEEPALIVE_DEADLINE:.0f} s")
             self.core.tick(trio.current_time())
             self._settle()
-            await trio.sleep(KEEPALIVE_INTERVAL)
+            await trio.sleep(KEEPALIVE_INTERVAL if number > 1 else min(SECOND_PING, KEEPALIVE_INTERVAL))
 
     def _measured(self, seconds: float) -> None:
-        self.core.rtt = (self.core.rtt + seconds) / 2 if self.core.rtt else seconds
+        # Pings queue behind bulk, so a longer time counts half and a shorter one at once.
+        self.core.rtt = min(seconds, (self.core.rtt + seconds) / 2) if self.core.rtt else seconds
 
     async def _drain(self) -> None:
         """Let the readers here have what arrived before the peer closed the connection."""

@@ -16,20 +16,16 @@ import trio
 
 from swarm.errors import LinkClosed
 from swarm.link.blocks import Blocks
+from swarm.link.depth import SendDepth
 from swarm.link.limits import NOISE_MAX_PLAINTEXT, NOISE_MAX_SEALED
 from swarm.link.noise import Opener, Sealer
 
 RECEIVE_BYTES = 1024 * 1024
 """Most bytes taken from the socket in one step."""
-SEAL_BYTES = 4 * NOISE_MAX_SEALED
+SEAL_BYTES = 8 * NOISE_MAX_SEALED
 """Most bytes sealed ahead of the socket."""
 TURN_BYTES = 16 * NOISE_MAX_SEALED
 """Most bytes sealed before other tasks get their turn."""
-UNSENT_BYTES = 128 * 1024
-"""What the kernel keeps beyond what TCP may send right now (TCP_NOTSENT_LOWAT).
-
-More would only make urgent frames wait behind bulk data.
-"""
 
 
 class _Buffers(threading.local):
@@ -58,8 +54,14 @@ class Wire:
         self._unsent = memoryview(b"")
         self.received_bytes = 0
         self.sent_bytes = 0
+        self._depth = SendDepth()
+        self._sent_at_wait = 0
+        self._limit_unsent()
+
+    def _limit_unsent(self) -> None:
+        """Let the kernel keep no more than our depth beyond what TCP may send right now."""
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, self._depth.size)
 
     @property
     def blocks(self) -> Blocks:
@@ -94,8 +96,8 @@ class Wire:
 
     def _seal(self, fill: Fill) -> int:
         plaintext, sealed = _buffers.plaintext, _buffers.sealed
-        used = 0
-        while used + NOISE_MAX_SEALED <= SEAL_BYTES:
+        used, most = 0, min(self._depth.size, SEAL_BYTES - NOISE_MAX_SEALED)
+        while used < most:
             size = fill(plaintext)
             if not size:
                 break
@@ -127,10 +129,14 @@ class Wire:
 
     async def writable(self) -> None:
         """Wait until the socket takes more."""
+        began = trio.current_time()
         try:
             await trio.lowlevel.wait_writable(self._fileno())
         except (trio.ClosedResourceError, OSError) as error:
             raise LinkClosed("the connection was closed") from error
+        if self._depth.observe(self.sent_bytes - self._sent_at_wait, trio.current_time() - began):
+            self._limit_unsent()
+        self._sent_at_wait = self.sent_bytes
 
     async def receive(self) -> Iterator[tuple[bytearray, int]]:
         """Wait for bytes and return the plaintexts that they complete, perhaps none, as `Opener.open` does.

@@ -10,6 +10,7 @@ from libp2p.security.noise.transport import PROTOCOL_ID
 from libp2p.security.secure_session import SecureSession
 from libp2p.stream_muxer.yamux.yamux import Yamux
 
+from swarm.link.limits import DEPTH_START
 from swarm.net import secure
 from swarm.net.muxed_connection import MuxedConnection
 from swarm.net.secure import NoiseSession, noise_security
@@ -160,6 +161,6 @@ async def test_what_is_not_plain_tcp_keeps_libp2ps_own_session_and_muxer():
 async def test_the_socket_keeps_little_unsent_data():
     one, two = await secure_pair(Identity("ours"), Identity("ours"))
     kept = one._wire._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
-    assert kept == 128 * 1024
+    assert kept == DEPTH_START
     await one.close()
     await two.close()
