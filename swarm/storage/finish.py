@@ -32,7 +32,7 @@ def prepare(manifest: Manifest, partial: PieceFiles, missing: Collection[int]) -
         with refusals(partial.path(file)):
             if not entry.length:
                 partial.create(file, folders.add)
-            if not partial.written_is_in_place(file):
+            if not partial.is_in_place(file):
                 raise _replaced(partial.path(file))
             set_executable(partial, file, wanted=entry.executable)
         parts = partial.parts(file)

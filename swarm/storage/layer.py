@@ -16,7 +16,7 @@ import io
 import os
 from typing import Protocol
 
-FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY
 _RENAME_NOREPLACE = 1
 # syncfs reports write-back errors since Linux 5.8; before, its success proves nothing.
 _SYNCFS_REPORTS_SINCE = (5, 8)

@@ -27,7 +27,7 @@ class PieceFiles:
         self._manifest = manifest
         self._single = None if manifest.folder else (name,)
         self._opened = OpenFiles(folder.layer.close)
-        self._written: dict[int, tuple[int, int]] = {}
+        self._known: dict[int, tuple[int, int]] = {}
 
     def parts(self, file: int) -> tuple[str, ...]:
         """The path of a file below the folder."""
@@ -62,9 +62,14 @@ class PieceFiles:
         """Create a file with the folders above it unless it is there; raises what `writing` does."""
         self.folder.layer.close(self._open_to_write(file, created))
 
-    def written_is_in_place(self, file: int) -> bool:
-        """Whether the file that was written, if any was, is the one that its name leads to."""
-        known = self._written.get(file)
+    def expect(self, file: int, fd: int) -> None:
+        """From now on only this open file is taken for ``file``."""
+        about = os.fstat(fd)
+        self._known[file] = (about.st_dev, about.st_ino)
+
+    def is_in_place(self, file: int) -> bool:
+        """Whether the file that was read or written, if any was, is what its name leads to."""
+        known = self._known.get(file)
         about = self.folder.stat(self.parts(file))
         return about is not None and known in {None, (about.st_dev, about.st_ino)}
 
@@ -87,7 +92,7 @@ class PieceFiles:
     def _prepare(self, file: int, fd: int) -> None:
         about = os.fstat(fd)
         identity = (about.st_dev, about.st_ino)
-        if self._written.setdefault(file, identity) != identity:
+        if self._known.setdefault(file, identity) != identity:
             shown = printable(str(self.path(file)))
             raise DiskError(f"{shown}: was replaced by something else; run the same command again")
         length = self._manifest.files[file].length

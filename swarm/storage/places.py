@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from swarm.content.manifest import Manifest
@@ -25,8 +25,7 @@ class Places:
     ``final`` is what already has the final name, if anything; ``existing`` are the files there, by
     index, that are known to be the wanted ones. ``partial`` is None until a partial folder exists.
     ``journal`` is None only where nothing may be written, as ``refused`` says: then everything has
-    to be in place.
-    Raises `Locked` and `DiskError`.
+    to be in place. Raises `Locked` and `DiskError`.
     """
 
     def __init__(self, manifest: Manifest, output_dir: Path, layer: FileLayer) -> None:
@@ -130,14 +129,15 @@ class Places:
 
     def close(self) -> None:
         """Release every descriptor and the lock; a journal that says nothing is removed."""
-        if self.journal is not None:
-            if self.journal.empty():
-                self.journal.remove()
-            self.journal.close()
-        for files in (self.partial, self.final):
-            if files is not None:
-                files.close()
-        self.output.close()
+        with ExitStack() as stack:
+            stack.callback(self.output.close)
+            for files in (self.partial, self.final):
+                if files is not None:
+                    stack.callback(files.close)
+            if self.journal is not None:
+                stack.callback(self.journal.close)
+                if self.journal.empty():
+                    self.journal.remove()
 
     def _open(self) -> None:
         name = self.manifest.name
@@ -177,15 +177,16 @@ def check_room(manifest: Manifest, output_dir: Path) -> None:
 
 
 def _on_disk(manifest: Manifest, output_dir: Path) -> int:
-    """Bytes on the disk of the final and the partial place."""
+    """Bytes that need no more space: files in the final place, and what the partial one takes."""
     total = 0
     for name in (manifest.name, manifest.name + PART_SUFFIX):
         place = output_dir / name
+        final = name == manifest.name
         for entry in manifest.files:
             try:
                 about = os.lstat(place.joinpath(*entry.path) if manifest.folder else place)
             except OSError:
                 continue
             if stat.S_ISREG(about.st_mode):
-                total += min(about.st_blocks * BLOCK_BYTES, entry.length)
+                total += min(about.st_size if final else about.st_blocks * BLOCK_BYTES, entry.length)
     return total

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from swarm.content.bitfield import Bitfield
 from swarm.content.fingerprints import Fingerprints
 from swarm.content.journal import Header, Replay
+from swarm.content.manifest import Manifest
 from swarm.content.paths import printable
 from swarm.errors import DiskError
 from swarm.storage.hashing import Progress, in_thread
@@ -17,16 +16,24 @@ from swarm.storage.resume import Resumption
 from swarm.storage.syncing import Syncer
 
 
-@dataclass(frozen=True, slots=True)
 class Restored:
-    """The stored pieces, the XXH3-128 of each, and what makes more of them durable.
+    """The stored pieces, the XXH3-128 of each, their bytes, and what makes more of them durable.
 
     ``syncer`` is None when everything is in place already.
     """
 
-    stored: Bitfield
-    checks: Fingerprints
-    syncer: Syncer | None
+    def __init__(self, manifest: Manifest) -> None:
+        self._layout = manifest.layout
+        self.stored = Bitfield(manifest.piece_count)
+        self.checks = Fingerprints(manifest.piece_count)
+        self.size = 0
+        self.syncer: Syncer | None = None
+
+    def keep(self, piece: int, check: bytes) -> None:
+        """A piece is sound and has this XXH3-128."""
+        self.checks[piece] = check
+        self.stored.add(piece)
+        self.size += self._layout.length(piece)
 
 
 async def restore(places: Places, progress: Progress | None) -> Restored:
@@ -36,33 +43,47 @@ async def restore(places: Places, progress: Progress | None) -> Restored:
     content; nothing is changed then.
     """
     manifest = places.manifest
-    stored, checks = Bitfield(manifest.piece_count), Fingerprints(manifest.piece_count)
-
-    def keep(piece: int, check: bytes) -> None:
-        checks[piece] = check
-        stored.add(piece)
-
+    restored = Restored(manifest)
     if places.final is not None:
-        await in_thread(
-            recognise(manifest, places.final, places.existing, keep), manifest.total_length, progress
-        )
-    journal = places.journal
+        steps = recognise(manifest, places.final, places.existing, restored.keep)
+        await in_thread(steps, manifest.total_length, progress)
+    journal, complete = places.journal, places.final is not None and restored.stored.full()
     if journal is None:
-        if stored.full() or places.refused is None:
-            return Restored(stored, checks, None)
-        raise places.refused
+        if places.refused is not None and not complete:
+            raise places.refused
+        return restored
     header = Header(manifest.id, manifest.total_length, manifest.piece_count)
-    if stored.full() and places.final is not None:
+    if complete:
         await _check_owner(places, journal, header)
-        return Restored(stored, checks, None)
+    else:
+        await _resume(places, journal, header, restored, progress)
+    return restored
+
+
+async def _resume(
+    places: Places, journal: JournalFile, header: Header, restored: Restored, progress: Progress | None
+) -> None:
+    """Check the partial place; what is sound there beyond the journal's claims is claimed next."""
+    manifest = places.manifest
     said = await journal.replay(header)
+    syncer = Syncer(places, journal, header, restored.stored, begun=said.header is not None)
+    unclaimed: list[int] = []
+
+    def keep_and_claim(piece: int, check: bytes) -> None:
+        restored.keep(piece, check)
+        if piece not in said.fingerprints:
+            unclaimed.append(piece)
+
     if places.partial is not None:
-        resumption = Resumption(manifest, places.partial, said.fingerprints, keep)
+        resumption = Resumption(manifest, places.partial, said.fingerprints, keep_and_claim)
         await in_thread(resumption.steps(places.existing), manifest.total_length, progress)
         _refuse_foreign(places, said, resumption)
     if said.header is not None:
         journal.cut()
-    return Restored(stored, checks, _syncer(places, journal, header, said, Restored(stored, checks, None)))
+    for piece in unclaimed:
+        span = manifest.layout.span(piece)
+        syncer.add(piece, restored.checks[piece], span.file, span.length)
+    restored.syncer = syncer
 
 
 async def _check_owner(places: Places, journal: JournalFile, header: Header) -> None:
@@ -78,13 +99,3 @@ def _refuse_foreign(places: Places, said: Replay, resumption: Resumption) -> Non
     if said.header is None and resumption.foreign and not resumption.kept:
         shown = printable(str(places.output.path / places.part_name))
         raise DiskError(f"{shown}: exists and holds nothing of this; move it away or choose another --output")
-
-
-def _syncer(places: Places, journal: JournalFile, header: Header, said: Replay, restored: Restored) -> Syncer:
-    """A syncer whose first batch is what was found beyond the journal's claims."""
-    syncer = Syncer(places, journal, header, restored.stored, begun=said.header is not None)
-    for piece in restored.stored:
-        span = places.manifest.layout.span(piece)
-        if piece not in said.fingerprints and span.file not in places.existing:
-            syncer.add(piece, restored.checks[piece], span.file, span.length)
-    return syncer

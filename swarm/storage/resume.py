@@ -48,6 +48,7 @@ class Resumption:
                     yield entry.length
                     continue
                 with closing(_Unsynced(self._layer, fd)) as unsynced:
+                    self._partial.expect(file, fd)
                     for piece in self._manifest.layout.pieces_of(file):
                         yield self._check(piece, fd, unsynced)
             yield 0

@@ -33,8 +33,8 @@ class CheckedReader:
         self._expected = expected
         self._work = work
 
-    async def read(self, piece: int, files: PieceFiles) -> memoryview:
-        """Return a whole piece from ``files``.
+    async def read(self, piece: int, holder: Callable[[int], PieceFiles]) -> memoryview:
+        """Return a whole piece from where ``holder`` says that its file is.
 
         Raises `PieceWithdrawn` if it is not what was verified, `DiskError` for what is no fault of
         the file (this process has no descriptors left).
@@ -42,6 +42,7 @@ class CheckedReader:
         if piece not in self._stored:
             raise PieceWithdrawn(f"piece {piece} is not stored here")
         span = self._layout.span(piece)
+        files = holder(span.file)
         try:
             with files.reading(span.file) as fd:
                 data = await self._work.read(

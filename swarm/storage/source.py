@@ -28,9 +28,7 @@ class SourceStore:
     Raises `DiskError` if ``path`` cannot be opened.
     """
 
-    def __init__(
-        self, manifest: Manifest, path: Path, checks: Checks, *, layer: FileLayer = POSIX
-    ) -> None:
+    def __init__(self, manifest: Manifest, path: Path, checks: Checks, *, layer: FileLayer = POSIX) -> None:
         real = Path(os.path.realpath(path))
         with refusals(path):
             folder = Folder.open(real if manifest.folder else real.parent, layer)
@@ -57,7 +55,7 @@ class SourceStore:
         Raises `PieceWithdrawn` when it is not (the piece then leaves ``stored``), `DiskError` when
         this process cannot open files.
         """
-        return await self._reader.read(piece, self._files)
+        return await self._reader.read(piece, lambda _file: self._files)
 
     async def put(self, piece: int, data: memoryview) -> None:
         """Raise `DiskError`: what the user shares is never written to."""

@@ -82,7 +82,7 @@ class Target:
         self._finished = False
         self.resumed_pieces = self._stored.count
         """Pieces that earlier runs left, or that were in place already."""
-        self.resumed_bytes = sum(self._layout.length(piece) for piece in self._stored)
+        self.resumed_bytes = restored.size
 
     @property
     def manifest(self) -> Manifest:
@@ -136,7 +136,7 @@ class Target:
         """
         if self._moving is not None:
             await self._moving.wait()
-        return await self._reader.read(piece, self._places.holder(self._layout.span(piece).file))
+        return await self._reader.read(piece, self._places.holder)
 
     async def sync(self) -> None:
         """Make everything written so far durable and claim it in the journal; raises `DiskError`."""

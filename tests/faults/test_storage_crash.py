@@ -273,7 +273,7 @@ class Recorder(PosixLayer):
 async def test_the_order_on_the_disk_is_data_then_claim_then_name(tmp_path: Path) -> None:
     layer = Recorder()
     async with open_target(MANIFEST, tmp_path / "out", layer=layer) as target:
-        await copy(seed(), target, [0, 1])
+        await copy(seed(), target, [0, 1, 1])
         await target.sync()
         await copy(seed(), target)
         await target.finish()
@@ -464,6 +464,33 @@ async def test_a_cancelled_sync_loses_no_claim(tmp_path: Path) -> None:
         file.seek(PIECE)
         file.write(b"rot")
     assert await resumed(tmp_path / "crashed") == [0, 2]
+
+
+async def test_an_error_that_only_an_abandoned_sync_was_told_is_not_forgotten(tmp_path: Path) -> None:
+    go = threading.Event()
+
+    class ReportsOnce(PosixLayer):
+        errors = 0
+
+        def sync_data(self, fd: int) -> None:
+            if self.errors and not go.is_set():
+                go.wait()
+                self.errors -= 1
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            super().sync_data(fd)
+
+    layer = ReportsOnce()
+    async with open_target(MANIFEST, tmp_path / "out", layer=layer) as target:
+        await copy(seed(), target, [0])
+        await target.sync()
+        await copy(seed(), target, [1])
+        layer.errors = 1
+        with trio.move_on_after(0.05):
+            await target.sync()
+        go.set()
+        with pytest.raises(DiskError, match="I/O error"):
+            await target.sync()
+        assert list(target.stored) == [0]
 
 
 LARGE = noise(400 * PIECE, 8)

@@ -131,8 +131,12 @@ async def test_until_it_is_complete_the_final_name_does_not_exist(tmp_path: Path
     out = tmp_path / "out"
     async with open_target(source.manifest, out) as target:
         assert names(out) == {"f.swarm-journal"}
+        with pytest.raises(PieceWithdrawn, match="piece 0 is not stored"):
+            await target.get(0)
         await copy(source, target, [0, 2])
         assert not target.complete
+        with pytest.raises(PieceWithdrawn, match="piece 1 is not stored"):
+            await target.get(1)
         assert names(out) == {"f.swarm-journal", "f.swarm-part"}
         with pytest.raises(Incomplete, match="1 of 3 pieces"):
             await target.finish()
