@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import trio
@@ -17,10 +17,11 @@ from swarm.net.addresses import PeerAddress, by_peer
 from swarm.net.host import Host
 from swarm.node.patience import Patience, give_up
 from swarm.node.pulse import keep_pulse
+from swarm.node.racing import first_of
 from swarm.ports import Link, Store
 from swarm.strategy.book import Dial, PeerBook
 from swarm.transfer.eventstream import EventStream
-from swarm.transfer.runner import Identity, Runner, SessionEnd
+from swarm.transfer.runner import Identity, Memory, Runner, SessionEnd
 from swarm.wire.advert import Advert
 from swarm.wire.messages import Hello
 
@@ -37,7 +38,8 @@ class Membership:
 
     ``named`` are the peers that the user named: they are dialled again and again and keep their places.
     Peers that others name are dialled only while pieces are missing. ``in_use`` says whether any transfer
-    of this node has a session with a peer: a connection that none uses is closed.
+    of this node has a session with a peer: a connection that none uses is closed. ``upkeep`` runs beside
+    the transfer; what it raises ends it.
     """
 
     def __init__(
@@ -51,9 +53,12 @@ class Membership:
         rng: random.Random,
         named: Sequence[PeerAddress],
         in_use: Callable[[PeerId], bool],
+        memory: Memory,
+        upkeep: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.envelope = envelope
         self._in_use = in_use
+        self._upkeep = upkeep
         self._host = host
         self._store = store
         self._events = events
@@ -70,7 +75,9 @@ class Membership:
         for peer, where in addresses.items():
             self._book.add(peer, where, named=True)
         me = Identity(host.peer_id, AGENT, tuple(each.partition("/p2p/")[0] for each in host.addresses))
-        self._runner = Runner(store, me, config, rng, named=frozenset(addresses), events=events)
+        self._runner = Runner(
+            store, me, config, rng, named=frozenset(addresses), events=events, memory=memory
+        )
 
     # --- For the node -------------------------------------------------------------------------------
 
@@ -92,6 +99,8 @@ class Membership:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._learn)
                 nursery.start_soon(self._dial_all, nursery)
+                if self._upkeep is not None:
+                    nursery.start_soon(self._upkeep)
                 await self._runner.run()
                 nursery.cancel_scope.cancel()
         except* SwarmError as group:
@@ -99,22 +108,24 @@ class Membership:
         finally:
             self._ended.set()
 
-    async def until_failure(self) -> None:
-        """Wait for the transfer to fail; raises why."""
+    async def failed(self) -> SwarmError:
+        """Wait for the transfer to fail, perhaps for ever; returns why."""
         await self._ended.wait()
-        if self._failure is not None:
-            raise self._failure
+        if self._failure is None:
+            await trio.sleep_forever()
+        return self._failure or SwarmError("the transfer ended")
 
     async def until_complete(self) -> None:
         """Wait until every piece is stored.
 
         Raises NoPeerReachable or Incomplete once patience has run out, DiskError when the disk refuses.
         """
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.until_failure)
-            nursery.start_soon(self._run_out_of_patience)
-            await self._runner.complete.wait()
-            nursery.cancel_scope.cancel()
+        error = await first_of(self.failed, self._out_of_patience, self._completed)
+        if error is not None:
+            raise error
+
+    async def _completed(self) -> None:
+        await self._runner.complete.wait()
 
     def has_session(self, peer: PeerId) -> bool:
         """Whether pieces are exchanged with the peer."""
@@ -198,7 +209,7 @@ class Membership:
 
     # --- Patience -----------------------------------------------------------------------------------
 
-    async def _run_out_of_patience(self) -> None:
+    async def _out_of_patience(self) -> SwarmError:
         received = 0
         while True:
             now = trio.current_time()
@@ -210,7 +221,7 @@ class Membership:
                 self._patience.useful(now)
             received = total
             if now >= self._patience.deadline():
-                raise give_up(
+                return give_up(
                     met_somebody=self._patience.met_somebody,
                     connected=len(peers),
                     missing=missing,

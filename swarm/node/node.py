@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,19 +19,25 @@ from swarm.errors import LinkClosed, NoPeerReachable, RemoteError, UsageError
 from swarm.events import ManifestReady, NodeListening, TransferComplete, TransferResumed
 from swarm.ids import ManifestId, PeerId
 from swarm.net.addresses import PeerAddress, parse_peer_address
+from swarm.net.deadlines import shielded
 from swarm.net.host import Host, open_host
 from swarm.net.ping import PING_PROTOCOL, Prober, Responder
 from swarm.node.catalogue import ADVERTISE_PROTOCOL, MANIFEST_PROTOCOL, Catalogue, ask_adverts
 from swarm.node.finding import find_manifest
 from swarm.node.membership import EXCHANGE_PROTOCOL, Membership
+from swarm.node.racing import first_of
 from swarm.ports import Link, Store
 from swarm.storage.home import hold_identity, swarm_home
 from swarm.storage.scan import scan
 from swarm.storage.source import SourceStore
-from swarm.storage.target import Target, open_target
+from swarm.storage.target import open_target
 from swarm.transfer.eventstream import EventStream
 from swarm.transfer.greeting import meet, refuse
+from swarm.transfer.runner import Memory
 from swarm.wire.advert import Advert
+
+GOODBYE_SECONDS = 0.5
+"""How long the end of a node waits for its sessions to end in words."""
 
 Progress = Callable[[int, int], None]
 
@@ -77,6 +83,7 @@ class Node:
         self._config = config
         self._nursery = nursery
         self._rng = random.Random()
+        self._memory = Memory()
         self._memberships: dict[ManifestId, Membership] = {}
         self._stores = AsyncExitStack()
         catalogue = Catalogue(self._adverts, self._envelope)
@@ -140,25 +147,18 @@ class Node:
         if not target.complete and not named and not seed:
             raise UsageError("nobody to fetch from: name at least one peer, or wait for peers with --seed")
         if seed or not target.complete:
-            await self._take_part(what, target, named)
+            await self._join(what, target, named, upkeep=target.run_syncer).until_complete()
         path = await target.finish()
         result = FetchResult(what.manifest, path, what.manifest.total_length, trio.current_time() - started)
         self.events.publish(TransferComplete(what.manifest.id, str(path), result.size, result.seconds))
         return result
 
-    async def _take_part(self, envelope: Envelope, target: Target, named: Sequence[PeerAddress]) -> None:
-        membership = self._join(envelope, target, named)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(target.run_syncer)
-            await membership.until_complete()
-            nursery.cancel_scope.cancel()
-
     async def seed_forever(self) -> None:
         """Serve what is shared and fetched until cancelled; raises DiskError when that fails."""
-        async with trio.open_nursery() as nursery:
-            for membership in self._memberships.values():
-                nursery.start_soon(membership.until_failure)
-            await trio.sleep_forever()
+        failures = (membership.failed for membership in self._memberships.values())
+        error = await first_of(trio.sleep_forever, *failures)
+        if error is not None:
+            raise error
 
     async def ping(self, address: str, *, count: int, interval: float) -> AsyncGenerator[PingSample, None]:
         """Ping the peer at ``address`` ``count`` times, ``interval`` seconds apart.
@@ -209,7 +209,13 @@ class Node:
             )
         )
 
-    def _join(self, envelope: Envelope, store: Store, peers: Sequence[PeerAddress]) -> Membership:
+    def _join(
+        self,
+        envelope: Envelope,
+        store: Store,
+        peers: Sequence[PeerAddress],
+        upkeep: Callable[[], Awaitable[None]] | None = None,
+    ) -> Membership:
         if envelope.manifest.id in self._memberships:
             raise UsageError("this node shares or fetches that already")
         membership = Membership(
@@ -221,6 +227,8 @@ class Node:
             rng=self._rng,
             named=peers,
             in_use=self._in_use,
+            memory=self._memory,
+            upkeep=upkeep,
         )
         self._memberships[envelope.manifest.id] = membership
         self._nursery.start_soon(membership.run)
@@ -245,9 +253,14 @@ class Node:
         return tuple(membership.advert() for membership in self._memberships.values())
 
     async def aclose(self) -> None:
-        """Save every journal and release every file."""
-        self.events.close()
+        """Say goodbye to all peers, save every journal and release every file."""
+        with shielded(GOODBYE_SECONDS):
+            async with trio.open_nursery() as nursery:
+                for membership in self._memberships.values():
+                    nursery.start_soon(membership.leave, "this node ends")
+        self._nursery.cancel_scope.cancel()
         await self._stores.aclose()
+        self.events.close()
 
 
 @asynccontextmanager
@@ -268,5 +281,4 @@ async def open_node(config: NodeConfig | None = None) -> AsyncIterator[Node]:
         try:
             yield node
         finally:
-            nursery.cancel_scope.cancel()
             await node.aclose()
