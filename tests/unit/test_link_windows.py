@@ -1,7 +1,7 @@
 import pytest
 
 from swarm.errors import RemoteError
-from swarm.link.limits import GROWTH_BUDGET, INITIAL_WINDOW, MAX_WINDOW
+from swarm.link.limits import GROWTH_BUDGET, INITIAL_WINDOW, LOCAL_WINDOW, MAX_WINDOW
 from swarm.link.windows import Budget, ReceiveWindow
 
 RTT = 0.05
@@ -46,6 +46,18 @@ def test_a_fast_stream_grows_to_the_maximum_and_a_slow_one_does_not():
     read_steadily(slow, rate=100e3, seconds=20)
     assert fast.target == MAX_WINDOW
     assert slow.target == INITIAL_WINDOW
+
+
+def test_on_a_fast_path_growth_ends_at_the_local_window():
+    window = ReceiveWindow(Budget())
+    read_steadily(window, rate=1e9, seconds=2, rtt=50e-6)
+    assert window.target == LOCAL_WINDOW
+
+
+def test_a_maximum_below_the_local_window_holds():
+    window = ReceiveWindow(Budget(), 2 * INITIAL_WINDOW)
+    read_steadily(window, rate=1e9, seconds=2, rtt=50e-6)
+    assert window.target == 2 * INITIAL_WINDOW
 
 
 def test_growth_ends_near_bandwidth_times_round_trip():

@@ -12,12 +12,14 @@ import pytest
 import trio
 
 from swarm.errors import DiskError
+from swarm.storage import home as home_module
 from swarm.storage.home import HOME_VARIABLE, first_identity, hold_identity, swarm_home
 from tests.support.storage import descriptors
 
 HOLD = """
 import sys, trio
 from pathlib import Path
+from swarm.storage import home as home_module
 from swarm.storage.home import hold_identity
 async def main():
     async with hold_identity(Path(sys.argv[1])) as identity:
@@ -102,11 +104,17 @@ async def test_a_key_that_others_may_read_is_taken_from_them(tmp_path: Path) -> 
         assert stat.S_IMODE(identity.path.stat().st_mode) == 0o600
 
 
-async def test_a_home_that_cannot_be_is_refused(tmp_path: Path) -> None:
+async def test_a_home_that_cannot_be_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DiskError, match=r"in the way|exists already"):
         async with hold_identity(tmp_path / "file"):
             pass
+    home = tmp_path / "full"
+    monkeypatch.setattr(home_module, "MAX_IDENTITIES", 1)
+    async with hold_identity(home):
+        with pytest.raises(DiskError, match="all 1 identities are in use"):
+            async with hold_identity(home):
+                pass
     (tmp_path / "identity.lock").symlink_to(tmp_path / "file")
     with pytest.raises(DiskError, match="symbolic link"):
         async with hold_identity(tmp_path):

@@ -14,6 +14,8 @@ import trio
 
 from swarm.content.manifest import FileEntry, Manifest
 from swarm.errors import DiskError, Incomplete, Locked, PieceMismatch, PieceWithdrawn
+from swarm.storage import target as target_module
+from swarm.storage.layer import PosixLayer
 from swarm.storage.opened import OPEN_FILES
 from swarm.storage.scan import Scanned, scan
 from swarm.storage.source import SourceStore
@@ -259,6 +261,64 @@ async def test_a_second_fetch_of_the_same_target_is_refused(tmp_path: Path) -> N
         assert bytes(await target.get(0)) == bytes(await source.get(0))
     async with open_target(source.manifest, out) as target:
         assert target.resumed_pieces == 1
+
+
+async def test_a_lock_on_a_journal_that_was_just_removed_does_not_count(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    class OwnerFinishes(PosixLayer):
+        """Between the opening and the locking the owner removes its journal, twice."""
+
+        races = 0
+
+        def stat(self, folder: int, name: str) -> os.stat_result:
+            if name.endswith(".swarm-journal") and self.races < 2:
+                self.races += 1
+                (out / name).unlink()
+                if self.races == 2:
+                    (out / name).touch()
+            return super().stat(folder, name)
+
+    _, source = await shared_file(tmp_path, noise(PIECE))
+    held = descriptors()
+    async with open_target(source.manifest, out, layer=OwnerFinishes()):
+        with pytest.raises(Locked):
+            async with open_target(source.manifest, out):
+                pass
+    assert descriptors() == held
+
+
+async def test_a_journal_of_other_content_beside_what_is_complete_is_left_alone(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    _, other = await shared_file(tmp_path / "other", noise(2 * PIECE, 3))
+    _, source = await shared_file(tmp_path, noise(2 * PIECE))
+    async with open_target(other.manifest, out) as target:
+        await copy(other, target, [1])
+    make_tree(out, {"f": noise(2 * PIECE)})
+    before = read_tree(out)
+    async with open_target(source.manifest, out) as target:
+        assert target.complete
+        await target.finish()
+    assert read_tree(out) == before
+    (out / "f").unlink()
+    async with open_target(other.manifest, out) as target:
+        assert list(target.stored) == [1]
+
+
+async def test_putting_waits_for_the_disk_while_much_is_unsynced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(target_module, "UNSYNCED_BYTES", 3 * PIECE)
+    _, source = await shared_file(tmp_path, noise(5 * PIECE))
+    journal = tmp_path / "out" / "f.swarm-journal"
+    async with open_target(source.manifest, tmp_path / "out") as target:
+        await copy(source, target, [0, 1])
+        unclaimed = journal.stat().st_size
+        await copy(source, target, [2])
+        claimed = journal.stat().st_size
+        assert claimed > unclaimed
+        await copy(source, target, [3, 4])
+        assert journal.stat().st_size == claimed
 
 
 async def test_an_existing_complete_file_is_recognised(tmp_path: Path) -> None:

@@ -209,6 +209,14 @@ def test_hearsay_displaces_only_hearsay() -> None:
     assert made.next_dial(10.0).addresses[:3] == (at(1), at(2), at(3))
 
 
+def test_hearsay_does_not_displace_what_the_peer_said_however_much_that_is() -> None:
+    made = book()
+    said = [at(number) for number in range(MAX_ADDRESSES)]
+    made.add(A, said, source=A)
+    made.add(A, [at(99)], source=B)
+    assert made.next_dial(0.0).addresses == tuple(said)
+
+
 def test_the_users_word_makes_hearsay_better() -> None:
     made = book()
     made.add(A, [at(1), at(2)], source=B)

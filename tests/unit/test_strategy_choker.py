@@ -17,6 +17,7 @@ from swarm.strategy.choking import (
     QUOTA_MOST_SECONDS,
     QUOTA_PIECES,
     Standing,
+    by_reciprocity,
     draw_optimistic,
 )
 from swarm.strategy.rates import Meter
@@ -110,12 +111,13 @@ def test_a_leecher_serves_those_who_give_most_and_one_more() -> None:
 
 
 def test_who_lets_our_requests_wait_gets_no_regular_slot() -> None:
-    stage = Stage("abcdef", slots=2)
-    stage.interested("abcdef")
-    stage.now = 10.0
-    stage.gives(a=900, b=100)
-    stage.snubbing = {PeerId("a")}
-    assert stage.next_round()[1] == "B"
+    standings = []
+    for name, rate in (("a", 900), ("b", 100), ("c", 200)):
+        standing = Standing(PeerId(name), 0.0, Meter(20.0, 0.0), interested_at=0.0)
+        standing.rate.add(rate * 10, 5.0)
+        standings.append(standing)
+    names = [standing.peer for standing in by_reciprocity(standings, {PeerId("a")}, 10.0)]
+    assert names == ["c", "b", "a"]
 
 
 def test_the_optimistic_slot_turns_every_thirty_seconds() -> None:
