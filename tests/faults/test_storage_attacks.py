@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from swarm.errors import DiskError, PieceWithdrawn, SwarmError
+from swarm.storage.folder import Folder
 from swarm.storage.memory import MemoryStore
+from swarm.storage.piecefiles import PieceFiles
 from swarm.storage.target import open_target
 from tests.support.contents import file_manifest, folder_manifest
 from tests.support.storage import PIECE, copy, descriptors, make_tree, names, noise, read_tree
@@ -162,6 +164,21 @@ async def test_a_partial_file_swapped_for_another_is_not_finished(tmp_path: Path
         with pytest.raises(PieceWithdrawn):
             await target.get(0)
     assert "f" not in names(out)
+
+
+def test_a_file_that_was_swapped_is_not_written_on_when_it_is_opened_again(tmp_path: Path) -> None:
+    files = PieceFiles(FILE, Folder.open(tmp_path), "f")
+    held = descriptors()
+    with files.writing(0, lambda _folder: None) as fd:
+        os.pwrite(fd, DATA[:PIECE], 0)
+    files.forget()
+    (tmp_path / "f").rename(tmp_path / "aside")
+    (tmp_path / "f").write_bytes(b"planted")
+    with pytest.raises(DiskError, match="was replaced"), files.writing(0, lambda _folder: None):
+        pass
+    assert (tmp_path / "f").read_bytes() == b"planted"
+    assert descriptors() == held
+    files.close()
 
 
 async def test_a_subfolder_of_the_final_folder_swapped_before_the_move_is_not_followed(
