@@ -11,12 +11,11 @@ import math
 import random
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import NamedTuple
 
 from swarm.config import DEFAULT_MAX_PEERS
 from swarm.ids import PeerId
+from swarm.strategy.entries import Entry, Source, host_of
 
 FIRST_DELAY = 0.25
 """Seconds before a peer that could not be reached is dialled again; doubled with each failure in a row."""
@@ -37,9 +36,6 @@ MAX_STRANGERS_PER_HOST = 64
 MAX_STRANGERS_PER_SOURCE = 256
 """One peer may fill a quarter of the book, by one host a sixteenth of it may be filled."""
 
-MAX_ADDRESSES = 8
-"""Of one peer: each is dialled with a deadline of its own."""
-
 MAX_BANNED = 4096
 EXPLORATION_SHARE = 0.2
 """How often a peer without a session so far is dialled before the best known one."""
@@ -48,41 +44,12 @@ UNKNOWN_RTT = 0.1
 _GAIN = 1 / 4
 
 
-class Source(IntEnum):
-    """Who said that a peer can be dialled at an address; the better source first."""
-
-    NAMED = 0
-    """The user."""
-    ITSELF = 1
-    """The peer, in its own session."""
-    HEARSAY = 2
-    """Another peer."""
-
-
 class Dial(NamedTuple):
     """Dial ``peer`` at ``addresses`` (multiaddrs without ``/p2p``, the best first); ``why`` is one line."""
 
     peer: PeerId
     addresses: tuple[str, ...]
     why: str
-
-
-@dataclass(slots=True)
-class _Entry:
-    told_by: PeerId | None
-    host: str
-    named: bool = False
-    addresses: dict[str, Source] = field(default_factory=dict)
-    busy: bool = False
-    not_before: float = -math.inf
-    dialled_at: float = -math.inf
-    failures: int = 0
-    sessions: int = 0
-    reliability: float = 1.0
-    rtt: float | None = None
-
-    def ordered(self) -> tuple[str, ...]:
-        return tuple(sorted(self.addresses, key=self.addresses.__getitem__))
 
 
 class PeerBook:
@@ -96,7 +63,7 @@ class PeerBook:
     def __init__(self, rng: random.Random, *, max_peers: int = DEFAULT_MAX_PEERS) -> None:
         self._rng = rng
         self._max_peers = max_peers
-        self._entries: dict[PeerId, _Entry] = {}
+        self._entries: dict[PeerId, Entry] = {}
         self._banned: dict[PeerId, None] = {}
         self._strangers = 0
         self._hosts: Counter[str] = Counter()
@@ -116,13 +83,13 @@ class PeerBook:
         if entry is None:
             if peer in self._banned or not given or not (named or self._takes(given[0], source)):
                 return
-            entry = self._insert(peer, source, _host(given[0]), named=named)
+            entry = self._insert(peer, source, host_of(given[0]), named=named)
         if named and not entry.named:
             self._count(entry, -1)
             entry.named = True
         kind = Source.NAMED if named else Source.ITSELF if source == peer else Source.HEARSAY
         for address in given:
-            _learn(entry, address, kind)
+            entry.learn(address, kind)
 
     def next_dial(self, now: float, *, strangers: bool = True) -> Dial | None:
         """Take the peer to be dialled now, if any; without ``strangers`` only one that the user named."""
@@ -134,7 +101,7 @@ class PeerBook:
         entry = self._entries[peer]
         entry.busy = True
         entry.dialled_at = now
-        return Dial(peer, entry.ordered(), _why(entry))
+        return Dial(peer, entry.ordered(), entry.why())
 
     def next_wakeup(self) -> float:
         """When a peer may be dialled that the last `next_dial` found too early; infinity if none waits."""
@@ -195,7 +162,7 @@ class PeerBook:
 
     # --- Who may be dialled ---------------------------------------------------------------------
 
-    def _dialable(self) -> list[tuple[PeerId, _Entry]]:
+    def _dialable(self) -> list[tuple[PeerId, Entry]]:
         busy = sum(entry.busy for entry in self._entries.values())
         absent = sum(entry.named and not entry.busy for entry in self._entries.values())
         named = busy < self._max_peers
@@ -218,7 +185,7 @@ class PeerBook:
         entry = self._entries[peer]
         return (UNKNOWN_RTT if entry.rtt is None else entry.rtt) / entry.reliability
 
-    def _back_off(self, peer: PeerId, entry: _Entry, now: float) -> float:
+    def _back_off(self, peer: PeerId, entry: Entry, now: float) -> float:
         entry.failures += 1
         entry.reliability *= 1.0 - _GAIN
         self._some_failed = True
@@ -227,7 +194,7 @@ class PeerBook:
             return math.inf
         return self._wait(entry, now)
 
-    def _wait(self, entry: _Entry, now: float) -> float:
+    def _wait(self, entry: Entry, now: float) -> float:
         longest = MOST_NAMED_DELAY if entry.named else MOST_STRANGER_DELAY
         delay = min(FIRST_DELAY * 2.0 ** min(max(entry.failures - 1, 0), 16), longest)
         delay *= 1.0 - JITTER * self._rng.random()
@@ -237,7 +204,7 @@ class PeerBook:
     # --- Room -----------------------------------------------------------------------------------
 
     def _takes(self, address: str, source: PeerId | None) -> bool:
-        if self._hosts[_host(address)] >= MAX_STRANGERS_PER_HOST:
+        if self._hosts[host_of(address)] >= MAX_STRANGERS_PER_HOST:
             return False
         if source is not None and self._sources[source] >= MAX_STRANGERS_PER_SOURCE:
             return False
@@ -258,8 +225,8 @@ class PeerBook:
         self._forget(worst)
         return True
 
-    def _insert(self, peer: PeerId, source: PeerId | None, host: str, *, named: bool) -> _Entry:
-        entry = self._entries[peer] = _Entry(source, host, named)
+    def _insert(self, peer: PeerId, source: PeerId | None, host: str, *, named: bool) -> Entry:
+        entry = self._entries[peer] = Entry(source, host, named)
         if not named:
             self._count(entry, 1)
         return entry
@@ -269,7 +236,7 @@ class PeerBook:
         if entry is not None and not entry.named:
             self._count(entry, -1)
 
-    def _count(self, entry: _Entry, change: int) -> None:
+    def _count(self, entry: Entry, change: int) -> None:
         self._strangers += change
         self._hosts[entry.host] += change
         if not self._hosts[entry.host]:
@@ -277,30 +244,3 @@ class PeerBook:
         self._sources[entry.told_by] += change
         if not self._sources[entry.told_by]:
             del self._sources[entry.told_by]
-
-
-def _learn(entry: _Entry, address: str, kind: Source) -> None:
-    """Note an address; a full entry gives up its oldest one of the worst source, if that is no better."""
-    known = entry.addresses.get(address)
-    if known is not None:
-        entry.addresses[address] = min(known, kind)
-        return
-    if len(entry.addresses) >= MAX_ADDRESSES:
-        worst = max(entry.addresses, key=entry.addresses.__getitem__)
-        if entry.addresses[worst] < kind or kind == Source.NAMED == entry.addresses[worst]:
-            return
-        del entry.addresses[worst]
-    entry.addresses[address] = kind
-
-
-def _why(entry: _Entry) -> str:
-    source = "named by the user" if entry.named else "named by a peer"
-    if not entry.sessions and not entry.failures:
-        return f"{source}, not tried yet"
-    trip = "rtt unknown" if entry.rtt is None else f"rtt {entry.rtt * 1e3:.1f} ms"
-    return f"{source}, {trip}, {entry.sessions} sessions, {entry.failures} failures in a row"
-
-
-def _host(address: str) -> str:
-    """``/ip4/<host>`` of a multiaddr."""
-    return "/".join(address.split("/")[:3])

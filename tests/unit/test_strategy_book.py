@@ -10,7 +10,6 @@ from swarm.ids import PeerId
 from swarm.strategy.book import (
     EXPLORATION_SHARE,
     LASTING_SECONDS,
-    MAX_ADDRESSES,
     MAX_BANNED,
     MAX_STRANGERS,
     MAX_STRANGERS_PER_HOST,
@@ -20,6 +19,7 @@ from swarm.strategy.book import (
     STRANGER_FAILURES,
     PeerBook,
 )
+from swarm.strategy.entries import MAX_ADDRESSES
 
 A, B, C, ME = PeerId("a"), PeerId("b"), PeerId("c"), PeerId("source")
 
