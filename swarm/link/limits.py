@@ -25,8 +25,13 @@ MAX_SEND_WINDOW = 2**32 - 1
 """A sender's window never counts beyond this, however many updates a peer sends."""
 
 GROWTH_RTTS = 4.0
-GROWTH_FLOOR = 0.005
-"""A window doubles when updates come within max(GROWTH_RTTS round trips, GROWTH_FLOOR)."""
+"""A window doubles when updates come within so many round trips."""
+
+LOCAL_WINDOW = 2 * 1024 * 1024
+LOCAL_GROWTH_SECONDS = 0.005
+"""Up to LOCAL_WINDOW it also doubles when updates come within this, however short the round trip:
+the two ends do not run all the time. More gains nothing on a fast path and delays what is urgent.
+"""
 
 MEMORY_BUDGET = 64 * 1024 * 1024
 """Received and unread bytes of all streams of the process together."""

@@ -12,10 +12,11 @@ from collections.abc import Hashable
 from swarm.errors import RemoteError
 from swarm.link.limits import (
     GROWTH_BUDGET,
-    GROWTH_FLOOR,
     GROWTH_RTTS,
     GROWTH_SHARE,
     INITIAL_WINDOW,
+    LOCAL_GROWTH_SECONDS,
+    LOCAL_WINDOW,
     MAX_WINDOW,
     MEMORY_BUDGET,
 )
@@ -72,7 +73,7 @@ class ReceiveWindow:
         self._budget = budget
         self._maximum = maximum
         self._grown = 0
-        self._updated = -1.0
+        self._updated: float | None = None
         self.credit = INITIAL_WINDOW
         self.target = INITIAL_WINDOW
 
@@ -85,21 +86,26 @@ class ReceiveWindow:
     def replenish(self, unread: int, now: float, rtt: float) -> int:
         """Return how many bytes to allow the peer on top, 0 while less than half the target is due.
 
-        Growth doubles the target when the last update is younger than the growth interval.
+        The target doubles when the last update was so short ago that the window held the peer up.
         Source: go-yamux `sendWindowUpdate`, with a budget for the process instead of one per session.
         """
         due = self.target - self.credit - unread
         if 2 * due < self.target:
             return 0
-        quick = 0 <= now - self._updated <= max(GROWTH_RTTS * rtt, GROWTH_FLOOR)
-        if self._updated >= 0 and quick:
-            due += self._grow()
+        if self._updated is not None:
+            due += self._grow(now - self._updated, rtt)
         self._updated = now
         self.credit += due
         return due
 
-    def _grow(self) -> int:
-        step = min(self.target, self._maximum - self.target)
+    def _grow(self, age: float, rtt: float) -> int:
+        if age <= GROWTH_RTTS * rtt:
+            most = self._maximum
+        elif age <= LOCAL_GROWTH_SECONDS:
+            most = min(LOCAL_WINDOW, self._maximum)
+        else:
+            return 0
+        step = min(self.target, most - self.target)
         if step <= 0 or not self._budget.grow(step):
             return 0
         self._grown += step

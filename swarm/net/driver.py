@@ -15,7 +15,6 @@ import trio
 
 from swarm.errors import LinkClosed, RemoteError, SwarmError
 from swarm.link import yamux
-from swarm.link.blocks import BLOCK_BYTES
 from swarm.link.connection import Connection
 from swarm.link.limits import LinkLimits
 from swarm.link.stream import Stream, Write
@@ -45,13 +44,15 @@ class Driver:
 
     ``changed``: where tasks park that wait for a stream to accept, for leave to open one, or for
     an end. ``ended``: set once, when the socket is closed and nothing will happen any more.
+    ``cause``: why it ended, or an empty string. ``round_trip``: seconds that the peer takes to
+    answer, smoothed; 0.0 until it has answered.
     """
 
     def __init__(
         self,
         owner: MuxedConnection,
         wire: Wire,
-        early: bytes,
+        early: list[tuple[bytearray, int]],
         *,
         initiator: bool,
         limits: LinkLimits,
@@ -62,6 +63,8 @@ class Driver:
         self._early = early
         self._budget = budget
         self.core = Connection(initiator=initiator, blocks=wire.blocks, budget=budget, limits=limits)
+        self.core.rtt = wire.round_trip
+        self.round_trip = 0.0
         self._streams: dict[Stream, MuxedStream] = {}
         self._nursery: trio.Nursery | None = None
         self._sender_needed = trio.Event()
@@ -70,7 +73,7 @@ class Driver:
         self._pong = trio.Event()
         self.changed = trio.lowlevel.ParkingLot()
         self.ended = trio.Event()
-        self.cause = "the connection is closed"
+        self.cause = ""
 
     # Steps, each synchronous.
 
@@ -119,8 +122,8 @@ class Driver:
 
     def leave(self) -> None:
         """Give up every stream, send what is sealed and GO_AWAY, then listen until the peer has closed."""
-        if not self.core.leaving:
-            self.cause = "the connection was closed here"
+        if not self.core.leaving and not self.ended.is_set():
+            self._blame("the connection was closed here")
             self.core.leave()
             self._settle()
             self.changed.unpark_all()
@@ -137,7 +140,7 @@ class Driver:
         except SwarmError as error:
             # What the peer sent before it went may still be there to read: the receiver decides.
             self._mute = True
-            self.cause = str(error)
+            self._blame(str(error))
             done = True
         if not done:
             self._sender_busy = True
@@ -189,26 +192,18 @@ class Driver:
 
     async def _receive(self) -> None:
         try:
-            self._received(self._early_blocks())
+            self._received(iter(self._early))
             while True:
                 self._received(await self._wire.receive())
                 await trio.lowlevel.checkpoint()
         except LinkClosed as error:
-            self.cause = str(error)
+            self._blame(str(error))
             self.core.lose()
         except RemoteError as error:
             logger.debug("closing a connection: %s", error)
-            self.cause = str(error)
+            self._blame(str(error))
             self.core.leave(yamux.PROTOCOL_ERROR)
         self._settle()
-
-    def _early_blocks(self) -> Iterator[tuple[bytearray, int]]:
-        """Yield what came behind the negotiation of the muxer as if it came now."""
-        for start in range(0, len(self._early), BLOCK_BYTES):
-            part = self._early[start : start + BLOCK_BYTES]
-            block = self._wire.blocks.take()
-            block[: len(part)] = part
-            yield block, len(part)
 
     def _received(self, plaintexts: Iterator[tuple[bytearray, int]]) -> None:
         for block, size in plaintexts:
@@ -220,6 +215,7 @@ class Driver:
             if isinstance(victim, MuxedStream):
                 logger.debug("resetting the stalest stream: the window memory is full")
                 victim.give_up()
+                self._budget.note(victim, 0, consumed=True)
 
     async def _send(self) -> None:
         while True:
@@ -260,8 +256,11 @@ class Driver:
             await trio.sleep(KEEPALIVE_INTERVAL if number > 1 else min(SECOND_PING, KEEPALIVE_INTERVAL))
 
     def _measured(self, seconds: float) -> None:
-        # Pings queue behind bulk, so a longer time counts half and a shorter one at once.
-        self.core.rtt = min(seconds, (self.core.rtt + seconds) / 2) if self.core.rtt else seconds
+        before, self.round_trip = self.round_trip, seconds
+        if before:
+            self.round_trip = (before + seconds) / 2
+        # Pings queue behind bulk; what windows are measured by is the path alone.
+        self.core.rtt = self._wire.round_trip or self.round_trip
 
     async def _drain(self) -> None:
         """Let the readers here have what arrived before the peer closed the connection."""
@@ -272,8 +271,12 @@ class Driver:
                 return
 
     def _abort(self, cause: str) -> None:
-        self.cause = cause
+        self._blame(cause)
         self.end()
+
+    def _blame(self, cause: str) -> None:
+        """Remember why the connection ended: the first reason counts, the rest follows from it."""
+        self.cause = self.cause or cause
 
     def end(self) -> None:
         """Close the socket and end everything that waits.

@@ -55,7 +55,7 @@ class MuxedConnection(IMuxedConn):
     @property
     def round_trip(self) -> float:
         """Seconds that the peer takes to answer, smoothed; 0.0 until it has answered once."""
-        return self._driver.core.rtt
+        return self._driver.round_trip
 
     async def start(self) -> None:
         """Run until the connection ends; raises nothing but cancellation."""

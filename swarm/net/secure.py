@@ -29,6 +29,7 @@ from multiaddr import Multiaddr
 from noise.exceptions import NoiseHandshakeError, NoiseInvalidMessage, NoiseMaxNonceError, NoiseValueError
 
 from swarm.errors import LinkClosed, RemoteError
+from swarm.link.blocks import BLOCK_BYTES
 from swarm.link.noise import Opener, Sealer
 from swarm.net import privates
 from swarm.net.wire import Wire
@@ -153,11 +154,16 @@ class NoiseSession(BaseSession):
         except LinkClosed as error:
             raise ConnectionClosedError(str(error), transport="tcp") from error
 
-    def take_over(self) -> tuple[Wire, bytes]:
-        """Hand the wire to a muxer, with the plaintext that came behind the negotiation."""
-        unread = bytes(self._unread)
+    def take_over(self) -> tuple[Wire, list[tuple[bytearray, int]]]:
+        """Hand the wire to a muxer, with the plaintext that came behind the negotiation, in blocks."""
+        unread, early = bytes(self._unread), []
         self._unread.clear()
-        return self._wire, unread
+        for start in range(0, len(unread), BLOCK_BYTES):
+            part = unread[start : start + BLOCK_BYTES]
+            block = self._wire.blocks.take()
+            block[: len(part)] = part
+            early.append((block, len(part)))
+        return self._wire, early
 
     async def close(self) -> None:
         """Close the socket at once; never raises, never waits for the peer."""

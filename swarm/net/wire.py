@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 
@@ -26,6 +27,10 @@ SEAL_BYTES = 8 * NOISE_MAX_SEALED
 """Most bytes sealed ahead of the socket."""
 TURN_BYTES = 16 * NOISE_MAX_SEALED
 """Most bytes sealed before other tasks get their turn."""
+
+_MIN_RTT = struct.Struct("148xI")
+"""Where Linux keeps ``tcpi_min_rtt``, in microseconds (linux/tcp.h)."""
+_NO_RTT = 2**32 - 1
 
 
 class _Buffers(threading.local):
@@ -67,6 +72,18 @@ class Wire:
     def blocks(self) -> Blocks:
         """The stock of buffers that received records come in."""
         return _buffers.blocks
+
+    @property
+    def round_trip(self) -> float:
+        """The shortest round trip that TCP has seen, in seconds; 0.0 where the kernel does not tell."""
+        try:
+            data = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _MIN_RTT.size)
+        except (AttributeError, OSError):
+            return 0.0
+        if len(data) < _MIN_RTT.size:
+            return 0.0
+        microseconds: int = _MIN_RTT.unpack(data)[0]
+        return microseconds / 1e6 if microseconds < _NO_RTT else 0.0
 
     @property
     def unsent(self) -> int:

@@ -4,7 +4,7 @@
 
 The two ends are processes of their own, on loopback; the cases take turns within every round, so
 that a busy machine slows all of them. Prints medians: MB/s (10^6 bytes, both directions added up),
-and CPU seconds per GB (10^9 bytes) of each end.
+CPU seconds per GB (10^9 bytes) of each end, and the round trip of 32 bytes beside the bulk.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 import trio
 
 CHUNK = 1024 * 1024
-PUSH, PULL = "/swarm/bench/push/1", "/swarm/bench/pull/1"
+PUSH, PULL, ECHO = "/swarm/bench/push/1", "/swarm/bench/pull/1", "/swarm/bench/echo/1"
 _SIZE = struct.Struct("!Q")
 _CPU = struct.Struct("!d")
 
@@ -34,6 +34,8 @@ CASES: dict[str, tuple[str, str, str]] = {
     "ours-stock": ("ours", "stock", "push"),
     "stock-ours": ("stock", "ours", "push"),
     "ours-ours both ways": ("ours", "ours", "both"),
+    "stock-stock, echo beside": ("stock", "stock", "push-echo"),
+    "ours-ours, echo beside": ("ours", "ours", "push-echo"),
 }
 
 
@@ -94,6 +96,12 @@ async def serve_pull(stream: Any) -> None:
     await stream.close()
 
 
+async def serve_echo(stream: Any) -> None:
+    while (data := await read_exactly(stream, 32))[0]:
+        await stream.write(data)
+    await stream.close()
+
+
 async def serve(kind: str) -> None:
     from multiaddr import Multiaddr
 
@@ -101,6 +109,7 @@ async def serve(kind: str) -> None:
     async with host.run([Multiaddr("/ip4/127.0.0.1/tcp/0")]):
         host.set_stream_handler(PUSH, serve_push)
         host.set_stream_handler(PULL, serve_pull)
+        host.set_stream_handler(ECHO, serve_echo)
         print(next(str(a) for a in host.get_addrs() if "127.0.0.1" in str(a)), flush=True)
         await trio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
         await host.close()
@@ -131,8 +140,21 @@ async def drive(kind: str, address: str, what: str, size: int) -> None:
         theirs = max(theirs, _CPU.unpack(await read_exactly(stream, _CPU.size))[0])
         await stream.close()
 
+    async def echo(while_running: trio.Nursery) -> None:
+        stream = await host.new_stream(peer.peer_id, [ECHO])
+        while len(while_running.child_tasks) > 1:
+            asked = time.perf_counter()
+            await stream.write(b"1" * 32)
+            await read_exactly(stream, 32)
+            echoes.append(time.perf_counter() - asked)
+            await trio.sleep(0.005)
+        await stream.write(bytes(32))
+        await stream.close()
+
+    echoes: list[float] = []
     jobs: list[tuple[Any, ...]] = {
         "push": [(push, size)],
+        "push-echo": [(push, size)],
         "push8": [(push, size // 8)] * 8,
         "pull-readinto": [(pull, size, sink_readinto)],
         "both": [(push, size // 2), (pull, size // 2)],
@@ -145,8 +167,13 @@ async def drive(kind: str, address: str, what: str, size: int) -> None:
         async with trio.open_nursery() as nursery:
             for job in jobs:
                 nursery.start_soon(*job)
+            if what == "push-echo":
+                nursery.start_soon(echo, nursery)
         seconds, ours = time.perf_counter() - begun, time.process_time() - before
-        print(json.dumps({"seconds": seconds, "dialer": ours, "listener": theirs}), flush=True)
+        result = {"seconds": seconds, "dialer": ours, "listener": theirs}
+        if echoes:
+            result["echo"] = statistics.median(echoes)
+        print(json.dumps(result), flush=True)
         await host.close()
 
 
@@ -199,12 +226,13 @@ def report(results: dict[str, list[dict[str, float]]], size: int) -> None:
         return statistics.median(result[key] for result in results[name])
 
     base = size / median("stock-stock", "seconds") / 1e6 if "stock-stock" in results else 0.0
-    print(f"\n{'case':22}{'MB/s':>8}{'x stock':>9}{'dialer s/GB':>13}{'listener s/GB':>15}")
+    print(f"\n{'case':26}{'MB/s':>8}{'x stock':>9}{'dialer s/GB':>13}{'listener s/GB':>15}{'echo':>8}")
     for name in results:
         rate = size / median(name, "seconds") / 1e6
         dialer, listener = (median(name, key) / size * 1e9 for key in ("dialer", "listener"))
         ratio = rate / base if base else 0.0
-        print(f"{name:22}{rate:8.0f}{ratio:9.2f}{dialer:13.2f}{listener:15.2f}")
+        echo = f"{median(name, 'echo') * 1e3:8.1f} ms" if "echo" in results[name][0] else ""
+        print(f"{name:26}{rate:8.0f}{ratio:9.2f}{dialer:13.2f}{listener:15.2f}{echo}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@ import socket
 
 import pytest
 import trio
+import trio.testing
 from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.io.trio import TrioTCPStream
 from libp2p.network.connection.raw_connection import RawConnection
@@ -162,5 +163,22 @@ async def test_the_socket_keeps_little_unsent_data():
     one, two = await secure_pair(Identity("ours"), Identity("ours"))
     kept = one._wire._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
     assert kept == DEPTH_START
+    await one.close()
+    await two.close()
+
+
+async def test_what_came_behind_the_negotiation_goes_to_the_muxer():
+    one, two = await secure_pair(Identity("ours"), Identity("ours"))
+    await one.write(b"/yamux")
+    await one.write(bytes(range(256)) * 600)
+    assert await two.read(6) == b"/yamux"
+    await two.read(1)
+    for _ in range(20):
+        await trio.testing.wait_all_tasks_blocked(0.001)
+    wire, early = two.take_over()
+    data = b"".join(bytes(block[:size]) for block, size in early)
+    assert data == (bytes(range(256)) * 600)[1 : len(data) + 1]
+    assert wire is two._wire
+    assert two.take_over()[1] == []
     await one.close()
     await two.close()
