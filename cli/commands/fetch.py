@@ -95,7 +95,12 @@ async def _fetch(
     if isinstance(target.manifest, ManifestId) and not sources:
         raise UsageError("an id alone names no peer to ask: add at least one PEER, or use a swarm: link")
     live.phase = Phase.FETCHING
-    result = await node.fetch(target.manifest, sources, output, seed=seed)
+
+    def checking(done: int, total: int) -> None:
+        live.phase = Phase.HASHING if done < total else Phase.FETCHING
+        live.hashing(done, total)
+
+    result = await node.fetch(target.manifest, sources, output, seed=seed, on_progress=checking)
     await live.settle()
     live.say(summary(live.snapshot()))
     report = PathFetched(result.manifest.id, str(result.path), result.size, result.seconds)

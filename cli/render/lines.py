@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 
 from cli.quantities import format_duration, format_rate, format_remaining, format_size
@@ -57,7 +58,8 @@ def detail(event: events.Event) -> str | None:
         case events.PeerDisconnected(peer=peer, reason=reason):
             text = f"lost {short(peer)}: {printable(reason)}"
         case events.PeerFailed(peer=peer, reason=reason, retry_in=retry_in):
-            text = f"cannot reach {short(peer)}: {printable(reason)}; again in {retry_in:.1f} s"
+            again = f"again in {retry_in:.1f} s" if math.isfinite(retry_in) else "given up"
+            text = f"cannot reach {short(peer)}: {printable(reason)}; {again}"
         case events.PieceRequested(piece=piece, peer=peer, why=why):
             text = f"piece {piece} asked of {short(peer)}: {printable(why)}"
         case events.PieceWasted(piece=piece, peer=peer):

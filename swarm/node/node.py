@@ -125,13 +125,20 @@ class Node:
         return Shared(envelope, SwarmLink(manifest.id, self.addresses[:MAX_LINK_PEERS], manifest.name))
 
     async def fetch(
-        self, what: Envelope | ManifestId, peers: Sequence[str], output: Path, *, seed: bool = False
+        self,
+        what: Envelope | ManifestId,
+        peers: Sequence[str],
+        output: Path,
+        *,
+        seed: bool = False,
+        on_progress: Progress | None = None,
     ) -> FetchResult:
         """Fetch into the folder ``output`` from ``peers`` (multiaddrs with ``/p2p/<id>``) and others.
 
         Given an id, the manifest itself comes from a peer and is checked against the id. What earlier
         runs left is kept. Returns when all is verified and has its final name; a node that is to
-        ``seed`` goes on serving it until the node ends.
+        ``seed`` goes on serving it until the node ends. ``on_progress`` is told checked and total bytes of
+        what is there already, from a worker thread.
 
         Raises UsageError, ManifestError, NoPeerReachable, Incomplete, DiskError, Locked.
         """
@@ -140,7 +147,9 @@ class Node:
         if isinstance(what, ManifestId):
             what = await find_manifest(self._host, what, named)
         self._announce(what)
-        target = await self._stores.enter_async_context(open_target(what.manifest, output))
+        target = await self._stores.enter_async_context(
+            open_target(what.manifest, output, progress=on_progress)
+        )
         if target.resumed_pieces:
             event = TransferResumed(what.manifest.id, target.resumed_pieces, target.resumed_bytes)
             self.events.publish(event)

@@ -107,7 +107,12 @@ class FakeNode:
         return Shared(Envelope(manifest), manifest, SwarmLink(manifest.id, self.addresses, manifest.name))
 
     async def fetch(
-        self, manifest: Envelope | ManifestId, peers: list[str], output: Path, seed: bool = False
+        self,
+        manifest: Envelope | ManifestId,
+        peers: list[str],
+        output: Path,
+        seed: bool = False,
+        on_progress: object = None,
     ) -> Fetched:
         self.calls.append(("fetch", manifest, peers, output, seed))
         await self.fetching(self)
