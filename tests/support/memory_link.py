@@ -13,7 +13,7 @@ DEFAULT_WINDOW = 256 * 1024
 
 
 class _Pipe:
-    """One direction: at most ``window`` bytes lie in it, readable ``latency`` seconds after they were written."""
+    """One direction: holds at most ``window`` bytes, readable ``latency`` seconds after they were written."""
 
     def __init__(self, window: int, latency: float) -> None:
         self.window = window
