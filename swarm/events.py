@@ -63,7 +63,7 @@ class TransferResumed(Event):
 
 @dataclass(frozen=True, slots=True)
 class PeerDialing(Event):
-    """An address of a peer is being dialled; ``why`` is the ranking's reason."""
+    """A peer is being dialled, or its open connection is used; ``why`` is the ranking's reason."""
 
     peer: PeerId
     address: str

@@ -202,8 +202,7 @@ class Membership:
             self._changed()
 
     async def _reach(self, dial: Dial) -> tuple[Link, str]:
-        if not self._host.connected(dial.peer):
-            self._events.publish(PeerDialing(dial.peer, dial.addresses[0], dial.why))
+        self._events.publish(PeerDialing(dial.peer, dial.addresses[0], dial.why))
         address = await self._host.connect(dial.peer, dial.addresses)
         return await self._host.open_link(dial.peer, EXCHANGE_PROTOCOL), address
 
