@@ -70,6 +70,7 @@ class Driver:
         self._sender_needed = trio.Event()
         self._sender_busy = False
         self._mute = False
+        self._closed_here = False
         self._pong = trio.Event()
         self.changed = trio.lowlevel.ParkingLot()
         self.ended = trio.Event()
@@ -124,6 +125,7 @@ class Driver:
         """Give up every stream, send what is sealed and GO_AWAY, then listen until the peer has closed."""
         if not self.core.leaving and not self.ended.is_set():
             self._blame("the connection was closed here")
+            self._closed_here = True
             self.core.leave()
             self._settle()
             self.changed.unpark_all()
@@ -264,7 +266,7 @@ class Driver:
 
     async def _drain(self) -> None:
         """Let the readers here have what arrived before the peer closed the connection."""
-        while not self.core.leaving and any(stream.inbox.size for stream in self._streams):
+        while not self._closed_here and any(stream.inbox.size for stream in self._streams):
             with trio.move_on_after(DRAIN_SECONDS) as scope:
                 await self.changed.park()
             if scope.cancelled_caught:

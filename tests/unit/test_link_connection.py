@@ -299,6 +299,22 @@ def test_ids_may_come_slightly_out_of_order():
         peer.says(Frame(WINDOW_UPDATE, SYN, 3, 0))
 
 
+def test_only_the_last_ids_that_were_jumped_over_are_remembered():
+    peer = Peer(skipped_ids=2)
+    peer.says(Frame(WINDOW_UPDATE, SYN, 2001, 0), Frame(WINDOW_UPDATE, SYN, 2005, 0))
+    peer.says(Frame(WINDOW_UPDATE, SYN, 1999, 0), Frame(WINDOW_UPDATE, SYN, 2003, 0))
+    with pytest.raises(RemoteError, match="stream 1997"):
+        peer.says(Frame(WINDOW_UPDATE, SYN, 1997, 0))
+
+
+def test_our_ids_are_not_used_beyond_32_bits():
+    peer = Peer(initiator=True)
+    peer.core._next_id = 2**32 - 1
+    assert peer.core.open().id == 2**32 - 1
+    with pytest.raises(LinkClosed, match="stream ids"):
+        peer.core.open()
+
+
 def test_pings_are_answered_and_answers_reported():
     peer = Peer()
     peer.core.ping(5)

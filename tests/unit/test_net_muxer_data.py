@@ -121,6 +121,24 @@ async def test_read_gives_what_there_is():
         assert await second.readinto(memoryview(b"")) == 0
 
 
+async def test_readinto_makes_room_for_more():
+    async with muxed_pair() as (one, two):
+        first, second = await opened(one, two)
+        data = random.Random(4).randbytes(4 * MIB)
+        buffer = bytearray(len(data))
+
+        async def fill():
+            filled = 0
+            while filled < len(buffer):
+                filled += await second.readinto(memoryview(buffer)[filled : filled + 300_000])
+
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(fill)
+                await first.write(data)
+        assert buffer == data
+
+
 async def test_any_buffer_can_be_written_and_reused_after_it():
     async with muxed_pair() as (one, two):
         first, second = await opened(one, two)

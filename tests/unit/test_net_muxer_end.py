@@ -3,7 +3,8 @@
 import pytest
 import trio
 import trio.testing
-from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamEOF, MuxedStreamReset
+from libp2p.io.exceptions import ConnectionClosedError
+from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamReset
 
 from swarm.link import yamux
 from swarm.link.limits import INITIAL_WINDOW, LinkLimits
@@ -191,6 +192,54 @@ async def test_a_flood_of_streams_is_reset_beyond_the_cap():
         assert len(connection._driver.core.streams) == 3
 
 
+async def test_a_burst_of_streams_in_one_batch_is_answered_as_it_is_read():
+    async with hostile_peer() as (session, connection):
+        for first in range(0, 3000, 100):
+            frames = [
+                yamux.encode(WINDOW_UPDATE, SYN, 1 + 2 * number, 0) for number in range(first, first + 100)
+            ]
+            session._wire.queue(b"".join(frames))
+        await session._wire.flush()
+        heard = []
+        with trio.fail_after(10):
+            while sum(frame.flags == RST for frame in heard) < 3000 - LinkLimits().inbound_streams:
+                heard += await hear(session, 1)
+        assert not connection.is_closed
+
+
+async def test_the_owner_is_told_of_a_loss_when_the_readers_have_had_their_data():
+    async with muxed_pair() as (one, two):
+        first = await one.open_stream()
+        second = await two.accept_stream()
+        told = trio.Event()
+
+        async def on_close():
+            told.set()
+
+        two.on_close = on_close
+        await first.write(bytes(150_000))
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one.close)
+            for _ in range(15):
+                assert await read_exactly(second, 10_000)
+                assert not told.is_set()
+                await trio.sleep(0.01)
+        with trio.fail_after(5):
+            await told.wait()
+
+
+async def test_a_closing_end_says_so_ends_its_sending_and_still_listens():
+    async with hostile_peer() as (session, connection), trio.open_nursery() as nursery:
+        nursery.start_soon(connection.close)
+        frames = await hear(session, 2)
+        assert frames[1] == Frame(GO_AWAY, 0, 0, yamux.NORMAL)
+        with trio.fail_after(0.5), pytest.raises(ConnectionClosedError):
+            await session.read(1)
+        await session.write(yamux.encode(PING, SYN, 0, 1))
+        assert not connection._driver.ended.is_set()
+
+
 async def test_unread_streams_cannot_fill_the_memory():
     budget = Budget(held_limit=INITIAL_WINDOW * 3)
     async with hostile_peer(budget=budget) as (session, connection):
@@ -290,11 +339,16 @@ async def test_waiting_to_open_ends_with_the_connection():
 
 
 async def test_data_behind_the_negotiation_of_the_muxer_is_not_lost():
-    async with muxed_pair() as (one, two):
-        first = await one.open_stream()
-        await first.write(b"early")
-        second = await two.accept_stream()
-        assert await second.read(5) == b"early"
-        await first.close()
-        with pytest.raises(MuxedStreamEOF):
-            await second.read(1)
+    attacker, victim = Identity("ours"), Identity("ours")
+    session, secured = await secure_pair(attacker, victim)
+    messages = b"".join(bytes([len(text)]) + text for text in (b"/multistream/1.0.0\n", b"/yamux/1.0.0\n"))
+    data = yamux.encode(DATA, SYN, 1, 200_000) + bytes(200_000)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(session.write, messages + data)
+        with trio.fail_after(5):
+            connection = await victim.muxer.new_conn(secured, attacker.peer_id)
+            nursery.start_soon(connection.start)
+            stream = await connection.accept_stream()
+            assert await read_exactly(stream, 200_000) == bytes(200_000)
+        await session.close()
+        await connection.close()
