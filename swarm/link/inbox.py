@@ -2,7 +2,7 @@
 
 A part that fills most of its block is kept as it came, and the block given back once it is read; a
 smaller one is copied to the end of a growing buffer. So what is held in memory stays within about
-twice the bytes that wait, whatever sizes the peer chooses.
+half as much again as the bytes that wait, whatever sizes the peer chooses.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import deque
 
 from swarm.link.blocks import BLOCK_BYTES, Blocks
 
-KEEP_FROM = BLOCK_BYTES // 2 + 1
+KEEP_FROM = BLOCK_BYTES * 3 // 4
 """A part of at least this size keeps its block, which then has room for no other such part."""
 COPIES_BYTES = 32 * 1024
 """A buffer of copied parts grows no further than this and one more part."""

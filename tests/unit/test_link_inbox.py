@@ -1,4 +1,5 @@
 import os
+import sys
 
 from swarm.link.blocks import BLOCK_BYTES, SPARE_BLOCKS, Blocks
 from swarm.link.inbox import COPIES_BYTES, KEEP_FROM, Inbox
@@ -75,3 +76,15 @@ def test_only_so_many_blocks_are_kept():
     for block in taken:
         blocks.give(block)
     assert len(blocks._spare) == SPARE_BLOCKS
+
+
+def test_what_is_held_stays_near_what_waits_whatever_the_sizes():
+    for size in (1, 100, KEEP_FROM - 1, KEEP_FROM, BLOCK_BYTES):
+        blocks = Blocks()
+        inbox = Inbox(blocks)
+        while inbox.size < 1_000_000:
+            block, part = part_of(blocks, bytes(size))
+            if not inbox.append(part):
+                blocks.give(block)
+        held = sum(len(p.obj) if isinstance(p, memoryview) else sys.getsizeof(p) for p in inbox._parts)
+        assert held <= 1.5 * inbox.size
