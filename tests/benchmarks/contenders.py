@@ -105,13 +105,15 @@ class Swarm(Contender):
             "share", content.path, "--manifest", manifest, "--listen", LOOPBACK, "--json", name="sender"
         )
         sender.event("path_shared", START_DEADLINE)
-        receiver = processes.swarm(
-            "fetch", manifest, sender.address(), "--output", folder / "out", "--listen", LOOPBACK, "--json"
-        )
-        began = receiver.event("peer_connected", START_DEADLINE)
+        told = folder / "fetch.jsonl"
+        options = ("--output", folder / "out", "--listen", LOOPBACK, "--json")
+        receiver = processes.swarm("fetch", manifest, sender.address(), *options, stdout=told)
+        sender.event("peer_connected", START_DEADLINE)
         readings = Readings.take(sender, receiver)
-        ended = receiver.event("path_fetched", TRANSFER_DEADLINE)
-        result = readings.transfer(content.size, ended["t"] - began["t"])
+        receiver.expect_exit(0, TRANSFER_DEADLINE)
+        lines = [json.loads(line) for line in told.read_text().splitlines()]
+        first = {line["event"]: line["t"] for line in reversed(lines)}
+        result = readings.transfer(content.size, first["path_fetched"] - first["peer_connected"])
         check(folder / "out" / content.path.name, content)
         return result
 

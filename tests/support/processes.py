@@ -14,11 +14,12 @@ Synchronous (threads read the pipes), so it serves plain test functions and benc
 `Processes(folder)` is a context manager (`with Processes(tmp_path) as processes`); leaving it kills
 every process that still runs, with its children.
 
-processes.swarm(*arguments, name=None, env=None, cwd=None) -> Running
+processes.swarm(*arguments, name=None, env=None, cwd=None, stdout=None) -> Running
     `python -m cli ARGUMENTS`. ``name`` chooses SWARM_HOME (folder/name/home) and the working folder
     (folder/name/work): the same name again is the same node restarted; without it a new node.
-processes.command(argv, name=None, env=None, cwd=None) -> Running
-    any other program.
+processes.command(argv, name=None, env=None, cwd=None, stdout=None) -> Running
+    any other program. ``stdout`` is a file that its output goes to unread, as measurements want it: a
+    reader that wakes for every line slows what it watches.
 processes.home(name) / processes.work(name) -> Path
     the two folders of a node, made when missing.
 
@@ -88,11 +89,12 @@ class Processes:
         name: str | None = None,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        stdout: Path | None = None,
     ) -> Running:
         """Start ``swarm ARGUMENTS`` with this interpreter (and its ``-O``)."""
         optimize = ["-" + "O" * sys.flags.optimize] if sys.flags.optimize else []
         argv = [sys.executable, *optimize, "-m", "cli", *map(str, arguments)]
-        return self.command(argv, name=name or f"node{len(self.started)}", env=env, cwd=cwd)
+        return self.command(argv, name=name or f"node{len(self.started)}", env=env, cwd=cwd, stdout=stdout)
 
     def command(
         self,
@@ -101,6 +103,7 @@ class Processes:
         name: str | None = None,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        stdout: Path | None = None,
     ) -> Running:
         """Start any program; ``env`` is added to this process's environment."""
         name = name or f"process{len(self.started)}"
@@ -114,6 +117,7 @@ class Processes:
             name=name,
             cwd=cwd or self.work(name),
             env={**environment, **(env or {})},
+            stdout=stdout,
         )
         self.started.append(running)
         return running

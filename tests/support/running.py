@@ -54,7 +54,9 @@ class Usage:
 class Running:
     """One started process; see the module's text."""
 
-    def __init__(self, argv: Sequence[str], *, name: str, cwd: Path, env: Mapping[str, str]) -> None:
+    def __init__(
+        self, argv: Sequence[str], *, name: str, cwd: Path, env: Mapping[str, str], stdout: Path | None = None
+    ) -> None:
         self.argv = list(argv)
         self.name = name
         self.cwd = cwd
@@ -66,25 +68,25 @@ class Running:
         self._output: list[str] = []
         self._events: list[Event] = []
         self._errors: list[str] = []
-        self._popen = subprocess.Popen(
-            self.argv,
-            cwd=cwd,
-            env=dict(env),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,
-        )
+        with stdout.open("wb") if stdout else contextlib.nullcontext(subprocess.PIPE) as where:
+            self._popen = subprocess.Popen(
+                self.argv,
+                cwd=cwd,
+                env=dict(env),
+                stdin=subprocess.DEVNULL,
+                stdout=where,
+                stderr=subprocess.PIPE,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+                start_new_session=True,
+            )
         self.pid = self._popen.pid
-        self._open_pipes = 2
-        self._threads = [
-            self._thread(self._pump, self._popen.stdout, self._take_output),
-            self._thread(self._pump, self._popen.stderr, self._errors.append),
-            self._thread(self._reap),
-        ]
+        readers = [(self._popen.stdout, self._take_output), (self._popen.stderr, self._errors.append)]
+        pipes = [(pipe, take) for pipe, take in readers if pipe is not None]
+        self._open_pipes = len(pipes)
+        self._threads = [self._thread(self._pump, *reader) for reader in pipes]
+        self._threads.append(self._thread(self._reap))
 
     def _thread(self, target: Callable[..., None], *args: object) -> threading.Thread:
         thread = threading.Thread(
