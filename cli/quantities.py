@@ -119,3 +119,8 @@ class PieceSizeType(SizeType):
             least, most = format_size(MIN_PIECE_LENGTH), format_size(MAX_PIECE_LENGTH)
             self.fail(f"{value!r} is not a power of two from {least} to {most}", param, ctx)
         return size
+
+
+def counted(number: int, noun: str) -> str:
+    """Return ``1 peer``, ``2 peers``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -36,6 +36,7 @@ def command(runtime: Runtime, peers: tuple[str, ...]) -> None:
 
 
 async def _list(node: Node, peers: tuple[str, ...]) -> None:
+    from cli.quantities import counted
     from swarm.errors import NoPeerReachable
 
     failures: list[NoPeerReachable] = []
@@ -47,7 +48,7 @@ async def _list(node: Node, peers: tuple[str, ...]) -> None:
             if len(peers) > 1:
                 click.echo(f"warning: {error}", err=True)
             continue
-        click.echo(f"{address} has {len(adverts)} manifests")
+        click.echo(f"{address} has {counted(len(adverts), 'manifest')}")
         for line in table(adverts) if adverts else ():
             click.echo(line)
     if len(failures) == len(peers):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from enum import Enum
 
-from cli.quantities import format_duration, format_rate, format_remaining, format_size
+from cli.quantities import counted, format_duration, format_rate, format_remaining, format_size
 from swarm import events
 from swarm.content.paths import printable
 from swarm.ids import PeerId
@@ -37,7 +37,7 @@ def notice(event: events.Event) -> str | None:
         case events.Warned(message):
             text = f"warning: {printable(message)}"
         case events.TransferResumed(pieces=pieces, size=size) if pieces:
-            text = f"{pieces} pieces ({format_size(size)}) are here already"
+            text = f"here already: {counted(pieces, 'piece')} ({format_size(size)})"
         case events.PeerBanned(peer=peer, reason=reason):
             text = f"banned {printable(peer)}: {printable(reason)}"
         case events.PieceRefused(piece=piece, peer=peer):
@@ -81,12 +81,12 @@ def status(snapshot: Snapshot, phase: Phase) -> str:
         return f"{format_size(snapshot.hashed)} of {format_size(snapshot.hash_total)}"
     sent = f"up {format_size(snapshot.sent)} at {format_rate(snapshot.up_rate)}"
     if phase is Phase.SEEDING:
-        return f"{snapshot.connected} peers, {sent}"
+        return f"{counted(snapshot.connected, 'peer')}, {sent}"
     return ", ".join(
         (
             f"{format_size(snapshot.have_size)} of {format_size(snapshot.size)}",
             f"{format_remaining(snapshot.eta)} left",
-            f"{snapshot.connected} peers",
+            counted(snapshot.connected, "peer"),
             f"{snapshot.have_pieces}/{snapshot.pieces} pieces",
             f"down {format_rate(snapshot.down_rate)}",
             sent,
@@ -110,5 +110,5 @@ def summary(snapshot: Snapshot) -> str:
     rate = snapshot.received / snapshot.elapsed if snapshot.elapsed > 0 else 0.0
     return (
         f"fetched {format_size(snapshot.received)} in {snapshot.elapsed:.1f} s ({format_rate(rate)}) from "
-        f"{sources} peers, sent {format_size(snapshot.sent)}, wasted {format_size(snapshot.wasted)}"
+        f"{counted(sources, 'peer')}, sent {format_size(snapshot.sent)}, wasted {format_size(snapshot.wasted)}"
     )

@@ -207,7 +207,7 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(processes: Processes
     progress = [line for line in lines if line.startswith("fetching file: ")]
     assert 1 <= len(progress) <= 6
     assert re.fullmatch(
-        r"fetching file: \d+\.\d%, \S+ of 2\.0MiB, \S+ left, 1 peers, \d+/32 pieces, "
+        r"fetching file: \d+\.\d%, \S+ of 2\.0MiB, \S+ left, 1 peer, \d+/32 pieces, "
         r"down \S+/s, up \S+ at \S+/s",
         progress[-1],
     )

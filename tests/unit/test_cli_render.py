@@ -52,7 +52,7 @@ def test_the_status_of_a_fetch_has_rate_estimate_peers_pieces_up_and_down() -> N
     snapshot = half_way().snapshot(4.0)
     line = status(snapshot, Phase.FETCHING)
     assert line.startswith("4.0MiB of 8.0MiB, 0:0")
-    for part in (" left", "1 peers", "4/8 pieces", "down 1.", "up 512.0KiB at "):
+    for part in (" left", "1 peer", "4/8 pieces", "down 1.", "up 512.0KiB at "):
         assert part in line
     assert percent(snapshot, Phase.FETCHING) == 50.0
     assert percent(snapshot, Phase.SEEDING) is None
@@ -69,7 +69,7 @@ def test_the_summary_counts_what_was_received_and_from_how_many() -> None:
     tally = half_way()
     tally.add(TransferComplete(ID, "out/photos", 8 * MIB, 4.0), 4.0)
     assert summary(tally.snapshot(9.0)) == (
-        "fetched 4.0MiB in 4.0 s (1.0MiB/s) from 1 peers, sent 512.0KiB, wasted 0B"
+        "fetched 4.0MiB in 4.0 s (1.0MiB/s) from 1 peer, sent 512.0KiB, wasted 0B"
     )
 
 

@@ -171,7 +171,7 @@ def test_fetch_by_file(envelope: Envelope, capsys: Capture) -> None:
     out, err = capsys.readouterr()
     assert out == "out/photos\n"
     assert "fetched 68.4KiB in" in err
-    assert "from 1 peers" in err
+    assert "from 1 peer" in err
 
 
 def test_fetch_by_link_adds_the_peers_of_the_link(envelope: Envelope, capsys: Capture) -> None:
@@ -329,7 +329,7 @@ def test_only_verbose_says_why(envelope: Envelope, capsys: Capture) -> None:
     quiet = capsys.readouterr().err.splitlines()
     assert quiet[:3] == [
         "warning: mind \\x1b[2J the gap",
-        "2 pieces (32.0KiB) are here already",
+        "here already: 2 pieces (32.0KiB)",
         f"banned {SELF}: bad piece",
     ]
     assert len(quiet) == 4
