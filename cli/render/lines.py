@@ -109,6 +109,7 @@ def summary(snapshot: Snapshot) -> str:
     sources = sum(1 for peer in snapshot.peers if peer.pieces)
     rate = snapshot.received / snapshot.elapsed if snapshot.elapsed > 0 else 0.0
     return (
-        f"fetched {format_size(snapshot.received)} in {snapshot.elapsed:.1f} s ({format_rate(rate)}) from "
-        f"{counted(sources, 'peer')}, sent {format_size(snapshot.sent)}, wasted {format_size(snapshot.wasted)}"
+        f"fetched {format_size(snapshot.received)} in {snapshot.elapsed:.1f} s ({format_rate(rate)}) "
+        f"from {counted(sources, 'peer')}, "
+        f"sent {format_size(snapshot.sent)}, wasted {format_size(snapshot.wasted)}"
     )
