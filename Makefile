@@ -13,6 +13,7 @@ PYTHON ?= $(shell $(find-python))
 
 SIZE ?= 1GiB
 ROUNDS ?= 5
+MEMORY_SIZE ?= 2GiB
 PYTEST_ARGS ?=
 
 .PHONY: help install demo test lint bench coverage interop-install format clean
@@ -71,7 +72,7 @@ coverage: install  ## the tests with branch coverage, in htmlcov/
 
 bench: $(VENV)/.installed-bench  ## speed and memory against others, written to docs/performance.md (SIZE, ROUNDS)
 	$(BIN)/python -m tests.benchmarks.bench_fetch --size $(SIZE) --rounds $(ROUNDS)
-	$(BIN)/python -m tests.benchmarks.bench_memory
+	$(BIN)/python -m tests.benchmarks.bench_memory --size $(MEMORY_SIZE)
 
 clean:  ## remove what was installed and built
 	rm -rf $(VENV) .interop build *.egg-info htmlcov .coverage .coverage.* \

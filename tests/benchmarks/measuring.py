@@ -107,7 +107,7 @@ def machine() -> str:
     model = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
     cores = psutil.cpu_count()
     name = model.group(1) if model else platform.machine()
-    return f"{cores} cores of {name}, Linux {platform.release()}, Python {platform.python_version()}"
+    return f"{cores} cores of {name}, {platform.system()}, Python {platform.python_version()}"
 
 
 def write_section(name: str, text: str, page: Path = PAGE) -> None:
