@@ -89,8 +89,7 @@ async def chunks(stream: Stream, size: int) -> AsyncIterator[bytes]:
 
 
 async def expect_fin(stream: Stream) -> None:
-    extra = await read_some(stream, 1)
-    if extra:
+    if await read_some(stream, 1):
         raise EOFError("data where FIN should be")
 
 
@@ -116,7 +115,9 @@ async def serve_echo(stream: Stream) -> None:
     fin_first, size = await read_header(stream)
     async for data in chunks(stream, size):
         await stream.write(data)
-    await finish(stream, fin_first)
+    if fin_first:
+        await expect_fin(stream)
+    await stream.close_write()
 
 
 async def serve_sink(stream: Stream) -> None:
@@ -125,7 +126,7 @@ async def serve_sink(stream: Stream) -> None:
     if fin_first:
         await expect_fin(stream)
     await stream.write(digest)
-    await finish(stream, fin_first=False)
+    await stream.close_write()
 
 
 async def serve_source(stream: Stream) -> None:
@@ -133,12 +134,6 @@ async def serve_source(stream: Stream) -> None:
     if fin_first:
         await expect_fin(stream)
     await send_pattern(stream, size)
-    await finish(stream, fin_first=False)
-
-
-async def finish(stream: Stream, fin_first: bool) -> None:
-    if fin_first:
-        await expect_fin(stream)
     await stream.close_write()
 
 
