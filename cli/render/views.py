@@ -9,7 +9,7 @@ from typing import Protocol
 import click
 
 from cli.render.lines import Phase, detail, notice, percent, status, title
-from swarm.events import BytesReceived, BytesSent, Event
+from swarm.events import BytesReceived, BytesSent, Event, PieceRequested, PieceStored
 from swarm.ids import ManifestId, PeerId
 from swarm.observe.jsonlines import encode
 from swarm.observe.snapshot import Snapshot
@@ -18,6 +18,8 @@ PLAIN_SECONDS = 3.0
 """Between two lines of progress where there is no terminal."""
 JSON_SECONDS = 0.5
 """Over which bytes sent and received are summed up into one line for each peer."""
+TOGETHER_SECONDS = 0.05
+"""How long a JSON line about a single piece may wait for others."""
 
 
 class View(Protocol):
@@ -88,14 +90,22 @@ class JsonView:
 
     def __init__(self) -> None:
         self._sums: dict[tuple[type[BytesReceived | BytesSent], ManifestId, PeerId], int] = {}
+        self._waiting: list[str] = []
+        self._printed_at = 0.0
 
     def event(self, event: Event, t: float) -> None:
-        """Print the event, but sum up those that come with every few kilobytes."""
+        """Print the event, but sum up those that come with every few kilobytes.
+
+        Thousands of lines a second about single pieces go out together: a write for each of them costs
+        more than the piece. Everything else is printed at once.
+        """
         if isinstance(event, BytesReceived | BytesSent):
             key = (type(event), event.manifest, event.peer)
             self._sums[key] = self._sums.get(key, 0) + event.size
             return
-        click.echo(encode(event, t))
+        self._waiting.append(encode(event, t))
+        if not isinstance(event, PieceRequested | PieceStored) or t >= self._printed_at + TOGETHER_SECONDS:
+            self._print(t)
 
     def draw(self, snapshot: Snapshot, phase: Phase, t: float) -> None:  # noqa: ARG002
         """Print the sums."""
@@ -103,8 +113,15 @@ class JsonView:
 
     def _print_sums(self, t: float) -> None:
         for (kind, manifest, peer), size in self._sums.items():
-            click.echo(encode(kind(manifest, peer, size), t))
+            self._waiting.append(encode(kind(manifest, peer, size), t))
         self._sums.clear()
+        self._print(t)
+
+    def _print(self, t: float) -> None:
+        if self._waiting:
+            lines, self._waiting = self._waiting, []
+            click.echo("\n".join(lines))
+        self._printed_at = t
 
     def say(self, text: str) -> None:
         """Programs read no prose."""
@@ -113,7 +130,8 @@ class JsonView:
         """Print the report."""
         self._print_sums(t)
         if report is not None:
-            click.echo(encode(report, t))
+            self._waiting.append(encode(report, t))
+            self._print(t)
 
     def close(self, t: float) -> None:
         """Print the last sums."""
