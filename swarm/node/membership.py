@@ -64,7 +64,9 @@ class Membership:
         self._events = events
         self._rng = rng
         now = trio.current_time()
-        self._patience = Patience(min(CONNECT_PATIENCE, config.patience), config.patience, now)
+        # Who names nobody waits for others to come.
+        connect_patience = min(CONNECT_PATIENCE, config.patience) if named else config.patience
+        self._patience = Patience(connect_patience, config.patience, now)
         self._unreachable: dict[PeerId, str] = {}
         self._failure: SwarmError | None = None
         self._ended = trio.Event()
@@ -139,6 +141,7 @@ class Membership:
 
     async def accept(self, link: Link, hello: Hello) -> None:
         """Exchange over a stream that a peer has opened, until the session ends."""
+        self._patience.met(trio.current_time())
         await self._exchange(link, inbound=True, address=link.remote_address, hello=hello)
 
     async def _exchange(
