@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from swarm.storage.verify import VerifyReport
 
 
+MAX_EXTRAS_SHOWN = 10
+"""Files beside the content that are named; the rest is counted."""
+
+
 @click.command()
 @options.manifest_file
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
@@ -72,8 +76,10 @@ def remarks(report: VerifyReport) -> Iterator[str]:
     """Yield a line for each difference that takes nothing from the content."""
     from swarm.content.paths import printable
 
-    for file in report.extra:
+    for file in report.extra[:MAX_EXTRAS_SHOWN]:
         yield f"{printable(file)} is not in the manifest"
+    if len(report.extra) > MAX_EXTRAS_SHOWN:
+        yield f"{len(report.extra) - MAX_EXTRAS_SHOWN} more files are not in the manifest"
     for file in report.executable:
         yield f"{printable(file)}: the executable bit differs"
 

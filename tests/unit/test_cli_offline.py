@@ -126,6 +126,15 @@ def test_verify_notes_what_is_no_difference_in_content(folder: Path, capsys: Cap
     assert capsys.readouterr().err == "note: run.sh: the executable bit differs\n"
 
 
+def test_verify_names_some_of_many_files_that_do_not_belong(folder: Path, capsys: Capture) -> None:
+    for number in range(50):
+        (folder / f"extra-{number:02}").touch()
+    assert run(["verify", "tree.swarm", "tree"]) == 0
+    notes = capsys.readouterr().err.splitlines()
+    assert len(notes) == 11
+    assert notes[-1] == "note: 40 more files are not in the manifest"
+
+
 def test_verify_tells_a_cut_file(folder: Path, capsys: Capture) -> None:
     os.truncate(folder / "a.bin", 5 * 16384 + 1)
     assert run(["verify", "tree.swarm", "tree"]) == 6
