@@ -174,9 +174,13 @@ def test_pieces_that_nobody_has_are_exit_code_5_and_named(processes: Processes, 
         "fetch", seeder.manifest, half.address(), "--output", tmp_path / "last", "--patience", "3", *LOOPBACK
     )
     one_line(last, 5, "piece")
-    named = {int(number) for number in re.findall(r"\b[0-3]\b", last.errors().split("has ")[-1])}
-    assert named
-    assert not named & have
+    said = re.search(r"has (?:piece|\d pieces:) ([-0-9, ]+);", last.errors())
+    assert said is not None, last.errors()
+    named = set()
+    for part in said.group(1).split(", "):
+        first, _, end = part.partition("-")
+        named |= set(range(int(first), int(end or first) + 1))
+    assert named == set(range(4)) - have
 
 
 def test_a_target_that_the_disk_refuses_is_exit_code_7(processes: Processes, tmp_path: Path) -> None:
