@@ -21,7 +21,8 @@ from swarm.node.racing import first_of
 from swarm.ports import Link, Store
 from swarm.strategy.book import Dial, PeerBook
 from swarm.transfer.eventstream import EventStream
-from swarm.transfer.runner import Identity, Memory, Runner, SessionEnd
+from swarm.transfer.memory import Memory
+from swarm.transfer.runner import Identity, Runner, SessionEnd
 from swarm.wire.advert import Advert
 from swarm.wire.messages import Hello
 

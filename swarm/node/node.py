@@ -33,7 +33,7 @@ from swarm.storage.source import SourceStore
 from swarm.storage.target import open_target
 from swarm.transfer.eventstream import EventStream
 from swarm.transfer.greeting import meet, refuse
-from swarm.transfer.runner import Memory
+from swarm.transfer.memory import Memory
 from swarm.wire.advert import Advert
 
 GOODBYE_SECONDS = 0.5

@@ -20,16 +20,14 @@ from swarm.ports import Link, Store
 from swarm.strategy.brain import Brain
 from swarm.transfer.alarm import Alarm
 from swarm.transfer.attendance import Attendance, PeerStatus
-from swarm.transfer.budget import ByteBudget
-from swarm.transfer.buffers import BufferPool
 from swarm.transfer.eventstream import EventStream
 from swarm.transfer.exchange import PeerExchange, dialable, is_loopback, visible
 from swarm.transfer.greeting import refuse
+from swarm.transfer.memory import Memory
 from swarm.transfer.pacing import Pacer
 from swarm.transfer.performer import Performer
 from swarm.transfer.roster import Roster
 from swarm.transfer.session import Shared
-from swarm.transfer.writer import UPLOAD_BYTES
 from swarm.wire.limits import MAX_ADDRESSES_PER_PEER
 from swarm.wire.messages import Hello, PeerAddress, Peers
 
@@ -60,14 +58,6 @@ class SessionEnd:
 
     reason: str
     joined: bool
-
-
-class Memory:
-    """What the transfers of one node may share: buffers for what comes, a budget for what goes."""
-
-    def __init__(self) -> None:
-        self.pool = BufferPool()
-        self.uploads = ByteBudget(UPLOAD_BYTES)
 
 
 class Runner:

@@ -19,7 +19,8 @@ from swarm.errors import LinkClosed
 from swarm.events import PeerBanned, PieceRefused
 from swarm.ids import PeerId
 from swarm.storage.memory import MemoryStore
-from swarm.transfer.runner import Identity, Memory, Runner
+from swarm.transfer.memory import Memory
+from swarm.transfer.runner import Identity, Runner
 from swarm.wire.codec import encode
 from swarm.wire.messages import (
     Cancel,

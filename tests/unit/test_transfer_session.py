@@ -15,7 +15,8 @@ from swarm.ids import ManifestId, PeerId
 from swarm.storage.memory import MemoryStore
 from swarm.strategy.commands import Send
 from swarm.transfer.greeting import meet, refuse
-from swarm.transfer.runner import Identity, Memory, Runner
+from swarm.transfer.memory import Memory
+from swarm.transfer.runner import Identity, Runner
 from swarm.transfer.session import GOODBYE_TIMEOUT, WRITE_TIMEOUT
 from swarm.wire import limits
 from swarm.wire.codec import encode
