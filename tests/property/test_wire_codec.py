@@ -10,7 +10,7 @@ from swarm.errors import RemoteError
 from swarm.ids import ManifestId, PeerId
 from swarm.wire import limits, messages
 from swarm.wire.codec import encode
-from swarm.wire.decoder import Decoder, Frame
+from tests.support.wire_decoder import Decoder, Frame
 
 U32 = st.integers(0, (1 << 32) - 1)
 BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"

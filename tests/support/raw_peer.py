@@ -15,9 +15,9 @@ from swarm.wire.codec import (
     decode_header,
     encode,
 )
-from swarm.wire.decoder import Frame
 from swarm.wire.messages import Data, HaveNone, Hello, Message
 from tests.support.memory_link import MemoryLink
+from tests.support.wire_decoder import Frame
 
 
 class RawPeer:

@@ -100,6 +100,23 @@ async def test_garbage_before_the_handshake_harms_nobody(garbage: bytes) -> None
         assert await pings(client, server)
 
 
+async def hung_up_on(port: int, sent: bytes) -> None:
+    """The other side ends the connection for what was sent, without waiting for more."""
+    stream = await trio.open_tcp_stream("127.0.0.1", port)
+    async with stream:
+        await stream.send_all(sent)
+        with trio.fail_after(2), contextlib.suppress(trio.BrokenResourceError):
+            while await stream.receive_some(65536):
+                pass
+
+
+@pytest.mark.parametrize("size", [b"\x81\x08", b"\x80\x80\x80\x80\x04"], ids=["1025 bytes", "1 GiB"])
+async def test_a_negotiation_message_that_claims_too_much_is_not_waited_for(size: bytes) -> None:
+    async with pair() as (server, client):
+        await hung_up_on(port_of(server), MULTISTREAM + size)
+        assert await pings(client, server)
+
+
 async def test_a_negotiation_message_that_is_not_utf8_on_a_stream_ends_that_stream_only() -> None:
     async with pair() as (server, client):
         await connect(client, server)
