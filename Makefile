@@ -15,8 +15,9 @@ SIZE ?= 1GiB
 ROUNDS ?= 5
 MEMORY_SIZE ?= 2GiB
 PYTEST_ARGS ?=
+SIEGE_ARGS ?=
 
-.PHONY: help install demo test lint bench coverage interop-install format clean
+.PHONY: help install demo test lint bench coverage interop-install format siege clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -73,6 +74,9 @@ coverage: install  ## the tests with branch coverage, in htmlcov/
 bench: $(VENV)/.installed-bench  ## speed and memory against others, written to docs/performance.md (SIZE, ROUNDS)
 	$(BIN)/python -m tests.benchmarks.bench_fetch --size $(SIZE) --rounds $(ROUNDS)
 	$(BIN)/python -m tests.benchmarks.bench_memory --size $(MEMORY_SIZE)
+
+siege: install  ## the acceptance tests under attack, with their figures, in one table (SIEGE_ARGS=--quick)
+	$(BIN)/python -m tests.siege $(SIEGE_ARGS)
 
 clean:  ## remove what was installed and built
 	rm -rf $(VENV) .interop build *.egg-info htmlcov .coverage .coverage.* \
