@@ -21,6 +21,8 @@ class TransferConfig:
     download_limit: int | None = None
     patience: float = DEFAULT_PATIENCE
     """How long a fetch waits while nobody connected has anything that it wants."""
+    sequential: bool = False
+    """Fetch mostly from the beginning to the end, so that what is fetched can be viewed meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,8 @@ from swarm.wire.messages import (
 class Brain:
     """Decides who is asked for what and who is served; ``now`` is monotonic seconds everywhere.
 
+    ``wanted`` are the pieces to be fetched (None: all); it is complete when they are stored.
+
     An input about a peer that has not joined, or has left, is ignored: the runner's reports and a
     session's end may cross. Nothing here raises for anything that a session let through.
     """
@@ -49,12 +51,18 @@ class Brain:
         rng: random.Random,
         now: float,  # noqa: ARG002 - policies with a schedule from the start need it
         config: TransferConfig,
+        wanted: Bitfield | None = None,
     ) -> None:
         self._manifest_id = manifest_id
         self._timers = Timers()
-        self._pieces = Pieces(layout, stored)
+        self._pieces = Pieces(layout, stored, wanted)
         self._fetching = Fetching(
-            manifest_id, self._pieces, rng, self._timers, throttled=config.download_limit is not None
+            manifest_id,
+            self._pieces,
+            rng,
+            self._timers,
+            throttled=config.download_limit is not None,
+            sequential=config.sequential,
         )
         self._serving = Serving(
             self._pieces,

@@ -14,7 +14,7 @@ from swarm.strategy.commands import Ban, Command, Disconnect, Publish, Send, Sto
 from swarm.strategy.depth import demand
 from swarm.strategy.endgame import Endgame
 from swarm.strategy.interest import Interest
-from swarm.strategy.picker import RarestFirst
+from swarm.strategy.picker import InOrder, Picker, RarestFirst
 from swarm.strategy.pieces import Pieces
 from swarm.strategy.pieceset import PieceSet
 from swarm.strategy.ranking import Ranking
@@ -38,6 +38,7 @@ class Fetching:
         timers: Timers,
         *,
         throttled: bool,
+        sequential: bool,
     ) -> None:
         self._manifest_id = manifest_id
         self._pieces = pieces
@@ -49,7 +50,9 @@ class Fetching:
         self._stalls = Stalls(self.availability, self.requests, throttled=throttled)
         self._interest = Interest(pieces, self.availability)
         self._endgame = Endgame(pieces, self.availability, self.requests, self._ranking)
-        picker = RarestFirst(pieces, self.availability, rng)
+        picker: Picker = RarestFirst(pieces, self.availability, rng)
+        if sequential:
+            picker = InOrder(picker, pieces, self.availability, rng)
         self._asking = Asking(
             manifest_id,
             pieces,

@@ -11,7 +11,8 @@ Invariants:
   - a piece is in ``open`` exactly when it is MISSING and wanted;
   - a piece is in ``lacking`` exactly when it is wanted and not STORED; ``open`` is a part of it;
   - a piece is in ``stored`` exactly when it is STORED; only such a piece is announced or served;
-  - a piece lost after everything was complete is not wanted again: the target is finished.
+  - a piece lost after everything was complete is not wanted again: the target is finished;
+  - which pieces are wanted is settled at the start; others are served if STORED, and never asked for.
 """
 
 from __future__ import annotations
@@ -35,16 +36,19 @@ class State(IntEnum):
 class Pieces:
     """States of all pieces of one manifest. A move that the picture does not show raises ValueError."""
 
-    def __init__(self, layout: Layout, stored: Bitfield) -> None:
-        if stored.size != layout.piece_count:
-            raise ValueError(f"{stored.size} bits cannot describe {layout.piece_count} pieces")
+    def __init__(self, layout: Layout, stored: Bitfield, wanted: Bitfield | None = None) -> None:
+        wanted = Bitfield.all(layout.piece_count) if wanted is None else wanted
+        for field in (stored, wanted):
+            if field.size != layout.piece_count:
+                raise ValueError(f"{field.size} bits cannot describe {layout.piece_count} pieces")
         self.layout = layout
         self.stored = PieceSet.from_bytes(stored.to_bytes(), stored.size)
-        self.lacking = PieceSet.everything(stored.size)
+        self.wanted = PieceSet.from_bytes(wanted.to_bytes(), wanted.size)
+        self.lacking = self.wanted.copy()
         for index, chunk in enumerate(self.stored.chunks):
             self.lacking.chunks[index] &= ~chunk
         self.open = self.lacking.copy()
-        self.lacking_count = stored.size - stored.count
+        self.lacking_count = self.lacking.count()
         self._states = bytearray(stored.size)
         for piece in stored:
             self._states[piece] = State.STORED
@@ -99,7 +103,7 @@ class Pieces:
 
     def lost(self, piece: int) -> None:
         """It is no longer what it was; it is wanted again unless everything was complete."""
-        wanted = not self.complete
+        wanted = piece in self.wanted and not self.complete
         self._move(piece, State.MISSING, State.STORED)
         self.stored.discard(piece)
         if wanted:

@@ -393,3 +393,34 @@ def test_a_request_is_served_from_the_moment_the_piece_is_stored() -> None:
     assert brain.received(B, Request(piece), 0.2) == [Upload(B, piece)]
     assert brain.uploaded(B, piece, PIECE, 0.3) == []
     assert brain.upload_finished(B, piece, 0.3) == []
+
+
+def a_selection(*pieces: int) -> Bitfield:
+    wanted = Bitfield(8)
+    for piece in pieces:
+        wanted.add(piece)
+    return wanted
+
+
+def test_a_selection_is_all_that_is_asked_for_and_all_that_is_needed() -> None:
+    layout = Layout(PIECE, [PIECE * 8])
+    config, wanted = TransferConfig(), a_selection(2, 5)
+    brain = Brain(MANIFEST, layout, Bitfield(8), random.Random(1), 0.0, config, wanted)
+    assert sorted(source(brain, A)) == [2, 5]
+    deliver(brain, A, 2, 1.0)
+    assert not brain.complete
+    assert Send(A, NotInterested()) in deliver(brain, A, 5, 2.0)
+    assert brain.complete
+    brain.peer_left(A, 3.0)
+    assert list(brain.missing()) == []
+
+
+def test_a_sequential_fetch_asks_mostly_in_order() -> None:
+    layout = Layout(PIECE, [PIECE * 100])
+    config = TransferConfig(sequential=True)
+    brain = Brain(MANIFEST, layout, Bitfield(100), random.Random(1), 0.0, config)
+    order = source(brain, A)
+    for number in range(40):
+        order += requests(deliver(brain, A, order[number], number / 5), A)
+    assert len(set(order[:40]) & set(range(40))) > 28
+    assert set(order[:40]) - set(range(40))

@@ -9,7 +9,7 @@ from swarm.content.bitfield import Bitfield
 from swarm.content.layout import Layout
 from swarm.ids import PeerId
 from swarm.strategy.availability import Availability
-from swarm.strategy.picker import RANDOM_FIRST, WINDOW_CHUNKS, RarestFirst
+from swarm.strategy.picker import IN_ORDER_SHARE, RANDOM_FIRST, WINDOW_CHUNKS, InOrder, RarestFirst
 from swarm.strategy.pieces import Pieces
 from swarm.strategy.pieceset import CHUNK_PIECES, PieceSet
 
@@ -149,3 +149,41 @@ def test_a_window_of_a_huge_manifest_begins_anywhere() -> None:
     picker = RarestFirst(pieces, availability, random.Random(1))
     thirds = Counter(picker.pick(peer).piece * 3 // size for _ in range(300))
     assert set(thirds) == {0, 1, 2}
+
+
+def in_order(picture: Picture) -> InOrder:
+    return InOrder(picture.picker, picture.pieces, picture.availability, random.Random(1))
+
+
+def test_in_order_takes_the_first_missing_piece_mostly() -> None:
+    picture = Picture("#r    ", "####  ", "### ##")
+    picker = in_order(picture)
+    counts = Counter(picker.pick(picture.names[0]).piece for _ in range(1000))
+    assert set(counts) == {2, 3}  # the rarest is 3
+    assert abs(counts[2] - 1000 * IN_ORDER_SHARE) < 60
+    assert {picker.pick(picture.names[0]).why for _ in range(50)} == {
+        "the next in order",
+        "rarest (1 have it)",
+    }
+
+
+def test_in_order_leaves_out_what_it_is_told_to() -> None:
+    picture = Picture("   ", "###")
+    without = PieceSet(picture.pieces.size)
+    without.add(0)
+    assert {in_order(picture).pick(picture.names[0], without).piece for _ in range(50)} == {1}
+    assert in_order(Picture("#r ", "## ")).pick(picture.names[0]) is None
+
+
+def test_in_order_finds_the_first_piece_of_a_huge_manifest() -> None:
+    size = CHUNK_PIECES * 3
+    pieces = Pieces(Layout(10, [10 * size]), Bitfield(size))
+    availability = Availability(size)
+    peer = PeerId("peer")
+    availability.joined(peer)
+    availability.have(peer, size - 1)
+    availability.have(peer, CHUNK_PIECES + 5)
+    picker = InOrder(
+        RarestFirst(pieces, availability, random.Random(1)), pieces, availability, random.Random(2)
+    )
+    assert picker.pick(peer).piece == CHUNK_PIECES + 5

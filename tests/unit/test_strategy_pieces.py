@@ -103,5 +103,32 @@ def test_a_bitfield_of_another_size_is_refused() -> None:
         Pieces(Layout(10, [20]), Bitfield(3))
 
 
+def test_only_what_is_wanted_is_open() -> None:
+    wanted = Bitfield(4)
+    wanted.add(0)
+    wanted.add(2)
+    stored = Bitfield(4)
+    stored.add(0)
+    stored.add(1)
+    pieces = Pieces(Layout(10, [40]), stored, wanted)
+    assert marks(pieces, pieces.open) == "..x."
+    assert marks(pieces, pieces.lacking) == "..x."
+    assert picture(pieces) == "##  "
+    pieces.lost(1)
+    pieces.lost(0)
+    assert marks(pieces, pieces.open) == "x.x."
+    for piece in (0, 2):
+        pieces.requested(piece)
+        pieces.verifying(piece)
+        pieces.now_stored(piece)
+    assert pieces.complete
+    assert pieces.stored_count == 2
+
+
+def test_a_selection_of_another_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="3 bits cannot describe 2 pieces"):
+        Pieces(Layout(10, [20]), Bitfield(2), Bitfield(3))
+
+
 def test_an_empty_manifest_is_complete() -> None:
     assert Pieces(Layout(10, [0]), Bitfield(0)).complete
