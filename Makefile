@@ -15,9 +15,11 @@ SIZE ?= 1GiB
 ROUNDS ?= 5
 MEMORY_SIZE ?= 2GiB
 PYTEST_ARGS ?=
+# Not ?=: the shell has a variable of this name.
+SECONDS := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),60)
 SIEGE_ARGS ?=
 
-.PHONY: help install demo test lint bench coverage interop-install format siege clean
+.PHONY: help install demo test lint bench coverage fuzz interop-install format siege clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -78,7 +80,16 @@ bench: $(VENV)/.installed-bench  ## speed and memory against others, written to 
 siege: install  ## the acceptance tests under attack, with their figures, in one table (SIEGE_ARGS=--quick)
 	$(BIN)/python -m tests.siege $(SIEGE_ARGS)
 
+$(VENV)/.installed-fuzz: $(VENV)/.installed
+	@# Where Atheris has no wheel the fuzzers go on without it.
+	@$(BIN)/python -m pip install --quiet --quiet --constraint constraints.txt --editable '.[fuzz]' \
+		|| echo "Atheris does not install here: random mutation alone" >&2
+	@touch $@
+
+fuzz: $(VENV)/.installed-fuzz  ## fuzz everything that reads others' bytes (SECONDS for each surface)
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+
 clean:  ## remove what was installed and built
-	rm -rf $(VENV) .interop build *.egg-info htmlcov .coverage .coverage.* \
+	rm -rf $(VENV) .interop .fuzz build *.egg-info htmlcov .coverage .coverage.* \
 		.pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
