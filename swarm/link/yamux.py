@@ -7,6 +7,7 @@ unfinished header. Source: hashicorp/yamux `spec.md`, libp2p Yamux specification
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from swarm.errors import RemoteError
@@ -67,18 +68,19 @@ class FrameReader:
         self._header = b""
         self._payload = 0
 
-    def read(self, data: memoryview) -> list[Frame | memoryview]:
-        """Return what ``data`` holds, in order: frames, each DATA frame followed by its payload's parts.
+    def read(self, data: memoryview) -> Iterator[Frame | memoryview]:
+        """Yield what ``data`` holds, in order: frames, each DATA frame followed by its payload's parts.
 
-        The parts are views of ``data``. RemoteError as `decode` raises it.
+        The parts are views of ``data``. The iteration must be carried to its end. RemoteError as
+        `decode` raises it, after all that came before: an error takes nothing from what precedes
+        it, however the bytes were cut into records.
         """
-        items: list[Frame | memoryview] = []
         position, end = 0, len(data)
         while position < end:
             if self._payload:
                 size = min(self._payload, end - position)
-                items.append(data[position : position + size])
                 self._payload -= size
+                yield data[position : position + size]
                 position += size
                 continue
             if not self._header and end - position >= YAMUX_HEADER:
@@ -92,7 +94,6 @@ class FrameReader:
                     break
                 frame = decode(self._header)
                 self._header = b""
-            items.append(frame)
             if frame.kind == DATA:
                 self._payload = frame.length
-        return items
+            yield frame

@@ -29,7 +29,7 @@ async def hear(session, count):
     data = b""
     while len(data) < 12 * count:
         data += await session.read(12)
-    return FrameReader().read(memoryview(data))
+    return list(FrameReader().read(memoryview(data)))
 
 
 async def until(condition):
