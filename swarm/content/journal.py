@@ -83,11 +83,17 @@ def encode_lost(header: Header, pieces: Iterable[int]) -> bytes:
     return _encode(header, _LOST, map(_LOST_ENTRY.pack, pieces))
 
 
-def replay(data: bytes) -> Replay:
-    """Read a journal, or what a crash left of one; never raises."""
+def replay(data: bytes, expected: Header | None = None) -> Replay:
+    """Read a journal, or what a crash left of one; never raises.
+
+    Of a journal with another header than ``expected`` only that header counts: then the memory for
+    its pieces is that of a manifest which the caller holds.
+    """
     header = _decode_header(data)
     if header is None:
         return Replay(None, Fingerprints(0), 0)
+    if expected is not None and header != expected:
+        return Replay(header, Fingerprints(0), HEADER_BYTES)
     fingerprints = Fingerprints(header.piece_count)
     seed = _seed(data[:HEADER_BYTES])
     view = memoryview(data)

@@ -69,7 +69,7 @@ class JournalFile:
         with refusals(self.path):
             await self._file.seek(0)
             data = await self._file.read(JOURNAL_LIMIT)
-        said = await trio.to_thread.run_sync(replay, data)
+        said = await trio.to_thread.run_sync(replay, data, header)
         shown = printable(str(self.path))
         if said.header is None and not _may_be_torn(data, header):
             raise DiskError(f"{shown}: is not a journal of swarm; move it away or choose another folder")
