@@ -20,7 +20,7 @@ DEFAULT_LIMIT = 900.0
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """``figures`` are the measured ones, one line of text; ``seconds`` is what the case took (0: measured)."""
+    """``figures`` are the measured ones, one line; ``seconds`` is what the case took (0: the whole run)."""
 
     passed: bool
     figures: str

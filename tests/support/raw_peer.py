@@ -6,6 +6,7 @@ import trio
 
 from swarm.content.manifest import Manifest
 from swarm.errors import LinkClosed
+from swarm.ports import Link
 from swarm.wire.codec import (
     DATA,
     DATA_HEAD_BYTES,
@@ -16,14 +17,13 @@ from swarm.wire.codec import (
     encode,
 )
 from swarm.wire.messages import Data, HaveNone, Hello, Message
-from tests.support.memory_link import MemoryLink
 from tests.support.wire_decoder import Frame
 
 
 class RawPeer:
-    """Speaks frames over one end of a memory link."""
+    """Speaks frames over one link."""
 
-    def __init__(self, link: MemoryLink, manifest: Manifest) -> None:
+    def __init__(self, link: Link, manifest: Manifest) -> None:
         self.link = link
         self.manifest = manifest
         self._writing = trio.Lock()
