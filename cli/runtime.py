@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
 
 def open_node() -> OpenNode:
-    """Import the node, and libp2p underneath it: about half a second."""
-    from swarm.node import open_node as real
+    """Import the node, and of libp2p what the node uses: about half a second."""
+    from swarm.net import lean
+
+    with lean.importing():
+        from swarm.node import open_node as real
 
     return real
 

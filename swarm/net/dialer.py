@@ -1,7 +1,11 @@
-"""Dial several addresses of one peer: the next starts when one fails or hesitates, the first wins."""
+"""Dial several addresses of one peer: the next starts when one fails or hesitates, the first wins.
+
+Names are resolved by the system, with its hosts file and its name servers: what works for ssh works here.
+"""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 
 import trio
@@ -13,7 +17,19 @@ from swarm.errors import NoPeerReachable
 HEAD_START = 0.3
 """Seconds that an address has for itself before the next one is tried beside it (RFC 8305)."""
 
-_FAILURES = (BaseLibp2pError, OSError, trio.TooSlowError, trio.BrokenResourceError, ValueError)
+MOST_OF_A_NAME = 8
+"""IP addresses of one name that are tried."""
+
+_FAMILIES = {"dns": socket.AF_UNSPEC, "dns4": socket.AF_INET, "dns6": socket.AF_INET6}
+
+_FAILURES = (
+    BaseLibp2pError,
+    OSError,
+    trio.TooSlowError,
+    trio.BrokenResourceError,
+    ValueError,
+    NoPeerReachable,
+)
 
 
 async def dial_any(where: Sequence[str], dial: Callable[[str], Awaitable[None]], deadline: float) -> str:
@@ -47,6 +63,21 @@ async def dial_any(where: Sequence[str], dial: Callable[[str], Awaitable[None]],
     if reasons:
         raise NoPeerReachable(reasons[-1])
     raise NoPeerReachable(f"no answer within {deadline:g} s" if where else "no address is known")
+
+
+async def resolved(address: str) -> list[str]:
+    """Return the ``/ip4`` and ``/ip6`` addresses behind ``/dns4/<name>/tcp/<port>``; any other as it is.
+
+    Raises OSError when the name has none.
+    """
+    kind, *rest = address.split("/")[1:]
+    if kind not in _FAMILIES:
+        return [address]
+    name, _tcp, port = rest
+    found = await trio.socket.getaddrinfo(name, int(port), family=_FAMILIES[kind], type=socket.SOCK_STREAM)
+    kinds = {socket.AF_INET: "ip4", socket.AF_INET6: "ip6"}
+    unique = dict.fromkeys((kinds[family], str(where[0])) for family, _, _, _, where in found)
+    return [f"/{kind}/{host}/tcp/{port}" for kind, host in unique if "%" not in host][:MOST_OF_A_NAME]
 
 
 def _brief(error: BaseException) -> str:

@@ -29,7 +29,7 @@ from swarm.errors import LinkClosed, NoPeerReachable, SwarmError, UsageError
 from swarm.ids import PeerId
 from swarm.net import addresses, admission, muxer, negotiation, secure
 from swarm.net.deadlines import shielded
-from swarm.net.dialer import dial_any
+from swarm.net.dialer import dial_any, resolved
 from swarm.net.streams import ENDED, StreamLink
 
 logger = logging.getLogger(__name__)
@@ -91,7 +91,11 @@ class Host:
         async def dial_one(address: str) -> None:
             await self._network.dial_addr(multiaddr.Multiaddr(address), ID.from_base58(peer))
 
-        return await dial_any(where, dial_one, deadline)
+        async def dial_name(address: str) -> None:
+            addresses = await resolved(address)
+            await (dial_one(addresses[0]) if len(addresses) == 1 else dial_any(addresses, dial_one, deadline))
+
+        return await dial_any(where, dial_name, deadline)
 
     def connected(self, peer: PeerId) -> bool:
         """Whether a connection to ``peer`` is open."""
