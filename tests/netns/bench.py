@@ -1,0 +1,135 @@
+"""How near a swarm of real processes on limited uplinks comes to the optimum, beside libtorrent.
+
+    python -m tests.netns.bench [--rounds 3] [--only 8a,8b,4a,4b,ping] [--no-page] [--keep FOLDER]
+
+The cases: 8 leechers at 20 Mbit/s with 64 MiB and 4 at 50 Mbit/s with 128 MiB; (a) everybody is given
+everybody's address, (b) the seeder's alone. A run is timed from the start of the first leecher's process to
+the last leecher's file. swarm and libtorrent take turns on the same hosts. Needs root.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.benchmarks.measuring import machine, table, write_random_file, write_section
+from tests.netns.network import Network, why_unavailable
+from tests.netns.swarms import Case, Contestant, Outcome, Swarm, Torrent
+from tests.support.processes import Processes
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "swarm-bench.md"
+MIB = 1 << 20
+CASES = {
+    "8a": Case(8, 20_000_000, 64 * MIB, acquainted=True),
+    "8b": Case(8, 20_000_000, 64 * MIB, acquainted=False),
+    "4a": Case(4, 50_000_000, 128 * MIB, acquainted=True),
+    "4b": Case(4, 50_000_000, 128 * MIB, acquainted=False),
+}
+PATIENCE = 6
+"""A run may take so many times the optimum before it is given up."""
+HEAD = (
+    "case",
+    "program",
+    "makespan s",
+    "(best to worst)",
+    "x optimum",
+    "x libtorrent",
+    "seeder copies",
+    "duplicates, worst leecher",
+)
+
+
+def measure(contestant: Contestant, case: Case, folder: Path, keep: Path | None = None) -> Outcome:
+    """Run one case once on a network of its own."""
+    content = folder / f"content-{case.size}.bin"
+    if not content.exists():
+        write_random_file(content, case.size)
+    # What the last run wrote must not be written back at this one's cost.
+    os.sync()
+    with (
+        tempfile.TemporaryDirectory(dir=folder) as place,
+        Network(case.leechers + 1, bits=case.bits) as network,
+        Processes(Path(place)) as processes,
+    ):
+        outcome = contestant.run(case, processes, network, content, PATIENCE * case.optimum(100))
+        if keep is not None:
+            keep.mkdir(parents=True, exist_ok=True)
+            for told in Path(place).glob("*.jsonl"):
+                shutil.copy(told, keep)
+    return outcome
+
+
+def describe(name: str, outcome: Outcome) -> str:
+    """One line about one run."""
+    sent = " ".join(f"{each.sent / outcome.case.size:.2f}" for each in outcome.leechers)
+    return (
+        f"{outcome.case}: {name}: first {outcome.first:.1f} s, last {outcome.makespan:.1f} s = "
+        f"{outcome.ratio:.2f} x optimum {outcome.case.optimum(outcome.pieces):.1f} s; seeder "
+        f"{outcome.copies:.2f} copies ({outcome.seeder_wire / outcome.case.size:.2f} on the wire); "
+        f"leechers sent {sent}; duplicates at most {outcome.duplicates:.2%}"
+    )
+
+
+def rows(results: dict[str, dict[str, list[Outcome]]]) -> list[list[str]]:
+    """The table's lines: medians over the rounds."""
+    lines = []
+    for key, by_name in results.items():
+        medians = {name: statistics.median(each.makespan for each in runs) for name, runs in by_name.items()}
+        for name, runs in by_name.items():
+
+            def median(read: Callable[[Outcome], float], runs: list[Outcome] = runs) -> float:
+                return statistics.median(map(read, runs))
+
+            spans = sorted(each.makespan for each in runs)
+            yardstick = medians.get(Torrent.name)
+            lines.append(
+                [
+                    str(CASES[key]),
+                    name,
+                    f"{medians[name]:.1f}",
+                    f"{spans[0]:.1f} to {spans[-1]:.1f}",
+                    f"{median(lambda each: each.ratio):.2f}",
+                    f"{medians[name] / yardstick:.2f}" if yardstick and name != Torrent.name else "",
+                    f"{median(lambda each: each.copies):.2f}",
+                    f"{median(lambda each: each.duplicates):.2%}",
+                ]
+            )
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default=",".join(CASES), help="some of " + ",".join(CASES))
+    parser.add_argument("--programs", default="swarm,libtorrent")
+    parser.add_argument("--no-page", action="store_true", help="leave docs/swarm-bench.md as it is")
+    parser.add_argument("--keep", type=Path, help="where the JSON lines of swarm's last round go")
+    arguments = parser.parse_args()
+    if why := why_unavailable():
+        sys.exit(f"swarm-bench: {why}")
+    everybody: dict[str, type[Contestant]] = {"swarm": Swarm, "libtorrent": Torrent}
+    names = arguments.programs.split(",")
+    results: dict[str, dict[str, list[Outcome]]] = {}
+    with tempfile.TemporaryDirectory(prefix="swarm-bench") as folder:
+        for key in arguments.only.split(","):
+            by_name = results.setdefault(key, {name: [] for name in names})
+            for number in range(arguments.rounds):
+                for name in names if number % 2 == 0 else reversed(names):
+                    outcome = measure(everybody[name](), CASES[key], Path(folder), arguments.keep)
+                    by_name[name].append(outcome)
+                    print(describe(name, outcome), file=sys.stderr, flush=True)
+    text = table(HEAD, rows(results))
+    print(text)
+    if not arguments.no_page:
+        command = f"python -m tests.netns.bench --rounds {arguments.rounds}"
+        write_section("swarms", f"`{command}`; {machine()}.\n\n{text}", PAGE)
+
+
+if __name__ == "__main__":
+    main()
