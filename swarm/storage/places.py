@@ -23,13 +23,17 @@ class Places:
     """What a target has on the disk, locked while this is open.
 
     ``final`` is what already has the final name, if anything; ``existing`` are the files there, by
-    index, that are known to be the wanted ones. ``partial`` is None until a partial folder exists.
+    index, that are known to be the manifest's. ``selected`` are those that are to get there; of the
+    others, what is in the partial place stays. ``partial`` is None until a partial folder exists.
     ``journal`` is None only where nothing may be written, as ``refused`` says: then everything has
     to be in place. Raises `Locked` and `DiskError`.
     """
 
-    def __init__(self, manifest: Manifest, output_dir: Path, layer: FileLayer) -> None:
+    def __init__(
+        self, manifest: Manifest, output_dir: Path, layer: FileLayer, selected: frozenset[int]
+    ) -> None:
         self.manifest = manifest
+        self.selected = selected
         self.part_name = manifest.name + PART_SUFFIX
         self.existing: set[int] = set()
         self.final: PieceFiles | None = None
@@ -68,13 +72,13 @@ class Places:
         return self.partial
 
     def put_in_place(self) -> None:
-        """Give everything its final name and executable bits; for a worker thread.
+        """Give everything selected its final name and executable bits; for a worker thread.
 
         `settle` has to follow in the event loop before anything is read again. Raises `DiskError`.
         """
-        missing = [file for file in range(len(self.manifest.files)) if file not in self.existing]
+        missing = sorted(self.selected - self.existing)
         if self.final is not None:
-            for file in self.existing:
+            for file in self.existing & self.selected:
                 with refusals(self.final.path(file)):
                     wanted = self.manifest.files[file].executable
                     finish.set_executable(self.final, file, wanted=wanted)
@@ -88,10 +92,22 @@ class Places:
         name = self.manifest.name
         if not self.manifest.folder:
             finish.move_file(self.output, self.part_name, name)
-        elif self.final is None:
+        elif self.final is None and self._everything:
             finish.move_folder(partial.folder, self.output, self.part_name, name)
         else:
-            finish.move_into(self.manifest, partial.folder, self.final.folder, missing)
+            finish.move_into(self.manifest, partial.folder, self._create_final().folder, missing)
+
+    def _create_final(self) -> PieceFiles:
+        if self.final is None:
+            with refusals(self.path):
+                self.output.layer.make_folder(self.output.fd, self.manifest.name)
+                self.output.layer.sync(self.output.fd)
+            self.final = self._place(self.manifest.name)
+        return self.final
+
+    @property
+    def _everything(self) -> bool:
+        return len(self.selected) == len(self.manifest.files)
 
     def _remove_leftovers(self) -> None:
         """Remove what is left of the partial place, as far as it holds nothing of its own."""
@@ -107,7 +123,10 @@ class Places:
                 self.output.layer.remove(self.output.fd, self.part_name)
 
     def settle(self) -> None:
-        """After `put_in_place`: read everything from the final place, remove the journal, unlock."""
+        """After `put_in_place`: read what was selected from the final place, remove the journal, unlock.
+
+        The journal stays, locked, for as long as it vouches for other files in the partial place.
+        """
         if self.manifest.folder and self.final is None and self.partial is not None:
             self.final, self.partial = self.partial, None
             self.final.folder.path = self.path
@@ -115,8 +134,8 @@ class Places:
             self.final = self._place(self.manifest.name)
         if self.partial is not None:
             self.partial.forget()
-        self.existing = set(range(len(self.manifest.files)))
-        if self.journal is not None:
+        self.existing |= self.selected
+        if self.journal is not None and (self._everything or not self._exists(self.part_name)):
             self.journal.remove()
             self.journal.close()
             self.journal = None
@@ -164,25 +183,25 @@ class Places:
             return PieceFiles(self.manifest, self.output.subfolder(name), name)
 
 
-def check_room(manifest: Manifest, output_dir: Path) -> None:
-    """Raise `DiskError` if what is missing of a manifest does not fit where it is to be fetched to.
+def check_room(manifest: Manifest, output_dir: Path, selected: frozenset[int]) -> None:
+    """Raise `DiskError` if what is missing of the selected files does not fit where they are to go.
 
     Nothing is written, and nothing but sizes is read.
     """
-    needed, what = manifest.total_length, manifest.name
+    needed, what = sum(manifest.files[file].length for file in selected), manifest.name
     try:
         check_space(output_dir, needed, what=what)
     except DiskError:
-        check_space(output_dir, needed - _on_disk(manifest, output_dir), what=what)
+        check_space(output_dir, needed - _on_disk(manifest, output_dir, selected), what=what)
 
 
-def _on_disk(manifest: Manifest, output_dir: Path) -> int:
+def _on_disk(manifest: Manifest, output_dir: Path, selected: frozenset[int]) -> int:
     """Bytes that need no more space: files in the final place, and what the partial one takes."""
     total = 0
     for name in (manifest.name, manifest.name + PART_SUFFIX):
         place = output_dir / name
         final = name == manifest.name
-        for entry in manifest.files:
+        for entry in (manifest.files[file] for file in selected):
             try:
                 about = os.lstat(place.joinpath(*entry.path) if manifest.folder else place)
             except OSError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 
 from swarm.content.fingerprints import FINGERPRINT_BYTES
 from swarm.content.manifest import Manifest
@@ -16,16 +16,17 @@ from swarm.storage.piecefiles import PieceFiles
 
 
 def recognise(
-    manifest: Manifest, final: PieceFiles, existing: set[int], keep: Keep
+    manifest: Manifest, final: PieceFiles, selected: Collection[int], existing: set[int], keep: Keep
 ) -> Generator[int, None, None]:
     """Find the files that are in place and hash them; yields bytes read.
 
-    Each file that is the wanted one is put into ``existing``, its pieces are told to ``keep``.
-    Raises `DiskError` naming the first file that differs; nothing is changed.
+    Each file that is the manifest's is put into ``existing``, its pieces are told to ``keep``.
+    Raises `DiskError` naming the first of the ``selected`` files that differs; nothing is changed.
+    Another one that differs is left alone: nobody asks for it.
     """
     buffer = new_buffer()
     layer = final.folder.layer
-    for file in _candidates(manifest, final):
+    for file in _candidates(manifest, final, selected):
         entry = manifest.files[file]
         hashing = FileHashing(manifest.piece_length)
         with refusals(final.path(file)):
@@ -35,7 +36,9 @@ def recognise(
             finally:
                 layer.close(fd)
         if bytes(hashing.pieces) != entry.pieces:
-            raise _differs(final, file)
+            if file in selected:
+                raise _differs(final, file)
+            continue
         existing.add(file)
         for number, piece in enumerate(manifest.layout.pieces_of(file)):
             start = number * FINGERPRINT_BYTES
@@ -43,8 +46,9 @@ def recognise(
         yield 0
 
 
-def _candidates(manifest: Manifest, final: PieceFiles) -> list[int]:
-    """The files that are there with the right length; `DiskError` before any is read if one has not."""
+def _candidates(manifest: Manifest, final: PieceFiles, selected: Collection[int]) -> list[int]:
+    """The files that are there with the right length; `DiskError` before any is read if a selected one
+    has not."""
     found = []
     for file, entry in enumerate(manifest.files):
         with refusals(final.path(file)):
@@ -52,7 +56,9 @@ def _candidates(manifest: Manifest, final: PieceFiles) -> list[int]:
         if about is None:
             continue
         if not stat.S_ISREG(about.st_mode) or about.st_size != entry.length:
-            raise _differs(final, file)
+            if file in selected:
+                raise _differs(final, file)
+            continue
         found.append(file)
     return found
 

@@ -17,23 +17,20 @@ from swarm.storage.syncing import Syncer
 
 
 class Restored:
-    """The stored pieces, the XXH3-128 of each, their bytes, and what makes more of them durable.
+    """The stored pieces, the XXH3-128 of each, and what makes more of them durable.
 
     ``syncer`` is None when everything is in place already.
     """
 
     def __init__(self, manifest: Manifest) -> None:
-        self._layout = manifest.layout
         self.stored = Bitfield(manifest.piece_count)
         self.checks = Fingerprints(manifest.piece_count)
-        self.size = 0
         self.syncer: Syncer | None = None
 
     def keep(self, piece: int, check: bytes) -> None:
         """A piece is sound and has this XXH3-128."""
         self.checks[piece] = check
         self.stored.add(piece)
-        self.size += self._layout.length(piece)
 
 
 async def restore(places: Places, progress: Progress | None) -> Restored:
@@ -45,15 +42,15 @@ async def restore(places: Places, progress: Progress | None) -> Restored:
     manifest = places.manifest
     restored = Restored(manifest)
     if places.final is not None:
-        steps = recognise(manifest, places.final, places.existing, restored.keep)
+        steps = recognise(manifest, places.final, places.selected, places.existing, restored.keep)
         await in_thread(steps, manifest.total_length, progress)
-    journal, complete = places.journal, places.final is not None and restored.stored.full()
+    journal = places.journal
     if journal is None:
-        if places.refused is not None and not complete:
+        if places.refused is not None and not places.existing >= places.selected:
             raise places.refused
         return restored
     header = Header(manifest.id, manifest.total_length, manifest.piece_count)
-    if complete:
+    if places.final is not None and restored.stored.full():
         await _check_owner(places, journal, header)
     else:
         await _resume(places, journal, header, restored, progress)

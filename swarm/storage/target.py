@@ -12,6 +12,7 @@ from swarm.content.bitfield import Bitfield
 from swarm.content.fingerprints import fingerprint
 from swarm.content.manifest import Manifest
 from swarm.content.paths import printable
+from swarm.content.selection import pieces_of
 from swarm.errors import DiskError, Incomplete, PieceMismatch
 from swarm.storage.aio import make_folder
 from swarm.storage.exact import write_at
@@ -36,18 +37,22 @@ async def open_target(
     *,
     layer: FileLayer = POSIX,
     progress: Progress | None = None,
+    selected: frozenset[int] | None = None,
 ) -> AsyncIterator[Target]:
     """Lock, resume and hold the target of a fetch; leaving the block saves the journal.
 
     ``output_dir`` is created if missing. ``progress`` is told how many bytes of earlier runs, or of
-    files that exist already, are checked.
+    files that exist already, are checked. ``selected`` are the indices of the files that are wanted
+    (None: all); what earlier runs left of the others is kept and can be read.
 
     Raises `Locked` if another process fetches this; `DiskError` if there is no space, if what has
     the final name differs, if a journal is another content's, or when the system refuses.
     """
-    check_room(manifest, output_dir)
+    everything = frozenset(range(len(manifest.files)))
+    selected = everything if selected is None else selected & everything
+    check_room(manifest, output_dir, selected)
     await make_folder(output_dir)
-    places = Places(manifest, output_dir, layer)
+    places = Places(manifest, output_dir, layer, selected)
     try:
         target = Target(places, await restore(places, progress))
     except BaseException:
@@ -80,9 +85,12 @@ class Target:
         self._begin_lock = trio.Lock()
         self._moving: trio.Event | None = None
         self._finished = False
-        self.resumed_pieces = self._stored.count
-        """Pieces that earlier runs left, or that were in place already."""
-        self.resumed_bytes = restored.size
+        self.wanted = pieces_of(self._layout, places.selected)
+        """The pieces of the selected files; not to be changed by callers."""
+        resumed = [piece for piece in self._stored if piece in self.wanted]
+        self.resumed_pieces = len(resumed)
+        """Wanted pieces that earlier runs left, or that were in place already."""
+        self.resumed_bytes = sum(map(self._layout.length, resumed))
 
     @property
     def manifest(self) -> Manifest:
@@ -96,8 +104,8 @@ class Target:
 
     @property
     def complete(self) -> bool:
-        """Whether every piece is stored."""
-        return self._stored.full()
+        """Whether every wanted piece is stored."""
+        return all(piece in self._stored for piece in self.wanted)
 
     @property
     def path(self) -> Path:
@@ -153,15 +161,16 @@ class Target:
     async def finish(self) -> Path:
         """Sync everything, set executable bits, give the final name, and remove the journal.
 
-        Returns the final path, from which pieces are served on. Raises `Incomplete` while pieces
-        are missing, `DiskError` if the final name was taken meanwhile; then all is kept.
+        Returns the final path, from which pieces are served on. Of a selection, the selected files
+        alone get there; a partial place that holds more than these stays, with its journal.
+        Raises `Incomplete` while wanted pieces are missing, `DiskError` if the final name was taken
+        meanwhile; then all is kept.
         """
         if self._finished:
             return self.path
-        if not self.complete:
-            missing = self._stored.size - self._stored.count
+        if missing := sum(piece not in self._stored for piece in self.wanted):
             raise Incomplete(
-                f"{printable(str(self.path))}: {missing} of {self._stored.size} pieces are missing"
+                f"{printable(str(self.path))}: {missing} of {self.wanted.count} pieces are missing"
             )
         await self.sync()
         self._moving = trio.Event()
