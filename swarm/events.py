@@ -53,6 +53,16 @@ class ManifestReady(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class FilesSelected(Event):
+    """Only some files are fetched: how many, their pieces and their bytes."""
+
+    manifest: ManifestId
+    files: int
+    pieces: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class TransferResumed(Event):
     """What earlier runs left on disk and this run believes after checking it."""
 

@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     help="The folder in which the file or folder appears when all of it is verified.",
 )
 @options.listen
+@click.option(
+    "--only",
+    metavar="PATTERN",
+    multiple=True,
+    help="Fetch only the files that match, e.g. '*.jpg' or docs/ (repeatable).",
+)
+@click.option("--sequential", is_flag=True, help="Fetch the pieces in order, to watch or read meanwhile.")
 @click.option("--seed", is_flag=True, help="Go on seeding when complete.")
 @click.option("--max-peers", type=click.IntRange(min=1), metavar="N", help="Exchange with at most N peers.")
 @click.option(
@@ -46,6 +53,8 @@ def command(
     peers: tuple[str, ...],
     output: Path,
     listen: tuple[str, ...],
+    only: tuple[str, ...],
+    sequential: bool,
     seed: bool,
     max_peers: int | None,
     patience: float | None,
@@ -67,18 +76,26 @@ def command(
             patience=patience or DEFAULT_PATIENCE,
             upload_limit=upload_limit,
             download_limit=download_limit,
+            sequential=sequential,
         ),
     )
 
     async def main(node: Node) -> None:
         async with live.following(node):
-            await _fetch(node, live, manifest, peers, output, seed=seed)
+            await _fetch(node, live, manifest, peers, output, only=only, seed=seed)
 
     runtime.with_node(config, main)
 
 
 async def _fetch(
-    node: Node, live: Live, manifest: str, peers: tuple[str, ...], output: Path, *, seed: bool
+    node: Node,
+    live: Live,
+    manifest: str,
+    peers: tuple[str, ...],
+    output: Path,
+    *,
+    only: tuple[str, ...],
+    seed: bool,
 ) -> None:
     from cli.manifests import read_target
     from cli.render.lines import Phase, summary
@@ -100,7 +117,7 @@ async def _fetch(
         live.phase = Phase.HASHING if done < total else Phase.FETCHING
         live.hashing(done, total)
 
-    result = await node.fetch(target.manifest, sources, output, seed=seed, on_progress=checking)
+    result = await node.fetch(target.manifest, sources, output, only=only, seed=seed, on_progress=checking)
     await live.settle()
     live.say(summary(live.snapshot()))
     report = PathFetched(result.manifest.id, str(result.path), result.size, result.seconds)

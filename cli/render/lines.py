@@ -36,6 +36,8 @@ def notice(event: events.Event) -> str | None:
     match event:
         case events.Warned(message):
             text = f"warning: {printable(message)}"
+        case events.FilesSelected(files=files, size=size):
+            text = f"selected: {counted(files, 'file')} ({format_size(size)})"
         case events.TransferResumed(pieces=pieces, size=size) if pieces:
             text = f"here already: {counted(pieces, 'piece')} ({format_size(size)})"
         case events.PeerBanned(peer=peer, reason=reason):

@@ -9,6 +9,7 @@ from typing import Final
 import trio
 
 from swarm.config import TransferConfig
+from swarm.content.bitfield import Bitfield
 from swarm.content.envelope import Envelope
 from swarm.errors import LinkClosed, NoPeerReachable, SwarmError
 from swarm.events import PeerDialing, PeerFailed, RoundTrip
@@ -39,8 +40,8 @@ class Membership:
 
     ``named`` are the peers that the user named: they are dialled again and again and keep their places.
     Peers that others name are dialled only while pieces are missing. ``in_use`` says whether any transfer
-    of this node has a session with a peer: a connection that none uses is closed. ``upkeep`` runs beside
-    the transfer; what it raises ends it.
+    of this node has a session with a peer: a connection that none uses is closed. ``wanted`` are the pieces
+    to fetch, None for all. ``upkeep`` runs beside the transfer; what it raises ends it.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Membership:
         named: Sequence[PeerAddress],
         in_use: Callable[[PeerId], bool],
         memory: Memory,
+        wanted: Bitfield | None = None,
         upkeep: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.envelope = envelope
@@ -62,6 +64,7 @@ class Membership:
         self._upkeep = upkeep
         self._host = host
         self._store = store
+        self._wanted = Bitfield.all(store.stored.size) if wanted is None else wanted
         self._events = events
         self._rng = rng
         now = trio.current_time()
@@ -79,7 +82,7 @@ class Membership:
             self._book.add(peer, where, named=True)
         me = Identity(host.peer_id, AGENT, tuple(each.partition("/p2p/")[0] for each in host.addresses))
         self._runner = Runner(
-            store, me, config, rng, named=frozenset(addresses), events=events, memory=memory
+            store, me, config, rng, named=frozenset(addresses), wanted=wanted, events=events, memory=memory
         )
 
     # --- For the node -------------------------------------------------------------------------------
@@ -119,7 +122,7 @@ class Membership:
         return self._failure or SwarmError("the transfer ended")
 
     async def until_complete(self) -> None:
-        """Wait until every piece is stored.
+        """Wait until every wanted piece is stored.
 
         Raises NoPeerReachable or Incomplete once patience has run out, DiskError when the disk refuses.
         """
@@ -219,8 +222,8 @@ class Membership:
             peers = self._runner.peers()
             missing = self._runner.missing()
             total = sum(peer.received for peer in peers)
-            wanted = self._store.stored.size - self._store.stored.count
-            if total > received or (peers and len(missing) < wanted):
+            lacking = sum(piece not in self._store.stored for piece in self._wanted)
+            if total > received or (peers and len(missing) < lacking):
                 self._patience.useful(now)
             received = total
             if now >= self._patience.deadline():

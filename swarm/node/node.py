@@ -5,18 +5,18 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 
 from swarm.config import NodeConfig
+from swarm.content.bitfield import Bitfield
 from swarm.content.envelope import Envelope
 from swarm.content.link import MAX_LINK_PEERS, SwarmLink
-from swarm.content.manifest import Manifest
+from swarm.content.selection import select
 from swarm.content.signature import sign
 from swarm.errors import LinkClosed, NoPeerReachable, RemoteError, UsageError
-from swarm.events import ManifestReady, NodeListening, TransferComplete, TransferResumed
+from swarm.events import FilesSelected, ManifestReady, NodeListening, TransferComplete, TransferResumed
 from swarm.ids import ManifestId, PeerId
 from swarm.net.addresses import PeerAddress, parse_peer_address
 from swarm.net.deadlines import shielded
@@ -26,6 +26,7 @@ from swarm.node.catalogue import ADVERTISE_PROTOCOL, MANIFEST_PROTOCOL, Catalogu
 from swarm.node.finding import find_manifest
 from swarm.node.membership import EXCHANGE_PROTOCOL, Membership
 from swarm.node.racing import first_of
+from swarm.node.results import FetchResult, PingSample, Shared
 from swarm.ports import Link, Store
 from swarm.storage.home import hold_identity, swarm_home
 from swarm.storage.scan import scan
@@ -40,37 +41,6 @@ GOODBYE_SECONDS = 0.5
 """How long the end of a node waits for its sessions to end in words."""
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """What `Node.share` seeds."""
-
-    envelope: Envelope
-    link: SwarmLink
-
-    @property
-    def manifest(self) -> Manifest:
-        """The manifest of what is shared."""
-        return self.envelope.manifest
-
-
-@dataclass(frozen=True, slots=True)
-class FetchResult:
-    """What `Node.fetch` brought: ``size`` in bytes, ``seconds`` from the call to the final name."""
-
-    manifest: Manifest
-    path: Path
-    size: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class PingSample:
-    """One ping: the round trip in seconds, or None when it was lost."""
-
-    address: str
-    seconds: float | None
 
 
 class Node:
@@ -130,13 +100,15 @@ class Node:
         peers: Sequence[str],
         output: Path,
         *,
+        only: Sequence[str] = (),
         seed: bool = False,
         on_progress: Progress | None = None,
     ) -> FetchResult:
         """Fetch into the folder ``output`` from ``peers`` (multiaddrs with ``/p2p/<id>``) and others.
 
         Given an id, the manifest itself comes from a peer and is checked against the id. What earlier
-        runs left is kept. Returns when all is verified and has its final name; a node that is to
+        runs left is kept. ``only`` are patterns of files, see `selection.select`; the others are neither
+        fetched nor touched. Returns when all is verified and has its final name; a node that is to
         ``seed`` goes on serving it until the node ends. ``on_progress`` is told checked and total bytes of
         what is there already, from a worker thread.
 
@@ -147,18 +119,23 @@ class Node:
         if isinstance(what, ManifestId):
             what = await find_manifest(self._host, what, named)
         self._announce(what)
+        files = select(what.manifest, only)
         target = await self._stores.enter_async_context(
-            open_target(what.manifest, output, progress=on_progress)
+            open_target(what.manifest, output, progress=on_progress, selected=files)
         )
+        size = sum(what.manifest.files[file].length for file in files)
+        if only:
+            self.events.publish(FilesSelected(what.manifest.id, len(files), target.wanted.count, size))
         if target.resumed_pieces:
             event = TransferResumed(what.manifest.id, target.resumed_pieces, target.resumed_bytes)
             self.events.publish(event)
         if not target.complete and not named and not seed:
             raise UsageError("nobody to fetch from: name at least one peer, or wait for peers with --seed")
         if seed or not target.complete:
-            await self._join(what, target, named, upkeep=target.run_syncer).until_complete()
+            membership = self._join(what, target, named, wanted=target.wanted, upkeep=target.run_syncer)
+            await membership.until_complete()
         path = await target.finish()
-        result = FetchResult(what.manifest, path, what.manifest.total_length, trio.current_time() - started)
+        result = FetchResult(what.manifest, path, size, trio.current_time() - started)
         self.events.publish(TransferComplete(what.manifest.id, str(path), result.size, result.seconds))
         return result
 
@@ -223,6 +200,7 @@ class Node:
         envelope: Envelope,
         store: Store,
         peers: Sequence[PeerAddress],
+        wanted: Bitfield | None = None,
         upkeep: Callable[[], Awaitable[None]] | None = None,
     ) -> Membership:
         if envelope.manifest.id in self._memberships:
@@ -237,6 +215,7 @@ class Node:
             named=peers,
             in_use=self._in_use,
             memory=self._memory,
+            wanted=wanted,
             upkeep=upkeep,
         )
         self._memberships[envelope.manifest.id] = membership

@@ -63,6 +63,7 @@ class Tally:
         self._folds: dict[type[events.Event], Callable[[Any, float], None]] = {
             events.HashingProgress: self._hashing,
             events.ManifestReady: self._ready,
+            events.FilesSelected: self._selected,
             events.TransferResumed: self._resume,
             events.PeerConnected: self._connected,
             events.PeerDisconnected: self._disconnected,
@@ -129,6 +130,9 @@ class Tally:
 
     def _ready(self, event: events.ManifestReady, _now: float) -> None:
         self._manifest, self._name = event.manifest, event.name
+        self._size, self._pieces = event.size, event.pieces
+
+    def _selected(self, event: events.FilesSelected, _now: float) -> None:
         self._size, self._pieces = event.size, event.pieces
 
     def _resume(self, event: events.TransferResumed, _now: float) -> None:

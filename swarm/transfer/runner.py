@@ -14,6 +14,7 @@ from typing import Final
 import trio
 
 from swarm.config import TransferConfig
+from swarm.content.bitfield import Bitfield
 from swarm.events import PeerBanned, PeerConnected, PeerDisconnected
 from swarm.ids import PeerId
 from swarm.ports import Link, Store
@@ -63,8 +64,8 @@ class SessionEnd:
 class Runner:
     """Runs one transfer over ``store``; times are seconds of ``now``.
 
-    ``named`` are the peers that the user named: places are kept for them. ``events`` and ``memory`` may be
-    shared with other transfers.
+    ``named`` are the peers that the user named: places are kept for them. ``wanted`` are the pieces to
+    fetch, None for all. ``events`` and ``memory`` may be shared with other transfers.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Runner:
         rng: random.Random,
         *,
         named: frozenset[PeerId] = frozenset(),
+        wanted: Bitfield | None = None,
         events: EventStream | None = None,
         memory: Memory | None = None,
         now: Callable[[], float] = trio.current_time,
@@ -95,7 +97,7 @@ class Runner:
             Pacer(config.download_limit, now) if config.download_limit else None,
             now,
         )
-        self._brain = Brain(manifest.id, manifest.layout, store.stored, rng, now(), config)
+        self._brain = Brain(manifest.id, manifest.layout, store.stored, rng, now(), config, wanted)
         self._performer = Performer(self._brain, store, self, self.events.publish, now)
         self._roster: Roster[Attendance] = Roster(identity.peer, config.max_peers, named)
         self._exchange = PeerExchange()

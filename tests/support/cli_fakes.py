@@ -72,6 +72,7 @@ class FakeNode:
         self.config: NodeConfig | None = None
         self.closed = False
         self.calls: list[tuple[Any, ...]] = []
+        self.only: tuple[str, ...] | None = None
         self.pings: dict[str, list[float | None] | Exception] = {}
         self.adverts: dict[str, Sequence[Advert] | Exception] = {}
         self.manifest: Manifest | None = None
@@ -111,10 +112,13 @@ class FakeNode:
         manifest: Envelope | ManifestId,
         peers: list[str],
         output: Path,
+        *,
+        only: tuple[str, ...] = (),
         seed: bool = False,
         on_progress: object = None,
     ) -> Fetched:
         self.calls.append(("fetch", manifest, peers, output, seed))
+        self.only = only
         await self.fetching(self)
         content = manifest.manifest if isinstance(manifest, Envelope) else self.manifest
         assert content is not None

@@ -168,10 +168,20 @@ def test_fetch_by_file(envelope: Envelope, capsys: Capture) -> None:
     assert node.config is not None
     transfer = node.config.transfer
     assert transfer == TransferConfig(7, 1_000_000, 2_621_440, 2.5)
+    assert node.only == ()
     out, err = capsys.readouterr()
     assert out == "out/photos\n"
     assert "fetched 68.4KiB in" in err
     assert "from 1 peer" in err
+
+
+def test_fetch_hands_a_selection_and_an_order_on(envelope: Envelope) -> None:
+    node = FakeNode()
+    options = ("--output", "out", "--only", "*.jpg", "--sequential", "--only", "docs/")
+    assert invoke("fetch", "photos.swarm", PEER, *options, node=node) == 0
+    assert node.only == ("*.jpg", "docs/")
+    assert node.config is not None
+    assert node.config.transfer == TransferConfig(sequential=True)
 
 
 def test_fetch_by_link_adds_the_peers_of_the_link(envelope: Envelope, capsys: Capture) -> None:
