@@ -14,6 +14,7 @@ refuses at the first wrong field.
 
 from __future__ import annotations
 
+import re
 from typing import TypeAlias
 
 import cbor2
@@ -27,6 +28,7 @@ _UINT, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG = range(7)
 _FALSE, _TRUE, _NULL = 0xF4, 0xF5, 0xF6
 _TOO_SHORT = "the bytes end too early"
 _INLINE = 24
+_SHORT_TEXT, _LONG_TEXT = _TEXT << 5, _TEXT << 5 | _INLINE
 _UNBOUNDED = 1 << 64
 # Additional information 24..27: bytes that follow the head's first byte, and the least value that needs them.
 _WIDTHS = {24: (1, 24), 25: (2, 1 << 8), 26: (4, 1 << 16), 27: (8, 1 << 32)}
@@ -71,30 +73,48 @@ def decode(data: bytes, *, max_bytes: int, max_depth: int = MAX_DEPTH, max_items
 
 
 class Reader:
-    """A cursor over deterministic CBOR; each method reads one item or raises `CborError`."""
+    """A cursor over deterministic CBOR; each method reads one item or raises `CborError`.
 
-    __slots__ = ("_at", "_data")
+    Reads the part of ``data`` from ``start`` to ``end``, all of it by default.
+    """
 
-    def __init__(self, data: bytes) -> None:
+    __slots__ = ("_at", "_data", "_end")
+
+    def __init__(self, data: bytes, start: int = 0, end: int | None = None) -> None:
         self._data = data
-        self._at = 0
+        self._at = start
+        self._end = len(data) if end is None else end
 
     def end(self) -> None:
         """Nothing may follow."""
-        if self._at != len(self._data):
-            raise CborError(f"{len(self._data) - self._at} bytes follow the end")
+        if self._at != self._end:
+            raise CborError(f"{self._end - self._at} bytes follow the end")
 
     def peek(self) -> int:
         """The first byte of the next item, not consumed."""
-        try:
-            return self._data[self._at]
-        except IndexError:
-            raise CborError(_TOO_SHORT) from None
+        if self._at >= self._end:
+            raise CborError(_TOO_SHORT)
+        return self._data[self._at]
+
+    def match(self, pattern: re.Pattern[bytes]) -> re.Match[bytes] | None:
+        """Read what ``pattern`` says of the bytes from here on; None, and nothing read, if they differ."""
+        found = pattern.match(self._data, self._at, self._end)
+        if found:
+            self._at = found.end()
+        return found
+
+    def short(self, size: int) -> str:
+        """The ``size`` bytes of a text whose head was read."""
+        return self._utf8(size)
+
+    def rewind(self, at: int) -> None:
+        """Go back to where an earlier `match` began."""
+        self._at = at
 
     def key(self, encoded: bytes) -> None:
         """The map key that `text_key` encoded."""
-        if not self._data.startswith(encoded, self._at):
-            if len(self._data) - self._at < len(encoded):
+        if not self._data.startswith(encoded, self._at, self._end):
+            if self._end - self._at < len(encoded):
                 raise CborError(_TOO_SHORT)
             raise CborError(f"the field '{encoded[1:].decode()}' is missing or out of place")
         self._at += len(encoded)
@@ -127,8 +147,29 @@ class Reader:
         """A byte string."""
         return self._take(self._argument(_BYTES, max_size))
 
+    def part(self, max_size: int) -> tuple[int, int]:
+        """Where a byte string begins and ends, for who must not copy it."""
+        size = self._argument(_BYTES, max_size)
+        start = self._at
+        self.skip(size)
+        return start, start + size
+
+    def skip(self, size: int) -> None:
+        """Pass over so many bytes."""
+        if size > self._end - self._at:
+            raise CborError(_TOO_SHORT)
+        self._at += size
+
     def text(self, max_bytes: int) -> str:
         """A text; ``max_bytes`` counts its UTF-8."""
+        start = self._at + 1
+        # The usual short text, at a third of the cost: a manifest has one for each file.
+        if start < self._end and _SHORT_TEXT <= (first := self._data[start - 1]) < _LONG_TEXT:
+            stop = start + first - _SHORT_TEXT
+            text = self._data[start:stop]
+            if stop <= self._end and stop - start <= max_bytes and text.isascii():
+                self._at = stop
+                return text.decode("ascii")
         return self._utf8(self._argument(_TEXT, max_bytes))
 
     def boolean(self) -> bool:
@@ -167,9 +208,9 @@ class Reader:
 
     def _take(self, size: int) -> bytes:
         start = self._at
-        self._at = start + size
-        if self._at > len(self._data):
+        if size > self._end - start:
             raise CborError(_TOO_SHORT)
+        self._at = start + size
         return self._data[start : self._at]
 
     def _utf8(self, size: int) -> str:

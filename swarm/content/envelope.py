@@ -54,19 +54,21 @@ class Envelope:
         """
         if len(data) > MAX_ENVELOPE_BYTES:
             raise ManifestError(f"a manifest file has at most {MAX_ENVELOPE_BYTES} bytes, not {len(data)}")
+        data = bytes(data)
         try:
-            manifest, signature = _read(cbor.Reader(data))
+            start, end, signature = _read(cbor.Reader(data))
         except cbor.CborError as error:
             raise ManifestError(f"this is no swarm manifest file: {error}") from error
-        if expected is not None and blake3(manifest).digest() != expected.digest:
+        if expected is not None and blake3(memoryview(data)[start:end]).digest() != expected.digest:
             raise ManifestError(f"the manifest received is not {expected}")
-        return cls(Manifest.decode(manifest), signature)
+        return cls(Manifest.decode_part(data, start, end), signature)
 
 
-def _read(reader: cbor.Reader) -> tuple[bytes, Signature | None]:
+def _read(reader: cbor.Reader) -> tuple[int, int, Signature | None]:
+    """Where the manifest begins and ends, and who signed it."""
     fields = read_version(reader, ENVELOPE_VERSION, (_FIELDS_UNSIGNED, _FIELDS_SIGNED), "manifest file")
     reader.key(_MANIFEST)
-    manifest = reader.data(MAX_MANIFEST_BYTES)
+    start, end = reader.part(MAX_MANIFEST_BYTES)
     signature = None
     if fields == _FIELDS_SIGNED:
         reader.key(_SIGNATURE)
@@ -74,4 +76,4 @@ def _read(reader: cbor.Reader) -> tuple[bytes, Signature | None]:
         reader.key(_PUBLIC_KEY)
         signature = Signature(reader.data(KEY_BYTES), signed)
     reader.end()
-    return manifest, signature
+    return start, end, signature

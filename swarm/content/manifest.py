@@ -6,12 +6,13 @@ Specified in docs/manifest.md. One constructor serves the sharer, the file and t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NoReturn
 
 from blake3 import blake3
 
 from swarm.content import cbor
+from swarm.content.entries import read_entries
 from swarm.content.files import (
     MAX_FILES,
     MAX_PIECE_LENGTH,
@@ -51,10 +52,6 @@ _MAX_FIELDS = 23
 # The shortest key comes first in any deterministic map: the version is read before all else.
 _VERSION = cbor.text_key("v")
 _NAME, _PIECE, _FOLDER, _ENTRIES = map(cbor.text_key, ("name", "piece", "folder", "entries"))
-_FILE_FIELDS = 5
-_PATH, _BLAKE3, _LENGTH, _PIECES, _EXECUTABLE = map(
-    cbor.text_key, ("path", "blake3", "length", "pieces", "executable")
-)
 
 
 class Manifest:
@@ -92,13 +89,20 @@ class Manifest:
         """Read what `encode` wrote; any other bytes raise ManifestError."""
         if len(data) > MAX_MANIFEST_BYTES:
             raise ManifestError(f"a manifest has at most {MAX_MANIFEST_BYTES} bytes, not {len(data)}")
-        data = bytes(data)
+        return cls.decode_part(bytes(data), 0, len(data))
+
+    @classmethod
+    def decode_part(cls, data: bytes, start: int, end: int) -> Manifest:
+        """Read the manifest that is a part of ``data``; nothing is copied unless it is sound.
+
+        Raises ManifestError as `decode` does.
+        """
         manifest = cls.__new__(cls)
         try:
-            cls._read(manifest, cbor.Reader(data))
+            cls._read(manifest, cbor.Reader(data, start, end), memoryview(data)[:end])
         except cbor.CborError as error:
             raise ManifestError(f"this is no swarm manifest: {error}") from error
-        object.__setattr__(manifest, "_encoded", data)
+        object.__setattr__(manifest, "_encoded", data[start:end])
         return manifest
 
     def encode(self) -> bytes:
@@ -153,7 +157,7 @@ class Manifest:
     def __delattr__(self, name: str) -> NoReturn:
         raise AttributeError("a manifest does not change")
 
-    def _read(self, reader: cbor.Reader) -> None:
+    def _read(self, reader: cbor.Reader, data: memoryview) -> None:
         read_version(reader, VERSION, (_FIELDS,), "manifest")
         reader.key(_NAME)
         name = reader.text(MAX_NAME_BYTES)
@@ -162,8 +166,14 @@ class Manifest:
         reader.key(_FOLDER)
         folder = reader.boolean()
         reader.key(_ENTRIES)
-        self._fill(name, folder, piece_length, _entries(reader))
+        self._fill(name, folder, piece_length, read_entries(reader, data))
         reader.end()
+        # Views of the encoded bytes until here: what is refused is not copied.
+        files = tuple(
+            entry if type(entry.pieces) is bytes else entry._replace(pieces=bytes(entry.pieces))
+            for entry in self.files
+        )
+        object.__setattr__(self, "files", files)
 
     def _fill(self, name: str, folder: bool, piece_length: int, files: Iterable[FileEntry]) -> None:
         check_title(name)
@@ -245,18 +255,3 @@ def read_version(reader: cbor.Reader, supported: int, fields: tuple[int, ...], w
     if found not in fields:
         raise cbor.CborError(f"a map of {found} fields")
     return found
-
-
-def _entries(reader: cbor.Reader) -> Iterator[FileEntry]:
-    for _ in range(reader.array(MAX_FILES)):
-        reader.fields(_FILE_FIELDS)
-        reader.key(_PATH)
-        path = tuple([reader.text(MAX_NAME_BYTES) for _ in range(reader.array(MAX_PATH_DEPTH))])
-        reader.key(_BLAKE3)
-        digest = reader.data(DIGEST_BYTES)
-        reader.key(_LENGTH)
-        length = reader.unsigned()
-        reader.key(_PIECES)
-        pieces = reader.data(MAX_PIECES * DIGEST_BYTES)
-        reader.key(_EXECUTABLE)
-        yield FileEntry(path, length, reader.boolean(), digest, pieces)

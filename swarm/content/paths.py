@@ -54,6 +54,16 @@ _DEVICE = re.compile(
 _IGNORED = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u200c\u200d\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
+# Most names there are. One that begins like a device's is looked at closely.
+_PLAIN = re.compile(
+    r"(?!CON|PRN|AUX|NUL|COM|LPT)[!#-)+-.0-9;=@-\[\]-{}~ ]{0,254}[!#-)+,\-0-9;=@-\[\]-{}~]",
+    re.IGNORECASE | re.ASCII,
+)
+
+
+def is_plain(text: str) -> bool:
+    """Whether ``text`` is a safe name at first sight: short, ASCII, nothing like a device's."""
+    return _PLAIN.fullmatch(text) is not None
 
 
 def check_name(text: str) -> str:

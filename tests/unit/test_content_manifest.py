@@ -8,6 +8,7 @@ import pytest
 from blake3 import blake3
 
 from swarm.content.manifest import (
+    MAX_FILES,
     MAX_MANIFEST_BYTES,
     MAX_PIECE_LENGTH,
     MAX_PIECES,
@@ -141,10 +142,9 @@ def test_every_beginning_of_a_manifest_ends_too_early() -> None:
 
 
 def test_a_manifest_too_large_to_be_read_is_not_built() -> None:
-    long = ("d" * 200, "e" * 200, "f" * 200, "g" * 200)
-    entries = [
-        FileEntry((*long, f"{index:05}"), 0, False, blake3(b"").digest(), b"") for index in range(40_000)
-    ]
+    hashes, count = bytes(32), MAX_PIECES - MAX_FILES
+    entries = [FileEntry(("a",), count * PIECE, False, hashes, hashes * count)]
+    entries += [FileEntry((f"b{index:05}" + "x" * 80,), 1, False, hashes, hashes) for index in range(19_999)]
     with pytest.raises(ManifestError, match=f"at most {MAX_MANIFEST_BYTES} bytes"):
         Manifest("things", True, PIECE, entries)
 
