@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 from tests.fuzz import blind, ledger
-from tests.fuzz.surfaces import MAX_INPUT, SURFACES, Surface
+from tests.fuzz.surfaces import SURFACES, Surface
 
 HERE = Path(__file__).parent
 CORPUS = HERE / "corpus"
@@ -66,13 +66,21 @@ def guided(surface: Surface, seconds: float) -> None:
 
 
 def _libfuzzer(surface: Surface, *arguments: str) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-m", "tests.fuzz.guided", surface.name, f"-max_len={MAX_INPUT}", *arguments]
+    argv = [
+        sys.executable,
+        "-m",
+        "tests.fuzz.guided",
+        surface.name,
+        f"-max_len={surface.max_input}",
+        *arguments,
+    ]
     return subprocess.run(argv, check=False, capture_output=True, text=True, errors="replace")
 
 
 def at_random(surface: Surface, seconds: float) -> None:
     """Run random mutations for ``seconds``."""
-    corpus = [path.read_bytes() for path in sorted(seeded(surface).iterdir())]
+    found = [path.read_bytes() for path in sorted(seeded(surface).iterdir())]
+    corpus = [data for data in found if len(data) <= surface.max_input]
     seed = secrets.randbits(32)
     started = time.monotonic()
     done = blind.fuzz(surface, corpus, seconds, seed, CRASHES)

@@ -25,7 +25,7 @@ def fuzz(surface: Surface, corpus: Sequence[bytes], seconds: float, seed: int, c
     end = time.monotonic() + seconds
     done = 0
     while done % CLOCK or time.monotonic() < end:
-        data = mutated(rng, corpus)
+        data = mutated(rng, corpus, surface.max_input)
         done += 1
         try:
             surface.run(data)

@@ -11,7 +11,7 @@ _NUMBERS = [0, 1, 2, 0x7F, 0x80, 0xFF, 0x100, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x800
 _STEPS = 6
 
 
-def mutated(rng: random.Random, corpus: Sequence[bytes]) -> bytes:
+def mutated(rng: random.Random, corpus: Sequence[bytes], longest: int = MAX_INPUT) -> bytes:
     """One or a few changes of one of ``corpus``: bits, bytes, numbers, cuts, copies, splices."""
     data = bytearray(rng.choice(corpus))
     for _ in range(1 + rng.getrandbits(2)):
@@ -37,4 +37,4 @@ def mutated(rng: random.Random, corpus: Sequence[bytes]) -> bytes:
         else:
             other = rng.choice(corpus)
             data[at:] = other[int(rng.random() * (len(other) + 1)) :]
-    return bytes(data[:MAX_INPUT])
+    return bytes(data[:longest])

@@ -33,7 +33,7 @@ from tests.support.contents import file_manifest, folder_manifest
 from tests.support.wire_decoder import Decoder, Frame
 
 MAX_INPUT = 4096
-"""Bytes of one input: long enough for every structure, short enough for tens of thousands a second."""
+"""Bytes of one input at most."""
 SLACK = 64 * 1024
 """What an input may cost beyond twice its size."""
 
@@ -51,6 +51,8 @@ class Surface:
     seeds: Callable[[], Iterable[bytes]]
     # Bytes that one input may keep whatever its size, because a named limit says so.
     allowance: int = 0
+    # Bytes of one input: long enough for every structure, short enough for many thousands a second.
+    max_input: int = 512
 
 
 def check_memory(surface: Surface, data: bytes) -> None:
@@ -360,9 +362,9 @@ SURFACES = {
     surface.name: surface
     for surface in (
         Surface("codec", run_codec, codec_seeds),
-        Surface("manifest", run_manifest, manifest_seeds),
+        Surface("manifest", run_manifest, manifest_seeds, max_input=MAX_INPUT),
         Surface("journal", run_journal, journal_seeds),
         # The block that a record is opened into.
-        Surface("link", run_link, link_seeds, allowance=BLOCK_BYTES),
+        Surface("link", run_link, link_seeds, allowance=BLOCK_BYTES, max_input=192),
     )
 }
