@@ -93,6 +93,26 @@ class StockStream(Contender):
         return dataclasses.replace(readings.transfer(content.size, seconds), whole_seconds=None)
 
 
+class BareLoop(Contender):
+    """Records, BLAKE3 and a file in a loop of Python without a protocol: what bounds a fetch here."""
+
+    name = "bare loop, no protocol"
+    module = "blake3"
+
+    def run(self, processes: Processes, content: Content, folder: Path) -> Transfer:
+        program = [sys.executable, "-m", "tests.benchmarks.bare_loop"]
+        target = folder / "received.bin"
+        receiver = processes.command([*program, "receive", target])
+        port = receiver.line(r"^listening (\d+)$", START_DEADLINE).group(1)
+        sender = processes.command([*program, "send", port, content.path])
+        receiver.line("^begin$", START_DEADLINE)
+        readings = Readings.take(sender, receiver)
+        seconds = float(receiver.line(r"^finished (\S+)$", TRANSFER_DEADLINE).group(1))
+        result = readings.transfer(content.size, seconds)
+        check(target, content)
+        return dataclasses.replace(result, whole_seconds=None)
+
+
 class Swarm(Contender):
     """`swarm share` to `swarm fetch`: encrypted, verified with BLAKE3, on disk."""
 
@@ -192,6 +212,7 @@ class Wormhole(Contender):
 
 CONTENDERS: dict[str, Contender] = {
     "stock": StockStream(),
+    "bare": BareLoop(),
     "swarm": Swarm(),
     "torrent": Torrent(encrypted=False),
     "torrent-rc4": Torrent(encrypted=True),
