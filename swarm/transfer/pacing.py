@@ -7,8 +7,9 @@ from collections.abc import Callable
 from swarm.strategy.rates import TokenBucket
 from swarm.transfer.chunks import CHUNK_BYTES
 
-BURST_SECONDS = 0.05
-"""How much of the limit may pass at once after a pause."""
+BURST_SECONDS = 0.2
+"""How much of the limit may pass at once after a pause: a process that wakes up late on a busy machine
+catches up, and ten seconds hold at most 2 % more than the limit."""
 
 SLICE_SECONDS = 0.02
 LEAST_SLICE_BYTES = 4096
