@@ -19,7 +19,7 @@ PYTEST_ARGS ?=
 SECONDS := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),60)
 SIEGE_ARGS ?=
 
-.PHONY: help install demo test lint bench coverage fuzz interop-install format siege clean
+.PHONY: help install demo test lint bench coverage fuzz interop-install format siege swarm-bench clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -76,6 +76,10 @@ coverage: install  ## the tests with branch coverage, in htmlcov/
 bench: $(VENV)/.installed-bench  ## speed and memory against others, written to docs/performance.md (SIZE, ROUNDS)
 	$(BIN)/python -m tests.benchmarks.bench_fetch --size $(SIZE) --rounds $(ROUNDS)
 	$(BIN)/python -m tests.benchmarks.bench_memory --size $(MEMORY_SIZE)
+	$(BIN)/python -m tests.benchmarks.bench_limits
+
+swarm-bench: $(VENV)/.installed-bench  ## swarms on limited uplinks beside libtorrent, to docs/swarm-bench.md (root; ROUNDS)
+	$(BIN)/python -m tests.netns.bench --rounds $(ROUNDS)
 
 siege: install  ## the acceptance tests under attack, with their figures, in one table (SIEGE_ARGS=--quick)
 	$(BIN)/python -m tests.siege $(SIEGE_ARGS)

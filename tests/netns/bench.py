@@ -4,7 +4,8 @@
 
 The cases: 8 leechers at 20 Mbit/s with 64 MiB and 4 at 50 Mbit/s with 128 MiB; (a) everybody is given
 everybody's address, (b) the seeder's alone. A run is timed from the start of the first leecher's process to
-the last leecher's file. swarm and libtorrent take turns on the same hosts. Needs root.
+the last leecher's file. swarm and libtorrent take turns on the same topology. `ping` measures round trips
+beside a transfer that fills an uplink of 20 Mbit/s. Needs root.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.benchmarks.measuring import machine, table, write_random_file, write_section
+from tests.netns import pings
 from tests.netns.network import Network, why_unavailable
 from tests.netns.swarms import Case, Contestant, Outcome, Swarm, Torrent
 from tests.support.processes import Processes
@@ -31,6 +33,7 @@ CASES = {
     "4a": Case(4, 50_000_000, 128 * MIB, acquainted=True),
     "4b": Case(4, 50_000_000, 128 * MIB, acquainted=False),
 }
+PING = "ping"
 PATIENCE = 6
 """A run may take so many times the optimum before it is given up."""
 HEAD = (
@@ -103,32 +106,47 @@ def rows(results: dict[str, dict[str, list[Outcome]]]) -> list[list[str]]:
     return lines
 
 
+def swarms(arguments: argparse.Namespace, keys: list[str], folder: Path) -> str:
+    """Run the cases; return the table."""
+    programs: dict[str, type[Contestant]] = {Swarm.name: Swarm, Torrent.name: Torrent}
+    names = arguments.programs.split(",")
+    results: dict[str, dict[str, list[Outcome]]] = {key: {name: [] for name in names} for key in keys}
+    for number in range(arguments.rounds):
+        for key, by_name in results.items():
+            for name in names if number % 2 == 0 else reversed(names):
+                outcome = measure(programs[name](), CASES[key], folder, arguments.keep)
+                by_name[name].append(outcome)
+                print(describe(name, outcome), file=sys.stderr, flush=True)
+    return table(HEAD, rows(results))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default=",".join(CASES), help="some of " + ",".join(CASES))
-    parser.add_argument("--programs", default="swarm,libtorrent")
+    parser.add_argument(
+        "--only", default=",".join((*CASES, PING)), help="some of " + ",".join((*CASES, PING))
+    )
+    parser.add_argument("--programs", default=f"{Swarm.name},{Torrent.name}")
     parser.add_argument("--no-page", action="store_true", help="leave docs/swarm-bench.md as it is")
-    parser.add_argument("--keep", type=Path, help="where the JSON lines of swarm's last round go")
+    parser.add_argument("--keep", type=Path, help="where the JSON lines of swarm's last run go")
     arguments = parser.parse_args()
     if why := why_unavailable():
         sys.exit(f"swarm-bench: {why}")
-    everybody: dict[str, type[Contestant]] = {"swarm": Swarm, "libtorrent": Torrent}
-    names = arguments.programs.split(",")
-    results: dict[str, dict[str, list[Outcome]]] = {}
+    chosen = arguments.only.split(",")
+    keys = [key for key in chosen if key != PING]
+    command = (
+        f"`python -m tests.netns.bench --rounds {arguments.rounds} --only {arguments.only}`; {machine()}."
+    )
+    texts = {}
     with tempfile.TemporaryDirectory(prefix="swarm-bench") as folder:
-        for key in arguments.only.split(","):
-            by_name = results.setdefault(key, {name: [] for name in names})
-            for number in range(arguments.rounds):
-                for name in names if number % 2 == 0 else reversed(names):
-                    outcome = measure(everybody[name](), CASES[key], Path(folder), arguments.keep)
-                    by_name[name].append(outcome)
-                    print(describe(name, outcome), file=sys.stderr, flush=True)
-    text = table(HEAD, rows(results))
-    print(text)
-    if not arguments.no_page:
-        command = f"python -m tests.netns.bench --rounds {arguments.rounds}"
-        write_section("swarms", f"`{command}`; {machine()}.\n\n{text}", PAGE)
+        if PING in chosen:
+            texts["pings"] = table(pings.HEAD, [each.row() for each in pings.measure(Path(folder))])
+        if keys:
+            texts["swarms"] = swarms(arguments, keys, Path(folder))
+    for name, text in texts.items():
+        print(text, end="\n\n")
+        if not arguments.no_page:
+            write_section(name, f"{command}; {machine()}.\n\n{text}", PAGE)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ from swarm.content.signature import sign
 from swarm.storage.home import first_identity
 from tests.benchmarks.measuring import sha256
 from tests.netns.network import Network, payload_rate
-from tests.netns.torrent_peer import FINISHED, make_torrent
 from tests.support.processes import Processes, ProcessFailure, Running
 
 PORT = 4001
@@ -154,16 +153,17 @@ class Swarm(Contestant):
         self._processes = processes
         self._network = network
         self._name = content.name
-        self._manifest = processes.folder / "content.swarm"
+        self.manifest = processes.folder / "content.swarm"
         self._ids = [self._identity(host) for host in range(network.size)]
-        self._running = [self._start(0, "share", content, "--manifest", self._manifest)]
+        self._running = [self._start(0, "share", content, "--manifest", self.manifest)]
         return self._until_shared()
 
     def _identity(self, host: int) -> str:
         identity = trio.run(first_identity, self._processes.home(f"host{host}"))
         return sign(identity.private, b"").peer_id
 
-    def _address(self, host: int) -> str:
+    def address(self, host: int) -> str:
+        """Where a host can be dialled."""
         return f"/ip4/{self._network.address(host)}/tcp/{PORT}/p2p/{self._ids[host]}"
 
     def _told(self, host: int) -> Path:
@@ -186,9 +186,9 @@ class Swarm(Contestant):
         raise ProcessFailure(f"the seeder is not ready\n{self._running[0].describe()}")
 
     def leech(self, host: int, known: Sequence[int]) -> Path:
-        peers = [self._address(other) for other in known]
+        peers = [self.address(other) for other in known]
         output = self.fetched(host).parent
-        self._running.append(self._start(host, "fetch", self._manifest, *peers, "--output", output, "--seed"))
+        self._running.append(self._start(host, "fetch", self.manifest, *peers, "--output", output, "--seed"))
         return self.fetched(host)
 
     def fetched(self, host: int) -> Path:
@@ -226,6 +226,9 @@ class Torrent(Contestant):
         self._network = network
         self._name = content.name
         self._torrent = processes.folder / "content.torrent"
+        # Not installed where only the tests run.
+        from tests.netns.torrent_peer import make_torrent
+
         pieces = make_torrent(content, self._torrent)
         seeder = self._start(0, content.parent, "--seed")
         seeder.line("^begun$", READY_SECONDS)
@@ -234,7 +237,7 @@ class Torrent(Contestant):
 
     def _start(self, host: int, folder: Path, *arguments: str) -> Running:
         program = [sys.executable, "-m", "tests.netns.torrent_peer", self._torrent, folder]
-        listen = ("--listen", f"{self._network.address(host)}:{PORT}")
+        listen = ("--listen", f"{self._network.address(host)}:{PORT}", "--mark", self._mark(host))
         inside = self._network.inside(host, *program, *listen, *arguments)
         return self._processes.command(inside, name=f"host{host}")
 
@@ -243,7 +246,10 @@ class Torrent(Contestant):
         folder.mkdir(parents=True)
         peers = [f"--peer={self._network.address(other)}:{PORT}" for other in known]
         self._running.append(self._start(host, folder, *peers))
-        return folder / FINISHED
+        return self._mark(host)
+
+    def _mark(self, host: int) -> Path:
+        return self._processes.folder / f"host{host}.finished"
 
     def fetched(self, host: int) -> Path:
         return self._processes.folder / f"host{host}" / "out" / self._name

@@ -1,8 +1,8 @@
 """libtorrent as a member of a swarm, one process for each host.
 
-    python -m tests.netns.torrent_peer TORRENT FOLDER --listen IP:PORT [--seed] [--peer IP:PORT]...
+    python -m tests.netns.torrent_peer TORRENT FOLDER --listen ADDR --mark FILE [--seed] [--peer ADDR]...
 
-Creates FOLDER/finished when libtorrent says that all pieces have passed, and goes on seeding. At SIGTERM it
+ADDR is IP:PORT. Creates the file --mark when libtorrent says that all pieces have passed, and goes on seeding. At SIGTERM it
 prints one JSON line: payload bytes sent and received, bytes that were thrown away, and ends.
 
 libtorrent's own settings are left as they are, but for those that choose how peers meet: TCP instead of
@@ -20,7 +20,6 @@ from pathlib import Path
 import libtorrent as lt
 
 ALERT_WAIT_MS = 50
-FINISHED = "finished"
 
 SETTINGS = {
     "enable_dht": False,
@@ -64,7 +63,7 @@ def run(arguments: argparse.Namespace) -> None:
     while not ended:
         session.wait_for_alert(ALERT_WAIT_MS)
         if any(isinstance(alert, lt.torrent_finished_alert) for alert in session.pop_alerts()):
-            (arguments.folder / FINISHED).touch()
+            arguments.mark.touch()
     status = torrent.status()
     report = {
         "sent": status.total_payload_upload,
@@ -79,6 +78,7 @@ if __name__ == "__main__":
     parser.add_argument("torrent", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--listen", required=True)
+    parser.add_argument("--mark", type=Path, required=True)
     parser.add_argument("--seed", action="store_true")
     parser.add_argument("--peer", action="append", default=[])
     run(parser.parse_args())

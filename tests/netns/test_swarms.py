@@ -1,0 +1,96 @@
+"""A small swarm of real processes on limited uplinks, and the network it runs on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.netns.bench import measure
+from tests.netns.network import PREFIX, Network, payload_rate, remove_leftovers, why_unavailable
+from tests.netns.swarms import Case, Swarm
+from tests.support.processes import Processes
+
+MIB = 1 << 20
+BITS = 50_000_000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def namespaces() -> None:
+    if why := why_unavailable():
+        pytest.skip(why)
+
+
+def existing() -> set[str]:
+    told = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
+    return {line.split()[0] for line in told.splitlines()}
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("acquainted", [True, False])
+def test_leechers_get_most_of_it_from_each_other(tmp_path: Path, acquainted: bool) -> None:
+    case = Case(3, BITS, 8 * MIB, acquainted=acquainted)
+    outcome = measure(Swarm(), case, tmp_path)
+    # Three copies are what it would take without each other's help.
+    assert 1.0 <= outcome.copies <= 1.9
+    assert sum(each.sent for each in outcome.leechers) >= 1.1 * case.size
+    assert outcome.duplicates <= 0.03
+    assert not any(str(os.getpid()) in name for name in existing())
+
+
+def test_an_uplink_carries_its_rate_and_no_more(tmp_path: Path) -> None:
+    receive = (
+        "import socket, time; server = socket.create_server(('', 9)); peer = server.accept()[0]; total = 0\n"
+        "while total < 1_000_000: total += len(peer.recv(1 << 16))\n"
+        "began, total = time.monotonic(), 0\n"
+        "while (took := time.monotonic() - began) < 2: total += len(peer.recv(1 << 16))\n"
+        "print('rate', total / took, flush=True)"
+    )
+    send = (
+        "import socket, time; end = time.monotonic() + 10\n"
+        "while time.monotonic() < end:\n"
+        "    try: peer = socket.create_connection(('%s', 9)); break\n"
+        "    except OSError: time.sleep(0.05)\n"
+        "try:\n"
+        "    while True: peer.sendall(bytes(1 << 16))\n"
+        "except OSError: pass"
+    )
+    with Network(2, bits=BITS) as network, Processes(tmp_path) as processes:
+        receiver = processes.command(network.inside(1, sys.executable, "-c", receive))
+        processes.command(network.inside(0, sys.executable, "-c", send % network.address(1)))
+        rate = float(receiver.line(r"^rate (\S+)$", 20).group(1))
+    assert rate == pytest.approx(payload_rate(BITS), rel=0.05)
+
+
+def test_what_a_killed_run_leaves_is_found_and_removed() -> None:
+    program = (
+        "import signal\n"
+        "from tests.netns.network import Network\n"
+        "with Network(1, bits=10_000_000) as network:\n"
+        "    print(network.name(0), flush=True)\n"
+        "    signal.pause()"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        name = run.stdout.readline().strip()
+        assert name.startswith(PREFIX)
+        # Of one that lives, nothing is touched.
+        remove_leftovers()
+        assert name in existing()
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+    assert name in remove_leftovers()
+    assert name not in existing()
+
+
+def test_whoever_is_not_root_is_told_so_in_one_line() -> None:
+    program = (
+        "import os, sys; from tests.netns.bench import main; sys.argv[1:] = []; os.setuid(65534); main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "swarm-bench: network namespaces need root\n"
