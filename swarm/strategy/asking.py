@@ -80,7 +80,7 @@ class Asking:
 
     def _ask_idle(self, peer: PeerId, now: float, commands: list[Command]) -> bool:
         """Nothing is open for a peer that has nothing to do: it may help others with what they hold."""
-        if self._ranking.proven(peer) and (quiet := self._stalls.take_over(peer, now)):
+        if self._ranking.proven(peer) and (quiet := self._stalls.take_over(peer, now, self._endgame.affords)):
             holder, piece = quiet
             self._requests.cancel(holder, piece, now)
             self._pieces.released(piece)
@@ -100,7 +100,7 @@ class Asking:
         if line.snubbed:
             return not line.asked
         needed = demand(self._ranking.rate(peer, now), self._ranking.round_trip(peer))
-        return line.window.fits(line.bytes, len(line.asked), needed)
+        return line.window.fits(line.bytes - line.come, len(line.asked), needed)
 
     def _ask(
         self, peer: PeerId, pick: Pick, now: float, commands: list[Command], *, taken_over: bool = False

@@ -49,7 +49,7 @@ class Brain:
         layout: Layout,
         stored: Bitfield,
         rng: random.Random,
-        now: float,  # noqa: ARG002 - policies with a schedule from the start need it
+        now: float,
         config: TransferConfig,
         wanted: Bitfield | None = None,
     ) -> None:
@@ -66,9 +66,11 @@ class Brain:
         )
         self._serving = Serving(
             self._pieces,
+            self._fetching.availability,
             self._fetching.snubbed,
             rng,
             self._timers,
+            now,
             limited=config.upload_limit is not None,
         )
         self._announcer = Announcer(self._pieces, self._timers)
@@ -127,6 +129,8 @@ class Brain:
                 return self._serving.round(now)
             case Alarm.HAVES:
                 return self._announcer.flush(now) + self._fetching.sweep()
+            case Alarm.UPLOADS:
+                return self._serving.look_at_uploads(now)
             case _:
                 return self._fetching.refill(now)
 
@@ -147,9 +151,9 @@ class Brain:
             return []
         match message:
             case Request():
-                return self._serving.requested(peer, message.piece)
+                return self._serving.requested(peer, message.piece, now)
             case Cancel():
-                return self._serving.cancelled(peer, message.piece)
+                return self._serving.cancelled(peer, message.piece, now)
             case Interested():
                 return self._serving.interested(peer, now, yes=True)
             case NotInterested():
@@ -160,6 +164,8 @@ class Brain:
     def _received_as_source(self, peer: PeerId, message: Message, now: float) -> list[Command]:
         match message:
             case Have():
+                for piece in message.pieces:
+                    self._serving.has(peer, piece)
                 return self._fetching.has_new(peer, message.pieces, now)
             case Reject():
                 return self._fetching.rejected(peer, message.piece, message.reason, now)
@@ -187,10 +193,10 @@ class Brain:
 
     def data_received(self, peer: PeerId, piece: int, size: int, now: float) -> list[Command]:
         """``size`` payload bytes of a requested piece arrived."""
-        if peer in self._peers:
-            self._fetching.data(peer, piece, size, now)
-            self._serving.received(peer, size, now)
-        return []
+        if peer not in self._peers:
+            return []
+        self._serving.received(peer, size, now)
+        return self._fetching.data(peer, piece, size, now)
 
     def piece_received(self, peer: PeerId, piece: int, now: float) -> list[Command]:
         """All bytes of a requested piece have come.
@@ -220,7 +226,7 @@ class Brain:
         if not self._pieces.is_stored(piece):
             return []
         self._pieces.lost(piece)
-        commands = self._serving.lost(piece) + self._announcer.lost(piece)
+        commands = self._serving.lost(piece, now) + self._announcer.lost(piece)
         commands.append(Publish(PieceLost(self._manifest_id, piece)))
         return commands + self._fetching.wanted_again(now)
 
@@ -229,9 +235,9 @@ class Brain:
     def uploaded(self, peer: PeerId, piece: int, size: int, now: float) -> list[Command]:  # noqa: ARG002
         """``size`` payload bytes of the piece were handed to the link."""
         if peer in self._peers:
-            self._serving.uploaded(peer, size)
+            return self._serving.uploaded(peer, size, now)
         return []
 
-    def upload_finished(self, peer: PeerId, piece: int, now: float) -> list[Command]:  # noqa: ARG002
+    def upload_finished(self, peer: PeerId, piece: int, now: float) -> list[Command]:
         """An `Upload` is over: its final reply was handed to the link."""
-        return self._serving.finished(peer, piece) if peer in self._peers else []
+        return self._serving.finished(peer, piece, now) if peer in self._peers else []

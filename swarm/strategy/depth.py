@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from swarm.wire.limits import MAX_REQUESTS
 
-QUEUE_SECONDS = 1.0
-"""What lies asked beside the round trip; covers a late turn of either side's loop and a bursty link."""
+QUEUE_SECONDS = 0.3
+"""What lies asked beside the round trip; covers a late turn of either side's loop and a bursty link.
+
+Not more, because what waits at one peer cannot be had from another, and was chosen before the latest news.
+"""
 
 FIRST_BYTES = 256 << 10
 """The first window, the first receive window of a yamux stream."""
@@ -17,8 +20,8 @@ FIRST_BYTES = 256 << 10
 MOST_BYTES = 16 << 20
 """Enough for 200 MB/s at 80 ms."""
 
-LEAST_REQUESTS = 2
-"""One on its way and one behind it, however long a piece is."""
+LEAST_REQUESTS = 1
+"""However long a piece is; the next is asked for when what is still to come is less than the demand."""
 
 SLOW_START_SECONDS = 1.0
 """A rate younger than this ends no slow start."""
@@ -54,7 +57,7 @@ class Window:
             self._slow_start = False
 
     def fits(self, outstanding: int, requests: int, demand: float) -> bool:
-        """Whether one more request may join ``requests`` of ``outstanding`` bytes together."""
+        """Whether one more request may join ``requests`` of which ``outstanding`` bytes are still to come."""
         if requests < LEAST_REQUESTS:
             return True
         window = max(demand, self._bytes) if self._slow_start else demand
@@ -83,8 +86,12 @@ class ResponseTimes:
         self._deviation += (abs(self._mean - seconds) - self._deviation) / 4
         self._mean += (seconds - self._mean) / 8
 
+    def usual(self) -> float:
+        """What few requests exceed: mean and four deviations, twice the mean at least; 0 while unknown."""
+        return 0.0 if self._mean is None else self._mean + max(4 * self._deviation, self._mean)
+
     def deadline(self) -> float:
-        """Mean and four deviations, within `DEADLINE_LEAST` and `DEADLINE_MOST`."""
+        """Mean and six deviations, within `DEADLINE_LEAST` and `DEADLINE_MOST`."""
         if self._mean is None:
             return DEADLINE_MOST
-        return min(max(self._mean + 4 * self._deviation, DEADLINE_LEAST), DEADLINE_MOST)
+        return min(max(self._mean + 6 * self._deviation, 2 * self._mean, DEADLINE_LEAST), DEADLINE_MOST)

@@ -20,10 +20,10 @@ from swarm.strategy.requests import Requests
 COPIES = 2
 """Peers that are asked for one piece at once."""
 
-ALLOWANCE_SHARE = 100
-"""Duplicates may cost the total length divided by this, or `ALLOWANCE_PIECES` if that is more."""
+ALLOWANCE_SHARE = 125
+"""What comes in vain may be the total length divided by this, or `ALLOWANCE_PIECES` if that is more."""
 
-ALLOWANCE_PIECES = 2
+ALLOWANCE_PIECES = 1
 LEAST_GAIN = 2.0
 """The holder must be expected this many times later than the idle peer."""
 
@@ -55,9 +55,8 @@ class Endgame:
         if not self._requests.holders or self._availability.reachable(self._pieces.open):
             return None
         best, most = None, 0.0
-        left = self._allowance - sum(self._racing.values())
         for piece in self._candidates(peer):
-            if self._pieces.layout.length(piece) > left:
+            if not self.affords(piece):
                 continue
             gain = self._gain(peer, self._requests.holders[piece][0], piece, now)
             if gain > most:
@@ -67,12 +66,17 @@ class Endgame:
         self._racing[best] = self._pieces.layout.length(best)
         return Pick(best, f"endgame ({most:.1f} s sooner)")
 
+    def affords(self, piece: int) -> bool:
+        """Whether the piece may come twice."""
+        left = self._allowance - sum(self._racing.values())
+        return self._pieces.layout.length(piece) <= left
+
     def ended(self, piece: int) -> None:
         """The piece arrived, or nobody is asked for it any more."""
         self._racing.pop(piece, None)
 
     def wasted(self, size: int) -> None:
-        """``size`` bytes of a piece came from a peer that was outrun."""
+        """``size`` bytes of a piece came in vain."""
         self._allowance -= size
 
     def may_help(self, peer: PeerId) -> bool:

@@ -129,11 +129,12 @@ class Fetching:
 
     # --- Replies --------------------------------------------------------------------------------
 
-    def data(self, peer: PeerId, piece: int, size: int, now: float) -> None:
+    def data(self, peer: PeerId, piece: int, size: int, now: float) -> list[Command]:
         """``size`` bytes of a piece came."""
         if self.requests.progress(peer, piece, size, now):
             self._stalls.received(self.requests.lines[peer], size, now)
             self._ranking.received(peer, size, now)
+        return self._asking.fill(peer, now)
 
     def whole(self, peer: PeerId, piece: int, now: float) -> list[Command]:
         """A piece is whole in memory; that of a cancelled request is not stored."""
@@ -259,8 +260,7 @@ class Fetching:
         return self._interest.review(peer)
 
     def _waste(self, peer: PeerId, piece: int, asked: Asked) -> list[Command]:
-        if asked.outrun:
-            self._endgame.wasted(asked.received)
+        self._endgame.wasted(asked.received)
         return [Publish(PieceWasted(self._manifest_id, piece, asked.received, peer))]
 
     def _release(self, pieces: Iterable[int]) -> None:

@@ -6,8 +6,8 @@ may be the whole piece, is still to come.
 
 Invariants:
   - a piece is in ``holders`` exactly when it has a live request, with the peers asked, first first;
-  - ``line.bytes`` is the length of everything outstanding at that peer, ``line.cancelled`` counts the
-    cancelled ones there;
+  - ``line.bytes`` is the length of everything outstanding at that peer, ``line.come`` how much of it has
+    come, ``line.cancelled`` counts the cancelled ones there;
   - a peer has one request for a piece at most, cancelled or not;
   - no peer has more than the wire's MAX_REQUESTS outstanding, as `Window.fits` says.
 """
@@ -53,6 +53,7 @@ class Line:
     retry_at: float = 0.0
     asked: dict[int, Asked] = field(default_factory=dict)
     bytes: int = 0
+    come: int = 0
     cancelled: int = 0
     window: Window = field(default_factory=Window)
     times: ResponseTimes = field(default_factory=ResponseTimes)
@@ -101,6 +102,7 @@ class Requests:
         asked = self.lines[peer].asked.get(piece)
         if asked is not None:
             asked.received += size
+            self.lines[peer].come += size
             asked.touched = now
         return asked
 
@@ -122,6 +124,7 @@ class Requests:
         if asked is None:
             return None
         line.bytes -= asked.length
+        line.come -= asked.received
         if not asked.live:
             line.cancelled -= 1
             return asked, False

@@ -6,10 +6,11 @@ import random
 from collections.abc import Callable
 
 from swarm.ids import PeerId
+from swarm.strategy.availability import Availability
 from swarm.strategy.choker import SLOTS, UNLIMITED_SLOTS, Choker, Verdict
 from swarm.strategy.commands import Command, DropUpload, Send, Upload
 from swarm.strategy.pieces import Pieces
-from swarm.strategy.timers import Timers
+from swarm.strategy.timers import Alarm, Timers
 from swarm.strategy.uploads import Uploads
 from swarm.wire.limits import MAX_REQUESTS
 from swarm.wire.messages import Choke, Reject, RejectReason, Unchoke
@@ -18,18 +19,22 @@ from swarm.wire.messages import Choke, Reject, RejectReason, Unchoke
 class Serving:
     """Inputs about peers as receivers; each returns the commands that follow. Peers are joined ones."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - the order of `Brain`
         self,
         pieces: Pieces,
+        availability: Availability,
         snubbed: Callable[[PeerId], bool],
         rng: random.Random,
         timers: Timers,
+        now: float,
         *,
         limited: bool,
     ) -> None:
         self._pieces = pieces
         self._snubbed = snubbed
-        self._uploads = Uploads(pieces.layout)
+        self._timers = timers
+        self._availability = availability
+        self._uploads = Uploads(pieces.layout, availability.copies, now)
         slots = SLOTS if limited else UNLIMITED_SLOTS
         self._choker = Choker(slots, pieces.layout.piece_length, timers, rng)
         self._peers: dict[PeerId, None] = {}
@@ -43,9 +48,9 @@ class Serving:
     def left(self, peer: PeerId, now: float) -> list[Command]:
         """A session ended: its slot goes to another."""
         del self._peers[peer]
-        self._uploads.left(peer)
+        self._uploads.left(peer, now)
         self._choker.left(peer)
-        return self._give(now)
+        return self._give(now) + self._release(now)
 
     def interested(self, peer: PeerId, now: float, *, yes: bool) -> list[Command]:
         """The peer wants pieces, or no longer does."""
@@ -56,7 +61,7 @@ class Serving:
         """The peer gave us ``size`` bytes."""
         self._choker.received(peer, size, now)
 
-    def requested(self, peer: PeerId, piece: int) -> list[Command]:
+    def requested(self, peer: PeerId, piece: int, now: float) -> list[Command]:
         """The peer asks for a piece."""
         if not self._choker.is_unchoked(peer):
             return [Send(peer, Reject(piece, RejectReason.CHOKED))]
@@ -64,35 +69,37 @@ class Serving:
             return [Send(peer, Reject(piece, RejectReason.NOT_STORED))]
         if self._uploads.outstanding(peer) >= MAX_REQUESTS:
             return [Send(peer, Reject(piece, RejectReason.BUSY))]
-        self._uploads.add(peer, piece)
-        return self._release(peer)
+        self._uploads.add(peer, piece, now)
+        return self._release(now)
 
-    def cancelled(self, peer: PeerId, piece: int) -> list[Command]:
+    def cancelled(self, peer: PeerId, piece: int, now: float) -> list[Command]:
         """The peer no longer wants a piece; one that is already answered is not known here any more."""
         if self._uploads.withdraw(peer, piece):
             return [Send(peer, Reject(piece, RejectReason.CANCELLED))]
-        if self._uploads.drop(peer, piece):
-            return [DropUpload(peer, piece), *self._release(peer)]
+        if self._uploads.drop(peer, piece, now):
+            return [DropUpload(peer, piece), *self._release(now)]
         return []
 
-    def uploaded(self, peer: PeerId, size: int) -> None:
+    def uploaded(self, peer: PeerId, size: int, now: float) -> list[Command]:
         """``size`` bytes of a piece were handed to the link."""
         self._choker.sent(peer, size)
+        self._uploads.sent(peer, size, now)
+        return self._release(now)
 
-    def finished(self, peer: PeerId, piece: int) -> list[Command]:
+    def finished(self, peer: PeerId, piece: int, now: float) -> list[Command]:
         """An upload is over."""
-        self._uploads.finished(peer, piece)
-        return self._release(peer)
+        self._uploads.finished(peer, piece, now)
+        return self._release(now)
 
-    def lost(self, piece: int) -> list[Command]:
+    def lost(self, piece: int, now: float) -> list[Command]:
         """A piece can no longer be served: nobody waits for it in vain."""
         commands: list[Command] = []
         for peer in self._uploads.asked_for(piece):
             if self._uploads.withdraw(peer, piece):
                 commands.append(Send(peer, Reject(piece, RejectReason.NOT_STORED)))
-            elif self._uploads.drop(peer, piece):
-                commands += [DropUpload(peer, piece), *self._release(peer)]
-        return commands
+            elif self._uploads.drop(peer, piece, now):
+                commands.append(DropUpload(peer, piece))
+        return commands + self._release(now)
 
     def round(self, now: float) -> list[Command]:
         """The choker's round."""
@@ -105,8 +112,20 @@ class Serving:
     def _snubbing(self) -> set[PeerId]:
         return {peer for peer in self._peers if self._snubbed(peer)}
 
-    def _release(self, peer: PeerId) -> list[Command]:
-        return [Upload(peer, piece) for piece in self._uploads.release(peer)]
+    def look_at_uploads(self, now: float) -> list[Command]:
+        """Some receivers may be late."""
+        self._uploads.look(now)
+        return self._release(now)
+
+    def has(self, peer: PeerId, piece: int) -> None:
+        """The peer has a piece now."""
+        self._uploads.has(peer, piece)
+
+    def _release(self, now: float) -> list[Command]:
+        released = self._uploads.release(now)
+        if released:
+            self._timers.set(Alarm.UPLOADS, self._uploads.next_look())
+        return [Upload(peer, piece) for peer, piece in released]
 
     def _tell(self, verdicts: list[Verdict]) -> list[Command]:
         commands: list[Command] = []

@@ -15,6 +15,7 @@ A request moves only if somebody else could take it now: the only source keeps i
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import islice
 
 from swarm.ids import PeerId
@@ -68,15 +69,26 @@ class Stalls:
         able = self._able(peer, now) if late else []
         return [piece for piece in late if any(self._availability.has(other, piece) for other in able)]
 
-    def take_over(self, peer: PeerId, now: float) -> tuple[PeerId, int] | None:
-        """A quiet peer and its request that the idle ``peer`` may take over; None if there is none."""
+    def take_over(
+        self, peer: PeerId, now: float, affords: Callable[[int], bool]
+    ) -> tuple[PeerId, int] | None:
+        """A quiet peer and its request that the idle ``peer`` may take over; None if there is none.
+
+        The quiet peer may have begun to send what ``affords`` allows to come twice.
+        """
         mine = self._requests.lines[peer].asked
         for piece, holders in islice(self._requests.holders.items(), LOOKED_AT):
             line = self._requests.lines[holders[0]]
             asked = line.asked[piece]
-            quiet = now >= max(asked.at, line.progress_at) + QUIET_SECONDS
+            quiet = now >= max(asked.at, line.progress_at) + max(QUIET_SECONDS, line.times.usual())
             fresh = not asked.received and not asked.taken_over and len(holders) == 1
-            if quiet and fresh and piece not in mine and self._availability.has(peer, piece):
+            if (
+                quiet
+                and fresh
+                and piece not in mine
+                and self._availability.has(peer, piece)
+                and affords(piece)
+            ):
                 return holders[0], piece
         return None
 

@@ -22,6 +22,8 @@ class Alarm(IntEnum):
     """The back-off of one peer ends."""
     CLAIMS = auto()
     """A cleared claim of one peer gets another chance."""
+    UPLOADS = auto()
+    """A receiver may be later than the uplink can be blamed for."""
     IDLE = auto()
     """Idle peers may duplicate a request in the endgame."""
 

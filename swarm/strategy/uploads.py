@@ -1,17 +1,25 @@
-"""In which order the requests of each peer are served.
+"""In which order the requests of all peers are served, and how many at once.
 
-A request waits here and is released to the session a little ahead of its sending, so that the order can
-still follow what happens: the piece that was sent least often goes first, which makes a seeder hand out
-distinct pieces before it repeats one (the idea of BEP 16 at the uploader's side of a pulling protocol).
+A piece can be passed on when it is whole, so an uplink that serves eight peers side by side gives each its
+piece eight times later, and nobody anything sooner. Here one piece leaves after another: the next is
+released when what was released has nearly left (`AHEAD_SECONDS` at the measured rate), so the uplink stays
+full and the choice stays late. A receiver that takes its piece much later than the uplink could deliver it
+gets a lane of its own, and the uplink goes on with others.
+
+What goes next is the piece that the fewest have or are being sent (rarest first at the uploader's side, the
+idea of BEP 16 for a lone seeder), then the peer that was served longest ago.
 """
 
 from __future__ import annotations
 
-from array import array
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import NamedTuple
 
 from swarm.content.layout import Layout
 from swarm.ids import PeerId
+from swarm.strategy.rates import Meter
 
 RELEASED_BYTES = 512 << 10
 """Released to one session at a time; half a millisecond at 1 GB/s is ample for the next command."""
@@ -19,60 +27,141 @@ RELEASED_BYTES = 512 << 10
 RELEASED_PIECES = 2
 """One being sent and one behind it, however long a piece is."""
 
+AHEAD_SECONDS = 0.05
+LEAST_AHEAD = 32 << 10
+"""Released and not sent yet, of all sessions: seconds at the measured rate, and these bytes at least."""
+
+RATE_SECONDS = 2.0
+LOOKED_AT = 8
+"""Requests of one peer, oldest first, among which the next is searched."""
+
+STARVED_SECONDS = 1.0
+STARVED_TURNS = 4
+"""A peer goes first that has waited so long, and for so many turns of all that wait."""
+
+LATE_SECONDS = 0.5
+LATE_FACTOR = 3.0
+LATE_MOST = 60.0
+"""An upload is late after this and a multiple of what the uplink needs for all that is released."""
+
+
+class Release(NamedTuple):
+    """A piece to be handed to the peer's session."""
+
+    peer: PeerId
+    piece: int
+
 
 @dataclass(slots=True)
 class _Queue:
     waiting: dict[int, None] = field(default_factory=dict)
     released: dict[int, int] = field(default_factory=dict)
     bytes: int = 0
+    unsent: int = 0
+    due: float = 0.0
+    late: bool = False
+    waits_since: float = 0.0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the session takes another piece."""
+        return self.bytes < RELEASED_BYTES or len(self.released) < RELEASED_PIECES
 
 
 class Uploads:
-    """Requests to us that have no final reply yet, by peer."""
+    """Requests to us that have no final reply yet, by peer; ``copies`` says how many peers have a piece."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, copies: Callable[[int], int], now: float) -> None:
         self._layout = layout
+        self._copies = copies
         self._queues: dict[PeerId, _Queue] = {}
-        self._times_sent = array("I", bytes(array("I").itemsize * layout.piece_count))
+        self._unsent = 0
+        self._late = 0
+        self._rate = Meter(RATE_SECONDS, now)
+        self._idle_since: float | None = now
+        self._given: dict[int, dict[PeerId, None]] = {}
 
     def joined(self, peer: PeerId) -> None:
         """A session begins."""
         self._queues[peer] = _Queue()
 
-    def left(self, peer: PeerId) -> None:
+    def left(self, peer: PeerId, now: float) -> None:
         """A session ended."""
-        del self._queues[peer]
+        queue = self._queues.pop(peer)
+        self._set_late(queue, late=False)
+        self._unsent -= queue.unsent
+        for piece in [piece for piece, given in self._given.items() if peer in given]:
+            self.has(peer, piece)
+        self._rest(now)
 
     def outstanding(self, peer: PeerId) -> int:
         """How many of the peer's requests wait or are being sent."""
         queue = self._queues[peer]
         return len(queue.waiting) + len(queue.released)
 
-    def add(self, peer: PeerId, piece: int) -> None:
+    def add(self, peer: PeerId, piece: int, now: float) -> None:
         """The peer asks for a piece that it has not asked for yet."""
-        self._queues[peer].waiting[piece] = None
-
-    def release(self, peer: PeerId) -> list[int]:
-        """The pieces to hand to the session now."""
         queue = self._queues[peer]
-        released = []
-        while queue.bytes < RELEASED_BYTES or len(queue.released) < RELEASED_PIECES:
-            # A piece asked again right after its reply may still be on the books as released.
-            ready = (piece for piece in queue.waiting if piece not in queue.released)
-            piece = min(ready, key=self._times_sent.__getitem__, default=None)
-            if piece is None:
-                break
-            del queue.waiting[piece]
-            queue.released[piece] = self._layout.length(piece)
-            queue.bytes += queue.released[piece]
-            self._times_sent[piece] += 1
-            released.append(piece)
+        if not queue.waiting:
+            queue.waits_since = now
+        queue.waiting[piece] = None
+
+    def rarity(self, piece: int) -> int:
+        """How many peers have the piece or are being given it."""
+        return self._copies(piece) + len(self._given.get(piece, ()))
+
+    def has(self, peer: PeerId, piece: int) -> None:
+        """The peer says that it has a piece, or will not get it from here."""
+        if (given := self._given.get(piece)) is not None:
+            given.pop(peer, None)
+            if not given:
+                del self._given[piece]
+
+    def release(self, now: float) -> list[Release]:
+        """The pieces to hand to sessions now, in order."""
+        rate = self._rate.rate(now)
+        ahead = max(LEAST_AHEAD, rate * AHEAD_SECONDS)
+        if self._unsent >= ahead and not self._late:
+            return []
+        released: list[Release] = []
+        for choice in self._candidates(rate, now):
+            queue = self._queues[choice.peer]
+            if (queue.late or self._unsent < 2 * ahead) and queue.has_room:
+                released.append(choice)
+                self._release(choice, rate, now)
         return released
 
-    def finished(self, peer: PeerId, piece: int) -> None:
+    def sent(self, peer: PeerId, size: int, now: float) -> None:
+        """``size`` bytes were handed to the link."""
+        self._rate.add(size, now)
+        queue = self._queues[peer]
+        size = min(size, queue.unsent)
+        queue.unsent -= size
+        if not queue.late:
+            self._unsent -= size
+        self._rest(now)
+
+    def finished(self, peer: PeerId, piece: int, now: float) -> None:
         """The final reply of a released request is out; another piece changes nothing."""
         queue = self._queues[peer]
         queue.bytes -= queue.released.pop(piece, 0)
+        rest = max(0, queue.unsent - queue.bytes)
+        queue.unsent -= rest
+        if not queue.late:
+            self._unsent -= rest
+        if not queue.released or now < queue.due:
+            self._set_late(queue, late=False)
+        self._rest(now)
+
+    def look(self, now: float) -> None:
+        """Give those that are late a lane of their own."""
+        for queue in self._queues.values():
+            if queue.unsent and now >= queue.due:
+                self._set_late(queue, late=True)
+
+    def next_look(self) -> float:
+        """When `look` may find somebody late; infinity if nothing is being sent."""
+        return min((q.due for q in self._queues.values() if q.unsent and not q.late), default=float("inf"))
 
     def withdraw(self, peer: PeerId, piece: int) -> bool:
         """Take a request back that still waits; says whether it did."""
@@ -82,10 +171,12 @@ class Uploads:
         del queue.waiting[piece]
         return True
 
-    def drop(self, peer: PeerId, piece: int) -> bool:
+    def drop(self, peer: PeerId, piece: int, now: float) -> bool:
         """Forget a released request; says whether there was one."""
         known = piece in self._queues[peer].released
-        self.finished(peer, piece)
+        if known:
+            self.has(peer, piece)
+        self.finished(peer, piece, now)
         return known
 
     def waiting(self, peer: PeerId) -> list[int]:
@@ -97,3 +188,48 @@ class Uploads:
         return [
             peer for peer, queue in self._queues.items() if piece in queue.waiting or piece in queue.released
         ]
+
+    def _candidates(self, rate: float, now: float) -> list[Release]:
+        """What may go next, best first."""
+        asking = [(peer, queue) for peer, queue in self._queues.items() if queue.waiting and queue.has_room]
+        turn = self._layout.piece_length / rate if rate else 0.0
+        patience = max(STARVED_SECONDS, STARVED_TURNS * turn * len(asking))
+        places: list[tuple[bool, int, float, int, Release]] = []
+        for number, (peer, queue) in enumerate(asking):
+            patient = now - queue.waits_since < patience
+            for piece in islice(queue.waiting, LOOKED_AT):
+                # A piece asked again right after its reply may still be on the books as released.
+                if piece not in queue.released:
+                    place = (patient, self.rarity(piece), queue.waits_since, number, Release(peer, piece))
+                    places.append(place)
+        places.sort()
+        return [place[-1] for place in places]
+
+    def _release(self, choice: Release, rate: float, now: float) -> None:
+        peer, piece = choice
+        queue = self._queues[peer]
+        length = self._layout.length(piece)
+        del queue.waiting[piece]
+        queue.waits_since = now
+        queue.released[piece] = length
+        queue.bytes += length
+        queue.unsent += length
+        self._given.setdefault(piece, {})[peer] = None
+        if self._idle_since is not None:
+            self._rate.skip(now - self._idle_since)
+            self._idle_since = None
+        if not queue.late:
+            self._unsent += length
+        needed = (self._unsent + queue.unsent) / rate if rate else 0.0
+        queue.due = max(queue.due, now + min(LATE_SECONDS + LATE_FACTOR * needed, LATE_MOST))
+
+    def _set_late(self, queue: _Queue, *, late: bool) -> None:
+        """What is late does not count in what is ahead."""
+        if queue.late != late:
+            queue.late = late
+            self._late += 1 if late else -1
+            self._unsent -= queue.unsent if late else -queue.unsent
+
+    def _rest(self, now: float) -> None:
+        if self._idle_since is None and not any(queue.unsent for queue in self._queues.values()):
+            self._idle_since = now

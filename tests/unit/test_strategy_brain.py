@@ -39,7 +39,7 @@ from swarm.wire.messages import (
 
 MANIFEST = ManifestId(bytes(32))
 A, B, C = PeerId("a"), PeerId("b"), PeerId("c")
-PIECE = 256 << 10
+PIECE = 128 << 10
 
 
 def a_brain(size: int = 8, stored: range | list[int] = (), *, length: int = PIECE) -> Brain:
@@ -75,8 +75,7 @@ def source(brain: Brain, peer: PeerId, now: float = 0.0, *, has: object = None) 
 
 def deliver(brain: Brain, peer: PeerId, piece: int, now: float) -> list[Command]:
     """The piece arrives and is stored; everything that follows, in order."""
-    brain.data_received(peer, piece, PIECE, now)
-    commands = brain.piece_received(peer, piece, now)
+    commands = brain.data_received(peer, piece, PIECE, now) + brain.piece_received(peer, piece, now)
     assert commands[-1] == StorePiece(peer, piece)
     return commands[:-1] + brain.piece_stored(peer, piece, now)
 
@@ -289,8 +288,9 @@ def test_a_snubbed_peer_is_asked_for_one_piece_until_it_delivers() -> None:
         only = requests(brain.tick(now), A)
     assert now == SILENCE_SECONDS + FIRST_SNUB
     assert len(only) == 1
-    brain.data_received(A, only[0], PIECE, now + 0.1)
-    assert len(requests(brain.piece_received(A, only[0], now + 0.1), A)) == 2
+    assert brain.data_received(A, only[0], PIECE, now + 0.1) == []
+    assert requests(brain.piece_received(A, only[0], now + 0.1), A)
+    assert not brain._fetching.snubbed(A)
 
 
 def test_an_idle_peer_takes_over_what_a_quiet_one_was_asked_for() -> None:

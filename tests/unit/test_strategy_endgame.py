@@ -8,7 +8,7 @@ from swarm.content.bitfield import Bitfield
 from swarm.content.layout import Layout
 from swarm.ids import PeerId
 from swarm.strategy.availability import Availability
-from swarm.strategy.endgame import ALLOWANCE_PIECES, Endgame
+from swarm.strategy.endgame import ALLOWANCE_SHARE, Endgame
 from swarm.strategy.pieces import Pieces
 from swarm.strategy.pieceset import PieceSet
 from swarm.strategy.ranking import Ranking
@@ -117,14 +117,25 @@ def test_not_a_piece_whose_reply_the_peer_still_owes() -> None:
     assert finish.pick(FAST) is None
 
 
-def test_duplicates_have_an_allowance_that_only_waste_uses_up() -> None:
+def test_one_piece_may_come_twice_however_few_there_are() -> None:
     finish = Finish(size=5)
     finish.ask(SLOW, 0, 1, 2, 3, 4)
+    assert finish.endgame.affords(0)
+    piece = finish.pick(FAST)
+    assert not finish.endgame.affords(0)
+    finish.endgame.ended(piece)
+    finish.endgame.wasted(1)
+    assert not finish.endgame.affords(0)
+
+
+def test_duplicates_have_an_allowance_that_only_waste_uses_up() -> None:
+    finish = Finish(size=2 * ALLOWANCE_SHARE)
+    finish.ask(SLOW, *range(2 * ALLOWANCE_SHARE))
     taken = []
     while (piece := finish.pick(FAST)) is not None:
         taken.append(piece)
         finish.ask(THIRD, piece)  # so that the next pick is another piece
-    assert len(taken) == ALLOWANCE_PIECES
+    assert len(taken) == 2
     finish.endgame.ended(taken[0])
     assert finish.pick(FAST) is not None
     finish.endgame.wasted(PIECE)

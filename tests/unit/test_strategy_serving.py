@@ -11,11 +11,12 @@ from swarm.content.bitfield import Bitfield
 from swarm.content.layout import Layout
 from swarm.ids import PeerId
 from swarm.strategy.announce import BATCH_SECONDS, Announcer
+from swarm.strategy.availability import Availability
 from swarm.strategy.commands import Command, DropUpload, Send, Upload
 from swarm.strategy.pieces import Pieces
 from swarm.strategy.serving import Serving
 from swarm.strategy.timers import Alarm, Timers
-from swarm.strategy.uploads import RELEASED_BYTES, RELEASED_PIECES, Uploads
+from swarm.strategy.uploads import LATE_SECONDS, LEAST_AHEAD, LOOKED_AT, STARVED_TURNS, Uploads
 from swarm.wire.limits import MAX_HAVE_BATCH, MAX_REQUESTS
 from swarm.wire.messages import (
     Choke,
@@ -42,7 +43,8 @@ def some_pieces(stored: range | list[int], length: int = PIECE, size: int = SIZE
 
 
 def serving(*peers: PeerId, stored: range | list[int] = range(SIZE), limited: bool = False) -> Serving:
-    made = Serving(some_pieces(stored), lambda _: False, random.Random(1), Timers(), limited=limited)
+    pieces, availability = some_pieces(stored), Availability(SIZE)
+    made = Serving(pieces, availability, lambda _: False, random.Random(1), Timers(), 0.0, limited=limited)
     for peer in peers:
         made.joined(peer, 0.0)
         made.interested(peer, 0.0, yes=True)
@@ -51,6 +53,14 @@ def serving(*peers: PeerId, stored: range | list[int] = range(SIZE), limited: bo
 
 def uploads_of(commands: list[Command]) -> list[int]:
     return [command.piece for command in commands if isinstance(command, Upload)]
+
+
+def some_uploads(*peers: PeerId, length: int = PIECE, copies: dict[int, int] | None = None) -> Uploads:
+    known = copies or {}
+    made = Uploads(Layout(length, [length] * SIZE), lambda piece: known.get(piece, 0), 0.0)
+    for peer in peers:
+        made.joined(peer)
+    return made
 
 
 def test_interest_is_answered_at_once() -> None:
@@ -73,99 +83,165 @@ def test_there_are_more_slots_while_the_uplink_is_not_limited(limited: bool, ser
 def test_a_choked_peer_is_rejected() -> None:
     made = serving()
     made.joined(A, 0.0)
-    assert made.requested(A, 0) == [Send(A, Reject(0, RejectReason.CHOKED))]
+    assert made.requested(A, 0, 0.0) == [Send(A, Reject(0, RejectReason.CHOKED))]
 
 
 def test_a_piece_that_is_not_stored_is_rejected() -> None:
     made = serving(A, stored=[1])
-    assert made.requested(A, 0) == [Send(A, Reject(0, RejectReason.NOT_STORED))]
-    assert made.requested(A, 1) == [Upload(A, 1)]
+    assert made.requested(A, 0, 0.0) == [Send(A, Reject(0, RejectReason.NOT_STORED))]
+    assert made.requested(A, 1, 0.0) == [Upload(A, 1)]
 
 
 def test_uploads_are_released_a_little_ahead() -> None:
     made = serving(A)
-    released = [uploads_of(made.requested(A, piece)) for piece in range(4)]
-    assert released == [[0], [1], [], []]
-    assert RELEASED_PIECES == 2
-    assert RELEASED_BYTES == 2 * PIECE
-    assert uploads_of(made.finished(A, 0)) == [2]
-    assert uploads_of(made.finished(A, 0)) == []  # told twice
-    assert uploads_of(made.finished(A, 1)) == [3]
+    released = [uploads_of(made.requested(A, piece, 0.0)) for piece in range(4)]
+    assert released == [[0], [], [], []]
+    assert uploads_of(made.uploaded(A, PIECE - LEAST_AHEAD, 20.0)) == []
+    assert uploads_of(made.uploaded(A, 1, 20.0)) == [1]
+    assert uploads_of(made.finished(A, 0, 20.1)) == []
+    assert uploads_of(made.uploaded(A, PIECE + LEAST_AHEAD - 1, 40.0)) == [2]
+    assert uploads_of(made.finished(A, 0, 40.1)) == []  # told twice
 
 
-def test_small_pieces_are_released_by_the_half_megabyte() -> None:
-    uploads = Uploads(Layout(1024, [1024] * SIZE))
-    uploads.joined(A)
+def test_small_pieces_are_released_many_at_a_time() -> None:
+    uploads = some_uploads(A, length=1024)
     for piece in range(SIZE):
-        uploads.add(A, piece)
-    assert len(uploads.release(A)) == SIZE
+        uploads.add(A, piece, 0.0)
+    first = len(uploads.release(0.0))
+    assert first == LOOKED_AT
+    while more := len(uploads.release(0.0)):
+        first += more
+    assert LEAST_AHEAD // 1024 <= first <= 2 * LEAST_AHEAD // 1024
 
 
-def test_the_piece_that_was_sent_least_often_goes_first() -> None:
-    made = serving(A, B)
-    for piece in (0, 1):
-        made.requested(A, piece)
-    released = []
-    for piece in (0, 1, 2, 3):
-        released += uploads_of(made.requested(B, piece))
-    assert released == [0, 1]  # nothing else was asked yet
-    assert uploads_of(made.finished(B, 0)) == [2]
-    made.requested(A, 2)
-    made.requested(A, 5)
-    assert uploads_of(made.finished(A, 0)) == [5]  # 2 was asked earlier, and was sent once
+def test_one_piece_goes_after_another_and_the_rarest_first() -> None:
+    uploads = some_uploads(A, B, copies={2: 1, 3: 5})
+    uploads.add(A, 0, 0.0)
+    assert uploads.release(0.0) == [(A, 0)]
+    for piece in (0, 3, 2):
+        uploads.add(B, piece, 0.0)
+    uploads.add(A, 1, 0.0)
+    uploads.add(A, 2, 0.0)
+    assert uploads.release(0.1) == []
+    order = []
+    for step in range(4):
+        (last,) = [(A, 0)] if not order else [order[-1]]
+        uploads.sent(last[0], PIECE, step + 1.0)
+        uploads.finished(*last, step + 1.0)
+        order += uploads.release(step + 1.0)
+    # 1 has nobody; 0 is on its way to A alone; 2 and 3 have others, and A has waited longer than B
+    assert order == [(A, 1), (B, 0), (A, 2), (B, 2)]
+
+
+def test_what_the_receiver_says_it_has_is_not_counted_twice() -> None:
+    uploads = some_uploads(A, B)
+    uploads.add(A, 0, 0.0)
+    uploads.release(0.0)
+    assert uploads.rarity(0) == 1
+    uploads.has(A, 0)
+    assert uploads.rarity(0) == 0  # what it has is the availability's to count
+    uploads.add(B, 1, 1.0)
+    uploads.left(A, 2.0)
+    assert uploads.release(2.0) == [(B, 1)]
+    uploads.left(B, 3.0)
+    assert uploads.rarity(1) == 0
+
+
+def test_who_has_waited_long_goes_before_what_is_rare() -> None:
+    uploads = some_uploads(A, B, copies={9: 1})
+    uploads.add(B, 9, 0.0)
+    uploads.add(A, 0, 0.0)
+    now, turns = 0.0, []
+    for piece in range(1, 40):
+        released = uploads.release(now)
+        turns += released
+        for peer, which in released:
+            now += 1.0
+            uploads.sent(peer, PIECE, now)
+            uploads.finished(peer, which, now)
+        if piece + 1 < 40:
+            uploads.add(A, 10 + piece, now)
+    served = turns.index((B, 9))
+    assert STARVED_TURNS <= served <= 2 * STARVED_TURNS + 4
+
+
+def test_a_receiver_that_is_late_holds_nobody_up() -> None:
+    uploads = some_uploads(A, B)
+    for piece in range(9):
+        uploads.add(A, piece, 0.0)
+        uploads.add(B, 10 + piece, 0.0)
+    ((slow, _),) = uploads.release(0.0)
+    other = B if slow == A else A
+    late_at = uploads.next_look()
+    assert late_at == LATE_SECONDS
+    uploads.look(late_at - 0.01)
+    assert uploads.release(late_at - 0.01) == []
+    uploads.look(late_at)
+    released = uploads.release(late_at)
+    assert sorted(peer for peer, _ in released) == sorted([slow, other])  # its own lane, and the uplink's
+    uploads.sent(slow, 2 * PIECE, 10.0)
+    for piece in (piece for peer, piece in [*released, (slow, 0), (slow, 10)] if peer == slow):
+        uploads.finished(slow, piece, 10.0)
+    assert uploads.release(10.0) == []  # it is one of all again, and the other has the turn
 
 
 def test_a_cancelled_request_that_waits_is_rejected_here() -> None:
     made = serving(A)
     for piece in range(3):
-        made.requested(A, piece)
-    assert made.cancelled(A, 2) == [Send(A, Reject(2, RejectReason.CANCELLED))]
-    assert made.finished(A, 0) == []
+        made.requested(A, piece, 0.0)
+    assert made.cancelled(A, 2, 0.0) == [Send(A, Reject(2, RejectReason.CANCELLED))]
+    assert made.finished(A, 0, 0.1) == [Upload(A, 1)]
+    assert made.finished(A, 1, 0.2) == []
 
 
 def test_a_cancelled_request_that_is_released_is_the_sessions_to_answer() -> None:
     made = serving(A)
     for piece in range(3):
-        made.requested(A, piece)
-    assert made.cancelled(A, 0) == [DropUpload(A, 0), Upload(A, 2)]
-    assert made.finished(A, 0) == []
-    assert made.cancelled(A, 0) == []  # crossed its own reply
+        made.requested(A, piece, 0.0)
+    assert made.cancelled(A, 0, 0.0) == [DropUpload(A, 0), Upload(A, 1)]
+    assert made.finished(A, 0, 0.1) == []
+    assert made.cancelled(A, 0, 0.0) == []  # crossed its own reply
 
 
 def test_a_choke_rejects_what_waits_and_lets_what_is_released_go_out() -> None:
     made = serving(A)
     for piece in range(4):
-        made.requested(A, piece)
+        made.requested(A, piece, 0.0)
     assert made.interested(A, 1.0, yes=False) == [
         Send(A, Choke()),
+        Send(A, Reject(1, RejectReason.CHOKED)),
         Send(A, Reject(2, RejectReason.CHOKED)),
         Send(A, Reject(3, RejectReason.CHOKED)),
     ]
-    assert made.finished(A, 0) == []
+    assert made.finished(A, 0, 0.1) == []
 
 
 def test_more_than_the_wire_allows_is_refused() -> None:
     made = serving(A)
     for piece in range(MAX_REQUESTS):
-        made.requested(A, piece)
-    assert made.requested(A, MAX_REQUESTS) == [Send(A, Reject(MAX_REQUESTS, RejectReason.BUSY))]
+        made.requested(A, piece, 0.0)
+    assert made.requested(A, MAX_REQUESTS, 0.0) == [Send(A, Reject(MAX_REQUESTS, RejectReason.BUSY))]
 
 
 def test_a_lost_piece_is_taken_from_everybody_who_waits_for_it() -> None:
     made = serving(A, B, C)
     for piece in range(3):
-        made.requested(A, piece)
-    made.requested(B, 2)
-    assert made.lost(2) == [Send(A, Reject(2, RejectReason.NOT_STORED)), DropUpload(B, 2)]
-    assert made.finished(A, 0) == []
+        made.requested(A, piece, 0.0)
+    made.requested(B, 2, 0.0)
+    assert made.finished(A, 0, 0.1) == [Upload(A, 1)]
+    assert made.finished(A, 1, 0.2) == [Upload(B, 2)]
+    assert made.lost(2, 0.3) == [Send(A, Reject(2, RejectReason.NOT_STORED)), DropUpload(B, 2)]
+    assert made.finished(A, 1, 0.4) == []
 
 
 def test_a_piece_asked_again_right_after_its_reply_waits_for_the_books() -> None:
     made = serving(A)
-    made.requested(A, 0)
-    made.requested(A, 0)
-    assert uploads_of(made.requested(A, 1)) == [1]
-    assert uploads_of(made.finished(A, 0)) == [0]
+    made.requested(A, 0, 0.0)
+    made.requested(A, 0, 0.0)
+    assert uploads_of(made.requested(A, 1, 0.0)) == []
+    assert uploads_of(made.uploaded(A, PIECE, 0.1)) == [1]
+    assert uploads_of(made.uploaded(A, PIECE, 0.2)) == []
+    assert uploads_of(made.finished(A, 0, 0.2)) == [0]
 
 
 def test_the_slot_of_a_peer_that_left_is_given_on() -> None:
