@@ -14,6 +14,7 @@ from swarm.link.happenings import Happenings
 from swarm.link.inbox import Inbox
 from swarm.link.limits import ABANDONED_SECONDS, MAX_SEND_WINDOW, LinkLimits
 from swarm.link.outgoing import Outgoing
+from swarm.link.pace import FramePace
 from swarm.link.peer_ids import PeerIds
 from swarm.link.stream import Ending, Stream, Write
 from swarm.link.windows import Budget, ReceiveWindow
@@ -44,6 +45,7 @@ class Connection:
         self._payload_finishes = False
         self._happened = Happenings()
         self.streams: dict[int, Stream] = {}
+        self.pace = FramePace()
         self.rtt = 0.0
         self.peer_gone = False
         self.leaving = False
@@ -161,9 +163,9 @@ class Connection:
     # What the peer does.
 
     def receive(self, block: bytearray, size: int) -> None:
-        """Take one opened record, the first ``size`` bytes of ``block``, which must be of our blocks.
+        """Take one opened record, the first ``size`` bytes of ``block``, and the block, which is of ours.
 
-        The block now belongs to the connection. RemoteError when the peer breaks the protocol.
+        RemoteError when the peer breaks the protocol.
         """
         kept = False
         for item in self._reader.read(memoryview(block)[:size]):
@@ -176,6 +178,7 @@ class Connection:
         self._control.check()
 
     def _frame(self, frame: Frame) -> None:
+        self.pace.take(frame)
         if frame.kind == PING:
             self._ping(frame)
         elif frame.kind == GO_AWAY:
@@ -214,9 +217,8 @@ class Connection:
 
     def _syn(self, stream_id: int) -> Stream | None:
         self._peer_ids.use(stream_id)
-        limits = self._limits
-        full = self._inbound >= limits.inbound_streams or len(self._backlog) >= limits.accept_backlog
-        if full or self.leaving:
+        limits, waiting = self._limits, len(self._backlog)
+        if self.leaving or self._inbound >= limits.inbound_streams or waiting >= limits.accept_backlog:
             self._control.add(WINDOW_UPDATE, RST, stream_id)
             return None
         stream = self._add(stream_id, inbound=True)
@@ -265,8 +267,6 @@ class Connection:
             self._control.drop_update(stream.id)
             self._happened.touched.add(stream)
             self._forget_if_done(stream)
-
-    # Bookkeeping.
 
     def _add(self, stream_id: int, *, inbound: bool) -> Stream:
         window = ReceiveWindow(self._budget, self._limits.max_window)

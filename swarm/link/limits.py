@@ -51,6 +51,15 @@ DEPTH_MAX = 1024 * 1024
 ABANDONED_SECONDS = 60.0
 """A stream closed here whose peer has not finished after this long is reset."""
 
+FRAME_RATE = 2000.0
+FRAME_BURST = 16384.0
+FRAME_EARNINGS = 512
+FRAMES_PER_STREAM = 8
+"""Frames a second and at once that a peer may send; so many bytes of payload earn one more, and a
+stream that it opens costs as many as this. Bulk data in frames of half a KiB pays for itself, a thousand
+streams may be opened in a row, and who goes on at that rate is gone within seconds.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class LinkLimits:

@@ -4,7 +4,9 @@
 
 The two ends are processes of their own, on loopback; the cases take turns within every round, so
 that a busy machine slows all of them. Prints medians: MB/s (10^6 bytes, both directions added up),
-CPU seconds per GB (10^9 bytes) of each end, and the round trip of 32 bytes beside the bulk.
+CPU seconds per GB (10^9 bytes) of each end, and the round trip of 32 bytes beside the bulk. "1000 opens": a
+thousand streams are opened meanwhile by eight tasks, each to carry 32 bytes there and back; its last column
+is the time of one, negotiation included.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import Any
 import trio
 
 CHUNK = 1024 * 1024
+OPENS, OPENERS = 1000, 8
 PUSH, PULL, ECHO = "/swarm/bench/push/1", "/swarm/bench/pull/1", "/swarm/bench/echo/1"
 _SIZE = struct.Struct("!Q")
 _CPU = struct.Struct("!d")
@@ -34,6 +37,7 @@ CASES: dict[str, tuple[str, str, str]] = {
     "ours-stock": ("ours", "stock", "push"),
     "stock-ours": ("stock", "ours", "push"),
     "ours-ours both ways": ("ours", "ours", "both"),
+    "both ways, 1000 opens": ("ours", "ours", "both-open"),
     "stock-stock, echo beside": ("stock", "stock", "push-echo"),
     "ours-ours, echo beside": ("ours", "ours", "push-echo"),
 }
@@ -151,6 +155,23 @@ async def drive(kind: str, address: str, what: str, size: int) -> None:
         await stream.write(bytes(32))
         await stream.close()
 
+    async def open_many() -> None:
+        for _ in range(OPENS // OPENERS):
+            asked = time.perf_counter()
+            stream = await host.new_stream(peer.peer_id, [ECHO])
+            await stream.write(b"1" * 32)
+            await read_exactly(stream, 32)
+            await stream.write(bytes(32))
+            await stream.close()
+            echoes.append(time.perf_counter() - asked)
+        opened.append(time.perf_counter() - begun)
+
+    async def bulk(work: Any, *arguments: Any) -> None:
+        await work(*arguments)
+        moved.append(time.perf_counter() - begun)
+
+    moved: list[float] = []
+    opened: list[float] = []
     echoes: list[float] = []
     jobs: list[tuple[Any, ...]] = {
         "push": [(push, size)],
@@ -158,6 +179,7 @@ async def drive(kind: str, address: str, what: str, size: int) -> None:
         "push8": [(push, size // 8)] * 8,
         "pull-readinto": [(pull, size, sink_readinto)],
         "both": [(push, size // 2), (pull, size // 2)],
+        "both-open": [(push, size // 2), (pull, size // 2), *[(open_many,)] * OPENERS],
     }[what]
     async with host.run([Multiaddr("/ip4/127.0.0.1/tcp/0")]):
         await host.connect(peer)
@@ -165,12 +187,14 @@ async def drive(kind: str, address: str, what: str, size: int) -> None:
         theirs = 0.0
         before, begun = time.process_time(), time.perf_counter()
         async with trio.open_nursery() as nursery:
-            for job in jobs:
-                nursery.start_soon(*job)
+            for work, *arguments in jobs:
+                nursery.start_soon(*((work,) if work is open_many else (bulk, work, *arguments)))
             if what == "push-echo":
                 nursery.start_soon(echo, nursery)
-        seconds, ours = time.perf_counter() - begun, time.process_time() - before
-        result = {"seconds": seconds, "dialer": ours, "listener": theirs}
+        ours = time.process_time() - before
+        result = {"seconds": max(moved), "dialer": ours, "listener": theirs}
+        if opened:
+            result["opened"] = max(opened)
         if echoes:
             result["echo"] = statistics.median(echoes)
         print(json.dumps(result), flush=True)
@@ -232,6 +256,8 @@ def report(results: dict[str, list[dict[str, float]]], size: int) -> None:
         dialer, listener = (median(name, key) / size * 1e9 for key in ("dialer", "listener"))
         ratio = rate / base if base else 0.0
         echo = f"{median(name, 'echo') * 1e3:8.1f} ms" if "echo" in results[name][0] else ""
+        if "opened" in results[name][0]:
+            echo += f", {OPENS} within {median(name, 'opened') / median(name, 'seconds'):.0%} of the time"
         print(f"{name:26}{rate:8.0f}{ratio:9.2f}{dialer:13.2f}{listener:15.2f}{echo}")
 
 
