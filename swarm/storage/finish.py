@@ -73,16 +73,18 @@ def move_folder(partial: Folder, output: Folder, part_name: str, name: str) -> N
 
 def move_into(manifest: Manifest, partial: Folder, final: Folder, missing: Collection[int]) -> None:
     """Move the ``missing`` files from the partial folder into the existing one, replacing nothing."""
+    made: set[tuple[str, ...]] = set()
     changed: set[tuple[str, ...]] = set()
     for file in missing:
         path = manifest.files[file].path
-        with (
-            refusals(final.at(path)),
-            partial.parent(path) as source,
-            final.parent(path, created=changed.add) as target,
-        ):
+        with refusals(final.at(path)), final.parent(path, created=made.add):
+            changed.add(path[:-1])
+    # The new folders' own names first: what is moved into a folder that a power cut takes is lost.
+    flush(final, (), made)
+    for file in missing:
+        path = manifest.files[file].path
+        with refusals(final.at(path)), partial.parent(path) as source, final.parent(path) as target:
             final.layer.move(source, path[-1], target, path[-1])
-        changed.add(path[:-1])
     flush(final, (), changed)
 
 

@@ -132,7 +132,11 @@ def _locked_in_place(folder: Folder, name: str, fd: int) -> bool:
 
 
 def _may_be_torn(data: bytes, header: Header) -> bool:
-    """Whether a file without a sound header can be what a crash left of a journal's beginning."""
+    """Whether a file without a sound header can be what a crash left of a journal's beginning.
+
+    The header is synced before anything follows it, so a torn one is alone in its file, and a
+    sector that was being written may hold anything.
+    """
     begin = encode_header(header)
     mark = begin[: begin.index(0) + 1]
-    return data.startswith(mark) or (len(data) <= HEADER_BYTES and mark.startswith(data.rstrip(b"\0")))
+    return data.startswith(mark) or len(data) <= HEADER_BYTES

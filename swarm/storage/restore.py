@@ -80,6 +80,11 @@ async def _resume(
     for piece in unclaimed:
         span = manifest.layout.span(piece)
         syncer.add(piece, restored.checks[piece], span.file, span.length)
+        if manifest.folder:
+            # Whoever made the folders above it may have been killed before syncing them.
+            path = manifest.files[span.file].path
+            for depth in range(len(path)):
+                syncer.changed(path[:depth])
     restored.syncer = syncer
 
 

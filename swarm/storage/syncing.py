@@ -21,14 +21,14 @@ from swarm.storage.folder import Folder
 from swarm.storage.journalfile import JournalFile
 from swarm.storage.places import Places
 
-BATCH_BYTES = 32 * 1024 * 1024
+BATCH_BYTES = 16 * 1024 * 1024
 """Unsynced data that starts a sync."""
 BATCH_SECONDS = 2.0
 """Age of unsynced data that starts a sync."""
-UNSYNCED_BYTES = 256 * 1024 * 1024
-"""Written but not claimed: more of it waits for the disk. Syncing 32 MiB took 14 ms on an idle
-virtual disk and 160 ms on a busy one, in which a fast link brings 16 to 160 MiB: waiting earlier
-would hold it up. After a kill this is found again; a power failure may cost as much."""
+UNSYNCED_BYTES = 32 * 1024 * 1024
+"""Written but not claimed: more of it waits for the disk, so that with the pieces that are just being
+written a power failure costs at most about 40 MiB. After a kill this is found again. What waiting
+costs: docs/decisions/0006-unsynced.md."""
 
 
 class _Batch:
@@ -87,8 +87,8 @@ class Syncer:
 
     @property
     def begun(self) -> bool:
-        """Whether the journal has its header."""
-        return self._begun
+        """Whether the journal has its header and its name, both on the disk."""
+        return self._begun and self._entered
 
     @property
     def unsynced(self) -> int:
@@ -104,15 +104,19 @@ class Syncer:
         self._batch.folders.add(folder)
 
     async def begin(self) -> None:
-        """Write the journal's header unless it is there: before any data, so that data without a
-        journal is never ours to overwrite. Raises `DiskError`."""
+        """Bring the journal's header and name to the disk unless they are there: before any data, so
+        that data without a journal is never ours to overwrite. Raises `DiskError`."""
         async with self._begin_lock:
             if not self._begun:
                 await self._journal.start(self._header)
                 self._begun = True
+            if not self._entered:
+                # Once in each run: an earlier one may have been killed before it did.
+                await abandonable(flush, self._places.output, (), [()])
+                self._entered = True
 
     async def run(self) -> None:
-        """Sync every 32 MiB or 2 s of unsynced data, for ever; raises `DiskError`. Idle, it sleeps."""
+        """Sync every 16 MiB or 2 s of unsynced data, for ever; raises `DiskError`. Idle, it sleeps."""
         while True:
             batch = self._batch
             await batch.begun.wait()
@@ -148,15 +152,11 @@ class Syncer:
 
     async def _make_durable(self, batch: _Batch) -> None:
         places = self._places
-        if not self._entered:
-            # The names of the journal and of the partial place: once, whoever created them.
-            await abandonable(self._flush, places.output, (), [()])
-            self._entered = True
+        await self.begin()
         if places.partial is not None:
             files = [places.partial.parts(file) for file in batch.files]
             # Left behind when cancelled: a disk that hangs must not keep the process.
             await abandonable(self._flush, places.partial.folder, files, batch.folders)
-        await self.begin()
         await self._journal.append(encode_stored(self._header, batch.pieces))
 
     def _flush(

@@ -281,8 +281,8 @@ async def test_the_order_on_the_disk_is_data_then_claim_then_name(tmp_path: Path
     claim = ["sync f.swarm-part", *header]
     assert layer.log == [
         *header,
-        *["write f.swarm-part"] * 2,
         "sync out",
+        *["write f.swarm-part"] * 2,
         claim[0],
         "sync out",
         *claim[1:],

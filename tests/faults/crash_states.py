@@ -1,0 +1,177 @@
+"""Histories of fetches, every power cut in them, and what a resumed fetch makes of what is left."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarm.content.fingerprints import fingerprint
+from swarm.content.journal import replay
+from swarm.content.manifest import Manifest
+from swarm.errors import DiskError
+from swarm.storage.memory import MemoryStore
+from swarm.storage.target import Target, open_target
+from tests.support.contents import file_manifest, folder_manifest
+from tests.support.crash_model import Op, RecordingLayer, State, crashes, promised
+from tests.support.storage import PIECE, copy, make_tree, noise
+
+SINGLE = {"f": noise(8 * PIECE + 900)}
+TREE = {
+    **{f"a/{number}": noise(300 + 700 * number, number) for number in range(4)},
+    "a/b/c": noise(PIECE + 1300, 7),
+    "d": noise(5000, 8),
+    "e/empty": b"",
+    "e/f": noise(5, 9),
+}
+
+
+@dataclass
+class Tally:
+    """What was enumerated."""
+
+    states: int = 0
+
+
+@dataclass(frozen=True)
+class History:
+    """A content, what lies at its final place already, and the batches in which it is fetched."""
+
+    name: str
+    manifest: Manifest
+    files: Mapping[str, bytes]
+    batches: tuple[tuple[int, ...], ...]
+    existing: tuple[str, ...] | None = None
+    killed: bool = False
+    """Whether a first run is killed after its first batch, before anything of that is synced."""
+
+    @property
+    def data(self) -> bytes:
+        return b"".join(self.files[name] for name in sorted(self.files, key=lambda name: name.split("/")))
+
+    def place(self, out: Path) -> Path:
+        return out / self.manifest.name
+
+    def source(self) -> MemoryStore:
+        return MemoryStore(self.manifest, self.data)
+
+    def prepare(self, out: Path) -> None:
+        out.mkdir()
+        if self.existing is not None:
+            make_tree(self.place(out), {name: self.files[name] for name in self.existing})
+
+    async def fetch(self, layer: RecordingLayer, target: Target) -> None:
+        """Fetch in batches, each synced but the last, which finishing syncs."""
+        source = self.source()
+        for batch in self.batches:
+            await copy(source, target, [piece for piece in batch if piece not in target.stored])
+            await target.sync()
+            layer.claim(frozenset(target.stored))
+        await copy(source, target)
+        await target.finish()
+        layer.claim(frozenset(target.stored))
+
+
+FILE, FOLDER = file_manifest("f", SINGLE["f"]), folder_manifest("x", TREE)
+HISTORIES = [
+    History("file", FILE, SINGLE, ((0, 3, 8), (1, 2), (5, 4, 6))),
+    History("folder", FOLDER, TREE, ((0, 4, 6), (2, 3, 7))),
+    History("into a folder", FOLDER, TREE, ((1, 4), (3, 5)), existing=("a/0", "d")),
+    History("killed file", FILE, SINGLE, ((0, 3, 8), (1, 2)), killed=True),
+    History("killed folder", FOLDER, TREE, ((0, 4, 6), (1, 2, 3)), killed=True),
+]
+
+
+async def recorded(history: History, out: Path) -> tuple[State, list[Op]]:
+    """Fetch for real into ``out``; returns what was there before and every operation."""
+    begin = State.of(out)
+    layer = RecordingLayer()
+    if history.killed:
+        with suppress(DiskError):
+            async with open_target(history.manifest, out, layer=layer) as target:
+                await copy(history.source(), target, history.batches[0])
+                layer.dead = True
+        layer.dead = False
+    async with open_target(history.manifest, out, layer=layer) as target:
+        await history.fetch(layer, target)
+    return begin, layer.log
+
+
+async def check(
+    history: History,
+    state: State,
+    must: frozenset[int],
+    out: Path,
+    tally: Tally,
+    *,
+    layer: RecordingLayer | None = None,
+) -> None:
+    """Resume from ``state`` in the real folder ``out``: sound, nothing promised lost, and it finishes."""
+    state.put_down(out)
+    tally.states += 1
+    await _check_claims(history, out)
+    async with open_target(history.manifest, out, layer=layer or RecordingLayer()) as target:
+        stored = set(target.stored)
+        for piece in stored:
+            truth = bytes(await history.source().get(piece))
+            assert _on_disk(history, out, piece) == truth, f"{history.name}: piece {piece} is not there"
+        assert must <= stored, f"{history.name}: {sorted(must - stored)} were promised and are lost"
+        await copy(history.source(), target)
+        await target.finish()
+    place = history.place(out)
+    if history.manifest.folder:
+        found = {
+            str(path.relative_to(place)): path.read_bytes() for path in place.rglob("*") if path.is_file()
+        }
+        assert found == history.files
+    else:
+        assert place.read_bytes() == history.files["f"]
+    assert {path.name for path in out.iterdir()} == {history.manifest.name}
+    shutil.rmtree(out)
+
+
+async def _check_claims(history: History, out: Path) -> None:
+    """Whatever the journal claims is there: resuming looks again, but claims must not run ahead."""
+    journal = out / (history.manifest.name + ".swarm-journal")
+    claims = replay(journal.read_bytes()).fingerprints if journal.is_file() else {}
+    for piece, expected in claims.items():
+        found = fingerprint(_on_disk(history, out, piece))
+        assert found == expected, f"{history.name}: piece {piece} is claimed before it is on the disk"
+
+
+def _on_disk(history: History, out: Path, piece: int) -> bytes:
+    """The bytes of a piece as they lie under its final or its partial name, found without the store."""
+    span = history.manifest.layout.span(piece)
+    path = history.manifest.files[span.file].path
+    for name in (history.manifest.name, history.manifest.name + ".swarm-part"):
+        file = out / name
+        file = file.joinpath(*path) if history.manifest.folder else file
+        if file.is_file():
+            return file.read_bytes()[span.offset : span.offset + span.length]
+    return b""
+
+
+async def enumerate_states(
+    history: History, folder: Path, rng: random.Random, *, subsets: int, tears: int, tally: Tally, most: int
+) -> None:
+    """Check up to ``most`` different states of one history, spread over all its prefixes."""
+    out = folder / "out"
+    history.prepare(out)
+    begin, log = await recorded(history, out)
+    shutil.rmtree(out)
+    seen: set[int] = set()
+    found: list[tuple[State, frozenset[int]]] = []
+    for upto in range(len(log) + 1):
+        must = promised(log, upto)
+        for state in crashes(begin, log, upto, rng, subsets=subsets, tears=tears):
+            key = hash((state.key(), must))
+            if key not in seen:
+                seen.add(key)
+                found.append((state, must))
+    if len(found) > most:
+        found = rng.sample(found, most)
+    for state, must in found:
+        await check(history, state, must, out, tally)
