@@ -7,6 +7,8 @@ as many connections as it allows; and its closing costs a fifth of a second for 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from weakref import WeakKeyDictionary
 
 import trio
 from libp2p.abc import IMuxedConn, INetConn, INetStream
@@ -15,73 +17,151 @@ from libp2p.io.abc import ReadWriteCloser
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.network.connection.swarm_connection import SwarmConn
 from libp2p.network.swarm import Swarm
+from libp2p.protocol_muxer.exceptions import MultiselectError
+from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 from multiaddr import Multiaddr
 
+from swarm.ids import PeerId
+from swarm.net import limits
 from swarm.net.deadlines import shielded
 from swarm.net.streams import ENDED
+from swarm.net.visitors import Standing, Visitor, Visitors
+from swarm.wire.budget import MessageBudget
 
 logger = logging.getLogger(__name__)
 
-MAX_PENDING_HANDSHAKES = 64
-"""Inbound connections that may be in their handshake at once; more are closed unanswered."""
-MAX_PENDING_PER_ADDRESS = 16
-"""The same for one remote IP, so that one host cannot hold every place."""
+CLOSE_DEADLINE = 1.2
+"""Seconds that closing a connection may take."""
 
 
 class Admission:
-    """Takes the place of libp2p's inbound handling: bounded handshakes, slots given back."""
+    """Takes the place of libp2p's inbound handling: bounded handshakes, places given back, conduct watched.
 
-    def __init__(self, network: Swarm, max_connections: int) -> None:
+    ``sockets`` is how many connections the process may have, pending and outbound ones included.
+    """
+
+    def __init__(self, network: Swarm, max_connections: int, sockets: int) -> None:
         self._network = network
-        self._max_connections = max_connections
-        self._pending: dict[str, int] = {}
+        self._sockets = sockets
+        self._visitors = Visitors(min(max_connections, max(1, sockets // 2)))
+        self._offences: WeakKeyDictionary[IMuxedConn, MessageBudget] = WeakKeyDictionary()
 
     def install(self, inner: BasicHost) -> None:
-        """Guard the host's stream handler and take over its inbound connections."""
-        original = inner._swarm_stream_handler  # noqa: SLF001 - see docs/decisions/0001
+        """Guard the host's streams and take over its inbound connections."""
 
         async def guarded(stream: INetStream) -> None:
             # The one guard of every stream handler: whatever escapes would end the host.
             try:
-                await original(stream)
+                await self._answer(inner, stream)
             except Exception as error:  # noqa: BLE001
                 logger.debug("a stream handler failed: %r", error)
                 await reset_quietly(stream)
 
         self._network.set_stream_handler(guarded)
-        self._network._handle_inbound_connection = self._accept  # type: ignore[method-assign]  # noqa: SLF001
+        self._network._handle_inbound_connection = self._accept  # type: ignore[method-assign]  # noqa: SLF001 - see docs/decisions/0001
+
+    # --- Connections --------------------------------------------------------------------------------
+
+    def judge_by(self, standing: Callable[[PeerId], Standing]) -> None:
+        """Ask ``standing`` what the node makes of a peer."""
+        self._visitors.standing = standing
+
+    def proven(self, peer: PeerId) -> None:
+        """Pieces are exchanged with the peer."""
+        self._visitors.proven(peer, trio.current_time())
+
+    def room_to_dial(self, peer: PeerId) -> bool:
+        """Whether this node may open a connection itself; somebody of less use goes for it."""
+        used = len(self._network.get_connections()) + self._visitors.pending
+        return used < self._sockets or self._visitors.make_room(peer, trio.current_time())
 
     async def _accept(self, read_write_closer: ReadWriteCloser, maddr: Multiaddr) -> None:
         raw = read_write_closer
         remote = (raw.get_remote_address() or ("", 0))[0]
-        if not self._has_room(remote):
+        if not self._may_knock(remote):
             await raw.close()
             return
-        self._pending[remote] = self._pending.get(remote, 0) + 1
         try:
             muxed = await self._network.upgrade_inbound_raw_conn(RawConnection(raw, initiator=False), maddr)
         except Exception as error:  # noqa: BLE001 - a stranger's bytes raise anything; only its socket ends
             logger.debug("inbound connection from %s failed: %r", remote, error)
             return
         finally:
-            self._pending[remote] -= 1
-            if not self._pending[remote]:
-                del self._pending[remote]
-        await self._until_closed(muxed)
+            self._visitors.settle(remote)
+        connection = self._connection_of(muxed)
+        if connection is not None:
+            # The listener closes the socket when this returns.
+            await self._host(connection, remote)
 
-    def _has_room(self, remote: str) -> bool:
-        pending = sum(self._pending.values())
-        return (
-            len(self._network.get_connections()) < self._max_connections
-            and pending < MAX_PENDING_HANDSHAKES
-            and self._pending.get(remote, 0) < MAX_PENDING_PER_ADDRESS
-        )
+    def _may_knock(self, remote: str) -> bool:
+        used = len(self._network.get_connections()) + self._visitors.pending
+        return used < self._sockets and self._visitors.knock(remote, trio.current_time())
 
-    async def _until_closed(self, muxed: IMuxedConn) -> None:
-        # The listener closes the socket when this returns.
+    def _connection_of(self, muxed: IMuxedConn) -> SwarmConn | None:
         for connection in self._network.get_connections(muxed.peer_id):
             if connection.muxed_conn is muxed and isinstance(connection, SwarmConn):
-                await connection.event_closed.wait()
+                return connection
+        return None
+
+    async def _host(self, connection: SwarmConn, remote: str) -> None:
+        """Keep one inbound connection while it is of use, and close it then."""
+        peer = PeerId(connection.muxed_conn.peer_id.to_base58())
+        leaving = trio.CancelScope()
+        visitor = Visitor(peer, remote, trio.current_time(), leaving.cancel)
+        others = len(self._network.get_connections()) - len(self._visitors) - 1
+        with leaving:
+            if self._visitors.enter(visitor, others, trio.current_time()):
+                await _while_used(connection)
+        self._visitors.leave(visitor)
+        if not connection.is_closed:
+            await close_connection(connection, CLOSE_DEADLINE)
+
+    # --- Streams ------------------------------------------------------------------------------------
+
+    async def _answer(self, inner: BasicHost, stream: INetStream) -> None:
+        """Negotiate what a new stream is about, and hand it over; without a result it is an offence."""
+        try:
+            protocol, handler = await inner.multiselect.negotiate(
+                MultiselectCommunicator(stream), limits.HANDSHAKE_DEADLINE
+            )
+        except MultiselectError as error:
+            logger.debug("no negotiation with %s: %s", stream.muxed_conn.peer_id, error)
+            await reset_quietly(stream)
+            await self.offended(stream.muxed_conn)
+            return
+        if protocol is None or handler is None:
+            await reset_quietly(stream)
+            return
+        stream.set_protocol(protocol)
+        await handler(stream)
+
+    async def offended(self, muxed: IMuxedConn) -> None:
+        """The peer has wasted a stream: the connection is closed when that happens too often."""
+        now = trio.current_time()
+        budget = self._offences.get(muxed)
+        if budget is None:
+            budget = self._offences[muxed] = MessageBudget(limits.OFFENCE_RATE, limits.OFFENCE_BURST, now)
+        if not budget.spend(now):
+            await self.close(muxed)
+
+    async def close(self, muxed: IMuxedConn) -> None:
+        """Close the connection of a peer that has broken a rule."""
+        logger.debug("closing the connection to %s: it broke the rules", muxed.peer_id)
+        connection = self._connection_of(muxed)
+        if connection is not None:
+            await close_connection(connection, CLOSE_DEADLINE)
+
+
+async def _while_used(connection: SwarmConn) -> None:
+    """Return when the connection has ended, or has had no stream for a while."""
+    unused = False
+    while not unused:
+        had_streams = bool(connection.streams)
+        with trio.move_on_after(limits.UNUSED_SECONDS / 2) as scope:
+            await connection.event_closed.wait()
+        if not scope.cancelled_caught:
+            return
+        unused = not had_streams and not connection.streams
 
 
 def remote_multiaddr(muxed: IMuxedConn) -> str:

@@ -208,6 +208,7 @@ class Driver:
         self._settle()
 
     def _received(self, plaintexts: Iterator[tuple[bytearray, int]]) -> None:
+        self.core.pace.refill(trio.current_time())
         for block, size in plaintexts:
             self.core.receive(block, size)
             if self.core.crowded:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
@@ -25,31 +26,29 @@ from libp2p.protocol_muxer.exceptions import MultiselectClientError
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 from libp2p.transport.tcp.tcp import TCP
 
-from swarm.errors import LinkClosed, NoPeerReachable, SwarmError, UsageError
+from swarm.errors import LinkClosed, NoPeerReachable, RemoteError, SwarmError, UsageError
 from swarm.ids import PeerId
-from swarm.net import addresses, admission, muxer, negotiation, secure
+from swarm.net import addresses, admission, limits, muxer, negotiation, secure
 from swarm.net.deadlines import shielded
+from swarm.net.descriptors import sockets_allowed
 from swarm.net.dialer import dial_any, resolved
 from swarm.net.streams import ENDED, StreamLink
+from swarm.net.visitors import Standing
 
 logger = logging.getLogger(__name__)
 
-NEGOTIATION_DEADLINE = 10
-"""Seconds for one protocol negotiation or one security upgrade (whole seconds: libp2p's API)."""
 CONNECT_DEADLINE = 10.0
 """Seconds that one connect may take over all addresses of a peer."""
-CLOSE_DEADLINE = 1.2
-"""Seconds that closing every connection may take when the host ends."""
-
 Handler = Callable[[StreamLink], Awaitable[None]]
 
 
 class Host:
     """One libp2p node; made by `open_host`. All methods are for the trio thread that made it."""
 
-    def __init__(self, inner: BasicHost, network: Swarm) -> None:
+    def __init__(self, inner: BasicHost, network: Swarm, gate: admission.Admission) -> None:
         self._inner = inner
         self._network = network
+        self._gate = gate
 
     @property
     def peer_id(self) -> PeerId:
@@ -62,20 +61,45 @@ class Host:
         found = addresses.concrete(self._inner.get_transport_addrs())
         return tuple(f"{address}/p2p/{self.peer_id}" for address in found)
 
-    def serve(self, protocol: str, handler: Handler) -> None:
-        """Answer ``protocol`` with ``handler``; whatever it raises ends its stream only."""
+    def serve(self, protocol: str, handler: Handler, *, most: int | None = None) -> None:
+        """Answer ``protocol`` with ``handler``; whatever it raises ends its stream only.
+
+        A RemoteError closes the connection: its peer has broken a rule. One peer is answered on at most
+        ``most`` streams at a time, None for no limit but the link's.
+        """
+        answering: Counter[PeerId] = Counter()
 
         async def guarded(stream: INetStream) -> None:
             link = self._link(stream)
+            if most is not None and answering[link.peer] >= most:
+                await link.reset()
+                await self._gate.offended(stream.muxed_conn)
+                return
+            answering[link.peer] += 1
             try:
                 await handler(link)
+            except RemoteError as error:
+                logger.debug("%s from %s: %s", protocol, link.peer, error)
+                await self._gate.close(stream.muxed_conn)
             except SwarmError as error:
                 logger.debug("%s from %s: %s", protocol, link.peer, error)
                 await link.reset()
             else:
                 await link.close()
+            finally:
+                answering.subtract((link.peer,))
+                if not answering[link.peer]:
+                    del answering[link.peer]
 
         self._inner.set_stream_handler(TProtocol(protocol), guarded)
+
+    def judge_by(self, standing: Callable[[PeerId], Standing]) -> None:
+        """Ask ``standing`` what a peer is to this node when not all can be let in."""
+        self._gate.judge_by(standing)
+
+    def proven(self, peer: PeerId) -> None:
+        """Pieces are exchanged with the peer: it is no mere taker of places."""
+        self._gate.proven(peer)
 
     async def connect(self, peer: PeerId, where: Sequence[str], deadline: float = CONNECT_DEADLINE) -> str:
         """Reach ``peer`` at any of the addresses ``where`` (without ``/p2p``), or use an open connection.
@@ -87,6 +111,8 @@ class Host:
             return self.remote_address(peer)
         if peer == self.peer_id:
             raise NoPeerReachable("that is this node itself")
+        if not self._gate.room_to_dial(peer):
+            raise NoPeerReachable("this node has as many connections as it may: raise `ulimit -n`")
 
         async def dial_one(address: str) -> None:
             await self._network.dial_addr(multiaddr.Multiaddr(address), ID.from_base58(peer))
@@ -118,7 +144,7 @@ class Host:
         try:
             stream = await connection.new_stream()
             await self._inner.multiselect_client.select_one_of(
-                [TProtocol(protocol)], MultiselectCommunicator(stream), NEGOTIATION_DEADLINE
+                [TProtocol(protocol)], MultiselectCommunicator(stream), limits.HANDSHAKE_DEADLINE
             )
         except (MultiselectClientError, *ENDED) as error:
             if stream is not None:
@@ -133,7 +159,7 @@ class Host:
     async def disconnect(self, peer: PeerId) -> None:
         """Close every connection to ``peer``; never raises, never waits for the peer for long."""
         for connection in list(self._network.get_connections(ID.from_base58(peer))):
-            await admission.close_connection(connection, CLOSE_DEADLINE)
+            await admission.close_connection(connection, admission.CLOSE_DEADLINE)
 
     def _connection(self, peer: PeerId) -> INetConn | None:
         for connection in self._network.get_connections(ID.from_base58(peer)):
@@ -173,8 +199,9 @@ async def open_host(
     # Identify towards others runs in system tasks, whose errors would end the process; nothing
     # here needs what it learns. Answering the peers' identify stays.
     network.notifees.clear()
-    admission.Admission(network, max_connections).install(inner)
-    host = Host(inner, network)
+    gate = admission.Admission(network, max_connections, sockets_allowed(len(wanted)))
+    gate.install(inner)
+    host = Host(inner, network, gate)
     failure: Exception | None = None
     async with inner.run(wanted):
         try:
@@ -184,8 +211,8 @@ async def open_host(
             # Carried past libp2p's nurseries, which would wrap it into groups within groups.
             failure = error
         finally:
-            with shielded(2 * CLOSE_DEADLINE):
-                await admission.close_all(network, CLOSE_DEADLINE)
+            with shielded(2 * admission.CLOSE_DEADLINE):
+                await admission.close_all(network, admission.CLOSE_DEADLINE)
                 await inner.close()
     if failure is not None:
         raise failure
@@ -206,8 +233,8 @@ def _new_network(private_key: bytes, max_connections: int) -> Swarm:
         min_connections=0,
         low_watermark=0,
         high_watermark=2 * max_connections,
-        inbound_upgrade_timeout=float(NEGOTIATION_DEADLINE),
-        outbound_upgrade_timeout=float(NEGOTIATION_DEADLINE),
+        inbound_upgrade_timeout=float(limits.HANDSHAKE_DEADLINE),
+        outbound_upgrade_timeout=float(limits.HANDSHAKE_DEADLINE),
     )
     network = libp2p.new_swarm(
         key_pair=key_pair,

@@ -12,9 +12,11 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from swarm.errors import LinkClosed
+from swarm.errors import LinkClosed, RemoteError
 from swarm.ids import PeerId
+from swarm.net.limits import PING_BURST, PING_RATE
 from swarm.ports import Link
+from swarm.wire.budget import MessageBudget
 
 PING_PROTOCOL = "/ipfs/ping/1.0.0"
 PAYLOAD_BYTES = 32
@@ -78,7 +80,7 @@ class Responder:
         self._answering: Counter[PeerId] = Counter()
 
     async def __call__(self, link: Link) -> None:
-        """Echo until the peer ends the stream or falls silent."""
+        """Echo until the peer ends the stream or falls silent; RemoteError for a flood."""
         if self._answering[link.peer] >= MAX_ANSWERING_PER_PEER:
             await link.reset()
             return
@@ -90,6 +92,7 @@ class Responder:
 
 
 async def _echo_until_silent(link: Link) -> None:
+    budget = MessageBudget(PING_RATE, PING_BURST, trio.current_time())
     while True:
         payload = None
         with trio.move_on_after(ANSWER_IDLE_LIMIT):
@@ -101,3 +104,5 @@ async def _echo_until_silent(link: Link) -> None:
         if payload is None:
             await link.reset()
             return
+        if not budget.spend(trio.current_time()):
+            raise RemoteError("too many pings")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
@@ -16,6 +17,7 @@ from swarm.events import PeerDialing, PeerFailed, RoundTrip
 from swarm.ids import PeerId
 from swarm.net.addresses import PeerAddress, by_peer
 from swarm.net.host import Host
+from swarm.net.visitors import Standing
 from swarm.node.patience import Patience, give_up
 from swarm.node.pulse import keep_pulse
 from swarm.node.racing import first_of
@@ -26,6 +28,8 @@ from swarm.transfer.memory import Memory
 from swarm.transfer.runner import Identity, Runner, SessionEnd
 from swarm.wire.advert import Advert
 from swarm.wire.messages import Hello
+
+logger = logging.getLogger(__name__)
 
 EXCHANGE_PROTOCOL: Final = "/swarm/exchange/1.0.0"
 AGENT: Final = "swarm/0.1"
@@ -77,12 +81,12 @@ class Membership:
         self._book_changed = trio.Event()
         self._book = PeerBook(rng, max_peers=config.max_peers)
         self._dials = trio.CapacityLimiter(MAX_DIALS)
-        addresses = by_peer(named)
-        for peer, where in addresses.items():
+        self._named = frozenset(each.peer for each in named)
+        for peer, where in by_peer(named).items():
             self._book.add(peer, where, named=True)
         me = Identity(host.peer_id, AGENT, tuple(each.partition("/p2p/")[0] for each in host.addresses))
         self._runner = Runner(
-            store, me, config, rng, named=frozenset(addresses), wanted=wanted, events=events, memory=memory
+            store, me, config, rng, named=self._named, wanted=wanted, events=events, memory=memory
         )
 
     # --- For the node -------------------------------------------------------------------------------
@@ -133,6 +137,12 @@ class Membership:
     async def _completed(self) -> None:
         await self._runner.complete.wait()
 
+    def standing(self, peer: PeerId) -> Standing:
+        """What the peer is to this transfer."""
+        if peer in self._named:
+            return Standing.NAMED
+        return Standing.IN_SESSION if self.has_session(peer) else Standing.STRANGER
+
     def has_session(self, peer: PeerId) -> bool:
         """Whether pieces are exchanged with the peer."""
         return self._runner.has_session(peer)
@@ -153,17 +163,24 @@ class Membership:
     ) -> SessionEnd:
         end = SessionEnd("cancelled", joined=False)
         self._book.connected(link.peer, None if inbound else address)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(keep_pulse, self._host, link.peer, self._reporter(link.peer), self._rng)
-            end = await self._runner.add_link(link, inbound=inbound, address=address, hello=hello)
-            nursery.cancel_scope.cancel()
-        if not self._runner.has_session(link.peer):
-            self._book.disconnected(link.peer, trio.current_time(), useful=end.joined)
-            self._changed()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(keep_pulse, self._host, link.peer, self._reporter(link.peer), self._rng)
+                end = await self._runner.add_link(link, inbound=inbound, address=address, hello=hello)
+                nursery.cancel_scope.cancel()
+        finally:
+            self._ended_with(link.peer, end)
         if not self._in_use(link.peer):
             # A peer that stopped answering would otherwise be met again over its dead connection.
             await self._host.disconnect(link.peer)
         return end
+
+    def _ended_with(self, peer: PeerId, end: SessionEnd) -> None:
+        if end.joined:
+            self._host.proven(peer)
+        if not self._runner.has_session(peer):
+            self._book.disconnected(peer, trio.current_time(), useful=end.joined)
+            self._changed()
 
     def _reporter(self, peer: PeerId) -> Callable[[float | None], None]:
         def report(seconds: float | None) -> None:
@@ -203,10 +220,16 @@ class Membership:
             self._patience.met(trio.current_time())
             await self._exchange(link, inbound=False, address=address)
         except (NoPeerReachable, LinkClosed) as error:
-            self._unreachable[peer] = str(error)
-            retry_in = self._book.failed(peer, trio.current_time())
-            self._events.publish(PeerFailed(peer, str(error), retry_in))
-            self._changed()
+            self._failed(peer, str(error))
+        except Exception as error:  # noqa: BLE001 - as in a stream handler: it costs this session alone
+            logger.debug("the session with %s failed: %r", peer, error)
+            self._failed(peer, f"unexpected: {error!r}")
+
+    def _failed(self, peer: PeerId, reason: str) -> None:
+        self._unreachable[peer] = reason
+        retry_in = self._book.failed(peer, trio.current_time())
+        self._events.publish(PeerFailed(peer, reason, retry_in))
+        self._changed()
 
     async def _reach(self, dial: Dial) -> tuple[Link, str]:
         self._events.publish(PeerDialing(dial.peer, dial.addresses[0], dial.why))

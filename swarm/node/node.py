@@ -21,7 +21,9 @@ from swarm.ids import ManifestId, PeerId
 from swarm.net.addresses import PeerAddress, parse_peer_address
 from swarm.net.deadlines import shielded
 from swarm.net.host import Host, open_host
+from swarm.net.limits import PING_RATE, STREAMS_PER_QUESTION
 from swarm.net.ping import PING_PROTOCOL, Prober, Responder
+from swarm.net.visitors import Standing
 from swarm.node.catalogue import ADVERTISE_PROTOCOL, MANIFEST_PROTOCOL, Catalogue, ask_adverts
 from swarm.node.finding import find_manifest
 from swarm.node.membership import EXCHANGE_PROTOCOL, Membership
@@ -58,9 +60,10 @@ class Node:
         self._stores = AsyncExitStack()
         catalogue = Catalogue(self._adverts, self._envelope)
         host.serve(PING_PROTOCOL, Responder())
-        host.serve(ADVERTISE_PROTOCOL, catalogue.advertise)
-        host.serve(MANIFEST_PROTOCOL, catalogue.manifest)
+        host.serve(ADVERTISE_PROTOCOL, catalogue.advertise, most=STREAMS_PER_QUESTION)
+        host.serve(MANIFEST_PROTOCOL, catalogue.manifest, most=STREAMS_PER_QUESTION)
         host.serve(EXCHANGE_PROTOCOL, self._exchange)
+        host.judge_by(self._standing)
 
     @property
     def peer_id(self) -> PeerId:
@@ -157,7 +160,7 @@ class Node:
         try:
             for number in range(count):
                 if number:
-                    await trio.sleep(interval)
+                    await trio.sleep(max(interval, 1 / PING_RATE))
                 try:
                     seconds = await prober.probe()
                 except LinkClosed as error:
@@ -229,6 +232,10 @@ class Node:
             await refuse(link, "that manifest is not here")
         else:
             await membership.accept(link, hello)
+
+    def _standing(self, peer: PeerId) -> Standing:
+        each = (membership.standing(peer) for membership in self._memberships.values())
+        return max(each, default=Standing.STRANGER)
 
     def _in_use(self, peer: PeerId) -> bool:
         return any(membership.has_session(peer) for membership in self._memberships.values())

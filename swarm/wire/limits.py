@@ -70,7 +70,7 @@ KEEP_ALIVE_INTERVAL = 30.0
 IDLE_TIMEOUT = 100.0
 """A session from which nothing has come for so long is ended: three keep-alives and some."""
 
-HELLO_TIMEOUT = 10.0
+HELLO_TIMEOUT = 8.0
 """From the opening of the stream until the peer's HELLO and its announcement are here."""
 
 # --- Manifest and advertise protocols -----------------------------------------------------------

@@ -14,7 +14,7 @@ import trio
 
 from swarm.errors import LinkClosed, NoPeerReachable, UsageError
 from swarm.ids import PeerId
-from swarm.net import admission, ping
+from swarm.net import limits, ping
 from swarm.net.addresses import parse_peer_address
 from swarm.net.host import Host, open_host
 from swarm.ports import Link
@@ -142,7 +142,7 @@ async def test_silent_strangers_cannot_hold_every_handshake() -> None:
     async with pair() as (server, client):
         strangers = [
             await trio.open_tcp_stream("127.0.0.1", port_of(server))
-            for _ in range(admission.MAX_PENDING_PER_ADDRESS)
+            for _ in range(limits.MAX_PENDING_PER_ADDRESS)
         ]
         await trio.sleep(0.05)
         beyond = await trio.open_tcp_stream("127.0.0.1", port_of(server))
