@@ -71,9 +71,11 @@ class Choker:
         """The peer gave us ``size`` bytes."""
         self._standings[peer].rate.add(size, now)
 
-    def sent(self, peer: PeerId, size: int) -> None:
+    def sent(self, peer: PeerId, size: int, now: float) -> None:
         """The peer was given ``size`` bytes."""
-        self._standings[peer].sent += size
+        standing = self._standings[peer]
+        standing.sent += size
+        standing.moved_at = now
 
     def is_unchoked(self, peer: PeerId) -> bool:
         """Whether the peer's requests are served."""
@@ -139,6 +141,7 @@ class Choker:
             standing.unchoked_at = now
             standing.sent = 0
         else:
+            standing.wasteful = standing.idles(now)
             standing.unchoked_at = None
             standing.choked_at = now
         return [Verdict(standing.peer, unchoke)]

@@ -34,10 +34,16 @@ QUOTA_LEAST_SECONDS = 10.0
 QUOTA_MOST_SECONDS = 60.0
 """or held it for so long, whatever it was sent."""
 
+IDLE_SLOT_SECONDS = 5.0
+"""A seeder's slot passes on when its holder took nothing for so long; the next time it comes last."""
+
 
 @dataclass(slots=True)
 class Standing:
-    """What the choker knows of one peer; ``sent`` counts the bytes since it was unchoked."""
+    """What the choker knows of one peer; ``sent`` counts the bytes since it was unchoked.
+
+    ``wasteful`` says that it held its last slot to the end without taking anything.
+    """
 
     peer: PeerId
     joined_at: float
@@ -46,6 +52,13 @@ class Standing:
     unchoked_at: float | None = None
     choked_at: float = -math.inf
     sent: int = 0
+    moved_at: float = -math.inf
+    wasteful: bool = False
+
+    def idles(self, now: float) -> bool:
+        """Whether it holds a slot and has taken nothing for a while."""
+        since = self.unchoked_at
+        return since is not None and now - max(since, self.moved_at) >= IDLE_SLOT_SECONDS
 
     @property
     def waits(self) -> tuple[float, float]:
@@ -67,11 +80,16 @@ def by_reciprocity(wanting: Sequence[Standing], snubbing: set[PeerId], now: floa
 
 
 def by_quota(wanting: Sequence[Standing], quota: int, now: float) -> list[Standing]:
-    """Seeder: whoever has not used up the slot keeps it, then the longest waiting, then the rest."""
+    """Seeder: whoever uses a slot and has not used it up keeps it, then the longest waiting, then the rest.
+
+    A peer that left its slot unused comes after all others: it cannot starve those that would use it.
+    """
 
     def place(standing: Standing) -> tuple[int, tuple[float, float]]:
         if standing.unchoked_at is None:
-            return 1, standing.waits
+            return (4 if standing.wasteful else 1), standing.waits
+        if standing.idles(now):
+            return 3, standing.waits
         held = now - standing.unchoked_at
         used = (standing.sent >= quota and held >= QUOTA_LEAST_SECONDS) or held >= QUOTA_MOST_SECONDS
         return (2 if used else 0), standing.waits

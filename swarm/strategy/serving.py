@@ -82,7 +82,7 @@ class Serving:
 
     def uploaded(self, peer: PeerId, size: int, now: float) -> list[Command]:
         """``size`` bytes of a piece were handed to the link."""
-        self._choker.sent(peer, size)
+        self._choker.sent(peer, size, now)
         self._uploads.sent(peer, size, now)
         return self._release(now)
 

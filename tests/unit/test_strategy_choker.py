@@ -170,16 +170,22 @@ def test_peers_who_give_nothing_are_not_shuffled_about() -> None:
 def test_a_seeder_passes_a_slot_on_once_its_quota_is_sent() -> None:
     stage = Stage("abcd", slots=2, seeding=True)
     assert stage.interested("abcd") == "ABcd"
-    stage.choker.sent(PeerId("a"), QUOTA_PIECES * PIECE)
+    stage.choker.sent(PeerId("a"), QUOTA_PIECES * PIECE, 9.0)
+    stage.choker.sent(PeerId("b"), 1, 9.0)
     assert stage.next_round() == "aBCd"
-    stage.choker.sent(PeerId("b"), QUOTA_PIECES * PIECE - 1)
+    stage.choker.sent(PeerId("b"), QUOTA_PIECES * PIECE - 2, 19.0)
+    stage.choker.sent(PeerId("c"), 1, 19.0)
     assert stage.next_round() == "aBCd"
 
 
 def test_a_seeder_passes_a_slot_on_after_a_minute_whatever_was_sent() -> None:
     stage = Stage("abc", slots=1, seeding=True)
     stage.interested("abc")
-    pictures = [stage.next_round() for _ in range(int(3 * QUOTA_MOST_SECONDS / ROUND_SECONDS))]
+    pictures = []
+    for _ in range(int(3 * QUOTA_MOST_SECONDS / ROUND_SECONDS)):
+        for name in "abc":
+            stage.choker.sent(PeerId(name), 1, stage.now + ROUND_SECONDS - 1)
+        pictures.append(stage.next_round())
     rounds = int(QUOTA_MOST_SECONDS / ROUND_SECONDS)
     assert pictures[rounds - 2 : rounds] == ["Abc", "aBc"]
     assert pictures[2 * rounds - 1] == "abC"
@@ -189,9 +195,21 @@ def test_a_seeder_passes_a_slot_on_after_a_minute_whatever_was_sent() -> None:
 def test_a_seeder_takes_nothing_from_anybody_while_nobody_waits() -> None:
     stage = Stage("ab", slots=2, seeding=True)
     stage.interested("ab")
-    stage.choker.sent(PeerId("a"), 100 * QUOTA_PIECES * PIECE)
+    stage.choker.sent(PeerId("a"), 100 * QUOTA_PIECES * PIECE, 0.0)
     stage.choker.round(set(), 500.0, seeding=True)
     assert stage.picture() == "AB"
+
+
+def test_who_leaves_a_slot_of_a_seeder_unused_loses_it_and_comes_last_from_then_on() -> None:
+    stage = Stage("abcdh", slots=2, seeding=True)
+    assert stage.interested("abcdh") == "ABcdh"
+    assert stage.next_round() == "abCDh"  # nothing was taken
+    stage.choker.sent(PeerId("c"), PIECE, 19.0)
+    assert stage.next_round() == "abCdH"  # h was never tried, a and b were
+    for now in (29.0, 39.0, 49.0):
+        stage.choker.sent(PeerId("c"), 100 * PIECE, now)
+        stage.choker.sent(PeerId("h"), 100 * PIECE, now)
+        assert stage.next_round() == "abCdH"  # a quota used up is no reason to try those that take nothing
 
 
 def test_being_no_longer_interested_gives_the_slot_back_and_nothing_twice() -> None:
