@@ -3,10 +3,14 @@
 python -m tests.support.hostile seed BEHAVIOUR… --manifest FILE.swarm --file CONTENT [--count N]
     N seeders of each behaviour (hostile_seeder.ANSWERS, or `mute`: never greets), each with an identity and
     a port of its own. Prints {"event": "node_listening", "behaviour": …, "addresses": […]} for each.
+python -m tests.support.hostile ping BEHAVIOUR… [--count N]
+    Peers that answer pings in one way each (hostile_pinged.ANSWERS). `delayed` prints
+    {"event": "answered", "after": seconds} for each ping.
 python -m tests.support.hostile attack NAME… --target ADDRESS [--manifest FILE.swarm] [--count N] [--persist]
     N attackers of each name (hostile_streams.STREAM_ATTACKS, hostile_link.LINK_ATTACKS). Prints
     {"event": "cut_off", "attack": …, "after": seconds, "why": …} whenever the victim ends one; with
     --persist it comes back as another peer at once.
+    --from is the local address that it dials from.
 python -m tests.support.hostile names   lists them.
 
 Lines are JSON. It runs until it is told to end, or without --persist until all attackers were cut off.
@@ -19,6 +23,7 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -30,12 +35,14 @@ from swarm.net.host import open_host
 from swarm.net.ping import PING_PROTOCOL, Responder
 from swarm.node.membership import EXCHANGE_PROTOCOL
 from swarm.ports import Link
-from tests.support import hostile_link, hostile_streams
+from tests.support import hostile_link, hostile_pinged, hostile_streams
 from tests.support.hostile_seeder import ANSWERS, Content, say_nothing, seed
 
 LISTEN = "/ip4/127.0.0.1/tcp/0"
 MUTE = "mute"
 COME_BACK_SECONDS = 0.05
+DIALERS = ("plaintext", "secio", "mplex")
+"""Of hostile_dialers, which loads all of libp2p."""
 EXPECTED = (SwarmError, *hostile_link.EXPECTED)
 
 
@@ -59,6 +66,18 @@ async def run_seeder(behaviour: str, content: Content) -> None:
         await trio.sleep_forever()
 
 
+async def run_pinged(behaviour: str, _: object) -> None:
+    """One peer that answers pings, for ever."""
+
+    async def answer(link: Link) -> None:
+        await hostile_pinged.ANSWERS[behaviour](link, lambda after: tell("answered", after=after))
+
+    async with open_host(os.urandom(32), [LISTEN]) as host:
+        host.serve(PING_PROTOCOL, answer)
+        tell("node_listening", behaviour=behaviour, peer=host.peer_id, addresses=host.addresses)
+        await trio.sleep_forever()
+
+
 async def stream_attack(name: str, options: argparse.Namespace) -> None:
     """One attack over streams, by a peer that is new."""
     where = parse_peer_address(options.target)
@@ -69,16 +88,27 @@ async def stream_attack(name: str, options: argparse.Namespace) -> None:
         await hostile_streams.STREAM_ATTACKS[name](victim)
 
 
+def _dialers() -> dict[str, Callable[[hostile_link.Door], Awaitable[None]]]:
+    from tests.support.hostile_dialers import DIALERS as found
+
+    return found
+
+
 async def link_attack(name: str, options: argparse.Namespace) -> None:
     """One attack below the streams."""
     where = parse_peer_address(options.target)
     _, _, host, _, port = where.address.split("/")
-    await hostile_link.LINK_ATTACKS[name](hostile_link.Door(host, int(port), where.peer))
+    door = hostile_link.Door(host, int(port), where.peer)
+    if name in DIALERS:
+        await _dialers()[name](door)
+    else:
+        await hostile_link.LINK_ATTACKS[name](door)
 
 
 async def keep_attacking(name: str, options: argparse.Namespace) -> None:
     """Attack, say when it was ended, and come back if asked to."""
-    attack = link_attack if name in hostile_link.LINK_ATTACKS else stream_attack
+    attack = stream_attack if name in hostile_streams.STREAM_ATTACKS else link_attack
+    tell("attacking", attack=name)
     while True:
         began = trio.current_time()
         why = "done"
@@ -108,6 +138,8 @@ async def run(options: argparse.Namespace) -> None:
         if options.role == "seed":
             content = Content(Envelope.from_bytes(options.manifest.read_bytes()).manifest, options.file)
             work.append((run_seeder, name, content))
+        elif options.role == "ping":
+            work.append((run_pinged, name, None))
         else:
             work.append((keep_attacking, name, options))
     async with trio.open_nursery() as nursery:
@@ -118,23 +150,28 @@ async def run(options: argparse.Namespace) -> None:
 def main() -> int:
     """Read the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("role", choices=["seed", "attack", "names"])
+    parser.add_argument("role", choices=["seed", "ping", "attack", "names"])
     parser.add_argument("names", nargs="*")
     parser.add_argument("--manifest", type=Path)
     parser.add_argument("--file", type=Path)
     parser.add_argument("--target")
     parser.add_argument("--count", type=int, default=1)
+    parser.add_argument("--from", dest="source", help="attack from this address")
     parser.add_argument("--persist", action="store_true")
     options = parser.parse_args()
     known = {
         "seed": {MUTE, *ANSWERS},
-        "attack": {*hostile_streams.STREAM_ATTACKS, *hostile_link.LINK_ATTACKS},
+        "ping": {*hostile_pinged.ANSWERS},
+        "attack": {*DIALERS, *hostile_streams.STREAM_ATTACKS, *hostile_link.LINK_ATTACKS},
     }
     if options.role == "names":
         print("\n".join(f"{role} {name}" for role, names in known.items() for name in sorted(names)))
         return 0
     if unknown := set(options.names) - known[options.role]:
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    if options.source:
+        # Whatever dials here, libp2p included, does it by this function.
+        trio.open_tcp_stream = partial(trio.open_tcp_stream, local_address=options.source)
     trio.run(run, options)
     return 0
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import trio
 
+from swarm.content.bitfield import Bitfield
 from swarm.content.manifest import Manifest
 from swarm.errors import LinkClosed, RemoteError
 from swarm.ports import Link
@@ -19,6 +20,7 @@ from swarm.wire.codec import DATA, encode
 from swarm.wire.messages import (
     Data,
     HaveAll,
+    HaveBitfield,
     Reject,
     RejectReason,
     Request,
@@ -55,6 +57,11 @@ Answer = Callable[[RawPeer, Content, int], Awaitable[None]]
 
 async def honest(peer: RawPeer, content: Content, piece: int) -> None:
     await peer.send_piece(piece, content.piece(piece), chunk=CHUNK)
+
+
+async def partial(peer: RawPeer, content: Content, piece: int) -> None:
+    """An honest one with the first nine tenths of the pieces."""
+    await honest(peer, content, piece)
 
 
 async def corrupt(peer: RawPeer, content: Content, piece: int) -> None:
@@ -145,6 +152,7 @@ ANSWERS: dict[str, Answer] = {
     answer.__name__.replace("_", "-"): answer
     for answer in (
         honest,
+        partial,
         corrupt,
         bitflip,
         replay,
@@ -167,7 +175,13 @@ async def seed(link: Link, content: Content, answer: Answer) -> None:
     """Serve one exchange stream that an honest leecher has opened, wrongly, until it ends."""
     peer = RawPeer(link, content.manifest)
     await peer.hear()
-    await peer.greet(HaveAll())
+    if answer is partial:
+        have = Bitfield(content.manifest.piece_count)
+        for piece in range(content.manifest.piece_count * 9 // 10):
+            have.add(piece)
+        await peer.greet(HaveBitfield(have.to_bytes()))
+    else:
+        await peer.greet(HaveAll())
     await peer.say(Unchoke())
     while True:
         frame = await peer.hear()

@@ -22,7 +22,7 @@ from swarm.net.ping import PAYLOAD_BYTES, PING_PROTOCOL
 from swarm.node.catalogue import ADVERTISE_PROTOCOL, MANIFEST_PROTOCOL
 from swarm.node.membership import EXCHANGE_PROTOCOL
 from swarm.wire.codec import HELLO, encode
-from swarm.wire.messages import Have, Interested, KeepAlive, PeerAddress, Peers, Request, Unchoke
+from swarm.wire.messages import Have, Hello, Interested, KeepAlive, PeerAddress, Peers, Request, Unchoke
 from tests.support.raw_peer import RawPeer
 
 GARBAGE_BYTES = 1 << 16
@@ -136,10 +136,11 @@ async def mute(victim: Victim) -> None:
     async with trio.open_nursery() as nursery:
 
         async def keep() -> None:
-            while True:
-                peer = await victim.exchange()
+            while victim.host.connected(victim.peer):
                 with suppress(LinkClosed):
+                    peer = await victim.exchange()
                     await peer.link.read_exactly(1)
+            raise LinkClosed("cut off")
 
         for _ in range(FLOOD_BATCH // 32):
             nursery.start_soon(keep)
@@ -148,7 +149,8 @@ async def mute(victim: Victim) -> None:
 async def slow_hello(victim: Victim) -> None:
     """A greeting of one byte a second."""
     peer = await victim.exchange()
-    for byte in encode(KeepAlive()) * 1000:
+    hello = Hello(victim.manifest.id, victim.manifest.piece_count, "slow", ())
+    for byte in encode(hello):
         await peer.say(bytes([byte]))
         await trio.sleep(1)
 
@@ -235,6 +237,9 @@ STREAM_ATTACKS: dict[str, StreamAttack] = {
         idle,
     )
 }
+
+LEGAL = frozenset({"rumours", "hoard"})
+"""What breaks no rule: it must cost little, but nobody is sent away for it at once."""
 
 EXPECTED = (LinkClosed, RemoteError)
 """How an attack ends when the victim has had enough."""

@@ -1,0 +1,91 @@
+"""Three of nine seeders lie: with random bytes, with replayed pieces, with an equal XXH3."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+import trio
+
+from tests.siege.field import battlefield, hostile_seeders, peer_of, ratio, timed_fetch
+from tests.siege.outcome import Outcome
+from tests.support.processes import Processes, Running
+from tests.support.sharing import MIB, Seeder, random_file, sha256, share
+
+NAME = "2 hostile seeders"
+FIGURE = (
+    "hash exact; the exact three banned, no honest one; <= 1 piece wasted per strike; <= 1.25x the clean time"
+)
+LIMIT = 600.0
+BAD = ("corrupt", "replay", "forged")
+HONEST = 6
+MOST_TIME = 1.25
+
+
+async def run(quick: bool) -> Outcome:
+    return await trio.to_thread.run_sync(siege, quick)
+
+
+def siege(quick: bool) -> Outcome:
+    with battlefield() as (processes, folder):
+        source = random_file(folder / "content.bin", (32 if quick else 256) * MIB)
+        if quick:
+            first = share(processes, source, "--piece-size", "256KiB")
+            _, found = hostile_seeders(processes, ("honest", *BAD), first, source, 3)
+            honest = [first.address, *found["honest"][:3]]
+            spare, bad = found["honest"][:3], [found[name][0] for name in BAD]
+        else:
+            seeders = [share(processes, source, "--piece-size", "256KiB") for _ in range(HONEST + 3)]
+            first = seeders[0]
+            _, found = hostile_seeders(processes, BAD, first, source)
+            honest = [seeder.address for seeder in seeders[:HONEST]]
+            spare = [seeder.address for seeder in seeders[HONEST:]]
+            bad = [found[name][0] for name in BAD]
+        return compare(processes, folder, first, (honest, spare, bad), 1 if quick else 5)
+
+
+def compare(
+    processes: Processes,
+    folder: Path,
+    first: Seeder,
+    peers: tuple[list[str], list[str], list[str]],
+    rounds: int,
+) -> Outcome:
+    """Fetch from honest ones alone and with the bad ones, by turns."""
+    honest, spare, bad = peers
+    true = sha256(folder / "content.bin")
+    clean: list[float] = []
+    attacked: list[float] = []
+    faults: list[str] = []
+    strikes = wasted = 0
+    for number in range(rounds):
+        _, seconds = timed_fetch(processes, first, honest + spare, folder / f"clean{number}", within=120)
+        clean.append(seconds)
+        # The bad ones are named first: they are dialled first.
+        leecher, seconds = timed_fetch(processes, first, bad + honest, folder / f"bad{number}", within=120)
+        attacked.append(seconds)
+        if sha256(folder / f"bad{number}" / "content.bin") != true:
+            faults.append("the content differs")
+        banned = {event["peer"] for event in leecher.events("peer_banned")}
+        if banned != {peer_of(address) for address in bad}:
+            names = {peer_of(address): address for address in honest + bad}
+            faults.append(f"banned {len(banned)}: {sorted(map(names.get, banned), key=str)}")
+        strikes += len(banned)
+        wasted += pieces_lost(leecher, banned)
+        if pieces_lost(leecher, banned) > len(banned):
+            faults.append("more pieces wasted than strikes")
+    times = ratio(attacked, clean)
+    if times > MOST_TIME and rounds > 1:
+        faults.append("too slow")
+    text = (
+        f"{3 * rounds} bad of {9 * rounds}: {strikes} strikes, {wasted} wasted; "
+        f"{statistics.median(attacked):.2f} s with them, {statistics.median(clean):.2f} s without: "
+        f"{times:.2f}x"
+    )
+    return Outcome(not faults, "; ".join([text, *faults]))
+
+
+def pieces_lost(leecher: Running, banned: set[str]) -> int:
+    """Pieces that came from a liar and were thrown away, the refused ones included."""
+    lost = leecher.events("piece_refused") + leecher.events("piece_wasted")
+    return sum(event["peer"] in banned for event in lost)
