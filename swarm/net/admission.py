@@ -22,7 +22,7 @@ from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicat
 from multiaddr import Multiaddr
 
 from swarm.ids import PeerId
-from swarm.net import limits
+from swarm.net import limits, privates
 from swarm.net.deadlines import shielded
 from swarm.net.streams import ENDED
 from swarm.net.visitors import Standing, Visitor, Visitors
@@ -58,7 +58,7 @@ class Admission:
                 await reset_quietly(stream)
 
         self._network.set_stream_handler(guarded)
-        self._network._handle_inbound_connection = self._accept  # type: ignore[method-assign]  # noqa: SLF001 - see docs/decisions/0001
+        privates.take_inbound(self._network, self._accept)
 
     # --- Connections --------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ from libp2p.transport.tcp.tcp import TCP
 
 from swarm.errors import LinkClosed, NoPeerReachable, RemoteError, SwarmError, UsageError
 from swarm.ids import PeerId
-from swarm.net import addresses, admission, limits, muxer, negotiation, secure
+from swarm.net import addresses, admission, limits, muxer, negotiation, privates, secure
 from swarm.net.deadlines import shielded
 from swarm.net.descriptors import sockets_allowed
 from swarm.net.dialer import dial_any, resolved
@@ -245,7 +245,7 @@ def _new_network(private_key: bytes, max_connections: int) -> Swarm:
     )
     if not isinstance(network, Swarm):
         raise SwarmError("this libp2p is not the one that swarm is made for: install libp2p==0.8.1")
-    network.auto_connector = _NoAutoConnector(network)
+    privates.replace_auto_connector(network, _NoAutoConnector(network))
     return network
 
 

@@ -13,6 +13,8 @@ from libp2p.protocol_muxer.exceptions import MultiselectCommunicatorError
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 from libp2p.utils.varint import decode_uvarint_from_stream
 
+from swarm.net.privates import read_negotiations_with
+
 MAX_NEGOTIATION_MESSAGE_BYTES = 1024
 """The longest multistream-select message that is read; js-libp2p has the same limit."""
 
@@ -38,4 +40,4 @@ async def _read_message(self: MultiselectCommunicator) -> str:
 
 def install() -> None:
     """Put the bounded reader in place of libp2p's, for the whole process; idempotent."""
-    MultiselectCommunicator.read = _read_message  # type: ignore[method-assign]
+    read_negotiations_with(_read_message)

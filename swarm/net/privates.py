@@ -6,19 +6,25 @@ one clear line instead of a connection that misbehaves.
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
 import trio
 from libp2p.abc import IRawConnection, ISecureConn
+from libp2p.io.abc import ReadWriteCloser
 from libp2p.io.trio import TrioTCPStream
+from libp2p.network.auto_connector import AutoConnector
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.network.swarm import Swarm
+from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 from libp2p.security.noise.io import NoiseTransportReadWriter
 from libp2p.security.secure_session import SecureSession
 from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
 from libp2p.transport.upgrader import TransportUpgrader
+from multiaddr import Multiaddr
 from noise.connection import NoiseConnection
 
 from swarm.errors import SwarmError
@@ -28,6 +34,7 @@ EXPECTED = "0.8.1"
 
 _NOISE_NAME = b"Noise_XX_25519_ChaChaPoly_SHA256"
 _KEY_BYTES = 32
+_ARGUMENTS_OF_INBOUND = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +78,30 @@ def negotiate_timeout(network: Swarm) -> int:
     return network.upgrader.muxer_multistream.negotiate_timeout
 
 
+def take_inbound(
+    network: Swarm, accept: Callable[[ReadWriteCloser, Multiaddr], Coroutine[Any, Any, None]]
+) -> None:
+    """Let ``accept`` have every connection that comes in; its socket is closed when ``accept`` returns."""
+    network._handle_inbound_connection = accept  # type: ignore[method-assign, assignment]  # noqa: SLF001 - see above
+
+
+def read_negotiations_with(read: Callable[[MultiselectCommunicator], Awaitable[str]]) -> None:
+    """Let ``read`` take every message of multistream-select, in the whole process."""
+    MultiselectCommunicator.read = read  # type: ignore[method-assign, assignment]
+
+
+def replace_auto_connector(network: Swarm, connector: AutoConnector) -> None:
+    """Let ``connector`` decide whom ``network`` dials by itself."""
+    network.auto_connector = connector
+
+
 def check() -> None:
     """Try every name of this module; SwarmError names the version to install when one is gone."""
     try:
         _check_handshake()
         _check_tcp()
         _check_upgrader()
+        _check_network()
     except (AttributeError, TypeError, ValueError, LookupError) as error:
         found = metadata.version("libp2p")
         raise SwarmError(
@@ -135,3 +160,14 @@ def _check_upgrader() -> None:
     for name in ("_selector", "negotiate_timeout"):
         getattr(upgrader.muxer_multistream, name)
     getattr(MuxerMultistream, "_annotate_connection")  # noqa: B009 - the name is what is checked
+
+
+def _check_network() -> None:
+    taken = list(inspect.signature(Swarm._handle_inbound_connection).parameters)  # noqa: SLF001 - see above
+    if len(taken) != _ARGUMENTS_OF_INBOUND:
+        raise TypeError("its handling of inbound connections is not what it was")
+    for owner, name in ((AutoConnector, "maybe_connect"), (MultiselectCommunicator, "read")):
+        if not inspect.iscoroutinefunction(vars(owner).get(name)):
+            raise TypeError(f"its {owner.__name__}.{name} is not what it was")
+    if MultiselectCommunicator(_Nothing()).read_writer is None:
+        raise TypeError("its negotiation reads from elsewhere")

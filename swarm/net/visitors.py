@@ -19,6 +19,8 @@ from swarm.wire.budget import MessageBudget
 class Standing(IntEnum):
     """What the node makes of a peer, least first."""
 
+    UNWANTED = -1
+    """The user serves others only."""
     STRANGER = 0
     IN_SESSION = 1
     NAMED = 2
@@ -130,7 +132,7 @@ class Visitors:
         if not ranked:
             return False
         (use, _, _), victim = min(ranked, key=lambda each: each[0])
-        if use is not Standing.STRANGER and use >= standing:
+        if use > Standing.STRANGER and use >= standing:
             return False
         self._dismiss(victim)
         return True

@@ -24,6 +24,9 @@ def test_this_libp2p_is_the_expected_one_and_has_every_name():
         (privates.TrioTCPStream, "__init__"),
         (privates.NoiseTransportReadWriter, "__init__"),
         (privates.TransportUpgrader, "__init__"),
+        (privates.Swarm, "_handle_inbound_connection"),
+        (privates.AutoConnector, "maybe_connect"),
+        (privates.MultiselectCommunicator, "read"),
     ],
 )
 def test_a_name_that_moved_is_one_clear_line(monkeypatch, owner, name):
