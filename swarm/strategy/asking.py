@@ -70,13 +70,19 @@ class Asking:
         self.left(peer)
         if not self._has_room(peer, line, now):
             return False
-        if pick := self._picker.pick(peer, self._requests.occupied(peer)):
+        if pick := self._pick(peer, now):
             self._ask(peer, pick, now, commands)
             return True
         if not line.asked and self._ask_idle(peer, now, commands):
             return True
         self._hungry[peer] = None
         return False
+
+    def _pick(self, peer: PeerId, now: float) -> Pick | None:
+        unwelcome = self._requests.unwelcome(peer, now)
+        if unwelcome is not None and (pick := self._picker.pick(peer, unwelcome)):
+            return pick
+        return self._picker.pick(peer, self._requests.occupied(peer))
 
     def _ask_idle(self, peer: PeerId, now: float, commands: list[Command]) -> bool:
         """Nothing is open for a peer that has nothing to do: it may help others with what they hold."""

@@ -95,8 +95,12 @@ class Availability:
 
     def copies(self, piece: int) -> int:
         """How many connected peers have the piece."""
+        return self._full + self.spread(piece)
+
+    def spread(self, piece: int) -> int:
+        """How many connected peers have the piece and lack another."""
         index, shift = piece >> CHUNK_SHIFT, piece & _WITHIN
-        return self._full + sum((plane[index] >> shift & 1) << k for k, plane in enumerate(self.planes))
+        return sum((plane[index] >> shift & 1) << k for k, plane in enumerate(self.planes))
 
     def unreachable(self, pieces: PieceSet) -> Iterator[int]:
         """Those of ``pieces`` that no connected peer has, ascending."""
@@ -107,6 +111,18 @@ class Availability:
             for index, chunk in enumerate(plane):
                 rest.chunks[index] &= ~chunk
         return iter(rest)
+
+    def anything_unheld(self, pieces: PieceSet, without: PieceSet) -> bool:
+        """Whether one of ``pieces``, and not of ``without``, only full peers have."""
+        for index, chunk in enumerate(pieces.chunks):
+            rest = chunk & ~without.chunks[index]
+            for plane in self.planes:
+                if not rest:
+                    break
+                rest &= ~plane[index]
+            if rest:
+                return True
+        return False
 
     def reachable(self, pieces: PieceSet) -> bool:
         """Whether some connected peer has one of ``pieces``."""

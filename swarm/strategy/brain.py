@@ -164,8 +164,7 @@ class Brain:
     def _received_as_source(self, peer: PeerId, message: Message, now: float) -> list[Command]:
         match message:
             case Have():
-                for piece in message.pieces:
-                    self._serving.has(peer, piece)
+                self._serving.has(peer, message.pieces)
                 return self._fetching.has_new(peer, message.pieces, now)
             case Reject():
                 return self._fetching.rejected(peer, message.piece, message.reason, now)

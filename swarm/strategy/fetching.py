@@ -23,6 +23,9 @@ from swarm.strategy.stalls import Stalls
 from swarm.strategy.timers import Alarm, Timers
 from swarm.wire.messages import Cancel, RejectReason
 
+MOST_TURNED_AWAY = 16
+"""So often in a row a peer may be too busy for what it is asked before that counts as failing."""
+
 DISK_SECONDS = 1.0
 """How long a piece waits that our own disk refused."""
 
@@ -115,11 +118,16 @@ class Fetching:
     def has_new(self, peer: PeerId, pieces: Iterable[int], now: float) -> list[Command]:
         """The peer says that it got pieces."""
         commands: list[Command] = []
+        news = False
         for piece in pieces:
             self._claims.restated(peer, piece)
             if self.availability.have(peer, piece):
                 commands += self._interest.got(peer, piece)
-        return commands + self._asking.fill(peer, now)
+                news = True
+        # Most of what is heard in a swarm comes from peers that choke us.
+        if news and not self.requests.lines[peer].choked:
+            commands += self._asking.fill(peer, now)
+        return commands
 
     def withdrew(self, peer: PeerId, piece: int) -> list[Command]:
         """The peer says that it no longer has a piece; a request for it still gets its reply."""
@@ -164,9 +172,15 @@ class Fetching:
         commands = self._waste(peer, piece, asked) if asked.received else []
         self._release([piece] if free else [])
         self._idle_if_done(peer, now)
-        if asked.live and not (reason == RejectReason.CHOKED and self.requests.lines[peer].choked):
+        if asked.live and not self._excused(peer, piece, reason, now):
             commands += self._blame(peer, [piece], now, denied=reason == RejectReason.NOT_STORED)
         return commands + self._asking.refill(now) + self._asking.fill(peer, now)
+
+    def _excused(self, peer: PeerId, piece: int, reason: RejectReason, now: float) -> bool:
+        """Whether a reject is no failure: the peer chokes us, or would rather give another piece."""
+        if reason == RejectReason.BUSY:
+            return self.requests.avoid(peer, piece, now) <= MOST_TURNED_AWAY
+        return reason == RejectReason.CHOKED and self.requests.lines[peer].choked
 
     # --- What became of a piece -----------------------------------------------------------------
 
@@ -235,6 +249,7 @@ class Fetching:
     def _credit(self, peer: PeerId, piece: int, asked: Asked, now: float) -> None:
         line = self.requests.lines[peer]
         line.snubbed = False
+        line.turned_away = 0
         line.retry_at = now
         line.progressed(now)
         if asked.live:

@@ -16,6 +16,8 @@ class Interest:
         self._pieces = pieces
         self._availability = availability
         self._told: dict[PeerId, bool] = {}
+        self._reason: dict[PeerId, int] = {}
+        """A piece of each peer that is told of interest, which we lacked when last looked at."""
 
     def joined(self, peer: PeerId) -> None:
         """A session begins."""
@@ -24,10 +26,14 @@ class Interest:
     def left(self, peer: PeerId) -> None:
         """A session ended."""
         del self._told[peer]
+        self._reason.pop(peer, None)
 
     def review(self, peer: PeerId) -> list[Command]:
         """Tell the peer if the answer changed."""
-        wants = self._pieces.lacking.meets(self._availability.pieces_of(peer))
+        piece = self._pieces.lacking.first_common(self._availability.pieces_of(peer))
+        wants = piece is not None
+        if piece is not None:
+            self._reason[peer] = piece
         if wants == self._told[peer]:
             return []
         self._told[peer] = wants
@@ -42,7 +48,8 @@ class Interest:
     def sweep(self) -> list[Command]:
         """This side has new pieces: what peers were told can only become the opposite."""
         commands: list[Command] = []
+        lacking = self._pieces.lacking
         for peer, told in self._told.items():
-            if told:
+            if told and self._reason[peer] not in lacking:
                 commands += self.review(peer)
         return commands

@@ -80,6 +80,13 @@ class PieceSet:
         """Whether the two have a piece in common."""
         return any(map(int.__and__, self.chunks, other.chunks))
 
+    def first_common(self, other: PieceSet) -> int | None:
+        """The lowest piece that both have; None if there is none."""
+        for index, both in enumerate(map(int.__and__, self.chunks, other.chunks)):
+            if both:
+                return (index << CHUNK_SHIFT) + (both & -both).bit_length() - 1
+        return None
+
     def copy(self) -> PieceSet:
         """An independent copy."""
         twin = PieceSet(0)

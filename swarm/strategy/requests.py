@@ -9,6 +9,8 @@ Invariants:
   - ``line.bytes`` is the length of everything outstanding at that peer, ``line.come`` how much of it has
     come, ``line.cancelled`` counts the cancelled ones there;
   - a peer has one request for a piece at most, cancelled or not;
+  - ``line.avoided`` has the pieces for which the peer is too busy, with when it may be asked again;
+    ``line.turned_away`` counts how often it said so since it last delivered;
   - no peer has more than the wire's MAX_REQUESTS outstanding, as `Window.fits` says.
 """
 
@@ -20,6 +22,9 @@ from dataclasses import dataclass, field
 from swarm.ids import PeerId
 from swarm.strategy.depth import ResponseTimes, Window
 from swarm.strategy.pieceset import PieceSet
+
+AVOID_SECONDS = 2.0
+"""How long a peer is not asked for a piece that it was too busy for, unless there is nothing else."""
 
 
 @dataclass(slots=True)
@@ -55,6 +60,8 @@ class Line:
     bytes: int = 0
     come: int = 0
     cancelled: int = 0
+    avoided: dict[int, float] = field(default_factory=dict)
+    turned_away: int = 0
     window: Window = field(default_factory=Window)
     times: ResponseTimes = field(default_factory=ResponseTimes)
     progress_at: float = 0.0
@@ -138,6 +145,25 @@ class Requests:
         pieces = PieceSet(self._size)
         for piece, asked in line.asked.items():
             if not asked.live:
+                pieces.add(piece)
+        return pieces
+
+    def avoid(self, peer: PeerId, piece: int, now: float) -> int:
+        """The peer is too busy for the piece; returns how often in a row it was too busy for any."""
+        line = self.lines[peer]
+        line.avoided = {other: until for other, until in line.avoided.items() if until > now}
+        line.avoided[piece] = now + AVOID_SECONDS
+        line.turned_away += 1
+        return line.turned_away
+
+    def unwelcome(self, peer: PeerId, now: float) -> PieceSet | None:
+        """`occupied`, and what is better not asked of the peer just now; None if there is no such piece."""
+        avoided = self.lines[peer].avoided
+        if not avoided:
+            return None
+        pieces = self.occupied(peer) or PieceSet(self._size)
+        for piece, until in avoided.items():
+            if until > now:
                 pieces.add(piece)
         return pieces
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from swarm.ids import PeerId
 from swarm.strategy.availability import Availability
 from swarm.strategy.choker import SLOTS, UNLIMITED_SLOTS, Choker, Verdict
 from swarm.strategy.commands import Command, DropUpload, Send, Upload
 from swarm.strategy.pieces import Pieces
+from swarm.strategy.spreading import Spreading
 from swarm.strategy.timers import Alarm, Timers
 from swarm.strategy.uploads import Uploads
 from swarm.wire.limits import MAX_REQUESTS
@@ -34,7 +35,8 @@ class Serving:
         self._snubbed = snubbed
         self._timers = timers
         self._availability = availability
-        self._uploads = Uploads(pieces.layout, availability.copies, now)
+        self._uploads = Uploads(pieces.layout, availability.spread, now)
+        self._spreading = Spreading(pieces, availability, self._uploads)
         slots = SLOTS if limited else UNLIMITED_SLOTS
         self._choker = Choker(slots, pieces.layout.piece_length, timers, rng)
         self._peers: dict[PeerId, None] = {}
@@ -43,12 +45,14 @@ class Serving:
         """A session begins: the peer is choked."""
         self._peers[peer] = None
         self._uploads.joined(peer)
+        self._spreading.joined(peer)
         self._choker.joined(peer, now)
 
     def left(self, peer: PeerId, now: float) -> list[Command]:
         """A session ended: its slot goes to another."""
         del self._peers[peer]
         self._uploads.left(peer, now)
+        self._spreading.left(peer)
         self._choker.left(peer)
         return self._give(now) + self._release(now)
 
@@ -68,6 +72,8 @@ class Serving:
         if not self._pieces.is_stored(piece):
             return [Send(peer, Reject(piece, RejectReason.NOT_STORED))]
         if self._uploads.outstanding(peer) >= MAX_REQUESTS:
+            return [Send(peer, Reject(piece, RejectReason.BUSY))]
+        if self._spreading.sends_away(peer, piece):
             return [Send(peer, Reject(piece, RejectReason.BUSY))]
         self._uploads.add(peer, piece, now)
         return self._release(now)
@@ -103,6 +109,8 @@ class Serving:
 
     def round(self, now: float) -> list[Command]:
         """The choker's round."""
+        for peer in self._uploads.kept_waiting():
+            self._choker.sent(peer, 0, now)  # it is not the peer that leaves its slot unused
         verdicts = self._choker.round(self._snubbing(), now, seeding=self._pieces.complete)
         return self._tell(verdicts)
 
@@ -117,15 +125,20 @@ class Serving:
         self._uploads.look(now)
         return self._release(now)
 
-    def has(self, peer: PeerId, piece: int) -> None:
-        """The peer has a piece now."""
-        self._uploads.has(peer, piece)
+    def has(self, peer: PeerId, pieces: Iterable[int]) -> None:
+        """The peer has pieces now."""
+        for piece in pieces:
+            self._uploads.has(peer, piece)
 
     def _release(self, now: float) -> list[Command]:
         released = self._uploads.release(now)
         if released:
             self._timers.set(Alarm.UPLOADS, self._uploads.next_look())
-        return [Upload(peer, piece) for peer, piece in released]
+        commands: list[Command] = [Upload(peer, piece) for peer, piece in released]
+        for peer, piece in self._spreading.rivals(piece for _, piece in released):
+            self._uploads.withdraw(peer, piece)
+            commands.append(Send(peer, Reject(piece, RejectReason.BUSY)))
+        return commands
 
     def _tell(self, verdicts: list[Verdict]) -> list[Command]:
         commands: list[Command] = []

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from swarm.content.layout import Layout
 from swarm.ids import PeerId
+from swarm.strategy.pieceset import PieceSet
 from swarm.strategy.rates import Meter
 
 RELEASED_BYTES = 512 << 10
@@ -28,7 +29,7 @@ RELEASED_PIECES = 2
 """One being sent and one behind it, however long a piece is."""
 
 AHEAD_SECONDS = 0.05
-LEAST_AHEAD = 32 << 10
+LEAST_AHEAD = 64 << 10
 """Released and not sent yet, of all sessions: seconds at the measured rate, and these bytes at least."""
 
 RATE_SECONDS = 2.0
@@ -69,17 +70,21 @@ class _Queue:
 
 
 class Uploads:
-    """Requests to us that have no final reply yet, by peer; ``copies`` says how many peers have a piece."""
+    """Requests to us that have no final reply yet, by peer; ``copies`` says how many
+    peers that lack others have a piece."""
 
     def __init__(self, layout: Layout, copies: Callable[[int], int], now: float) -> None:
         self._layout = layout
         self._copies = copies
         self._queues: dict[PeerId, _Queue] = {}
         self._unsent = 0
+        self._unsent_late = 0
         self._late = 0
         self._rate = Meter(RATE_SECONDS, now)
         self._idle_since: float | None = now
         self._given: dict[int, dict[PeerId, None]] = {}
+        self.given = PieceSet(layout.piece_count)
+        """The pieces that somebody was given and has not announced yet; for others to read."""
 
     def joined(self, peer: PeerId) -> None:
         """A session begins."""
@@ -107,8 +112,13 @@ class Uploads:
         queue.waiting[piece] = None
 
     def rarity(self, piece: int) -> int:
-        """How many peers have the piece or are being given it."""
+        """How many peers that lack others have the piece or are being given it."""
         return self._copies(piece) + len(self._given.get(piece, ()))
+
+    def spread_without(self, peer: PeerId, piece: int) -> bool:
+        """Whether anybody but ``peer``, and but those with everything, has the piece or is being given it."""
+        given = self._given.get(piece, ())
+        return self._copies(piece) + len(given) - (peer in given) > 0
 
     def has(self, peer: PeerId, piece: int) -> None:
         """The peer says that it has a piece, or will not get it from here."""
@@ -116,6 +126,7 @@ class Uploads:
             given.pop(peer, None)
             if not given:
                 del self._given[piece]
+                self.given.discard(piece)
 
     def release(self, now: float) -> list[Release]:
         """The pieces to hand to sessions now, in order."""
@@ -135,20 +146,14 @@ class Uploads:
         """``size`` bytes were handed to the link."""
         self._rate.add(size, now)
         queue = self._queues[peer]
-        size = min(size, queue.unsent)
-        queue.unsent -= size
-        if not queue.late:
-            self._unsent -= size
+        self._count(queue, -min(size, queue.unsent))
         self._rest(now)
 
     def finished(self, peer: PeerId, piece: int, now: float) -> None:
         """The final reply of a released request is out; another piece changes nothing."""
         queue = self._queues[peer]
         queue.bytes -= queue.released.pop(piece, 0)
-        rest = max(0, queue.unsent - queue.bytes)
-        queue.unsent -= rest
-        if not queue.late:
-            self._unsent -= rest
+        self._count(queue, -max(0, queue.unsent - queue.bytes))
         if not queue.released or now < queue.due:
             self._set_late(queue, late=False)
         self._rest(now)
@@ -183,6 +188,14 @@ class Uploads:
         """The peer's requests that are not released, oldest first."""
         return list(self._queues[peer].waiting)
 
+    def kept_waiting(self) -> list[PeerId]:
+        """Who asks for something and was handed nothing that it has still to take."""
+        return [peer for peer, queue in self._queues.items() if queue.waiting and not queue.unsent]
+
+    def waits_for(self, piece: int) -> list[PeerId]:
+        """Who waits for the piece and is not being sent it."""
+        return [peer for peer, queue in self._queues.items() if piece in queue.waiting]
+
     def asked_for(self, piece: int) -> list[PeerId]:
         """Whose requests for the piece wait or are being sent."""
         return [
@@ -213,23 +226,31 @@ class Uploads:
         queue.waits_since = now
         queue.released[piece] = length
         queue.bytes += length
-        queue.unsent += length
+        self._count(queue, length)
         self._given.setdefault(piece, {})[peer] = None
+        self.given.add(piece)
         if self._idle_since is not None:
             self._rate.skip(now - self._idle_since)
             self._idle_since = None
-        if not queue.late:
-            self._unsent += length
         needed = (self._unsent + queue.unsent) / rate if rate else 0.0
         queue.due = max(queue.due, now + min(LATE_SECONDS + LATE_FACTOR * needed, LATE_MOST))
+
+    def _count(self, queue: _Queue, change: int) -> None:
+        queue.unsent += change
+        if queue.late:
+            self._unsent_late += change
+        else:
+            self._unsent += change
 
     def _set_late(self, queue: _Queue, *, late: bool) -> None:
         """What is late does not count in what is ahead."""
         if queue.late != late:
             queue.late = late
             self._late += 1 if late else -1
-            self._unsent -= queue.unsent if late else -queue.unsent
+            moved = queue.unsent if late else -queue.unsent
+            self._unsent -= moved
+            self._unsent_late += moved
 
     def _rest(self, now: float) -> None:
-        if self._idle_since is None and not any(queue.unsent for queue in self._queues.values()):
+        if self._idle_since is None and not self._unsent + self._unsent_late:
             self._idle_since = now

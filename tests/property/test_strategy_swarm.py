@@ -77,6 +77,7 @@ class Node:
         self.events: list[events.Event] = []
         self.banned: set[PeerId] = set()
         self.asked: dict[int, set[PeerId]] = {}
+        self.sent_away: set[int] = set()
         self.sent = 0
         self.done_at = math.inf
 
@@ -192,6 +193,8 @@ class Node:
         session.protocol.received(message, now)
         if isinstance(message, Reject):
             self.asked[message.piece].discard(peer)
+            if message.reason == RejectReason.BUSY:
+                self.sent_away.add(message.piece)
         self.perform(self.brain.received(peer, message, now))
 
     def stored_piece(self, peer: PeerId, piece: int) -> None:
@@ -425,7 +428,7 @@ def asked_twice_outside_the_endgame(node: Node) -> list[int]:
     """Pieces requested again though the last request had not failed nor been moved or doubled on purpose."""
     purpose = ("endgame", "taken over")
     usual = [event.piece for event in requests_of(node) if not event.why.startswith(purpose)]
-    return sorted({piece for piece in usual if usual.count(piece) > 1})
+    return sorted({piece for piece in usual if usual.count(piece) > 1} - node.sent_away)
 
 
 def an_even_swarm(leechers: int, pieces: int, *, seeders: int = 1, uplink: float = 1e6) -> World:

@@ -15,7 +15,7 @@ from swarm.ids import ManifestId, PeerId
 from swarm.strategy.brain import Brain
 from swarm.strategy.claims import CLEARED_SECONDS, FIRST_SNUB
 from swarm.strategy.commands import Ban, Command, Disconnect, Publish, Send, StorePiece, Upload
-from swarm.strategy.fetching import DISK_SECONDS
+from swarm.strategy.fetching import DISK_SECONDS, MOST_TURNED_AWAY
 from swarm.strategy.stalls import CANCEL_SECONDS, SILENCE_SECONDS
 from swarm.wire.limits import MAX_REQUESTS
 from swarm.wire.messages import (
@@ -220,17 +220,34 @@ def test_rejects_of_an_unchoking_peer_cost_time_and_in_the_end_the_claim() -> No
     source(brain, A)
     now, waits = 0.0, []
     for _ in range(2):
-        assert brain.received(A, Reject(0, RejectReason.BUSY), now) == []
+        assert brain.received(A, Reject(0, RejectReason.READ_FAILED), now) == []
         waits.append(brain.next_wakeup() - now)
         now = brain.next_wakeup()
         assert requests(brain.tick(now), A) == [0]
     assert waits == pytest.approx([0.1, 0.2])
-    assert brain.received(A, Reject(0, RejectReason.BUSY), now) == [Send(A, NotInterested())]
+    assert brain.received(A, Reject(0, RejectReason.READ_FAILED), now) == [Send(A, NotInterested())]
     assert list(brain.missing()) == [0]
     while (at := brain.next_wakeup()) < now + CLEARED_SECONDS:
         assert brain.tick(at) == []
     commands = brain.tick(now + CLEARED_SECONDS)
     assert sent(commands, A) == [Interested(), Request(0)]
+
+
+def test_who_is_too_busy_for_a_piece_is_asked_for_another_and_not_blamed() -> None:
+    brain = a_brain(8)
+    asked = source(brain, A)
+    commands = brain.received(A, Reject(asked[0], RejectReason.BUSY), 0.0)
+    (other,) = requests(commands, A)
+    assert other not in asked
+    assert brain._fetching._ranking.order([A], 0.0) == [A]
+    for piece in {*range(8)} - {*asked}:
+        commands = brain.received(A, Reject(piece, RejectReason.BUSY), 0.1)
+    assert len(requests(commands, A)) == 1  # everything was tried: then the same again
+    last, busy = requests(commands, A)[0], 0
+    while commands := brain.received(A, Reject(last, RejectReason.BUSY), 0.2):
+        (last,), busy = requests(commands, A), busy + 1
+    assert 0 < busy < MOST_TURNED_AWAY
+    assert brain.next_wakeup() < 1.0  # it counts as failing, and is tried again
 
 
 def test_a_denied_piece_is_asked_elsewhere_at_once() -> None:

@@ -229,9 +229,38 @@ def test_a_lost_piece_is_taken_from_everybody_who_waits_for_it() -> None:
         made.requested(A, piece, 0.0)
     made.requested(B, 2, 0.0)
     assert made.finished(A, 0, 0.1) == [Upload(A, 1)]
-    assert made.finished(A, 1, 0.2) == [Upload(B, 2)]
+    assert made.finished(A, 1, 0.2) == [Upload(B, 2), Send(A, Reject(2, RejectReason.BUSY))]
+    assert made.requested(A, 2, 0.2) == []  # it insists
     assert made.lost(2, 0.3) == [Send(A, Reject(2, RejectReason.NOT_STORED)), DropUpload(B, 2)]
     assert made.finished(A, 1, 0.4) == []
+
+
+def test_a_seeder_gives_nothing_twice_while_something_was_given_to_nobody() -> None:
+    made = serving(A, B, C)
+    busy = RejectReason.BUSY
+    assert made.requested(A, 0, 0.0) == [Upload(A, 0)]
+    assert made.requested(B, 0, 0.0) == [Send(B, Reject(0, busy))]
+    assert made.requested(B, 1, 0.0) == []
+    assert made.requested(C, 1, 0.0) == []
+    told = made.uploaded(A, PIECE, 1.0)
+    (given,) = [command.peer for command in told if isinstance(command, Upload)]
+    assert told == [Upload(given, 1), Send(B if given == C else C, Reject(1, busy))]
+    assert made.requested(B, 0, 1.0) == []  # twice it is not sent away for the same piece
+    made.left(A, 2.0)
+    assert made.requested(C, 0, 2.0) == []  # B waits for it, but nobody has it
+
+
+def test_nobody_is_sent_away_when_everything_is_out_or_by_who_is_no_seeder() -> None:
+    everybody = serving(A, B)
+    availability = everybody._availability
+    availability.joined(C)
+    for piece in range(SIZE - 1):
+        availability.have(C, piece)
+    assert uploads_of(everybody.requested(A, SIZE - 1, 0.0)) == [SIZE - 1]
+    assert everybody.requested(B, 0, 0.0) == []
+    leecher = serving(A, B, stored=range(SIZE - 1))
+    leecher.requested(A, 0, 0.0)
+    assert leecher.requested(B, 0, 0.0) == []
 
 
 def test_a_piece_asked_again_right_after_its_reply_waits_for_the_books() -> None:
@@ -326,3 +355,12 @@ def test_a_message_holds_no_more_than_the_wire_allows() -> None:
         announcer.stored(piece, 0.0)
     batches = [command.message.pieces for command in announcer.flush(1.0)]
     assert [len(batch) for batch in batches] == [MAX_HAVE_BATCH, MAX_HAVE_BATCH - 1]
+
+
+def test_a_seeders_slot_is_used_by_who_waits_for_its_turn() -> None:
+    peers = [PeerId(str(number)) for number in range(9)]
+    made = serving(*peers)
+    for peer in peers[:7]:
+        made.requested(peer, int(peer), 0.0)  # the uplink is slow: only the first has its turn
+    told = made.round(20.0)
+    assert told == [Send(peers[7], Choke()), Send(peers[8], Unchoke())]

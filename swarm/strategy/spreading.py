@@ -1,0 +1,60 @@
+"""A seeder gives away every piece once before it gives any twice.
+
+While there are pieces that no other peer has, or is being given, a request for any other piece is answered
+BUSY: whoever asked picks again, from what the others do not pick. Twice the same peer is not sent away for
+the same piece, since it may have a reason to want that one. This is what super-seeding (BEP 16) is for;
+here the seeder hides nothing, and a first copy costs the seeder one copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from swarm.ids import PeerId
+from swarm.strategy.availability import Availability
+from swarm.strategy.pieces import Pieces
+from swarm.strategy.pieceset import PieceSet
+from swarm.strategy.uploads import Uploads
+
+
+class Spreading:
+    """Which requests are better spent on another piece."""
+
+    def __init__(self, pieces: Pieces, availability: Availability, uploads: Uploads) -> None:
+        self._pieces = pieces
+        self._availability = availability
+        self._uploads = uploads
+        self._sent_away: dict[PeerId, PieceSet] = {}
+        self._fresh = True
+        """Whether there may be pieces that nobody else has: looked at only while there were some."""
+
+    def joined(self, peer: PeerId) -> None:
+        """A session begins."""
+        self._sent_away[peer] = PieceSet(self._pieces.size)
+
+    def left(self, peer: PeerId) -> None:
+        """A session ended: what the peer had, or was being given, may be nobody's now."""
+        del self._sent_away[peer]
+        self._fresh = True
+
+    def sends_away(self, peer: PeerId, piece: int) -> bool:
+        """Whether to answer BUSY to a request of ``piece``; says so once."""
+        if not self._fresh or not self._pieces.complete or piece in self._sent_away[peer]:
+            return False
+        if not self._uploads.spread_without(peer, piece):
+            return False
+        self._fresh = self._availability.anything_unheld(self._pieces.stored, self._uploads.given)
+        if self._fresh:
+            self._sent_away[peer].add(piece)
+        return self._fresh
+
+    def rivals(self, pieces: Iterable[int]) -> list[tuple[PeerId, int]]:
+        """Who waits for one of ``pieces``, which others are given now, and had better ask for another."""
+        if not self._fresh or not self._pieces.complete:
+            return []
+        return [
+            (peer, piece)
+            for piece in pieces
+            for peer in self._uploads.waits_for(piece)
+            if self.sends_away(peer, piece)
+        ]
