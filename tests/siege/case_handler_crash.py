@@ -32,7 +32,7 @@ from tests.support.raw_peer import RawPeer
 NAME = "7 handler crash"
 FIGURE = "an exception at every await of a handler: the host lives, other transfers finish"
 MOST_AWAITS = 400
-SCENE_SECONDS = 5
+SCENE_SECONDS = 1.5
 PIECE = 16384
 LISTEN = ("/ip4/127.0.0.1/tcp/0",)
 

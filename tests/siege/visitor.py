@@ -24,7 +24,7 @@ from swarm.node.membership import EXCHANGE_PROTOCOL
 from swarm.wire.messages import Cancel, Goodbye, Interested, Request, Unchoke
 from tests.support.raw_peer import RawPeer
 
-SIDE_BY_SIDE = 4
+SIDE_BY_SIDE = 14
 PATIENCE = 20
 
 
@@ -54,7 +54,7 @@ async def converse(peer: RawPeer, rng: random.Random) -> None:
     await peer.say(*map(Request, pieces))
     if rng.random() < 0.2:
         return
-    for _ in range(rng.randrange(30)):
+    for _ in range(rng.randrange(len(pieces))):
         await peer.hear()
     await peer.say(*map(Cancel, pieces[6:]))
     if rng.random() < 0.5:
