@@ -21,6 +21,7 @@ else:  # generic since click 8.4 only
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _PEER = re.compile(r"/.+/(?:p2p|ipfs)/[1-9A-HJ-NP-Za-km-z]+")
+_PEER_ID = re.compile(r"(?:12D3Koo|Qm)[1-9A-HJ-NP-Za-km-z]{25,57}")
 _LISTEN = re.compile(r"/ip[46]/[^/]+/tcp/[0-9]{1,5}")
 
 
@@ -52,6 +53,33 @@ class ListenType(StrType):
         if not _LISTEN.fullmatch(value):
             self.fail(f"{value!r} is not /ip4/<ip>/tcp/<port> or /ip6/<ip>/tcp/<port>", param, ctx)
         return str(value)
+
+
+class PeerIdType(StrType):
+    """A peer id alone."""
+
+    name = "peerid"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the id; click ends with exit code 2 unless it has the form of one."""
+        if not _PEER_ID.fullmatch(value):
+            self.fail(f"{value!r} is not a peer id; 'swarm id' prints one: 12D3Koo…", param, ctx)
+        return str(value)
+
+
+class SignerType(StrType):
+    """Whom to trust: a peer id, or an Ed25519 public key in hexadecimal."""
+
+    name = "signer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the peer id; click ends with exit code 2 unless a manifest can be signed by it."""
+        from swarm.content.signature import parse_signer
+
+        try:
+            return parse_signer(value)
+        except ValueError as error:
+            self.fail(f"{value!r} is no signer: {error}; 'swarm inspect' prints one", param, ctx)
 
 
 def _note(name: str) -> Callable[[click.Context, click.Parameter, bool], None]:
@@ -113,6 +141,28 @@ def download_limit(command: Command) -> Command:
     """Add ``--download-limit``."""
     return click.option(
         "--download-limit", type=RateType(), metavar="RATE", help="Receive at most this much, e.g. 10MB/s."
+    )(command)
+
+
+def trust(command: Command) -> Command:
+    """Add ``--trust``, which may be given several times."""
+    return click.option(
+        "--trust",
+        type=SignerType(),
+        metavar="KEY|PEERID",
+        multiple=True,
+        help="Accept only a manifest that this key has signed (repeatable: any of them).",
+    )(command)
+
+
+def allow(command: Command) -> Command:
+    """Add ``--allow``, which may be given several times."""
+    return click.option(
+        "--allow",
+        type=PeerIdType(),
+        metavar="PEERID",
+        multiple=True,
+        help="Serve only this peer (repeatable); without it, everybody who asks.",
     )(command)
 
 

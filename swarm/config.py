@@ -31,4 +31,6 @@ class NodeConfig:
 
     listen: tuple[str, ...] = DEFAULT_LISTEN
     max_connections: int = 256
+    allowed: frozenset[str] | None = None
+    """Peer ids that are served beside those that the user named; None: everybody."""
     transfer: TransferConfig = TransferConfig()

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     multiple=True,
     help="Fetch only the files that match, e.g. '*.jpg' or docs/ (repeatable).",
 )
+@options.trust
 @click.option("--sequential", is_flag=True, help="Fetch the pieces in order, to watch or read meanwhile.")
 @click.option("--seed", is_flag=True, help="Go on seeding when complete.")
 @click.option("--max-peers", type=click.IntRange(min=1), metavar="N", help="Exchange with at most N peers.")
@@ -54,6 +55,7 @@ def command(
     output: Path,
     listen: tuple[str, ...],
     only: tuple[str, ...],
+    trust: tuple[str, ...],
     sequential: bool,
     seed: bool,
     max_peers: int | None,
@@ -82,7 +84,7 @@ def command(
 
     async def main(node: Node) -> None:
         async with live.following(node):
-            await _fetch(node, live, manifest, peers, output, only=only, seed=seed)
+            await _fetch(node, live, manifest, peers, output, only=only, trust=trust, seed=seed)
 
     runtime.with_node(config, main)
 
@@ -95,13 +97,14 @@ async def _fetch(
     output: Path,
     *,
     only: tuple[str, ...],
+    trust: tuple[str, ...],
     seed: bool,
 ) -> None:
     from cli.manifests import read_target
     from cli.render.lines import Phase, summary
     from swarm.content.paths import printable
     from swarm.errors import UsageError
-    from swarm.ids import ManifestId
+    from swarm.ids import ManifestId, PeerId
     from swarm.observe.reports import PathFetched
 
     target = await read_target(manifest)
@@ -117,7 +120,10 @@ async def _fetch(
         live.phase = Phase.HASHING if done < total else Phase.FETCHING
         live.hashing(done, total)
 
-    result = await node.fetch(target.manifest, sources, output, only=only, seed=seed, on_progress=checking)
+    trusted = tuple(map(PeerId, trust))
+    result = await node.fetch(
+        target.manifest, sources, output, only=only, trusted=trusted, seed=seed, on_progress=checking
+    )
     await live.settle()
     live.say(summary(live.snapshot()))
     report = PathFetched(result.manifest.id, str(result.path), result.size, result.seconds)

@@ -26,6 +26,7 @@ SUFFIX = ".swarm"
     help="Where to write the manifest (default: <name>.swarm in the current folder).",
 )
 @options.listen
+@options.allow
 @options.piece_size
 @options.upload_limit
 @options.json
@@ -37,6 +38,7 @@ def command(
     path: Path,
     manifest: Path | None,
     listen: tuple[str, ...],
+    allow: tuple[str, ...],
     piece_size: int | None,
     upload_limit: int | None,
     as_json: bool,
@@ -46,11 +48,14 @@ def command(
     Prints the manifest's path, its id, a swarm: link that carries the id and this node's addresses,
     and the addresses. An existing file is replaced only if it is a manifest.
     """
-    from swarm.config import NodeConfig, TransferConfig
+    from swarm.config import DEFAULT_LISTEN, NodeConfig, TransferConfig
 
     live = runtime.show("share", json=as_json)
-    transfer = TransferConfig(upload_limit=upload_limit)
-    config = NodeConfig(listen=listen, transfer=transfer) if listen else NodeConfig(transfer=transfer)
+    config = NodeConfig(
+        listen=listen or DEFAULT_LISTEN,
+        transfer=TransferConfig(upload_limit=upload_limit),
+        allowed=frozenset(allow) if allow else None,
+    )
 
     target = manifest or Path(f"{path.absolute().name}{SUFFIX}")
     if target.resolve().is_relative_to(path.resolve()):

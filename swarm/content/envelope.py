@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from blake3 import blake3
@@ -36,6 +37,13 @@ class Envelope:
     def signer(self) -> PeerId | None:
         """The peer id of whoever signed, None when unsigned; a valid signer is not yet a trusted one."""
         return self.signature.peer_id if self.signature else None
+
+    def require_signer(self, trusted: Collection[PeerId]) -> None:
+        """Raise ManifestError unless one of ``trusted`` has signed."""
+        if self.signer is None:
+            raise ManifestError("this manifest is not signed, so nobody whom you trust vouches for it")
+        if self.signer not in trusted:
+            raise ManifestError(f"this manifest is signed by {self.signer}, whom you did not say you trust")
 
     def to_bytes(self) -> bytes:
         """The deterministic encoding."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import base58
@@ -18,6 +19,24 @@ SIGNATURE_BYTES = 64
 # Identity multihash of 36 bytes, then the protobuf PublicKey: type Ed25519, 32 bytes of data.
 # Source: the libp2p peer id specification.
 _PEER_ID_PREFIX = bytes.fromhex("002408011220")
+_SIGN_BIT = 0x80
+# Every encoding of a point of order 1, 2, 4 or 8, without the sign bit: for such a key one signature
+# fits any message. Source: libsodium, ge25519_has_small_order.
+_SMALL_ORDER = frozenset(
+    map(
+        bytes.fromhex,
+        (
+            "0000000000000000000000000000000000000000000000000000000000000000",
+            "0100000000000000000000000000000000000000000000000000000000000000",
+            "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+            "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+            "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+            "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+            "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        ),
+    )
+)
+_HEX_KEY = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +53,9 @@ class Signature:
             )
 
     def verify(self, manifest_bytes: bytes) -> bool:
-        """Whether this key signed exactly these manifest bytes."""
+        """Whether this key signed exactly these manifest bytes; never for a key of small order."""
+        if is_small_order(self.public):
+            return False
         try:
             Ed25519PublicKey.from_public_bytes(self.public).verify(self.signature, DOMAIN + manifest_bytes)
         except (InvalidSignature, ValueError):
@@ -44,7 +65,35 @@ class Signature:
     @property
     def peer_id(self) -> PeerId:
         """The libp2p peer id of the signing key."""
-        return PeerId(base58.b58encode(_PEER_ID_PREFIX + self.public).decode("ascii"))
+        return peer_id_of(self.public)
+
+
+def is_small_order(public: bytes) -> bool:
+    """Whether an Ed25519 key of 32 bytes is a point of small order, whose signatures prove nothing."""
+    return public[:-1] + bytes([public[-1] & ~_SIGN_BIT]) in _SMALL_ORDER
+
+
+def peer_id_of(public: bytes) -> PeerId:
+    """The libp2p peer id of an Ed25519 public key of 32 bytes."""
+    return PeerId(base58.b58encode(_PEER_ID_PREFIX + public).decode("ascii"))
+
+
+def parse_signer(text: str) -> PeerId:
+    """Read whom a user trusts: the peer id of an Ed25519 key, or its 32 bytes in hexadecimal.
+
+    Raises ValueError for anything else, also for a peer id (``Qm…``) that does not contain its key
+    and for a key of small order.
+    """
+    if _HEX_KEY.fullmatch(text):
+        public = bytes.fromhex(text)
+    else:
+        raw = base58.b58decode(text)
+        public = raw[len(_PEER_ID_PREFIX) :]
+        if not raw.startswith(_PEER_ID_PREFIX) or len(public) != KEY_BYTES:
+            raise ValueError("not the peer id of an Ed25519 key")
+    if is_small_order(public):
+        raise ValueError("a key of small order, which anybody can sign for")
+    return peer_id_of(public)
 
 
 def sign(private: bytes, manifest_bytes: bytes) -> Signature:

@@ -109,6 +109,8 @@ class Admission:
         leaving = trio.CancelScope()
         visitor = Visitor(peer, remote, trio.current_time(), leaving.cancel)
         others = len(self._network.get_connections()) - len(self._visitors) - 1
+        if self._visitors.standing(peer) is Standing.UNWANTED:
+            leaving.deadline = trio.current_time() + limits.UNWANTED_SECONDS
         with leaving:
             if self._visitors.enter(visitor, others, trio.current_time()):
                 await _while_used(connection)

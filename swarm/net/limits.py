@@ -37,6 +37,9 @@ UNUSED_SECONDS = 8.0
 GRACE_SECONDS = 2.0
 """A connection that is younger does not give way to a newer one: it had no time to prove its use."""
 
+UNWANTED_SECONDS = 5.0
+"""A connection of a peer that the user does not serve is closed after so long: it may hear why until then."""
+
 OFFENCE_RATE = 0.5
 OFFENCE_BURST = 16.0
 """Streams a second, and at once, that a peer may open and not negotiate, or that go beyond its share."""

@@ -2,53 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import trio
 
 from swarm.content.envelope import Envelope
-from swarm.errors import Incomplete, LinkClosed, NoPeerReachable, RemoteError, UsageError
+from swarm.errors import Incomplete, LinkClosed, ManifestError, NoPeerReachable, RemoteError, UsageError
 from swarm.ids import ManifestId, PeerId
 from swarm.net.addresses import PeerAddress, by_peer
 from swarm.net.host import Host
 from swarm.node.catalogue import MANIFEST_PROTOCOL, ask_manifest
 
 
-async def find_manifest(host: Host, manifest: ManifestId, peers: Sequence[PeerAddress]) -> Envelope:
+async def find_manifest(
+    host: Host, manifest: ManifestId, peers: Sequence[PeerAddress], trusted: Collection[PeerId] = ()
+) -> Envelope:
     """Ask all ``peers`` side by side; the first right answer is taken.
 
-    Raises UsageError without peers, NoPeerReachable when none could be asked, Incomplete when those
-    asked do not have it.
+    With ``trusted`` it must be signed by one of them. Raises UsageError without peers,
+    NoPeerReachable when none could be asked, Incomplete when those asked do not have it,
+    ManifestError when those that have it have no signature of the trusted.
     """
     if not peers:
         raise UsageError("an id alone names no peer to ask: add at least one peer")
-    found: list[Envelope] = []
-    failures: list[str] = []
-    strangers: list[str] = []
+    search = _Search(manifest, frozenset(trusted))
     async with trio.open_nursery() as nursery:
 
         async def ask(peer: PeerId, where: Sequence[str]) -> None:
-            try:
-                answer = await _ask(host, manifest, peer, where)
-            except NoPeerReachable as error:
-                failures.append(str(error))
-                return
-            except (LinkClosed, RemoteError) as error:
-                strangers.append(str(error))
-                return
-            if answer is None:
-                strangers.append(f"{peer} does not have it")
-                return
-            found.append(answer)
-            nursery.cancel_scope.cancel()
+            await search.ask(host, peer, where)
+            if search.found is not None:
+                nursery.cancel_scope.cancel()
 
         for peer, where in by_peer(peers).items():
             nursery.start_soon(ask, peer, where)
-    if found:
-        return found[0]
-    if strangers:
-        raise Incomplete(f"no peer that was asked gave the manifest {manifest}: {strangers[-1]}")
-    raise NoPeerReachable(f"no peer could be reached: {failures[-1]}; check the addresses")
+    return search.result()
+
+
+class _Search:
+    """What became of asking each peer, the most telling kind of failure first."""
+
+    def __init__(self, manifest: ManifestId, trusted: frozenset[PeerId]) -> None:
+        self._manifest = manifest
+        self._trusted = trusted
+        self._untrusted: list[ManifestError] = []
+        self._refusals: list[str] = []
+        self._unreachable: list[str] = []
+        self.found: Envelope | None = None
+
+    async def ask(self, host: Host, peer: PeerId, where: Sequence[str]) -> None:
+        """Ask one peer; sets ``found`` if it has what is wanted."""
+        try:
+            answer = await _ask(host, self._manifest, peer, where)
+            if answer is not None and self._trusted:
+                answer.require_signer(self._trusted)
+        except NoPeerReachable as error:
+            self._unreachable.append(str(error))
+        except (LinkClosed, RemoteError) as error:
+            self._refusals.append(str(error))
+        except ManifestError as error:
+            # The signature is not part of the id: another peer may have a better one.
+            self._untrusted.append(error)
+        else:
+            self.found = answer or self.found
+            if answer is None:
+                self._refusals.append(f"{peer} does not have it or does not serve you")
+
+    def result(self) -> Envelope:
+        """The manifest; raises what says why there is none."""
+        if self.found is not None:
+            return self.found
+        if self._untrusted:
+            raise self._untrusted[0]
+        if self._refusals:
+            raise Incomplete(
+                f"no peer that was asked gave the manifest {self._manifest}: {self._refusals[-1]}"
+            )
+        raise NoPeerReachable(f"no peer could be reached: {self._unreachable[-1]}; check the addresses")
 
 
 async def _ask(host: Host, manifest: ManifestId, peer: PeerId, where: Sequence[str]) -> Envelope | None:

@@ -178,6 +178,9 @@ class Membership:
     def _ended_with(self, peer: PeerId, end: SessionEnd) -> None:
         if end.joined:
             self._host.proven(peer)
+            self._unreachable.pop(peer, None)
+        else:
+            self._unreachable[peer] = f"{peer}: {end.reason}"
         if not self._runner.has_session(peer):
             self._book.disconnected(peer, trio.current_time(), useful=end.joined)
             self._changed()
@@ -216,7 +219,6 @@ class Membership:
         try:
             async with self._dials:
                 link, address = await self._reach(dial)
-            self._unreachable.pop(peer, None)
             self._patience.met(trio.current_time())
             await self._exchange(link, inbound=False, address=address)
         except (NoPeerReachable, LinkClosed) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -37,10 +37,12 @@ from swarm.storage.target import open_target
 from swarm.transfer.eventstream import EventStream
 from swarm.transfer.greeting import meet, refuse
 from swarm.transfer.memory import Memory
-from swarm.wire.advert import Advert
+from swarm.wire.advert import Advert, encode_length
 
 GOODBYE_SECONDS = 0.5
 """How long the end of a node waits for its sessions to end in words."""
+
+NOT_ALLOWED = "this peer serves only those whom its user allows; ask its user to allow your peer id"
 
 Progress = Callable[[int, int], None]
 
@@ -60,8 +62,8 @@ class Node:
         self._stores = AsyncExitStack()
         catalogue = Catalogue(self._adverts, self._envelope)
         host.serve(PING_PROTOCOL, Responder())
-        host.serve(ADVERTISE_PROTOCOL, catalogue.advertise, most=STREAMS_PER_QUESTION)
-        host.serve(MANIFEST_PROTOCOL, catalogue.manifest, most=STREAMS_PER_QUESTION)
+        host.serve(ADVERTISE_PROTOCOL, self._for_allowed(catalogue.advertise), most=STREAMS_PER_QUESTION)
+        host.serve(MANIFEST_PROTOCOL, self._for_allowed(catalogue.manifest), most=STREAMS_PER_QUESTION)
         host.serve(EXCHANGE_PROTOCOL, self._exchange)
         host.judge_by(self._standing)
 
@@ -104,23 +106,26 @@ class Node:
         output: Path,
         *,
         only: Sequence[str] = (),
+        trusted: Collection[PeerId] = (),
         seed: bool = False,
         on_progress: Progress | None = None,
     ) -> FetchResult:
         """Fetch into the folder ``output`` from ``peers`` (multiaddrs with ``/p2p/<id>``) and others.
 
-        Given an id, the manifest itself comes from a peer and is checked against the id. What earlier
-        runs left is kept. ``only`` are patterns of files, see `selection.select`; the others are neither
-        fetched nor touched. Returns when all is verified and has its final name; a node that is to
-        ``seed`` goes on serving it until the node ends. ``on_progress`` is told checked and total bytes of
-        what is there already, from a worker thread.
+        Given an id, the manifest itself comes from a peer and is checked against the id; with ``trusted`` it
+        must be signed by one of these. What earlier runs left is kept. ``only`` are patterns of files, see
+        `selection.select`; the others are neither fetched nor touched. Returns when all is verified and has
+        its final name; a node that is to ``seed`` goes on serving it until the node ends. ``on_progress`` is
+        told checked and total bytes of what is there already, from a worker thread.
 
         Raises UsageError, ManifestError, NoPeerReachable, Incomplete, DiskError, Locked.
         """
         started = trio.current_time()
         named = [parse_peer_address(peer) for peer in peers]
         if isinstance(what, ManifestId):
-            what = await find_manifest(self._host, what, named)
+            what = await find_manifest(self._host, what, named, trusted)
+        elif trusted:
+            what.require_signer(trusted)
         self._announce(what)
         files = select(what.manifest, only)
         target = await self._stores.enter_async_context(
@@ -225,8 +230,19 @@ class Node:
         self._nursery.start_soon(membership.run)
         return membership
 
+    def _for_allowed(self, answer: Callable[[Link], Awaitable[None]]) -> Callable[[Link], Awaitable[None]]:
+        async def guarded(link: Link) -> None:
+            # To whom it does not serve, it has nothing.
+            unwanted = self._standing(link.peer) is Standing.UNWANTED
+            await (link.write(encode_length(0)) if unwanted else answer(link))
+
+        return guarded
+
     async def _exchange(self, link: Link) -> None:
         hello = await meet(link)
+        if self._standing(link.peer) is Standing.UNWANTED:
+            await refuse(link, NOT_ALLOWED)
+            return
         membership = self._memberships.get(hello.manifest)
         if membership is None:
             await refuse(link, "that manifest is not here")
@@ -235,7 +251,11 @@ class Node:
 
     def _standing(self, peer: PeerId) -> Standing:
         each = (membership.standing(peer) for membership in self._memberships.values())
-        return max(each, default=Standing.STRANGER)
+        known = max(each, default=Standing.STRANGER)
+        allowed = self._config.allowed
+        if allowed is None or known is Standing.NAMED:
+            return known
+        return Standing.NAMED if peer in allowed else Standing.UNWANTED
 
     def _in_use(self, peer: PeerId) -> bool:
         return any(membership.has_session(peer) for membership in self._memberships.values())

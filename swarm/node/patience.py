@@ -48,13 +48,13 @@ def give_up(
     """The error that tells why a fetch could not be completed, with what to do.
 
     ``missing`` are the wanted pieces that no connected peer has, ``failures`` the latest reason of
-    every peer that could not be reached.
+    every peer that could not be reached or refused to exchange.
     """
+    why = f": {failures[-1]}" if failures else ""
     if not met_somebody:
-        why = f": {failures[-1]}" if failures else ""
         return NoPeerReachable(f"no peer could be reached{why}; check the addresses, or try again later")
     if not connected:
-        return Incomplete("all peers are gone; what was fetched is kept, run the same command to go on")
+        return Incomplete(f"all peers are gone{why}; what was fetched is kept, run the same command to go on")
     return Incomplete(
         f"none of the {connected} connected peers has {_describe(missing)}; "
         "what was fetched is kept, run the same command to go on"

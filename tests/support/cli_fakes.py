@@ -114,11 +114,13 @@ class FakeNode:
         output: Path,
         *,
         only: tuple[str, ...] = (),
+        trusted: tuple[str, ...] = (),
         seed: bool = False,
         on_progress: object = None,
     ) -> Fetched:
         self.calls.append(("fetch", manifest, peers, output, seed))
         self.only = only
+        self.trusted = trusted
         await self.fetching(self)
         content = manifest.manifest if isinstance(manifest, Envelope) else self.manifest
         assert content is not None
