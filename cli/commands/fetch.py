@@ -11,7 +11,9 @@ from cli import options
 from cli.runtime import Runtime
 
 if TYPE_CHECKING:
+    from cli.manifests import Target
     from cli.render.live import Live
+    from swarm.ids import PeerId
     from swarm.node import Node
 
 
@@ -55,7 +57,7 @@ def command(
     output: Path,
     listen: tuple[str, ...],
     only: tuple[str, ...],
-    trust: tuple[str, ...],
+    trust: tuple[PeerId, ...],
     sequential: bool,
     seed: bool,
     max_peers: int | None,
@@ -97,37 +99,42 @@ async def _fetch(
     output: Path,
     *,
     only: tuple[str, ...],
-    trust: tuple[str, ...],
+    trust: tuple[PeerId, ...],
     seed: bool,
 ) -> None:
     from cli.manifests import read_target
     from cli.render.lines import Phase, summary
     from swarm.content.paths import printable
-    from swarm.errors import UsageError
-    from swarm.ids import ManifestId, PeerId
     from swarm.observe.reports import PathFetched
 
     target = await read_target(manifest)
-    hints = [peer for peer in target.peers if options.names_a_peer(peer)]
-    if len(hints) < len(target.peers):
-        live.warn("some addresses in the link name no peer and are left out")
-    sources = list(dict.fromkeys((*peers, *hints)))
-    if isinstance(target.manifest, ManifestId) and not sources:
-        raise UsageError("an id alone names no peer to ask: add at least one PEER, or use a swarm: link")
+    sources = _sources(target, peers, live)
     live.phase = Phase.FETCHING
 
     def checking(done: int, total: int) -> None:
         live.phase = Phase.HASHING if done < total else Phase.FETCHING
         live.hashing(done, total)
 
-    trusted = tuple(map(PeerId, trust))
     result = await node.fetch(
-        target.manifest, sources, output, only=only, trusted=trusted, seed=seed, on_progress=checking
+        target.manifest, sources, output, only=only, trusted=trust, seed=seed, on_progress=checking
     )
     await live.settle()
     live.say(summary(live.snapshot()))
-    report = PathFetched(result.manifest.id, str(result.path), result.size, result.seconds)
-    live.result(report, printable(str(result.path)))
+    path = str(result.path)
+    live.result(PathFetched(result.manifest.id, path, result.size, result.seconds), printable(path))
     if seed:
         live.phase = Phase.SEEDING
         await node.seed_forever()
+
+
+def _sources(target: Target, peers: tuple[str, ...], live: Live) -> list[str]:
+    """Whom to ask: the PEERs, then those that a link brought; raises UsageError if there is nobody."""
+    from swarm.errors import UsageError
+    from swarm.ids import ManifestId
+
+    hints = [peer for peer in target.peers if options.names_a_peer(peer)]
+    if len(hints) < len(target.peers):
+        live.warn("some addresses in the link name no peer and are left out")
+    if not (peers or hints) and isinstance(target.manifest, ManifestId):
+        raise UsageError("an id alone names no peer to ask: add at least one PEER, or use a swarm: link")
+    return list(dict.fromkeys((*peers, *hints)))

@@ -14,6 +14,20 @@ from swarm.net.host import Host
 from swarm.node.catalogue import MANIFEST_PROTOCOL, ask_manifest
 
 
+async def obtain(
+    host: Host, what: Envelope | ManifestId, peers: Sequence[PeerAddress], trusted: Collection[PeerId]
+) -> Envelope:
+    """What is to be fetched, asked for if only its id is known, and signed by one of ``trusted`` if any.
+
+    Raises what `find_manifest` does.
+    """
+    if isinstance(what, ManifestId):
+        return await find_manifest(host, what, peers, trusted)
+    if trusted:
+        what.require_signer(trusted)
+    return what
+
+
 async def find_manifest(
     host: Host, manifest: ManifestId, peers: Sequence[PeerAddress], trusted: Collection[PeerId] = ()
 ) -> Envelope:

@@ -88,6 +88,7 @@ class Membership:
         self._runner = Runner(
             store, me, config, rng, named=self._named, wanted=wanted, events=events, memory=memory
         )
+        self._runner.on_joined = host.proven
 
     # --- For the node -------------------------------------------------------------------------------
 
@@ -177,7 +178,6 @@ class Membership:
 
     def _ended_with(self, peer: PeerId, end: SessionEnd) -> None:
         if end.joined:
-            self._host.proven(peer)
             self._unreachable.pop(peer, None)
         else:
             self._unreachable[peer] = f"{peer}: {end.reason}"

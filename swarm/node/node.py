@@ -25,7 +25,7 @@ from swarm.net.limits import PING_RATE, STREAMS_PER_QUESTION
 from swarm.net.ping import PING_PROTOCOL, Prober, Responder
 from swarm.net.visitors import Standing
 from swarm.node.catalogue import ADVERTISE_PROTOCOL, MANIFEST_PROTOCOL, Catalogue, ask_adverts
-from swarm.node.finding import find_manifest
+from swarm.node.finding import obtain
 from swarm.node.membership import EXCHANGE_PROTOCOL, Membership
 from swarm.node.racing import first_of
 from swarm.node.results import FetchResult, PingSample, Shared
@@ -33,7 +33,7 @@ from swarm.ports import Link, Store
 from swarm.storage.home import hold_identity, swarm_home
 from swarm.storage.scan import scan
 from swarm.storage.source import SourceStore
-from swarm.storage.target import open_target
+from swarm.storage.target import Target, open_target
 from swarm.transfer.eventstream import EventStream
 from swarm.transfer.greeting import meet, refuse
 from swarm.transfer.memory import Memory
@@ -122,22 +122,15 @@ class Node:
         """
         started = trio.current_time()
         named = [parse_peer_address(peer) for peer in peers]
-        if isinstance(what, ManifestId):
-            what = await find_manifest(self._host, what, named, trusted)
-        elif trusted:
-            what.require_signer(trusted)
+        what = await obtain(self._host, what, named, trusted)
         self._announce(what)
         files = select(what.manifest, only)
         target = await self._stores.enter_async_context(
             open_target(what.manifest, output, progress=on_progress, selected=files)
         )
         size = sum(what.manifest.files[file].length for file in files)
-        if only:
-            self.events.publish(FilesSelected(what.manifest.id, len(files), target.wanted.count, size))
-        if target.resumed_pieces:
-            event = TransferResumed(what.manifest.id, target.resumed_pieces, target.resumed_bytes)
-            self.events.publish(event)
-        if not target.complete and not named and not seed:
+        self._tell_begun(target, files if only else None, size)
+        if not (target.complete or named or seed):
             raise UsageError("nobody to fetch from: name at least one peer, or wait for peers with --seed")
         if seed or not target.complete:
             membership = self._join(what, target, named, wanted=target.wanted, upkeep=target.run_syncer)
@@ -146,6 +139,13 @@ class Node:
         result = FetchResult(what.manifest, path, size, trio.current_time() - started)
         self.events.publish(TransferComplete(what.manifest.id, str(path), result.size, result.seconds))
         return result
+
+    def _tell_begun(self, target: Target, selected: Collection[int] | None, size: int) -> None:
+        manifest = target.manifest.id
+        if selected is not None:
+            self.events.publish(FilesSelected(manifest, len(selected), target.wanted.count, size))
+        if target.resumed_pieces:
+            self.events.publish(TransferResumed(manifest, target.resumed_pieces, target.resumed_bytes))
 
     async def seed_forever(self) -> None:
         """Serve what is shared and fetched until cancelled; raises DiskError when that fails."""
