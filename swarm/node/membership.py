@@ -71,10 +71,9 @@ class Membership:
         self._wanted = Bitfield.all(store.stored.size) if wanted is None else wanted
         self._events = events
         self._rng = rng
-        now = trio.current_time()
         # Who names nobody waits for others to come.
         connect_patience = min(CONNECT_PATIENCE, config.patience) if named else config.patience
-        self._patience = Patience(connect_patience, config.patience, now)
+        self._patience = Patience(connect_patience, config.patience, trio.current_time())
         self._unreachable: dict[PeerId, str] = {}
         self._failure: SwarmError | None = None
         self._ended = trio.Event()

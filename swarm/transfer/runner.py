@@ -65,8 +65,11 @@ class Runner:
     """Runs one transfer over ``store``; times are seconds of ``now``.
 
     ``named`` are the peers that the user named: places are kept for them. ``wanted`` are the pieces to
-    fetch, None for all. ``events`` and ``memory`` may be shared with other transfers.
+    fetch, None for all. ``events`` and ``memory`` may be shared with other transfers. ``on_joined``, if it
+    is set, is told of every peer that has greeted.
     """
+
+    on_joined: Callable[[PeerId], None] | None = None
 
     def __init__(
         self,
@@ -227,6 +230,8 @@ class Runner:
         now = self._now()
         stay.since = now
         self._performer.sessions[stay.peer] = stay.session
+        if self.on_joined is not None:
+            self.on_joined(stay.peer)
         self.events.publish(PeerConnected(self._manifest, stay.peer, stay.address, stay.inbound))
         self._performer.perform(self._brain.peer_joined(stay.peer, now, rtt=stay.rtt))
         addresses = dialable(hello.addresses, stay.address, inbound=stay.inbound)

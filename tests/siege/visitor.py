@@ -1,6 +1,6 @@
 """Peers that come, do something and go: python -m tests.siege.visitor ADDRESS MANIFEST CYCLES.
 
-A cycle is one connection of a new peer: it greets, asks for pieces, takes some, cancels some, and ends with
+A cycle is one connection: it greets, asks for pieces, takes some, cancels some, and ends with
 a word, without one, by a reset of the stream or by closing the socket under everything.
 """
 
@@ -18,7 +18,7 @@ from swarm.content.envelope import Envelope
 from swarm.content.manifest import Manifest
 from swarm.errors import LinkClosed, NoPeerReachable
 from swarm.net.addresses import PeerAddress, parse_peer_address
-from swarm.net.host import open_host
+from swarm.net.host import Host, open_host
 from swarm.net.ping import PING_PROTOCOL, Prober
 from swarm.node.membership import EXCHANGE_PROTOCOL
 from swarm.wire.messages import Cancel, Goodbye, Interested, Request, Unchoke
@@ -26,21 +26,22 @@ from tests.support.raw_peer import RawPeer
 
 SIDE_BY_SIDE = 14
 PATIENCE = 20
+VISITS = 25
+"""Of one identity: making a host costs more than a visit."""
 
 
-async def cycle(where: PeerAddress, manifest: Manifest, rng: random.Random) -> None:
-    """One peer's visit."""
-    async with open_host(rng.randbytes(32)) as host:
-        await host.connect(where.peer, [where.address])
-        if rng.random() < 0.3:
-            prober = Prober(lambda: host.open_link(where.peer, PING_PROTOCOL))
-            await prober.probe()
-            await prober.aclose()
-        link = await host.open_link(where.peer, EXCHANGE_PROTOCOL)
-        with suppress(LinkClosed):
-            await converse(RawPeer(link, manifest), rng)
-        if rng.random() < 0.5:
-            await link.reset()
+async def cycle(host: Host, where: PeerAddress, manifest: Manifest, rng: random.Random) -> None:
+    """One visit."""
+    await host.connect(where.peer, [where.address])
+    if rng.random() < 0.3:
+        prober = Prober(lambda: host.open_link(where.peer, PING_PROTOCOL))
+        await prober.probe()
+        await prober.aclose()
+    link = await host.open_link(where.peer, EXCHANGE_PROTOCOL)
+    with suppress(LinkClosed):
+        await converse(RawPeer(link, manifest), rng)
+    if rng.random() < 0.5:
+        await link.reset()
 
 
 async def converse(peer: RawPeer, rng: random.Random) -> None:
@@ -70,12 +71,17 @@ async def visit(address: str, manifest: Manifest, cycles: int) -> int:
     async def go_on() -> None:
         nonlocal left, refused
         while left > 0:
-            left -= 1
-            with trio.move_on_after(PATIENCE):
-                try:
-                    await cycle(where, manifest, rng)
-                except (NoPeerReachable, LinkClosed):
-                    refused += 1
+            async with open_host(rng.randbytes(32)) as host:
+                for _ in range(VISITS):
+                    if left <= 0:
+                        return
+                    left -= 1
+                    try:
+                        with trio.fail_after(PATIENCE):
+                            await cycle(host, where, manifest, rng)
+                    except (NoPeerReachable, LinkClosed, trio.TooSlowError):
+                        refused += 1
+                    await host.disconnect(where.peer)
 
     async with trio.open_nursery() as nursery:
         for _ in range(SIDE_BY_SIDE):
