@@ -132,6 +132,11 @@ class Host:
         connection = self._connection(peer)
         return "" if connection is None else _address_of(connection)
 
+    def traffic(self, peer: PeerId) -> int:
+        """Bytes moved so far on the open connection to ``peer``, both directions together; 0 without one."""
+        connection = self._connection(peer)
+        return 0 if connection is None else int(getattr(connection.muxed_conn, "traffic", 0))
+
     async def open_link(self, peer: PeerId, protocol: str) -> StreamLink:
         """Open a stream to a connected peer and negotiate ``protocol``.
 

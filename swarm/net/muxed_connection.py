@@ -43,6 +43,7 @@ class MuxedConnection(IMuxedConn):
         self.event_started = trio.Event()
         self.on_close: Callable[[], Awaitable[Any]] | None = None
         wire, early = conn.take_over()
+        self._wire = wire
         self._driver = Driver(
             self,
             wire,
@@ -56,6 +57,11 @@ class MuxedConnection(IMuxedConn):
     def round_trip(self) -> float:
         """Seconds that the peer takes to answer, smoothed; 0.0 until it has answered once."""
         return self._driver.round_trip
+
+    @property
+    def traffic(self) -> int:
+        """Bytes received and sent so far, as they are on the wire."""
+        return self._wire.received_bytes + self._wire.sent_bytes
 
     async def start(self) -> None:
         """Run until the connection ends; raises nothing but cancellation."""
