@@ -13,6 +13,7 @@ from tests.support.sharing import MIB, random_file, share
 NAME = "1 identity"
 FIGURE = "dialers that offer only plaintext, secio or mplex; a wrong peer id: 0 connections"
 NOT_REACHED = 4
+COUNT = {True: 1, False: 20}
 
 
 async def run(quick: bool) -> Outcome:
@@ -24,7 +25,7 @@ def siege(quick: bool) -> Outcome:
         source = random_file(folder / "content.bin", MIB)
         seeder = share(processes, source)
         gauge = Gauge(seeder.process.pid)
-        running = attackers(processes, DIALERS, seeder, count=2 if quick else 20, persist=False)
+        running = attackers(processes, DIALERS, seeder, count=COUNT[quick], persist=False)
         running.expect_exit(0, within=60)
         ended = running.events("cut_off")
         inside = [
@@ -33,7 +34,7 @@ def siege(quick: bool) -> Outcome:
         wrong = wrong_identity(processes, seeder.address, share(processes, source).address, folder)
         gauge.stop()
         return Outcome(
-            not inside and wrong and len(ended) == len(DIALERS) * (2 if quick else 20),
+            not inside and wrong and len(ended) == len(DIALERS) * COUNT[quick],
             f"{len(ended)} dialers with {', '.join(DIALERS)}: {len(inside)} connections; "
             f"fetch and ping of an address with another's id: {'refused' if wrong else 'NOT refused'}",
         )

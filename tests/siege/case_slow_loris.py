@@ -23,7 +23,7 @@ async def run(quick: bool) -> Outcome:
 
 def siege(quick: bool) -> Outcome:
     with battlefield() as (processes, folder):
-        size = (24 if quick else 96) * MIB
+        size = (12 if quick else 96) * MIB
         source = random_file(folder / "content.bin", size)
         honest = [share(processes, source, "--upload-limit", RATE) for _ in range(2)]
         _, silent = hostile_seeders(processes, ["silent"], honest[0], source, 8 if quick else 64)
