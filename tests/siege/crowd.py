@@ -113,6 +113,15 @@ async def run(target: str, folder: Path, peers: int, active: int, rate: int) -> 
             await trio.sleep(0.5)
 
 
+async def shake_hands(target: str, count: int) -> None:
+    """So many connections, one after the other, each closed at once."""
+    where = parse_peer_address(target)
+    async with open_host(os.urandom(32)) as host:
+        for _ in range(count):
+            await host.connect(where.peer, [where.address])
+            await host.disconnect(where.peer)
+
+
 def main() -> int:
     """Read the command line and run."""
     target, folder, peers, active, rate = sys.argv[1:]
