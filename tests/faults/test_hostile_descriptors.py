@@ -21,7 +21,8 @@ KNOCK = """
 import resource, socket, sys, time
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-sockets = [socket.create_connection(("127.0.0.1", int(sys.argv[1]))) for _ in range(80)]
+where = ("127.0.0.1", int(sys.argv[1]))
+sockets = [socket.create_connection(where, source_address=(f"127.0.1.{n}", 0)) for n in range(80)]
 print("there", flush=True)
 time.sleep(60)
 """
