@@ -56,7 +56,8 @@ def siege(quick: bool) -> Outcome:
             f"RSS {mib(alone)} alone, {mib(rss_idle)} with {connections} idle, "
             f"peak {mib(gauge.peak_rss)} with {connections} at {RATE / MIB:.0f} MiB/s asked "
             f"({moved / MIB:.0f} MiB/s in all, CPU {busy * 100:.0f} %); "
-            f"an idle connection costs {each * 1e6:.0f} us of CPU a second; {hands:.0f} handshakes a second, {cost * 1000:.1f} ms of CPU each here",
+            f"an idle connection costs {each * 1e6:.0f} us of CPU a second; "
+            f"{hands:.0f} handshakes a second, {cost * 1000:.1f} ms of CPU each here",
         )
 
 
