@@ -22,7 +22,7 @@ from pathlib import Path
 from tests.benchmarks.measuring import machine, table, write_random_file, write_section
 from tests.netns import pings
 from tests.netns.network import Network, why_unavailable
-from tests.netns.swarms import Case, Contestant, Outcome, Swarm, Torrent
+from tests.netns.swarms import Case, Contestant, Outcome, Sequential, Swarm, Torrent
 from tests.support.processes import Processes
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "swarm-bench.md"
@@ -33,6 +33,7 @@ CASES = {
     "4a": Case(4, 50_000_000, 128 * MIB, acquainted=True),
     "4b": Case(4, 50_000_000, 128 * MIB, acquainted=False),
 }
+PROGRAMS: dict[str, type[Contestant]] = {kind.name: kind for kind in (Swarm, Torrent, Sequential)}
 PING = "ping"
 PATIENCE = 6
 """A run may take so many times the optimum before it is given up."""
@@ -108,13 +109,12 @@ def rows(results: dict[str, dict[str, list[Outcome]]]) -> list[list[str]]:
 
 def swarms(arguments: argparse.Namespace, keys: list[str], folder: Path) -> str:
     """Run the cases; return the table."""
-    programs: dict[str, type[Contestant]] = {Swarm.name: Swarm, Torrent.name: Torrent}
     names = arguments.programs.split(",")
     results: dict[str, dict[str, list[Outcome]]] = {key: {name: [] for name in names} for key in keys}
     for number in range(arguments.rounds):
         for key, by_name in results.items():
             for name in names if number % 2 == 0 else reversed(names):
-                outcome = measure(programs[name](), CASES[key], folder, arguments.keep)
+                outcome = measure(PROGRAMS[name](), CASES[key], folder, arguments.keep)
                 by_name[name].append(outcome)
                 print(describe(name, outcome), file=sys.stderr, flush=True)
     return table(HEAD, rows(results))
@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument(
         "--only", default=",".join((*CASES, PING)), help="some of " + ",".join((*CASES, PING))
     )
-    parser.add_argument("--programs", default=f"{Swarm.name},{Torrent.name}")
+    parser.add_argument("--programs", default=",".join((Swarm.name, Torrent.name)), help=", ".join(PROGRAMS))
     parser.add_argument("--no-page", action="store_true", help="leave docs/swarm-bench.md as it is")
     parser.add_argument("--keep", type=Path, help="where the JSON lines of swarm's last run go")
     arguments = parser.parse_args()

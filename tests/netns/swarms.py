@@ -148,6 +148,8 @@ class Swarm(Contestant):
     """`swarm share` and `swarm fetch --seed`, as a user starts them."""
 
     name = "swarm"
+    options: tuple[str, ...] = ()
+    """More of them for each leecher."""
 
     def prepare(self, processes: Processes, network: Network, content: Path) -> int:
         self._processes = processes
@@ -188,7 +190,8 @@ class Swarm(Contestant):
     def leech(self, host: int, known: Sequence[int]) -> Path:
         peers = [self.address(other) for other in known]
         output = self.fetched(host).parent
-        self._running.append(self._start(host, "fetch", self.manifest, *peers, "--output", output, "--seed"))
+        options = ("--output", output, "--seed", *self.options)
+        self._running.append(self._start(host, "fetch", self.manifest, *peers, *options))
         return self.fetched(host)
 
     def fetched(self, host: int) -> Path:
@@ -208,6 +211,13 @@ class Swarm(Contestant):
             for kind in ("bytes_sent", "bytes_received")
         )
         return Moved(sent, received)
+
+
+class Sequential(Swarm):
+    """Every leecher fetches in order."""
+
+    name = "swarm --sequential"
+    options = ("--sequential",)
 
 
 def events(path: Path) -> list[dict[str, Any]]:

@@ -2,8 +2,9 @@
 
     python -m tests.netns.torrent_peer TORRENT FOLDER --listen ADDR --mark FILE [--seed] [--peer ADDR]...
 
-ADDR is IP:PORT. Creates the file --mark when libtorrent says that all pieces have passed, and goes on seeding. At SIGTERM it
-prints one JSON line: payload bytes sent and received, bytes that were thrown away, and ends.
+ADDR is IP:PORT. Creates the file --mark when libtorrent says that all pieces have passed, and goes on
+seeding. At SIGTERM it prints one JSON line: payload bytes sent and received, bytes that were thrown away,
+and ends.
 
 libtorrent's own settings are left as they are, but for those that choose how peers meet: TCP instead of
 uTP (whose delay-based control yields to the queue of a limited uplink), no DHT, no local discovery, no port

@@ -7,6 +7,7 @@ import pytest
 from swarm.events import (
     BytesReceived,
     BytesSent,
+    FilesSelected,
     HashingProgress,
     ManifestReady,
     NodeListening,
@@ -66,6 +67,17 @@ def test_a_fetch_is_counted_from_start_to_end() -> None:
     assert done.complete
     assert (done.have_pieces, done.have_size, done.eta) == (10, 10 * MB, None)
     assert done.elapsed == pytest.approx(9.0)
+
+
+def test_of_a_selection_the_selected_is_the_whole() -> None:
+    tally = Tally(0.0)
+    tally.add(ready(), 0.0)
+    tally.add(FilesSelected(ID, 1, 4, 3 * MB + 5), 0.0)
+    tally.add(PieceStored(ID, 7, MB, ANN), 1.0)
+    half = tally.snapshot(1.0)
+    assert (half.size, half.pieces, half.have_pieces, half.have_size) == (3 * MB + 5, 4, 1, MB)
+    tally.add(TransferComplete(ID, "/tmp/photos", 3 * MB + 5, 2.0), 2.0)
+    assert tally.snapshot(2.0).have_pieces == 4
 
 
 def test_the_rate_is_right_from_the_start_and_so_is_the_estimate() -> None:
