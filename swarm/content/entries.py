@@ -33,9 +33,9 @@ def _head(major: int) -> bytes:
     return b"([%s-%s]|%s[\\x18-\\xff]|%s(?!\\x00).{2}|%s(?!\\x00{2}).{4}|%s(?!\\x00{4}).{8})" % tuple(first)
 
 
-_SHORT_NAME = b"([\x60-\x77])"
+_ONE_NAME = b"\x81(?:([\x60-\x77])|\x78([\x18-\xff]))"
 _BEGIN = re.compile(
-    re.escape(bytes([0xA0 | _FIELDS]) + _PATH) + b"(?:\x81" + _SHORT_NAME + b"|[\x81-\x97])", re.DOTALL
+    re.escape(bytes([0xA0 | _FIELDS]) + _PATH) + b"(?:" + _ONE_NAME + b"|[\x81-\x97])", re.DOTALL
 )
 _REST = re.compile(
     re.escape(_BLAKE3 + b"\x58\x20")
@@ -72,9 +72,9 @@ def _quickly(reader: cbor.Reader, data: memoryview) -> FileEntry | None:
     if begin is None:
         return None
     at = begin.end()
-    short = begin[1]
-    if short:
-        path: tuple[str, ...] = (reader.short(short[0] - _TEXT),)
+    short, long = begin.groups()
+    if short or long:
+        path: tuple[str, ...] = (reader.short(short[0] - _TEXT if short else long[0]),)
     else:
         path = tuple([reader.text(MAX_NAME_BYTES) for _ in range(data[at - 1] - _ARRAY)])
     rest = reader.match(_REST)

@@ -11,7 +11,7 @@ from swarm.content.paths import MAX_PATH_BYTES, MAX_PATH_DEPTH, check_name, clas
 from swarm.errors import ManifestError
 from swarm.ids import DIGEST_BYTES
 
-MAX_FILES = 20_000
+MAX_FILES = 16_000
 """Files of one manifest: reading one costs 5 to 10 microseconds, and a hostile manifest may have its
 only fault in the last. Whoever has more shares several folders, or an archive."""
 MAX_PATH_NAMES = 50_000

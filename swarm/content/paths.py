@@ -112,7 +112,8 @@ def clash_key(name: str) -> str:
         return name.lower()
     # Canonical caseless matching, definition D145 of the Unicode standard, section 3.13.
     decomposed = unicodedata.normalize("NFD", _IGNORED.sub("", name))
-    return unicodedata.normalize("NFD", decomposed.casefold())
+    folded = decomposed.casefold()
+    return folded if folded == decomposed else unicodedata.normalize("NFD", folded)
 
 
 def printable(text: str) -> str:

@@ -1,0 +1,23 @@
+"""SIGKILL at any moment of a fetch; the whole number is `make siege`'s."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+
+import pytest
+
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+KILLS = 200
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the worker forks its victims")
+def test_whatever_moment_a_fetch_is_killed_at_its_resume_is_exact() -> None:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        command = [sys.executable, "-m", "tests.faults.kill_worker", folder, str(KILLS), "3"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.stdout.startswith(f"{KILLS} kills")
+    assert done.stdout.endswith("at most 0 bytes lost by one\n")
