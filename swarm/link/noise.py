@@ -75,6 +75,11 @@ class Opener:
         """Bytes kept of a record whose end has not arrived."""
         return len(self._tail)
 
+    @property
+    def missing(self) -> int:
+        """Bytes without which nothing more can be opened, at least."""
+        return self._tail_misses()
+
     def open(self, data: memoryview, blocks: Blocks) -> Iterator[tuple[bytearray, int]]:
         """Take the next received bytes and yield the plaintexts that they complete, in order.
 

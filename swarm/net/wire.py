@@ -28,6 +28,11 @@ SEAL_BYTES = 8 * NOISE_MAX_SEALED
 TURN_BYTES = 16 * NOISE_MAX_SEALED
 """Most bytes sealed before other tasks get their turn."""
 
+WAKE_BYTES = 16 * 1024
+"""The socket wakes us when the record that is under way is complete, or this much of it has come: a slow
+link brings a packet at a time, and a part of a record says nothing. Not more, so that a crawling peer
+is still heard."""
+
 _MIN_RTT = struct.Struct("148xI")
 """Where Linux keeps ``tcpi_min_rtt``, in microseconds (linux/tcp.h)."""
 _NO_RTT = 2**32 - 1
@@ -61,6 +66,7 @@ class Wire:
         self.sent_bytes = 0
         self._depth = SendDepth()
         self._sent_at_wait = 0
+        self._wakes_at = 1
         self._limit_unsent()
 
     def _limit_unsent(self) -> None:
@@ -165,10 +171,17 @@ class Wire:
             size = self._receive_now()
             if size:
                 return self._opener.open(_buffers.received[:size], _buffers.blocks)
+            self._wake_at(min(self._opener.missing, WAKE_BYTES))
             try:
                 await trio.lowlevel.wait_readable(self._fileno())
             except (trio.ClosedResourceError, OSError) as error:
                 raise LinkClosed("the connection was closed") from error
+
+    def _wake_at(self, size: int) -> None:
+        """Let the socket be readable once it holds ``size`` bytes, or its end."""
+        if size != self._wakes_at:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
+            self._wakes_at = size
 
     def _receive_now(self) -> int:
         """Take what the socket has into the shared buffer; return how much, 0 when nothing is there."""
