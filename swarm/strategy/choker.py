@@ -19,7 +19,9 @@ from swarm.strategy.choking import (
 from swarm.strategy.rates import Meter
 from swarm.strategy.timers import Alarm, Timers
 
-ROUND_SECONDS = 10.0
+ROUND_SECONDS = 2.0
+"""Short against the 10 s of BEP 3: an upload is one whole piece, no stream that takes time to speed up."""
+
 SLOTS = 5
 """Four regular ones and the optimistic one (BEP 3), where the upload rate is limited."""
 
@@ -121,7 +123,7 @@ class Choker:
     ) -> list[Standing]:
         if seeding:
             return by_quota(standings, self._quota, now)
-        return by_reciprocity(standings, snubbing, now)
+        return by_reciprocity(standings, snubbing, now, self._rng)
 
     def _next_optimistic(self, order: list[Standing], now: float) -> Standing:
         """The peer of the last slot: the old one for its time, then a drawn one without a regular slot."""

@@ -66,15 +66,18 @@ class Standing:
         return self.choked_at, self.interested_at or 0.0
 
 
-def by_reciprocity(wanting: Sequence[Standing], snubbing: set[PeerId], now: float) -> list[Standing]:
+def by_reciprocity(
+    wanting: Sequence[Standing], snubbing: set[PeerId], now: float, rng: random.Random
+) -> list[Standing]:
     """Leecher: those that give most to us first; who lets our requests wait comes last.
 
-    Among equals whoever is served stays served, then the longest waiting is first.
+    Among equals whoever is served stays served, the others follow at random: if all took those that came
+    first, a swarm would serve the same few.
     """
 
-    def place(standing: Standing) -> tuple[bool, float, bool, tuple[float, float]]:
+    def place(standing: Standing) -> tuple[bool, float, bool, float]:
         rate = standing.rate.rate(now)
-        return standing.peer in snubbing, -rate, standing.unchoked_at is None, standing.waits
+        return standing.peer in snubbing, -rate, standing.unchoked_at is None, rng.random()
 
     return sorted(wanting, key=place)
 

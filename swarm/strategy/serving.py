@@ -9,6 +9,7 @@ from swarm.ids import PeerId
 from swarm.strategy.availability import Availability
 from swarm.strategy.choker import SLOTS, UNLIMITED_SLOTS, Choker, Verdict
 from swarm.strategy.commands import Command, DropUpload, Send, Upload
+from swarm.strategy.credit import Credit
 from swarm.strategy.pieces import Pieces
 from swarm.strategy.spreading import Spreading
 from swarm.strategy.timers import Alarm, Timers
@@ -35,7 +36,8 @@ class Serving:
         self._snubbed = snubbed
         self._timers = timers
         self._availability = availability
-        self._uploads = Uploads(pieces.layout, availability.spread, now)
+        self._credit = Credit()
+        self._uploads = Uploads(pieces.layout, availability.spread, self._gives, now)
         self._spreading = Spreading(pieces, availability, self._uploads)
         slots = SLOTS if limited else UNLIMITED_SLOTS
         self._choker = Choker(slots, pieces.layout.piece_length, timers, rng)
@@ -45,6 +47,7 @@ class Serving:
         """A session begins: the peer is choked."""
         self._peers[peer] = None
         self._uploads.joined(peer)
+        self._credit.joined(peer, now)
         self._spreading.joined(peer)
         self._choker.joined(peer, now)
 
@@ -52,6 +55,7 @@ class Serving:
         """A session ended: its slot goes to another."""
         del self._peers[peer]
         self._uploads.left(peer, now)
+        self._credit.left(peer)
         self._spreading.left(peer)
         self._choker.left(peer)
         return self._give(now) + self._release(now)
@@ -64,6 +68,7 @@ class Serving:
     def received(self, peer: PeerId, size: int, now: float) -> None:
         """The peer gave us ``size`` bytes."""
         self._choker.received(peer, size, now)
+        self._credit.received(peer, size, now)
 
     def requested(self, peer: PeerId, piece: int, now: float) -> list[Command]:
         """The peer asks for a piece."""
@@ -114,6 +119,9 @@ class Serving:
         verdicts = self._choker.round(self._snubbing(), now, seeding=self._pieces.complete)
         return self._tell(verdicts)
 
+    def _gives(self, peer: PeerId, now: float) -> bool:
+        return self._credit.gives(peer, now, seeding=self._pieces.complete)
+
     def _give(self, now: float) -> list[Command]:
         return self._tell(self._choker.give(self._snubbing(), now, seeding=self._pieces.complete))
 
@@ -129,9 +137,12 @@ class Serving:
         """The peer has pieces now."""
         for piece in pieces:
             self._uploads.has(peer, piece)
+            self._credit.has(peer, piece)
 
     def _release(self, now: float) -> list[Command]:
         released = self._uploads.release(now)
+        for peer, piece in released:
+            self._credit.given(peer, piece, first=not self._uploads.spread_without(peer, piece))
         if released:
             self._timers.set(Alarm.UPLOADS, self._uploads.next_look())
         commands: list[Command] = [Upload(peer, piece) for peer, piece in released]

@@ -40,6 +40,9 @@ STARVED_SECONDS = 1.0
 STARVED_TURNS = 4
 """A peer goes first that has waited so long, and for so many turns of all that wait."""
 
+UNGIVING_FACTOR = 3
+"""… so many times that if it gives nothing."""
+
 LATE_SECONDS = 0.5
 LATE_FACTOR = 3.0
 LATE_MOST = 60.0
@@ -71,11 +74,18 @@ class _Queue:
 
 class Uploads:
     """Requests to us that have no final reply yet, by peer; ``copies`` says how many
-    peers that lack others have a piece."""
+    peers that lack others have a piece, ``gives`` which peers come before others."""
 
-    def __init__(self, layout: Layout, copies: Callable[[int], int], now: float) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        copies: Callable[[int], int],
+        gives: Callable[[PeerId, float], bool],
+        now: float,
+    ) -> None:
         self._layout = layout
         self._copies = copies
+        self._gives = gives
         self._queues: dict[PeerId, _Queue] = {}
         self._unsent = 0
         self._unsent_late = 0
@@ -207,13 +217,15 @@ class Uploads:
         asking = [(peer, queue) for peer, queue in self._queues.items() if queue.waiting and queue.has_room]
         turn = self._layout.piece_length / rate if rate else 0.0
         patience = max(STARVED_SECONDS, STARVED_TURNS * turn * len(asking))
-        places: list[tuple[bool, int, float, int, Release]] = []
+        places: list[tuple[int, int, float, int, Release]] = []
         for number, (peer, queue) in enumerate(asking):
-            patient = now - queue.waits_since < patience
+            gives = self._gives(peer, now)
+            starved = now - queue.waits_since >= (patience if gives else patience * UNGIVING_FACTOR)
+            last = 0 if starved else 1 if gives else 2
             for piece in islice(queue.waiting, LOOKED_AT):
                 # A piece asked again right after its reply may still be on the books as released.
                 if piece not in queue.released:
-                    place = (patient, self.rarity(piece), queue.waits_since, number, Release(peer, piece))
+                    place = (last, self.rarity(piece), queue.waits_since, number, Release(peer, piece))
                     places.append(place)
         places.sort()
         return [place[-1] for place in places]

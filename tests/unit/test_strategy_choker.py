@@ -58,6 +58,12 @@ class Stage:
             for step in range(10):
                 self.choker.received(PeerId(name), rate, self.now + step - 10.0)
 
+    def rounds_until(self, at: float) -> str:
+        picture = self.picture()
+        while self.timers.next() <= at:
+            picture = self.next_round()
+        return picture
+
     def next_round(self) -> str:
         at = self.timers.next()
         assert at < math.inf
@@ -80,8 +86,8 @@ def test_a_free_slot_is_given_at_once() -> None:
     assert stage.leave("a") == "bCDEFG"
 
 
-def test_a_slot_that_comes_free_goes_to_whoever_waited_longest() -> None:
-    stage = Stage("abcdefg")
+def test_a_slot_of_a_seeder_that_comes_free_goes_to_whoever_waited_longest() -> None:
+    stage = Stage("abcdefg", seeding=True)
     stage.interested("abcde")
     stage.now = 1.0
     stage.interested("g")
@@ -116,7 +122,7 @@ def test_who_lets_our_requests_wait_gets_no_regular_slot() -> None:
         standing = Standing(PeerId(name), 0.0, Meter(20.0, 0.0), interested_at=0.0)
         standing.rate.add(rate * 10, 5.0)
         standings.append(standing)
-    names = [standing.peer for standing in by_reciprocity(standings, {PeerId("a")}, 10.0)]
+    names = [standing.peer for standing in by_reciprocity(standings, {PeerId("a")}, 10.0, random.Random(1))]
     assert names == ["c", "b", "a"]
 
 
@@ -124,14 +130,14 @@ def test_the_optimistic_slot_turns_every_thirty_seconds() -> None:
     stage = Stage("abcdefgh", slots=2)
     stage.interested("abcdefgh")
     optimistic = []
-    for _ in range(30):
+    rounds = int(OPTIMISTIC_SECONDS / ROUND_SECONDS)
+    for _ in range(10 * rounds):
         stage.now = stage.timers.next()
         stage.gives(a=1000)
         picture = stage.next_round()
         assert picture[0] == "A"
         optimistic.append(next(letter for letter in picture[1:] if letter.isupper()))
-    rounds = int(OPTIMISTIC_SECONDS / ROUND_SECONDS)
-    turns = [optimistic[at : at + rounds] for at in range(0, 30, rounds)]
+    turns = [optimistic[at : at + rounds] for at in range(0, 10 * rounds, rounds)]
     assert all(len(set(turn)) == 1 for turn in turns)
     assert len(set(optimistic)) >= 5
 
@@ -172,10 +178,11 @@ def test_a_seeder_passes_a_slot_on_once_its_quota_is_sent() -> None:
     assert stage.interested("abcd") == "ABcd"
     stage.choker.sent(PeerId("a"), QUOTA_PIECES * PIECE, 9.0)
     stage.choker.sent(PeerId("b"), 1, 9.0)
-    assert stage.next_round() == "aBCd"
-    stage.choker.sent(PeerId("b"), QUOTA_PIECES * PIECE - 2, 19.0)
-    stage.choker.sent(PeerId("c"), 1, 19.0)
-    assert stage.next_round() == "aBCd"
+    assert stage.rounds_until(9.9) == "ABcd"  # it keeps a slot for a while all the same
+    assert stage.rounds_until(10.0) == "aBCd"
+    stage.choker.sent(PeerId("b"), QUOTA_PIECES * PIECE - 2, 14.0)
+    stage.choker.sent(PeerId("c"), 1, 14.0)
+    assert stage.rounds_until(18.0) == "aBCd"
 
 
 def test_a_seeder_passes_a_slot_on_after_a_minute_whatever_was_sent() -> None:
@@ -203,13 +210,13 @@ def test_a_seeder_takes_nothing_from_anybody_while_nobody_waits() -> None:
 def test_who_leaves_a_slot_of_a_seeder_unused_loses_it_and_comes_last_from_then_on() -> None:
     stage = Stage("abcdh", slots=2, seeding=True)
     assert stage.interested("abcdh") == "ABcdh"
-    assert stage.next_round() == "abCDh"  # nothing was taken
-    stage.choker.sent(PeerId("c"), PIECE, 19.0)
-    assert stage.next_round() == "abCdH"  # h was never tried, a and b were
-    for now in (29.0, 39.0, 49.0):
+    assert stage.rounds_until(6.0) == "abCDh"  # nothing was taken
+    stage.choker.sent(PeerId("c"), PIECE, 11.0)
+    assert stage.rounds_until(12.0) == "abCdH"  # h was never tried, a and b were
+    for now in (16.0, 20.0, 24.0):
         stage.choker.sent(PeerId("c"), 100 * PIECE, now)
         stage.choker.sent(PeerId("h"), 100 * PIECE, now)
-        assert stage.next_round() == "abCdH"  # a quota used up is no reason to try those that take nothing
+        assert stage.rounds_until(now) == "abCdH"
 
 
 def test_being_no_longer_interested_gives_the_slot_back_and_nothing_twice() -> None:
@@ -218,3 +225,14 @@ def test_being_no_longer_interested_gives_the_slot_back_and_nothing_twice() -> N
     assert [v.unchoked for v in stage.choker.interested(PeerId("a"), 1.0, yes=False)] == [False]
     assert stage.choker.interested(PeerId("a"), 2.0, yes=False) == []
     assert stage.picture() == "a"
+
+
+def test_those_that_give_nothing_are_drawn_at_random_and_not_by_who_came_first() -> None:
+    served = {Stage("abcdefgh", slots=2, seed=seed).interested("abcdefgh") for seed in range(3)}
+    assert served == {"ABcdefgh"}  # while there is room nobody waits
+    after = set()
+    for seed in range(20):
+        stage = Stage("abcdefgh", slots=2, seed=seed)
+        stage.interested("abcdefgh")
+        after.add(stage.leave("a"))
+    assert len(after) > 3

@@ -56,8 +56,8 @@ def uploads_of(commands: list[Command]) -> list[int]:
 
 
 def some_uploads(*peers: PeerId, length: int = PIECE, copies: dict[int, int] | None = None) -> Uploads:
-    known = copies or {}
-    made = Uploads(Layout(length, [length] * SIZE), lambda piece: known.get(piece, 0), 0.0)
+    known, layout = copies or {}, Layout(length, [length] * SIZE)
+    made = Uploads(layout, lambda piece: known.get(piece, 0), lambda _peer, _now: True, 0.0)
     for peer in peers:
         made.joined(peer)
     return made

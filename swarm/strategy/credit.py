@@ -1,0 +1,71 @@
+"""Which receivers come first because they give: to us while we fetch, to others while we seed.
+
+A leecher knows who gives to it (tit-for-tat, Cohen 2003, section 3). A seeder is given nothing, but it sees
+who passes on: of a piece that it gave to one peer only, another can have it from nobody else (the measure of
+BEP 16). Whoever was given `UNPASSED` pieces more than it is known to have passed on waits until nobody
+else does.
+"""
+
+from __future__ import annotations
+
+from swarm.ids import PeerId
+from swarm.strategy.rates import Meter
+
+GIVING_SECONDS = 20.0
+GIVING_SHARE = 0.1
+"""Giving is a rate over those seconds of at least this share of the mean of all that give."""
+
+UNPASSED = 2
+
+
+class Credit:
+    """What each connected peer gave us, and what it owes to others of what we gave it."""
+
+    def __init__(self) -> None:
+        self._rates: dict[PeerId, Meter] = {}
+        self._only: dict[int, PeerId] = {}
+        self._unpassed: dict[PeerId, int] = {}
+        self._looked_at = -1.0
+        self._least = 0.0
+
+    def joined(self, peer: PeerId, now: float) -> None:
+        """A session begins."""
+        self._rates[peer] = Meter(GIVING_SECONDS, now)
+        self._unpassed[peer] = 0
+
+    def left(self, peer: PeerId) -> None:
+        """A session ended."""
+        del self._rates[peer], self._unpassed[peer]
+        self._only = {piece: holder for piece, holder in self._only.items() if holder != peer}
+
+    def received(self, peer: PeerId, size: int, now: float) -> None:
+        """The peer gave us ``size`` bytes."""
+        self._rates[peer].add(size, now)
+
+    def gives(self, peer: PeerId, now: float, *, seeding: bool) -> bool:
+        """Whether the peer comes before those that give nothing."""
+        if seeding:
+            return self._unpassed[peer] < UNPASSED
+        if now >= self._looked_at + 1.0:
+            self._looked_at = now
+            rates = [rate for meter in self._rates.values() if (rate := meter.rate(now))]
+            self._least = GIVING_SHARE * sum(rates) / len(rates) if rates else 0.0
+        return self._rates[peer].rate(now) > self._least
+
+    def given(self, peer: PeerId, piece: int, *, first: bool) -> None:
+        """The peer is given a piece that nobody else has (``first``) or that others have too."""
+        if first:
+            self._only[piece] = peer
+            self._unpassed[peer] += 1
+        else:
+            self._forgive(piece)
+
+    def has(self, peer: PeerId, piece: int) -> None:
+        """The peer has a piece."""
+        if self._only.get(piece, peer) != peer:
+            self._forgive(piece)
+
+    def _forgive(self, piece: int) -> None:
+        holder = self._only.pop(piece, None)
+        if holder is not None:
+            self._unpassed[holder] -= 1
