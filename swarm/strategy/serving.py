@@ -131,7 +131,9 @@ class Serving:
     def look_at_uploads(self, now: float) -> list[Command]:
         """Some receivers may be late."""
         self._uploads.look(now)
-        return self._release(now)
+        commands = self._release(now)
+        self._timers.set(Alarm.UPLOADS, self._uploads.next_look(now))
+        return commands
 
     def has(self, peer: PeerId, pieces: Iterable[int]) -> None:
         """The peer has pieces now."""
@@ -144,7 +146,7 @@ class Serving:
         for peer, piece in released:
             self._credit.given(peer, piece, first=not self._uploads.spread_without(peer, piece))
         if released:
-            self._timers.set(Alarm.UPLOADS, self._uploads.next_look())
+            self._timers.set(Alarm.UPLOADS, self._uploads.next_look(now))
         commands: list[Command] = [Upload(peer, piece) for peer, piece in released]
         for peer, piece in self._spreading.rivals(piece for _, piece in released):
             self._uploads.withdraw(peer, piece)

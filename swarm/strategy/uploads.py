@@ -12,6 +12,7 @@ idea of BEP 16 for a lone seeder), then the peer that was served longest ago.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
@@ -47,6 +48,11 @@ LATE_SECONDS = 0.5
 LATE_FACTOR = 3.0
 LATE_MOST = 60.0
 """An upload is late after this and a multiple of what the uplink needs for all that is released."""
+
+STALL_SECONDS = 0.25
+STALL_BYTES = 16 << 10
+"""All are late when no byte has left for so long and for what these bytes need at the measured rate:
+receivers that take nothing must not hold the uplink, however many they are."""
 
 
 class Release(NamedTuple):
@@ -92,6 +98,7 @@ class Uploads:
         self._late = 0
         self._rate = Meter(RATE_SECONDS, now)
         self._idle_since: float | None = now
+        self._moved_at = now
         self._given: dict[int, dict[PeerId, None]] = {}
         self.given = PieceSet(layout.piece_count)
         """The pieces that somebody was given and has not announced yet; for others to read."""
@@ -155,6 +162,7 @@ class Uploads:
     def sent(self, peer: PeerId, size: int, now: float) -> None:
         """``size`` bytes were handed to the link."""
         self._rate.add(size, now)
+        self._moved_at = now
         queue = self._queues[peer]
         self._count(queue, -min(size, queue.unsent))
         self._rest(now)
@@ -170,13 +178,19 @@ class Uploads:
 
     def look(self, now: float) -> None:
         """Give those that are late a lane of their own."""
+        stalled = now >= self._stalled_at(now)
         for queue in self._queues.values():
-            if queue.unsent and now >= queue.due:
+            if queue.unsent and (stalled or now >= queue.due):
                 self._set_late(queue, late=True)
 
-    def next_look(self) -> float:
+    def next_look(self, now: float) -> float:
         """When `look` may find somebody late; infinity if nothing is being sent."""
-        return min((q.due for q in self._queues.values() if q.unsent and not q.late), default=float("inf"))
+        due = min((q.due for q in self._queues.values() if q.unsent and not q.late), default=math.inf)
+        return due if due == math.inf else min(due, self._stalled_at(now))
+
+    def _stalled_at(self, now: float) -> float:
+        rate = self._rate.rate(now)
+        return self._moved_at + STALL_SECONDS + STALL_BYTES / rate if rate else math.inf
 
     def withdraw(self, peer: PeerId, piece: int) -> bool:
         """Take a request back that still waits; says whether it did."""
@@ -244,6 +258,7 @@ class Uploads:
         if self._idle_since is not None:
             self._rate.skip(now - self._idle_since)
             self._idle_since = None
+            self._moved_at = now
         needed = (self._unsent + queue.unsent) / rate if rate else 0.0
         queue.due = max(queue.due, now + min(LATE_SECONDS + LATE_FACTOR * needed, LATE_MOST))
 

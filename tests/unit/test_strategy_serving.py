@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from itertools import cycle, pairwise
 
 import pytest
 
@@ -172,7 +173,7 @@ def test_a_receiver_that_is_late_holds_nobody_up() -> None:
         uploads.add(B, 10 + piece, 0.0)
     ((slow, _),) = uploads.release(0.0)
     other = B if slow == A else A
-    late_at = uploads.next_look()
+    late_at = uploads.next_look(0.0)
     assert late_at == LATE_SECONDS
     uploads.look(late_at - 0.01)
     assert uploads.release(late_at - 0.01) == []
@@ -183,6 +184,29 @@ def test_a_receiver_that_is_late_holds_nobody_up() -> None:
     for piece in (piece for peer, piece in [*released, (slow, 0), (slow, 10)] if peer == slow):
         uploads.finished(slow, piece, 10.0)
     assert uploads.release(10.0) == []  # it is one of all again, and the other has the turn
+
+
+def test_receivers_that_take_nothing_do_not_hold_the_uplink_however_many_they_are() -> None:
+    honest, hoarders = PeerId("honest"), [PeerId(f"hoarder{number}") for number in range(8)]
+    uploads = some_uploads(honest, *hoarders)
+    asked = {peer: cycle(range(SIZE)) for peer in (honest, *hoarders)}
+    uploads.add(honest, 0, 0.0)
+    came = [0.0]
+    for step in range(3000):
+        now = step / 100
+        if step == 200:  # the uplink is known by now
+            for peer in hoarders:
+                for _ in range(8):
+                    uploads.add(peer, next(asked[peer]), now)
+        uploads.look(now)
+        for peer, piece in uploads.release(now):
+            if peer == honest:  # takes what it is given at once
+                uploads.sent(peer, PIECE, now)
+                uploads.finished(peer, piece, now)
+                uploads.add(peer, next(asked[peer]), now)
+                came.append(now)
+    assert max(later - before for before, later in pairwise(came)) < 3
+    assert len(came) > 2000
 
 
 def test_a_cancelled_request_that_waits_is_rejected_here() -> None:
