@@ -19,7 +19,7 @@ PYTEST_ARGS ?=
 SECONDS := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),60)
 SIEGE_ARGS ?=
 
-.PHONY: help install demo test lint bench coverage fuzz interop-install format siege swarm-bench clean
+.PHONY: help install demo test test-optimized lint bench coverage fuzz interop-install format siege swarm-bench clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -55,6 +55,11 @@ test: install  ## every test, with go-libp2p and js-libp2p
 	@# When a registry is out of reach the other tests still run, and those of interop fail and say why.
 	@tests/support/interop_install.sh $(BIN)/python || true
 	SWARM_REQUIRE_INTEROP=1 $(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-optimized: install  ## the same tests, and the processes that they start, under python -O
+	@# pytest rewrites the tests' own asserts, so they hold; it warns that others do not, which is the point.
+	$(BIN)/python -O -m pytest -m "not slow" \
+		-W "ignore:assertions not in test modules:pytest.PytestConfigWarning" $(PYTEST_ARGS)
 
 interop-install: install  ## go-libp2p and js-libp2p into .interop
 	@tests/support/interop_install.sh $(BIN)/python

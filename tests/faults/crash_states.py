@@ -100,6 +100,12 @@ async def recorded(history: History, out: Path) -> tuple[State, list[Op]]:
     return begin, layer.log
 
 
+def ensure(holds: bool, otherwise: str) -> None:
+    """Assert, also under ``python -O``."""
+    if not holds:
+        raise AssertionError(otherwise)
+
+
 async def check(
     history: History,
     state: State,
@@ -117,8 +123,8 @@ async def check(
         stored = set(target.stored)
         for piece in stored:
             truth = bytes(await history.source().get(piece))
-            assert _on_disk(history, out, piece) == truth, f"{history.name}: piece {piece} is not there"
-        assert must <= stored, f"{history.name}: {sorted(must - stored)} were promised and are lost"
+            ensure(_on_disk(history, out, piece) == truth, f"{history.name}: piece {piece} is not there")
+        ensure(must <= stored, f"{history.name}: {sorted(must - stored)} were promised and are lost")
         await copy(history.source(), target)
         await target.finish()
     place = history.place(out)
@@ -126,10 +132,12 @@ async def check(
         found = {
             str(path.relative_to(place)): path.read_bytes() for path in place.rglob("*") if path.is_file()
         }
-        assert found == history.files
+        ensure(found == history.files, f"{history.name}: what was finished differs")
     else:
-        assert place.read_bytes() == history.files["f"]
-    assert {path.name for path in out.iterdir()} == {history.manifest.name}
+        ensure(place.read_bytes() == history.files["f"], f"{history.name}: what was finished differs")
+    ensure(
+        {path.name for path in out.iterdir()} == {history.manifest.name}, f"{history.name}: something is left"
+    )
     shutil.rmtree(out)
 
 
@@ -139,7 +147,7 @@ async def _check_claims(history: History, out: Path) -> None:
     claims = replay(journal.read_bytes()).fingerprints if journal.is_file() else {}
     for piece, expected in claims.items():
         found = fingerprint(_on_disk(history, out, piece))
-        assert found == expected, f"{history.name}: piece {piece} is claimed before it is on the disk"
+        ensure(found == expected, f"{history.name}: piece {piece} is claimed before it is on the disk")
 
 
 def _on_disk(history: History, out: Path, piece: int) -> bytes:
