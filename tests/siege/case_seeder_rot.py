@@ -14,7 +14,7 @@ from tests.support.processes import Processes
 from tests.support.sharing import MIB, fetch, random_file, received_from, share
 from tests.support.storage import flip
 
-NAME = "seeder rot"
+NAME = "11 seeder rot"
 FIGURE = "bit flip, edit, truncation while seeding: 0 bad bytes sent, completes elsewhere"
 
 PIECE = 64 * 1024

@@ -16,7 +16,7 @@ from tests.siege.outcome import Outcome
 from tests.support.processes import Processes, Running
 from tests.support.sharing import MIB, fetch, random_file, share
 
-NAME = "kill -9"
+NAME = "5 kill -9"
 FIGURE = "2,000 random kills, every resume exact, at most 40 MiB fetched again for each"
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.faults.crash_states import HISTORIES, Tally, enumerate_states
 from tests.siege.outcome import Outcome
 
-NAME = "crash states"
+NAME = "4 crash states"
 FIGURE = "at least 10,000 enumerated, no false have, nothing lost that was synced, every fetch finishes"
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None

@@ -20,7 +20,7 @@ from tests.siege.outcome import Outcome
 from tests.support.memory_link import memory_link_pair
 from tests.unit.test_content_manifest_zoo import MASSES, SPECIMENS, Specimen, canonical
 
-NAME = "manifest zoo"
+NAME = "3 manifest zoo"
 FIGURE = "at least 150, by file and by wire: all refused, nothing written, at most 100 ms and 32 MiB each"
 
 QUICK = 60

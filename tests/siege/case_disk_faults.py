@@ -18,7 +18,7 @@ from tests.support.processes import Processes
 from tests.support.running import Running
 from tests.support.sharing import MIB, Seeder, fetch, random_file, share
 
-NAME = "disk faults"
+NAME = "9 disk faults"
 FIGURE = "16 MiB tmpfs, EIO, ulimit -f, read-only: exit 7 with one clear line each, a rerun completes"
 
 DISK = 7
