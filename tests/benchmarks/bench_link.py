@@ -5,7 +5,7 @@
 The two ends are processes of their own, on loopback; the cases take turns within every round, so
 that a busy machine slows all of them. Prints medians: MB/s (10^6 bytes, both directions added up),
 CPU seconds per GB (10^9 bytes) of each end, and the round trip of 32 bytes beside the bulk. "1000 opens": a
-thousand streams are opened meanwhile by eight tasks, each to carry 32 bytes there and back; its last column
+thousand streams are opened meanwhile by twenty tasks, each to carry 32 bytes there and back; its last column
 is the time of one, negotiation included.
 """
 
@@ -23,7 +23,7 @@ from typing import Any
 import trio
 
 CHUNK = 1024 * 1024
-OPENS, OPENERS = 1000, 8
+OPENS, OPENERS = 1000, 20
 PUSH, PULL, ECHO = "/swarm/bench/push/1", "/swarm/bench/pull/1", "/swarm/bench/echo/1"
 _SIZE = struct.Struct("!Q")
 _CPU = struct.Struct("!d")
@@ -121,6 +121,7 @@ async def serve(kind: str) -> None:
 
 async def drive(kind: str, address: str, what: str, size: int) -> None:
     from libp2p.peer.peerinfo import info_from_p2p_addr
+    from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
     from multiaddr import Multiaddr
 
     host = new_host(kind)
@@ -156,9 +157,12 @@ async def drive(kind: str, address: str, what: str, size: int) -> None:
         await stream.close()
 
     async def open_many() -> None:
+        # As `swarm.net.host` opens them.
+        (connection,) = host.get_network().get_connections(peer.peer_id)
         for _ in range(OPENS // OPENERS):
             asked = time.perf_counter()
-            stream = await host.new_stream(peer.peer_id, [ECHO])
+            stream = await connection.new_stream()
+            await host.multiselect_client.select_one_of([ECHO], MultiselectCommunicator(stream), 30)
             await stream.write(b"1" * 32)
             await read_exactly(stream, 32)
             await stream.write(bytes(32))
