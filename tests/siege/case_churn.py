@@ -26,8 +26,8 @@ async def run(quick: bool) -> Outcome:
 
 def siege(quick: bool) -> Outcome:
     with battlefield() as (processes, folder):
-        source = random_file(folder / "content.bin", (8 if quick else 48) * MIB)
-        gone = vanish(processes, folder, source, 3 if quick else 60)
+        source = random_file(folder / "content.bin", (4 if quick else 48) * MIB)
+        gone = vanish(processes, folder, source, 2.5 if quick else 60)
         part = ninety(processes, folder, source, 2 if quick else 20)
         texts, held = [], True
         for name, (late, cpu, exact) in {"all gone": gone, "0.9 copies": part}.items():

@@ -140,14 +140,14 @@ async def siege(folder: Path, quick: bool) -> Outcome:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(fetch)
-            struck = await strike_handlers(seeder, shared.envelope, 4 if quick else 1)
-            struck += await strike_dialled(folder, 4 if quick else 1)
+            struck = await strike_handlers(seeder, shared.envelope, 6 if quick else 1)
+            struck += await strike_dialled(folder, 9 if quick else 1)
             with trio.fail_after(60):
                 await done.wait()
         alive = await answers_pings(seeder)
     exact = (folder / "out" / "content.bin").read_bytes() == source.read_bytes()
     return Outcome(
-        alive and exact and len(struck) > (15 if quick else 60),
+        alive and exact and len(struck) > (10 if quick else 60),
         f"{len(struck)} awaits struck ({', '.join(sorted(set(struck)))}) in handlers of four protocols and "
         f"in a dialled session: the host {'lives' if alive else 'is DEAD'}, the other transfer finished",
     )

@@ -28,7 +28,7 @@ async def run(quick: bool) -> Outcome:
 
 def siege(quick: bool) -> Outcome:
     with battlefield() as (processes, folder):
-        source = random_file(folder / "content.bin", (32 if quick else 256) * MIB)
+        source = random_file(folder / "content.bin", (16 if quick else 256) * MIB)
         if quick:
             first = share(processes, source, "--piece-size", "256KiB")
             _, found = hostile_seeders(processes, ("honest", *BAD), first, source, 3)

@@ -35,8 +35,8 @@ def siege(quick: bool) -> Outcome:
         address = node.address()
         manifest = Path(node.event("path_shared")["manifest"])
         node.event("ready")
-        cycles = 60 if quick else 5000
-        come_and_go(processes, address, manifest, 28 if quick else WARM_UP)
+        cycles = 28 if quick else 5000
+        come_and_go(processes, address, manifest, 14 if quick else WARM_UP)
         before = settled(node, 1, None)
         began = time.monotonic()
         come_and_go(processes, address, manifest, cycles)

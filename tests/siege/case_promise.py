@@ -30,7 +30,7 @@ async def run(quick: bool) -> Outcome:
 
 
 def siege(quick: bool) -> Outcome:
-    connections, files, active = (32, 10, 8) if quick else (CONNECTIONS, FILES, ACTIVE)
+    connections, files, active = (12, 4, 3) if quick else (CONNECTIONS, FILES, ACTIVE)
     with battlefield() as (processes, folder):
         paths = [random_file(folder / f"shared-{n}.bin", 2 * MIB, seed=n) for n in range(files)]
         arguments = ["-m", "tests.support.watched", *map(str, paths), "--piece-size", "65536"]

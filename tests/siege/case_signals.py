@@ -32,7 +32,7 @@ def siege(quick: bool) -> Outcome:
         source = random_file(folder / "content.bin", (8 if quick else 24) * MIB)
         seeder = share(processes, source, "--piece-size", "64KiB", "--upload-limit", "8MiB/s")
         faults: list[str] = []
-        slowest, rounds, kept = 0.0, 6 if quick else 200, 0
+        slowest, rounds, kept = 0.0, 4 if quick else 200, 0
         output = folder / "out"
         for number in range(rounds):
             taken, code, wanted, resumed = interrupt(processes, seeder, output, number)
@@ -76,12 +76,13 @@ def interrupt(
 
 def double_fetch(processes: Processes, seeder: Seeder, output: Path, faults: list[str]) -> float:
     """A second fetch of a target that is being fetched; return how long it took to say no."""
-    first = fetch(processes, seeder.manifest, output, seeder.address)
+    first = fetch(processes, seeder.manifest, output, seeder.address, "--download-limit", "256KiB/s")
     first.event("piece_stored")
     second = fetch(processes, seeder.manifest, output, seeder.address)
     if second.wait(within=20) != LOCKED:
         faults.append(f"the second fetch ended with {second.exit_code}")
+        return 0.0
     began = float(second.events("command_started")[0]["t"])
     refused = float(second.events("command_failed")[0]["t"]) - began
-    first.expect_exit(0, within=60)
+    first.stop()
     return refused

@@ -26,8 +26,8 @@ def siege(quick: bool) -> Outcome:
         size = (12 if quick else 96) * MIB
         source = random_file(folder / "content.bin", size)
         honest = [share(processes, source, "--upload-limit", RATE) for _ in range(2)]
-        _, silent = hostile_seeders(processes, ["silent"], honest[0], source, 8 if quick else 64)
-        _, slow = hostile_seeders(processes, ["dribble"], honest[0], source, 4 if quick else 16)
+        _, silent = hostile_seeders(processes, ["silent"], honest[0], source, 4 if quick else 64)
+        _, slow = hostile_seeders(processes, ["dribble"], honest[0], source, 2 if quick else 16)
         bad = silent["silent"] + slow["dribble"]
         good = [seeder.address for seeder in honest]
         clean: list[float] = []
