@@ -67,7 +67,7 @@ def interrupt(
     kind = rng.choice(list(CODES))
     leecher = fetch(processes, seeder.manifest, output, seeder.address, name="interrupted")
     leecher.event("command_started")
-    time.sleep(rng.uniform(0, 1.2))
+    time.sleep(rng.uniform(0, 2.5))
     leecher.signal(kind)
     began = time.monotonic()
     code = leecher.wait(within=30)
