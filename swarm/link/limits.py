@@ -27,7 +27,7 @@ MAX_SEND_WINDOW = 2**32 - 1
 GROWTH_RTTS = 4.0
 """A window doubles when updates come within so many round trips."""
 
-LOCAL_WINDOW = 2 * 1024 * 1024
+LOCAL_WINDOW = 1024 * 1024
 LOCAL_GROWTH_SECONDS = 0.005
 """Up to LOCAL_WINDOW it also doubles when updates come within this, however short the round trip:
 the two ends do not run all the time. More gains nothing on a fast path and delays what is urgent.
