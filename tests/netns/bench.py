@@ -1,16 +1,18 @@
 """How near a swarm of real processes on limited uplinks comes to the optimum, beside libtorrent.
 
-    python -m tests.netns.bench [--rounds 3] [--only 8a,8b,4a,4b,ping] [--no-page] [--keep FOLDER]
+    python -m tests.netns.bench [--rounds 3] [--only 8a,8b,4a,4b,ping] [--results FILE] [--no-page]
 
 The cases: 8 leechers at 20 Mbit/s with 64 MiB and 4 at 50 Mbit/s with 128 MiB; (a) everybody is given
 everybody's address, (b) the seeder's alone. A run is timed from the start of the first leecher's process to
 the last leecher's file. swarm and libtorrent take turns on the same topology. `ping` measures round trips
-beside a transfer that fills an uplink of 20 Mbit/s. Needs root.
+beside a transfer that fills an uplink of 20 Mbit/s. With --results, runs are added to those of a file, and
+the table is of all of them: a long measurement can be made in parts. Needs root.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import statistics
@@ -35,11 +37,13 @@ CASES = {
 }
 PROGRAMS: dict[str, type[Contestant]] = {kind.name: kind for kind in (Swarm, Torrent, Sequential)}
 PING = "ping"
+Results = dict[str, dict[str, list[Outcome]]]
 PATIENCE = 6
 """A run may take so many times the optimum before it is given up."""
 HEAD = (
     "case",
     "program",
+    "runs",
     "makespan s",
     "(best to worst)",
     "x optimum",
@@ -80,10 +84,11 @@ def describe(name: str, outcome: Outcome) -> str:
     )
 
 
-def rows(results: dict[str, dict[str, list[Outcome]]]) -> list[list[str]]:
+def rows(results: Results) -> list[list[str]]:
     """The table's lines: medians over the rounds."""
     lines = []
-    for key, by_name in results.items():
+    for key in (key for key in CASES if key in results):
+        by_name = results[key]
         medians = {name: statistics.median(each.makespan for each in runs) for name, runs in by_name.items()}
         for name, runs in by_name.items():
 
@@ -96,6 +101,7 @@ def rows(results: dict[str, dict[str, list[Outcome]]]) -> list[list[str]]:
                 [
                     str(CASES[key]),
                     name,
+                    str(len(runs)),
                     f"{medians[name]:.1f}",
                     f"{spans[0]:.1f} to {spans[-1]:.1f}",
                     f"{median(lambda each: each.ratio):.2f}",
@@ -107,16 +113,31 @@ def rows(results: dict[str, dict[str, list[Outcome]]]) -> list[list[str]]:
     return lines
 
 
+def saved(path: Path | None) -> Results:
+    """The runs of earlier calls."""
+    results: Results = {}
+    for line in path.read_text().splitlines() if path is not None and path.exists() else ():
+        told = json.loads(line)
+        outcome = Outcome.from_json(CASES[told["case"]], told["outcome"])
+        results.setdefault(told["case"], {}).setdefault(told["program"], []).append(outcome)
+    return results
+
+
 def swarms(arguments: argparse.Namespace, keys: list[str], folder: Path) -> str:
     """Run the cases; return the table."""
     names = arguments.programs.split(",")
-    results: dict[str, dict[str, list[Outcome]]] = {key: {name: [] for name in names} for key in keys}
+    results = saved(arguments.results)
     for number in range(arguments.rounds):
-        for key, by_name in results.items():
+        for key in keys:
             for name in names if number % 2 == 0 else reversed(names):
                 outcome = measure(PROGRAMS[name](), CASES[key], folder, arguments.keep)
-                by_name[name].append(outcome)
+                results.setdefault(key, {}).setdefault(name, []).append(outcome)
                 print(describe(name, outcome), file=sys.stderr, flush=True)
+                if arguments.results is not None:
+                    with arguments.results.open("a") as file:
+                        file.write(
+                            json.dumps({"case": key, "program": name, "outcome": outcome.to_json()}) + "\n"
+                        )
     return table(HEAD, rows(results))
 
 
@@ -127,6 +148,7 @@ def main() -> None:
         "--only", default=",".join((*CASES, PING)), help="some of " + ",".join((*CASES, PING))
     )
     parser.add_argument("--programs", default=",".join((Swarm.name, Torrent.name)), help=", ".join(PROGRAMS))
+    parser.add_argument("--results", type=Path, help="a file of runs to add to")
     parser.add_argument("--no-page", action="store_true", help="leave docs/swarm-bench.md as it is")
     parser.add_argument("--keep", type=Path, help="where the JSON lines of swarm's last run go")
     arguments = parser.parse_args()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import signal
@@ -9,7 +10,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,18 @@ class Outcome:
     seeder_sent: int
     seeder_wire: int
     leechers: tuple[Moved, ...]
-    started: float = field(default=0.0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the case."""
+        fields = dataclasses.asdict(self)
+        del fields["case"]
+        return fields
+
+    @classmethod
+    def from_json(cls, case: Case, fields: dict[str, Any]) -> Outcome:
+        """The reverse of `to_json`."""
+        leechers = tuple(Moved(**each) for each in fields["leechers"])
+        return cls(case, **{**fields, "leechers": leechers})
 
     @property
     def ratio(self) -> float:
@@ -117,14 +129,13 @@ class Contestant(ABC):
         for host in hosts:
             others = [other for other in range(case.leechers + 1) if other != host]
             goals[host] = self.leech(host, others if case.acquainted else [0])
-        started = time.monotonic() - began
         ends = self._watch(goals, began, within, processes)
         wire = network.sent(0) - before
         seeder, *leechers = self.moved()
         wanted = sha256(content)
         if wrong := [host for host in hosts if sha256(self.fetched(host)) != wanted]:
             raise ProcessFailure(f"{self.name}: hosts {wrong} have something else")
-        return Outcome(case, pieces, max(ends), min(ends), seeder.sent, wire, tuple(leechers), started)
+        return Outcome(case, pieces, max(ends), min(ends), seeder.sent, wire, tuple(leechers))
 
     def _watch(
         self, goals: dict[int, Path], began: float, within: float, processes: Processes
