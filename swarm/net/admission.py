@@ -34,6 +34,14 @@ CLOSE_DEADLINE = 1.2
 """Seconds that closing a connection may take."""
 
 
+class _Conduct:
+    """What one connection may still do."""
+
+    def __init__(self, now: float) -> None:
+        self.streams = MessageBudget(limits.STREAM_RATE, limits.STREAM_BURST, now)
+        self.offences = MessageBudget(limits.OFFENCE_RATE, limits.OFFENCE_BURST, now)
+
+
 class Admission:
     """Takes the place of libp2p's inbound handling: bounded handshakes, places given back, conduct watched.
 
@@ -44,7 +52,7 @@ class Admission:
         self._network = network
         self._sockets = sockets
         self._visitors = Visitors(min(max_connections, max(1, sockets // 2)))
-        self._offences: WeakKeyDictionary[IMuxedConn, MessageBudget] = WeakKeyDictionary()
+        self._conduct: WeakKeyDictionary[IMuxedConn, _Conduct] = WeakKeyDictionary()
 
     def install(self, inner: BasicHost) -> None:
         """Guard the host's streams and take over its inbound connections."""
@@ -122,6 +130,9 @@ class Admission:
 
     async def _answer(self, inner: BasicHost, stream: INetStream) -> None:
         """Negotiate what a new stream is about, and hand it over; without a result it is an offence."""
+        if not self._conduct_of(stream.muxed_conn).streams.spend(trio.current_time()):
+            await self.close(stream.muxed_conn)
+            return
         try:
             protocol, handler = await inner.multiselect.negotiate(
                 MultiselectCommunicator(stream), limits.HANDSHAKE_DEADLINE
@@ -139,12 +150,14 @@ class Admission:
 
     async def offended(self, muxed: IMuxedConn) -> None:
         """The peer has wasted a stream: the connection is closed when that happens too often."""
-        now = trio.current_time()
-        budget = self._offences.get(muxed)
-        if budget is None:
-            budget = self._offences[muxed] = MessageBudget(limits.OFFENCE_RATE, limits.OFFENCE_BURST, now)
-        if not budget.spend(now):
+        if not self._conduct_of(muxed).offences.spend(trio.current_time()):
             await self.close(muxed)
+
+    def _conduct_of(self, muxed: IMuxedConn) -> _Conduct:
+        conduct = self._conduct.get(muxed)
+        if conduct is None:
+            conduct = self._conduct[muxed] = _Conduct(trio.current_time())
+        return conduct
 
     async def close(self, muxed: IMuxedConn) -> None:
         """Close the connection of a peer that has broken a rule."""

@@ -44,6 +44,10 @@ OFFENCE_RATE = 0.5
 OFFENCE_BURST = 16.0
 """Streams a second, and at once, that a peer may open and not negotiate, or that go beyond its share."""
 
+STREAM_RATE = 32.0
+STREAM_BURST = 512.0
+"""Streams a second, and at once, that a peer may open; each costs a task and a negotiation."""
+
 STREAMS_PER_QUESTION = 8
 """Streams of one peer on which one of the small protocols (offers, a manifest) is answered at once."""
 

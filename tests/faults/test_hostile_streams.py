@@ -158,6 +158,18 @@ async def test_a_flood_of_pings_ends_the_connection() -> None:
         assert await pings(honest, server)
 
 
+async def test_a_new_stream_for_every_ping_is_borne_for_a_while_and_not_for_ever() -> None:
+    async with three() as (server, hostile, honest):
+        opened = 0
+        with trio.fail_after(20):
+            while hostile.connected(server.peer_id):
+                with suppress(LinkClosed):
+                    await pings(hostile, server)
+                    opened += 1
+        assert limits.STREAM_BURST - 2 <= opened <= 2 * limits.STREAM_BURST
+        assert await pings(honest, server)
+
+
 async def test_a_connection_without_a_use_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "UNUSED_SECONDS", 0.2)
     async with three() as (server, hostile, honest):
