@@ -21,6 +21,8 @@ class TransferConfig:
     download_limit: int | None = None
     patience: float = DEFAULT_PATIENCE
     """How long a fetch waits while nobody connected has anything that it wants."""
+    prefer_near: bool = False
+    """Take over far links only what no near peer has, once for all near peers together."""
     sequential: bool = False
     """Fetch mostly from the beginning to the end, so that what is fetched can be viewed meanwhile."""
 

@@ -7,6 +7,7 @@ from swarm.ids import ManifestId, PeerId
 from swarm.strategy.commands import Command, Publish, Send
 from swarm.strategy.depth import DEADLINE_LEAST, demand
 from swarm.strategy.endgame import RECHECK_SECONDS, Endgame
+from swarm.strategy.nearness import Nearness
 from swarm.strategy.picker import Pick, Picker
 from swarm.strategy.pieces import Pieces
 from swarm.strategy.ranking import Ranking
@@ -35,6 +36,7 @@ class Asking:
         picker: Picker,
         endgame: Endgame,
         stalls: Stalls,
+        nearness: Nearness,
     ) -> None:
         self._manifest_id = manifest_id
         self._pieces = pieces
@@ -43,6 +45,7 @@ class Asking:
         self._picker = picker
         self._endgame = endgame
         self._stalls = stalls
+        self._nearness = nearness
         self._timers = timers
         self._hungry: dict[PeerId, None] = {}
 
@@ -79,6 +82,12 @@ class Asking:
         return False
 
     def _pick(self, peer: PeerId, now: float) -> Pick | None:
+        if self._nearness.is_far(peer):
+            occupied = self._requests.unwelcome(peer, now) or self._requests.occupied(peer)
+            pick, again = self._nearness.pick(lambda out: self._picker.pick(peer, out), occupied, now)
+            if again is not None:
+                self._timers.set(Alarm.IDLE, again)
+            return pick
         unwelcome = self._requests.unwelcome(peer, now)
         if unwelcome is not None and (pick := self._picker.pick(peer, unwelcome)):
             return pick

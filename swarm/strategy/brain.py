@@ -33,11 +33,14 @@ from swarm.wire.messages import (
     Withdraw,
 )
 
+NOBODY = PeerId("")
+
 
 class Brain:
     """Decides who is asked for what and who is served; ``now`` is monotonic seconds everywhere.
 
-    ``wanted`` are the pieces to be fetched (None: all); it is complete when they are stored.
+    ``wanted`` are the pieces to be fetched (None: all); it is complete when they are stored. ``me`` is the
+    name under which others know this peer; only the preference for near peers needs it.
 
     An input about a peer that has not joined, or has left, is ignored: the runner's reports and a
     session's end may cross. Nothing here raises for anything that a session let through.
@@ -52,6 +55,7 @@ class Brain:
         now: float,
         config: TransferConfig,
         wanted: Bitfield | None = None,
+        me: PeerId = NOBODY,
     ) -> None:
         self._manifest_id = manifest_id
         self._timers = Timers()
@@ -63,11 +67,14 @@ class Brain:
             self._timers,
             throttled=config.download_limit is not None,
             sequential=config.sequential,
+            me=me,
+            prefer_near=config.prefer_near,
         )
         self._serving = Serving(
             self._pieces,
             self._fetching.availability,
             self._fetching.snubbed,
+            self._fetching.is_far,
             rng,
             self._timers,
             now,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from swarm.events import PieceRefused, PieceStored, PieceWasted
 from swarm.ids import ManifestId, PeerId
@@ -14,6 +14,7 @@ from swarm.strategy.commands import Ban, Command, Disconnect, Publish, Send, Sto
 from swarm.strategy.depth import demand
 from swarm.strategy.endgame import Endgame
 from swarm.strategy.interest import Interest
+from swarm.strategy.nearness import Nearness
 from swarm.strategy.picker import InOrder, Picker, RarestFirst
 from swarm.strategy.pieces import Pieces
 from swarm.strategy.pieceset import PieceSet
@@ -22,9 +23,6 @@ from swarm.strategy.requests import Asked, Requests
 from swarm.strategy.stalls import Stalls
 from swarm.strategy.timers import Alarm, Timers
 from swarm.wire.messages import Cancel, RejectReason
-
-MOST_TURNED_AWAY = 16
-"""So often in a row a peer may be too busy for what it is asked before that counts as failing."""
 
 DISK_SECONDS = 1.0
 """How long a piece waits that our own disk refused."""
@@ -42,6 +40,8 @@ class Fetching:
         *,
         throttled: bool,
         sequential: bool,
+        me: PeerId,
+        prefer_near: bool,
     ) -> None:
         self._manifest_id = manifest_id
         self._pieces = pieces
@@ -56,6 +56,7 @@ class Fetching:
         picker: Picker = RarestFirst(pieces, self.availability, rng)
         if sequential:
             picker = InOrder(picker, pieces, self.availability, rng)
+        self._nearness = Nearness(me, pieces, self.availability, enabled=prefer_near)
         self._asking = Asking(
             manifest_id,
             pieces,
@@ -65,6 +66,7 @@ class Fetching:
             picker=picker,
             endgame=self._endgame,
             stalls=self._stalls,
+            nearness=self._nearness,
         )
 
     # --- Peers ----------------------------------------------------------------------------------
@@ -75,6 +77,7 @@ class Fetching:
         self.requests.joined(peer)
         self._ranking.joined(peer, rtt, now)
         self._interest.joined(peer)
+        self._nearness.measured(peer, rtt)
 
     def left(self, peer: PeerId, now: float) -> list[Command]:
         """A session ended: what the peer was asked for is asked elsewhere."""
@@ -85,11 +88,13 @@ class Fetching:
         self._interest.left(peer)
         self._asking.left(peer)
         self._timers.forget(peer)
+        self._nearness.left(peer)
         self._release(free)
         return self._asking.refill(now)
 
     def pinged(self, peer: PeerId, seconds: float | None) -> list[Command]:
         """A ping took ``seconds``, or was lost."""
+        self._nearness.measured(peer, seconds)
         if self._ranking.pinged(peer, seconds):
             return []
         return [Disconnect(peer, "does not answer pings")]
@@ -108,14 +113,19 @@ class Fetching:
         """Whether the peer lets our requests wait."""
         return self.requests.lines[peer].snubbed
 
+    def is_far(self, peer: PeerId) -> bool:
+        """See `Nearness.is_far`."""
+        return self._nearness.is_far(peer)
+
     # --- What peers have ------------------------------------------------------------------------
 
     def has_exactly(self, peer: PeerId, pieces: PieceSet, now: float) -> list[Command]:
         """The peer says what it has."""
         self.availability.replace(peer, pieces)
+        self._nearness.restated()
         return self._interest.review(peer) + self._asking.fill(peer, now)
 
-    def has_new(self, peer: PeerId, pieces: Iterable[int], now: float) -> list[Command]:
+    def has_new(self, peer: PeerId, pieces: Sequence[int], now: float) -> list[Command]:
         """The peer says that it got pieces."""
         commands: list[Command] = []
         news = False
@@ -124,6 +134,7 @@ class Fetching:
             if self.availability.have(peer, piece):
                 commands += self._interest.got(peer, piece)
                 news = True
+        self._nearness.has(peer, pieces)
         # Most of what is heard in a swarm comes from peers that choke us.
         if news and not self.requests.lines[peer].choked:
             commands += self._asking.fill(peer, now)
@@ -133,6 +144,7 @@ class Fetching:
         """The peer says that it no longer has a piece; a request for it still gets its reply."""
         self._claims.restated(peer, piece)
         self.availability.withdraw(peer, piece)
+        self._nearness.restated()
         return self._interest.review(peer)
 
     # --- Replies --------------------------------------------------------------------------------
@@ -179,7 +191,7 @@ class Fetching:
     def _excused(self, peer: PeerId, piece: int, reason: RejectReason, now: float) -> bool:
         """Whether a reject is no failure: the peer chokes us, or would rather give another piece."""
         if reason == RejectReason.BUSY:
-            return self.requests.avoid(peer, piece, now) <= MOST_TURNED_AWAY
+            return self.requests.avoid(peer, piece, now)
         return reason == RejectReason.CHOKED and self.requests.lines[peer].choked
 
     # --- What became of a piece -----------------------------------------------------------------

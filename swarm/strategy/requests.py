@@ -23,6 +23,9 @@ from swarm.ids import PeerId
 from swarm.strategy.depth import ResponseTimes, Window
 from swarm.strategy.pieceset import PieceSet
 
+MOST_TURNED_AWAY = 16
+"""So often in a row a peer may be too busy for what it is asked before that counts as failing."""
+
 AVOID_SECONDS = 2.0
 """How long a peer is not asked for a piece that it was too busy for, unless there is nothing else."""
 
@@ -148,13 +151,13 @@ class Requests:
                 pieces.add(piece)
         return pieces
 
-    def avoid(self, peer: PeerId, piece: int, now: float) -> int:
-        """The peer is too busy for the piece; returns how often in a row it was too busy for any."""
+    def avoid(self, peer: PeerId, piece: int, now: float) -> bool:
+        """The peer is too busy for the piece; says whether that is still no failure."""
         line = self.lines[peer]
         line.avoided = {other: until for other, until in line.avoided.items() if until > now}
         line.avoided[piece] = now + AVOID_SECONDS
         line.turned_away += 1
-        return line.turned_away
+        return line.turned_away <= MOST_TURNED_AWAY
 
     def unwelcome(self, peer: PeerId, now: float) -> PieceSet | None:
         """`occupied`, and what is better not asked of the peer just now; None if there is no such piece."""

@@ -26,6 +26,7 @@ class Serving:
         pieces: Pieces,
         availability: Availability,
         snubbed: Callable[[PeerId], bool],
+        far: Callable[[PeerId], bool],
         rng: random.Random,
         timers: Timers,
         now: float,
@@ -34,6 +35,7 @@ class Serving:
     ) -> None:
         self._pieces = pieces
         self._snubbed = snubbed
+        self._far = far
         self._timers = timers
         self._availability = availability
         self._credit = Credit()
@@ -120,7 +122,8 @@ class Serving:
         return self._tell(verdicts)
 
     def _gives(self, peer: PeerId, now: float) -> bool:
-        return self._credit.gives(peer, now, seeding=self._pieces.complete)
+        # A far peer that prefers near ones asks for its whole site, and seldom has anything to give.
+        return self._far(peer) or self._credit.gives(peer, now, seeding=self._pieces.complete)
 
     def _give(self, now: float) -> list[Command]:
         return self._tell(self._choker.give(self._snubbing(), now, seeding=self._pieces.complete))

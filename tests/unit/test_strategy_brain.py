@@ -15,7 +15,8 @@ from swarm.ids import ManifestId, PeerId
 from swarm.strategy.brain import Brain
 from swarm.strategy.claims import CLEARED_SECONDS, FIRST_SNUB
 from swarm.strategy.commands import Ban, Command, Disconnect, Publish, Send, StorePiece, Upload
-from swarm.strategy.fetching import DISK_SECONDS, MOST_TURNED_AWAY
+from swarm.strategy.fetching import DISK_SECONDS
+from swarm.strategy.requests import MOST_TURNED_AWAY
 from swarm.strategy.stalls import CANCEL_SECONDS, SILENCE_SECONDS
 from swarm.wire.limits import MAX_REQUESTS
 from swarm.wire.messages import (

@@ -45,7 +45,16 @@ def some_pieces(stored: range | list[int], length: int = PIECE, size: int = SIZE
 
 def serving(*peers: PeerId, stored: range | list[int] = range(SIZE), limited: bool = False) -> Serving:
     pieces, availability = some_pieces(stored), Availability(SIZE)
-    made = Serving(pieces, availability, lambda _: False, random.Random(1), Timers(), 0.0, limited=limited)
+    made = Serving(
+        pieces,
+        availability,
+        lambda _: False,
+        lambda _: False,
+        random.Random(1),
+        Timers(),
+        0.0,
+        limited=limited,
+    )
     for peer in peers:
         made.joined(peer, 0.0)
         made.interested(peer, 0.0, yes=True)

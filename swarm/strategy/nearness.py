@@ -1,0 +1,131 @@
+"""Which pieces a far peer is not asked for, because they come cheaper from near by.
+
+Peers are near or far by the least round trip that was measured: queues make round trips longer, nothing makes
+them shorter. There are two sites when the sorted round trips have a gap of `GAP_FACTOR` and `GAP_SECONDS`.
+
+What a near peer has is asked of near peers only. What only far peers have is wanted by the whole site, and
+one copy is enough for it: the peers of a site take turns, in an order that each of them computes from the
+names and the piece (rendezvous hashing, Thaler and Ravishankar 1998). Whoever is first asks at once, the next
+`TURN_SECONDS` later if the piece is still nobody's, and so on. A lie about the round trip gains nothing: a
+peer that seems near is asked more, and served as before.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable
+
+from swarm.ids import PeerId
+from swarm.strategy.availability import Availability
+from swarm.strategy.picker import Pick
+from swarm.strategy.pieces import Pieces
+from swarm.strategy.pieceset import PieceSet
+
+GAP_FACTOR = 5.0
+GAP_SECONDS = 0.03
+LEAST_NEAR = 2
+"""With fewer peers near by there is nobody to share a copy with."""
+
+TURN_SECONDS = 2.0
+MOST_WAIT = 20.0
+"""How long each has its turn, and how long a piece that only far peers have is waited for in all."""
+
+TRIES = 16
+"""Picks of one peer that may turn out to have to wait before it is left alone."""
+
+
+def _draw(peer: PeerId, piece: int) -> int:
+    """The same number for everybody, and no order that a peer's name could make for all pieces."""
+    return zlib.crc32(b"%d" % piece, zlib.crc32(peer.encode())) * 0x9E3779B1 & 0xFFFFFFFF
+
+
+Choose = Callable[[PieceSet], Pick | None]
+
+
+class Nearness:
+    """The sites as they seem from here, and the pieces of the near one; unless ``enabled``, nobody is far."""
+
+    def __init__(self, me: PeerId, pieces: Pieces, availability: Availability, *, enabled: bool) -> None:
+        self._enabled = enabled
+        self._me = me
+        self._pieces = pieces
+        self._availability = availability
+        self._least: dict[PeerId, float] = {}
+        self._far: frozenset[PeerId] = frozenset()
+        self._here = PieceSet(pieces.size)
+        self._sorted = True
+        self._not_before: dict[int, float] = {}
+
+    def measured(self, peer: PeerId, seconds: float | None) -> None:
+        """A round trip to the peer took ``seconds``; None if it was lost or never measured."""
+        if not self._enabled or seconds is None:
+            return
+        if seconds < self._least.get(peer, float("inf")):
+            self._least[peer] = seconds
+            self._sorted = False
+
+    def left(self, peer: PeerId) -> None:
+        """A session ended."""
+        if self._least.pop(peer, None) is not None:
+            self._sorted = False
+
+    def restated(self) -> None:
+        """A peer said anew what it has, or no longer has."""
+        self._sorted = not self._least
+
+    def has(self, peer: PeerId, pieces: Iterable[int]) -> None:
+        """The peer got pieces."""
+        if self._far and peer not in self._far:
+            for piece in pieces:
+                self._here.add(piece)
+                self._not_before.pop(piece, None)
+
+    def is_far(self, peer: PeerId) -> bool:
+        """Whether the peer is of another site."""
+        if not self._sorted:
+            self._sort()
+        return peer in self._far
+
+    def pick(self, choose: Choose, occupied: PieceSet | None, now: float) -> tuple[Pick | None, float | None]:
+        """What to ask a far peer for, and when to look again if there is something that waits."""
+        if not self._sorted:
+            self._sort()
+        without = self._here.copy()
+        for index, chunk in enumerate(occupied.chunks if occupied else ()):
+            without.chunks[index] |= chunk
+        again: float | None = None
+        for _ in range(TRIES):
+            pick = choose(without)
+            if pick is None:
+                break
+            at = self._wait(pick.piece, now)
+            if at <= now:
+                return pick, None
+            again = at if again is None else min(again, at)
+            without.add(pick.piece)
+        return None, again
+
+    def _wait(self, piece: int, now: float) -> float:
+        if piece not in self._not_before:
+            mine = _draw(self._me, piece)
+            turn = sum(_draw(peer, piece) < mine for peer in self._least if peer not in self._far)
+            self._not_before[piece] = now + min(turn * TURN_SECONDS, MOST_WAIT)
+        return self._not_before[piece]
+
+    def _sort(self) -> None:
+        self._sorted = True
+        order = sorted(self._least, key=self._least.__getitem__)
+        trips = [self._least[peer] for peer in order]
+        self._far = frozenset()
+        for place in range(LEAST_NEAR, len(order)):
+            before, after = trips[place - 1], trips[place]
+            if after > before * GAP_FACTOR and after > before + GAP_SECONDS:
+                self._far = frozenset(order[place:])
+                break
+        self._here = PieceSet(self._pieces.size)
+        for peer in order[: len(order) - len(self._far)] if self._far else ():
+            if not self._availability.is_full(peer):
+                for index, chunk in enumerate(self._availability.pieces_of(peer).chunks):
+                    self._here.chunks[index] |= chunk
+            else:
+                self._here = PieceSet.everything(self._pieces.size)

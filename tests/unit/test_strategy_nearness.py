@@ -1,0 +1,106 @@
+"""What is fetched over far links."""
+
+from __future__ import annotations
+
+from swarm.content.bitfield import Bitfield
+from swarm.content.layout import Layout
+from swarm.ids import PeerId
+from swarm.strategy.availability import Availability
+from swarm.strategy.nearness import MOST_WAIT, TURN_SECONDS, Nearness
+from swarm.strategy.picker import Pick
+from swarm.strategy.pieces import Pieces
+from swarm.strategy.pieceset import PieceSet
+
+SIZE = 40
+NEAR = [PeerId(f"near{number}") for number in range(3)]
+FAR = [PeerId(f"far{number}") for number in range(3)]
+
+
+class Site:
+    """One peer's view of three near and three far peers, who have nothing yet."""
+
+    def __init__(
+        self, me: str = "me", near: list[PeerId] = NEAR, far: list[PeerId] = FAR, *, enabled: bool = True
+    ) -> None:
+        pieces = Pieces(Layout(10, [10 * SIZE]), Bitfield(SIZE))
+        self.availability = Availability(SIZE)
+        self.nearness = Nearness(PeerId(me), pieces, self.availability, enabled=enabled)
+        for peers, seconds in ((near, 0.001), (far, 0.08)):
+            for peer in peers:
+                self.availability.joined(peer)
+                self.nearness.measured(peer, seconds)
+
+    def have(self, peer: PeerId, *pieces: int) -> None:
+        for piece in pieces:
+            self.availability.have(peer, piece)
+        self.nearness.has(peer, pieces)
+
+    def may_ask(self, now: float) -> set[int]:
+        """What may be asked of a far peer that has everything."""
+        found: set[int] = set()
+
+        def first(without: PieceSet) -> Pick | None:
+            rest = (piece for piece in range(SIZE) if piece not in without and piece not in found)
+            return next((Pick(piece, "") for piece in rest), None)
+
+        while (pick := self.nearness.pick(first, None, now)[0]) is not None:
+            found.add(pick.piece)
+        return found
+
+
+def test_round_trips_with_a_gap_are_two_sites() -> None:
+    site = Site()
+    assert [site.nearness.is_far(peer) for peer in (*NEAR, *FAR)] == [False] * 3 + [True] * 3
+
+
+def test_without_a_gap_or_without_company_nobody_is_far() -> None:
+    assert not Site(near=NEAR[:1]).nearness.is_far(FAR[0])
+    site = Site(far=[])
+    for number, seconds in enumerate((0.004, 0.015, 0.06, 0.2)):
+        site.nearness.measured(PeerId(str(number)), seconds)
+    assert not any(site.nearness.is_far(PeerId(str(number))) for number in range(4))
+
+
+def test_nobody_is_far_unless_that_is_wanted() -> None:
+    assert not any(Site(enabled=False).nearness.is_far(peer) for peer in FAR)
+
+
+def test_a_queue_makes_nobody_far() -> None:
+    site = Site()
+    for peer in NEAR:
+        site.nearness.measured(peer, 3.0)
+        site.nearness.measured(peer, None)
+    assert not any(site.nearness.is_far(peer) for peer in NEAR)
+
+
+def test_what_is_near_is_not_asked_from_afar() -> None:
+    site = Site()
+    site.nearness.is_far(FAR[0])
+    site.have(NEAR[0], 3, 4)
+    assert site.may_ask(MOST_WAIT) | site.may_ask(2 * MOST_WAIT) <= set(range(SIZE)) - {3, 4}
+    site.nearness.left(NEAR[0])
+    site.availability.left(NEAR[0])
+    assert not site.nearness.is_far(NEAR[1])
+    assert {3, 4} <= site.may_ask(0.0) | site.may_ask(2 * MOST_WAIT)
+
+
+def test_the_peers_of_a_site_take_turns_and_each_piece_has_one_first() -> None:
+    members = [*NEAR, PeerId("me")]
+    sites = [Site(me, [peer for peer in members if peer != me]) for me in members]
+    at_once = [site.may_ask(0.0) for site in sites]
+    for piece in range(10):
+        assert sum(piece in asked for asked in at_once) == 1
+    assert all(1 <= len(asked & set(range(10))) <= 7 for asked in at_once)
+
+
+def test_a_piece_that_stays_away_is_asked_by_the_next() -> None:
+    site = Site()
+    pick, again = site.nearness.pick(lambda without: None if 7 in without else Pick(7, ""), None, 0.0)
+    turns = 0
+    while pick is None:
+        assert again is not None
+        assert again % TURN_SECONDS == 0
+        turns += 1
+        pick, again = site.nearness.pick(lambda without: None if 7 in without else Pick(7, ""), None, again)
+    assert turns <= 1
+    assert pick.piece == 7
