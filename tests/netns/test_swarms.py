@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.netns.bench import measure
+from tests.netns.bench import CASES, measure, rows, saved
 from tests.netns.network import PREFIX, Network, payload_rate, remove_leftovers, why_unavailable
-from tests.netns.swarms import Case, Swarm
+from tests.netns.swarms import Case, Moved, Outcome, Swarm
 from tests.support.processes import Processes
 
 MIB = 1 << 20
@@ -40,6 +41,22 @@ def test_leechers_get_most_of_it_from_each_other(tmp_path: Path, acquainted: boo
     assert sum(each.sent for each in outcome.leechers) >= 1.1 * case.size
     assert outcome.duplicates <= 0.03
     assert not any(str(os.getpid()) in name for name in existing())
+
+
+def test_runs_of_several_calls_make_one_table(tmp_path: Path) -> None:
+    case, results = CASES["8a"], tmp_path / "results.jsonl"
+    runs = [
+        ("swarm", Outcome(case, 512, 30.0, 29.0, case.size, case.size, (Moved(5, case.size),) * 8)),
+        ("swarm", Outcome(case, 512, 34.0, 33.0, case.size, case.size, (Moved(5, case.size),) * 8)),
+        ("libtorrent", Outcome(case, 256, 64.0, 9.0, 2 * case.size, 9, (Moved(5, 2 * case.size),) * 8)),
+    ]
+    told = [json.dumps({"case": "8a", "program": name, "outcome": run.to_json()}) for name, run in runs]
+    results.write_text("\n".join(told) + "\n")
+    read = saved(results)
+    assert read == {"8a": {"swarm": [runs[0][1], runs[1][1]], "libtorrent": [runs[2][1]]}}
+    swarm, torrent = rows(read)
+    assert swarm[1:] == ["swarm", "2", "32.0", "30.0 to 34.0", "1.13", "0.50", "1.00", "0.00%"]
+    assert torrent[1:] == ["libtorrent", "1", "64.0", "64.0 to 64.0", "2.25", "", "2.00", "100.00%"]
 
 
 def test_an_uplink_carries_its_rate_and_no_more(tmp_path: Path) -> None:
