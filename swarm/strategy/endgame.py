@@ -71,6 +71,10 @@ class Endgame:
         left = self._allowance - sum(self._racing.values())
         return self._pieces.layout.length(piece) <= left
 
+    def risks(self, piece: int) -> None:
+        """The piece is moved from a peer that may have begun to send it."""
+        self._racing[piece] = self._pieces.layout.length(piece)
+
     def ended(self, piece: int) -> None:
         """The piece arrived, or nobody is asked for it any more."""
         self._racing.pop(piece, None)

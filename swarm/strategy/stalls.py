@@ -27,7 +27,9 @@ LEAST_RATE = 1024
 """Bytes per second; less than this over `SILENCE_SECONDS` counts as silence."""
 
 LEAST_BYTES = int(LEAST_RATE * SILENCE_SECONDS)
-QUIET_SECONDS = 1.0
+QUIET_SECONDS = 3.0
+"""Not less: who serves one receiver after another is silent about each for as long as the others take."""
+
 LOOKED_AT = 32
 """Requests, oldest first, among which an idle peer looks for one to take over."""
 

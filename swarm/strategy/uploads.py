@@ -29,8 +29,8 @@ RELEASED_BYTES = 512 << 10
 RELEASED_PIECES = 2
 """One being sent and one behind it, however long a piece is."""
 
-AHEAD_SECONDS = 0.05
-LEAST_AHEAD = 64 << 10
+AHEAD_SECONDS = 0.1
+LEAST_AHEAD = 128 << 10
 """Released and not sent yet, of all sessions: seconds at the measured rate, and these bytes at least."""
 
 RATE_SECONDS = 2.0

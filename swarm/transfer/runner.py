@@ -100,9 +100,7 @@ class Runner:
             Pacer(config.download_limit, now) if config.download_limit else None,
             now,
         )
-        self._brain = Brain(
-            manifest.id, manifest.layout, store.stored, rng, now(), config, wanted, me=identity.peer
-        )
+        self._brain = Brain(manifest.id, manifest.layout, store.stored, rng, now(), config, wanted, self._me)
         self._performer = Performer(self._brain, store, self, self.events.publish, now)
         self._roster: Roster[Attendance] = Roster(identity.peer, config.max_peers, named)
         self._exchange = PeerExchange()

@@ -235,18 +235,18 @@ def test_an_idle_peer_takes_a_request_over_from_a_quiet_one_once() -> None:
     assert lines.stalls.take_over(B, QUIET_SECONDS, anything) == (A, 1)  # piece 0 has begun
     lines.requests.cancel(A, 1, 1.0)
     lines.requests.ask(B, 1, 100 * KIB, 1.0, taken_over=True)
-    assert lines.stalls.take_over(C, 4.0, anything) is None
+    assert lines.stalls.take_over(C, 4.0 + QUIET_SECONDS, anything) is None
 
 
 def test_nothing_is_taken_over_from_a_peer_that_delivers_or_by_one_that_cannot() -> None:
     lines = Lines(A, B)
     lines.ask(A, range(2), 0.0)
     lines.data(A, 0, 100 * KIB, 0.9)
-    assert lines.stalls.take_over(B, 1.8, anything) is None
+    assert lines.stalls.take_over(B, 0.8 + QUIET_SECONDS, anything) is None
     lines.availability.withdraw(B, 1)
-    assert lines.stalls.take_over(B, 1.9, anything) is None
+    assert lines.stalls.take_over(B, 0.9 + QUIET_SECONDS, anything) is None
     lines.availability.have(B, 1)
-    assert lines.stalls.take_over(B, 1.9, anything) == (A, 1)
+    assert lines.stalls.take_over(B, 0.9 + QUIET_SECONDS, anything) == (A, 1)
 
 
 def test_the_ledger_of_requests() -> None:

@@ -17,7 +17,7 @@ from swarm.strategy.claims import CLEARED_SECONDS, FIRST_SNUB
 from swarm.strategy.commands import Ban, Command, Disconnect, Publish, Send, StorePiece, Upload
 from swarm.strategy.fetching import DISK_SECONDS
 from swarm.strategy.requests import MOST_TURNED_AWAY
-from swarm.strategy.stalls import CANCEL_SECONDS, SILENCE_SECONDS
+from swarm.strategy.stalls import CANCEL_SECONDS, QUIET_SECONDS, SILENCE_SECONDS
 from swarm.wire.limits import MAX_REQUESTS
 from swarm.wire.messages import (
     Cancel,
@@ -315,7 +315,7 @@ def test_an_idle_peer_takes_over_what_a_quiet_one_was_asked_for() -> None:
     brain = a_brain(3)
     asked = source(brain, A)
     (last,) = source(brain, B)
-    commands = deliver(brain, B, last, 1.2)
+    commands = deliver(brain, B, last, QUIET_SECONDS + 0.2)
     (taken,) = requests(commands, B)
     assert taken in asked
     assert Send(A, Cancel(taken)) in commands
