@@ -15,11 +15,12 @@ SIZE ?= 1GiB
 ROUNDS ?= 5
 MEMORY_SIZE ?= 2GiB
 PYTEST_ARGS ?=
+SIMULATE_ARGS ?=
 # Not ?=: the shell has a variable of this name.
 SECONDS := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),60)
 SIEGE_ARGS ?=
 
-.PHONY: help install demo test test-optimized lint bench coverage fuzz interop-install format siege swarm-bench clean
+.PHONY: help install demo test test-optimized lint bench coverage fuzz interop-install format siege simulate swarm-bench clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -43,6 +44,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.installed-bench: $(VENV)/.installed
 	$(call install-extras,bench)
+
+$(VENV)/.installed-simulate: $(VENV)/.installed
+	$(call install-extras,simulate)
 
 comma := ,
 
@@ -85,6 +89,9 @@ bench: $(VENV)/.installed-bench  ## speed and memory against others, written to 
 
 swarm-bench: $(VENV)/.installed-bench  ## swarms on limited uplinks beside libtorrent, to docs/swarm-bench.md (root; ROUNDS)
 	$(BIN)/python -m tests.netns.bench --rounds $(ROUNDS)
+
+simulate: $(VENV)/.installed-simulate  ## swarms of up to 1,000 brains in virtual time: table and plots in docs/ (SIMULATE_ARGS=--quick)
+	$(BIN)/python -m tests.simulation.swarm_model $(SIMULATE_ARGS)
 
 siege: install  ## the acceptance tests under attack, with their figures, in one table (SIEGE_ARGS=--quick)
 	$(BIN)/python -m tests.siege $(SIEGE_ARGS)
