@@ -41,6 +41,9 @@ STARVED_SECONDS = 1.0
 STARVED_TURNS = 4
 """A peer goes first that has waited so long, and for so many turns of all that wait."""
 
+UNGIVING_COPIES = 4
+"""A piece counts as had by so many more when a peer asks for it that gives nothing."""
+
 UNGIVING_FACTOR = 3
 """… so many times that if it gives nothing."""
 
@@ -231,15 +234,21 @@ class Uploads:
         asking = [(peer, queue) for peer, queue in self._queues.items() if queue.waiting and queue.has_room]
         turn = self._layout.piece_length / rate if rate else 0.0
         patience = max(STARVED_SECONDS, STARVED_TURNS * turn * len(asking))
-        places: list[tuple[int, int, float, int, Release]] = []
+        places: list[tuple[bool, int, float, int, Release]] = []
         for number, (peer, queue) in enumerate(asking):
             gives = self._gives(peer, now)
             starved = now - queue.waits_since >= (patience if gives else patience * UNGIVING_FACTOR)
-            last = 0 if starved else 1 if gives else 2
+            more = 0 if gives else UNGIVING_COPIES
             for piece in islice(queue.waiting, LOOKED_AT):
                 # A piece asked again right after its reply may still be on the books as released.
                 if piece not in queue.released:
-                    place = (last, self.rarity(piece), queue.waits_since, number, Release(peer, piece))
+                    place = (
+                        not starved,
+                        self.rarity(piece) + more,
+                        queue.waits_since,
+                        number,
+                        Release(peer, piece),
+                    )
                     places.append(place)
         places.sort()
         return [place[-1] for place in places]

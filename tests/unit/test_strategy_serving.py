@@ -17,7 +17,14 @@ from swarm.strategy.commands import Command, DropUpload, Send, Upload
 from swarm.strategy.pieces import Pieces
 from swarm.strategy.serving import Serving
 from swarm.strategy.timers import Alarm, Timers
-from swarm.strategy.uploads import LATE_SECONDS, LEAST_AHEAD, LOOKED_AT, STARVED_TURNS, Uploads
+from swarm.strategy.uploads import (
+    LATE_SECONDS,
+    LEAST_AHEAD,
+    LOOKED_AT,
+    STARVED_TURNS,
+    UNGIVING_COPIES,
+    Uploads,
+)
 from swarm.wire.limits import MAX_HAVE_BATCH, MAX_REQUESTS
 from swarm.wire.messages import (
     Choke,
@@ -399,3 +406,16 @@ def test_a_seeders_slot_is_used_by_who_waits_for_its_turn() -> None:
         made.requested(peer, int(peer), 0.0)  # the uplink is slow: only the first has its turn
     told = made.round(20.0)
     assert told == [Send(peers[7], Choke()), Send(peers[8], Unchoke())]
+
+
+def test_who_gives_goes_before_who_does_not_unless_what_is_asked_is_much_rarer() -> None:
+    def order(copies: dict[int, int]) -> list[PeerId]:
+        layout = Layout(PIECE, [PIECE] * SIZE)
+        uploads = Uploads(layout, lambda piece: copies[piece], lambda peer, _now: peer == A, 0.0)
+        for peer, piece in ((A, 0), (B, 1), (C, 2)):
+            uploads.joined(peer)
+            uploads.add(peer, piece, 0.0)
+        return [peer for peer, _ in uploads._candidates(0.0, 0.0)]
+
+    assert order({0: UNGIVING_COPIES, 1: 1, 2: 2}) == [A, B, C]
+    assert order({0: UNGIVING_COPIES + 3, 1: 4, 2: 2}) == [C, A, B]
