@@ -21,7 +21,7 @@ UNSYNCED_BYTES = 40 * MIB
 @pytest.mark.timeout(300)
 def test_twenty_kills_lose_no_more_than_what_was_unsynced(processes: Processes, tmp_path: Path) -> None:
     source = random_file(tmp_path / "image.bin", 96 * MIB)
-    seeder = share(processes, source, "--upload-limit", "12MiB/s")
+    seeder = share(processes, source, "--upload-limit", "8MiB/s")
     chance = random.Random(20)
     stored_before = 0
 

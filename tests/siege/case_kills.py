@@ -49,7 +49,7 @@ def _kill_whole(processes: Processes, folder: Path) -> int:
     """Kill a fetch again and again until its file is there; returns the most bytes that one kill cost."""
     rng = random.Random(11)
     data = random_file(folder / "data.bin", SIZE)
-    seeder = share(processes, data, "--upload-limit", "24MiB/s", name="seeder")
+    seeder = share(processes, data, "--upload-limit", "12MiB/s", name="seeder")
     out = folder / "out"
     expected = worst = 0
     for _ in range(WHOLE_KILLS):
