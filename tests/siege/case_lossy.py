@@ -47,7 +47,7 @@ async def run(quick: bool) -> Outcome:
 
 
 def siege(quick: bool) -> Outcome:
-    size = (2 if quick else 8) * MIB
+    size = (2 if quick else 64) * MIB
     try:
         with battlefield() as (processes, folder), LossyPath(LOSS, ROUND_TRIP) as path:
             source = random_file(folder / "content.bin", size)
@@ -59,7 +59,7 @@ def siege(quick: bool) -> Outcome:
             raw: list[float] = []
             ours: list[float] = []
             exact = True
-            for number in range(1 if quick else 4):
+            for number in range(1 if quick else 3):
                 raw.append(raw_tcp(processes, path, source))
                 output = folder / f"out{number}"
                 fetch = ("-m", "cli", "fetch", manifest, address, "--output", output, "--json", "--listen")
@@ -75,8 +75,8 @@ def siege(quick: bool) -> Outcome:
                 f"{size / statistics.median(raw) / 1000:.0f} kB/s: {share_of * 100:.0f} %; "
                 f"{path.lost} of {path.carried + path.lost} packets lost"
             )
-            # One short run of each says little: luck with losses alone is worth that much.
-            return Outcome(exact and share_of >= (0.4 if quick else LEAST), text)
+            # A short run is mostly its beginning: TCP, Noise, Yamux and the greeting take some ten round trips.
+            return Outcome(exact and share_of >= (0.2 if quick else LEAST), text)
     except Unavailable as error:
         return Outcome(False, f"not measured: {error}")
 
