@@ -21,7 +21,7 @@ async def run(quick: bool) -> Outcome:
     """Every history's states; a short form of each for ``quick``."""
     tally = Tally()
     most = 20 if quick else 2 * WANTED
-    subsets, tears = (2, 1) if quick else (160, 5)
+    subsets, tears = (2, 1) if quick else (240, 5)
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         for number, history in enumerate(HISTORIES):
             rng = random.Random(number)
