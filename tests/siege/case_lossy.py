@@ -75,7 +75,7 @@ def siege(quick: bool) -> Outcome:
                 f"{size / statistics.median(raw) / 1000:.0f} kB/s: {share_of * 100:.0f} %; "
                 f"{path.lost} of {path.carried + path.lost} packets lost"
             )
-            # A short run is mostly its beginning: TCP, Noise, Yamux and the greeting take some ten round trips.
+            # A short run is mostly its beginning: TCP, Noise, Yamux and greeting take ten round trips.
             return Outcome(exact and share_of >= (0.2 if quick else LEAST), text)
     except Unavailable as error:
         return Outcome(False, f"not measured: {error}")
