@@ -20,7 +20,7 @@ from swarm.strategy.requests import Requests
 COPIES = 2
 """Peers that are asked for one piece at once."""
 
-ALLOWANCE_SHARE = 125
+ALLOWANCE_SHARE = 160
 """What comes in vain may be the total length divided by this, or `ALLOWANCE_PIECES` if that is more."""
 
 ALLOWANCE_PIECES = 1
