@@ -43,6 +43,11 @@ UNUSED_OF_OTHERS = ("cryptography.x509", "prometheus_client")
 """What placeholders stand for during the import only: others may come to need it."""
 
 
+WITHOUT = ("cffi",)
+"""What is not found during the import: pycryptodome then reaches its C code through ctypes, as it does where
+cffi is not installed, and no parser of C is loaded."""
+
+
 class UnusedPart(Exception):
     """Stands for every class of a part that is not loaded; asked anything, an instance raises ImportError.
 
@@ -71,8 +76,9 @@ class _Placeholder(ModuleType):
 class _Finder(MetaPathFinder, Loader):
     """First in the search for modules: answers for ``left_out`` and leaves the rest to the others."""
 
-    def __init__(self, left_out: Sequence[str]) -> None:
+    def __init__(self, left_out: Sequence[str], not_found: Sequence[str] = ()) -> None:
         self._left_out = left_out
+        self._not_found = not_found
 
     def find_spec(
         self,
@@ -80,6 +86,8 @@ class _Finder(MetaPathFinder, Loader):
         path: Sequence[str] | None,  # noqa: ARG002 - the protocol's arguments
         target: ModuleType | None = None,  # noqa: ARG002
     ) -> ModuleSpec | None:
+        if fullname in self._not_found:
+            raise ModuleNotFoundError(f"{fullname} is left out of this import", name=fullname)
         return ModuleSpec(fullname, self, is_package=True) if _within(fullname, self._left_out) else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
@@ -98,7 +106,7 @@ def importing() -> Iterator[bool]:
     if "libp2p" in sys.modules or metadata.version("libp2p") != MADE_FOR:
         yield False
         return
-    of_others = _Finder(UNUSED_OF_OTHERS)
+    of_others = _Finder(UNUSED_OF_OTHERS, WITHOUT)
     sys.meta_path[:0] = [of_others, _Finder(UNUSED)]
     try:
         yield True

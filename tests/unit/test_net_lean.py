@@ -7,7 +7,15 @@ import sys
 
 import pytest
 
-HEAVY = {"aioquic", "httpx", "zeroconf", "miniupnpc", "trio_websocket", "cryptography.x509.extensions"}
+HEAVY = {
+    "aioquic",
+    "pycparser",
+    "httpx",
+    "zeroconf",
+    "miniupnpc",
+    "trio_websocket",
+    "cryptography.x509.extensions",
+}
 
 LEAN = """
 import sys
@@ -54,10 +62,23 @@ except ImportError as error:
 def test_dependencies_of_others_are_whole_again_afterwards() -> None:
     script = """
 from cryptography import x509
-import cryptography.x509.oid, prometheus_client.core
+import cffi, cryptography.x509.oid, prometheus_client.core
 print(x509.Certificate.__module__, x509 is cryptography.x509)
 """
     assert _run(LEAN + script).split() == ["cryptography.hazmat.bindings._rust.x509", "True"]
+
+
+def test_keys_of_every_kind_are_still_read() -> None:
+    script = """
+from libp2p.crypto import ed25519, rsa, secp256k1
+from libp2p.crypto.serialization import deserialize_public_key
+for kind in (ed25519, rsa, secp256k1):
+    pair = kind.create_new_key_pair()
+    read = deserialize_public_key(pair.public_key.serialize())
+    signature = pair.private_key.sign(b"data")
+    print(read.verify(b"data", signature), read.verify(b"other", signature))
+"""
+    assert _run(LEAN + script).split() == ["True", "False"] * 3
 
 
 def test_it_comes_too_late_once_libp2p_is_loaded() -> None:
