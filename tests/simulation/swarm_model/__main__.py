@@ -24,11 +24,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20, help="at most so many for each case")
     parser.add_argument("--processes", type=int, default=min(2, multiprocessing.cpu_count()))
     parser.add_argument("--only", default="", help="cases whose name contains this")
-    parser.add_argument("--results", type=Path, default=None, help="runs that are kept and not run again")
+    parser.add_argument("--results", type=Path, default=None, help="runs to go on from")
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="where the table and the plot go")
     given = parser.parse_args()
     name = "simulation-quick.jsonl" if given.quick else "simulation.jsonl"
     results = given.results or Path("build") / name
+    if given.results is None:  # what other policies did is not to be taken for these
+        results.unlink(missing_ok=True)
     done = cases.run_all(
         results, quick=given.quick, seeds=given.seeds, processes=given.processes, only=given.only
     )
