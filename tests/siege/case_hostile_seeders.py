@@ -20,6 +20,7 @@ LIMIT = 600.0
 BAD = ("corrupt", "replay", "forged")
 HONEST = 6
 MOST_TIME = 1.25
+PIECE = 256 * 1024
 
 
 async def run(quick: bool) -> Outcome:
@@ -30,12 +31,12 @@ def siege(quick: bool) -> Outcome:
     with battlefield() as (processes, folder):
         source = random_file(folder / "content.bin", (16 if quick else 256) * MIB)
         if quick:
-            first = share(processes, source, "--piece-size", "256KiB")
+            first = share(processes, source, "--piece-size", str(PIECE))
             _, found = hostile_seeders(processes, ("honest", *BAD), first, source, 3)
             honest = [first.address, *found["honest"][:3]]
             spare, bad = found["honest"][:3], [found[name][0] for name in BAD]
         else:
-            seeders = [share(processes, source, "--piece-size", "256KiB") for _ in range(HONEST + 3)]
+            seeders = [share(processes, source, "--piece-size", str(PIECE)) for _ in range(HONEST + 3)]
             first = seeders[0]
             _, found = hostile_seeders(processes, BAD, first, source)
             honest = [seeder.address for seeder in seeders[:HONEST]]
@@ -57,7 +58,7 @@ def compare(
     clean: list[float] = []
     attacked: list[float] = []
     faults: list[str] = []
-    strikes = wasted = 0
+    strikes, wasted = 0, 0.0
     for number in range(rounds):
         _, seconds = timed_fetch(processes, first, honest + spare, folder / f"clean{number}", within=120)
         clean.append(seconds)
@@ -78,14 +79,15 @@ def compare(
     if times > MOST_TIME and rounds > 1:
         faults.append("too slow")
     text = (
-        f"{3 * rounds} bad of {9 * rounds}: {strikes} strikes, {wasted} wasted; "
+        f"{3 * rounds} bad of {9 * rounds}: {strikes} strikes, {wasted:.1f} pieces wasted; "
         f"{statistics.median(attacked):.2f} s with them, {statistics.median(clean):.2f} s without: "
         f"{times:.2f}x"
     )
     return Outcome(not faults, "; ".join([text, *faults]))
 
 
-def pieces_lost(leecher: Running, banned: set[str]) -> int:
-    """Pieces that came from a liar and were thrown away, the refused ones included."""
-    lost = leecher.events("piece_refused") + leecher.events("piece_wasted")
-    return sum(event["peer"] in banned for event in lost)
+def pieces_lost(leecher: Running, banned: set[str]) -> float:
+    """Pieces' worth of bytes that came from liars and were thrown away, the refused ones included."""
+    refused = [event for event in leecher.events("piece_refused") if event["peer"] in banned]
+    lost = refused + [event for event in leecher.events("piece_wasted") if event["peer"] in banned]
+    return sum(event["size"] for event in lost) / PIECE
