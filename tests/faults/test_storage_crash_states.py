@@ -12,7 +12,7 @@ import pytest
 from tests.faults.crash_states import HISTORIES, History, Tally, enumerate_states
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-STATES = 150
+STATES = 120
 
 
 @pytest.mark.parametrize("history", HISTORIES, ids=lambda history: history.name)

@@ -39,7 +39,7 @@ def _one(processes: Processes, folder: Path, size: int, name: str, spoil: Spoil)
     rotten, sound = (random_file(folder / each / "data.bin", size) for each in ("rotten", "sound"))
     first = share(processes, rotten, "--piece-size", "64KiB", name=f"{name} 1")
     second = share(
-        processes, sound, "--piece-size", "64KiB", "--upload-limit", f"{size // 4}B/s", name=f"{name} 2"
+        processes, sound, "--piece-size", "64KiB", "--upload-limit", f"{size // 2}B/s", name=f"{name} 2"
     )
     bad = spoil(rotten, size // PIECE)
     alone = fetch(
