@@ -285,22 +285,27 @@ def _with_pieces(data: bytes) -> bytes:
 
 def hostile_masses() -> Iterator[Specimen]:
     """Sound to the very end and as large as a limit allows: the dearest to refuse."""
-    flat = [file(f"{index:05}") for index in range(MAX_FILES)]
+    one, nothing = digest("1"), {"blake3": digest(""), "length": 0, "pieces": b""}
+
+    def small(*path: str) -> dict[str, Any]:
+        return {"path": path, "blake3": one, "length": 1, "pieces": one, "executable": False}
+
+    flat = [small(f"{index:05}") for index in range(MAX_FILES)]
     yield Specimen("many files, then a byte", canonical(folder(*flat)) + b"\0", "1 bytes follow")
-    yield Specimen("many files, the last one bad", canonical(folder(*flat[:-1], file(".."))), "not a name")
+    yield Specimen("many files, the last one bad", canonical(folder(*flat[:-1], small(".."))), "not a name")
     yield Specimen(
         "many files, the last one again", canonical(folder(*flat[:-1], flat[-2])), "duplicate or out of order"
     )
-    long = [file(f"{index:05}" + "x" * (MAX_PATHS_BYTES // MAX_FILES - 5)) for index in range(MAX_FILES)]
+    long = [small(f"{index:05}" + "x" * (MAX_PATHS_BYTES // MAX_FILES - 5)) for index in range(MAX_FILES)]
     yield Specimen("many long names, then a byte", canonical(folder(*long)) + b"\0", "1 bytes follow")
-    foreign = [file(f"{index:05}日本") for index in range(MAX_FILES)]
+    foreign = [small(f"{index:05}日本") for index in range(MAX_FILES)]
     yield Specimen("many foreign names, then a byte", canonical(folder(*foreign)) + b"\0", "1 bytes follow")
-    empty = [file(f"{index:05}", length=0) for index in range(MAX_FILES)]
+    empty = [small(f"{index:05}") | nothing for index in range(MAX_FILES)]
     yield Specimen("many empty files, then a byte", canonical(folder(*empty)) + b"\0", "1 bytes follow")
     deep = MAX_PATH_NAMES // MAX_PATH_DEPTH
-    nested = [file(f"{index:05}", *"d" * (MAX_PATH_DEPTH - 1)) for index in range(deep)]
+    nested = [small(f"{index:05}", *"d" * (MAX_PATH_DEPTH - 1)) for index in range(deep)]
     yield Specimen("many names, then a byte", canonical(folder(*nested)) + b"\0", "1 bytes follow")
-    long_paths = [file(f"{index:05}" + "x" * 200) for index in range(MAX_PATHS_BYTES // 200)]
+    long_paths = [small(f"{index:05}" + "x" * 200) for index in range(MAX_PATHS_BYTES // 200)]
     yield Specimen("too long names", canonical(folder(*long_paths)), f"at most {MAX_PATHS_BYTES} bytes")
     whole = {"blake3": bytes(32), "pieces": bytes(32 * MAX_PIECES), "executable": False}
     most = canonical(folder({"path": ["a"], "length": MAX_PIECES * PIECE} | whole))
