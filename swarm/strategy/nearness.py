@@ -30,6 +30,11 @@ TURN_SECONDS = 2.0
 MOST_WAIT = 20.0
 """How long each has its turn, and how long a piece that only far peers have is waited for in all."""
 
+FULL_SHARE = 4
+"""What near peers with everything have counts only if they are more than one in so many: one seeder of a site
+cannot give each of its peers all that the others have.
+"""
+
 TRIES = 16
 """Picks of one peer that may turn out to have to wait before it is left alone."""
 
@@ -123,9 +128,12 @@ class Nearness:
                 self._far = frozenset(order[place:])
                 break
         self._here = PieceSet(self._pieces.size)
-        for peer in order[: len(order) - len(self._far)] if self._far else ():
+        near = order[: len(order) - len(self._far)] if self._far else []
+        full = sum(self._availability.is_full(peer) for peer in near)
+        if full * FULL_SHARE > len(near):
+            self._here = PieceSet.everything(self._pieces.size)
+            return
+        for peer in near:
             if not self._availability.is_full(peer):
                 for index, chunk in enumerate(self._availability.pieces_of(peer).chunks):
                     self._here.chunks[index] |= chunk
-            else:
-                self._here = PieceSet.everything(self._pieces.size)

@@ -27,10 +27,10 @@ def test_sixteen_equal_leechers_are_close_to_the_optimum_and_a_plain_client_is_n
 @pytest.mark.parametrize(
     ("scenario", "most"),
     [
-        (scenarios.mixed, 1.45),
-        (scenarios.churn, 1.35),
-        (scenarios.late, 1.45),
-        (scenarios.seeder_leaves, 1.35),
+        (scenarios.mixed, 1.65),
+        (scenarios.churn, 1.5),
+        (scenarios.late, 1.55),
+        (scenarios.seeder_leaves, 1.45),
         (scenarios.partial, 1.3),
     ],
 )
@@ -51,9 +51,9 @@ def test_a_site_takes_little_more_than_one_copy_from_afar() -> None:
     near = scenarios.sites(16, 64, 1)
     anyhow = scenarios.sites(16, 64, 1, near=False)
     assert near.complete
-    assert near.extra["crossed"] < 1.6
-    assert anyhow.extra["crossed"] > 2.0
-    assert near.ratio < 1.2 * anyhow.ratio
+    assert near.extra["copies into there"] < 1.6
+    assert anyhow.extra["copies into there"] > 1.8
+    assert near.ratio < 1.1 * anyhow.ratio
 
 
 def test_a_run_is_decided_by_its_seed() -> None:
@@ -75,7 +75,7 @@ def test_a_gateway_is_shared_by_all_that_cross_it() -> None:
     site = partial(Place, "there", 0.001, 0.02)
     swarm = Swarm(2, 16, 1, traits=lambda _world, _number: Traits(up=1e6, place=site(gateway=2.5e5)))
     outcome = swarm.finish(optimum(1, 16, 2.5e5))
-    assert swarm.world.crossed >= swarm.world.layout.total_length
+    assert swarm.world.crossed["there"] >= swarm.world.layout.total_length
     assert outcome.ratio > 0.95
 
 

@@ -104,3 +104,17 @@ def test_a_piece_that_stays_away_is_asked_by_the_next() -> None:
         pick, again = site.nearness.pick(lambda without: None if 7 in without else Pick(7, ""), None, again)
     assert turns <= 1
     assert pick.piece == 7
+
+
+def test_the_only_seeder_near_by_does_not_keep_a_site_from_what_others_have() -> None:
+    site = Site()
+    site.availability.replace(NEAR[0], PieceSet.everything(SIZE))
+    near = [*NEAR, *(PeerId(f"more{number}") for number in range(3))]
+    for peer in near[3:]:
+        site.availability.joined(peer)
+        site.nearness.measured(peer, 0.001)
+    assert site.may_ask(0.0)
+    for peer in near[1:4]:
+        site.availability.replace(peer, PieceSet.everything(SIZE))
+    site.nearness.restated()
+    assert not site.may_ask(2 * MOST_WAIT)

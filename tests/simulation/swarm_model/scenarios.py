@@ -273,7 +273,10 @@ def sites(
         config=TransferConfig(prefer_near=near),
     )
     outcome = swarm.finish(optimum(leechers, pieces))
-    outcome.extra = {"crossed": swarm.world.crossed / swarm.world.layout.total_length}
+    whole = swarm.world.layout.total_length
+    outcome.extra = {
+        f"copies into {name}": size / whole for name, size in sorted(swarm.world.crossed.items())
+    }
     if liars:
         remote = swarm.leechers[1::2]
         lying = [one.done_at for one in remote[:liars]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 from swarm.config import TransferConfig
@@ -35,8 +36,8 @@ class World:
         self.clock = Clock()
         self.members: dict[PeerId, Member] = {}
         self.gone: list[Member] = []
-        self.crossed = 0
-        """Payload bytes between places."""
+        self.crossed: Counter[str] = Counter()
+        """Payload bytes that came into each place from another."""
         self.left_to_do = 0
         self.on_stored: Callable[[Member, int], None] = lambda _member, _piece: None
         self._on_complete: list[Callable[[Member], None]] = []
@@ -147,7 +148,7 @@ class World:
         here, there = session.owner.traits.place, session.other.traits.place
         at = self.clock.now
         if here.name != there.name:
-            self.crossed += size
+            self.crossed[there.name] += size
             for name, way, rate in ((here.name, "out", here.gateway), (there.name, "in", there.gateway)):
                 at = self._gateway(name, way, rate).through(at, size)
         return session.other.downlink.through(at + session.latency, size)
