@@ -8,7 +8,7 @@ peer has to be expected in less than half the time, and the wasted bytes have an
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import accumulate, islice
 
 from swarm.ids import PeerId
 from swarm.strategy.availability import Availability
@@ -68,8 +68,13 @@ class Endgame:
 
     def affords(self, piece: int) -> bool:
         """Whether the piece may come twice."""
+        return bool(self.affordable([piece]))
+
+    def affordable(self, pieces: list[int]) -> list[int]:
+        """As many of the pieces, from the first, as may all come twice."""
         left = self._allowance - sum(self._racing.values())
-        return self._pieces.layout.length(piece) <= left
+        costs = accumulate(self._pieces.layout.length(piece) for piece in pieces)
+        return [piece for piece, cost in zip(pieces, costs, strict=True) if cost <= left]
 
     def risks(self, piece: int) -> None:
         """The piece is moved from a peer that may have begun to send it."""

@@ -220,8 +220,7 @@ class Fetching:
 
     def wanted_again(self, now: float) -> list[Command]:
         """A stored piece was lost: peers may have something for us that had nothing."""
-        told = [command for peer in self.requests.lines for command in self._interest.review(peer)]
-        return told + self._asking.refill(now)
+        return [c for peer in self.requests.lines for c in self._interest.review(peer)] + self.refill(now)
 
     def refill(self, now: float) -> list[Command]:
         """Ask the peers with room for what is open."""
@@ -234,9 +233,11 @@ class Fetching:
         if self._stalls.owes(peer, now):
             return [Disconnect(peer, "does not answer cancelled requests")]
         late = self._stalls.move(peer, now)
+        late = late if self.snubbed(peer) else self._endgame.affordable(late)
         commands: list[Command] = []
         for piece in late:
             self._release([piece] if self.requests.cancel(peer, piece, now) else [])
+            self._endgame.risks(piece)
             commands.append(Send(peer, Cancel(piece)))
         if late:
             commands += self._blame(peer, late, now, silent=self.snubbed(peer))
@@ -281,8 +282,7 @@ class Fetching:
                 self._claims.restated(peer, piece)  # it was withdrawn meanwhile: nothing to restore
         if (at := self._claims.next_due(peer)) is not None:
             self._timers.set(Alarm.CLAIMS, at, peer)
-        retry_at = now + self._claims.backoff(peer, silent=silent)
-        self.requests.lines[peer].retry_at = retry_at
+        self.requests.lines[peer].retry_at = retry_at = now + self._claims.backoff(peer, silent=silent)
         self._timers.set(Alarm.RETRY, retry_at, peer)
         return self._interest.review(peer)
 

@@ -3,8 +3,9 @@
 Rules, the first two from libtorrent's snubbing and request timeouts:
   - silence: a peer that is asked for something and moves less than `LEAST_BYTES` in `SILENCE_SECONDS` loses
     all its requests and is snubbed until it delivers a piece: one request at a time, no regular unchoke;
-  - lateness: a request no byte of which has come after the mean response time of the peer and four
-    deviations (2 to 60 s) is moved; its peer may be busy with others and is not snubbed;
+  - lateness: a request no byte of which has come after the mean response time of the peer and six
+    deviations (2 to 60 s) is moved, as long as there is an allowance for what may then come twice; its
+    peer may be busy with others and is not snubbed;
   - idleness: a peer that has delivered before and has nothing to do takes over a request no byte of which
     has come from a peer that has been quiet for `QUIET_SECONDS`. Only once for each request, or slow peers
     would pass it round for ever.

@@ -295,6 +295,20 @@ def test_a_silent_peer_is_cancelled_after_five_seconds_and_its_late_piece_is_dro
     assert not any(isinstance(command, StorePiece) for command in commands)
 
 
+def test_no_more_late_pieces_move_than_may_come_twice() -> None:
+    brain = a_brain(40)
+    asked = source(brain, A)
+    for number in range(8):
+        asked = [*asked[1:], *requests(deliver(brain, A, asked[0], number / 10), A)]
+    source(brain, B, 0.9)
+    assert len(asked) > 2
+    brain.data_received(A, asked[0], PIECE // 2, 1.5)
+    moved: list[object] = []
+    while (at := brain.next_wakeup()) < 1.5 + SILENCE_SECONDS:
+        moved += [message for message in sent(brain.tick(at), A) if isinstance(message, Cancel)]
+    assert moved == [Cancel(asked[1])]
+
+
 def test_a_snubbed_peer_is_asked_for_one_piece_until_it_delivers() -> None:
     brain = a_brain(8)
     asked, _ = stalled(brain)

@@ -141,3 +141,14 @@ def test_duplicates_have_an_allowance_that_only_waste_uses_up() -> None:
     finish.endgame.wasted(PIECE)
     finish.endgame.ended(taken[1])
     assert finish.pick(FAST) is None
+
+
+def test_what_may_come_twice_is_as_much_as_the_allowance_says() -> None:
+    finish = Finish(3 * ALLOWANCE_SHARE)
+    assert finish.endgame.affordable([5, 6, 7, 8]) == [5, 6, 7]
+    finish.endgame.risks(5)
+    assert finish.endgame.affordable([6, 7, 8]) == [6, 7]
+    finish.endgame.wasted(2 * PIECE)
+    assert finish.endgame.affordable([6]) == []
+    finish.endgame.ended(5)
+    assert finish.endgame.affordable([6]) == [6]
