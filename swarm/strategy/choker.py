@@ -77,6 +77,7 @@ class Choker:
         """The peer was given ``size`` bytes."""
         standing = self._standings[peer]
         standing.sent += size
+        standing.taken += size
         standing.moved_at = now
 
     def is_unchoked(self, peer: PeerId) -> bool:
@@ -122,7 +123,7 @@ class Choker:
         self, standings: list[Standing], snubbing: set[PeerId], now: float, *, seeding: bool
     ) -> list[Standing]:
         if seeding:
-            return by_quota(standings, self._quota, now)
+            return by_quota(standings, self._quota, now, self._slots)
         return by_reciprocity(standings, snubbing, now, self._rng)
 
     def _next_optimistic(self, order: list[Standing], now: float) -> Standing:

@@ -34,6 +34,9 @@ QUOTA_LEAST_SECONDS = 10.0
 QUOTA_MOST_SECONDS = 60.0
 """or held it for so long, whatever it was sent."""
 
+TAKEN_BYTES = 1 << 20
+"""More than the buffers of a peer that does not read take in; until then it is a stranger to a seeder."""
+
 IDLE_SLOT_SECONDS = 5.0
 """A seeder's slot passes on when its holder took nothing for so long; the next time it comes last."""
 
@@ -42,7 +45,8 @@ IDLE_SLOT_SECONDS = 5.0
 class Standing:
     """What the choker knows of one peer; ``sent`` counts the bytes since it was unchoked.
 
-    ``wasteful`` says that it held its last slot to the end without taking anything.
+    ``taken`` counts those since it joined; ``wasteful`` says that it held its last slot to the end without
+    taking anything.
     """
 
     peer: PeerId
@@ -52,6 +56,7 @@ class Standing:
     unchoked_at: float | None = None
     choked_at: float = -math.inf
     sent: int = 0
+    taken: int = 0
     moved_at: float = -math.inf
     wasteful: bool = False
 
@@ -82,10 +87,11 @@ def by_reciprocity(
     return sorted(wanting, key=place)
 
 
-def by_quota(wanting: Sequence[Standing], quota: int, now: float) -> list[Standing]:
+def by_quota(wanting: Sequence[Standing], quota: int, now: float, slots: int) -> list[Standing]:
     """Seeder: whoever uses a slot and has not used it up keeps it, then the longest waiting, then the rest.
 
-    A peer that left its slot unused comes after all others: it cannot starve those that would use it.
+    A peer that left its slot unused comes after all others: it cannot starve those that would use it. Nor
+    can many that come: those that have taken little yet get half of the ``slots``, if others want the rest.
     """
 
     def place(standing: Standing) -> tuple[int, tuple[float, float]]:
@@ -97,7 +103,10 @@ def by_quota(wanting: Sequence[Standing], quota: int, now: float) -> list[Standi
         used = (standing.sent >= quota and held >= QUOTA_LEAST_SECONDS) or held >= QUOTA_MOST_SECONDS
         return (2 if used else 0), standing.waits
 
-    return sorted(wanting, key=place)
+    order = sorted(wanting, key=place)
+    strangers = [standing for standing in order if standing.taken < TAKEN_BYTES]
+    beyond = {id(standing) for standing in strangers[max(1, slots // 2) :]}
+    return sorted(order, key=lambda standing: id(standing) in beyond)
 
 
 def draw_optimistic(candidates: Sequence[Standing], now: float, rng: random.Random) -> Standing:

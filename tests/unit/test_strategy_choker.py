@@ -16,6 +16,7 @@ from swarm.strategy.choking import (
     OPTIMISTIC_SECONDS,
     QUOTA_MOST_SECONDS,
     QUOTA_PIECES,
+    TAKEN_BYTES,
     Standing,
     by_reciprocity,
     draw_optimistic,
@@ -177,7 +178,7 @@ def test_a_seeder_passes_a_slot_on_once_its_quota_is_sent() -> None:
     stage = Stage("abcd", slots=2, seeding=True)
     assert stage.interested("abcd") == "ABcd"
     stage.choker.sent(PeerId("a"), QUOTA_PIECES * PIECE, 9.0)
-    stage.choker.sent(PeerId("b"), 1, 9.0)
+    stage.choker.sent(PeerId("b"), TAKEN_BYTES, 9.0)
     assert stage.rounds_until(9.9) == "ABcd"  # it keeps a slot for a while all the same
     assert stage.rounds_until(10.0) == "aBCd"
     stage.choker.sent(PeerId("b"), QUOTA_PIECES * PIECE - 2, 14.0)
@@ -205,6 +206,29 @@ def test_a_seeder_takes_nothing_from_anybody_while_nobody_waits() -> None:
     stage.choker.sent(PeerId("a"), 100 * QUOTA_PIECES * PIECE, 0.0)
     stage.choker.round(set(), 500.0, seeding=True)
     assert stage.picture() == "AB"
+
+
+def test_strangers_get_no_more_than_half_of_the_slots_that_others_want() -> None:
+    stage = Stage("abcdstuvw", slots=4, seeding=True)
+    stage.interested("abcd")
+    for name in "abcd":
+        stage.choker.sent(PeerId(name), TAKEN_BYTES, 0.0)
+    stage.interested("stuvw")
+    for second in range(1, 5 * int(QUOTA_MOST_SECONDS)):
+        for name in stage.picture():
+            if name in "ABCD":
+                stage.choker.sent(PeerId(name.lower()), PIECE, float(second))
+        picture = stage.rounds_until(float(second))
+        assert sum(name in picture for name in "STUVW") <= 2
+    assert sum(name in picture for name in "ABCD") >= 2
+
+
+def test_strangers_get_all_slots_that_nobody_else_wants_and_the_only_slot_in_their_turn() -> None:
+    assert Stage("stuv", slots=4, seeding=True).interested("stuv") == "STUV"
+    stage = Stage("as", slots=1, seeding=True)
+    stage.interested("as")
+    stage.choker.sent(PeerId("a"), QUOTA_PIECES * PIECE, 0.0)
+    assert stage.rounds_until(QUOTA_MOST_SECONDS) == "aS"
 
 
 def test_who_leaves_a_slot_of_a_seeder_unused_loses_it_and_comes_last_from_then_on() -> None:
