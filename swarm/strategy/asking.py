@@ -60,6 +60,15 @@ class Asking:
             pass
         return commands
 
+    def verified(self, peer: PeerId, now: float) -> list[Command]:
+        """A piece of the peer was what it should be. Before that it was asked for one piece at a time, so
+        that a liar wastes one piece and no more."""
+        line = self._requests.lines.get(peer)
+        if line is None or line.trusted:
+            return []
+        line.trusted, line.unverified = True, False
+        return self.fill(peer, now)
+
     def refill(self, now: float) -> list[Command]:
         """Pieces came free: the hungry peers take turns, the best first, one piece each time."""
         commands: list[Command] = []
@@ -113,8 +122,8 @@ class Asking:
     def _has_room(self, peer: PeerId, line: Line, now: float) -> bool:
         if line.choked or now < line.retry_at:
             return False
-        if line.snubbed:
-            return not line.asked
+        if line.snubbed or not line.trusted:
+            return not line.asked and not line.unverified
         needed = demand(self._ranking.rate(peer, now), self._ranking.round_trip(peer))
         return line.window.fits(line.bytes - line.come, len(line.asked), needed)
 

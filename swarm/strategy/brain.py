@@ -213,7 +213,7 @@ class Brain:
 
     def piece_stored(self, peer: PeerId, piece: int, now: float) -> list[Command]:
         """The piece matched its hash and is written."""
-        commands = self._fetching.stored(peer, piece)
+        commands = self._fetching.stored(peer, piece, now)
         if announced := self._announcer.stored(piece, now):
             commands += announced + self._fetching.sweep()
         return commands

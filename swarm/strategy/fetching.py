@@ -166,12 +166,9 @@ class Fetching:
         if not asked.live:
             return self._waste(peer, piece, asked) + self._asking.fill(peer, now)
         self._endgame.ended(piece)
-        commands: list[Command] = []
-        for other in self.requests.others(peer, piece):
-            self.requests.cancel(other, piece, now)
-            self.requests.lines[other].asked[piece].outrun = True
-            commands.append(Send(other, Cancel(piece)))
+        commands: list[Command] = [Send(p, Cancel(piece)) for p in self.requests.outrun(peer, piece, now)]
         self._pieces.verifying(piece)
+        self.requests.lines[peer].unverified = True
         # Asking first: hashing and writing must not leave the peer without work.
         return [*commands, *self._asking.fill(peer, now), StorePiece(peer, piece)]
 
@@ -196,11 +193,12 @@ class Fetching:
 
     # --- What became of a piece -----------------------------------------------------------------
 
-    def stored(self, peer: PeerId, piece: int) -> list[Command]:
-        """A piece is verified and written."""
+    def stored(self, peer: PeerId, piece: int, now: float) -> list[Command]:
+        """A piece is verified and written: its sender is trusted with more."""
         self._pieces.now_stored(piece)
         size = self._pieces.layout.length(piece)
-        return [Publish(PieceStored(self._manifest_id, piece, size, peer))]
+        told = Publish(PieceStored(self._manifest_id, piece, size, peer))
+        return [told, *self._asking.verified(peer, now)]
 
     def refused(self, peer: PeerId, piece: int) -> list[Command]:
         """A piece did not match its hash. One peer sent all of it, so that peer is to blame."""

@@ -54,10 +54,16 @@ class Asked:
 
 @dataclass(slots=True)
 class Line:
-    """The requests at one peer, in the order in which they were made, and what decides about more."""
+    """The requests at one peer, in the order in which they were made, and what decides about more.
+
+    ``trusted``: a piece of the peer was verified; until then it is asked for one at a time. ``unverified``:
+    that one has come.
+    """
 
     choked: bool = True
     snubbed: bool = False
+    trusted: bool = False
+    unverified: bool = False
     retry_at: float = 0.0
     asked: dict[int, Asked] = field(default_factory=dict)
     bytes: int = 0
@@ -169,6 +175,14 @@ class Requests:
             if until > now:
                 pieces.add(piece)
         return pieces
+
+    def outrun(self, peer: PeerId, piece: int, now: float) -> list[PeerId]:
+        """The peer was the first to deliver the piece: cancel it at the others, and return those."""
+        others = list(self.others(peer, piece))
+        for other in others:
+            self.cancel(other, piece, now)
+            self.lines[other].asked[piece].outrun = True
+        return others
 
     def others(self, peer: PeerId, piece: int) -> Iterator[PeerId]:
         """Who else is asked for the piece, as of now."""

@@ -178,7 +178,7 @@ async def test_the_seeder_may_leave_after_one_full_copy(rng, autojump_clock):
             while (
                 len(set().union(*(set(leecher.store.stored) for leecher in leechers))) < MANIFEST.piece_count
             ):
-                await trio.sleep(0.05)
+                await trio.sleep(0.002)
         assert not all(leecher.runner.complete.is_set() for leecher in leechers)
         seeder.scope.cancel()
         await all_complete(leechers, 5 * COPY_SECONDS)
