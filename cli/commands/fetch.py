@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 )
 @options.trust
 @click.option("--sequential", is_flag=True, help="Fetch the pieces in order, to watch or read meanwhile.")
+@click.option("--prefer-near", is_flag=True, help="Take over far links only what no near peer has.")
 @click.option("--seed", is_flag=True, help="Go on seeding when complete.")
 @click.option("--max-peers", type=click.IntRange(min=1), metavar="N", help="Exchange with at most N peers.")
 @click.option(
@@ -59,6 +60,7 @@ def command(
     only: tuple[str, ...],
     trust: tuple[PeerId, ...],
     sequential: bool,
+    prefer_near: bool,
     seed: bool,
     max_peers: int | None,
     patience: float | None,
@@ -73,22 +75,20 @@ def command(
     from swarm.config import DEFAULT_LISTEN, DEFAULT_MAX_PEERS, DEFAULT_PATIENCE, NodeConfig, TransferConfig
 
     live = runtime.show("fetch", json=as_json)
-    config = NodeConfig(
-        listen=listen or DEFAULT_LISTEN,
-        transfer=TransferConfig(
-            max_peers=max_peers or DEFAULT_MAX_PEERS,
-            patience=patience or DEFAULT_PATIENCE,
-            upload_limit=upload_limit,
-            download_limit=download_limit,
-            sequential=sequential,
-        ),
+    transfer = TransferConfig(
+        max_peers=max_peers or DEFAULT_MAX_PEERS,
+        patience=patience or DEFAULT_PATIENCE,
+        upload_limit=upload_limit,
+        download_limit=download_limit,
+        sequential=sequential,
+        prefer_near=prefer_near,
     )
 
     async def main(node: Node) -> None:
         async with live.following(node):
             await _fetch(node, live, manifest, peers, output, only=only, trust=trust, seed=seed)
 
-    runtime.with_node(config, main)
+    runtime.with_node(NodeConfig(listen=listen or DEFAULT_LISTEN, transfer=transfer), main)
 
 
 async def _fetch(

@@ -249,7 +249,9 @@ def _new_network(private_key: bytes, max_connections: int) -> Swarm:
         retry_config=RetryConfig(max_retries=0),
     )
     if not isinstance(network, Swarm):
-        raise SwarmError("this libp2p is not the one that swarm is made for: install libp2p==0.8.1")
+        raise SwarmError(
+            f"this libp2p is not the one that swarm is made for: install libp2p=={privates.EXPECTED}"
+        )
     privates.replace_auto_connector(network, _NoAutoConnector(network))
     return network
 

@@ -28,8 +28,9 @@ from multiaddr import Multiaddr
 from noise.connection import NoiseConnection
 
 from swarm.errors import SwarmError
+from swarm.net import lean
 
-EXPECTED = "0.8.1"
+EXPECTED = lean.MADE_FOR
 """The version of libp2p that these names were read from."""
 
 _NOISE_NAME = b"Noise_XX_25519_ChaChaPoly_SHA256"

@@ -1,4 +1,4 @@
-"""Who is unchoked: rounds of ten seconds, and free slots given at once in between."""
+"""Who is unchoked: a round every `ROUND_SECONDS`, and free slots given at once in between."""
 
 from __future__ import annotations
 

@@ -21,6 +21,8 @@ BAD = ("corrupt", "replay", "forged")
 HONEST = 6
 MOST_TIME = 1.25
 PIECE = 256 * 1024
+SLOWLY = ("--download-limit", "4MB/s")
+"""In the quick form a fetch takes some seconds, so that each liar is asked before all is there."""
 
 
 async def run(quick: bool) -> Outcome:
@@ -42,7 +44,8 @@ def siege(quick: bool) -> Outcome:
             honest = [seeder.address for seeder in seeders[:HONEST]]
             spare = [seeder.address for seeder in seeders[HONEST:]]
             bad = [found[name][0] for name in BAD]
-        return compare(processes, folder, first, (honest, spare, bad), 1 if quick else 5)
+        options, rounds = (SLOWLY, 1) if quick else ((), 5)
+        return compare(processes, folder, first, (honest, spare, bad), rounds=rounds, options=options)
 
 
 def compare(
@@ -50,7 +53,9 @@ def compare(
     folder: Path,
     first: Seeder,
     peers: tuple[list[str], list[str], list[str]],
+    *,
     rounds: int,
+    options: tuple[str, ...],
 ) -> Outcome:
     """Fetch from honest ones alone and with the bad ones, by turns."""
     honest, spare, bad = peers
@@ -60,12 +65,14 @@ def compare(
     faults: list[str] = []
     strikes, wasted = 0, 0.0
     for number in range(rounds):
-        _, seconds = timed_fetch(processes, first, honest + spare, folder / f"clean{number}", within=120)
+        output = folder / f"clean{number}"
+        _, seconds = timed_fetch(processes, first, honest + spare, output, *options, within=120)
         clean.append(seconds)
         # The bad ones are named first: they are dialled first.
-        leecher, seconds = timed_fetch(processes, first, bad + honest, folder / f"bad{number}", within=120)
+        output = folder / f"bad{number}"
+        leecher, seconds = timed_fetch(processes, first, bad + honest, output, *options, within=120)
         attacked.append(seconds)
-        if sha256(folder / f"bad{number}" / "content.bin") != true:
+        if sha256(output / "content.bin") != true:
             faults.append("the content differs")
         banned = {event["peer"] for event in leecher.events("peer_banned")}
         if banned != {peer_of(address) for address in bad}:

@@ -177,11 +177,11 @@ def test_fetch_by_file(envelope: Envelope, capsys: Capture) -> None:
 
 def test_fetch_hands_a_selection_and_an_order_on(envelope: Envelope) -> None:
     node = FakeNode()
-    options = ("--output", "out", "--only", "*.jpg", "--sequential", "--only", "docs/")
+    options = ("--output", "out", "--only", "*.jpg", "--sequential", "--prefer-near", "--only", "docs/")
     assert invoke("fetch", "photos.swarm", PEER, *options, node=node) == 0
     assert node.only == ("*.jpg", "docs/")
     assert node.config is not None
-    assert node.config.transfer == TransferConfig(sequential=True)
+    assert node.config.transfer == TransferConfig(sequential=True, prefer_near=True)
 
 
 def test_fetch_by_link_adds_the_peers_of_the_link(envelope: Envelope, capsys: Capture) -> None:

@@ -25,7 +25,9 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=min(2, multiprocessing.cpu_count()))
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--results", type=Path, default=None, help="runs to go on from")
-    parser.add_argument("--docs", type=Path, default=Path("docs"), help="where the table and the plot go")
+    parser.add_argument(
+        "--docs", type=Path, default=None, help="where the table and the plot go (docs, or build if quick)"
+    )
     given = parser.parse_args()
     name = "simulation-quick.jsonl" if given.quick else "simulation.jsonl"
     results = given.results or Path("build") / name
@@ -37,10 +39,11 @@ def main() -> None:
     chosen = cases.QUICK if given.quick else cases.FULL
     text = report.table(chosen, done)
     print(text)
-    if given.quick or given.only:
+    if given.only:
         return
-    (given.docs / "simulation.md").write_text(PAGE.format(table=text))
-    for path in report.plots(chosen, done, given.docs):
+    folder = given.docs or Path("build" if given.quick else "docs")
+    (folder / "simulation.md").write_text(PAGE.format(table=text))
+    for path in report.plots(chosen, done, folder):
         print(f"drew {path}")
 
 

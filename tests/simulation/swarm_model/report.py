@@ -49,14 +49,15 @@ def plots(cases: tuple[Case, ...], done: dict[Key, dict[str, Any]], folder: Path
     folder.mkdir(parents=True, exist_ok=True)
     first = {client: done.get((cases[0].name, client, 0)) for client in ("swarm", "plain")}
     figure, axes = plt.subplots(2, 2, figsize=(10, 7))
-    for client, out in first.items():
+    for color, (client, out) in zip(("C0", "C1"), first.items(), strict=True):
         if out is None:
             continue
-        axes[0][0].plot([step / 50 for step in range(len(out["progress"]))], out["progress"], label=client)
+        steps = [step / 50 for step in range(len(out["progress"]))]
+        axes[0][0].plot(steps, out["progress"], color, label=client)
         shares = [(n + 1) / len(out["finished"]) for n in range(len(out["finished"]))]
-        axes[0][1].step([0, *out["finished"]], [0, *shares], where="post", label=client)
-        axes[1][0].plot(sorted(up for up, _ in out["up_down"]), label=f"{client}, sent")
-        axes[1][0].plot(sorted(down for _, down in out["up_down"]), ":", label=f"{client}, received")
+        axes[0][1].step([0, *out["finished"]], [0, *shares], color, where="post", label=client)
+        axes[1][0].plot(sorted(up for up, _ in out["up_down"]), color, label=f"{client}, sent")
+        axes[1][0].plot(sorted(down for _, down in out["up_down"]), f"{color}:", label=f"{client}, received")
     titles = ("pieces stored", "leechers that are done", "copies sent and received, each leecher")
     for axis, title in zip((axes[0][0], axes[0][1], axes[1][0]), titles, strict=True):
         axis.set_title(title)
