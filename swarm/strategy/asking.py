@@ -108,7 +108,6 @@ class Asking:
             holder, piece = quiet
             self._requests.cancel(holder, piece, now)
             self._pieces.released(piece)
-            self._endgame.risks(piece)
             commands.append(Send(holder, Cancel(piece)))
             self._ask(peer, Pick(piece, "taken over from a quiet peer"), now, commands, taken_over=True)
             return True

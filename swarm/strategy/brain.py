@@ -156,6 +156,7 @@ class Brain:
         """A control message of the peer that is legal in its session."""
         if peer not in self._peers:
             return []
+        self._fetching.requests.lines[peer].heard_at = now
         match message:
             case Request():
                 return self._serving.requested(peer, message.piece, now)

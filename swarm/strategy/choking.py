@@ -80,9 +80,10 @@ def by_reciprocity(
     first, a swarm would serve the same few.
     """
 
-    def place(standing: Standing) -> tuple[bool, float, bool, float]:
+    def place(standing: Standing) -> tuple[bool, float, int, bool, float]:
         rate = standing.rate.rate(now)
-        return standing.peer in snubbing, -rate, standing.unchoked_at is None, rng.random()
+        taken = 0 if rate else standing.taken
+        return standing.peer in snubbing, -rate, taken, standing.unchoked_at is None, rng.random()
 
     return sorted(wanting, key=place)
 

@@ -21,6 +21,9 @@ FIRST_BACKOFF, MOST_BACKOFF = 0.1, 8.0
 FIRST_SNUB, MOST_SNUB = 5.0, 30.0
 """The same after a silence: it cost as many seconds to notice."""
 
+UNPROVEN_BACKOFF = 60.0
+"""… of a peer that never delivered anything, where others do."""
+
 
 class Claims:
     """Failures by peer and piece; bounded by the pieces of the manifest for each connected peer."""
@@ -52,11 +55,16 @@ class Claims:
         if strikes := self._strikes.get(peer):
             strikes.pop(piece, None)
 
-    def backoff(self, peer: PeerId, *, silent: bool = False) -> float:
-        """Seconds to leave the peer alone after its last failure, which was a silence or not."""
+    def backoff(self, peer: PeerId, *, silent: bool = False, spare: bool = False) -> float:
+        """Seconds to leave the peer alone after its last failure, which was a silence or not.
+
+        ``spare``: it has not delivered anything yet, and others do.
+        """
         failures = self._row.get(peer, 0)
         if not failures:
             return 0.0
+        if silent and spare:
+            return UNPROVEN_BACKOFF
         first, most = (FIRST_SNUB, MOST_SNUB) if silent else (FIRST_BACKOFF, MOST_BACKOFF)
         return min(first * 2.0 ** min(failures - 1, 10), most)
 

@@ -47,42 +47,40 @@ class Endgame:
         self._ranking = ranking
         layout = pieces.layout
         least = ALLOWANCE_PIECES * layout.piece_length
-        self._allowance = max(layout.total_length // ALLOWANCE_SHARE, least)
-        self._racing: dict[int, int] = {}
+        self._allowance = self._whole = max(layout.total_length // ALLOWANCE_SHARE, least)
 
     def pick(self, peer: PeerId, now: float) -> Pick | None:
         """A piece that the idle peer is asked for although another one already is; None if there is none."""
         if not self._requests.holders or self._availability.reachable(self._pieces.open):
             return None
-        best, most = None, 0.0
+        best, most, left = None, 0.0, self._left(now)
         for piece in self._candidates(peer):
-            if not self.affords(piece):
+            if self._pieces.layout.length(piece) > left:
                 continue
             gain = self._gain(peer, self._requests.holders[piece][0], piece, now)
             if gain > most:
                 best, most = piece, gain
         if best is None:
             return None
-        self._racing[best] = self._pieces.layout.length(best)
         return Pick(best, f"endgame ({most:.1f} s sooner)")
 
-    def affords(self, piece: int) -> bool:
+    def affords(self, piece: int, now: float) -> bool:
         """Whether the piece may come twice."""
-        return bool(self.affordable([piece]))
+        return self._pieces.layout.length(piece) <= self._left(now)
 
-    def affordable(self, pieces: list[int]) -> list[int]:
+    def affordable(self, pieces: list[int], now: float) -> list[int]:
         """As many of the pieces, from the first, as may all come twice."""
-        left = self._allowance - sum(self._racing.values())
+        left = self._left(now)
         costs = accumulate(self._pieces.layout.length(piece) for piece in pieces)
         return [piece for piece, cost in zip(pieces, costs, strict=True) if cost <= left]
 
-    def risks(self, piece: int) -> None:
-        """The piece is moved from a peer that may have begun to send it."""
-        self._racing[piece] = self._pieces.layout.length(piece)
+    @property
+    def thrifty(self) -> bool:
+        """Whether half of the allowance is spent."""
+        return 2 * self._allowance < self._whole
 
-    def ended(self, piece: int) -> None:
-        """The piece arrived, or nobody is asked for it any more."""
-        self._racing.pop(piece, None)
+    def _left(self, now: float) -> int:
+        return self._allowance - self._requests.in_doubt(now)
 
     def wasted(self, size: int) -> None:
         """``size`` bytes of a piece came in vain."""

@@ -165,7 +165,6 @@ class Fetching:
         self._credit(peer, piece, asked, now)
         if not asked.live:
             return self._waste(peer, piece, asked) + self._asking.fill(peer, now)
-        self._endgame.ended(piece)
         commands: list[Command] = [Send(p, Cancel(piece)) for p in self.requests.outrun(peer, piece, now)]
         self._pieces.verifying(piece)
         self.requests.lines[peer].unverified = True
@@ -231,11 +230,11 @@ class Fetching:
         if self._stalls.owes(peer, now):
             return [Disconnect(peer, "does not answer cancelled requests")]
         late = self._stalls.move(peer, now)
-        late = late if self.snubbed(peer) else self._endgame.affordable(late)
+        if not self._stalls.hopeless(peer, now, patient=self._endgame.thrifty):
+            late = self._endgame.affordable(late, now)
         commands: list[Command] = []
         for piece in late:
             self._release([piece] if self.requests.cancel(peer, piece, now) else [])
-            self._endgame.risks(piece)
             commands.append(Send(peer, Cancel(piece)))
         if late:
             commands += self._blame(peer, late, now, silent=self.snubbed(peer))
@@ -280,7 +279,9 @@ class Fetching:
                 self._claims.restated(peer, piece)  # it was withdrawn meanwhile: nothing to restore
         if (at := self._claims.next_due(peer)) is not None:
             self._timers.set(Alarm.CLAIMS, at, peer)
-        self.requests.lines[peer].retry_at = retry_at = now + self._claims.backoff(peer, silent=silent)
+        line = self.requests.lines[peer]
+        spare = silent and not line.trusted and self.requests.anybody_delivers
+        line.retry_at = retry_at = now + self._claims.backoff(peer, silent=silent, spare=spare)
         self._timers.set(Alarm.RETRY, retry_at, peer)
         return self._interest.review(peer)
 
@@ -291,7 +292,6 @@ class Fetching:
     def _release(self, pieces: Iterable[int]) -> None:
         for piece in pieces:
             self._pieces.released(piece)
-            self._endgame.ended(piece)
 
     def _idle_if_done(self, peer: PeerId, now: float) -> None:
         if not self.requests.lines[peer].asked:

@@ -8,6 +8,7 @@ Invariants:
   - a piece is in ``holders`` exactly when it has a live request, with the peers asked, first first;
   - ``line.bytes`` is the length of everything outstanding at that peer, ``line.come`` how much of it has
     come, ``line.cancelled`` counts the cancelled ones there;
+  - ``_doubled`` is the length of the second live requests for a piece;
   - a peer has one request for a piece at most, cancelled or not;
   - ``line.avoided`` has the pieces for which the peer is too busy, with when it may be asked again;
     ``line.turned_away`` counts how often it said so since it last delivered;
@@ -16,6 +17,7 @@ Invariants:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -28,6 +30,9 @@ MOST_TURNED_AWAY = 16
 
 AVOID_SECONDS = 2.0
 """How long a peer is not asked for a piece that it was too busy for, unless there is nothing else."""
+
+MOVING_SECONDS = 2.0
+"""A cancelled piece of which nothing has come for so long is not expected to come."""
 
 
 @dataclass(slots=True)
@@ -57,7 +62,7 @@ class Line:
     """The requests at one peer, in the order in which they were made, and what decides about more.
 
     ``trusted``: a piece of the peer was verified; until then it is asked for one at a time. ``unverified``:
-    that one has come.
+    that one has come. ``heard_at``: when it last said anything.
     """
 
     choked: bool = True
@@ -73,6 +78,7 @@ class Line:
     turned_away: int = 0
     window: Window = field(default_factory=Window)
     times: ResponseTimes = field(default_factory=ResponseTimes)
+    heard_at: float = -math.inf
     progress_at: float = 0.0
     progress_bytes: int = 0
 
@@ -89,6 +95,7 @@ class Requests:
         self._size = size
         self.lines: dict[PeerId, Line] = {}
         self.holders: dict[int, list[PeerId]] = {}
+        self._doubled = 0
 
     def joined(self, peer: PeerId) -> None:
         """The peer is connected and chokes us."""
@@ -97,7 +104,9 @@ class Requests:
     def left(self, peer: PeerId) -> list[int]:
         """The peer is gone; returns the pieces that nobody is asked for any more."""
         line = self.lines[peer]
-        free = [piece for piece, asked in line.asked.items() if asked.live and self._unhold(peer, piece)]
+        free = [
+            piece for piece, asked in line.asked.items() if asked.live and self._unhold(peer, piece, asked)
+        ]
         del self.lines[peer]
         return free
 
@@ -111,7 +120,9 @@ class Requests:
         line.asked[piece] = Asked(length, now, now, taken_over=taken_over)
         line.bytes += length
         line.window.asked(now)
-        self.holders.setdefault(piece, []).append(peer)
+        holders = self.holders.setdefault(piece, [])
+        self._doubled += length if holders else 0
+        holders.append(peer)
 
     def progress(self, peer: PeerId, piece: int, size: int, now: float) -> Asked | None:
         """``size`` bytes of the piece came; None if it is not outstanding."""
@@ -125,7 +136,7 @@ class Requests:
     def cancel(self, peer: PeerId, piece: int, now: float) -> bool:
         """The piece is no longer wanted from the peer; says whether nobody is asked for it any more."""
         asked = self.lines[peer].asked[piece]
-        free = self._unhold(peer, piece)
+        free = self._unhold(peer, piece, asked)
         asked.cancelled_at = now
         self.lines[peer].cancelled += 1
         return free
@@ -144,7 +155,23 @@ class Requests:
         if not asked.live:
             line.cancelled -= 1
             return asked, False
-        return asked, self._unhold(peer, piece)
+        return asked, self._unhold(peer, piece, asked)
+
+    @property
+    def anybody_delivers(self) -> bool:
+        """Whether a peer that has delivered before serves us."""
+        return any(line.trusted and not (line.choked or line.snubbed) for line in self.lines.values())
+
+    def in_doubt(self, now: float) -> int:
+        """Bytes that may still come in vain: second copies, and cancelled ones that still move."""
+        return self._doubled + sum(
+            asked.length
+            for line in self.lines.values()
+            if line.cancelled
+            for asked in line.asked.values()
+            if asked.cancelled_at is not None
+            and now < max(asked.cancelled_at, asked.touched) + MOVING_SECONDS
+        )
 
     def occupied(self, peer: PeerId) -> PieceSet | None:
         """The cancelled pieces whose reply is still to come; None if there is none, as nearly always."""
@@ -188,10 +215,11 @@ class Requests:
         """Who else is asked for the piece, as of now."""
         return (holder for holder in tuple(self.holders.get(piece, ())) if holder != peer)
 
-    def _unhold(self, peer: PeerId, piece: int) -> bool:
+    def _unhold(self, peer: PeerId, piece: int, asked: Asked) -> bool:
         holders = self.holders[piece]
         holders.remove(peer)
         if holders:
+            self._doubled -= asked.length
             return False
         del self.holders[piece]
         return True

@@ -1,8 +1,9 @@
 """Which requests a peer lets wait too long, and when to look again.
 
 Rules, the first two from libtorrent's snubbing and request timeouts:
-  - silence: a peer that is asked for something and moves less than `LEAST_BYTES` in `SILENCE_SECONDS` loses
-    all its requests and is snubbed until it delivers a piece: one request at a time, no regular unchoke;
+  - silence: a peer that is asked for something and moves less than `LEAST_BYTES` in `SILENCE_SECONDS` (or in
+    as long as its replies usually take, up to `SILENCE_MOST`) loses all its requests and is snubbed until
+    it delivers a piece: one request at a time, no regular unchoke;
   - lateness: a request no byte of which has come after the mean response time of the peer and six
     deviations (2 to 60 s) is moved, as long as there is an allowance for what may then come twice; its
     peer may be busy with others and is not snubbed;
@@ -24,6 +25,9 @@ from swarm.strategy.availability import Availability
 from swarm.strategy.requests import Line, Requests
 
 SILENCE_SECONDS = 5.0
+SILENCE_MOST = 15.0
+"""Who serves many, one whole piece after another, lets each wait for its turn."""
+
 LEAST_RATE = 1024
 """Bytes per second; less than this over `SILENCE_SECONDS` counts as silence."""
 
@@ -59,7 +63,7 @@ class Stalls:
     def move(self, peer: PeerId, now: float) -> list[int]:
         """The pieces to be asked elsewhere; snubs the peer if it was silent."""
         line = self._requests.lines[peer]
-        if line.asked and now >= line.progress_at + SILENCE_SECONDS:
+        if line.asked and now >= _silent_at(line):
             line.snubbed = True
             late = [piece for piece, asked in line.asked.items() if asked.live]
         else:
@@ -72,8 +76,15 @@ class Stalls:
         able = self._able(peer, now) if late else []
         return [piece for piece in late if any(self._availability.has(other, piece) for other in able)]
 
+    def hopeless(self, peer: PeerId, now: float, *, patient: bool) -> bool:
+        """Whether nothing of the peer is expected any more; who still says things may be busy with
+        others: the ``patient`` wait for `SILENCE_MOST`."""
+        line = self._requests.lines[peer]
+        busy = now < min(line.heard_at + SILENCE_SECONDS, line.progress_at + SILENCE_MOST)
+        return line.snubbed and not (patient and busy)
+
     def take_over(
-        self, peer: PeerId, now: float, affords: Callable[[int], bool]
+        self, peer: PeerId, now: float, affords: Callable[[int, float], bool]
     ) -> tuple[PeerId, int] | None:
         """A quiet peer and its request that the idle ``peer`` may take over; None if there is none.
 
@@ -90,7 +101,7 @@ class Stalls:
                 and fresh
                 and piece not in mine
                 and self._availability.has(peer, piece)
-                and affords(piece)
+                and affords(piece, now)
             ):
                 return holders[0], piece
         return None
@@ -107,7 +118,7 @@ class Stalls:
             return math.inf
         at = self._owed_until(line) if line.cancelled else math.inf
         if len(line.asked) > line.cancelled or not line.snubbed:
-            at = min(at, line.progress_at + SILENCE_SECONDS, self._late_at(line))
+            at = min(at, _silent_at(line), self._late_at(line))
         return at if at > now else now + RECHECK_SECONDS
 
     def _late_at(self, line: Line) -> float:
@@ -124,3 +135,7 @@ class Stalls:
             for other, line in self._requests.lines.items()
             if other != peer and not line.choked and not line.snubbed and now >= line.retry_at
         ]
+
+
+def _silent_at(line: Line) -> float:
+    return line.progress_at + min(max(SILENCE_SECONDS, line.times.usual()), SILENCE_MOST)

@@ -8,7 +8,7 @@ import pytest
 
 from swarm.ids import PeerId
 from swarm.strategy.availability import Availability
-from swarm.strategy.claims import CLEARED_SECONDS, MOST_BACKOFF, Claims
+from swarm.strategy.claims import CLEARED_SECONDS, MOST_BACKOFF, UNPROVEN_BACKOFF, Claims
 from swarm.strategy.depth import (
     DEADLINE_LEAST,
     DEADLINE_MOST,
@@ -25,6 +25,7 @@ from swarm.strategy.stalls import (
     LEAST_BYTES,
     QUIET_SECONDS,
     RECHECK_SECONDS,
+    SILENCE_MOST,
     SILENCE_SECONDS,
     Stalls,
 )
@@ -106,9 +107,9 @@ def test_deadlines_are_mean_and_six_deviations_within_bounds() -> None:
     assert times.deadline() == DEADLINE_MOST
 
 
-def anything(piece: int) -> bool:
+def anything(piece: int, now: float) -> bool:
     """No piece is too dear to come twice."""
-    return piece >= 0
+    return piece >= 0 and now >= 0
 
 
 class Lines:
@@ -149,6 +150,22 @@ def test_a_trickle_is_silence() -> None:
     for second in range(1, 6):
         lines.data(A, 0, 1, float(second))
     assert lines.stalls.move(A, 5.0) == [0]
+
+
+def test_who_usually_takes_longer_is_silent_later() -> None:
+    lines = Lines(A, B)
+    times = lines.requests.lines[A].times
+    for _ in range(20):
+        times.add(4.0)
+    lines.ask(A, range(1), 0.0)
+    assert lines.stalls.move(A, times.usual() - 0.1) == []
+    assert not lines.requests.lines[A].snubbed
+    assert lines.stalls.move(A, times.usual()) == [0]
+    assert lines.requests.lines[A].snubbed
+    for _ in range(20):
+        times.add(100.0)
+    lines.requests.lines[A].snubbed = False
+    assert lines.stalls.move(A, SILENCE_MOST) == [0]
 
 
 def test_the_least_rate_is_no_silence() -> None:
@@ -328,6 +345,8 @@ def test_a_silence_costs_a_longer_back_off() -> None:
         claims.failed(A, [piece], 0.0)
         waits.append(claims.backoff(A, silent=True))
     assert waits == [5, 10, 20, 30, 30]
+    assert claims.backoff(A, silent=True, spare=True) == UNPROVEN_BACKOFF
+    assert claims.backoff(A, spare=True) == claims.backoff(A)
 
 
 def test_many_pieces_lost_in_one_stall_are_one_failure_in_the_row() -> None:

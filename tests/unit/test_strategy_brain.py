@@ -16,8 +16,8 @@ from swarm.strategy.brain import Brain
 from swarm.strategy.claims import CLEARED_SECONDS, FIRST_SNUB
 from swarm.strategy.commands import Ban, Command, Disconnect, Publish, Send, StorePiece, Upload
 from swarm.strategy.fetching import DISK_SECONDS
-from swarm.strategy.requests import MOST_TURNED_AWAY
-from swarm.strategy.stalls import CANCEL_SECONDS, QUIET_SECONDS, SILENCE_SECONDS
+from swarm.strategy.requests import MOST_TURNED_AWAY, MOVING_SECONDS
+from swarm.strategy.stalls import CANCEL_SECONDS, QUIET_SECONDS, SILENCE_MOST, SILENCE_SECONDS
 from swarm.wire.limits import MAX_REQUESTS
 from swarm.wire.messages import (
     Cancel,
@@ -319,8 +319,27 @@ def test_no_more_late_pieces_move_than_may_come_twice() -> None:
     brain.data_received(A, asked[0], PIECE // 2, 1.5)
     moved: list[object] = []
     while (at := brain.next_wakeup()) < 1.5 + SILENCE_SECONDS:
-        moved += [message for message in sent(brain.tick(at), A) if isinstance(message, Cancel)]
-    assert moved == [Cancel(asked[1])]
+        moved += [(at, message) for message in sent(brain.tick(at), A) if isinstance(message, Cancel)]
+    (first, one), (second, two), *_ = moved
+    assert [one, two] == [Cancel(asked[1]), Cancel(asked[2])]
+    assert second >= first + MOVING_SECONDS  # nothing came of the first
+
+
+@pytest.mark.parametrize("talks", [True, False])
+def test_who_is_silent_but_talks_is_given_time_once_half_of_what_may_be_wasted_is(talks: bool) -> None:
+    brain = a_brain(8)
+    asked = source(brain, A)
+    brain._fetching._endgame.wasted(PIECE)
+    source(brain, B, has=HaveBitfield(bytes([0x80 >> asked[0] | 0x80 >> asked[1]])))
+    moved: list[object] = []
+    while not moved:
+        if talks:
+            brain.received(A, Have((asked[0],)), brain.next_wakeup())
+        at = brain.next_wakeup()
+        moved = [message for message in sent(brain.tick(at), A) if isinstance(message, Cancel)]
+    assert brain._fetching.snubbed(A)
+    assert at == pytest.approx(SILENCE_MOST if talks else SILENCE_SECONDS, abs=1.0)
+    assert moved == [Cancel(piece) for piece in asked]
 
 
 def test_a_snubbed_peer_is_asked_for_one_piece_until_it_delivers() -> None:

@@ -127,6 +127,16 @@ def test_who_lets_our_requests_wait_gets_no_regular_slot() -> None:
     assert names == ["c", "b", "a"]
 
 
+def test_of_those_that_give_nothing_who_took_least_comes_first() -> None:
+    standings = [Standing(PeerId(name), 0.0, Meter(20.0, 0.0), interested_at=0.0) for name in "abc"]
+    standings[0].taken, standings[0].unchoked_at = PIECE, 1.0
+    standings[1].taken = 5 * PIECE
+    order = by_reciprocity(standings, set(), 10.0, random.Random(1))
+    assert [standing.peer for standing in order] == ["c", "a", "b"]
+    standings[1].rate.add(1, 10.0)
+    assert by_reciprocity(standings, set(), 10.0, random.Random(1))[0] is standings[1]
+
+
 def test_the_optimistic_slot_turns_every_thirty_seconds() -> None:
     stage = Stage("abcdefgh", slots=2)
     stage.interested("abcdefgh")

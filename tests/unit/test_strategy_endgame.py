@@ -12,7 +12,7 @@ from swarm.strategy.endgame import ALLOWANCE_SHARE, Endgame
 from swarm.strategy.pieces import Pieces
 from swarm.strategy.pieceset import PieceSet
 from swarm.strategy.ranking import Ranking
-from swarm.strategy.requests import Requests
+from swarm.strategy.requests import MOVING_SECONDS, Requests
 
 PIECE = 100_000
 SLOW, FAST, THIRD = PeerId("slow"), PeerId("fast"), PeerId("third")
@@ -120,12 +120,15 @@ def test_not_a_piece_whose_reply_the_peer_still_owes() -> None:
 def test_one_piece_may_come_twice_however_few_there_are() -> None:
     finish = Finish(size=5)
     finish.ask(SLOW, 0, 1, 2, 3, 4)
-    assert finish.endgame.affords(0)
+    assert finish.endgame.affords(0, 10.0)
     piece = finish.pick(FAST)
-    assert not finish.endgame.affords(0)
-    finish.endgame.ended(piece)
+    assert piece is not None
+    finish.ask(FAST, piece)
+    assert not finish.endgame.affords(0, 10.0)
+    finish.requests.settle(FAST, piece)
+    assert finish.endgame.affords(0, 10.0)
     finish.endgame.wasted(1)
-    assert not finish.endgame.affords(0)
+    assert not finish.endgame.affords(0, 10.0)
 
 
 def test_duplicates_have_an_allowance_that_only_waste_uses_up() -> None:
@@ -134,21 +137,36 @@ def test_duplicates_have_an_allowance_that_only_waste_uses_up() -> None:
     taken = []
     while (piece := finish.pick(FAST)) is not None:
         taken.append(piece)
-        finish.ask(THIRD, piece)  # so that the next pick is another piece
+        finish.ask(THIRD, piece)
     assert len(taken) == 2
-    finish.endgame.ended(taken[0])
+    finish.requests.settle(THIRD, taken[0])
+    finish.requests.settle(SLOW, taken[0])
     assert finish.pick(FAST) is not None
     finish.endgame.wasted(PIECE)
-    finish.endgame.ended(taken[1])
     assert finish.pick(FAST) is None
+
+
+def test_a_copy_that_lost_the_race_may_come_until_it_is_settled() -> None:
+    finish = Finish(size=ALLOWANCE_SHARE)
+    finish.ask(SLOW, *range(ALLOWANCE_SHARE))
+    finish.ask(THIRD, 0)
+    finish.requests.settle(THIRD, 0)
+    finish.requests.outrun(THIRD, 0, 10.0)
+    assert finish.pick(FAST) is None
+    finish.requests.progress(SLOW, 0, 1000, 11.5)
+    assert finish.pick(FAST, 11.5 + MOVING_SECONDS - 0.01) is None
+    assert finish.pick(FAST, 11.5 + MOVING_SECONDS) is not None  # it does not move any more
+    finish.requests.settle(SLOW, 0)
+    assert finish.pick(FAST) is not None
 
 
 def test_what_may_come_twice_is_as_much_as_the_allowance_says() -> None:
     finish = Finish(3 * ALLOWANCE_SHARE)
-    assert finish.endgame.affordable([5, 6, 7, 8]) == [5, 6, 7]
-    finish.endgame.risks(5)
-    assert finish.endgame.affordable([6, 7, 8]) == [6, 7]
+    finish.ask(SLOW, 5)
+    assert finish.endgame.affordable([5, 6, 7, 8], 10.0) == [5, 6, 7]
+    finish.requests.cancel(SLOW, 5, 10.0)
+    assert finish.endgame.affordable([6, 7, 8], 10.0) == [6, 7]
     finish.endgame.wasted(2 * PIECE)
-    assert finish.endgame.affordable([6]) == []
-    finish.endgame.ended(5)
-    assert finish.endgame.affordable([6]) == [6]
+    assert finish.endgame.affordable([6], 10.0) == []
+    finish.requests.left(SLOW)
+    assert finish.endgame.affordable([6], 10.0) == [6]
