@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 
 import libp2p
 import multiaddr
+import trio
 from libp2p.abc import INetConn, INetStream
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.custom_types import TProtocol
@@ -142,6 +143,8 @@ class Host:
 
         Raises LinkClosed when there is no connection, it breaks, or the peer does not speak it.
         """
+        # On a connection that is just ending all of this fails at once: who tries again must let others run.
+        await trio.lowlevel.checkpoint()
         connection = self._connection(peer)
         if connection is None:
             raise LinkClosed(f"no connection to {peer}")
