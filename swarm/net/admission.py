@@ -169,14 +169,17 @@ class Admission:
 
 async def _while_used(connection: SwarmConn) -> None:
     """Return when the connection has ended, or has had no stream for a while."""
-    unused = False
+    unused, pause = False, limits.UNUSED_SECONDS / 2
     while not unused:
         had_streams = bool(connection.streams)
-        with trio.move_on_after(limits.UNUSED_SECONDS / 2) as scope:
+        with trio.move_on_after(pause) as scope:
             await connection.event_closed.wait()
         if not scope.cancelled_caught:
             return
         unused = not had_streams and not connection.streams
+        # Whoever has long been of use is looked at seldom: a hundred such peers must cost nothing.
+        used = had_streams and connection.streams
+        pause = min(2 * pause, limits.USED_SECONDS) if used else limits.UNUSED_SECONDS / 2
 
 
 def remote_multiaddr(muxed: IMuxedConn) -> str:

@@ -19,6 +19,7 @@ from swarm.link.connection import Connection
 from swarm.link.limits import LinkLimits
 from swarm.link.stream import Stream, Write
 from swarm.link.windows import Budget
+from swarm.net.life import SignsOfLife
 from swarm.net.muxed_stream import MuxedStream
 from swarm.net.wire import Wire
 
@@ -27,12 +28,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-KEEPALIVE_INTERVAL = 30.0
-"""Seconds between a sign of life and the next question for one."""
-SECOND_PING = 1.0
-"""Seconds after which the round trip is measured again, past the bustle of the beginning."""
-KEEPALIVE_DEADLINE = 20.0
-"""Seconds within which a peer must be heard after it was asked."""
 STALL_SECONDS = 60.0
 """Seconds for which a peer may take nothing of what waits in the socket."""
 DRAIN_SECONDS = 0.5
@@ -44,8 +39,7 @@ class Driver:
 
     ``changed``: where tasks park that wait for a stream to accept, for leave to open one, or for
     an end. ``ended``: set once, when the socket is closed and nothing will happen any more.
-    ``cause``: why it ended, or an empty string. ``round_trip``: seconds that the peer takes to
-    answer, smoothed; 0.0 until it has answered.
+    ``cause``: why it ended, or an empty string.
     """
 
     def __init__(
@@ -64,17 +58,21 @@ class Driver:
         self._budget = budget
         self.core = Connection(initiator=initiator, blocks=wire.blocks, budget=budget, limits=limits)
         self.core.rtt = wire.round_trip
-        self.round_trip = 0.0
         self._streams: dict[Stream, MuxedStream] = {}
         self._nursery: trio.Nursery | None = None
         self._sender_needed = trio.Event()
         self._sender_busy = False
         self._mute = False
         self._closed_here = False
-        self._pong = trio.Event()
+        self._life = SignsOfLife(wire, self._ask_for_life)
         self.changed = trio.lowlevel.ParkingLot()
         self.ended = trio.Event()
         self.cause = ""
+
+    @property
+    def round_trip(self) -> float:
+        """Seconds that the peer takes to answer, smoothed; 0.0 until it has answered."""
+        return self._life.round_trip
 
     # Steps, each synchronous.
 
@@ -166,7 +164,7 @@ class Driver:
         if happened.touched or happened.acceptable:
             self.changed.unpark_all()
         if happened.pongs:
-            self._pong.set()
+            self._life.answered()
 
     def _muxed(self, stream: Stream) -> MuxedStream:
         muxed = self._streams.get(stream)
@@ -242,28 +240,19 @@ class Driver:
             self._abort(f"the peer has taken nothing for {STALL_SECONDS:.0f} s")
 
     async def _keep_alive(self) -> None:
-        number = 0
         while True:
-            number = (number + 1) % 2**32
-            heard, asked = self._wire.received_bytes, trio.current_time()
-            self._pong = trio.Event()
-            self.core.ping(number)
-            self.pump()
-            with trio.move_on_after(KEEPALIVE_DEADLINE):
-                await self._pong.wait()
-                self._measured(trio.current_time() - asked)
-            if self._wire.received_bytes == heard:
-                self._abort(f"the peer has not been heard for {KEEPALIVE_DEADLINE:.0f} s")
+            pause = await self._life.look()
+            # Pings queue behind bulk; what windows are measured by is the path alone.
+            self.core.rtt = self._wire.round_trip or self._life.round_trip
+            if self._life.gone:
+                self._abort(self._life.gone)
             self.core.tick(trio.current_time())
             self._settle()
-            await trio.sleep(KEEPALIVE_INTERVAL if number > 1 else min(SECOND_PING, KEEPALIVE_INTERVAL))
+            await trio.sleep(pause)
 
-    def _measured(self, seconds: float) -> None:
-        before, self.round_trip = self.round_trip, seconds
-        if before:
-            self.round_trip = (before + seconds) / 2
-        # Pings queue behind bulk; what windows are measured by is the path alone.
-        self.core.rtt = self._wire.round_trip or self.round_trip
+    def _ask_for_life(self, number: int) -> None:
+        self.core.ping(number)
+        self.pump()
 
     async def _drain(self) -> None:
         """Let the readers here have what arrived before the peer closed the connection."""

@@ -34,6 +34,9 @@ UNPROVEN_BURST = 256.0
 UNUSED_SECONDS = 8.0
 """An inbound connection without a single stream for so long is closed; it can come back when it has a use."""
 
+USED_SECONDS = 60.0
+"""How often at least it is looked at whether a connection with streams still has any."""
+
 GRACE_SECONDS = 2.0
 """A connection that is younger does not give way to a newer one: it had no time to prove its use."""
 

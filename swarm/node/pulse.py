@@ -14,7 +14,7 @@ from swarm.net.ping import PING_PROTOCOL, Prober
 
 INTERVAL = 5.0
 """Seconds between two pings of a peer, on average; below the 10 s after which some listeners hang up."""
-QUIET_INTERVAL = 40.0
+QUIET_INTERVAL = 120.0
 """With a peer with which nothing moves each pause is twice the one before, up to this; the link's own
 questions for signs of life find the dead."""
 QUIET_BYTES = 64 * 1024

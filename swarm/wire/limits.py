@@ -64,10 +64,10 @@ PEERS_INTERVAL = 1.0
 PEERS_BURST = 8.0
 """PEERS messages that may arrive bunched together (they may have waited behind bulk data)."""
 
-KEEP_ALIVE_INTERVAL = 30.0
-"""A side that has sent nothing for so long sends KEEP_ALIVE."""
+KEEP_ALIVE_INTERVAL = 120.0
+"""A side that has sent nothing for so long sends KEEP_ALIVE; the link asks for signs of life more often."""
 
-IDLE_TIMEOUT = 100.0
+IDLE_TIMEOUT = 400.0
 """A session from which nothing has come for so long is ended: three keep-alives and some."""
 
 HELLO_TIMEOUT = 8.0

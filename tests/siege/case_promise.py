@@ -17,7 +17,7 @@ NAME = "promise"
 FIGURE = (
     "128 connections x 50 shared files x 32 active transfers: RSS <= 256 MiB under attack, idle CPU < 1 %"
 )
-LIMIT = 400.0
+LIMIT = 600.0
 MOST_RSS = 256 * MIB
 MOST_IDLE_CPU = 0.01
 CONNECTIONS, FILES, ACTIVE = 128, 50, 32
@@ -42,8 +42,8 @@ def siege(quick: bool) -> Outcome:
         crowd = ("-m", "tests.siege.crowd", seeder.address, folder, connections)
         idle = processes.command([sys.executable, *map(str, crowd), "0", "0"])
         idle.event("gathered", within=120)
-        time.sleep(3 if quick else 45)
-        rss_idle, cpu_idle = gauge.rss(), cpu_share(gauge, 3 if quick else 40)
+        time.sleep(3 if quick else 150)  # pings of peers with which nothing moves grow rare
+        rss_idle, cpu_idle = gauge.rss(), cpu_share(gauge, 3 if quick else 120)
         idle.stop()
         busy = processes.command([sys.executable, *map(str, crowd), str(active), str(RATE)])
         busy.event("gathered", within=120)

@@ -21,10 +21,10 @@ from swarm.net.addresses import parse_peer_address
 from swarm.net.host import Host, open_host
 from swarm.net.ping import PING_PROTOCOL, Responder
 from swarm.node.membership import EXCHANGE_PROTOCOL
+from swarm.wire import limits
 from swarm.wire.messages import Choke, Data, Interested, KeepAlive, Reject, Request, Unchoke
 from tests.support.raw_peer import RawPeer
 
-KEEP_ALIVE_SECONDS = 25
 SIDE_BY_SIDE = 8
 
 
@@ -74,7 +74,7 @@ class Crowd:
 
             nursery.start_soon(listen)
             while True:
-                await trio.sleep(KEEP_ALIVE_SECONDS)
+                await trio.sleep(limits.KEEP_ALIVE_INTERVAL - 5)
                 await peer.say(KeepAlive())
 
     async def drain(self, peer: RawPeer, rate: int) -> None:

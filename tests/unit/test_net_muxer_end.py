@@ -10,7 +10,7 @@ from swarm.link import yamux
 from swarm.link.limits import INITIAL_WINDOW, LinkLimits
 from swarm.link.windows import Budget
 from swarm.link.yamux import ACK, DATA, GO_AWAY, PING, RST, SYN, WINDOW_UPDATE, Frame, FrameReader
-from swarm.net import driver
+from swarm.net import driver, life
 from swarm.net.muxed_connection import MuxedConnection
 from tests.support.link_pair import (
     Identity,
@@ -266,8 +266,8 @@ async def test_a_peer_that_goes_away_and_stays_is_let_go():
 
 
 async def test_silence_ends_the_connection(monkeypatch):
-    monkeypatch.setattr(driver, "KEEPALIVE_INTERVAL", 0.02)
-    monkeypatch.setattr(driver, "KEEPALIVE_DEADLINE", 0.6)
+    monkeypatch.setattr(life, "KEEPALIVE_INTERVAL", 0.02)
+    monkeypatch.setattr(life, "KEEPALIVE_DEADLINE", 0.6)
     async with hostile_peer() as (session, connection):
         first = (await hear(session, 1))[0]
         assert (first.kind, first.flags) == (PING, SYN)
