@@ -14,11 +14,13 @@ from swarm.net.ping import PING_PROTOCOL, Prober
 
 INTERVAL = 5.0
 """Seconds between two pings of a peer, on average; below the 10 s after which some listeners hang up."""
-QUIET_INTERVAL = 120.0
-"""With a peer with which nothing moves each pause is twice the one before, up to this; the link's own
+QUIET_INTERVAL = 480.0
+"""With a peer with which nothing moves each interval is twice the one before, up to this; the link's own
 questions for signs of life find the dead."""
+LOOK_SECONDS = 40.0
+"""How soon it is noticed that something moves again."""
 QUIET_BYTES = 64 * 1024
-"""What a connection with which nothing moves still moves between two pings, both directions together."""
+"""What a connection with which nothing moves still moves between two looks, both directions together."""
 JITTER = 0.2
 """Each interval is stretched or shrunk by up to this share, so that pings do not fall in step."""
 
@@ -28,7 +30,7 @@ async def keep_pulse(
 ) -> None:
     """Ping ``peer`` until cancelled and ``report`` each round trip in seconds, None for a lost one."""
     prober = Prober(lambda: host.open_link(peer, PING_PROTOCOL))
-    pause, moved = INTERVAL, 0
+    interval = INTERVAL
     try:
         while True:
             try:
@@ -36,9 +38,18 @@ async def keep_pulse(
             except LinkClosed:
                 elapsed = None
             report(elapsed)
-            before, moved = moved, host.traffic(peer)
-            quiet = elapsed is not None and moved - before < QUIET_BYTES
-            pause = min(2 * pause, QUIET_INTERVAL) if quiet else INTERVAL
-            await trio.sleep(pause * rng.uniform(1 - JITTER, 1 + JITTER))
+            quiet = await _rest(interval * rng.uniform(1 - JITTER, 1 + JITTER), lambda: host.traffic(peer))
+            interval = min(2 * interval, QUIET_INTERVAL) if quiet and elapsed is not None else INTERVAL
     finally:
         await prober.aclose()
+
+
+async def _rest(seconds: float, traffic: Callable[[], int]) -> bool:
+    """Sleep, but not for long when something moves; says whether nothing did."""
+    ends = trio.current_time() + seconds
+    quiet = True
+    while quiet and (left := ends - trio.current_time()) > 0:
+        before = traffic()
+        await trio.sleep(min(left, LOOK_SECONDS))
+        quiet = traffic() - before < QUIET_BYTES
+    return quiet

@@ -27,9 +27,6 @@ from swarm.wire.errors import LocalProtocolError
 from swarm.wire.messages import Cancel, Hello, Message, RejectReason
 from swarm.wire.session import PeerProtocol
 
-WRITE_TIMEOUT = 30.0
-"""A chunk that the peer does not take for so long ends the session: it keeps a piece in memory."""
-
 GOODBYE_TIMEOUT = 1.0
 """For what is queued and GOODBYE to leave, and the peer to close, once a session is to end."""
 
@@ -217,13 +214,10 @@ class PeerSession:
         self._scope.cancel()
 
     async def _watch(self) -> None:
-        """Deadlines of the whole session, looked at when the earliest of them may have passed."""
+        """End the session of a peer that has fallen silent."""
         while True:
-            now = self._now()
-            if now >= self._reader.heard_at + limits.IDLE_TIMEOUT:
+            left = self._reader.heard_at + limits.IDLE_TIMEOUT - self._now()
+            if left <= 0:
                 self._fail("nothing was heard from the peer")
-            if now >= self._writer.writing_since + WRITE_TIMEOUT:
-                self._fail("the peer does not take what it asked for")
-            silent_at = self._reader.heard_at + limits.IDLE_TIMEOUT
-            stuck_at = min(self._writer.writing_since, now) + WRITE_TIMEOUT
-            await trio.sleep(min(silent_at, stuck_at) - now)
+                return
+            await trio.sleep(left)

@@ -6,12 +6,11 @@ Nothing here waits for a read.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import trio
 
-from swarm.errors import DiskError, PieceWithdrawn
+from swarm.errors import DiskError, LinkClosed, PieceWithdrawn
 from swarm.ports import Link, Store
 from swarm.transfer.budget import ByteBudget
 from swarm.transfer.chunks import ChunkSizer
@@ -22,6 +21,9 @@ from swarm.wire import limits
 from swarm.wire.codec import encode_data_head
 from swarm.wire.messages import KeepAlive, Reject, RejectReason
 from swarm.wire.session import PeerProtocol
+
+WRITE_TIMEOUT = 30.0
+"""A chunk that the peer does not take for so long ends the session: it keeps a piece in memory."""
 
 JOIN_BYTES = 16 * 1024
 """So much payload is copied behind its header; the rest of a chunk is written from where it lies."""
@@ -62,8 +64,6 @@ class Writer:
         self._turn: tuple[float, int] | None = None
         self._woken = trio.Event()
         self._written_at = now()
-        self.writing_since = math.inf
-        """When the write under way began; infinity while there is none."""
 
     def wake(self) -> None:
         """There is something new to do."""
@@ -159,11 +159,13 @@ class Writer:
         if not self._cork:
             return
         cork, self._cork = self._cork, bytearray()
-        began = self.writing_since = self._now()
-        await self._link.write(cork)
-        if payload is not None:
-            await self._link.write(payload)
-        self.writing_since = math.inf
+        began = self._now()
+        with trio.move_on_after(WRITE_TIMEOUT) as scope:
+            await self._link.write(cork)
+            if payload is not None:
+                await self._link.write(payload)
+        if scope.cancelled_caught:
+            raise LinkClosed("the peer does not take what it asked for")
         self._written_at = self._now()
         if self._sent:
             self._sizer.moved(

@@ -17,7 +17,8 @@ from swarm.strategy.commands import Send
 from swarm.transfer.greeting import meet, refuse
 from swarm.transfer.memory import Memory
 from swarm.transfer.runner import Identity, Runner
-from swarm.transfer.session import GOODBYE_TIMEOUT, WRITE_TIMEOUT
+from swarm.transfer.session import GOODBYE_TIMEOUT
+from swarm.transfer.writer import WRITE_TIMEOUT
 from swarm.wire import limits
 from swarm.wire.codec import encode
 from swarm.wire.messages import (
