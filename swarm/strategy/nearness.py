@@ -35,6 +35,9 @@ FULL_SHARE = 4
 cannot give each of its peers all that the others have.
 """
 
+LAST_SHARE = 20
+"""The last pieces, one in so many, are taken from wherever they come soonest."""
+
 TRIES = 16
 """Picks of one peer that may turn out to have to wait before it is left alone."""
 
@@ -95,6 +98,8 @@ class Nearness:
         """What to ask a far peer for, and when to look again if there is something that waits."""
         if not self._sorted:
             self._sort()
+        if self._pieces.lacking_count * LAST_SHARE <= self._pieces.size:
+            return choose(occupied or PieceSet(self._pieces.size)), None
         without = self._here.copy()
         for index, chunk in enumerate(occupied.chunks if occupied else ()):
             without.chunks[index] |= chunk

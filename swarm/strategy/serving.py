@@ -17,6 +17,12 @@ from swarm.strategy.uploads import Uploads
 from swarm.wire.limits import MAX_REQUESTS
 from swarm.wire.messages import Choke, Reject, RejectReason, Unchoke
 
+UNGIVING_COPIES = 4
+"""A piece counts as had by so many more when a peer asks for it that gives nothing."""
+
+FAR_COPIES = -1000
+"""… when a far peer asks for it, where near ones are preferred: it asks for its site, which has none."""
+
 
 class Serving:
     """Inputs about peers as receivers; each returns the commands that follow. Peers are joined ones."""
@@ -39,7 +45,7 @@ class Serving:
         self._timers = timers
         self._availability = availability
         self._credit = Credit()
-        self._uploads = Uploads(pieces.layout, availability.spread, self._gives, now)
+        self._uploads = Uploads(pieces.layout, availability.spread, self._handicap, now)
         self._spreading = Spreading(pieces, availability, self._uploads)
         slots = SLOTS if limited else UNLIMITED_SLOTS
         self._choker = Choker(slots, pieces.layout.piece_length, timers, rng)
@@ -121,9 +127,10 @@ class Serving:
         verdicts = self._choker.round(self._snubbing(), now, seeding=self._pieces.complete)
         return self._tell(verdicts)
 
-    def _gives(self, peer: PeerId, now: float) -> bool:
-        # A far peer that prefers near ones asks for its whole site, and seldom has anything to give.
-        return self._far(peer) or self._credit.gives(peer, now, seeding=self._pieces.complete)
+    def _handicap(self, peer: PeerId, now: float) -> int:
+        if self._far(peer):
+            return FAR_COPIES
+        return 0 if self._credit.gives(peer, now, seeding=self._pieces.complete) else UNGIVING_COPIES
 
     def _give(self, now: float) -> list[Command]:
         return self._tell(self._choker.give(self._snubbing(), now, seeding=self._pieces.complete))

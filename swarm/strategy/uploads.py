@@ -41,9 +41,6 @@ STARVED_SECONDS = 1.0
 STARVED_TURNS = 4
 """A peer goes first that has waited so long, and for so many turns of all that wait."""
 
-UNGIVING_COPIES = 4
-"""A piece counts as had by so many more when a peer asks for it that gives nothing."""
-
 UNGIVING_FACTOR = 3
 """… so many times that if it gives nothing."""
 
@@ -83,18 +80,18 @@ class _Queue:
 
 class Uploads:
     """Requests to us that have no final reply yet, by peer; ``copies`` says how many
-    peers that lack others have a piece, ``gives`` which peers come before others."""
+    peers that lack others have a piece, ``handicap`` how many more it counts as when a peer asks for it."""
 
     def __init__(
         self,
         layout: Layout,
         copies: Callable[[int], int],
-        gives: Callable[[PeerId, float], bool],
+        handicap: Callable[[PeerId, float], int],
         now: float,
     ) -> None:
         self._layout = layout
         self._copies = copies
-        self._gives = gives
+        self._handicap = handicap
         self._queues: dict[PeerId, _Queue] = {}
         self._unsent = 0
         self._unsent_late = 0
@@ -236,9 +233,8 @@ class Uploads:
         patience = max(STARVED_SECONDS, STARVED_TURNS * turn * len(asking))
         places: list[tuple[bool, int, float, int, Release]] = []
         for number, (peer, queue) in enumerate(asking):
-            gives = self._gives(peer, now)
-            starved = now - queue.waits_since >= (patience if gives else patience * UNGIVING_FACTOR)
-            more = 0 if gives else UNGIVING_COPIES
+            more = self._handicap(peer, now)
+            starved = now - queue.waits_since >= (patience * UNGIVING_FACTOR if more > 0 else patience)
             for piece in islice(queue.waiting, LOOKED_AT):
                 # A piece asked again right after its reply may still be on the books as released.
                 if piece not in queue.released:

@@ -6,7 +6,7 @@ from swarm.content.bitfield import Bitfield
 from swarm.content.layout import Layout
 from swarm.ids import PeerId
 from swarm.strategy.availability import Availability
-from swarm.strategy.nearness import MOST_WAIT, TURN_SECONDS, Nearness
+from swarm.strategy.nearness import LAST_SHARE, MOST_WAIT, TURN_SECONDS, Nearness
 from swarm.strategy.picker import Pick
 from swarm.strategy.pieces import Pieces
 from swarm.strategy.pieceset import PieceSet
@@ -20,9 +20,15 @@ class Site:
     """One peer's view of three near and three far peers, who have nothing yet."""
 
     def __init__(
-        self, me: str = "me", near: list[PeerId] = NEAR, far: list[PeerId] = FAR, *, enabled: bool = True
+        self,
+        me: str = "me",
+        near: list[PeerId] = NEAR,
+        far: list[PeerId] = FAR,
+        *,
+        enabled: bool = True,
+        stored: Bitfield | None = None,
     ) -> None:
-        pieces = Pieces(Layout(10, [10 * SIZE]), Bitfield(SIZE))
+        pieces = Pieces(Layout(10, [10 * SIZE]), stored or Bitfield(SIZE))
         self.availability = Availability(SIZE)
         self.nearness = Nearness(PeerId(me), pieces, self.availability, enabled=enabled)
         for peers, seconds in ((near, 0.001), (far, 0.08)):
@@ -118,3 +124,17 @@ def test_the_only_seeder_near_by_does_not_keep_a_site_from_what_others_have() ->
         site.availability.replace(peer, PieceSet.everything(SIZE))
     site.nearness.restated()
     assert not site.may_ask(2 * MOST_WAIT)
+
+
+def test_the_last_pieces_come_from_wherever_they_come_soonest() -> None:
+    stored = Bitfield(SIZE)
+    for piece in range(SIZE - SIZE // LAST_SHARE):
+        stored.add(piece)
+    last = set(range(SIZE - SIZE // LAST_SHARE, SIZE))
+    site = Site(stored=stored)
+    site.have(NEAR[0], *last)
+    assert last <= site.may_ask(0.0)
+    stored.remove(0)
+    site = Site(stored=stored)
+    site.have(NEAR[0], *last)
+    assert not last & site.may_ask(0.0)

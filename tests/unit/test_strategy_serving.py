@@ -15,14 +15,13 @@ from swarm.strategy.announce import BATCH_SECONDS, Announcer
 from swarm.strategy.availability import Availability
 from swarm.strategy.commands import Command, DropUpload, Send, Upload
 from swarm.strategy.pieces import Pieces
-from swarm.strategy.serving import Serving
+from swarm.strategy.serving import UNGIVING_COPIES, Serving
 from swarm.strategy.timers import Alarm, Timers
 from swarm.strategy.uploads import (
     LATE_SECONDS,
     LEAST_AHEAD,
     LOOKED_AT,
     STARVED_TURNS,
-    UNGIVING_COPIES,
     Uploads,
 )
 from swarm.wire.limits import MAX_HAVE_BATCH, MAX_REQUESTS
@@ -50,13 +49,15 @@ def some_pieces(stored: range | list[int], length: int = PIECE, size: int = SIZE
     return Pieces(Layout(length, [length * size]), field)
 
 
-def serving(*peers: PeerId, stored: range | list[int] = range(SIZE), limited: bool = False) -> Serving:
+def serving(
+    *peers: PeerId, stored: range | list[int] = range(SIZE), limited: bool = False, far: PeerId | None = None
+) -> Serving:
     pieces, availability = some_pieces(stored), Availability(SIZE)
     made = Serving(
         pieces,
         availability,
         lambda _: False,
-        lambda _: False,
+        lambda peer: peer == far,
         random.Random(1),
         Timers(),
         0.0,
@@ -74,7 +75,7 @@ def uploads_of(commands: list[Command]) -> list[int]:
 
 def some_uploads(*peers: PeerId, length: int = PIECE, copies: dict[int, int] | None = None) -> Uploads:
     known, layout = copies or {}, Layout(length, [length] * SIZE)
-    made = Uploads(layout, lambda piece: known.get(piece, 0), lambda _peer, _now: True, 0.0)
+    made = Uploads(layout, lambda piece: known.get(piece, 0), lambda _peer, _now: 0, 0.0)
     for peer in peers:
         made.joined(peer)
     return made
@@ -411,7 +412,9 @@ def test_a_seeders_slot_is_used_by_who_waits_for_its_turn() -> None:
 def test_who_gives_goes_before_who_does_not_unless_what_is_asked_is_much_rarer() -> None:
     def order(copies: dict[int, int]) -> list[PeerId]:
         layout = Layout(PIECE, [PIECE] * SIZE)
-        uploads = Uploads(layout, lambda piece: copies[piece], lambda peer, _now: peer == A, 0.0)
+        uploads = Uploads(
+            layout, lambda piece: copies[piece], lambda peer, _now: 0 if peer == A else UNGIVING_COPIES, 0.0
+        )
         for peer, piece in ((A, 0), (B, 1), (C, 2)):
             uploads.joined(peer)
             uploads.add(peer, piece, 0.0)
@@ -419,3 +422,18 @@ def test_who_gives_goes_before_who_does_not_unless_what_is_asked_is_much_rarer()
 
     assert order({0: UNGIVING_COPIES, 1: 1, 2: 2}) == [A, B, C]
     assert order({0: UNGIVING_COPIES + 3, 1: 4, 2: 2}) == [C, A, B]
+
+
+def test_a_far_peer_goes_first_because_it_asks_for_its_site() -> None:
+    def order(far: PeerId | None) -> list[PeerId]:
+        made = serving(A, B, stored=range(2), far=far)
+        for piece, copies in ((0, 3), (1, 1)):
+            for number in range(copies):
+                made._availability.joined(PeerId(f"{piece}/{number}"))
+                made._availability.have(PeerId(f"{piece}/{number}"), piece)
+        made._uploads.add(A, 0, 0.0)
+        made._uploads.add(B, 1, 0.0)
+        return [peer for peer, _ in made._uploads._candidates(0.0, 0.0)]
+
+    assert order(None) == [B, A]
+    assert order(A) == [A, B]
