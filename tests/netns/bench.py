@@ -168,7 +168,7 @@ def main() -> None:
     for name, text in texts.items():
         print(text, end="\n\n")
         if not arguments.no_page:
-            write_section(name, f"{command}; {machine()}.\n\n{text}", PAGE)
+            write_section(name, f"{command}\n\n{text}", PAGE)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+import trio.testing
 
 from swarm.errors import LinkClosed, NoPeerReachable, UsageError
 from swarm.ids import PeerId
@@ -274,3 +275,10 @@ def test_both_spellings_and_both_kinds_of_peer_id_are_taken(part: str, peer: str
     parsed = parse_peer_address(f"/ip4/192.0.2.1/tcp/4001/{part}/{peer}")
     assert parsed.peer == peer
     assert str(parsed) == f"/ip4/192.0.2.1/tcp/4001/p2p/{peer}"
+
+
+async def test_an_open_that_fails_lets_others_run() -> None:
+    """Who tries again and again on an ended connection must not stop the node."""
+    async with pair() as (server, client):
+        with trio.testing.assert_checkpoints(), pytest.raises(LinkClosed):
+            await client.open_link(server.peer_id, ping.PING_PROTOCOL)

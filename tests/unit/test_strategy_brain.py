@@ -13,7 +13,7 @@ from swarm.content.layout import Layout
 from swarm.events import PieceLost, PieceRefused, PieceRequested, PieceStored, PieceWasted
 from swarm.ids import ManifestId, PeerId
 from swarm.strategy.brain import Brain
-from swarm.strategy.claims import CLEARED_SECONDS, FIRST_SNUB
+from swarm.strategy.claims import CLEARED_SECONDS, FIRST_SNUB, UNPROVEN_BACKOFF
 from swarm.strategy.commands import Ban, Command, Disconnect, Publish, Send, StorePiece, Upload
 from swarm.strategy.fetching import DISK_SECONDS
 from swarm.strategy.requests import MOST_TURNED_AWAY, MOVING_SECONDS
@@ -356,6 +356,26 @@ def test_a_snubbed_peer_is_asked_for_one_piece_until_it_delivers() -> None:
     assert brain.data_received(A, only[0], PIECE, now + 0.1) == []
     assert requests(brain.piece_received(A, only[0], now + 0.1), A)
     assert not brain._fetching.snubbed(A)
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_who_never_delivered_and_falls_silent_waits_long_where_others_deliver(served: bool) -> None:
+    brain = a_brain(40)
+    brain.peer_joined(A, 0.0, rtt=0.01)
+    brain.received(A, HaveAll(), 0.0)
+    asked = requests(brain.received(A, Unchoke(), 0.0), A)
+    queue = source(brain, B)
+    brain._fetching.requests.lines[B].trusted = served
+    second = 0.0
+    while not brain._fetching.snubbed(A):
+        second += 1.0
+        queue = [*queue[1:], *requests(deliver(brain, B, queue[0], second), B)]
+        brain._fetching.requests.lines[B].trusted = served
+        brain.tick(second)
+    assert second == SILENCE_SECONDS
+    wait = brain._fetching.requests.lines[A].retry_at - second
+    assert wait == (UNPROVEN_BACKOFF if served else FIRST_SNUB)
+    assert asked
 
 
 def test_an_idle_peer_takes_over_what_a_quiet_one_was_asked_for() -> None:

@@ -42,6 +42,8 @@ class Case:
 FULL = (
     Case("100 equal leechers", scenarios.even, 100, 256, plain_seeds=5),
     Case("1,000 equal leechers", scenarios.even, 1000, 256, seeds=3, plain_seeds=1),
+    Case("40 equal leechers", scenarios.even, 40, 128, seeds=5, plain_seeds=1),
+    Case("40 equal leechers, in order", scenarios.in_order, 40, 128, seeds=5, plain=False),
     Case("mixed uplinks, 1 to 10", scenarios.mixed, 40, 128, plain_seeds=5),
     Case("churn", scenarios.churn, 40, 128, plain_seeds=5),
     Case("late joiners", scenarios.late, 40, 128, plain_seeds=5),

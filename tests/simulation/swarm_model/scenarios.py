@@ -127,6 +127,12 @@ def even(leechers: int, pieces: int, seed: int, minds: MindMaker = Brain) -> Out
     return Swarm(leechers, pieces, seed, minds).finish(optimum(leechers, pieces))
 
 
+def in_order(leechers: int, pieces: int, seed: int, minds: MindMaker = Brain) -> Outcome:
+    """As `even`, and everybody fetches from the beginning to the end."""
+    config = TransferConfig(sequential=True)
+    return Swarm(leechers, pieces, seed, minds, config=config).finish(optimum(leechers, pieces))
+
+
 def mixed(leechers: int, pieces: int, seed: int, minds: MindMaker = Brain) -> Outcome:
     """Uplinks from 1 to 10, evenly spread on a logarithmic scale; the seeder has 4.
 
