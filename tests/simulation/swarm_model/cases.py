@@ -51,6 +51,9 @@ FULL = (
     Case("the seeder leaves after 1.05 copies", scenarios.seeder_leaves, 40, 128, plain_seeds=5),
     Case("less than one copy", scenarios.partial, 40, 128, plain_seeds=5),
     Case("one in five takes only", scenarios.free_riders, 40, 256, plain_seeds=5),
+    Case(
+        "takers and a lone seeder", partial(scenarios.free_riders, begin=0.0), 40, 256, seeds=5, plain_seeds=2
+    ),
     Case("two sites", scenarios.sites, 20, 256, plain_seeds=5),
     Case("two sites, no preference", partial(scenarios.sites, near=False), 20, 256, plain=False),
     Case("two sites, two liars", partial(scenarios.sites, liars=2), 20, 256, plain=False),

@@ -221,11 +221,14 @@ def partial(leechers: int, pieces: int, seed: int, minds: MindMaker = Brain) -> 
     return Outcome(times[0] / least if times else math.inf, 0.0, wasted, bool(times) and told)
 
 
-def free_riders(leechers: int, pieces: int, seed: int, minds: MindMaker = Brain) -> Outcome:
+def free_riders(
+    leechers: int, pieces: int, seed: int, minds: MindMaker = Brain, *, begin: float = 0.2
+) -> Outcome:
     """One leecher in five takes and never serves.
 
     Everybody begins with a fifth of the pieces, drawn at random, so that it is the uplinks that are scarce
-    and not the pieces. Contended is the time until the first of those that serve is done.
+    and not the pieces (with ``begin`` 0 it is the pieces). Contended is the time until the first of those
+    that serve is done.
     """
     swarm = Swarm(
         leechers,
@@ -233,7 +236,7 @@ def free_riders(leechers: int, pieces: int, seed: int, minds: MindMaker = Brain)
         seed,
         minds,
         traits=lambda _, number: Traits(up=RATE, free_rider=number % 5 == 0),
-        begin=0.2,
+        begin=begin,
     )
     riders = [one for one in swarm.leechers if one.traits.free_rider]
     others = [one for one in swarm.leechers if not one.traits.free_rider]
