@@ -25,7 +25,7 @@ def open_node() -> OpenNode:
     """Import the node, and of libp2p what the node uses: about half a second."""
     from swarm.net import lean
 
-    # What is imported stays: the collector need not search it, meanwhile (a quarter of the time) or later.
+    # What is imported stays: the collector need not search it, meanwhile, later, or when the process ends.
     gc.disable()
     try:
         with lean.importing():
