@@ -126,9 +126,13 @@ class Brain:
         self._announcer.left(peer)
         return self._fetching.left(peer, now) + self._serving.left(peer, now)
 
-    def round_trip(self, peer: PeerId, seconds: float | None, now: float) -> list[Command]:  # noqa: ARG002
+    def round_trip(self, peer: PeerId, seconds: float | None, now: float) -> list[Command]:
         """A ping of the peer was answered after ``seconds``, or lost (None)."""
-        return self._fetching.pinged(peer, seconds) if peer in self._peers else []
+        if peer not in self._peers:
+            return []
+        if seconds is not None:
+            self._fetching.requests.lines[peer].heard_at = now
+        return self._fetching.pinged(peer, seconds)
 
     def _ring(self, alarm: Alarm, now: float) -> list[Command]:
         match alarm:

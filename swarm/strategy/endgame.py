@@ -76,8 +76,8 @@ class Endgame:
 
     @property
     def thrifty(self) -> bool:
-        """Whether half of the allowance is spent."""
-        return 2 * self._allowance < self._whole
+        """Whether anything came in vain so far."""
+        return self._allowance < self._whole
 
     def _left(self, now: float) -> int:
         return self._allowance - self._requests.in_doubt(now)

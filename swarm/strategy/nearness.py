@@ -6,8 +6,8 @@ them shorter. There are two sites when the sorted round trips have a gap of `GAP
 What a near peer has is asked of near peers only. What only far peers have is wanted by the whole site, and
 one copy is enough for it: the peers of a site take turns, in an order that each of them computes from the
 names and the piece (rendezvous hashing, Thaler and Ravishankar 1998). Whoever is first asks at once, the next
-`TURN_SECONDS` later if the piece is still nobody's, and so on. A lie about the round trip gains nothing: a
-peer that seems near is asked more, and served as before.
+`TURN_SECONDS` later if the piece is still nobody's, and so on. A lie about the round trip gains little: a
+peer that seems near is asked more and served as before, one that seems far is served a little sooner.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class Line:
     """The requests at one peer, in the order in which they were made, and what decides about more.
 
     ``trusted``: a piece of the peer was verified; until then it is asked for one at a time. ``unverified``:
-    that one has come. ``heard_at``: when it last said anything.
+    that one has come. ``heard_at``: when it last said anything or answered a ping.
     """
 
     choked: bool = True

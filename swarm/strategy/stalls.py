@@ -28,6 +28,9 @@ SILENCE_SECONDS = 5.0
 SILENCE_MOST = 15.0
 """Who serves many, one whole piece after another, lets each wait for its turn."""
 
+HEARD_SECONDS = 6.5
+"""Who was heard within that time is there: pings go out every 4 to 6 s. More costs time where peers crash."""
+
 LEAST_RATE = 1024
 """Bytes per second; less than this over `SILENCE_SECONDS` counts as silence."""
 
@@ -77,10 +80,10 @@ class Stalls:
         return [piece for piece in late if any(self._availability.has(other, piece) for other in able)]
 
     def hopeless(self, peer: PeerId, now: float, *, patient: bool) -> bool:
-        """Whether nothing of the peer is expected any more; who still says things may be busy with
-        others: the ``patient`` wait for `SILENCE_MOST`."""
+        """Whether nothing of the peer is expected any more; who says things or answers pings may be
+        busy with others: the ``patient`` wait for `SILENCE_MOST`."""
         line = self._requests.lines[peer]
-        busy = now < min(line.heard_at + SILENCE_SECONDS, line.progress_at + SILENCE_MOST)
+        busy = now < min(line.heard_at + HEARD_SECONDS, line.progress_at + SILENCE_MOST)
         return line.snubbed and not (patient and busy)
 
     def take_over(

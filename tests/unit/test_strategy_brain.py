@@ -17,7 +17,7 @@ from swarm.strategy.claims import CLEARED_SECONDS, FIRST_SNUB, UNPROVEN_BACKOFF
 from swarm.strategy.commands import Ban, Command, Disconnect, Publish, Send, StorePiece, Upload
 from swarm.strategy.fetching import DISK_SECONDS
 from swarm.strategy.requests import MOST_TURNED_AWAY, MOVING_SECONDS
-from swarm.strategy.stalls import CANCEL_SECONDS, QUIET_SECONDS, SILENCE_MOST, SILENCE_SECONDS
+from swarm.strategy.stalls import CANCEL_SECONDS, HEARD_SECONDS, QUIET_SECONDS, SILENCE_MOST, SILENCE_SECONDS
 from swarm.wire.limits import MAX_REQUESTS
 from swarm.wire.messages import (
     Cancel,
@@ -325,21 +325,38 @@ def test_no_more_late_pieces_move_than_may_come_twice() -> None:
     assert second >= first + MOVING_SECONDS  # nothing came of the first
 
 
-@pytest.mark.parametrize("talks", [True, False])
-def test_who_is_silent_but_talks_is_given_time_once_half_of_what_may_be_wasted_is(talks: bool) -> None:
+def talk(brain: Brain, how: str, piece: int, now: float) -> None:
+    if how == "talks":
+        brain.received(A, Have((piece,)), now)
+    elif how != "is silent":
+        brain.round_trip(A, 0.1 if how == "answers pings" else None, now)
+
+
+@pytest.mark.parametrize(
+    ("how", "given"),
+    [
+        ("talks", SILENCE_MOST),
+        ("answers pings", SILENCE_MOST),
+        ("loses a ping", HEARD_SECONDS),
+        ("is silent", HEARD_SECONDS),
+    ],
+)
+def test_who_is_there_but_sends_nothing_is_given_time_once_something_came_in_vain(
+    how: str, given: float
+) -> None:
     brain = a_brain(8)
     asked = source(brain, A)
-    brain._fetching._endgame.wasted(PIECE)
+    brain._fetching._endgame.wasted(1)
     source(brain, B, has=HaveBitfield(bytes([0x80 >> asked[0] | 0x80 >> asked[1]])))
     moved: list[object] = []
+    said_at = 0.0
     while not moved:
-        if talks:
-            brain.received(A, Have((asked[0],)), brain.next_wakeup())
         at = brain.next_wakeup()
+        if at >= said_at + HEARD_SECONDS / 2:
+            talk(brain, how, asked[0], said_at := at)
         moved = [message for message in sent(brain.tick(at), A) if isinstance(message, Cancel)]
     assert brain._fetching.snubbed(A)
-    assert at == pytest.approx(SILENCE_MOST if talks else SILENCE_SECONDS, abs=1.0)
-    assert moved == [Cancel(piece) for piece in asked]
+    assert at == pytest.approx(given, abs=1.0)
 
 
 def test_a_snubbed_peer_is_asked_for_one_piece_until_it_delivers() -> None:

@@ -424,10 +424,10 @@ def test_who_gives_goes_before_who_does_not_unless_what_is_asked_is_much_rarer()
     assert order({0: UNGIVING_COPIES + 3, 1: 4, 2: 2}) == [C, A, B]
 
 
-def test_a_far_peer_goes_first_because_it_asks_for_its_site() -> None:
-    def order(far: PeerId | None) -> list[PeerId]:
+def test_a_far_peer_goes_sooner_because_it_asks_for_its_site_but_not_always_first() -> None:
+    def order(far: PeerId | None, many: int = 3) -> list[PeerId]:
         made = serving(A, B, stored=range(2), far=far)
-        for piece, copies in ((0, 3), (1, 1)):
+        for piece, copies in ((0, many), (1, 1)):
             for number in range(copies):
                 made._availability.joined(PeerId(f"{piece}/{number}"))
                 made._availability.have(PeerId(f"{piece}/{number}"), piece)
@@ -437,3 +437,4 @@ def test_a_far_peer_goes_first_because_it_asks_for_its_site() -> None:
 
     assert order(None) == [B, A]
     assert order(A) == [A, B]
+    assert order(A, many=UNGIVING_COPIES + 4) == [B, A]

@@ -13,8 +13,8 @@ from typing import Any
 
 from swarm.strategy.brain import Brain
 from tests.simulation.swarm_model import scenarios
+from tests.simulation.swarm_model.outcome import Outcome
 from tests.simulation.swarm_model.plain import PlainBrain
-from tests.simulation.swarm_model.scenarios import Outcome
 
 MINDS = {"swarm": Brain, "plain": PlainBrain}
 
@@ -57,6 +57,13 @@ FULL = (
     Case("two sites", scenarios.sites, 20, 256, plain_seeds=5),
     Case("two sites, no preference", partial(scenarios.sites, near=False), 20, 256, plain=False),
     Case("two sites, two liars", partial(scenarios.sites, liars=2), 20, 256, plain=False),
+    Case(
+        "two sites, two that seem far",
+        partial(scenarios.sites, liars=2, remote=False),
+        20,
+        256,
+        plain=False,
+    ),
 )
 
 QUICK = (

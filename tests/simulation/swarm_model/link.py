@@ -109,9 +109,14 @@ class Uplink:
         self._clear_at = 0.0
         self.sent = 0
 
+    @property
+    def queue_seconds(self) -> float:
+        """How long what is written now waits before it is out."""
+        return QUEUE_SECONDS if self._busy else 0.0
+
     def control_leaves(self) -> float:
         """When a control message that is written now is out, behind those before it."""
-        self._clear_at = max(self._clear_at, self._clock.now + (QUEUE_SECONDS if self._busy else 0.0))
+        self._clear_at = max(self._clear_at, self._clock.now + self.queue_seconds)
         return self._clear_at
 
     def upload(self, session: Session, piece: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 STORE_SECONDS = 0.0005
 """To verify and write a piece."""
 
+PING_SECONDS = 5.0
+"""Between two pings of a peer, a fifth more or less (`node.pulse.INTERVAL`)."""
+
 
 class Mind(Protocol):
     """What a member asks of its brain; `swarm.strategy.brain.Brain` and `plain.PlainBrain` are such."""
@@ -30,6 +34,7 @@ class Mind(Protocol):
     def tick(self, now: float) -> list[Command]: ...
     def peer_joined(self, peer: PeerId, now: float, *, rtt: float | None) -> list[Command]: ...
     def peer_left(self, peer: PeerId, now: float) -> list[Command]: ...
+    def round_trip(self, peer: PeerId, seconds: float | None, now: float) -> list[Command]: ...
     def received(self, peer: PeerId, message: Message, now: float) -> list[Command]: ...
     def data_received(self, peer: PeerId, piece: int, size: int, now: float) -> list[Command]: ...
     def piece_received(self, peer: PeerId, piece: int, now: float) -> list[Command]: ...
@@ -68,6 +73,8 @@ class Member:
         self.wasted = 0
         self.alive = True
         self._armed = math.inf
+        self._rng = random.Random(f"{world.seed}/{name}/pings")
+        self.clock.later(PING_SECONDS * self._rng.random(), self.ping)
 
     # --- Commands -----------------------------------------------------------------------------------
 
@@ -123,6 +130,23 @@ class Member:
             session.offset = 0
         session.jobs.remove(piece)
         self.uplink.reject(session, piece)
+
+    # --- Pings --------------------------------------------------------------------------------------
+
+    def ping(self) -> None:
+        """Measure the round trip to everybody, and again in a while."""
+        if not self.alive:
+            return
+        for session in list(self.sessions.values()):
+            if session.other.alive:
+                self.tell(self.mind.round_trip, session.other.name, self.round_trip(session))
+        self.clock.later(PING_SECONDS * self._rng.uniform(0.8, 1.2), self.ping)
+
+    def round_trip(self, session: Session) -> float:
+        """What a ping takes now, seconds, or what the other makes it seem."""
+        said = session.other.traits.said_rtt
+        rtt = 2 * session.latency if said is None else said
+        return rtt + self.uplink.queue_seconds + session.other.uplink.queue_seconds
 
     # --- Reports ------------------------------------------------------------------------------------
 

@@ -152,6 +152,10 @@ class PlainBrain:
         self._interest.left(peer)
         return self._fill_all()
 
+    def round_trip(self, peer: PeerId, seconds: float | None, now: float) -> list[Command]:
+        """A ping changes nothing."""
+        return []
+
     def received(self, peer: PeerId, message: Message, now: float) -> list[Command]:  # noqa: PLR0911
         state = self._peers[peer]
         match message:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from swarm.config import TransferConfig
 from swarm.content.layout import Layout
 from swarm.strategy.brain import Brain
 from tests.simulation.swarm_model.link import Place
 from tests.simulation.swarm_model.member import Member, Traits
+from tests.simulation.swarm_model.outcome import Outcome, progress
 from tests.simulation.swarm_model.world import MindMaker, World
 
 PIECE = 256 << 10
@@ -22,30 +21,8 @@ NEIGHBOURS = 40
 """Peers that a member of a large swarm knows, on average; in a small one everybody knows everybody."""
 
 SMALL = 50
-STEPS = 50
 PATIENCE = 20.0
 """A run is given up after so many times the optimum."""
-
-
-@dataclass
-class Outcome:
-    """What came of one run; bytes are in copies of the whole, times in seconds."""
-
-    ratio: float
-    """Makespan by the least possible (what that is, the scenario says)."""
-    seeder: float
-    """Copies that the seeder sent."""
-    wasted: float
-    """The largest share of the whole that one leecher received in vain."""
-    complete: bool
-    """Whether everybody who stayed got everything that was there."""
-    extra: dict[str, float] = field(default_factory=dict)
-    progress: list[float] = field(default_factory=list)
-    """What share of all pieces was stored after each fiftieth of the least possible time."""
-    finished: list[float] = field(default_factory=list)
-    """When each leecher was done, by the least possible time, ascending."""
-    up_down: list[tuple[float, float]] = field(default_factory=list)
-    """Copies sent and received by each leecher."""
 
 
 def optimum(leechers: int, pieces: int, rate: float = RATE) -> float:
@@ -111,15 +88,6 @@ class Swarm:
             finished=sorted(round(one.done_at / least, 4) for one in stayed if one.done_at < math.inf),
             up_down=[(round(o.uplink.sent / whole, 3), round(o.received / whole, 3)) for o in self.leechers],
         )
-
-
-def progress(stored_at: list[list[float]], least: float) -> list[float]:
-    """See `Outcome.progress`."""
-    times = sorted(time for one in stored_at for time in one)
-    if not times:
-        return []
-    steps = range(math.ceil(times[-1] / least * STEPS) + 1)
-    return [round(bisect_right(times, step * least / STEPS) / len(times), 4) for step in steps]
 
 
 def even(leechers: int, pieces: int, seed: int, minds: MindMaker = Brain) -> Outcome:
@@ -263,14 +231,23 @@ NEAR, FAR = 0.0005, 0.04
 
 
 def sites(
-    leechers: int, pieces: int, seed: int, minds: MindMaker = Brain, *, near: bool = True, liars: int = 0
+    leechers: int,
+    pieces: int,
+    seed: int,
+    minds: MindMaker = Brain,
+    *,
+    near: bool = True,
+    liars: int = 0,
+    remote: bool = True,
 ) -> Outcome:
-    """Two sites of equal size, the seeder in one; ``liars`` of the other one seem to be near everybody."""
+    """Two sites of equal size, the seeder in one; ``liars`` of the remote one seem near to everybody, or
+    with ``remote`` false such of the seeder's site far."""
     here, there = Place("here", NEAR, FAR), Place("there", NEAR, FAR)
 
     def traits(_world: World, number: int) -> Traits:
-        lies = number % 2 == 1 and number // 2 < liars
-        return Traits(RATE, place=there if number % 2 else here, said_rtt=2 * NEAR if lies else None)
+        lies = number % 2 == remote and number // 2 < liars
+        said = 2 * (NEAR if remote else FAR)
+        return Traits(RATE, place=there if number % 2 else here, said_rtt=said if lies else None)
 
     swarm = Swarm(
         leechers,
@@ -287,8 +264,8 @@ def sites(
         f"copies into {name}": size / whole for name, size in sorted(swarm.world.crossed.items())
     }
     if liars:
-        remote = swarm.leechers[1::2]
-        lying = [one.done_at for one in remote[:liars]]
-        honest = [one.done_at for one in remote[liars:]]
+        site = swarm.leechers[int(remote) :: 2]
+        lying = [one.done_at for one in site[:liars]]
+        honest = [one.done_at for one in site[liars:]]
         outcome.extra["gain"] = 1 - (sum(lying) / len(lying)) / (sum(honest) / len(honest))
     return outcome

@@ -76,8 +76,7 @@ class World:
         here.back, there.back = there, here
         one.sessions[two.name], two.sessions[one.name] = here, there
         for member, other in ((one, two), (two, one)):
-            said = other.traits.said_rtt
-            rtt = 2 * latency if said is None else said
+            rtt = member.round_trip(member.sessions[other.name])
             member.perform(member.mind.peer_joined(other.name, self.clock.now, rtt=rtt))
 
     def disconnect(self, first: PeerId, second: PeerId) -> None:
