@@ -14,7 +14,6 @@ refuses at the first wrong field.
 
 from __future__ import annotations
 
-import re
 from typing import TypeAlias
 
 import cbor2
@@ -75,55 +74,41 @@ def decode(data: bytes, *, max_bytes: int, max_depth: int = MAX_DEPTH, max_items
 class Reader:
     """A cursor over deterministic CBOR; each method reads one item or raises `CborError`.
 
-    Reads the part of ``data`` from ``start`` to ``end``, all of it by default.
+    Reads the part of ``data`` from ``start`` to ``end``, all of it by default. ``at`` is where the next item
+    begins; who reads some of it otherwise moves it on.
     """
 
-    __slots__ = ("_at", "_data", "_end")
+    __slots__ = ("_data", "_end", "at")
 
     def __init__(self, data: bytes, start: int = 0, end: int | None = None) -> None:
         self._data = data
-        self._at = start
+        self.at = start
         self._end = len(data) if end is None else end
 
     def end(self) -> None:
         """Nothing may follow."""
-        if self._at != self._end:
-            raise CborError(f"{self._end - self._at} bytes follow the end")
+        if self.at != self._end:
+            raise CborError(f"{self._end - self.at} bytes follow the end")
 
     def peek(self) -> int:
         """The first byte of the next item, not consumed."""
-        if self._at >= self._end:
+        if self.at >= self._end:
             raise CborError(_TOO_SHORT)
-        return self._data[self._at]
-
-    def match(self, pattern: re.Pattern[bytes]) -> re.Match[bytes] | None:
-        """Read what ``pattern`` says of the bytes from here on; None, and nothing read, if they differ."""
-        found = pattern.match(self._data, self._at, self._end)
-        if found:
-            self._at = found.end()
-        return found
-
-    def short(self, size: int) -> str:
-        """The ``size`` bytes of a text whose head was read."""
-        return self._utf8(size)
-
-    def rewind(self, at: int) -> None:
-        """Go back to where an earlier `match` began."""
-        self._at = at
+        return self._data[self.at]
 
     def key(self, encoded: bytes) -> None:
         """The map key that `text_key` encoded."""
-        if not self._data.startswith(encoded, self._at, self._end):
-            if self._end - self._at < len(encoded):
+        if not self._data.startswith(encoded, self.at, self._end):
+            if self._end - self.at < len(encoded):
                 raise CborError(_TOO_SHORT)
             raise CborError(f"the field '{encoded[1:].decode()}' is missing or out of place")
-        self._at += len(encoded)
+        self.at += len(encoded)
 
     def null(self) -> None:
         """The null."""
         if self.peek() != _NULL:
             raise CborError(f"{_KINDS[self.peek() >> 5]} where null belongs")
-        self._at += 1
+        self.at += 1
 
     def unsigned(self) -> int:
         """An unsigned integer."""
@@ -150,25 +135,25 @@ class Reader:
     def part(self, max_size: int) -> tuple[int, int]:
         """Where a byte string begins and ends, for who must not copy it."""
         size = self._argument(_BYTES, max_size)
-        start = self._at
+        start = self.at
         self.skip(size)
         return start, start + size
 
     def skip(self, size: int) -> None:
         """Pass over so many bytes."""
-        if size > self._end - self._at:
+        if size > self._end - self.at:
             raise CborError(_TOO_SHORT)
-        self._at += size
+        self.at += size
 
     def text(self, max_bytes: int) -> str:
         """A text; ``max_bytes`` counts its UTF-8."""
-        start = self._at + 1
+        start = self.at + 1
         # The usual short text, at a third of the cost: a manifest has one for each file.
         if start < self._end and _SHORT_TEXT <= (first := self._data[start - 1]) < _LONG_TEXT:
             stop = start + first - _SHORT_TEXT
             text = self._data[start:stop]
             if stop <= self._end and stop - start <= max_bytes and text.isascii():
-                self._at = stop
+                self.at = stop
                 return text.decode("ascii")
         return self._utf8(self._argument(_TEXT, max_bytes))
 
@@ -177,7 +162,7 @@ class Reader:
         first = self.peek()
         if first not in (_FALSE, _TRUE):
             raise CborError(f"{_KINDS[first >> 5]} where a boolean belongs")
-        self._at += 1
+        self.at += 1
         return first == _TRUE
 
     def negative(self) -> int:
@@ -189,7 +174,7 @@ class Reader:
         first = self.peek()
         if first >> 5 != major:
             raise CborError(f"{_KINDS[first >> 5]} where {_KINDS[major]} belongs")
-        self._at += 1
+        self.at += 1
         argument = first & 0x1F
         if argument >= _INLINE:
             argument = self._long(argument)
@@ -207,15 +192,19 @@ class Reader:
         return number
 
     def _take(self, size: int) -> bytes:
-        start = self._at
+        start = self.at
         if size > self._end - start:
             raise CborError(_TOO_SHORT)
-        self._at = start + size
-        return self._data[start : self._at]
+        self.at = start + size
+        return self._data[start : self.at]
 
     def _utf8(self, size: int) -> str:
+        start = self.at
+        if size > self._end - start:
+            raise CborError(_TOO_SHORT)
+        self.at = start + size
         try:
-            return self._take(size).decode("utf-8")
+            return self._data[start : self.at].decode()
         except UnicodeDecodeError as error:
             raise CborError("text is not UTF-8") from error
 

@@ -25,6 +25,8 @@ _MAX_HASHES = MAX_PIECES * DIGEST_BYTES
 _TEXT = 0x60
 _BYTES = 0x40
 _ARRAY = 0x80
+_ONE_BYTE = 24
+"""In an item's first byte: its size is in the byte that follows."""
 
 
 def _head(major: int) -> bytes:
@@ -33,73 +35,117 @@ def _head(major: int) -> bytes:
     return b"([%s-%s]|%s[\\x18-\\xff]|%s(?!\\x00).{2}|%s(?!\\x00{2}).{4}|%s(?!\\x00{4}).{8})" % tuple(first)
 
 
-_ONE_NAME = b"\x81(?:([\x60-\x77])|\x78([\x18-\xff]))"
-_BEGIN = re.compile(
-    re.escape(bytes([0xA0 | _FIELDS]) + _PATH) + b"(?:" + _ONE_NAME + b"|[\x81-\x97])", re.DOTALL
-)
+_BEGIN = bytes([0xA0 | _FIELDS]) + _PATH
 _REST = re.compile(
     re.escape(_BLAKE3 + b"\x58\x20")
     + b"(.{32})"
     + re.escape(_LENGTH)
     + _head(0)
     + re.escape(_PIECES)
-    # One piece has the hash of its file; any other hashes are passed over by their size.
-    + b"(?:\x58\x20\\1(?="
+    # One piece has the hash of its file, an empty file none; any other hashes are passed over by their size.
+    + b"(?:(?:\x58\x20\\1|(\x40))"
     + re.escape(_EXECUTABLE)
-    + b"([\xf4\xf5]))|"
+    + b"([\xf4\xf5])|"
     + _head(_BYTES)
     + b")",
     re.DOTALL,
 )
-_END = re.compile(re.escape(_EXECUTABLE) + b"([\xf4\xf5])", re.DOTALL)
+_EXECUTED = re.compile(re.escape(_EXECUTABLE) + b"([\xf4\xf5])", re.DOTALL)
 _VIEW_FROM = 1024
 """Hashes of more bytes than this are not copied while a later fault may make it needless."""
-_END_BYTES = len(_EXECUTABLE) + 1
 
 
-def read_entries(reader: cbor.Reader, data: memoryview) -> Iterator[FileEntry]:
-    """The files in order, of which ``pieces`` may be a view of ``data``, which the reader reads.
+def read_entries(reader: cbor.Reader, data: bytes, end: int) -> Iterator[FileEntry]:
+    """The files in order, which the reader reads from ``data`` up to ``end``; ``pieces`` may be views of it.
 
     Raises CborError at the first that is not the encoding of one.
     """
+    usual = _Usual(data, end)
     for _ in range(reader.array(MAX_FILES)):
-        yield _quickly(reader, data) or _slowly(reader)
+        entry = usual.read(reader.at)
+        if entry is None:
+            yield _slowly(reader)
+        else:
+            reader.at = usual.at
+            yield entry
 
 
-def _quickly(reader: cbor.Reader, data: memoryview) -> FileEntry | None:
-    """An entry of the usual form, or None with nothing read."""
-    begin = reader.match(_BEGIN)
-    if begin is None:
-        return None
-    at = begin.end()
-    short, long = begin.groups()
-    if short or long:
-        path: tuple[str, ...] = (reader.short(short[0] - _TEXT if short else long[0]),)
-    else:
-        path = tuple([reader.text(MAX_NAME_BYTES) for _ in range(data[at - 1] - _ARRAY)])
-    rest = reader.match(_REST)
-    if rest is None:
-        reader.rewind(begin.start())
-        return None
-    digest, length, executable, head = rest.groups()
-    if executable:
-        reader.skip(_END_BYTES)
-        return _entry(path, _argument(length), executable == b"\xf5", digest, digest)
-    size = _argument(head) if len(head) > 1 else head[0] - _BYTES
-    start = rest.end()
-    if size <= _MAX_HASHES and start + size <= len(data):
-        reader.skip(size)
-        end = reader.match(_END)
-        if end is not None:
-            hashes = data[start : start + size]
-            pieces = hashes if size > _VIEW_FROM else bytes(hashes)
-            return _entry(path, _argument(length), end[1] == b"\xf5", digest, pieces)
-    reader.rewind(begin.start())
-    return None
+class _Usual:
+    """Reads entries of the form that sound ones have; ``at`` is where the latest ends."""
+
+    def __init__(self, data: bytes, end: int) -> None:
+        self._data, self._end = data, end
+        self.at = 0
+        # Of the latest entry, all that comes before the file's own name: most files have a neighbour.
+        self._prefix = _BEGIN + b"\x81"
+        self._folders: tuple[str, ...] = ()
+
+    def read(self, start: int) -> FileEntry | None:
+        """The entry at ``start``, or None if it has another form."""
+        try:
+            if self._data.startswith(self._prefix, start):
+                name, at = self._text(start + len(self._prefix))
+            else:
+                name, at = self._text(self._new_folders(start))
+        except (IndexError, ValueError):
+            return None
+        path = (*self._folders, name)
+        rest = _REST.match(self._data, at, self._end)
+        if rest is None:
+            return None
+        digest, length, none, executable, head = rest.groups()
+        if head:
+            return self._with_hashes(path, digest, length, head, rest.end())
+        self.at = rest.end()
+        return _make((path, _argument(length), executable == b"\xf5", digest, b"" if none else digest))
+
+    def _with_hashes(
+        self, path: tuple[str, ...], digest: bytes, length: bytes, head: bytes, start: int
+    ) -> FileEntry | None:
+        size = _argument(head) if len(head) > 1 else head[0] - _BYTES
+        end = _EXECUTED.match(self._data, start + size, self._end) if size <= _MAX_HASHES else None
+        if end is None:
+            return None
+        hashes: Any = memoryview(self._data)[start : start + size]
+        self.at = end.end()
+        pieces = hashes if size > _VIEW_FROM else bytes(hashes)
+        return _make((path, _argument(length), end[1] == b"\xf5", digest, pieces))
+
+    def _new_folders(self, start: int) -> int:
+        """Read the folders of a path; returns where the file's own name begins."""
+        data, at = self._data, start + len(_BEGIN)
+        depth = data[at] - _ARRAY
+        at += 1
+        if depth == _ONE_BYTE and data[at] >= _ONE_BYTE:
+            depth = data[at]
+            at += 1
+        elif depth >= _ONE_BYTE:
+            depth = 0
+        if not (data.startswith(_BEGIN, start) and 0 < depth <= MAX_PATH_DEPTH):
+            raise ValueError("not the begin of a path")
+        folders = []
+        for _ in range(depth - 1):
+            name, at = self._text(at)
+            folders.append(name)
+        self._folders, self._prefix = tuple(folders), data[start:at]
+        return at
+
+    def _text(self, at: int) -> tuple[str, int]:
+        """The text at ``at``, and where it ends."""
+        data = self._data
+        size = data[at] - _TEXT
+        at += 1
+        if size == _ONE_BYTE and data[at] >= _ONE_BYTE:
+            size = data[at]
+            at += 1
+        elif not 0 <= size < _ONE_BYTE:
+            raise ValueError("not a short text")
+        end = at + size
+        return data[at:end].decode(), end
 
 
-def _entry(path: tuple[str, ...], length: int, executable: bool, digest: bytes, pieces: Any) -> FileEntry:
-    return tuple.__new__(FileEntry, (path, length, executable, digest, pieces))
+def _make(fields: tuple[tuple[str, ...], int, bool, bytes, Any]) -> FileEntry:
+    return tuple.__new__(FileEntry, fields)
 
 
 def _argument(head: bytes) -> int:

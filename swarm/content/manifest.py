@@ -99,7 +99,7 @@ class Manifest:
         """
         manifest = cls.__new__(cls)
         try:
-            cls._read(manifest, cbor.Reader(data, start, end), memoryview(data)[:end])
+            cls._read(manifest, cbor.Reader(data, start, end), data, end)
         except cbor.CborError as error:
             raise ManifestError(f"this is no swarm manifest: {error}") from error
         object.__setattr__(manifest, "_encoded", data[start:end])
@@ -157,7 +157,7 @@ class Manifest:
     def __delattr__(self, name: str) -> NoReturn:
         raise AttributeError("a manifest does not change")
 
-    def _read(self, reader: cbor.Reader, data: memoryview) -> None:
+    def _read(self, reader: cbor.Reader, data: bytes, end: int) -> None:
         read_version(reader, VERSION, (_FIELDS,), "manifest")
         reader.key(_NAME)
         name = reader.text(MAX_NAME_BYTES)
@@ -166,7 +166,7 @@ class Manifest:
         reader.key(_FOLDER)
         folder = reader.boolean()
         reader.key(_ENTRIES)
-        self._fill(name, folder, piece_length, read_entries(reader, data))
+        self._fill(name, folder, piece_length, read_entries(reader, data, end))
         reader.end()
         # Views of the encoded bytes until here: what is refused is not copied.
         files = tuple(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import tracemalloc
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import cbor2
@@ -13,16 +13,10 @@ import pytest
 from blake3 import blake3
 
 from swarm.content.envelope import Envelope
-from swarm.content.files import (
-    MAX_FILES,
-    MAX_PATH_DEPTH,
-    MAX_PATH_NAMES,
-    MAX_PATHS_BYTES,
-    MAX_PIECES,
-    MAX_TOTAL_LENGTH,
-)
+from swarm.content.files import MAX_FILES, MAX_PIECES, MAX_TOTAL_LENGTH
 from swarm.content.manifest import MAX_MANIFEST_BYTES, Manifest
-from swarm.content.paths import MAX_TITLE_BYTES, RESERVED_SUFFIXES
+from swarm.content.paths import MAX_PATH_DEPTH, MAX_TITLE_BYTES, RESERVED_SUFFIXES
+from swarm.content.tree import MAX_PATH_NAMES, MAX_PATHS_BYTES
 from swarm.errors import ManifestError
 
 PIECE = 16 * 1024
@@ -283,6 +277,27 @@ def _with_pieces(data: bytes) -> bytes:
     return sound[: sound.index(b"\x66pieces") + 7] + data
 
 
+def hostile_trees(small: Callable[..., dict[str, Any]]) -> Iterator[Specimen]:
+    """As many files as there may be, in folders, with names that take a closer look."""
+    twice = {"length": 2 * PIECE, "pieces": 2 * digest("1")}
+    masses = {
+        "files in one folder": [small("d", f"{index:05}") for index in range(MAX_FILES)],
+        "folders of one file": [small(f"{index:05}", "a") for index in range(MAX_FILES)],
+        "folders in folders": [small(f"{index:05}", "a", "b") for index in range(MAX_FILES)],
+        "foreign folders": [small(f"{index:05}日", "é", "日") for index in range(MAX_FILES)],
+        "long foreign names": [small(f"{index:05}" + "é" * 60) for index in range(MAX_FILES)],
+        "names beyond U+FFFF": [small(f"{index:05}" + "🙂" * 30) for index in range(MAX_FILES)],
+        "names like a device's": [small(f"con{index:05}.txt") for index in range(MAX_FILES)],
+        "names that end in a joiner": [small(f"{index:05}\u200d") for index in range(MAX_FILES)],
+        "files of two pieces": [small(f"{index:05}") | twice for index in range(MAX_FILES)],
+    }
+    for label, entries in masses.items():
+        yield Specimen(f"many {label}, then a byte", canonical(folder(*entries)) + b"\0", "1 bytes follow")
+        late = {"path": [*entries[-1]["path"][:-1], "zz."]}
+        entries[-1] = entries[-1] | late
+        yield Specimen(f"many {label}, the last one bad", canonical(folder(*entries)), "ends in a dot")
+
+
 def hostile_masses() -> Iterator[Specimen]:
     """Sound to the very end and as large as a limit allows: the dearest to refuse."""
     one, nothing = digest("1"), {"blake3": digest(""), "length": 0, "pieces": b""}
@@ -302,6 +317,7 @@ def hostile_masses() -> Iterator[Specimen]:
     yield Specimen("many foreign names, then a byte", canonical(folder(*foreign)) + b"\0", "1 bytes follow")
     empty = [small(f"{index:05}") | nothing for index in range(MAX_FILES)]
     yield Specimen("many empty files, then a byte", canonical(folder(*empty)) + b"\0", "1 bytes follow")
+    yield from hostile_trees(small)
     deep = MAX_PATH_NAMES // MAX_PATH_DEPTH
     nested = [small(f"{index:05}", *"d" * (MAX_PATH_DEPTH - 1)) for index in range(deep)]
     yield Specimen("many names, then a byte", canonical(folder(*nested)) + b"\0", "1 bytes follow")
