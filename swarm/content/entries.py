@@ -123,10 +123,11 @@ class _Usual:
             depth = 0
         if not (data.startswith(_BEGIN, start) and 0 < depth <= MAX_PATH_DEPTH):
             raise ValueError("not the begin of a path")
-        folders = []
-        for _ in range(depth - 1):
+        before, folders = self._folders, []
+        for index in range(depth - 1):
             name, at = self._text(at)
-            folders.append(name)
+            # Names of folders are in many paths: one string is enough for them.
+            folders.append(before[index] if index < len(before) and before[index] == name else name)
         self._folders, self._prefix = tuple(folders), data[start:at]
         return at
 

@@ -16,7 +16,7 @@ from swarm.ids import DIGEST_BYTES
 BLOCK = 24
 """Entries that are checked together."""
 MAX_FILES = 16_000
-"""Files of one manifest: reading one costs 4 to 8 microseconds, and a hostile manifest may have its
+"""Files of one manifest: reading one costs 4 to 15 microseconds, and a hostile manifest may have its
 only fault in the last. Whoever has more shares several folders, or an archive."""
 MAX_PIECES = 1_000_000
 """Pieces of one manifest: their hashes alone are 32 MB of it."""
@@ -44,8 +44,8 @@ class FileEntry(NamedTuple):
 def checked(files: Iterable[FileEntry], piece_length: int) -> Iterator[FileEntry]:
     """Pass the entries on, each checked alone and against those before it.
 
-    Raises ManifestError at the first that breaks a rule or a limit, before more than a `BLOCK` of later
-    ones is read.
+    Raises ManifestError for the first `BLOCK` in which something breaks a rule or a limit, before more is
+    read.
     """
     tree = Tree()
     count = pieces = 0

@@ -7,10 +7,9 @@ say what is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import islice
+from collections.abc import Sequence
+from itertools import groupby, islice
 from operator import lt
-from typing import TypeVar
 
 from swarm.content.paths import (
     MAX_NAME_BYTES,
@@ -29,22 +28,19 @@ MAX_PATHS_BYTES = 2 * 1024 * 1024
 """UTF-8 bytes of all paths of a manifest together, each with its separators."""
 
 Path = tuple[str, ...]
-T = TypeVar("T")
 
 
 class Tree:
-    """The paths so far, by clash key: the files, and the folders with their spelling.
+    """The paths so far: for each folder of the latest one its names, spelled, by clash key.
 
     In the canonical order all paths of one folder follow each other, so a folder that is left never comes
-    back. Invariants: kept is what lies in the folders of the latest path, and nothing else; ``_inside`` has
-    the keys of each such folder but the root; no two have one key.
+    back and its names need not be kept.
     """
 
     def __init__(self) -> None:
         self._previous: Path = ()
-        self._files: dict[str, Path] = {}
-        self._folders: dict[str, str] = {}
-        self._inside: dict[str, list[str]] = {}
+        self._folder: Path = ()
+        self._open: list[dict[str, str]] = [{}]
         self._names = self._bytes = 0
 
     def add(self, paths: Sequence[Path]) -> None:
@@ -53,119 +49,81 @@ class Tree:
         Raises ManifestError for the first that breaks the rules of names, is too long, is not above the
         one before it, clashes with an earlier one, or is too much together with those before it.
         """
-        lines = ["/".join(path) for path in paths]
-        text = "\n".join(lines)
-        if not self._add_block(paths, lines, text):
+        if self._are_good(paths):
+            for folder, siblings in groupby(paths, key=_folder_of):
+                self._place(folder, list(siblings))
+        else:
             for path in paths:
-                self._add(path)
+                self._check(path)
+                self._place(path[:-1], [path])
+        self._previous = paths[-1]
 
-    # --- A block at once ------------------------------------------------------------------------
-
-    def _add_block(self, paths: Sequence[Path], lines: list[str], text: str) -> bool:
-        """Take all paths, or none if they break a rule."""
-        if not (_are_sound(paths, text) and self._previous < paths[0] and _ascend(paths)):
+    def _are_good(self, paths: Sequence[Path]) -> bool:
+        """Whether all paths keep all rules but the one of clashes; takes them from the budgets then."""
+        text = "\n".join(["/".join(path) for path in paths])
+        if not (self._previous < paths[0] and _ascend(paths) and _are_sound(paths, text)):
             return False
         names = self._names + sum(map(len, paths))
         size = self._bytes + _size(text) - (len(paths) - 1)
         if names > MAX_PATH_NAMES or size > MAX_PATHS_BYTES:
             return False
-        keys = clash_key(text).split("\n")
-        folders = self._new_folders(keys, lines) if "/" in text else {}
-        if folders is None or not self._are_free(keys, folders):
-            return False
-        self._commit(paths, keys, folders, names, size)
+        self._names, self._bytes = names, size
         return True
 
-    def _new_folders(self, keys: list[str], lines: list[str]) -> dict[str, str] | None:
-        """The folders that no earlier path is in, spelled, by clash key; None if two spellings clash."""
-        found: dict[str, str] = {}
-        latest = ""
-        for key, line in zip(keys, lines, strict=True):
-            folder = line.rpartition("/")[0]
-            if folder == latest:
-                continue
-            latest, place = folder, key
-            while folder:
-                place = place.rpartition("/")[0]
-                known = self._folders.get(place) or found.get(place)
-                if known:
-                    if known != folder:
-                        return None
-                    break  # and those that it is in are known as well
-                found[place] = place if folder == place else folder  # which halves what deep paths cost
-                folder = folder.rpartition("/")[0]
-        return found
-
-    def _are_free(self, keys: list[str], folders: dict[str, str]) -> bool:
-        return (
-            len(set(keys)) == len(keys)
-            and self._files.keys().isdisjoint(keys)
-            and self._files.keys().isdisjoint(folders)
-            and self._folders.keys().isdisjoint(keys)
-            and folders.keys().isdisjoint(keys)
-        )
-
-    def _commit(
-        self, paths: Sequence[Path], keys: list[str], folders: dict[str, str], names: int, size: int
-    ) -> None:
-        still_open = {""}
-        folder = keys[-1].rpartition("/")[0]
-        while folder:
-            still_open.add(folder)
-            folder = folder.rpartition("/")[0]
-        for folder in self._inside.keys() - still_open:
-            for key in self._inside.pop(folder):
-                self._files.pop(key, None)
-                self._folders.pop(key, None)
-        self._keep(self._files, zip(keys, paths, strict=True), still_open)
-        self._keep(self._folders, folders.items(), still_open)
-        self._previous, self._names, self._bytes = paths[-1], names, size
-
-    def _keep(self, known: dict[str, T], found: Iterable[tuple[str, T]], still_open: set[str]) -> None:
-        for key, what in found:
-            folder = key.rpartition("/")[0]
-            if folder in still_open:
-                known[key] = what
-                if folder:
-                    self._inside.setdefault(folder, []).append(key)
-
-    # --- Path by path ---------------------------------------------------------------------------
-
-    def _add(self, path: Path) -> None:
+    def _check(self, path: Path) -> None:
+        """What `_are_good` asks of many, of one path, with a word on what is wrong."""
         if not 1 <= len(path) <= MAX_PATH_DEPTH:
             raise ManifestError(f"a path has 1 to {MAX_PATH_DEPTH} names, not {len(path)}")
         for name in path:
             check_name(name)
-        line = "/".join(path)
-        size = _size(line)
+        size = _size("/".join(path))
         if size > MAX_PATH_BYTES:
-            raise ManifestError(f"the path {quoted(line)} is longer than {MAX_PATH_BYTES} bytes")
-        names, size = self._names + len(path), self._bytes + size
-        if names > MAX_PATH_NAMES:
+            raise ManifestError(f"the path {_shown(path)} is longer than {MAX_PATH_BYTES} bytes")
+        self._names += len(path)
+        self._bytes += size
+        if self._names > MAX_PATH_NAMES:
             raise ManifestError(f"the paths of a manifest have at most {MAX_PATH_NAMES} names together")
-        if size > MAX_PATHS_BYTES:
+        if self._bytes > MAX_PATHS_BYTES:
             raise ManifestError(f"the paths of a manifest have at most {MAX_PATHS_BYTES} bytes together")
         if path <= self._previous:
-            raise ManifestError(f"the file {quoted(line)} is duplicate or out of order")
-        folders = self._unlike(path, line)
-        self._commit([path], [clash_key(line)], folders, names, size)
+            raise ManifestError(f"the file {_shown(path)} is duplicate or out of order")
+        self._previous = path
 
-    def _unlike(self, path: Path, line: str) -> dict[str, str]:
-        """The path's new folders by clash key; raises ManifestError if a part of it clashes."""
-        new: dict[str, str] = {}
-        for depth in range(1, len(path) + 1):
-            spelling = "/".join(path[:depth])
-            key = clash_key(spelling)
-            taken, folder = self._files.get(key), self._folders.get(key, "")
-            if folder and (depth == len(path) or folder != spelling):
-                taken = tuple(folder.split("/"))
-            if taken:
-                raise ManifestError(
-                    f"the file {quoted(line)} clashes with the earlier name {quoted(taken[-1])}"
-                )
-            if depth < len(path):
-                new[key] = spelling
-        return new
+    def _place(self, folder: Path, paths: list[Path]) -> None:
+        """Put the paths, which are of one ``folder``, beside the names that are there."""
+        if folder != self._folder:
+            self._enter(folder, paths[0])
+        if len(paths) == 1:
+            self._name(paths[0], paths[0][-1], clash_key(paths[0][-1]))
+            return
+        siblings = self._open[-1]
+        names = [path[-1] for path in paths]
+        keys = clash_key("\n".join(names)).split("\n")
+        if len(set(keys)) == len(keys) and siblings.keys().isdisjoint(keys):
+            siblings.update(zip(keys, names, strict=True))
+            return
+        for path, key in zip(paths, keys, strict=True):
+            self._name(path, path[-1], key)
+
+    def _enter(self, folder: Path, path: Path) -> None:
+        shared = 0
+        for name, earlier in zip(folder, self._folder, strict=False):
+            if name != earlier:
+                break
+            shared += 1
+        del self._open[shared + 1 :]
+        for name in folder[shared:]:
+            self._name(path, name, clash_key(name))
+            self._open.append({})
+        self._folder = folder
+
+    def _name(self, path: Path, name: str, key: str) -> None:
+        siblings = self._open[-1]
+        if key in siblings:
+            raise ManifestError(
+                f"the file {_shown(path)} clashes with the earlier name {quoted(siblings[key])}"
+            )
+        siblings[key] = name
 
 
 def _are_sound(paths: Sequence[Path], text: str) -> bool:
@@ -198,3 +156,11 @@ def _ascend(paths: Sequence[Path]) -> bool:
 
 def _size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8"))
+
+
+def _folder_of(path: Path) -> Path:
+    return path[:-1]
+
+
+def _shown(path: Path) -> str:
+    return quoted("/".join(path))

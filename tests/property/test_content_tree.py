@@ -37,7 +37,8 @@ def said(tree: Tree, blocks: list[list[Path]], *, at_once: bool) -> str:
                 tree.add(block)
             else:
                 for path in block:
-                    tree._add(path)
+                    tree._check(path)
+                    tree._place(path[:-1], [path])
     except ManifestError as error:
         return str(error)
     return ""
