@@ -15,8 +15,10 @@ from swarm.net.ping import PING_PROTOCOL, Prober
 INTERVAL = 5.0
 """Seconds between two pings of a peer, on average; below the 10 s after which some listeners hang up."""
 QUIET_INTERVAL = 480.0
-"""With a peer with which nothing moves each interval is twice the one before, up to this; the link's own
-questions for signs of life find the dead."""
+"""With a peer with which nothing moves for some intervals each is twice the one before, up to this; the
+link's own questions for signs of life find the dead."""
+PATIENT_INTERVALS = 3
+"""So long a peer may be silent that is only busy: the strategy asks whether it still answers."""
 LOOK_SECONDS = 40.0
 """How soon it is noticed that something moves again."""
 QUIET_BYTES = 64 * 1024
@@ -30,7 +32,7 @@ async def keep_pulse(
 ) -> None:
     """Ping ``peer`` until cancelled and ``report`` each round trip in seconds, None for a lost one."""
     prober = Prober(lambda: host.open_link(peer, PING_PROTOCOL))
-    interval = INTERVAL
+    calm = 0
     try:
         while True:
             try:
@@ -38,8 +40,9 @@ async def keep_pulse(
             except LinkClosed:
                 elapsed = None
             report(elapsed)
+            interval = min(INTERVAL * 2 ** max(0, calm - PATIENT_INTERVALS), QUIET_INTERVAL)
             quiet = await _rest(interval * rng.uniform(1 - JITTER, 1 + JITTER), lambda: host.traffic(peer))
-            interval = min(2 * interval, QUIET_INTERVAL) if quiet and elapsed is not None else INTERVAL
+            calm = calm + 1 if quiet and elapsed is not None else 0
     finally:
         await prober.aclose()
 

@@ -24,6 +24,11 @@ ALLOWANCE_SHARE = 160
 """What comes in vain may be the total length divided by this, or `ALLOWANCE_PIECES` if that is more."""
 
 ALLOWANCE_PIECES = 1
+EARLY_PIECES = 32
+EARLY_SHARE = 2
+"""While so many pieces are lacking, and one in so many of all, there is no hurry: it is the others that have
+nothing more to give yet."""
+
 LEAST_GAIN = 2.0
 """The holder must be expected this many times later than the idle peer."""
 
@@ -51,7 +56,7 @@ class Endgame:
 
     def pick(self, peer: PeerId, now: float) -> Pick | None:
         """A piece that the idle peer is asked for although another one already is; None if there is none."""
-        if not self._requests.holders or self._availability.reachable(self._pieces.open):
+        if not self._requests.holders or self._early() or self._availability.reachable(self._pieces.open):
             return None
         best, most, left = None, 0.0, self._left(now)
         for piece in self._candidates(peer):
@@ -63,6 +68,9 @@ class Endgame:
         if best is None:
             return None
         return Pick(best, f"endgame ({most:.1f} s sooner)")
+
+    def _early(self) -> bool:
+        return self._pieces.lacking_count > max(EARLY_PIECES, self._pieces.size // EARLY_SHARE)
 
     def affords(self, piece: int, now: float) -> bool:
         """Whether the piece may come twice."""

@@ -63,6 +63,7 @@ class Line:
 
     ``trusted``: a piece of the peer was verified; until then it is asked for one at a time. ``unverified``:
     that one has come. ``heard_at``: when it last said anything or answered a ping.
+    ``progress_bytes`` have come since ``counted_at``.
     """
 
     choked: bool = True
@@ -81,10 +82,11 @@ class Line:
     heard_at: float = -math.inf
     progress_at: float = 0.0
     progress_bytes: int = 0
+    counted_at: float = 0.0
 
     def progressed(self, now: float) -> None:
         """The peer does what it is asked; its silence begins anew."""
-        self.progress_at = now
+        self.progress_at = self.counted_at = now
         self.progress_bytes = 0
 
 

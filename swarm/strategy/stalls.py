@@ -59,6 +59,8 @@ class Stalls:
 
     def received(self, line: Line, size: int, now: float) -> None:
         """``size`` bytes of something asked came."""
+        if now >= line.counted_at + SILENCE_SECONDS:
+            line.counted_at, line.progress_bytes = now, 0
         line.progress_bytes += size
         if line.progress_bytes >= self._least_bytes:
             line.progressed(now)
@@ -80,10 +82,10 @@ class Stalls:
         return [piece for piece in late if any(self._availability.has(other, piece) for other in able)]
 
     def hopeless(self, peer: PeerId, now: float, *, patient: bool) -> bool:
-        """Whether nothing of the peer is expected any more; who says things or answers pings may be
-        busy with others: the ``patient`` wait for `SILENCE_MOST`."""
+        """Whether nothing of the peer is expected any more. Who has delivered before and says things, or
+        answers pings, may be busy with others: the ``patient`` wait for `SILENCE_MOST`."""
         line = self._requests.lines[peer]
-        busy = now < min(line.heard_at + HEARD_SECONDS, line.progress_at + SILENCE_MOST)
+        busy = line.trusted and now < min(line.heard_at + HEARD_SECONDS, line.progress_at + SILENCE_MOST)
         return line.snubbed and not (patient and busy)
 
     def take_over(

@@ -17,7 +17,14 @@ from swarm.strategy.claims import CLEARED_SECONDS, FIRST_SNUB, UNPROVEN_BACKOFF
 from swarm.strategy.commands import Ban, Command, Disconnect, Publish, Send, StorePiece, Upload
 from swarm.strategy.fetching import DISK_SECONDS
 from swarm.strategy.requests import MOST_TURNED_AWAY, MOVING_SECONDS
-from swarm.strategy.stalls import CANCEL_SECONDS, HEARD_SECONDS, QUIET_SECONDS, SILENCE_MOST, SILENCE_SECONDS
+from swarm.strategy.stalls import (
+    CANCEL_SECONDS,
+    HEARD_SECONDS,
+    LEAST_RATE,
+    QUIET_SECONDS,
+    SILENCE_MOST,
+    SILENCE_SECONDS,
+)
 from swarm.wire.limits import MAX_REQUESTS
 from swarm.wire.messages import (
     Cancel,
@@ -357,6 +364,36 @@ def test_who_is_there_but_sends_nothing_is_given_time_once_something_came_in_vai
         moved = [message for message in sent(brain.tick(at), A) if isinstance(message, Cancel)]
     assert brain._fetching.snubbed(A)
     assert at == pytest.approx(given, abs=1.0)
+    assert moved == [Cancel(piece) for piece in asked]
+
+
+def test_who_never_delivered_and_is_silent_is_given_no_more_time_though_it_answers_pings() -> None:
+    brain = a_brain(8)
+    brain.peer_joined(A, 0.0, rtt=0.01)
+    brain.received(A, HaveAll(), 0.0)
+    asked = requests(brain.received(A, Unchoke(), 0.0), A)
+    brain._fetching._endgame.wasted(1)
+    source(brain, B, has=HaveBitfield(bytes([0x80 >> asked[0]])))
+    moved: list[object] = []
+    while not moved:
+        brain.round_trip(A, 0.1, at := brain.next_wakeup())
+        moved = [message for message in sent(brain.tick(at), A) if isinstance(message, Cancel)]
+    assert at == pytest.approx(SILENCE_SECONDS, abs=0.1)
+
+
+def test_drops_buy_a_silent_peer_no_more_time() -> None:
+    brain = a_brain(8)
+    asked = source(brain, A)
+    brain._fetching._endgame.wasted(1)
+    source(brain, B, has=HaveBitfield(bytes([0x80 >> asked[0] | 0x80 >> asked[1]])))
+    moved: list[object] = []
+    at = 0.0
+    while not moved:
+        before, at = at, brain.next_wakeup()
+        brain.round_trip(A, 0.1, at)
+        brain.data_received(A, asked[0], int(0.7 * LEAST_RATE * (at - before)), at)
+        moved = [message for message in sent(brain.tick(at), A) if isinstance(message, Cancel)]
+        assert at < SILENCE_MOST + 2
 
 
 def test_a_snubbed_peer_is_asked_for_one_piece_until_it_delivers() -> None:

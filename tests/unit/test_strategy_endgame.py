@@ -8,7 +8,7 @@ from swarm.content.bitfield import Bitfield
 from swarm.content.layout import Layout
 from swarm.ids import PeerId
 from swarm.strategy.availability import Availability
-from swarm.strategy.endgame import ALLOWANCE_SHARE, Endgame
+from swarm.strategy.endgame import ALLOWANCE_SHARE, EARLY_PIECES, Endgame
 from swarm.strategy.pieces import Pieces
 from swarm.strategy.pieceset import PieceSet
 from swarm.strategy.ranking import Ranking
@@ -22,9 +22,12 @@ RATES = {SLOW: 10_000, FAST: 1_000_000, THIRD: 1_000_000}
 class Finish:
     """A few pieces, three peers with everything, and rates that are known; it is 10 s by the clock."""
 
-    def __init__(self, size: int = 4) -> None:
+    def __init__(self, size: int = 4, *, lacking: int | None = None) -> None:
         self.size = size
-        self.pieces = Pieces(Layout(PIECE, [PIECE * size]), Bitfield(size))
+        stored = Bitfield(size)
+        for piece in range(size if lacking is None else lacking, size):
+            stored.add(piece)
+        self.pieces = Pieces(Layout(PIECE, [PIECE * size]), stored)
         self.availability, self.requests = Availability(size), Requests(size)
         self.ranking = Ranking(PIECE, random.Random(1))
         for peer, rate in RATES.items():
@@ -60,6 +63,13 @@ def test_not_while_a_piece_is_open_that_somebody_has() -> None:
     finish.ask(SLOW, 0, 1, 2)
     assert finish.pick() is None
     assert finish.endgame.may_help(FAST)  # but it is worth looking again
+
+
+def test_not_while_more_than_half_is_lacking_unless_that_is_little() -> None:
+    for size, lacking, doubles in ((100, 51, False), (100, 50, True), (EARLY_PIECES, EARLY_PIECES, True)):
+        finish = Finish(size, lacking=lacking)
+        finish.ask(SLOW, *range(lacking))
+        assert (finish.pick() is not None) == doubles
 
 
 def test_a_piece_that_nobody_has_is_not_waited_for() -> None:
@@ -132,8 +142,8 @@ def test_one_piece_may_come_twice_however_few_there_are() -> None:
 
 
 def test_duplicates_have_an_allowance_that_only_waste_uses_up() -> None:
-    finish = Finish(size=2 * ALLOWANCE_SHARE)
-    finish.ask(SLOW, *range(2 * ALLOWANCE_SHARE))
+    finish = Finish(size=2 * ALLOWANCE_SHARE, lacking=ALLOWANCE_SHARE)
+    finish.ask(SLOW, *range(ALLOWANCE_SHARE))
     taken = []
     while (piece := finish.pick(FAST)) is not None:
         taken.append(piece)
@@ -147,8 +157,9 @@ def test_duplicates_have_an_allowance_that_only_waste_uses_up() -> None:
 
 
 def test_a_copy_that_lost_the_race_may_come_until_it_is_settled() -> None:
-    finish = Finish(size=ALLOWANCE_SHARE)
-    finish.ask(SLOW, *range(ALLOWANCE_SHARE))
+    half = ALLOWANCE_SHARE // 2
+    finish = Finish(size=ALLOWANCE_SHARE, lacking=half)
+    finish.ask(SLOW, *range(half))
     finish.ask(THIRD, 0)
     finish.requests.settle(THIRD, 0)
     finish.requests.outrun(THIRD, 0, 10.0)

@@ -425,16 +425,18 @@ def test_who_gives_goes_before_who_does_not_unless_what_is_asked_is_much_rarer()
 
 
 def test_a_far_peer_goes_sooner_because_it_asks_for_its_site_but_not_always_first() -> None:
-    def order(far: PeerId | None, many: int = 3) -> list[PeerId]:
+    def order(far: PeerId | None, copies: int) -> list[PeerId]:
+        """A gives and asks for a piece that one has, B asks for one with ``copies``."""
         made = serving(A, B, stored=range(2), far=far)
-        for piece, copies in ((0, many), (1, 1)):
-            for number in range(copies):
+        made._credit.gives = lambda peer, _now, seeding: peer == A
+        for piece, count in ((0, 1), (1, copies)):
+            for number in range(count):
                 made._availability.joined(PeerId(f"{piece}/{number}"))
                 made._availability.have(PeerId(f"{piece}/{number}"), piece)
         made._uploads.add(A, 0, 0.0)
         made._uploads.add(B, 1, 0.0)
         return [peer for peer, _ in made._uploads._candidates(0.0, 0.0)]
 
-    assert order(None) == [B, A]
-    assert order(A) == [A, B]
-    assert order(A, many=UNGIVING_COPIES + 4) == [B, A]
+    assert order(None, copies=1) == [A, B]
+    assert order(B, copies=2) == [B, A]
+    assert order(B, copies=4) == [A, B]

@@ -53,7 +53,7 @@ class Traits:
     free_rider: bool = False
     """It takes and never serves: it unchokes nobody."""
     said_rtt: float | None = None
-    """What others measure as the round trip to it; None: the truth."""
+    """What others measure as the round trip to it, but for the queues; None: the truth."""
 
 
 class Member:
