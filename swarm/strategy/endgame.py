@@ -51,6 +51,7 @@ class Endgame:
         self._requests = requests
         self._ranking = ranking
         layout = pieces.layout
+        self._piece_length = layout.piece_length
         least = ALLOWANCE_PIECES * layout.piece_length
         self._allowance = self._whole = max(layout.total_length // ALLOWANCE_SHARE, least)
 
@@ -82,10 +83,10 @@ class Endgame:
         costs = accumulate(self._pieces.layout.length(piece) for piece in pieces)
         return [piece for piece, cost in zip(pieces, costs, strict=True) if cost <= left]
 
-    @property
-    def thrifty(self) -> bool:
-        """Whether anything came in vain so far."""
-        return self._allowance < self._whole
+    def thrifty(self, now: float, *, trusted: bool) -> bool:
+        """Whether bytes are dear: something came or may come in vain. For who is not ``trusted`` only when
+        no more may: silent strangers are not to hold up a fetch that has bytes to spare."""
+        return self._left(now) < (self._whole if trusted else self._piece_length)
 
     def _left(self, now: float) -> int:
         return self._allowance - self._requests.in_doubt(now)

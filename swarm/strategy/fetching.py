@@ -230,7 +230,8 @@ class Fetching:
         if self._stalls.owes(peer, now):
             return [Disconnect(peer, "does not answer cancelled requests")]
         late = self._stalls.move(peer, now)
-        if not self._stalls.hopeless(peer, now, patient=self._endgame.thrifty):
+        patient = self._endgame.thrifty(now, trusted=self.requests.lines[peer].trusted)
+        if not self._stalls.hopeless(peer, now, patient=patient):
             late = self._endgame.affordable(late, now)
         commands: list[Command] = []
         for piece in late:

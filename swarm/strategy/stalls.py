@@ -28,6 +28,9 @@ SILENCE_SECONDS = 5.0
 SILENCE_MOST = 15.0
 """Who serves many, one whole piece after another, lets each wait for its turn."""
 
+BUSY_MOST = 30.0
+"""How long a peer that has delivered before, and is still there, is waited for once bytes are dear."""
+
 HEARD_SECONDS = 6.5
 """Who was heard within that time is there: pings go out every 4 to 6 s. More costs time where peers crash."""
 
@@ -82,10 +85,11 @@ class Stalls:
         return [piece for piece in late if any(self._availability.has(other, piece) for other in able)]
 
     def hopeless(self, peer: PeerId, now: float, *, patient: bool) -> bool:
-        """Whether nothing of the peer is expected any more. Who has delivered before and says things, or
-        answers pings, may be busy with others: the ``patient`` wait for `SILENCE_MOST`."""
+        """Whether nothing of the peer is expected any more. Who says things or answers pings may be busy with
+        others: the ``patient`` wait, longer for who has delivered before."""
         line = self._requests.lines[peer]
-        busy = line.trusted and now < min(line.heard_at + HEARD_SECONDS, line.progress_at + SILENCE_MOST)
+        most = BUSY_MOST if line.trusted else SILENCE_MOST
+        busy = now < min(line.heard_at + HEARD_SECONDS, line.progress_at + most)
         return line.snubbed and not (patient and busy)
 
     def take_over(
