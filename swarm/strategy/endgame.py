@@ -51,7 +51,6 @@ class Endgame:
         self._requests = requests
         self._ranking = ranking
         layout = pieces.layout
-        self._piece_length = layout.piece_length
         least = ALLOWANCE_PIECES * layout.piece_length
         self._allowance = self._whole = max(layout.total_length // ALLOWANCE_SHARE, least)
 
@@ -83,10 +82,9 @@ class Endgame:
         costs = accumulate(self._pieces.layout.length(piece) for piece in pieces)
         return [piece for piece, cost in zip(pieces, costs, strict=True) if cost <= left]
 
-    def thrifty(self, now: float, *, trusted: bool) -> bool:
-        """Whether bytes are dear: something came or may come in vain. For who is not ``trusted`` only when
-        no more may: silent strangers are not to hold up a fetch that has bytes to spare."""
-        return self._left(now) < (self._whole if trusted else self._piece_length)
+    def thrifty(self, now: float) -> bool:
+        """Whether bytes are dear: something came or may come in vain."""
+        return self._left(now) < self._whole
 
     def _left(self, now: float) -> int:
         return self._allowance - self._requests.in_doubt(now)

@@ -230,8 +230,7 @@ class Fetching:
         if self._stalls.owes(peer, now):
             return [Disconnect(peer, "does not answer cancelled requests")]
         late = self._stalls.move(peer, now)
-        patient = self._endgame.thrifty(now, trusted=self.requests.lines[peer].trusted)
-        if not self._stalls.hopeless(peer, now, patient=patient):
+        if not self._stalls.hopeless(peer, now, patient=self._endgame.thrifty(now)):
             late = self._endgame.affordable(late, now)
         commands: list[Command] = []
         for piece in late:

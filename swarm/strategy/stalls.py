@@ -85,11 +85,10 @@ class Stalls:
         return [piece for piece in late if any(self._availability.has(other, piece) for other in able)]
 
     def hopeless(self, peer: PeerId, now: float, *, patient: bool) -> bool:
-        """Whether nothing of the peer is expected any more. Who says things or answers pings may be busy with
-        others: the ``patient`` wait, longer for who has delivered before."""
+        """Whether nothing of the peer is expected any more. Who has delivered before and says things, or
+        answers pings, may be busy with others: the ``patient`` wait for `BUSY_MOST`."""
         line = self._requests.lines[peer]
-        most = BUSY_MOST if line.trusted else SILENCE_MOST
-        busy = now < min(line.heard_at + HEARD_SECONDS, line.progress_at + most)
+        busy = line.trusted and now < min(line.heard_at + HEARD_SECONDS, line.progress_at + BUSY_MOST)
         return line.snubbed and not (patient and busy)
 
     def take_over(
