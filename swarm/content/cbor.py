@@ -199,12 +199,8 @@ class Reader:
         return self._data[start : self.at]
 
     def _utf8(self, size: int) -> str:
-        start = self.at
-        if size > self._end - start:
-            raise CborError(_TOO_SHORT)
-        self.at = start + size
         try:
-            return self._data[start : self.at].decode()
+            return self._take(size).decode("utf-8")
         except UnicodeDecodeError as error:
             raise CborError("text is not UTF-8") from error
 

@@ -3,7 +3,8 @@
 Rules, the first two from libtorrent's snubbing and request timeouts:
   - silence: a peer that is asked for something and moves less than `LEAST_BYTES` in `SILENCE_SECONDS` (or in
     as long as its replies usually take, up to `SILENCE_MOST`) loses all its requests and is snubbed until
-    it delivers a piece: one request at a time, no regular unchoke;
+    it delivers a piece: one request at a time, no regular unchoke. Once bytes are dear, who has delivered
+    before and still answers pings is waited for instead, up to `BUSY_MOST`;
   - lateness: a request no byte of which has come after the mean response time of the peer and six
     deviations (2 to 60 s) is moved, as long as there is an allowance for what may then come twice; its
     peer may be busy with others and is not snubbed;
