@@ -82,7 +82,11 @@ class Asking:
         self.left(peer)
         if not self._has_room(peer, line, now):
             return False
-        if pick := self._pick(peer, now):
+        pick = self._pick(peer, now)
+        if pick and not line.trusted and self._endgame.too_risky(pick.piece, now):
+            self._timers.set(Alarm.IDLE, now + RECHECK_SECONDS)
+            pick = None
+        if pick:
             self._ask(peer, pick, now, commands)
             return True
         if not line.asked and self._ask_idle(peer, now, commands):

@@ -60,7 +60,7 @@ class Endgame:
             return None
         best, most, left = None, 0.0, self._left(now)
         for piece in self._candidates(peer):
-            if self._pieces.layout.length(piece) > left:
+            if self._cost(piece) > left:
                 continue
             gain = self._gain(peer, self._requests.holders[piece][0], piece, now)
             if gain > most:
@@ -73,8 +73,8 @@ class Endgame:
         return self._pieces.lacking_count > max(EARLY_PIECES, self._pieces.size // EARLY_SHARE)
 
     def affords(self, piece: int, now: float) -> bool:
-        """Whether the piece may come twice."""
-        return self._pieces.layout.length(piece) <= self._left(now)
+        """Whether a piece that somebody is asked for may come twice."""
+        return self._cost(piece) <= self._left(now)
 
     def affordable(self, pieces: list[int], now: float) -> list[int]:
         """As many of the pieces, from the first, as may all come twice."""
@@ -84,10 +84,25 @@ class Endgame:
 
     def thrifty(self, now: float) -> bool:
         """Whether bytes are dear: something came or may come in vain."""
-        return self._left(now) < self._whole
+        return self._allowance - self._requests.in_doubt(now) < self._whole
+
+    def too_risky(self, piece: int, now: float) -> bool:
+        """Whether a peer that has never delivered is better not asked for the piece: others who have can
+        give it, and who is given up may begin to send just then, beyond the allowance."""
+        if self._early() or self._pieces.layout.length(piece) <= self._left(now):
+            return False
+        return any(
+            line.trusted and not (line.choked or line.snubbed) and self._availability.has(other, piece)
+            for other, line in self._requests.lines.items()
+        )
 
     def _left(self, now: float) -> int:
-        return self._allowance - self._requests.in_doubt(now)
+        left = self._allowance - self._requests.in_doubt(now)
+        return left if self._early() else left - self._requests.on_trial()
+
+    def _cost(self, piece: int) -> int:
+        """What more is in doubt when the piece is asked of a second peer."""
+        return self._pieces.layout.length(piece) if self._early() else self._requests.second_costs(piece)
 
     def wasted(self, size: int) -> None:
         """``size`` bytes of a piece came in vain."""

@@ -175,6 +175,23 @@ class Requests:
             and now < max(asked.cancelled_at, asked.touched) + MOVING_SECONDS
         )
 
+    def on_trial(self) -> int:
+        """Bytes asked of peers that have never delivered and of nobody else: such a peer is given up soon,
+        and may begin to send just then."""
+        return sum(
+            asked.length
+            for peer, line in self.lines.items()
+            if line.asked and not line.trusted
+            for piece, asked in line.asked.items()
+            if asked.live and self.holders[piece] == [peer]
+        )
+
+    def second_costs(self, piece: int) -> int:
+        """How much more may come in vain if another peer is asked for the piece that one is asked for."""
+        holder = self.holders[piece][0]
+        line = self.lines[holder]
+        return line.asked[piece].length if line.trusted else 0
+
     def occupied(self, peer: PeerId) -> PieceSet | None:
         """The cancelled pieces whose reply is still to come; None if there is none, as nearly always."""
         line = self.lines[peer]

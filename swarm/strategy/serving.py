@@ -20,7 +20,7 @@ from swarm.wire.messages import Choke, Reject, RejectReason, Unchoke
 UNGIVING_COPIES = 4
 """A piece counts as had by so many more when a peer asks for it that gives nothing."""
 
-FAR_COPIES = -2
+FAR_COPIES = -1.5
 """… when a far peer asks for it, where near ones are preferred: it asks for its site, which has none. Not
 always first: whoever answers pings late seems far, and would be done 7 % sooner (with this: 2 %)."""
 
@@ -128,7 +128,7 @@ class Serving:
         verdicts = self._choker.round(self._snubbing(), now, seeding=self._pieces.complete)
         return self._tell(verdicts)
 
-    def _handicap(self, peer: PeerId, now: float) -> int:
+    def _handicap(self, peer: PeerId, now: float) -> float:
         if self._far(peer):
             return FAR_COPIES
         return 0 if self._credit.gives(peer, now, seeding=self._pieces.complete) else UNGIVING_COPIES

@@ -86,7 +86,7 @@ class Uploads:
         self,
         layout: Layout,
         copies: Callable[[int], int],
-        handicap: Callable[[PeerId, float], int],
+        handicap: Callable[[PeerId, float], float],
         now: float,
     ) -> None:
         self._layout = layout
@@ -231,7 +231,7 @@ class Uploads:
         asking = [(peer, queue) for peer, queue in self._queues.items() if queue.waiting and queue.has_room]
         turn = self._layout.piece_length / rate if rate else 0.0
         patience = max(STARVED_SECONDS, STARVED_TURNS * turn * len(asking))
-        places: list[tuple[bool, int, float, int, Release]] = []
+        places: list[tuple[bool, float, float, int, Release]] = []
         for number, (peer, queue) in enumerate(asking):
             more = self._handicap(peer, now)
             starved = now - queue.waits_since >= (patience * UNGIVING_FACTOR if more > 0 else patience)

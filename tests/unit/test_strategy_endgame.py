@@ -34,6 +34,8 @@ class Finish:
             self.availability.joined(peer)
             self.availability.replace(peer, PieceSet.everything(size))
             self.requests.joined(peer)
+            self.requests.lines[peer].trusted = True
+            self.requests.lines[peer].choked = False
             self.ranking.joined(peer, 0.01, 0.0)
             self.ranking.busy(peer, 0.0)
             for step in range(100):
@@ -70,6 +72,44 @@ def test_not_while_more_than_half_is_lacking_unless_that_is_little() -> None:
         finish = Finish(size, lacking=lacking)
         finish.ask(SLOW, *range(lacking))
         assert (finish.pick() is not None) == doubles
+
+
+def test_who_never_delivered_may_begin_just_when_given_up_and_is_in_doubt_until_then() -> None:
+    finish = Finish(size=100, lacking=4)
+    finish.requests.lines[THIRD].trusted = False
+    finish.ask(THIRD, 0)
+    finish.ask(SLOW, 1, 2, 3)
+    assert not finish.endgame.affords(1, 10.0)  # the allowance is one piece
+    assert finish.endgame.affords(0, 10.0)  # one of the two comes in vain at most
+    assert finish.pick(FAST, 15.0) == 0
+    finish.requests.lines[THIRD].trusted = True
+    assert finish.endgame.affords(1, 10.0)
+
+
+def test_a_stranger_is_not_asked_beyond_the_allowance_for_what_others_can_give() -> None:
+    finish = Finish(size=100, lacking=4)
+    finish.requests.lines[THIRD].trusted = False
+    assert not finish.endgame.too_risky(0, 10.0)
+    finish.endgame.wasted(1)
+    assert finish.endgame.too_risky(0, 10.0)
+    finish.requests.lines[SLOW].choked = finish.requests.lines[FAST].choked = True
+    assert not finish.endgame.too_risky(0, 10.0)  # nobody else
+    finish.requests.lines[SLOW].choked = False
+    finish.requests.lines[SLOW].snubbed = True
+    assert not finish.endgame.too_risky(0, 10.0)
+    finish.requests.lines[SLOW].snubbed = False
+    finish.availability.withdraw(SLOW, 0)
+    assert not finish.endgame.too_risky(0, 10.0)
+    assert finish.endgame.too_risky(1, 10.0)
+
+
+def test_a_stranger_is_asked_while_much_is_lacking_whatever_it_costs() -> None:
+    finish = Finish(size=100, lacking=51)
+    finish.endgame.wasted(1)
+    assert not finish.endgame.too_risky(0, 10.0)
+    finish.ask(THIRD, 0)
+    finish.requests.lines[THIRD].trusted = False
+    assert not finish.endgame.affords(0, 10.0)  # nothing was reserved for it: the move costs a piece
 
 
 def test_a_piece_that_nobody_has_is_not_waited_for() -> None:
