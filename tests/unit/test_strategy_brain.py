@@ -15,6 +15,7 @@ from swarm.ids import ManifestId, PeerId
 from swarm.strategy.brain import Brain
 from swarm.strategy.claims import CLEARED_SECONDS, FIRST_SNUB, UNPROVEN_BACKOFF
 from swarm.strategy.commands import Ban, Command, Disconnect, Publish, Send, StorePiece, Upload
+from swarm.strategy.endgame import RECHECK_SECONDS
 from swarm.strategy.fetching import DISK_SECONDS
 from swarm.strategy.requests import MOST_TURNED_AWAY, MOVING_SECONDS
 from swarm.strategy.stalls import (
@@ -380,6 +381,20 @@ def test_who_never_delivered_is_given_no_time_though_it_answers_pings(spent: int
         brain.round_trip(A, 0.1, at := brain.next_wakeup())
         moved = [message for message in sent(brain.tick(at), A) if isinstance(message, Cancel)]
     assert at == pytest.approx(SILENCE_SECONDS, abs=0.1)
+
+
+def test_once_nothing_more_may_come_in_vain_a_stranger_is_asked_only_for_what_nobody_proven_gives() -> None:
+    brain = a_brain(64, range(32, 64))
+    asked_of_a = source(brain, A)
+    assert len(asked_of_a) < 32
+    brain._fetching._endgame.wasted(PIECE)
+    brain.peer_joined(C, 0.0, rtt=0.01)
+    brain.received(C, HaveAll(), 0.0)
+    assert requests(brain.received(C, Unchoke(), 0.0), C) == []
+    brain.received(A, Choke(), 0.1)
+    at = brain.next_wakeup()
+    assert at <= RECHECK_SECONDS
+    assert len(requests(brain.tick(at), C)) == 1
 
 
 def test_drops_buy_a_silent_peer_no_more_time() -> None:
