@@ -7,6 +7,7 @@ peer has to be expected in less than half the time, and the wasted bytes have an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import accumulate, islice
 
@@ -33,6 +34,11 @@ LEAST_GAIN = 2.0
 """The holder must be expected this many times later than the idle peer."""
 
 LEAST_GAIN_SECONDS = 0.2
+SOON_SECONDS = 8.0
+SOON_SHARE = 3
+"""The fetch is about to be over if those who deliver need no more than so many seconds, nor than that part
+of the time since the first request, for all that is lacking. Believed only once, for twice as long."""
+
 LOOKED_AT = 32
 """Requests, oldest first, among which the slowest is searched."""
 
@@ -52,6 +58,7 @@ class Endgame:
         self._ranking = ranking
         layout = pieces.layout
         least = ALLOWANCE_PIECES * layout.piece_length
+        self._over_by = math.inf
         self._allowance = self._whole = max(layout.total_length // ALLOWANCE_SHARE, least)
 
     def pick(self, peer: PeerId, now: float) -> Pick | None:
@@ -60,7 +67,7 @@ class Endgame:
             return None
         best, most, left = None, 0.0, self._left(now)
         for piece in self._candidates(peer):
-            if self._cost(piece) > left:
+            if self._pieces.layout.length(piece) > left - self._reserved(piece, now):
                 continue
             gain = self._gain(peer, self._requests.holders[piece][0], piece, now)
             if gain > most:
@@ -74,7 +81,7 @@ class Endgame:
 
     def affords(self, piece: int, now: float) -> bool:
         """Whether a piece that somebody is asked for may come twice."""
-        return self._cost(piece) <= self._left(now)
+        return self._pieces.layout.length(piece) <= self._left(now) - self._reserved(piece, now)
 
     def affordable(self, pieces: list[int], now: float) -> list[int]:
         """As many of the pieces, from the first, as may all come twice."""
@@ -84,25 +91,33 @@ class Endgame:
 
     def thrifty(self, now: float) -> bool:
         """Whether bytes are dear: something came or may come in vain."""
-        return self._allowance - self._requests.in_doubt(now) < self._whole
+        return self._left(now) < self._whole
 
     def too_risky(self, piece: int, now: float) -> bool:
-        """Whether a peer that has never delivered is better not asked for the piece: others who have can
-        give it, and who is given up may begin to send just then, beyond the allowance."""
-        if self._early() or self._pieces.layout.length(piece) <= self._left(now):
+        """Whether a peer that has never delivered is better not asked for the piece: it may come beyond the
+        allowance, and those who deliver are about to have given everything."""
+        left = self._left(now) - self._requests.on_trial(now)
+        if self._pieces.layout.length(piece) <= left or now >= self._over_by:
             return False
-        return any(
-            line.trusted and not (line.choked or line.snubbed) and self._availability.has(other, piece)
-            for other, line in self._requests.lines.items()
-        )
+        soon = min(SOON_SECONDS, (now - self._requests.began_at) / SOON_SHARE)
+        needed = self._pieces.lacking_count * self._pieces.layout.piece_length
+        given, has = 0.0, False
+        for other, line in self._requests.lines.items():
+            if line.delivers:
+                given += soon * self._ranking.rate(other, now)
+                has = has or self._availability.has(other, piece)
+                if has and given >= needed:
+                    self._over_by = min(self._over_by, now + 2 * soon)
+                    return True
+        return False
 
     def _left(self, now: float) -> int:
-        left = self._allowance - self._requests.in_doubt(now)
-        return left if self._early() else left - self._requests.on_trial()
+        return self._allowance - self._requests.in_doubt(now)
 
-    def _cost(self, piece: int) -> int:
-        """What more is in doubt when the piece is asked of a second peer."""
-        return self._pieces.layout.length(piece) if self._early() else self._requests.second_costs(piece)
+    def _reserved(self, piece: int, now: float) -> int:
+        """What is kept for those on trial, when a piece is doubled that somebody else holds."""
+        trusted = self._requests.lines[self._requests.holders[piece][0]].trusted
+        return self._requests.on_trial(now) if trusted and not self._early() else 0
 
     def wasted(self, size: int) -> None:
         """``size`` bytes of a piece came in vain."""

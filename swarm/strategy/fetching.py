@@ -243,7 +243,9 @@ class Fetching:
         return commands
 
     def retry(self, peer: PeerId, now: float) -> list[Command]:
-        """The peer's back-off is over."""
+        """The peer's back-off is over, unless it was made longer meanwhile."""
+        if (at := self.requests.lines[peer].retry_at) > now:
+            self._timers.set(Alarm.RETRY, at, peer)
         return self._asking.fill(peer, now)
 
     def restore_claims(self, peer: PeerId, now: float) -> list[Command]:

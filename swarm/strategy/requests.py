@@ -12,6 +12,7 @@ Invariants:
   - a peer has one request for a piece at most, cancelled or not;
   - ``line.avoided`` has the pieces for which the peer is too busy, with when it may be asked again;
     ``line.turned_away`` counts how often it said so since it last delivered;
+  - ``began_at`` is when anything was first asked of anybody;
   - no peer has more than the wire's MAX_REQUESTS outstanding, as `Window.fits` says.
 """
 
@@ -33,6 +34,9 @@ AVOID_SECONDS = 2.0
 
 MOVING_SECONDS = 2.0
 """A cancelled piece of which nothing has come for so long is not expected to come."""
+
+TRIAL_SECONDS = 10.0
+"""Who has never delivered is given up before that, unless nobody else could take its request."""
 
 
 @dataclass(slots=True)
@@ -84,6 +88,11 @@ class Line:
     progress_bytes: int = 0
     counted_at: float = 0.0
 
+    @property
+    def delivers(self) -> bool:
+        """Whether it has delivered before, and has work that is not known to be late."""
+        return self.trusted and not (self.choked or self.snubbed) and len(self.asked) > self.cancelled
+
     def progressed(self, now: float) -> None:
         """The peer does what it is asked; its silence begins anew."""
         self.progress_at = self.counted_at = now
@@ -98,6 +107,7 @@ class Requests:
         self.lines: dict[PeerId, Line] = {}
         self.holders: dict[int, list[PeerId]] = {}
         self._doubled = 0
+        self.began_at = math.inf
 
     def joined(self, peer: PeerId) -> None:
         """The peer is connected and chokes us."""
@@ -117,6 +127,7 @@ class Requests:
         line = self.lines[peer]
         if piece in line.asked:
             raise ValueError(f"piece {piece} is already asked of {peer}")
+        self.began_at = min(self.began_at, now)
         if not line.asked:
             line.progressed(now)
         line.asked[piece] = Asked(length, now, now, taken_over=taken_over)
@@ -175,22 +186,19 @@ class Requests:
             and now < max(asked.cancelled_at, asked.touched) + MOVING_SECONDS
         )
 
-    def on_trial(self) -> int:
-        """Bytes asked of peers that have never delivered and of nobody else: such a peer is given up soon,
-        and may begin to send just then."""
+    def on_trial(self, now: float) -> int:
+        """Bytes asked just now of peers that have never delivered, and of nobody else, of which none has
+        come: such a peer is given up soon, and may begin to send just then."""
         return sum(
             asked.length
             for peer, line in self.lines.items()
             if line.asked and not line.trusted
             for piece, asked in line.asked.items()
-            if asked.live and self.holders[piece] == [peer]
+            if asked.live
+            and not asked.received
+            and now < asked.at + TRIAL_SECONDS
+            and self.holders[piece] == [peer]
         )
-
-    def second_costs(self, piece: int) -> int:
-        """How much more may come in vain if another peer is asked for the piece that one is asked for."""
-        holder = self.holders[piece][0]
-        line = self.lines[holder]
-        return line.asked[piece].length if line.trusted else 0
 
     def occupied(self, peer: PeerId) -> PieceSet | None:
         """The cancelled pieces whose reply is still to come; None if there is none, as nearly always."""

@@ -383,18 +383,31 @@ def test_who_never_delivered_is_given_no_time_though_it_answers_pings(spent: int
     assert at == pytest.approx(SILENCE_SECONDS, abs=0.1)
 
 
-def test_once_nothing_more_may_come_in_vain_a_stranger_is_asked_only_for_what_nobody_proven_gives() -> None:
-    brain = a_brain(64, range(32, 64))
-    asked_of_a = source(brain, A)
-    assert len(asked_of_a) < 32
-    brain._fetching._endgame.wasted(PIECE)
-    brain.peer_joined(C, 0.0, rtt=0.01)
-    brain.received(C, HaveAll(), 0.0)
-    assert requests(brain.received(C, Unchoke(), 0.0), C) == []
-    brain.received(A, Choke(), 0.1)
-    at = brain.next_wakeup()
-    assert at <= RECHECK_SECONDS
-    assert len(requests(brain.tick(at), C)) == 1
+def test_near_the_end_a_stranger_is_not_asked_beyond_the_allowance_until_the_others_stop() -> None:
+    brain = a_brain(512)
+    piece = source(brain, A)[0]
+    brain._fetching._endgame.wasted(4 * PIECE)
+    brain.data_received(A, piece, 2000 * PIECE, 3.0)  # fast enough for all that is lacking
+    brain.peer_joined(C, 3.0, rtt=0.01)
+    brain.received(C, HaveAll(), 3.0)
+    assert brain._fetching._pieces.open.count()
+    assert requests(brain.received(C, Unchoke(), 3.0), C) == []
+    assert brain.next_wakeup() <= 3.0 + RECHECK_SECONDS
+    brain.received(A, Choke(), 3.0)
+    asked: list[int] = []
+    while brain.next_wakeup() <= 3.0 + RECHECK_SECONDS:
+        asked += requests(brain.tick(brain.next_wakeup()), C)
+    assert len(asked) == 1
+
+
+def test_a_back_off_that_grew_while_it_ran_ends_all_the_same() -> None:
+    brain = a_brain(8)
+    for piece in source(brain, A):  # each failure lengthens the back-off, whose alarm is set
+        brain.received(A, Reject(piece, RejectReason.READ_FAILED), 0.0)
+    asked: list[int] = []
+    while brain.next_wakeup() < 1.0:
+        asked += requests(brain.tick(brain.next_wakeup()), A)
+    assert asked
 
 
 def test_drops_buy_a_silent_peer_no_more_time() -> None:

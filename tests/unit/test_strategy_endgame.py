@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from swarm.content.bitfield import Bitfield
 from swarm.content.layout import Layout
 from swarm.ids import PeerId
 from swarm.strategy.availability import Availability
-from swarm.strategy.endgame import ALLOWANCE_SHARE, EARLY_PIECES, Endgame
+from swarm.strategy.endgame import ALLOWANCE_SHARE, EARLY_PIECES, SOON_SHARE, Endgame
 from swarm.strategy.pieces import Pieces
 from swarm.strategy.pieceset import PieceSet
 from swarm.strategy.ranking import Ranking
-from swarm.strategy.requests import MOVING_SECONDS, Requests
+from swarm.strategy.requests import MOVING_SECONDS, TRIAL_SECONDS, Requests
 
 PIECE = 100_000
 SLOW, FAST, THIRD = PeerId("slow"), PeerId("fast"), PeerId("third")
@@ -80,36 +82,74 @@ def test_who_never_delivered_may_begin_just_when_given_up_and_is_in_doubt_until_
     finish.ask(THIRD, 0)
     finish.ask(SLOW, 1, 2, 3)
     assert not finish.endgame.affords(1, 10.0)  # the allowance is one piece
-    assert finish.endgame.affords(0, 10.0)  # one of the two comes in vain at most
+    assert finish.endgame.affords(0, 10.0)  # one of the two comes in vain
     assert finish.pick(FAST, 15.0) == 0
-    finish.requests.lines[THIRD].trusted = True
+    assert finish.endgame.affords(1, 10.0 + TRIAL_SECONDS)  # it may be the only source
+    finish.requests.progress(THIRD, 0, 1, 15.0)
+    assert finish.endgame.affords(1, 15.0)
+
+
+def test_trials_cost_nothing_while_much_is_lacking() -> None:
+    finish = Finish(size=100, lacking=51)
+    finish.requests.lines[THIRD].trusted = False
+    finish.ask(THIRD, 0)
+    finish.ask(SLOW, 1)
     assert finish.endgame.affords(1, 10.0)
 
 
-def test_a_stranger_is_not_asked_beyond_the_allowance_for_what_others_can_give() -> None:
-    finish = Finish(size=100, lacking=4)
-    finish.requests.lines[THIRD].trusted = False
-    assert not finish.endgame.too_risky(0, 10.0)
-    finish.endgame.wasted(1)
-    assert finish.endgame.too_risky(0, 10.0)
-    finish.requests.lines[SLOW].choked = finish.requests.lines[FAST].choked = True
-    assert not finish.endgame.too_risky(0, 10.0)  # nobody else
-    finish.requests.lines[SLOW].choked = False
-    finish.requests.lines[SLOW].snubbed = True
-    assert not finish.endgame.too_risky(0, 10.0)
-    finish.requests.lines[SLOW].snubbed = False
-    finish.availability.withdraw(SLOW, 0)
-    assert not finish.endgame.too_risky(0, 10.0)
-    assert finish.endgame.too_risky(1, 10.0)
+class NearTheEnd(Finish):
+    """Three of a hundred pieces are lacking, FAST does two of them, the allowance is spent."""
+
+    def __init__(self) -> None:
+        super().__init__(100, lacking=3)
+        self.requests.lines[THIRD].trusted = False
+        self.ask(FAST, 1, now=0.0)
+        self.ask(FAST, 2)
+        self.endgame.wasted(1)
+
+    def refuses(self, now: float = 10.0) -> bool:
+        return self.endgame.too_risky(0, now)
 
 
-def test_a_stranger_is_asked_while_much_is_lacking_whatever_it_costs() -> None:
-    finish = Finish(size=100, lacking=51)
-    finish.endgame.wasted(1)
-    assert not finish.endgame.too_risky(0, 10.0)
-    finish.ask(THIRD, 0)
-    finish.requests.lines[THIRD].trusted = False
-    assert not finish.endgame.affords(0, 10.0)  # nothing was reserved for it: the move costs a piece
+def test_a_stranger_is_not_asked_beyond_the_allowance_when_all_is_about_to_be_over() -> None:
+    finish = NearTheEnd()
+    assert finish.refuses()
+    finish.endgame.wasted(-1)
+    assert not finish.refuses()
+
+
+@pytest.mark.parametrize(
+    "why", ["chokes", "is snubbed", "lacks it", "never delivered", "is idle", "is slow", "has just begun"]
+)
+def test_a_stranger_is_asked_where_those_who_deliver_are_not_about_to_have_given_all(why: str) -> None:
+    finish = NearTheEnd()
+    now = 10.0
+    line = finish.requests.lines[FAST]
+    match why:
+        case "chokes":
+            line.choked = True
+        case "is snubbed":
+            line.snubbed = True
+        case "lacks it":
+            finish.availability.withdraw(FAST, 0)
+        case "never delivered":
+            line.trusted = False
+        case "is idle":
+            finish.requests.cancel(FAST, 1, now)
+            finish.requests.cancel(FAST, 2, now)
+        case "is slow":
+            now += 200.0
+        case _:
+            finish.requests.began_at = now - 0.5  # 0.3 s of work is more than a third of that
+    assert not finish.refuses(now)
+
+
+def test_that_all_is_about_to_be_over_is_believed_once() -> None:
+    finish = NearTheEnd()
+    for tenth in range(400):
+        now = 10.0 + tenth / 10
+        finish.ranking.received(FAST, 100_000, now)  # it goes on, with other things
+        assert finish.refuses(now) == (now < 10.0 + 2 * 10.0 / SOON_SHARE)
 
 
 def test_a_piece_that_nobody_has_is_not_waited_for() -> None:
