@@ -2,7 +2,8 @@
 
 Source: Cohen (2003), section 2.4.4, as tamed by libtorrent: only when every remaining piece is requested
 and only of a peer that is idle. Here a whole piece is asked again, so it must also be worth it: the idle
-peer has to be expected in less than half the time, and the wasted bytes have an allowance.
+peer has to be expected in less than half the time, and the wasted bytes have an allowance. What a peer
+holds that trickles is doubled all the same: it would keep the last piece for as long as it likes.
 """
 
 from __future__ import annotations
@@ -39,6 +40,11 @@ SOON_SHARE = 3
 """The fetch is about to be over if those who deliver need no more than so many seconds, nor than that part
 of the time since the first request, for all that is lacking. Believed only once, for twice as long."""
 
+BEGUN_SECONDS = 10.0
+LONG_SECONDS = 30.0
+"""A peer trickles that began a piece so long ago and, at its rate, needs so much longer for the rest. Pieces
+are sent one after another, so an honest sender is through with one soon."""
+
 LOOKED_AT = 32
 """Requests, oldest first, among which the slowest is searched."""
 
@@ -67,14 +73,25 @@ class Endgame:
             return None
         best, most, left = None, 0.0, self._left(now)
         for piece in self._candidates(peer):
-            if self._pieces.layout.length(piece) > left - self._reserved(piece, now):
+            holder = self._requests.holders[piece][0]
+            dear = self._pieces.layout.length(piece) > left - self._reserved(piece, now)
+            if dear and not self._trickles(holder, now):
                 continue
-            gain = self._gain(peer, self._requests.holders[piece][0], piece, now)
+            gain = self._gain(peer, holder, piece, now)
             if gain > most:
                 best, most = piece, gain
         if best is None:
             return None
         return Pick(best, f"endgame ({most:.1f} s sooner)")
+
+    def _trickles(self, peer: PeerId, now: float) -> bool:
+        line = self._requests.lines[peer]
+        bearable = LONG_SECONDS * self._ranking.rate(peer, now)
+        line.trickles = line.trickles or any(
+            now >= asked.begun_at + BEGUN_SECONDS and asked.length - asked.received > bearable
+            for asked in line.asked.values()
+        )
+        return line.trickles
 
     def _early(self) -> bool:
         return self._pieces.lacking_count > max(EARLY_PIECES, self._pieces.size // EARLY_SHARE)

@@ -260,7 +260,7 @@ class Fetching:
 
     def _credit(self, peer: PeerId, piece: int, asked: Asked, now: float) -> None:
         line = self.requests.lines[peer]
-        line.snubbed = False
+        line.snubbed = line.trickles = False
         line.turned_away = 0
         line.retry_at = now
         line.progressed(now)

@@ -41,7 +41,8 @@ TRIAL_SECONDS = 10.0
 
 @dataclass(slots=True)
 class Asked:
-    """One outstanding request; ``touched`` is when its last data came, or when it was asked.
+    """One outstanding request; ``begun_at`` is when its first data came, ``touched`` when its last did, or
+    when it was asked.
 
     ``outrun``: it was cancelled because another peer delivered the piece first. ``taken_over``: the piece
     was taken from another peer, and is not taken again.
@@ -54,6 +55,7 @@ class Asked:
     cancelled_at: float | None = None
     outrun: bool = False
     taken_over: bool = False
+    begun_at: float = math.inf
 
     @property
     def live(self) -> bool:
@@ -67,7 +69,8 @@ class Line:
 
     ``trusted``: a piece of the peer was verified; until then it is asked for one at a time. ``unverified``:
     that one has come. ``heard_at``: when it last said anything or answered a ping.
-    ``progress_bytes`` have come since ``counted_at``.
+    ``progress_bytes`` have come since ``counted_at``. ``trickles``: a piece of it was on its way for
+    long, and it has delivered none since.
     """
 
     choked: bool = True
@@ -81,6 +84,7 @@ class Line:
     cancelled: int = 0
     avoided: dict[int, float] = field(default_factory=dict)
     turned_away: int = 0
+    trickles: bool = False
     window: Window = field(default_factory=Window)
     times: ResponseTimes = field(default_factory=ResponseTimes)
     heard_at: float = -math.inf
@@ -142,6 +146,7 @@ class Requests:
         asked = self.lines[peer].asked.get(piece)
         if asked is not None:
             asked.received += size
+            asked.begun_at = min(asked.begun_at, now)
             self.lines[peer].come += size
             asked.touched = now
         return asked

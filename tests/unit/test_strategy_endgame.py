@@ -261,3 +261,37 @@ def test_what_may_come_twice_is_as_much_as_the_allowance_says() -> None:
     assert finish.endgame.affordable([6], 10.0) == []
     finish.requests.left(SLOW)
     assert finish.endgame.affordable([6], 10.0) == [6]
+
+
+def trickling(rate: int, until: float) -> Finish:
+    """SLOW began with piece 0 at 10 s and sends at ``rate`` since; nothing more may come in vain."""
+    finish = Finish(size=2)
+    finish.ask(SLOW, 0, 1)
+    finish.endgame.wasted(PIECE)
+    now = 10.0
+    while now <= until:
+        finish.requests.progress(SLOW, 0, rate, now)
+        finish.ranking.received(SLOW, rate, now)
+        finish.ranking.received(FAST, RATES[FAST], now)  # other things
+        now += 1.0
+    return finish
+
+
+@pytest.mark.parametrize(
+    ("rate", "until", "doubled"), [(500, 11.0, False), (500, 100.0, True), (4000, 30.0, False)]
+)
+def test_what_a_trickling_peer_holds_is_doubled_whatever_it_costs(
+    rate: int, until: float, doubled: bool
+) -> None:
+    finish = trickling(rate, until)
+    assert (finish.pick(FAST, until) is not None) == doubled
+    assert finish.requests.lines[SLOW].trickles == doubled
+
+
+def test_who_trickled_is_not_waited_for_until_it_delivers() -> None:
+    finish = trickling(500, 100.0)
+    first = finish.pick(FAST, 100.0)
+    assert first is not None
+    finish.ask(FAST, first, now=100.0)
+    finish.requests.outrun(FAST, first, 100.5)
+    assert finish.pick(FAST, 100.5) == 1 - first
