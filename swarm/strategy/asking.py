@@ -118,7 +118,7 @@ class Asking:
         if pick := self._endgame.pick(peer, now):
             self._ask(peer, pick, now, commands)
             return True
-        if self._endgame.may_help(peer):
+        if self._endgame.may_help(peer, now):
             self._timers.set(Alarm.IDLE, now + RECHECK_SECONDS)
         return False
 

@@ -20,7 +20,7 @@ from swarm.strategy.ranking import Ranking
 from swarm.strategy.requests import Requests
 
 COPIES = 2
-"""Peers that are asked for one piece at once."""
+"""Peers that are asked for one piece at once, and one more if all of them trickle."""
 
 ALLOWANCE_SHARE = 160
 """What comes in vain may be the total length divided by this, or `ALLOWANCE_PIECES` if that is more."""
@@ -42,8 +42,10 @@ of the time since the first request, for all that is lacking. Believed only once
 
 BEGUN_SECONDS = 10.0
 LONG_SECONDS = 30.0
-"""A peer trickles that began a piece so long ago and, at its rate, needs so much longer for the rest. Pieces
-are sent one after another, so an honest sender is through with one soon."""
+SLOW_FACTOR = 10
+"""A peer trickles that began a piece so long ago, needs so much longer for all that it is asked for, and
+is so many times slower than the average. Pieces are sent one after another, so an honest one is soon through
+with a piece; where our own downlink makes it slow, the others are slow too."""
 
 LOOKED_AT = 32
 """Requests, oldest first, among which the slowest is searched."""
@@ -56,12 +58,20 @@ class Endgame:
     """Chooses duplicates and keeps account of what they cost, in bytes."""
 
     def __init__(
-        self, pieces: Pieces, availability: Availability, requests: Requests, ranking: Ranking
+        self,
+        pieces: Pieces,
+        availability: Availability,
+        requests: Requests,
+        ranking: Ranking,
+        *,
+        throttled: bool,
     ) -> None:
         self._pieces = pieces
         self._availability = availability
         self._requests = requests
         self._ranking = ranking
+        # Under a download limit it is we who make peers slow.
+        self._throttled = throttled
         layout = pieces.layout
         least = ALLOWANCE_PIECES * layout.piece_length
         self._over_by = math.inf
@@ -71,26 +81,30 @@ class Endgame:
         """A piece that the idle peer is asked for although another one already is; None if there is none."""
         if not self._requests.holders or self._early() or self._availability.reachable(self._pieces.open):
             return None
-        best, most, left = None, 0.0, self._left(now)
-        for piece in self._candidates(peer):
-            holder = self._requests.holders[piece][0]
-            dear = self._pieces.layout.length(piece) > left - self._reserved(piece, now)
-            if dear and not self._trickles(holder, now):
+        best, most, left, trials = None, 0.0, self._left(now), self._on_trial(now)
+        for piece in self._candidates(peer, now):
+            holders = self._requests.holders[piece]
+            reserved = trials if self._requests.lines[holders[0]].trusted else 0
+            if self._pieces.layout.length(piece) > left - reserved and not self._trickle(holders, now):
                 continue
-            gain = self._gain(peer, holder, piece, now)
+            gain = self._gain(peer, holders[0], piece, now)
             if gain > most:
                 best, most = piece, gain
         if best is None:
             return None
         return Pick(best, f"endgame ({most:.1f} s sooner)")
 
-    def _trickles(self, peer: PeerId, now: float) -> bool:
+    def _trickle(self, holders: list[PeerId], now: float) -> bool:
+        return all(self.trickles(holder, now) for holder in holders)
+
+    def trickles(self, peer: PeerId, now: float) -> bool:
+        """Whether what the peer holds will not be here for long."""
         line = self._requests.lines[peer]
-        bearable = LONG_SECONDS * self._ranking.rate(peer, now)
-        line.trickles = line.trickles or any(
-            now >= asked.begun_at + BEGUN_SECONDS and asked.length - asked.received > bearable
-            for asked in line.asked.values()
-        )
+        long_since = line.under_way is not None and now >= line.under_way.begun_at + BEGUN_SECONDS
+        if line.trickles or long_since:
+            rate = self._ranking.rate(peer, now)
+            slow = not self._throttled and rate * SLOW_FACTOR < self._ranking.typical_rate(now)
+            line.trickles = slow and line.bytes - line.come > LONG_SECONDS * rate
         return line.trickles
 
     def _early(self) -> bool:
@@ -98,7 +112,9 @@ class Endgame:
 
     def affords(self, piece: int, now: float) -> bool:
         """Whether a piece that somebody is asked for may come twice."""
-        return self._pieces.layout.length(piece) <= self._left(now) - self._reserved(piece, now)
+        trusted = self._requests.lines[self._requests.holders[piece][0]].trusted
+        reserved = self._on_trial(now) if trusted else 0
+        return self._pieces.layout.length(piece) <= self._left(now) - reserved
 
     def affordable(self, pieces: list[int], now: float) -> list[int]:
         """As many of the pieces, from the first, as may all come twice."""
@@ -131,23 +147,23 @@ class Endgame:
     def _left(self, now: float) -> int:
         return self._allowance - self._requests.in_doubt(now)
 
-    def _reserved(self, piece: int, now: float) -> int:
-        """What is kept for those on trial, when a piece is doubled that somebody else holds."""
-        trusted = self._requests.lines[self._requests.holders[piece][0]].trusted
-        return self._requests.on_trial(now) if trusted and not self._early() else 0
+    def _on_trial(self, now: float) -> int:
+        return 0 if self._early() else self._requests.on_trial(now)
 
     def wasted(self, size: int) -> None:
         """``size`` bytes of a piece came in vain."""
         self._allowance -= size
 
-    def may_help(self, peer: PeerId) -> bool:
+    def may_help(self, peer: PeerId, now: float) -> bool:
         """Whether the peer, if it stays idle, may be of use for a piece that others are asked for."""
-        return any(True for _ in self._candidates(peer))
+        return any(True for _ in self._candidates(peer, now))
 
-    def _candidates(self, peer: PeerId) -> Iterator[int]:
+    def _candidates(self, peer: PeerId, now: float) -> Iterator[int]:
         asked = self._requests.lines[peer].asked
         for piece, holders in islice(self._requests.holders.items(), LOOKED_AT):
-            if len(holders) < COPIES and piece not in asked and self._availability.has(peer, piece):
+            if piece in asked or not self._availability.has(peer, piece):
+                continue
+            if len(holders) < COPIES or self._trickle(holders, now):
                 yield piece
 
     def _gain(self, peer: PeerId, holder: PeerId, piece: int, now: float) -> float:

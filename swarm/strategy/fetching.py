@@ -52,7 +52,7 @@ class Fetching:
         self._claims = Claims()
         self._stalls = Stalls(self.availability, self.requests, throttled=throttled)
         self._interest = Interest(pieces, self.availability)
-        self._endgame = Endgame(pieces, self.availability, self.requests, self._ranking)
+        self._endgame = Endgame(pieces, self.availability, self.requests, self._ranking, throttled=throttled)
         picker: Picker = RarestFirst(pieces, self.availability, rng)
         if sequential:
             picker = InOrder(picker, pieces, self.availability, rng)
@@ -81,7 +81,7 @@ class Fetching:
 
     def left(self, peer: PeerId, now: float) -> list[Command]:
         """A session ended: what the peer was asked for is asked elsewhere."""
-        free = self.requests.left(peer)
+        self._release(self.requests.left(peer))
         self.availability.left(peer)
         self._ranking.left(peer)
         self._claims.left(peer)
@@ -89,7 +89,6 @@ class Fetching:
         self._asking.left(peer)
         self._timers.forget(peer)
         self._nearness.left(peer)
-        self._release(free)
         return self._asking.refill(now)
 
     def pinged(self, peer: PeerId, seconds: float | None) -> list[Command]:
@@ -238,6 +237,7 @@ class Fetching:
             commands.append(Send(peer, Cancel(piece)))
         if late:
             commands += self._blame(peer, late, now, silent=self.snubbed(peer))
+        if late or self._endgame.trickles(peer, now):
             commands += self._asking.refill(now)
         self._timers.set(Alarm.REQUESTS, self._stalls.next_look(peer, now), peer)
         return commands
@@ -260,7 +260,7 @@ class Fetching:
 
     def _credit(self, peer: PeerId, piece: int, asked: Asked, now: float) -> None:
         line = self.requests.lines[peer]
-        line.snubbed = line.trickles = False
+        line.snubbed = False
         line.turned_away = 0
         line.retry_at = now
         line.progressed(now)

@@ -146,13 +146,13 @@ class Ranking:
 
     def seconds_for(self, peer: PeerId, length: int, now: float) -> float:
         """Expected time of ``length`` bytes asked of the peer while it has nothing else to do."""
-        rate = self.rate(peer, now) or self._assumed_rate(peer, self._typical_rate(now), now)
+        rate = self.rate(peer, now) or self._assumed_rate(peer, self.typical_rate(now), now)
         return (self.round_trip(peer) + length / rate) / self._scores[peer].reliability
 
     def order(self, peers: Iterable[PeerId], now: float) -> list[PeerId]:
         """The peers, the best to ask first."""
         explore = self._rng.random() < EXPLORATION_SHARE
-        typical = self._typical_rate(now)
+        typical = self.typical_rate(now)
 
         def place(peer: PeerId) -> tuple[bool, float]:
             score = self._scores[peer]
@@ -187,6 +187,7 @@ class Ranking:
         asked_for = score.rate.age(now if score.idle_since is None else score.idle_since)
         return min(typical, self._piece_length / asked_for) if asked_for > 0 else typical
 
-    def _typical_rate(self, now: float) -> float:
+    def typical_rate(self, now: float) -> float:
+        """Mean bytes per second of those from whom something has come, or what is assumed."""
         rates = [rate for peer in self._scores if (rate := self.rate(peer, now))]
         return sum(rates) / len(rates) if rates else UNKNOWN_RATE

@@ -69,8 +69,8 @@ class Line:
 
     ``trusted``: a piece of the peer was verified; until then it is asked for one at a time. ``unverified``:
     that one has come. ``heard_at``: when it last said anything or answered a ping.
-    ``progress_bytes`` have come since ``counted_at``. ``trickles``: a piece of it was on its way for
-    long, and it has delivered none since.
+    ``progress_bytes`` have come since ``counted_at``. ``under_way``: of which piece something came last.
+    ``trickles``: see `Endgame`.
     """
 
     choked: bool = True
@@ -84,6 +84,7 @@ class Line:
     cancelled: int = 0
     avoided: dict[int, float] = field(default_factory=dict)
     turned_away: int = 0
+    under_way: Asked | None = None
     trickles: bool = False
     window: Window = field(default_factory=Window)
     times: ResponseTimes = field(default_factory=ResponseTimes)
@@ -147,6 +148,7 @@ class Requests:
         if asked is not None:
             asked.received += size
             asked.begun_at = min(asked.begun_at, now)
+            self.lines[peer].under_way = asked
             self.lines[peer].come += size
             asked.touched = now
         return asked
@@ -168,6 +170,8 @@ class Requests:
         asked = line.asked.pop(piece, None)
         if asked is None:
             return None
+        if line.under_way is asked:
+            line.under_way = None
         line.bytes -= asked.length
         line.come -= asked.received
         if not asked.live:

@@ -24,7 +24,7 @@ RATES = {SLOW: 10_000, FAST: 1_000_000, THIRD: 1_000_000}
 class Finish:
     """A few pieces, three peers with everything, and rates that are known; it is 10 s by the clock."""
 
-    def __init__(self, size: int = 4, *, lacking: int | None = None) -> None:
+    def __init__(self, size: int = 4, *, lacking: int | None = None, throttled: bool = False) -> None:
         self.size = size
         stored = Bitfield(size)
         for piece in range(size if lacking is None else lacking, size):
@@ -42,7 +42,9 @@ class Finish:
             self.ranking.busy(peer, 0.0)
             for step in range(100):
                 self.ranking.received(peer, rate // 10, step / 10 + 0.1)
-        self.endgame = Endgame(self.pieces, self.availability, self.requests, self.ranking)
+        self.endgame = Endgame(
+            self.pieces, self.availability, self.requests, self.ranking, throttled=throttled
+        )
 
     def ask(self, peer: PeerId, *pieces: int, now: float = 10.0) -> None:
         for piece in pieces:
@@ -66,7 +68,7 @@ def test_not_while_a_piece_is_open_that_somebody_has() -> None:
     finish = Finish()
     finish.ask(SLOW, 0, 1, 2)
     assert finish.pick() is None
-    assert finish.endgame.may_help(FAST)  # but it is worth looking again
+    assert finish.endgame.may_help(FAST, 10.0)  # but it is worth looking again
 
 
 def test_not_while_more_than_half_is_lacking_unless_that_is_little() -> None:
@@ -165,7 +167,7 @@ def test_not_from_a_peer_that_lacks_the_piece() -> None:
     finish.ask(SLOW, 0, 1, 2, 3)
     finish.availability.replace(FAST, PieceSet(finish.size))
     assert finish.pick() is None
-    assert not finish.endgame.may_help(FAST)
+    assert not finish.endgame.may_help(FAST, 10.0)
 
 
 def test_not_when_it_hardly_helps() -> None:
@@ -263,22 +265,23 @@ def test_what_may_come_twice_is_as_much_as_the_allowance_says() -> None:
     assert finish.endgame.affordable([6], 10.0) == [6]
 
 
-def trickling(rate: int, until: float) -> Finish:
+def trickling(rate: int, until: float, *, others: int = RATES[FAST], throttled: bool = False) -> Finish:
     """SLOW began with piece 0 at 10 s and sends at ``rate`` since; nothing more may come in vain."""
-    finish = Finish(size=2)
+    finish = Finish(size=2, throttled=throttled)
     finish.ask(SLOW, 0, 1)
     finish.endgame.wasted(PIECE)
     now = 10.0
     while now <= until:
         finish.requests.progress(SLOW, 0, rate, now)
         finish.ranking.received(SLOW, rate, now)
-        finish.ranking.received(FAST, RATES[FAST], now)  # other things
+        for other in (FAST, THIRD):
+            finish.ranking.received(other, others, now)
         now += 1.0
     return finish
 
 
 @pytest.mark.parametrize(
-    ("rate", "until", "doubled"), [(500, 11.0, False), (500, 100.0, True), (4000, 30.0, False)]
+    ("rate", "until", "doubled"), [(500, 11.0, False), (500, 30.0, True), (7000, 25.0, False)]
 )
 def test_what_a_trickling_peer_holds_is_doubled_whatever_it_costs(
     rate: int, until: float, doubled: bool
@@ -288,10 +291,29 @@ def test_what_a_trickling_peer_holds_is_doubled_whatever_it_costs(
     assert finish.requests.lines[SLOW].trickles == doubled
 
 
-def test_who_trickled_is_not_waited_for_until_it_delivers() -> None:
+def test_who_is_slow_by_our_own_downlink_does_not_trickle() -> None:
+    assert trickling(500, 100.0, throttled=True).pick(FAST, 100.0) is None
+    assert trickling(500, 100.0, others=2000).pick(FAST, 100.0) is None
+
+
+def test_who_trickled_is_not_waited_for_as_long_as_it_holds_much() -> None:
     finish = trickling(500, 100.0)
     first = finish.pick(FAST, 100.0)
     assert first is not None
     finish.ask(FAST, first, now=100.0)
     finish.requests.outrun(FAST, first, 100.5)
+    finish.requests.settle(SLOW, first)
     assert finish.pick(FAST, 100.5) == 1 - first
+
+
+def test_two_that_trickle_do_not_keep_a_piece_between_them() -> None:
+    finish = trickling(500, 20.0)
+    finish.ask(FAST, 0, now=20.0)
+    assert finish.pick(THIRD, 20.0) == 1
+    for second in range(21, 60):
+        for other, size in ((SLOW, 500), (FAST, 500), (THIRD, RATES[THIRD])):
+            finish.ranking.received(other, size, float(second))
+        finish.requests.progress(FAST, 0, 500, float(second))
+    finish.ask(FAST, 1, now=59.0)
+    assert finish.pick(THIRD, 59.0) is not None
+    assert finish.requests.lines[FAST].trickles
