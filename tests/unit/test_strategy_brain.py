@@ -15,7 +15,7 @@ from swarm.ids import ManifestId, PeerId
 from swarm.strategy.brain import Brain
 from swarm.strategy.claims import CLEARED_SECONDS, FIRST_SNUB, UNPROVEN_BACKOFF
 from swarm.strategy.commands import Ban, Command, Disconnect, Publish, Send, StorePiece, Upload
-from swarm.strategy.endgame import BEGUN_SECONDS, RECHECK_SECONDS
+from swarm.strategy.endgame import RECHECK_SECONDS
 from swarm.strategy.fetching import DISK_SECONDS
 from swarm.strategy.requests import MOST_TURNED_AWAY, MOVING_SECONDS
 from swarm.strategy.stalls import (
@@ -398,23 +398,6 @@ def test_near_the_end_a_stranger_is_not_asked_beyond_the_allowance_until_the_oth
     while brain.next_wakeup() <= 3.0 + RECHECK_SECONDS:
         asked += requests(brain.tick(brain.next_wakeup()), C)
     assert len(asked) == 1
-
-
-def test_a_piece_that_two_trickle_is_asked_of_a_third_soon() -> None:
-    brain = a_brain(1)
-    assert source(brain, A) == [0]
-    assert source(brain, B, 1.0) == [0]
-    source(brain, C, 1.0)
-    brain._fetching._ranking.received(C, 100 * PIECE, 1.0)  # it was fast
-    asked: list[int] = []
-    now = 1.0
-    while not asked:
-        before, now = now, brain.next_wakeup()
-        commands = brain.tick(now)
-        for peer in (A, B):
-            commands += brain.data_received(peer, 0, int(1.1 * LEAST_RATE * (now - before)), now)
-        asked = requests(commands, C)
-        assert now < 2 * BEGUN_SECONDS
 
 
 def test_a_back_off_that_grew_while_it_ran_ends_all_the_same() -> None:
