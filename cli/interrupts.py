@@ -1,14 +1,17 @@
 """SIGINT and SIGTERM outside of trio: they raise `Interrupted` where the program stands.
 
-`cli.running` takes over while trio runs; between the two a signal is kept, never lost.
+`cli.running` takes over while trio runs; between the two a signal is kept, never lost. From `finish`
+on a signal ends the process with its own code, and in the interpreter's last moments it does nothing.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -35,6 +38,8 @@ _kept = _Kept()
 
 def install() -> None:
     """Let SIGINT and SIGTERM raise `Interrupted` in the main thread."""
+    # Called before anything else registers itself, so that it runs after all of that.
+    atexit.register(_ignore_signals)
     for number in SIGNALS:
         signal.signal(number, _on_signal)
 
@@ -43,6 +48,21 @@ def finish() -> None:
     """Let any further signal end the process on the spot: there is nothing left to save."""
     for number in SIGNALS:
         signal.signal(number, _end_process)
+
+
+def _ignore_signals() -> None:
+    """Ignore SIGINT and SIGTERM for what little is left of this process.
+
+    While the interpreter is taken down it sets handlers written in Python back to the system's
+    default, which would report death by a signal for a command that has its exit code. What is
+    ignored stays ignored.
+    """
+    # Whoever does not read our output may hold us up here, where a signal still ends the process.
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _end_process(number: int, _frame: FrameType | None) -> None:

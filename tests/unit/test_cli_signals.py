@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -84,3 +87,30 @@ def test_a_clean_up_that_takes_too_long_is_cut_short(processes: Processes, tmp_p
     took = end(running, running.terminate)
     running.expect_exit(143)
     assert GRACE_SECONDS * 0.9 < took < LIMIT
+
+
+ENDS_SLOWLY = """
+import ctypes, sys
+libc, at_exit = ctypes.CDLL(None), ctypes.pythonapi.Py_AtExit
+at_exit.argtypes = [ctypes.c_void_p]
+# In reverse order, when nothing of Python is left: say that we are there, and wait for our input.
+for last in (libc.getchar, libc.setsid):
+    at_exit(ctypes.cast(last, ctypes.c_void_p))
+sys.argv = ["swarm", "--version"]
+from cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_python_is_taken_down_changes_no_exit_code(number: int) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", ENDS_SLOWLY], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as ending:
+        deadline = time.monotonic() + 20
+        while os.getsid(ending.pid) != ending.pid:
+            assert time.monotonic() < deadline, "Python was never taken down"
+            time.sleep(0.01)
+        ending.send_signal(number)
+        output, _ = ending.communicate(timeout=20)
+    assert (ending.returncode, output[:6]) == (0, b"swarm ")
