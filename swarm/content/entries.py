@@ -123,12 +123,16 @@ class _Usual:
             depth = 0
         if not (data.startswith(_BEGIN, start) and 0 < depth <= MAX_PATH_DEPTH):
             raise ValueError("not the begin of a path")
-        before, folders = self._folders, []
-        for index in range(depth - 1):
-            name, at = self._text(at)
-            # Names of folders are in many paths: one string is enough for them.
-            folders.append(before[index] if index < len(before) and before[index] == name else name)
-        self._folders, self._prefix = tuple(folders), data[start:at]
+        names = []
+        for _ in range(depth - 1):
+            size = data[at] - _TEXT
+            at += 1
+            if not 0 <= size < _ONE_BYTE:
+                size = self._long(size, at)
+                at += 1
+            names.append(data[at : at + size])
+            at += size
+        self._folders, self._prefix = tuple(map(bytes.decode, names)), data[start:at]
         return at
 
     def _text(self, at: int) -> tuple[str, int]:
@@ -136,13 +140,17 @@ class _Usual:
         data = self._data
         size = data[at] - _TEXT
         at += 1
-        if size == _ONE_BYTE and data[at] >= _ONE_BYTE:
-            size = data[at]
+        if not 0 <= size < _ONE_BYTE:
+            size = self._long(size, at)
             at += 1
-        elif not 0 <= size < _ONE_BYTE:
-            raise ValueError("not a short text")
         end = at + size
         return data[at:end].decode(), end
+
+    def _long(self, size: int, at: int) -> int:
+        """The size of a text that is in the byte at ``at``, as ``size`` is to say."""
+        if size == _ONE_BYTE and self._data[at] >= _ONE_BYTE:
+            return self._data[at]
+        raise ValueError("not a text of up to 255 bytes")
 
 
 def _make(fields: tuple[tuple[str, ...], int, bool, bytes, Any]) -> FileEntry:

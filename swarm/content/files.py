@@ -64,6 +64,7 @@ def checked(files: Iterable[FileEntry], piece_length: int) -> Iterator[FileEntry
         if pieces > MAX_PIECES:
             raise ManifestError(f"a manifest has at most {MAX_PIECES} pieces: use a larger piece length")
         yield from block
+    tree.finish()
 
 
 def _check_hashes(entry: FileEntry, piece_length: int) -> None:

@@ -2,13 +2,13 @@
 
 A hostile manifest is to cost little however many paths it has before its first fault. So paths are checked
 by the block, each rule for all of them at once; only a block that breaks one is looked at path by path, to
-say what is wrong.
+say what is wrong. Clashes are counted, folder by folder of all paths at once, when the last path is there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby, islice
+from itertools import compress, count, islice
 from operator import lt
 
 from swarm.content.paths import (
@@ -31,36 +31,49 @@ Path = tuple[str, ...]
 
 
 class Tree:
-    """The paths so far: for each folder of the latest one its names, spelled, by clash key.
-
-    In the canonical order all paths of one folder follow each other, so a folder that is left never comes
-    back and its names need not be kept.
-    """
+    """The paths so far in their canonical order, and the same paths with each name's clash key for it."""
 
     def __init__(self) -> None:
+        self._paths: list[Path] = []
+        self._keys: list[Path] = []
         self._previous: Path = ()
-        self._folder: Path = ()
-        self._open: list[dict[str, str]] = [{}]
         self._names = self._bytes = 0
 
     def add(self, paths: Sequence[Path]) -> None:
         """Take the next paths of the manifest, at least one.
 
         Raises ManifestError for the first that breaks the rules of names, is too long, is not above the
-        one before it, clashes with an earlier one, or is too much together with those before it.
+        one before it, or is too much together with those before it.
         """
-        if self._are_good(paths):
-            for folder, siblings in groupby(paths, key=_folder_of):
-                self._place(folder, list(siblings))
-        else:
+        text = "\n".join(["/".join(path) for path in paths])
+        if not self._are_good(paths, text):
             for path in paths:
                 self._check(path)
-                self._place(path[:-1], [path])
+        keys = clash_key(text)
+        self._paths += paths
+        # A separator is no part of any clash key, and a path that is its own needs no second one.
+        self._keys += paths if keys == text else [tuple(key.split("/")) for key in keys.split("\n")]
         self._previous = paths[-1]
 
-    def _are_good(self, paths: Sequence[Path]) -> bool:
+    def finish(self) -> None:
+        """Look at all paths together; raises ManifestError where a name clashes with an earlier one."""
+        paths, keys, depth = self._paths, self._keys, 0
+        # Each path's folder by a number; no path comes twice, so only folders need to be told apart.
+        folders: Sequence[int] = [0] * len(paths)
+        while paths:
+            depth += 1
+            deeper = [len(path) > depth for path in paths]
+            inner = list(compress(paths, deeper))
+            entered = list(zip(compress(folders, deeper), [path[depth - 1] for path in inner], strict=True))
+            numbers = dict(zip(entered, count()))
+            names = len(paths) - len(inner) + len(numbers)
+            if len(set(zip(folders, [key[depth - 1] for key in keys], strict=True))) != names:
+                raise _first_clash(depth, folders, paths, keys)
+            folders = [numbers[folder] for folder in entered]
+            paths, keys = inner, list(compress(keys, deeper))
+
+    def _are_good(self, paths: Sequence[Path], text: str) -> bool:
         """Whether all paths keep all rules but the one of clashes; takes them from the budgets then."""
-        text = "\n".join(["/".join(path) for path in paths])
         if not (self._previous < paths[0] and _ascend(paths) and _are_sound(paths, text)):
             return False
         names = self._names + sum(map(len, paths))
@@ -89,41 +102,18 @@ class Tree:
             raise ManifestError(f"the file {_shown(path)} is duplicate or out of order")
         self._previous = path
 
-    def _place(self, folder: Path, paths: list[Path]) -> None:
-        """Put the paths, which are of one ``folder``, beside the names that are there."""
-        if folder != self._folder:
-            self._enter(folder, paths[0])
-        if len(paths) == 1:
-            self._name(paths[0], paths[0][-1], clash_key(paths[0][-1]))
-            return
-        siblings = self._open[-1]
-        names = [path[-1] for path in paths]
-        keys = clash_key("\n".join(names)).split("\n")
-        if len(set(keys)) == len(keys) and siblings.keys().isdisjoint(keys):
-            siblings.update(zip(keys, names, strict=True))
-            return
-        for path, key in zip(paths, keys, strict=True):
-            self._name(path, path[-1], key)
 
-    def _enter(self, folder: Path, path: Path) -> None:
-        shared = 0
-        for name, earlier in zip(folder, self._folder, strict=False):
-            if name != earlier:
-                break
-            shared += 1
-        del self._open[shared + 1 :]
-        for name in folder[shared:]:
-            self._name(path, name, clash_key(name))
-            self._open.append({})
-        self._folder = folder
-
-    def _name(self, path: Path, name: str, key: str) -> None:
-        siblings = self._open[-1]
-        if key in siblings:
-            raise ManifestError(
-                f"the file {_shown(path)} clashes with the earlier name {quoted(siblings[key])}"
+def _first_clash(depth: int, folders: Sequence[int], paths: list[Path], keys: list[Path]) -> ManifestError:
+    """Say which names are one in their folder, where some ``depth``-th names are known to be."""
+    first: dict[tuple[int, str], tuple[str, bool]] = {}
+    for folder, path, key in zip(folders, paths, keys, strict=True):
+        name = path[depth - 1], len(path) > depth
+        earlier = first.setdefault((folder, key[depth - 1]), name)
+        if earlier != name:
+            return ManifestError(
+                f"the file {_shown(path)} clashes with the earlier name {quoted(earlier[0])}"
             )
-        siblings[key] = name
+    raise AssertionError("no name clashes")
 
 
 def _are_sound(paths: Sequence[Path], text: str) -> bool:
@@ -156,10 +146,6 @@ def _ascend(paths: Sequence[Path]) -> bool:
 
 def _size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8"))
-
-
-def _folder_of(path: Path) -> Path:
-    return path[:-1]
 
 
 def _shown(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 import tracemalloc
@@ -24,6 +25,7 @@ NAME = "3 manifest zoo"
 FIGURE = "at least 150, by file and by wire: all refused, nothing written, at most 100 ms and 32 MiB each"
 
 QUICK = 60
+ROUNDS = 12
 MOST_SECONDS = 0.1
 MOST_BYTES = 32 * 1024 * 1024
 
@@ -31,37 +33,48 @@ MOST_BYTES = 32 * 1024 * 1024
 async def run(quick: bool) -> Outcome:
     """Every specimen, twice; the small ones of a part of them for ``quick``."""
     chosen = [each for each in SPECIMENS if each not in MASSES][::6][:QUICK] if quick else SPECIMENS
-    slowest, largest = (0.0, ""), (0, "")
+    largest = 0, ""
+    envelopes = {each.label: canonical({"v": 1, "manifest": each.data}) for each in chosen}
     with tempfile.TemporaryDirectory() as folder:
         for specimen in chosen:
-            seconds, size = await _refused(specimen, Path(folder))
-            slowest = max(slowest, (seconds, specimen.label))
-            largest = max(largest, (size, specimen.label))
+            largest = max(
+                largest, (await _refused(specimen, envelopes[specimen.label], folder), specimen.label)
+            )
         left = sorted(path.name for path in Path(folder).rglob("*"))
+    seconds, label = max((taken, label) for label, taken in _cpu_seconds(envelopes).items())
     figures = (
-        f"{len(chosen)} refused both ways, slowest {slowest[0] * 1000:.0f} ms of CPU ({slowest[1]}), "
+        f"{len(chosen)} refused both ways, slowest {seconds * 1000:.0f} ms of CPU ({label}), "
         f"largest {largest[0] / 2**20:.1f} MiB ({largest[1]}), left behind: {left or 'nothing'}"
     )
-    return Outcome(slowest[0] <= MOST_SECONDS and largest[0] <= MOST_BYTES and not left, figures)
+    return Outcome(seconds <= MOST_SECONDS and largest[0] <= MOST_BYTES and not left, figures)
 
 
-async def _refused(specimen: Specimen, folder: Path) -> tuple[float, int]:
-    """CPU seconds of the dearer way, the best of three; memory beyond the bytes themselves."""
-    data = canonical({"v": 1, "manifest": specimen.data})
-    seconds = []
-    for _ in range(3):
-        started = time.thread_time()
-        _decode(data)
-        seconds.append(time.thread_time() - started)
+def _cpu_seconds(envelopes: dict[str, bytes]) -> dict[str, float]:
+    """What refusing each costs by itself: the least of `ROUNDS` turns, each turn through all of them.
+
+    A core that is shared with others counts their hold-ups as ours, for seconds on end; so the turns
+    of one specimen are seconds apart.
+    """
+    least = dict.fromkeys(envelopes, math.inf)
+    for _ in range(ROUNDS):
+        for label, data in envelopes.items():
+            started = time.thread_time()
+            _decode(data)
+            least[label] = min(least[label], time.thread_time() - started)
+    return least
+
+
+async def _refused(specimen: Specimen, data: bytes, folder: str) -> int:
+    """Both ways; returns the memory that one costs beyond the bytes themselves."""
     tracemalloc.start()
     try:
         _decode(data)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    await _by_file(data, folder)
+    await _by_file(data, Path(folder))
     await _by_wire(data, ManifestId(blake3(specimen.data).digest()))
-    return min(seconds), peak
+    return peak
 
 
 def _decode(data: bytes) -> None:
