@@ -125,6 +125,7 @@ class _Usual:
             raise ValueError("not the begin of a path")
         names = []
         for _ in range(depth - 1):
+            # As `_text` does, without its call: a hostile manifest may have new folders in each of its paths.
             size = data[at] - _TEXT
             at += 1
             if not 0 <= size < _ONE_BYTE:
