@@ -16,7 +16,7 @@ from swarm.ids import DIGEST_BYTES
 BLOCK = 24
 """Entries that are checked together."""
 MAX_FILES = 10_000
-"""Files of one manifest: reading one costs 4 to 15 microseconds, and a hostile manifest may have its
+"""Files of one manifest: reading one costs 4 to 10 microseconds, and a hostile manifest may have its
 only fault in the last. Whoever has more shares several folders, or an archive."""
 MAX_PIECES = 1_000_000
 """Pieces of one manifest: their hashes alone are 32 MB of it."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from swarm.content.marks import JOINERS, MAX_MARKS, has_too_many_marks, without_ignored
 from swarm.errors import ManifestError
 
 MAX_NAME_BYTES = 255
@@ -46,38 +47,41 @@ _UNPRINTABLE = re.compile(f"[\n{_CONTROL}{_FORMAT}{_BEYOND}]")
 # Windows takes these for devices in every folder, whatever follows the first dot.
 _DEVICE = "(?ai:(?:CON|PRN|AUX|NUL|CONIN\\$|CONOUT\\$|(?:COM|LPT)[0-9\u00b9\u00b2\u00b3]) *(?:\\.[^/\n]*)?)"
 _IS_DEVICE = re.compile(_DEVICE)
-# Default-ignorable characters that a name may carry and that some file systems skip when comparing.
-_JOINERS = (
-    "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u200c\u200d\u3164\ufe00-\ufe0f\uffa0"
-    "\U000e0100-\U000e01ef"
-)
-_IGNORED = re.compile(f"[{_JOINERS}]")
-# The same in texts of many names. Sets of characters beyond U+FFFF are slow, so they have their own.
+# The same in texts of many names. Sets of characters beyond U+FFFF are slow, so those are found in UTF-8.
 _END = "(?=[/\n]|\\Z)"
 _WRONG = re.compile(f"[{_CONTROL}{_FORMAT}{_ILLEGAL}]")
-_WRONG_BEYOND = re.compile(f"[\U00010000-\U0010ffff](?<=[{_BEYOND}])")
+_WRONG_BEYOND = re.compile(
+    rb"[\xf0-\xf4](?:[\x8f\x9f\xaf\xbf]\xbf[\xbe\xbf]"
+    rb"|(?<=\xf0)(?:\x9b\xb2[\xa0-\xa3]|\x9d\x85[\xb3-\xba])|(?<=\xf3)\xa0[\x80\x81])"
+)
 _WRONG_NAME = re.compile(
-    f"[/\n. ](?:(?<=[. ]){_END}|(?<=[/\n])(?:[{_JOINERS}]*(?:\\.[{_JOINERS}]*){{0,2}}|{_DEVICE}){_END})"
+    f"[/\n. ](?:(?<=[. ]){_END}|(?<=[/\n])(?:[{JOINERS}]*(?:\\.[{JOINERS}]*){{0,2}}|{_DEVICE}){_END})"
 )
 
 
-def all_sound(text: str) -> bool:
+def all_sound(text: str, plain: str) -> bool:
     """Whether ``text`` is safe names with ``/`` or a line's end between them, their lengths left out.
 
-    It says at once for thousands of names what `check_name` says of each, but not what is wrong.
+    ``plain`` is the same `without_ignored`. It says at once for thousands of names what `check_name` says
+    of each, but not what is wrong.
     """
-    return not (_WRONG.search(text) or _WRONG_BEYOND.search(text) or _WRONG_NAME.search(f"/{text}"))
+    return not (
+        _WRONG.search(text)
+        or (_is_beyond(text) and _WRONG_BEYOND.search(text.encode("utf-8")))
+        or _WRONG_NAME.search(f"/{text}")
+        or has_too_many_marks(plain)
+    )
 
 
 def check_name(text: str) -> str:
     """Return ``text`` if it is a safe name of one file or folder.
 
     Raises ManifestError for an empty name, ``.`` and ``..``, a separator, a control, format or
-    noncharacter, a character or ending or device name that Windows does not take, and for a name
-    over `MAX_NAME_BYTES`.
+    noncharacter, a character or ending or device name that Windows does not take, for more than
+    `MAX_MARKS` combining marks in a row, and for a name over `MAX_NAME_BYTES`.
     """
     # HFS+ compares without the ignored characters: to it "." with a joiner in it is the folder itself.
-    if (text if text.isascii() else _IGNORED.sub("", text)) in {"", ".", ".."}:
+    if without_ignored(text) in {"", ".", ".."}:
         raise ManifestError(f"{quoted(text)} is not a name of a file")
     found = _REFUSED.search(text)
     if found:
@@ -86,6 +90,8 @@ def check_name(text: str) -> str:
         raise ManifestError(f"the name {quoted(text)} is longer than {MAX_NAME_BYTES} bytes")
     if text[-1] in ". ":
         raise ManifestError(f"the name {quoted(text)} ends in a dot or a space")
+    if has_too_many_marks(without_ignored(text)):
+        raise ManifestError(f"the name {quoted(text)} has more than {MAX_MARKS} combining marks in a row")
     if _IS_DEVICE.fullmatch(text):
         raise ManifestError(f"the name {quoted(text)} is a device on Windows")
     return text
@@ -111,12 +117,17 @@ def clash_key(name: str) -> str:
     Canonical decomposition, full case folding, default-ignorable characters removed: the union of
     what APFS, HFS+, NTFS and case-folding ext4 ignore. Compatibility forms stay distinct.
     """
-    if name.isascii():
-        return name.lower()
+    return folded(without_ignored(name))
+
+
+def folded(plain: str) -> str:
+    """The `clash_key` of names that are `without_ignored`."""
+    if plain.isascii():
+        return plain.lower()
     # Canonical caseless matching, definition D145 of the Unicode standard, section 3.13.
-    decomposed = unicodedata.normalize("NFD", _IGNORED.sub("", name))
-    folded = decomposed.casefold()
-    return folded if folded == decomposed else unicodedata.normalize("NFD", folded)
+    decomposed = unicodedata.normalize("NFD", plain)
+    caseless = decomposed.casefold()
+    return caseless if caseless == decomposed else unicodedata.normalize("NFD", caseless)
 
 
 def printable(text: str) -> str:
@@ -127,6 +138,11 @@ def printable(text: str) -> str:
 def quoted(text: str) -> str:
     """``text`` printable, in quotes and cut to `MAX_QUOTED` characters: for messages of one line."""
     return f"'{printable(text if len(text) <= MAX_QUOTED else text[:MAX_QUOTED] + '…')}'"
+
+
+def _is_beyond(text: str) -> bool:
+    """Whether some character is beyond U+FFFF; ``text`` has no surrogates."""
+    return len(text.encode("utf-16-le")) > 2 * len(text)
 
 
 def _escape(found: re.Match[str]) -> str:

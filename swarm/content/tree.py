@@ -2,22 +2,23 @@
 
 A hostile manifest is to cost little however many paths it has before its first fault. So paths are checked
 by the block, each rule for all of them at once; only a block that breaks one is looked at path by path, to
-say what is wrong. Clashes are counted, folder by folder of all paths at once, when the last path is there.
+say what is wrong. Clashes are counted in all paths at once, when the last is there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import compress, count, islice
-from operator import lt
+from itertools import compress, islice, takewhile
+from operator import eq, itemgetter, lt
 
+from swarm.content.marks import without_ignored
 from swarm.content.paths import (
     MAX_NAME_BYTES,
     MAX_PATH_BYTES,
     MAX_PATH_DEPTH,
     all_sound,
     check_name,
-    clash_key,
+    folded,
     quoted,
 )
 from swarm.errors import ManifestError
@@ -46,35 +47,29 @@ class Tree:
         one before it, or is too much together with those before it.
         """
         text = "\n".join(["/".join(path) for path in paths])
-        if not self._are_good(paths, text):
+        plain = without_ignored(text)
+        if not self._are_good(paths, text, plain):
             for path in paths:
                 self._check(path)
-        keys = clash_key(text)
+        keys = folded(plain)
         self._paths += paths
         # A separator is no part of any clash key, and a path that is its own needs no second one.
         self._keys += paths if keys == text else [tuple(key.split("/")) for key in keys.split("\n")]
         self._previous = paths[-1]
 
     def finish(self) -> None:
-        """Look at all paths together; raises ManifestError where a name clashes with an earlier one."""
-        paths, keys, depth = self._paths, self._keys, 0
-        # Each path's folder by a number; no path comes twice, so only folders need to be told apart.
-        folders: Sequence[int] = [0] * len(paths)
-        while paths:
-            depth += 1
-            deeper = [len(path) > depth for path in paths]
-            inner = list(compress(paths, deeper))
-            entered = list(zip(compress(folders, deeper), [path[depth - 1] for path in inner], strict=True))
-            numbers = dict(zip(entered, count()))
-            names = len(paths) - len(inner) + len(numbers)
-            if len(set(zip(folders, [key[depth - 1] for key in keys], strict=True))) != names:
-                raise _first_clash(depth, folders, paths, keys)
-            folders = [numbers[folder] for folder in entered]
-            paths, keys = inner, list(compress(keys, deeper))
+        """Look at all paths together; raises ManifestError where a name clashes with another."""
+        paths, keys = self._paths, self._keys
+        order = sorted(range(len(keys)), key=keys.__getitem__)
+        by_key = [keys[index] for index in order]
+        # Names that clash are one name more that neighbours in the order of the keys have in common.
+        shared = _shared_names(by_key)
+        if shared is None or shared != _shared_names(paths):
+            raise _clash(by_key, [paths[index] for index in order])
 
-    def _are_good(self, paths: Sequence[Path], text: str) -> bool:
+    def _are_good(self, paths: Sequence[Path], text: str, plain: str) -> bool:
         """Whether all paths keep all rules but the one of clashes; takes them from the budgets then."""
-        if not (self._previous < paths[0] and _ascend(paths) and _are_sound(paths, text)):
+        if not (self._previous < paths[0] and _ascend(paths) and _are_sound(paths, text, plain)):
             return False
         names = self._names + sum(map(len, paths))
         size = self._bytes + _size(text) - (len(paths) - 1)
@@ -103,20 +98,41 @@ class Tree:
         self._previous = path
 
 
-def _first_clash(depth: int, folders: Sequence[int], paths: list[Path], keys: list[Path]) -> ManifestError:
-    """Say which names are one in their folder, where some ``depth``-th names are known to be."""
-    first: dict[tuple[int, str], tuple[str, bool]] = {}
-    for folder, path, key in zip(folders, paths, keys, strict=True):
-        name = path[depth - 1], len(path) > depth
-        earlier = first.setdefault((folder, key[depth - 1]), name)
-        if earlier != name:
-            return ManifestError(
-                f"the file {_shown(path)} clashes with the earlier name {quoted(earlier[0])}"
-            )
+def _shared_names(paths: list[Path]) -> int | None:
+    """How many leading names paths in order share with the next, in all; None where one begins the next.
+
+    The names of a tree are those of all paths but these, as what is alike is next to each other.
+    """
+    upper, lower = paths[:-1], paths[1:]
+    depth = shared = 0
+    while upper:
+        name = itemgetter(depth)
+        alike = list(map(eq, map(name, upper), map(name, lower)))
+        upper, lower = list(compress(upper, alike)), list(compress(lower, alike))
+        depth += 1
+        shared += len(upper)
+        if depth in map(len, upper):
+            return None
+    return shared
+
+
+def _clash(keys: list[Path], paths: list[Path]) -> ManifestError:
+    """Say which names are one in their folder, where some are known to be; all in the order of the keys."""
+    for key, other_key, path, other in zip(keys, keys[1:], paths, paths[1:], strict=False):
+        alike = _shared(path, other)
+        if not alike == _shared(key, other_key) < len(key):
+            earlier, later = sorted((path, other))
+            name = earlier[min(alike, len(key) - 1)]
+            return ManifestError(f"the file {_shown(later)} clashes with the earlier name {quoted(name)}")
     raise AssertionError("no name clashes")
 
 
-def _are_sound(paths: Sequence[Path], text: str) -> bool:
+def _shared(path: Path, other: Path) -> int:
+    """How many leading names two paths share."""
+    return sum(1 for _ in takewhile(bool, map(eq, path, other)))
+
+
+def _are_sound(paths: Sequence[Path], text: str, plain: str) -> bool:
     """Whether every path has some names, not too many, and all of them are safe and short enough."""
     depths = [len(path) for path in paths]
     return (
@@ -125,7 +141,7 @@ def _are_sound(paths: Sequence[Path], text: str) -> bool:
         # No name has a separator in it.
         and text.count("/") == sum(depths) - len(depths)
         and text.count("\n") == len(depths) - 1
-        and all_sound(text)
+        and all_sound(text, plain)
         and _are_short(text)
     )
 

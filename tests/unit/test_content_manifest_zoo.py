@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import tracemalloc
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from blake3 import blake3
 from swarm.content.envelope import Envelope
 from swarm.content.files import MAX_FILES, MAX_PIECES, MAX_TOTAL_LENGTH
 from swarm.content.manifest import MAX_MANIFEST_BYTES, Manifest
+from swarm.content.marks import MAX_MARKS
 from swarm.content.paths import MAX_PATH_DEPTH, MAX_TITLE_BYTES, RESERVED_SUFFIXES
 from swarm.content.tree import MAX_PATH_NAMES, MAX_PATHS_BYTES
 from swarm.errors import ManifestError
@@ -25,6 +27,9 @@ MAX_CPU_SECONDS = 1.0
 MAX_KEPT = 32 * 1024 * 1024
 MIN_SPECIMENS = 150
 MAX_MESSAGE = 400
+# One mark of each combining class there is up to the Syriac ones, the last class first.
+_CLASSES = {unicodedata.combining(mark): mark for mark in map(chr, range(0x300, 0x750))}
+MARKS = "".join(mark for _, mark in sorted(_CLASSES.items(), reverse=True) if _)[:MAX_MARKS]
 JOINERS = dict.fromkeys((0x200C, 0x200D, 0xFE0F))
 
 
@@ -79,6 +84,8 @@ NAMES = [
     ("file.txt:stream", "U+003A"),
     *((name, "ends in") for name in ("a.", "a ", "...", " ", "a. .", "nul.", "x.txt.")),
     *((name, "device") for name in (*DEVICES, "nul.txt", "CON .tar.gz", "com1.x.y")),
+    *((name, "marks in a row") for name in ("e" + "\u0301" * 17, "\u0301\u034f" * 17, "\u0f73" * 17)),
+    ("\U0001d165" * 17, "marks in a row"),
     *((name, "at most 255") for name in ("n" * 256, "ß" * 128, "𝄞" * 64)),
 ]
 
@@ -285,8 +292,16 @@ def hostile_trees(small: Callable[..., dict[str, Any]]) -> Iterator[Specimen]:
         "folders of one file": [small(f"{index:05}", "a") for index in range(MAX_FILES)],
         "folders in folders": [small(f"{index:05}", "a", "b") for index in range(MAX_FILES)],
         "foreign folders": [small(f"{index:05}日", "é", "日") for index in range(MAX_FILES)],
+        "new folders above each": [small(f"{index:05}", *"abcd") for index in range(MAX_FILES)],
+        "new foreign folders above each": [small(f"{index:05}日", *"é日é日") for index in range(MAX_FILES)],
+        "new shouting folders above each": [small(f"{index:05}A", *"ABCD") for index in range(MAX_FILES)],
         "long foreign names": [small(f"{index:05}" + "é" * 45) for index in range(MAX_FILES)],
         "names beyond U+FFFF": [small(f"{index:05}" + "🙂" * 22) for index in range(MAX_FILES)],
+        "names of marks out of order": [
+            small(f"{index:05}" + ("A" + MARKS) * 4) for index in range(MAX_FILES)
+        ],
+        "names of joined marks": [small(f"{index:05}" + (MARKS + "\u034fA") * 4) for index in range(9500)],
+        "names of joiners": [small(f"{index:05}a" + "\u034f" * 48) for index in range(MAX_FILES)],
         "names like a device's": [small(f"con{index:05}.txt") for index in range(MAX_FILES)],
         "names that end in a joiner": [small(f"{index:05}\u200d") for index in range(MAX_FILES)],
         "files of two pieces": [small(f"{index:05}") | twice for index in range(MAX_FILES)],

@@ -5,10 +5,12 @@ import unicodedata
 
 import pytest
 
+from swarm.content.marks import MAX_MARKS, without_ignored
 from swarm.content.paths import (
     MAX_NAME_BYTES,
     MAX_TITLE_BYTES,
     RESERVED_SUFFIXES,
+    all_sound,
     check_name,
     check_title,
     clash_key,
@@ -102,6 +104,22 @@ def test_a_title_leaves_room_for_the_suffixes() -> None:
     assert all(len(f".{longest}{suffix}".encode()) <= MAX_NAME_BYTES for suffix in RESERVED_SUFFIXES)
     with pytest.raises(ManifestError, match="longer"):
         check_title(longest + "t")
+
+
+@pytest.mark.parametrize("row", ["\u0301", "\u0301\u200d", "\u0f71\u034f\ufe0f", "\u0f73", "\U0001d165"])
+def test_marks_in_a_row_are_limited(row: str) -> None:
+    most = row * MAX_MARKS
+    for sound in (f"a{most}", f"a{most}b{most}", f"a{most}🙂{most}"):
+        if len(sound.encode()) <= MAX_NAME_BYTES:
+            assert check_name(sound) == sound
+            assert all_sound(sound, without_ignored(sound))
+    with pytest.raises(ManifestError, match=f"more than {MAX_MARKS} combining marks"):
+        check_name(f"a{most}{row}b")
+    assert not all_sound(f"x/a{most}{row}b", without_ignored(f"x/a{most}{row}b"))
+
+
+def test_characters_beyond_the_bmp_are_not_taken_for_marks() -> None:
+    assert check_name("🙂" * 60) == "🙂" * 60
 
 
 @pytest.mark.parametrize(
