@@ -11,7 +11,7 @@ import pytest
 
 from swarm.errors import DiskError
 from swarm.storage import layer as layer_module
-from swarm.storage.exact import read_at, write_at
+from swarm.storage.exact import WRITE_BYTES, read_at, write_at
 from swarm.storage.failures import disk_error, refusals
 from swarm.storage.flush import SYNC_EACH, flush
 from swarm.storage.folder import Folder
@@ -93,6 +93,23 @@ def test_short_reads_and_writes_are_completed(folder: Folder) -> None:
     buffer = memoryview(bytearray(12))
     assert read_at(layer, fd, buffer, 4) == 11
     assert bytes(buffer) == b"\x000123456789\x00"
+    layer.close(fd)
+
+
+def test_a_large_piece_is_written_in_parts(folder: Folder) -> None:
+    sizes: list[int] = []
+
+    class Counting(PosixLayer):
+        def write(self, fd: int, data: memoryview, offset: int) -> int:
+            sizes.append(len(data))
+            return super().write(fd, data, offset)
+
+    layer = Counting()
+    fd = layer.open(folder.fd, "f", os.O_RDWR | os.O_CREAT)
+    piece = os.urandom(2 * WRITE_BYTES + 1)
+    write_at(layer, fd, memoryview(piece), 7)
+    assert sizes == [WRITE_BYTES, WRITE_BYTES, 1]
+    assert os.pread(fd, len(piece) + 8, 7) == piece
     layer.close(fd)
 
 
