@@ -36,8 +36,11 @@ class Link(Protocol):
     async def readinto_exactly(self, buffer: memoryview) -> None:
         """Fill ``buffer`` from the stream."""
 
-    async def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Hand all of ``data`` to the link; waits while the peer's window or the socket is full."""
+    async def write(self, *data: bytes | bytearray | memoryview) -> None:
+        """Hand all of ``data``, one after the other, to the link.
+
+        Waits while the peer's window or the socket is full.
+        """
 
     async def close(self) -> None:
         """Finish sending, let the peer read what was sent, and release the stream."""

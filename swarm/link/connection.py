@@ -104,12 +104,11 @@ class Connection:
         self._outgoing.write(stream, write)
         return write
 
-    def consumed(self, stream: Stream, now: float) -> None:
-        """Tell that bytes were taken from the stream's inbox, so that the peer may send more."""
-        if stream.receiving and not stream.ending and not stream.discarding:
-            increase = stream.window.replenish(stream.inbox.size, now, self.rtt)
-            if increase:
-                self._control.update(stream.id, increase)
+    def consumed(self, stream: Stream, now: float) -> bool:
+        """Tell that bytes were taken from the stream's inbox; return whether the peer is to be told."""
+        is_open = stream.receiving and not stream.ending and not stream.discarding
+        increase = stream.window.replenish(stream.inbox.size, now, self.rtt) if is_open else 0
+        return self._control.update(stream.id, increase)
 
     def finish(self, stream: Stream) -> None:
         """Write no more: FIN follows what is queued. The other direction goes on."""

@@ -28,9 +28,11 @@ class ControlQueue:
         """Queue one frame."""
         self._frames.append(yamux.encode(kind, flags, stream, length))
 
-    def update(self, stream: int, increase: int) -> None:
-        """Queue a window update of ``increase`` bytes, merged with one that still waits."""
-        self._updates[stream] = self._updates.get(stream, 0) + increase
+    def update(self, stream: int, increase: int) -> bool:
+        """Queue a window update of ``increase`` bytes, merged with one that still waits; False if it is 0."""
+        if increase:
+            self._updates[stream] = self._updates.get(stream, 0) + increase
+        return increase > 0
 
     def drop_update(self, stream: int) -> None:
         """Forget a waiting window update of a stream that takes no more data."""

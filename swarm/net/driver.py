@@ -90,19 +90,22 @@ class Driver:
     def consumed(self, muxed: MuxedStream) -> None:
         """Let the peer send what a read of ``muxed`` has made room for."""
         stream = muxed.state
-        self.core.consumed(stream, trio.current_time())
+        due = self.core.consumed(stream, trio.current_time())
         self._budget.note(muxed, stream.inbox.size, consumed=True)
         if stream.id not in self.core.streams:
             self._release(muxed)
             self.changed.unpark_all()
-        else:
+        elif due:
             self.pump()
 
-    def write(self, muxed: MuxedStream, data: memoryview) -> Write:
-        """Send what can be sent of ``data`` now, queue the rest; LinkClosed when the stream takes none."""
-        write = self.core.write(muxed.state, data)
+    def write(self, muxed: MuxedStream, data: list[memoryview]) -> Write | None:
+        """Send what can be sent of ``data`` now, queue the rest; LinkClosed when the stream takes none.
+
+        Returns the last part that is not empty: with it all are on their way.
+        """
+        writes = [self.core.write(muxed.state, part) for part in data]
         self.pump()
-        return write
+        return next((write for write in reversed(writes) if write.data), None)
 
     def finish(self, muxed: MuxedStream) -> None:
         """Send FIN behind what is queued."""

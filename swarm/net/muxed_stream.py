@@ -100,19 +100,19 @@ class MuxedStream(IMuxedStream):
 
     # Writing.
 
-    async def write(self, data: bytes | bytearray | memoryview) -> None:
+    async def write(self, *data: bytes | bytearray | memoryview) -> None:
         """Hand all of ``data`` to the socket, in frames that take turns with those of other streams.
 
-        The buffer may be reused once this returns. MuxedStreamClosed after `close` or
+        The buffers may be reused once this returns. MuxedStreamClosed after `close` or
         `close_write`; MuxedStreamReset when either end reset the stream or the connection was lost.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         try:
-            write = self._driver.write(self, memoryview(data).cast("B"))
+            write = self._driver.write(self, [memoryview(part).cast("B") for part in data])
         except LinkClosed:
             self._check_writable()
             raise MuxedStreamClosed("the stream is closed for writing") from None
-        if write.left:
+        if write is not None and write.left:
             await self._wait_written(write)
 
     async def _wait_written(self, write: Write) -> None:

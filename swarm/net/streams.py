@@ -21,15 +21,17 @@ ENDED = (NetStreamError, MuxedStreamError, MuxedConnError, IOException, trio.Clo
 class StreamLink:
     """A `swarm.ports.Link` over one negotiated libp2p stream.
 
-    Reads go to the muxed stream itself where that offers ``readinto`` (our own muxer does), which
-    spares a copy; the stock muxers are read through NetStream.
+    Reads and writes go to the muxed stream itself where that offers ``readinto`` (our own muxer does),
+    which spares a copy and takes several buffers at once; the stock muxers are used through NetStream.
     """
 
     def __init__(self, stream: INetStream, peer: PeerId, remote_address: str) -> None:
         self._stream = stream
         self._peer = peer
         self._remote_address = remote_address
-        self._readinto = getattr(getattr(stream, "muxed_stream", None), "readinto", None)
+        muxed = getattr(stream, "muxed_stream", None)
+        self._readinto = getattr(muxed, "readinto", None)
+        self._write = muxed.write if muxed is not None and self._readinto is not None else None
 
     @property
     def peer(self) -> PeerId:
@@ -68,10 +70,14 @@ class StreamLink:
             raise LinkClosed("the stream ended")
         return count
 
-    async def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Hand all of ``data`` to the link; raises LinkClosed."""
+    async def write(self, *data: bytes | bytearray | memoryview) -> None:
+        """Hand all of ``data``, one after the other, to the link; raises LinkClosed."""
         try:
-            await self._stream.write(data)  # type: ignore[arg-type]
+            if self._write is not None:
+                await self._write(*data)
+            else:
+                for part in data:
+                    await self._stream.write(part)  # type: ignore[arg-type]
         except ENDED as error:
             raise LinkClosed("the stream ended") from error
 

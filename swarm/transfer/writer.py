@@ -26,7 +26,7 @@ WRITE_TIMEOUT = 30.0
 """A chunk that the peer does not take for so long ends the session: it keeps a piece in memory."""
 
 JOIN_BYTES = 16 * 1024
-"""So much payload is copied behind its header; the rest of a chunk is written from where it lies."""
+"""A chunk up to this size is copied behind its header; a larger one is written from where it lies."""
 
 CORK_BYTES = 64 * 1024
 """Small frames are collected up to this size."""
@@ -143,34 +143,31 @@ class Writer:
         self._sent.append((job.piece, size, last))
         if last:
             self._outbox.current = None
-        joined = min(size, JOIN_BYTES)
-        self._cork += data[start : start + joined]
+        payload = data[start : start + size]
         try:
-            if joined < size:
-                await self._flush(data[start + joined : start + size])
-            elif len(self._cork) >= CORK_BYTES or not last:
+            if size > JOIN_BYTES:
+                await self._flush(payload)
+                return
+            self._cork += payload
+            if len(self._cork) >= CORK_BYTES or not last:
                 await self._flush()
         finally:
             if last:
                 job.release()
 
-    async def _flush(self, payload: memoryview | None = None) -> None:
+    async def _flush(self, *payload: memoryview) -> None:
         """Write what is corked, and ``payload`` after it; then report the uploads in it."""
         if not self._cork:
             return
         cork, self._cork = self._cork, bytearray()
         began = self._now()
-        with trio.move_on_after(WRITE_TIMEOUT) as scope:
-            await self._link.write(cork)
-            if payload is not None:
-                await self._link.write(payload)
+        with trio.CancelScope(deadline=trio.current_time() + WRITE_TIMEOUT) as scope:
+            await self._link.write(cork, *payload)
         if scope.cancelled_caught:
             raise LinkClosed("the peer does not take what it asked for")
         self._written_at = self._now()
         if self._sent:
-            self._sizer.moved(
-                len(cork) + (len(payload) if payload is not None else 0), self._written_at - began
-            )
+            self._sizer.moved(len(cork) + sum(map(len, payload)), self._written_at - began)
             self._report()
 
     def _report(self) -> None:

@@ -70,9 +70,9 @@ class FaultyLink(StreamLink):
         await super().readinto_exactly(buffer)
         PLAN.step(self.peer, "after a read")
 
-    async def write(self, data: Any) -> None:
+    async def write(self, *data: Any) -> None:
         PLAN.step(self.peer, "before a write")
-        await super().write(data)
+        await super().write(*data)
         PLAN.step(self.peer, "after a write")
 
     async def close(self) -> None:

@@ -92,8 +92,9 @@ class MemoryLink:
     async def readinto_exactly(self, buffer: memoryview) -> None:
         await self._sound(self._readinto(buffer))
 
-    async def write(self, data: bytes | bytearray | memoryview) -> None:
-        await self._sound(self.outgoing.write(memoryview(data)))
+    async def write(self, *data: bytes | bytearray | memoryview) -> None:
+        for part in data:
+            await self._sound(self.outgoing.write(memoryview(part)))
 
     async def close(self) -> None:
         self.closed = True

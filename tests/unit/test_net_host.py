@@ -211,8 +211,8 @@ class LyingLink:
         self._answers = answers
         self._sent = b""
 
-    async def write(self, data: bytes | bytearray | memoryview) -> None:
-        self._sent = bytes(data)
+    async def write(self, *data: bytes | bytearray | memoryview) -> None:
+        self._sent = b"".join(data)
 
     async def read_exactly(self, size: int) -> bytes:
         answer = self._answers.pop(0)

@@ -150,6 +150,29 @@ async def test_any_buffer_can_be_written_and_reused_after_it():
         assert await read_exactly(second, 7) == b"firstth"
 
 
+async def test_several_buffers_are_one_write():
+    parts = [b"head", b"", random.Random(1).randbytes(4 * MIB), b"tail", b""]
+    async with muxed_pair() as (one, two):
+        first, second = await opened(one, two)
+        done = trio.Event()
+
+        async def write():
+            await first.write(*parts)
+            done.set()
+
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(write)
+                await trio.testing.wait_all_tasks_blocked(0.05)
+                # An empty last part is no sign that the others are on their way.
+                assert not done.is_set()
+                whole = b"".join(parts)
+                assert await read_exactly(second, len(whole)) == whole
+            await first.write(b"", b"")
+            await first.write()
+        assert done.is_set()
+
+
 async def test_one_stalled_reader_stops_nobody_and_costs_no_more_than_its_window():
     budget = Budget()
     async with muxed_pair(budget=budget) as (one, two):
