@@ -2,7 +2,8 @@
 
 A name that passes can be created on Linux, macOS and Windows, means the same file on each, stays
 inside its folder, and cannot deceive on a terminal. The sets are listed here rather than taken from
-Unicode categories, so that every version and every language decides alike.
+Unicode categories, so that every version and every language decides alike; only what a combining mark is
+(`swarm.content.marks`) is Unicode's to say.
 """
 
 from __future__ import annotations

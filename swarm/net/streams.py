@@ -74,6 +74,8 @@ class StreamLink:
         """Hand all of ``data``, one after the other, to the link; raises LinkClosed."""
         try:
             if self._write is not None:
+                # A write that is sent at once waits for nothing: other tasks get their turn here.
+                await trio.lowlevel.checkpoint()
                 await self._write(*data)
             else:
                 for part in data:

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import random
+from types import SimpleNamespace
 
 import pytest
 import trio
@@ -14,8 +15,10 @@ from libp2p.stream_muxer.exceptions import (
     MuxedStreamReset,
 )
 
+from swarm.ids import PeerId
 from swarm.link.limits import INITIAL_WINDOW
 from swarm.link.windows import Budget
+from swarm.net.streams import StreamLink
 from tests.support.link_pair import muxed_pair, read_exactly, read_to_end
 
 MIB = 1024 * 1024
@@ -171,6 +174,27 @@ async def test_several_buffers_are_one_write():
             await first.write(b"", b"")
             await first.write()
         assert done.is_set()
+
+
+async def test_writes_that_wait_for_nothing_let_other_tasks_in():
+    async with muxed_pair() as (one, two):
+        first, _ = await opened(one, two)
+        link = StreamLink(SimpleNamespace(muxed_stream=first), PeerId("there"), "")
+        turns = []
+
+        async def other():
+            while True:
+                await trio.lowlevel.checkpoint()
+                turns.append(1)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(other)
+            await trio.lowlevel.checkpoint()
+            before = len(turns)
+            for _ in range(20):
+                await link.write(b"ping", b"pong")
+            assert len(turns) - before >= 19
+            nursery.cancel_scope.cancel()
 
 
 async def test_one_stalled_reader_stops_nobody_and_costs_no_more_than_its_window():
