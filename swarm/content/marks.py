@@ -21,7 +21,7 @@ JOINERS = (
 )
 """A set of a pattern."""
 _IGNORED = re.compile(f"[{JOINERS}]")
-_IGNORED_RUN = re.compile(f"[{JOINERS}]+")
+_IGNORED_RUN = re.compile(f"[{JOINERS}][{JOINERS}]*")
 
 # Class 0 as they are, but two marks when decomposed.
 _PAIRS = "\u0f73\u0f75\u0f81"
@@ -34,7 +34,8 @@ _TOO_MANY = re.compile(rb"[^\0]{%d}" % (MAX_MARKS + 1))
 
 def without_ignored(text: str) -> str:
     """``text`` as those see it that skip default-ignorable characters when comparing."""
-    # Looking for one character is faster than for runs, and most texts have none.
+    # Looking for one character is faster than for runs, and most texts have none. That a run begins with
+    # one, rather than being one or more, lets the pattern skip to it.
     return text if text.isascii() or not _IGNORED.search(text) else _IGNORED_RUN.sub("", text)
 
 

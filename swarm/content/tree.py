@@ -23,9 +23,9 @@ from swarm.content.paths import (
 )
 from swarm.errors import ManifestError
 
-MAX_PATH_NAMES = 50_000
+MAX_PATH_NAMES = 45_000
 """Names in all paths of a manifest together: two bytes of a manifest make a name of sixty in memory."""
-MAX_PATHS_BYTES = 1024 * 1024
+MAX_PATHS_BYTES = 768 * 1024
 """UTF-8 bytes of all paths of a manifest together, each with its separators."""
 
 Path = tuple[str, ...]

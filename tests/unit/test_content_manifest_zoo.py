@@ -286,22 +286,26 @@ def _with_pieces(data: bytes) -> bytes:
 
 def hostile_trees(small: Callable[..., dict[str, Any]]) -> Iterator[Specimen]:
     """As many files as there may be, in folders, with names that take a closer look."""
+    deep = MAX_PATH_NAMES // 5
     twice = {"length": 2 * PIECE, "pieces": 2 * digest("1")}
     masses = {
         "files in one folder": [small("d", f"{index:05}") for index in range(MAX_FILES)],
         "folders of one file": [small(f"{index:05}", "a") for index in range(MAX_FILES)],
         "folders in folders": [small(f"{index:05}", "a", "b") for index in range(MAX_FILES)],
         "foreign folders": [small(f"{index:05}日", "é", "日") for index in range(MAX_FILES)],
-        "new folders above each": [small(f"{index:05}", *"abcd") for index in range(MAX_FILES)],
-        "new foreign folders above each": [small(f"{index:05}日", *"é日é日") for index in range(MAX_FILES)],
-        "new shouting folders above each": [small(f"{index:05}A", *"ABCD") for index in range(MAX_FILES)],
-        "long foreign names": [small(f"{index:05}" + "é" * 45) for index in range(MAX_FILES)],
-        "names beyond U+FFFF": [small(f"{index:05}" + "🙂" * 22) for index in range(MAX_FILES)],
+        "new folders above each": [small(f"{index:05}", *"abcd") for index in range(deep)],
+        "new foreign folders above each": [small(f"{index:05}日", *"é日é日") for index in range(deep)],
+        "new shouting folders above each": [small(f"{index:05}A", *"ABCD") for index in range(deep)],
+        "long foreign names": [small(f"{index:05}" + "é" * 36) for index in range(MAX_FILES)],
+        "names beyond U+FFFF": [small(f"{index:05}" + "🙂" * 18) for index in range(MAX_FILES)],
         "names of marks out of order": [
-            small(f"{index:05}" + ("A" + MARKS) * 4) for index in range(MAX_FILES)
+            small(f"{index:05}" + ("A" + MARKS) * 3) for index in range(MAX_FILES)
         ],
-        "names of joined marks": [small(f"{index:05}" + (MARKS + "\u034fA") * 4) for index in range(9500)],
-        "names of joiners": [small(f"{index:05}a" + "\u034f" * 48) for index in range(MAX_FILES)],
+        "names of joined marks": [
+            small(f"{index:05}" + (MARKS + "\u034fA") * 3) for index in range(MAX_FILES)
+        ],
+        "names of joiners": [small(f"{index:05}a" + "\u034f" * 35) for index in range(MAX_FILES)],
+        "joiners between letters": [small(f"{index:05}" + "a\u034f" * 24) for index in range(MAX_FILES)],
         "names like a device's": [small(f"con{index:05}.txt") for index in range(MAX_FILES)],
         "names that end in a joiner": [small(f"{index:05}\u200d") for index in range(MAX_FILES)],
         "files of two pieces": [small(f"{index:05}") | twice for index in range(MAX_FILES)],
