@@ -145,7 +145,7 @@ def test_a_manifest_too_large_to_be_read_is_not_built() -> None:
     hashes, count = bytes(32), MAX_PIECES - MAX_FILES
     entries = [FileEntry(("a",), count * PIECE, False, hashes, hashes * count)]
     entries += [
-        FileEntry((f"b{index:05}" + "x" * 80,), 1, False, hashes, hashes) for index in range(MAX_FILES - 1)
+        FileEntry((f"b{index:05}" + "x" * 72,), 1, False, hashes, hashes) for index in range(MAX_FILES - 1)
     ]
     with pytest.raises(ManifestError, match=f"at most {MAX_MANIFEST_BYTES} bytes"):
         Manifest("things", True, PIECE, entries)
