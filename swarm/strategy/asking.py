@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from swarm.events import PieceRequested
 from swarm.ids import ManifestId, PeerId
+from swarm.protocol.messages import Cancel, Request
 from swarm.strategy.commands import Command, Publish, Send
 from swarm.strategy.depth import DEADLINE_LEAST, demand
 from swarm.strategy.endgame import RECHECK_SECONDS, Endgame
@@ -14,7 +15,6 @@ from swarm.strategy.ranking import Ranking
 from swarm.strategy.requests import Line, Requests
 from swarm.strategy.stalls import Stalls
 from swarm.strategy.timers import Alarm, Timers
-from swarm.wire.messages import Cancel, Request
 
 
 class Asking:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 
+from swarm.bits import PieceSet
 from swarm.events import PieceRefused, PieceStored, PieceWasted
 from swarm.ids import ManifestId, PeerId
+from swarm.protocol.messages import Cancel, RejectReason
 from swarm.strategy.asking import Asking
 from swarm.strategy.availability import Availability
 from swarm.strategy.claims import Claims
@@ -17,12 +19,10 @@ from swarm.strategy.interest import Interest
 from swarm.strategy.nearness import Nearness
 from swarm.strategy.picker import InOrder, Picker, RarestFirst
 from swarm.strategy.pieces import Pieces
-from swarm.strategy.pieceset import PieceSet
 from swarm.strategy.ranking import Ranking
 from swarm.strategy.requests import Asked, Requests
 from swarm.strategy.stalls import Stalls
 from swarm.strategy.timers import Alarm, Timers
-from swarm.wire.messages import Cancel, RejectReason
 
 DISK_SECONDS = 1.0
 """How long a piece waits that our own disk refused."""

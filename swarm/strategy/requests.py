@@ -22,9 +22,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from swarm.bits import PieceSet
 from swarm.ids import PeerId
 from swarm.strategy.depth import ResponseTimes, Window
-from swarm.strategy.pieceset import PieceSet
 
 MOST_TURNED_AWAY = 16
 """So often in a row a peer may be too busy for what it is asked before that counts as failing."""

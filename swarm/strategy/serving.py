@@ -6,6 +6,8 @@ import random
 from collections.abc import Callable, Iterable
 
 from swarm.ids import PeerId
+from swarm.protocol.messages import Choke, Reject, RejectReason, Unchoke
+from swarm.protocol.protocol_limits import MAX_REQUESTS
 from swarm.strategy.availability import Availability
 from swarm.strategy.choker import SLOTS, UNLIMITED_SLOTS, Choker, Verdict
 from swarm.strategy.commands import Command, DropUpload, Send, Upload
@@ -14,8 +16,6 @@ from swarm.strategy.pieces import Pieces
 from swarm.strategy.spreading import Spreading
 from swarm.strategy.timers import Alarm, Timers
 from swarm.strategy.uploads import Uploads
-from swarm.wire.limits import MAX_REQUESTS
-from swarm.wire.messages import Choke, Reject, RejectReason, Unchoke
 
 UNGIVING_COPIES = 4
 """A piece counts as had by so many more when a peer asks for it that gives nothing."""

@@ -7,6 +7,7 @@ import math
 import pytest
 
 from swarm.ids import PeerId
+from swarm.protocol.protocol_limits import MAX_REQUESTS
 from swarm.strategy.availability import Availability
 from swarm.strategy.claims import CLEARED_SECONDS, MOST_BACKOFF, UNPROVEN_BACKOFF, Claims
 from swarm.strategy.depth import (
@@ -29,7 +30,6 @@ from swarm.strategy.stalls import (
     SILENCE_SECONDS,
     Stalls,
 )
-from swarm.wire.limits import MAX_REQUESTS
 
 KIB = 1024
 A, B, C = PeerId("a"), PeerId("b"), PeerId("c")

@@ -6,13 +6,12 @@ import random
 
 import pytest
 
-from swarm.content.bitfield import Bitfield
+from swarm.bits import PieceSet
 from swarm.content.layout import Layout
 from swarm.ids import PeerId
 from swarm.strategy.availability import Availability
 from swarm.strategy.endgame import ALLOWANCE_SHARE, EARLY_PIECES, SOON_SHARE, Endgame
 from swarm.strategy.pieces import Pieces
-from swarm.strategy.pieceset import PieceSet
 from swarm.strategy.ranking import Ranking
 from swarm.strategy.requests import MOVING_SECONDS, TRIAL_SECONDS, Requests
 
@@ -26,7 +25,7 @@ class Finish:
 
     def __init__(self, size: int = 4, *, lacking: int | None = None, throttled: bool = False) -> None:
         self.size = size
-        stored = Bitfield(size)
+        stored = PieceSet(size)
         for piece in range(size if lacking is None else lacking, size):
             stored.add(piece)
         self.pieces = Pieces(Layout(PIECE, [PIECE * size]), stored)
@@ -34,7 +33,7 @@ class Finish:
         self.ranking = Ranking(PIECE, random.Random(1))
         for peer, rate in RATES.items():
             self.availability.joined(peer)
-            self.availability.replace(peer, PieceSet.everything(size))
+            self.availability.replace(peer, PieceSet.all(size))
             self.requests.joined(peer)
             self.requests.lines[peer].trusted = True
             self.requests.lines[peer].choked = False
