@@ -1,19 +1,30 @@
 """What a node tells its observers: plain facts, frozen, in the order in which they happened.
 
-`swarm.observe` folds them into a snapshot, `cli` renders them; nothing here decides anything.
-Sizes are bytes, times and round trips are seconds, rates are bytes per second.
+Every event about a transfer names it: `TransferEvent.transfer` is the node's number of the transfer, and
+`TransferStarted` and `ManifestReady` say what that is. Sizes are bytes, times and round trips are seconds,
+rates are bytes per second. docs/events.md describes the same events as JSON lines.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from swarm.ids import ManifestId, PeerId
+from swarm.ids import ManifestId, PeerId, SourceId, TransferId
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """Base of all events."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransferEvent(Event):
+    """Base of the events about one transfer."""
+
+    transfer: TransferId
+
+
+# --- The node -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +40,37 @@ class Warned(Event):
     """Something the user should know that stops nothing (a skipped symbolic link, a bad hint)."""
 
     message: str
+    transfer: TransferId | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class HashingProgress(Event):
-    """``done`` of ``total`` bytes of the shared path are hashed."""
+class RoundTrip(Event):
+    """A ping over the connection to the peer was answered after ``seconds``; None when it was lost."""
+
+    peer: PeerId
+    seconds: float | None
+
+
+# --- A transfer as a whole ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TransferStarted(TransferEvent):
+    """A transfer began; ``kind`` is ``share`` or ``fetch``."""
+
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class HashingProgress(TransferEvent):
+    """``done`` of ``total`` bytes of what is on the disk are hashed, to share it or to resume."""
 
     done: int
     total: int
 
 
 @dataclass(frozen=True, slots=True)
-class ManifestReady(Event):
+class ManifestReady(TransferEvent):
     """The manifest of a transfer is known and checked; ``signer`` is None when unsigned."""
 
     manifest: ManifestId
@@ -53,27 +83,55 @@ class ManifestReady(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class FilesSelected(Event):
+class FilesSelected(TransferEvent):
     """Only some files are fetched: how many, their pieces and their bytes."""
 
-    manifest: ManifestId
     files: int
     pieces: int
     size: int
 
 
 @dataclass(frozen=True, slots=True)
-class TransferResumed(Event):
+class TransferResumed(TransferEvent):
     """What earlier runs left on disk and this run believes after checking it."""
 
-    manifest: ManifestId
     pieces: int
     size: int
 
 
 @dataclass(frozen=True, slots=True)
-class PeerDialing(Event):
-    """A peer is being dialled, or its open connection is used; ``why`` is the ranking's reason."""
+class TransferComplete(TransferEvent):
+    """Everything wanted is verified and in place under its final name."""
+
+    manifest: ManifestId
+    path: str
+    size: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TransferPaused(TransferEvent):
+    """The transfer has ended its sessions and opens none until it continues."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransferContinued(TransferEvent):
+    """A paused transfer exchanges pieces again."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransferEnded(TransferEvent):
+    """The last event of a transfer: its files are closed. ``error`` is None unless it failed."""
+
+    error: str | None = None
+
+
+# --- Peers and other sources --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PeerDialing(TransferEvent):
+    """A peer is being dialled, or its open connection is used; ``why`` is the book's reason."""
 
     peer: PeerId
     address: str
@@ -81,26 +139,24 @@ class PeerDialing(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class PeerConnected(Event):
+class PeerConnected(TransferEvent):
     """An exchange session with the peer is open."""
 
-    manifest: ManifestId
     peer: PeerId
     address: str
     inbound: bool
 
 
 @dataclass(frozen=True, slots=True)
-class PeerDisconnected(Event):
+class PeerDisconnected(TransferEvent):
     """The session ended; ``reason`` is one short line."""
 
-    manifest: ManifestId
     peer: PeerId
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class PeerFailed(Event):
+class PeerFailed(TransferEvent):
     """No address of the peer could be dialled; it is tried again after ``retry_in`` seconds."""
 
     peer: PeerId
@@ -109,93 +165,90 @@ class PeerFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class PeerBanned(Event):
-    """The peer broke a rule and is not talked to again by this process."""
+class SourceJoined(TransferEvent):
+    """A source that is no peer can be asked for pieces; ``description`` is one short line."""
 
-    peer: PeerId
+    source: SourceId
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceLeft(TransferEvent):
+    """A source that is no peer can no longer be asked; ``reason`` is one short line."""
+
+    source: SourceId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceBanned(TransferEvent):
+    """The source broke a rule in this transfer. A peer is then refused by the whole node until it ends.
+
+    ``piece`` is the piece that did not match its hash, if that was the reason.
+    """
+
+    source: SourceId
     reason: str
     piece: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RoundTrip(Event):
-    """A ping of the peer was answered after ``seconds``; None when it was lost."""
-
-    peer: PeerId
-    seconds: float | None
+# --- Pieces -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class PieceRequested(Event):
-    """A piece was asked of a peer; ``why`` names the ranking that chose the peer."""
+class PieceRequested(TransferEvent):
+    """A piece was requested of a source; ``why`` names the policy that chose both."""
 
-    manifest: ManifestId
     piece: int
-    peer: PeerId
+    source: SourceId
     why: str
 
 
 @dataclass(frozen=True, slots=True)
-class PieceStored(Event):
-    """A piece from ``peer`` was verified and written."""
+class PieceStored(TransferEvent):
+    """A piece from ``source`` was verified and written."""
 
-    manifest: ManifestId
     piece: int
     size: int
-    peer: PeerId
+    source: SourceId
 
 
 @dataclass(frozen=True, slots=True)
-class PieceRefused(Event):
-    """A piece from ``peer`` did not match its hash; ``size`` bytes were wasted."""
+class PieceRefused(TransferEvent):
+    """A piece from ``source`` did not match its hash; ``size`` bytes were wasted."""
 
-    manifest: ManifestId
     piece: int
     size: int
-    peer: PeerId
+    source: SourceId
 
 
 @dataclass(frozen=True, slots=True)
-class PieceWasted(Event):
-    """``size`` bytes of a piece that was already here or no longer wanted arrived from ``peer``."""
+class PieceWasted(TransferEvent):
+    """``size`` bytes of a piece that was already here or no longer wanted arrived from ``source``."""
 
-    manifest: ManifestId
     piece: int
     size: int
-    peer: PeerId
+    source: SourceId
 
 
 @dataclass(frozen=True, slots=True)
-class BytesReceived(Event):
-    """``size`` payload bytes of pieces arrived from ``peer`` (whatever became of them)."""
-
-    manifest: ManifestId
-    peer: PeerId
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class BytesSent(Event):
-    """``size`` payload bytes of pieces were handed to the link to ``peer``."""
-
-    manifest: ManifestId
-    peer: PeerId
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class PieceLost(Event):
+class PieceLost(TransferEvent):
     """A piece that this node had can no longer be served (the file changed); it is withdrawn."""
 
-    manifest: ManifestId
     piece: int
 
 
 @dataclass(frozen=True, slots=True)
-class TransferComplete(Event):
-    """Everything wanted is verified and, for a fetch, in place under its final name."""
+class BytesReceived(TransferEvent):
+    """``size`` payload bytes of pieces arrived from ``source`` (whatever became of them)."""
 
-    manifest: ManifestId
-    path: str
+    source: SourceId
     size: int
-    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class BytesSent(TransferEvent):
+    """``size`` payload bytes of pieces were handed to the connection to ``peer``."""
+
+    peer: PeerId
+    size: int

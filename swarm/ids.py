@@ -1,4 +1,4 @@
-"""Names of things: manifests and peers. Parsing only; nothing here knows a network or a file."""
+"""Names of things: manifests, sources, peers, transfers. Nothing here knows a network or a file."""
 
 from __future__ import annotations
 
@@ -12,8 +12,14 @@ DIGEST_BYTES = 32
 _CID_PREFIX = bytes((0x01, 0x71, 0x1E, DIGEST_BYTES))
 _MULTIBASE_BASE32 = "b"
 
-PeerId = NewType("PeerId", str)
+SourceId = NewType("SourceId", str)
+"""A source of pieces: a peer, by its peer id, or another one, such as ``folder:/data/old``."""
+
+PeerId = NewType("PeerId", SourceId)
 """A libp2p peer id in its base58 form (``12D3Koo…`` or ``Qm…``)."""
+
+TransferId = NewType("TransferId", int)
+"""A node's number of one transfer: counted from 1, never used twice by one node."""
 
 
 @dataclass(frozen=True, slots=True)

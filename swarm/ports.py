@@ -1,16 +1,19 @@
-"""The small interfaces between the rooms: what a session needs of a network, a disk, a clock.
+"""The small interfaces between the rooms: what a transfer needs of a network, a disk, and of sources.
 
-Each has a real implementation (`swarm.net`, `swarm.storage`) and a shipped one in memory for
-simulations and unit tests.
+Each has a real implementation; `ByteStream` and `Store` also have shipped ones in memory for simulations and
+unit tests.
 """
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from swarm.bits import PieceSet
 from swarm.content.manifest import Manifest
-from swarm.ids import PeerId
+from swarm.endpoint import Endpoint
+from swarm.ids import ManifestId, PeerId, SourceId
 
 
 class ByteStream(Protocol):
@@ -37,7 +40,7 @@ class ByteStream(Protocol):
         """Fill ``buffer`` from the stream."""
 
     async def write(self, *data: bytes | bytearray | memoryview) -> None:
-        """Hand all of ``data``, one after the other, to the link.
+        """Send all of ``data``, one after the other.
 
         Waits while the peer's window or the socket is full.
         """
@@ -47,6 +50,29 @@ class ByteStream(Protocol):
 
     async def reset(self) -> None:
         """Abandon the stream in both directions at once."""
+
+
+class Network(Protocol):
+    """What a transfer needs of the node's host: connections to peers and streams over them."""
+
+    @property
+    def peer_id(self) -> PeerId:
+        """This node's own id."""
+
+    async def connect(self, peer: PeerId, where: Sequence[Endpoint]) -> str:
+        """Connect to the peer at any of the endpoints, or use an open connection.
+
+        Returns the multiaddr that answered. Raises NoPeerReachable.
+        """
+
+    async def open_stream(self, peer: PeerId, protocol: str) -> ByteStream:
+        """Open a stream to a connected peer; raises LinkClosed."""
+
+    async def disconnect(self, peer: PeerId) -> None:
+        """Close every connection to the peer; never raises, never waits long."""
+
+    def proven(self, peer: PeerId) -> None:
+        """Pieces are exchanged with the peer: admission keeps its connection in preference to others."""
 
 
 class Store(Protocol):
@@ -73,3 +99,93 @@ class Store(Protocol):
         Raises `PieceWithdrawn` when it is not (the piece then leaves ``stored``), `DiskError`
         when it cannot be read.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPeer:
+    """A peer that a source found. ``told_by`` is the peer that named it, if it was one.
+
+    ``addresses`` are multiaddrs without ``/p2p``. A peer that names itself is its own ``told_by``.
+    """
+
+    peer: PeerId
+    addresses: tuple[str, ...]
+    told_by: PeerId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What a node could tell others about its part in a swarm.
+
+    ``addresses`` are this node's own dialable multiaddrs with ``/p2p/<id>``; ``complete`` says whether it has
+    everything that it wants.
+    """
+
+    manifest: ManifestId
+    addresses: tuple[str, ...]
+    complete: bool
+
+
+class PeerSource(Protocol):
+    """Finds peers for manifests. One object may serve many transfers, and none of its methods may raise.
+
+    ``provenance`` is the one word under which its peers are kept in the peer book, which gives each
+    provenance a quota.
+    """
+
+    @property
+    def provenance(self) -> str:
+        """One word, such as ``named`` or ``exchange``."""
+
+    def peers(self, manifest: ManifestId) -> AsyncIterator[FoundPeer]:
+        """Peers that may have the manifest, as they are found; ends when there will be no more."""
+
+    def announce(self, announcement: Announcement) -> None:
+        """A transfer has begun or is complete: tell others, if that is this source's way. Never waits."""
+
+    def withdraw(self, manifest: ManifestId) -> None:
+        """The transfer has ended. Never waits."""
+
+
+class PieceSource(Protocol):
+    """A source of pieces that is no peer: it is asked, and gets nothing in return.
+
+    Its pieces are picked, verified, blamed, timed and accounted for like those of peers.
+    """
+
+    @property
+    def id(self) -> SourceId:
+        """Its name in events and decisions; one of a kind within a transfer."""
+
+    @property
+    def description(self) -> str:
+        """One short line for people."""
+
+    async def deliver(self, desk: RequestDesk) -> None:
+        """Serve the requests at ``desk`` until cancelled; returning, or any SwarmError, ends the source.
+
+        Offer what there is first; nothing is requested before.
+        """
+
+
+class RequestDesk(Protocol):
+    """Where a `PieceSource` meets one transfer: requests are taken here, and answered one piece at a time."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest that the pieces belong to."""
+
+    def offer(self, pieces: PieceSet) -> None:
+        """Say which pieces can be asked for from now on."""
+
+    async def next_request(self) -> int:
+        """The next piece that is wanted, in the order of asking; waits until there is one."""
+
+    async def supply(self, piece: int, data: memoryview) -> None:
+        """Answer a request with the whole piece, or be ignored if it is no longer wanted.
+
+        The memory may be reused once this returns. Waits for piece memory and for the download limit.
+        """
+
+    def refuse(self, piece: int) -> None:
+        """Answer a request with the news that the piece is not there; it will not be asked for soon."""

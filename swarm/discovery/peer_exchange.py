@@ -1,22 +1,30 @@
-"""Peer exchange: telling each peer with whom else a session is open. Pure.
+"""Peer exchange: each peer is told with whom else a session is open, and tells us the same.
 
 Source: BEP 11, with a shorter interval: only peers really connected, at most so many at once, coalesced.
-What is heard from others proves nothing; it is filtered here and tried by whoever dials.
+What peers say about others proves nothing: it is filtered here, and the peer book bounds it.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import math
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from swarm.ids import PeerId
+import trio
+
+from swarm.endpoint import Endpoint
+from swarm.ids import ManifestId, PeerId
+from swarm.ports import Announcement, FoundPeer
 from swarm.protocol import protocol_limits as limits
 from swarm.protocol.codec import is_address, is_peer_id
-from swarm.protocol.messages import ExchangedPeer, Peers
+from swarm.protocol.messages import ExchangedPeer, Hello, Peers
 
 COALESCE_SECONDS = 0.1
 """A change waits so long for others to travel with it."""
+
+FOUND_PEERS = 256
+"""Peers heard of and not yet taken into the book; more are forgotten."""
 
 
 @dataclass(slots=True)
@@ -29,21 +37,89 @@ class _Known:
     quiet_until: float = -math.inf
 
 
+class Origin(Protocol):
+    """How a session came about."""
+
+    @property
+    def address(self) -> str:
+        """The multiaddr that was dialled, or where the peer came from."""
+
+    @property
+    def remote_address(self) -> str:
+        """The multiaddr of the other end of the connection."""
+
+    @property
+    def inbound(self) -> bool:
+        """Whether the peer opened the session."""
+
+
 class PeerExchange:
+    """The `PeerSource` of one transfer that is fed by its own sessions."""
+
+    provenance = "exchange"
+
+    def __init__(self, me: PeerId) -> None:
+        self._me = me
+        self.introductions = Introductions()
+        """What is to be sent to whom."""
+        self._send, self._receive = trio.open_memory_channel[FoundPeer](FOUND_PEERS)
+
+    async def peers(self, manifest: ManifestId) -> AsyncIterator[FoundPeer]:  # noqa: ARG002 - see the port
+        """Every peer that a session names, and every peer that says where it can be dialled."""
+        async for found in self._receive:
+            yield found
+
+    def announce(self, announcement: Announcement) -> None:
+        """Nothing to do: HELLO tells every peer this node's addresses, and HAVE what is here."""
+
+    def withdraw(self, manifest: ManifestId) -> None:
+        """Nothing to do: the peers see their sessions end."""
+
+    def session_opened(self, peer: PeerId, hello: Hello, origin: Origin, now: float) -> None:
+        """A peer has greeted."""
+        near = is_loopback(origin.remote_address)
+        addresses = dialable(hello.addresses, origin.address, inbound=origin.inbound)
+        self.introductions.session_opened(peer, addresses, near=near, now=now)
+        self._found(peer, visible(addresses, near=near), told_by=peer)
+
+    def session_closed(self, peer: PeerId, now: float) -> None:
+        """A session has ended."""
+        self.introductions.session_closed(peer, now)
+
+    def peers_received(self, peer: PeerId, address: str, peers: Peers) -> None:
+        """A peer with the given remote address has sent PEERS."""
+        near = is_loopback(address)
+        for added in peers.added:
+            self._found(added.peer, visible(added.addresses, near=near), told_by=peer)
+
+    def close(self) -> None:
+        """There will be no more peers."""
+        self._send.close()
+
+    def _found(self, peer: PeerId, addresses: tuple[str, ...], *, told_by: PeerId) -> None:
+        if not addresses or peer == self._me:
+            return
+        try:
+            self._send.send_nowait(FoundPeer(peer, addresses, told_by))
+        except (trio.WouldBlock, trio.ClosedResourceError, trio.BrokenResourceError):
+            return
+
+
+class Introductions:
     """Who is connected, and what each of them has been told about the others."""
 
     def __init__(self) -> None:
         self._known: dict[PeerId, _Known] = {}
         self._due: dict[PeerId, float] = {}
 
-    def joined(self, peer: PeerId, addresses: tuple[str, ...], *, near: bool, now: float) -> None:
+    def session_opened(self, peer: PeerId, addresses: tuple[str, ...], *, near: bool, now: float) -> None:
         """A session is open; ``near`` says that the peer is on this machine (reached over loopback)."""
         tellable = tuple(address for address in addresses if is_address(address)) if is_peer_id(peer) else ()
         self._known[peer] = _Known(tellable, near)
         self._due[peer] = now
         self._changed(now)
 
-    def left(self, peer: PeerId, now: float) -> None:
+    def session_closed(self, peer: PeerId, now: float) -> None:
         """The session ended."""
         if self._known.pop(peer, None) is not None:
             self._due.pop(peer, None)
@@ -95,7 +171,7 @@ class PeerExchange:
 
 
 def visible(addresses: tuple[str, ...], *, near: bool) -> tuple[str, ...]:
-    """The addresses worth telling to, or hearing from, a peer that is ``near`` or not."""
+    """The addresses worth telling to, or hearing from, a peer that is ``near`` (on this machine) or not."""
     return tuple(address for address in addresses if near or not is_loopback(address))
 
 
@@ -106,31 +182,19 @@ def dialable(announced: tuple[str, ...], address: str, *, inbound: bool) -> tupl
     from there, its port is of no use, but its host with an announced port may work where the
     announced host (behind a translator, in a container) does not.
     """
-    found = {} if inbound or not address else {address: None}
-    found.update(dict.fromkeys(entry for entry in announced if not _unspecified(entry)))
-    host = _host_part(address)
-    if inbound and host and not any(_host_part(entry) == host for entry in found):
-        ports = [entry.split("/")[4] for entry in announced if _host_part(entry)]
-        found.update({f"{host}/tcp/{port}": None for port in ports[:1]})
+    seen = Endpoint.read(address)
+    found = {address: None} if address and not inbound else {}
+    endpoints = [(text, Endpoint.read(text)) for text in announced]
+    found.update({text: None for text, endpoint in endpoints if endpoint is None or not endpoint.is_unspecified})
+    if inbound and seen is not None:
+        known = [endpoint for text in found if (endpoint := Endpoint.read(text)) is not None]
+        ported = next((endpoint for _, endpoint in endpoints if endpoint is not None), None)
+        if ported is not None and not any(seen.same_host(endpoint) for endpoint in known):
+            found[str(ported.at(seen))] = None
     return tuple(found)[: limits.MAX_ADDRESSES_PER_PEER]
 
 
 def is_loopback(address: str) -> bool:
     """Whether the multiaddr names this machine itself."""
-    parts = address.split("/")
-    if len(parts) < 3 or parts[1] not in {"ip4", "ip6"}:
-        return len(parts) >= 3 and parts[2] == "localhost"
-    try:
-        return ipaddress.ip_address(parts[2]).is_loopback
-    except ValueError:
-        return False
-
-
-def _host_part(address: str) -> str:
-    """``/ip4/<ip>`` of an ``/ip4/<ip>/tcp/<port>``, else an empty string."""
-    parts = address.split("/")
-    return f"/{parts[1]}/{parts[2]}" if len(parts) == 5 and parts[3] == "tcp" else ""
-
-
-def _unspecified(address: str) -> bool:
-    return _host_part(address) in {"/ip4/0.0.0.0", "/ip6/::"}
+    endpoint = Endpoint.read(address)
+    return endpoint is not None and endpoint.is_loopback

@@ -1,4 +1,4 @@
-"""Events to any number of observers; none of them can slow the transfer or fill the memory."""
+"""Events to any number of observers; none of them can slow a transfer or fill the memory."""
 
 from __future__ import annotations
 
@@ -9,8 +9,25 @@ from types import TracebackType
 
 import trio
 
-from swarm.events import BytesReceived, BytesSent, Event, PieceRequested, PieceStored, PieceWasted, RoundTrip
-from swarm.ids import ManifestId, PeerId
+from swarm.events import (
+    BytesReceived,
+    BytesSent,
+    Event,
+    FilesSelected,
+    ManifestReady,
+    NodeListening,
+    PieceRequested,
+    PieceStored,
+    PieceWasted,
+    RoundTrip,
+    TransferComplete,
+    TransferEnded,
+    TransferEvent,
+    TransferResumed,
+    TransferStarted,
+    Warned,
+)
+from swarm.ids import SourceId, TransferId
 
 QUEUE_EVENTS = 8192
 """Events that an observer may be behind."""
@@ -18,23 +35,41 @@ QUEUE_EVENTS = 8192
 PROGRESS_SECONDS = 0.1
 """Bytes that moved are summed up for so long before an observer is woken for them alone."""
 
-_Key = tuple[type[BytesReceived] | type[BytesSent], ManifestId, PeerId]
+MAX_WARNINGS = 64
+"""Warnings of the node that a later observer is still told."""
+
+_Key = tuple[type[BytesReceived] | type[BytesSent], TransferId, SourceId]
 
 # Of these, old ones are forgotten first when an observer falls too far behind.
 _PROGRESS = (PieceRequested, PieceStored, PieceWasted, RoundTrip)
+
+# A later observer is told these again, because other events mean nothing without them.
+_LASTING = (
+    NodeListening,
+    Warned,
+    TransferStarted,
+    ManifestReady,
+    FilesSelected,
+    TransferResumed,
+    TransferComplete,
+)
 
 
 class Subscription:
     """One observer's queue: an async iterator of events that ends when the stream is closed.
 
-    Events about moved bytes are merged for each peer and come at most every ``PROGRESS_SECONDS``, unless
+    Events about moved bytes are merged for each source and come at most every ``PROGRESS_SECONDS``, unless
     another event comes anyway. An observer that falls ``capacity`` events behind loses the oldest
-    events about single pieces (counted in ``lost``), others only when nothing else is left to lose.
+    events about single pieces (counted in ``lost``), others only when nothing else is left to lose. With
+    ``transfer`` only the events about that transfer are queued, and the queue ends with its last.
     """
 
-    def __init__(self, capacity: int, on_close: Callable[[Subscription], None]) -> None:
+    def __init__(
+        self, on_close: Callable[[Subscription], None], transfer: TransferId | None, capacity: int
+    ) -> None:
         self._capacity = capacity
         self._on_close = on_close
+        self._transfer = transfer
         self._queue: deque[Event] = deque()
         self._moved: dict[_Key, int] = {}
         self._next_progress = -math.inf
@@ -73,6 +108,8 @@ class Subscription:
 
     def put(self, event: Event) -> None:
         """Queue an event; the stream calls this."""
+        if self._transfer is not None and not _is_about(event, self._transfer):
+            return
         if isinstance(event, BytesReceived | BytesSent):
             self._merge(event)
             return
@@ -80,9 +117,12 @@ class Subscription:
             self._forget_one()
         self._queue.append(event)
         self._woken.set()
+        if self._transfer is not None and isinstance(event, TransferEnded):
+            self.close()
 
     def _merge(self, event: BytesReceived | BytesSent) -> None:
-        key = (type(event), event.manifest, event.peer)
+        source = event.source if isinstance(event, BytesReceived) else event.peer
+        key = (type(event), event.transfer, source)
         if not self._moved:
             # The reader sleeps without a deadline for progress that is not there.
             self._woken.set()
@@ -93,8 +133,8 @@ class Subscription:
             return self._queue.popleft()
         if not self._moved or (not self._closed and trio.current_time() < self._next_progress):
             return None
-        for (kind, manifest, peer), size in self._moved.items():
-            self._queue.append(kind(manifest, peer, size))
+        for (kind, transfer, source), size in self._moved.items():
+            self._queue.append(kind(transfer, source, size))  # type: ignore[arg-type]
         self._moved.clear()
         self._next_progress = trio.current_time() + PROGRESS_SECONDS
         return self._queue.popleft()
@@ -109,23 +149,38 @@ class Subscription:
 
 
 class EventStream:
-    """Fan-out of events; publishing never waits."""
+    """Fan-out of events; publishing never waits.
+
+    Nobody comes too late: a new observer is first told what lasts, of the node and of every transfer that has
+    not ended.
+    """
 
     def __init__(self) -> None:
         self._subscriptions: list[Subscription] = []
         self._closed = False
+        self._of_node: deque[Event] = deque(maxlen=MAX_WARNINGS)
+        self._of_transfers: dict[TransferId, list[Event]] = {}
 
-    def subscribe(self, capacity: int = QUEUE_EVENTS) -> Subscription:
-        """A new observer, which sees what is published from now on; close it or use it as a context."""
-        subscription = Subscription(capacity, self._forget)
+    def subscribe(
+        self, transfer: TransferId | None = None, *, replay: bool = True, capacity: int = QUEUE_EVENTS
+    ) -> Subscription:
+        """A new observer of everything, or of one transfer; close it or use it as a context.
+
+        With ``replay`` it is first told what lasts of what was published before.
+        """
+        subscription = Subscription(self._forget, transfer, capacity)
         self._subscriptions.append(subscription)
-        if self._closed:
+        if replay:
+            for event in (*self._of_node, *(e for some in self._of_transfers.values() for e in some)):
+                subscription.put(event)
+        if self._closed or (transfer is not None and transfer not in self._of_transfers):
             subscription.close()
         return subscription
 
     def publish(self, event: Event) -> None:
         """Tell all observers."""
-        for subscription in self._subscriptions:
+        self._remember(event)
+        for subscription in tuple(self._subscriptions):
             subscription.put(event)
 
     def close(self) -> None:
@@ -134,5 +189,21 @@ class EventStream:
         for subscription in tuple(self._subscriptions):
             subscription.close()
 
+    def _remember(self, event: Event) -> None:
+        if isinstance(event, TransferEnded):
+            self._of_transfers.pop(event.transfer, None)
+        elif isinstance(event, _LASTING):
+            transfer = getattr(event, "transfer", None)
+            if transfer is None:
+                self._of_node.append(event)
+            else:
+                lasting = self._of_transfers.setdefault(transfer, [])
+                if len(lasting) < MAX_WARNINGS:
+                    lasting.append(event)
+
     def _forget(self, subscription: Subscription) -> None:
         self._subscriptions.remove(subscription)
+
+
+def _is_about(event: Event, transfer: TransferId) -> bool:
+    return isinstance(event, TransferEvent | Warned) and event.transfer == transfer

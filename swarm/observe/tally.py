@@ -7,19 +7,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from swarm import events
-from swarm.ids import ManifestId, PeerId
+from swarm.ids import ManifestId, PeerId, SourceId, TransferId
 from swarm.strategy.rates import Meter
+
+SMOOTHING = 5.0
+"""Time constant of shown rates, seconds: steady enough to read, yet recent."""
+MAX_SOURCE_ROWS = 1024
+"""Sources that are kept in the table; of more than that, those that left longest ago are forgotten."""
+MAX_ENDED = 64
+"""Ended transfers that are kept; the oldest are forgotten first."""
 
 
 @dataclass(frozen=True, slots=True)
-class PeerRow:
-    """One peer: sizes in bytes, rates in bytes per second, the last round trip in seconds.
+class SourceRow:
+    """One peer, or another source: sizes in bytes, rates in bytes per second, the last round trip in seconds.
 
     ``wasted`` counts refused, late and unwanted bytes; ``pieces`` only verified ones; ``why`` is
-    the ranking's reason for the last request to this peer.
+    the reason of the last request to this source.
     """
 
-    peer: PeerId
+    source: SourceId
     address: str
     connected: bool
     inbound: bool
@@ -35,13 +42,15 @@ class PeerRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class TransferSnapshot:
     """One transfer at one moment: sizes in bytes, rates in bytes per second, times in seconds.
 
-    ``hashed`` of ``hash_total`` bytes of a shared path are hashed (0 of 0 for a fetch). ``eta`` is
-    None while nothing arrives. ``resumed`` bytes were here before this run.
+    ``hashed`` of ``hash_total`` bytes that are on the disk are hashed. ``eta`` is None while nothing
+    arrives. ``resumed`` bytes were here before this run. ``error`` is what it failed with, if it did.
     """
 
+    transfer: TransferId
+    kind: str
     elapsed: float
     manifest: ManifestId | None
     name: str
@@ -61,20 +70,32 @@ class Snapshot:
     connected: int
     banned: int
     complete: bool
-    peers: tuple[PeerRow, ...]
+    paused: bool
+    ended: bool
+    error: str | None
+    sources: tuple[SourceRow, ...]
 
 
-SMOOTHING = 5.0
-"""Seconds after which an amount counts 1/e in a shown rate: steady enough to read, yet recent."""
-MAX_PEER_ROWS = 1024
-"""Peers that are kept in the table; of more than that, those that left longest ago are forgotten."""
+@dataclass(frozen=True, slots=True)
+class NodeSnapshot:
+    """A node at one moment; sizes and rates are of all its transfers together, also of those that ended."""
+
+    peer: PeerId | None
+    addresses: tuple[str, ...]
+    elapsed: float
+    received: int
+    sent: int
+    wasted: int
+    down_rate: float
+    up_rate: float
+    transfers: tuple[TransferSnapshot, ...]
 
 
-class _Peer:
-    """What is known of one peer so far."""
+class _Source:
+    """What is known of one source so far."""
 
-    def __init__(self, peer: PeerId, now: float) -> None:
-        self.peer = peer
+    def __init__(self, source: SourceId, now: float) -> None:
+        self.source = source
         self.address = ""
         self.connected = self.inbound = self.banned = False
         self.received = self.sent = self.pieces = self.wasted = 0
@@ -82,9 +103,9 @@ class _Peer:
         self.round_trip: float | None = None
         self.why = ""
 
-    def row(self, now: float) -> PeerRow:
-        return PeerRow(
-            peer=self.peer,
+    def row(self, now: float) -> SourceRow:
+        return SourceRow(
+            source=self.source,
             address=self.address,
             connected=self.connected,
             inbound=self.inbound,
@@ -100,28 +121,38 @@ class _Peer:
         )
 
 
-class Tally:
+class TransferTally:
     """Counts what one transfer did; ``now`` is seconds of a monotonic clock throughout."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, transfer: TransferId, now: float) -> None:
+        self.transfer = transfer
+        self._kind = ""
         self._started = now
-        self._ended: float | None = None
+        self._completed: float | None = None
         self._manifest: ManifestId | None = None
         self._name = ""
         self._size = self._pieces = 0
         self._have_pieces = self._have_size = self._resumed = 0
         self._hashed = self._hash_total = 0
         self._received = self._sent = self._wasted = 0
+        self._paused = self._ended = False
+        self._error: str | None = None
         self._down, self._up = Meter(SMOOTHING, now), Meter(SMOOTHING, now)
-        self._peers: dict[PeerId, _Peer] = {}
+        self._sources: dict[SourceId, _Source] = {}
+        self._sizes: dict[int, int] = {}
         self._folds: dict[type[events.Event], Callable[[Any, float], None]] = {
+            events.TransferStarted: self._begin,
             events.HashingProgress: self._hashing,
             events.ManifestReady: self._ready,
             events.FilesSelected: self._selected,
             events.TransferResumed: self._resume,
+            events.TransferPaused: self._pause,
+            events.TransferContinued: self._continue,
             events.PeerConnected: self._connected,
             events.PeerDisconnected: self._disconnected,
-            events.PeerBanned: self._banned,
+            events.SourceJoined: self._joined,
+            events.SourceLeft: self._left,
+            events.SourceBanned: self._banned,
             events.RoundTrip: self._round_trip,
             events.PieceRequested: self._requested,
             events.PieceStored: self._stored,
@@ -131,21 +162,26 @@ class Tally:
             events.BytesReceived: self._bytes_received,
             events.BytesSent: self._bytes_sent,
             events.TransferComplete: self._complete,
+            events.TransferEnded: self._end,
         }
 
     def add(self, event: events.Event, now: float) -> None:
-        """Count one event; events that change no figure are ignored."""
+        """Count one event of this transfer, or of a connection that it uses; others change nothing."""
+        if isinstance(event, events.TransferEvent) and event.transfer != self.transfer:
+            return
         fold = self._folds.get(type(event))
         if fold is not None:
             fold(event, now)
 
-    def snapshot(self, now: float) -> Snapshot:
+    def snapshot(self, now: float) -> TransferSnapshot:
         """Return how things stand at ``now``."""
         rate = self._down.rate(now)
-        complete = self._ended is not None
+        complete = self._completed is not None
         missing = self._size - self._have_size
-        return Snapshot(
-            elapsed=(now if self._ended is None else self._ended) - self._started,
+        return TransferSnapshot(
+            transfer=self.transfer,
+            kind=self._kind,
+            elapsed=(now if self._completed is None else self._completed) - self._started,
             manifest=self._manifest,
             name=self._name,
             size=self._size,
@@ -161,23 +197,62 @@ class Tally:
             down_rate=rate,
             up_rate=self._up.rate(now),
             eta=missing / rate if rate > 1 and not complete else None,
-            connected=sum(peer.connected for peer in self._peers.values()),
-            banned=sum(peer.banned for peer in self._peers.values()),
+            connected=sum(source.connected for source in self._sources.values()),
+            banned=sum(source.banned for source in self._sources.values()),
             complete=complete,
-            peers=tuple(peer.row(now) for peer in self._peers.values()),
+            paused=self._paused,
+            ended=self._ended,
+            error=self._error,
+            sources=tuple(source.row(now) for source in self._sources.values()),
         )
 
-    def _peer(self, peer: PeerId, now: float) -> _Peer:
-        found = self._peers.get(peer)
+    # --- Sources ------------------------------------------------------------------------------------
+
+    def _source(self, source: SourceId, now: float) -> _Source:
+        found = self._sources.get(source)
         if found is None:
-            if len(self._peers) >= MAX_PEER_ROWS:
+            if len(self._sources) >= MAX_SOURCE_ROWS:
                 self._forget_one()
-            found = self._peers[peer] = _Peer(peer, now)
+            found = self._sources[source] = _Source(source, now)
         return found
 
     def _forget_one(self) -> None:
-        gone = next((key for key, peer in self._peers.items() if not peer.connected), None)
-        del self._peers[gone if gone is not None else next(iter(self._peers))]
+        gone = next((key for key, source in self._sources.items() if not source.connected), None)
+        del self._sources[gone if gone is not None else next(iter(self._sources))]
+
+    def _connected(self, event: events.PeerConnected, now: float) -> None:
+        source = self._source(event.peer, now)
+        source.connected, source.inbound, source.address = True, event.inbound, event.address
+
+    def _disconnected(self, event: events.PeerDisconnected, _now: float) -> None:
+        self._gone(event.peer)
+
+    def _joined(self, event: events.SourceJoined, now: float) -> None:
+        source = self._source(event.source, now)
+        source.connected, source.address = True, event.description
+
+    def _left(self, event: events.SourceLeft, _now: float) -> None:
+        self._gone(event.source)
+
+    def _gone(self, name: SourceId) -> None:
+        source = self._sources.pop(name, None)
+        if source is not None:
+            source.connected = False
+            # Last in the order of the table is last to be forgotten.
+            self._sources[name] = source
+
+    def _banned(self, event: events.SourceBanned, now: float) -> None:
+        self._source(event.source, now).banned = True
+
+    def _round_trip(self, event: events.RoundTrip, _now: float) -> None:
+        source = self._sources.get(event.peer)
+        if source is not None and event.seconds is not None:
+            source.round_trip = event.seconds
+
+    # --- The transfer -------------------------------------------------------------------------------
+
+    def _begin(self, event: events.TransferStarted, _now: float) -> None:
+        self._kind = event.kind
 
     def _hashing(self, event: events.HashingProgress, _now: float) -> None:
         self._hashed, self._hash_total = event.done, event.total
@@ -185,6 +260,8 @@ class Tally:
     def _ready(self, event: events.ManifestReady, _now: float) -> None:
         self._manifest, self._name = event.manifest, event.name
         self._size, self._pieces = event.size, event.pieces
+        if self._kind == "share":
+            self._have_pieces, self._have_size = event.pieces, event.size
 
     def _selected(self, event: events.FilesSelected, _now: float) -> None:
         self._size, self._pieces = event.size, event.pieces
@@ -193,55 +270,118 @@ class Tally:
         self._have_pieces, self._have_size = event.pieces, event.size
         self._resumed = event.size
 
-    def _connected(self, event: events.PeerConnected, now: float) -> None:
-        peer = self._peer(event.peer, now)
-        peer.connected, peer.inbound, peer.address = True, event.inbound, event.address
+    def _pause(self, _event: events.TransferPaused, _now: float) -> None:
+        self._paused = True
 
-    def _disconnected(self, event: events.PeerDisconnected, _now: float) -> None:
-        peer = self._peers.pop(event.peer, None)
-        if peer is not None:
-            peer.connected = False
-            # Last in the order of the table is last to be forgotten.
-            self._peers[event.peer] = peer
+    def _continue(self, _event: events.TransferContinued, _now: float) -> None:
+        self._paused = False
 
-    def _banned(self, event: events.PeerBanned, now: float) -> None:
-        self._peer(event.peer, now).banned = True
+    def _complete(self, event: events.TransferComplete, now: float) -> None:
+        self._completed = now
+        self._have_pieces, self._have_size = self._pieces, event.size
 
-    def _round_trip(self, event: events.RoundTrip, _now: float) -> None:
-        peer = self._peers.get(event.peer)
-        if peer is not None and event.seconds is not None:
-            peer.round_trip = event.seconds
+    def _end(self, event: events.TransferEnded, _now: float) -> None:
+        self._ended, self._error = True, event.error
+        for source in self._sources.values():
+            source.connected = False
+
+    # --- Pieces and bytes ---------------------------------------------------------------------------
 
     def _requested(self, event: events.PieceRequested, now: float) -> None:
-        self._peer(event.peer, now).why = event.why
+        self._source(event.source, now).why = event.why
 
     def _stored(self, event: events.PieceStored, now: float) -> None:
         self._have_pieces += 1
         self._have_size += event.size
-        self._peer(event.peer, now).pieces += 1
+        self._source(event.source, now).pieces += 1
 
     def _waste(self, event: events.PieceRefused | events.PieceWasted, now: float) -> None:
         self._wasted += event.size
-        self._peer(event.peer, now).wasted += event.size
+        self._source(event.source, now).wasted += event.size
 
-    def _lost(self, _event: events.PieceLost, _now: float) -> None:
-        # Its size is not told, so only the count of pieces goes down.
+    def _lost(self, event: events.PieceLost, _now: float) -> None:
         self._have_pieces = max(0, self._have_pieces - 1)
+        self._have_size = max(0, self._have_size - event.size)
 
     def _bytes_received(self, event: events.BytesReceived, now: float) -> None:
-        peer = self._peer(event.peer, now)
+        source = self._source(event.source, now)
         self._received += event.size
-        peer.received += event.size
+        source.received += event.size
         self._down.add(event.size, now)
-        peer.down.add(event.size, now)
+        source.down.add(event.size, now)
 
     def _bytes_sent(self, event: events.BytesSent, now: float) -> None:
-        peer = self._peer(event.peer, now)
+        source = self._source(event.peer, now)
         self._sent += event.size
-        peer.sent += event.size
+        source.sent += event.size
         self._up.add(event.size, now)
-        peer.up.add(event.size, now)
+        source.up.add(event.size, now)
 
-    def _complete(self, event: events.TransferComplete, now: float) -> None:
-        self._ended = now
-        self._have_pieces, self._have_size = self._pieces, event.size
+
+class NodeTally:
+    """Counts what a node did, each of its transfers apart."""
+
+    def __init__(self, now: float) -> None:
+        self._started = now
+        self._peer: PeerId | None = None
+        self._addresses: tuple[str, ...] = ()
+        self._received = self._sent = self._wasted = 0
+        self._down, self._up = Meter(SMOOTHING, now), Meter(SMOOTHING, now)
+        self._transfers: dict[TransferId, TransferTally] = {}
+        self._ended: list[TransferId] = []
+
+    def add(self, event: events.Event, now: float) -> None:
+        """Count one event."""
+        match event:
+            case events.NodeListening(peer, addresses):
+                self._peer, self._addresses = peer, addresses
+            case events.BytesReceived(size=size):
+                self._received += size
+                self._down.add(size, now)
+            case events.BytesSent(size=size):
+                self._sent += size
+                self._up.add(size, now)
+            case events.PieceRefused(size=size) | events.PieceWasted(size=size):
+                self._wasted += size
+        if isinstance(event, events.TransferEvent):
+            self._tally(event.transfer, now).add(event, now)
+            if isinstance(event, events.TransferEnded):
+                self._forget_ended(event.transfer)
+        elif isinstance(event, events.RoundTrip):
+            for tally in self._transfers.values():
+                tally.add(event, now)
+
+    def transfer(self, transfer: TransferId, now: float) -> TransferSnapshot:
+        """How one transfer stands at ``now``; an empty one if nothing is known of it."""
+        return self._tally(transfer, now).snapshot(now)
+
+    def latest(self, now: float) -> TransferSnapshot:
+        """How the transfer that began last stands; an empty one if there is none."""
+        number = next(reversed(self._transfers), TransferId(0))
+        tally = self._transfers.get(number) or TransferTally(number, self._started)
+        return tally.snapshot(now)
+
+    def snapshot(self, now: float) -> NodeSnapshot:
+        """Return how things stand at ``now``."""
+        return NodeSnapshot(
+            peer=self._peer,
+            addresses=self._addresses,
+            elapsed=now - self._started,
+            received=self._received,
+            sent=self._sent,
+            wasted=self._wasted,
+            down_rate=self._down.rate(now),
+            up_rate=self._up.rate(now),
+            transfers=tuple(tally.snapshot(now) for tally in self._transfers.values()),
+        )
+
+    def _tally(self, transfer: TransferId, now: float) -> TransferTally:
+        tally = self._transfers.get(transfer)
+        if tally is None:
+            tally = self._transfers[transfer] = TransferTally(transfer, now)
+        return tally
+
+    def _forget_ended(self, transfer: TransferId) -> None:
+        self._ended.append(transfer)
+        if len(self._ended) > MAX_ENDED:
+            self._transfers.pop(self._ended.pop(0), None)

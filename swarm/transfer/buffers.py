@@ -79,6 +79,9 @@ POOL_BYTES = 64 * 1024 * 1024
 """All buffers of a pool together. A session has one piece under way (the protocol forbids more), and a
 piece being verified keeps its buffer, so this bounds what hostile and slow peers can hold."""
 
+UPLOAD_BYTES = 64 * 1024 * 1024
+"""Pieces read and not yet sent, of all sessions together: what peers that do not read can hold."""
+
 IDLE_BYTES = 16 * 1024 * 1024
 """Kept for reuse: fresh memory costs a page fault for every 4 KiB, a tenth of the time at 1 GB/s."""
 
@@ -175,3 +178,11 @@ class BufferPool:
             self._idle_bytes = 0
         self._idle.setdefault(len(memory), []).append(memory)
         self._idle_bytes += len(memory)
+
+
+class TransferMemory:
+    """What all transfers of a node share: buffers for what is received, a budget for what is sent."""
+
+    def __init__(self) -> None:
+        self.pool = BufferPool()
+        self.uploads = ByteBudget(UPLOAD_BYTES)

@@ -12,9 +12,10 @@ from typing import Protocol
 import trio
 
 from swarm.errors import DiskError, PieceMismatch
-from swarm.events import Event
-from swarm.ids import PeerId
+from swarm.events import BytesReceived, BytesSent
+from swarm.ids import PeerId, SourceId
 from swarm.ports import Store
+from swarm.protocol.messages import Message
 from swarm.strategy.brain import Brain
 from swarm.strategy.commands import (
     Ban,
@@ -27,7 +28,7 @@ from swarm.strategy.commands import (
     Upload,
 )
 from swarm.transfer.buffers import PieceBuffer
-from swarm.transfer.session import PeerSession
+from swarm.transfer.progress import TransferRecord
 
 
 class Alarm:
@@ -62,14 +63,31 @@ STORES_AT_ONCE = 4
 """Pieces that are verified and written side by side; more wait in their buffers."""
 
 
-class Doorkeeper(Protocol):
-    """Ends sessions for the performer, and tells the brain that they ended."""
+class MessageSink(Protocol):
+    """A source that requests go to: a peer's session, or the desk of another source."""
 
-    def dismiss(self, peer: PeerId, reason: str) -> None:
-        """End the peer's session, if it has one."""
+    def send(self, message: Message) -> None:
+        """Send or queue a control message; never waits."""
 
-    def expel(self, peer: PeerId, reason: str, piece: int | None) -> None:
-        """End the peer's session and never let it in again."""
+
+class UploadSink(Protocol):
+    """A peer's session that pieces are sent over."""
+
+    def upload(self, piece: int) -> None:
+        """Send a requested piece."""
+
+    def drop_upload(self, piece: int) -> None:
+        """Give the final reply of a queued or begun upload now."""
+
+
+class SourceKeeper(Protocol):
+    """Ends sessions and other sources for the performer, and tells the brain that they ended."""
+
+    def dismiss(self, source: SourceId, reason: str) -> None:
+        """End the source's session, if it has one; it may come back."""
+
+    def expel(self, source: SourceId, reason: str, piece: int | None) -> None:
+        """End the source's session and never let it in again."""
 
 
 class Performer:
@@ -79,24 +97,26 @@ class Performer:
         self,
         brain: Brain,
         store: Store,
-        door: Doorkeeper,
-        publish: Callable[[Event], None],
+        keeper: SourceKeeper,
+        record: TransferRecord,
         now: Callable[[], float],
     ) -> None:
         self.brain = brain
-        self.publish = publish
         self.now = now
         self._store = store
-        self._door = door
+        self._keeper = keeper
+        self._record = record
         self._pending: deque[Command] = deque()
         self._busy = False
-        self._whole: dict[tuple[PeerId, int], PieceBuffer] = {}
+        self._whole: dict[tuple[SourceId, int], PieceBuffer] = {}
         self._nursery: trio.Nursery | None = None
         self._storing = trio.Semaphore(STORES_AT_ONCE)
         self._alarm = Alarm(now)
         self._failed = trio.Event()
-        self.sessions: dict[PeerId, PeerSession] = {}
-        """The sessions that the brain knows of."""
+        self.sources: dict[SourceId, MessageSink] = {}
+        """What the brain can ask: the sessions of peers that have greeted, and other sources."""
+        self.receivers: dict[PeerId, UploadSink] = {}
+        """The peers whose sessions pieces are sent over."""
         self.failure: DiskError | None = None
         """What the disk refused; the transfer is over then."""
         self.started = trio.Event()
@@ -133,13 +153,39 @@ class Performer:
             self.complete.set()
         self._alarm.bring_forward(self.brain.next_wakeup())
 
-    def piece_received(self, peer: PeerId, piece: int, buffer: PieceBuffer | None) -> None:
+    # --- What sources report --------------------------------------------------------------------
+
+    def message_received(self, source: SourceId, message: Message) -> None:
+        """A control message for the brain."""
+        self.perform(self.brain.received(source, message, self.now()))
+
+    def data_received(self, source: SourceId, piece: int, size: int) -> None:
+        """Payload of a piece came."""
+        self.perform(self.brain.data_received(source, piece, size, self.now()))
+        self._record.publish(BytesReceived(self._record.transfer, source, size))
+
+    def piece_received(self, source: SourceId, piece: int, buffer: PieceBuffer | None) -> None:
         """Ask the brain what becomes of a whole piece; what it does not want stored is dropped."""
         if buffer is not None:
-            self._whole[peer, piece] = buffer
-        self.perform(self.brain.piece_received(peer, piece, self.now()))
-        if unwanted := self._whole.pop((peer, piece), None):
+            self._whole[source, piece] = buffer
+        self.perform(self.brain.piece_received(source, piece, self.now()))
+        if unwanted := self._whole.pop((source, piece), None):
             unwanted.release()
+
+    def uploaded(self, peer: PeerId, piece: int, size: int) -> None:
+        """Payload of a piece was handed to the connection."""
+        self.perform(self.brain.uploaded(peer, piece, size, self.now()))
+        self._record.publish(BytesSent(self._record.transfer, peer, size))
+
+    def upload_finished(self, peer: PeerId, piece: int) -> None:
+        """The final reply of an upload is out."""
+        self.perform(self.brain.upload_finished(peer, piece, self.now()))
+
+    def piece_lost(self, piece: int) -> None:
+        """The store has withdrawn a piece."""
+        self.perform(self.brain.piece_lost(piece, self.now()))
+
+    # --- Commands -------------------------------------------------------------------------------
 
     async def _keep_time(self) -> None:
         while True:
@@ -148,51 +194,46 @@ class Performer:
 
     def _perform_one(self, command: Command) -> None:
         match command:
-            case Send() | Upload() | DropUpload():
-                self._tell_session(command)
+            case Send():
+                if sink := self.sources.get(command.peer):
+                    sink.send(command.message)
+            case Upload():
+                if receiver := self.receivers.get(command.peer):
+                    receiver.upload(command.piece)
+            case DropUpload():
+                if receiver := self.receivers.get(command.peer):
+                    receiver.drop_upload(command.piece)
             case StorePiece():
                 self._begin_to_store(command.peer, command.piece)
             case Publish():
-                self.publish(command.event)
+                self._record.publish(command.event)
             case Disconnect():
-                self._door.dismiss(command.peer, command.reason)
+                self._keeper.dismiss(command.peer, command.reason)
             case Ban():
-                self._door.expel(command.peer, command.reason, command.piece)
+                self._keeper.expel(command.peer, command.reason, command.piece)
             case _:
                 raise TypeError(f"no such command: {command!r}")
 
-    def _tell_session(self, command: Send | Upload | DropUpload) -> None:
-        session = self.sessions.get(command.peer)
-        if session is None:
-            return
-        match command:
-            case Send():
-                session.send(command.message)
-            case Upload():
-                session.upload(command.piece)
-            case DropUpload():
-                session.drop_upload(command.piece)
-
-    def _begin_to_store(self, peer: PeerId, piece: int) -> None:
-        buffer = self._whole.pop((peer, piece))
+    def _begin_to_store(self, source: SourceId, piece: int) -> None:
+        buffer = self._whole.pop((source, piece))
         if self._nursery is None:
             buffer.release()
         else:
-            self._nursery.start_soon(self._store_piece, peer, piece, buffer)
+            self._nursery.start_soon(self._store_piece, source, piece, buffer)
 
-    async def _store_piece(self, peer: PeerId, piece: int, buffer: PieceBuffer) -> None:
-        seen = False
+    async def _store_piece(self, source: SourceId, piece: int, buffer: PieceBuffer) -> None:
+        checked = False
         try:
             async with self._storing:
                 await self._store.put(piece, buffer.view)
-            seen, result = True, self.brain.piece_stored
+            checked, result = True, self.brain.piece_stored
         except PieceMismatch:
-            seen, result = True, self.brain.piece_refused
+            checked, result = True, self.brain.piece_refused
         except DiskError as error:
             self.failure = error
             self._failed.set()
             result = self.brain.piece_failed
         finally:
             # A cancelled or failed store may still be looking at the memory.
-            buffer.release(reuse=seen)
-        self.perform(result(peer, piece, self.now()))
+            buffer.release(reuse=checked)
+        self.perform(result(source, piece, self.now()))

@@ -1,8 +1,8 @@
-"""Who is in and who gets in: one session for each peer, room for those that the user named. Pure."""
+"""The open sessions of a transfer, and which new ones may be opened. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -28,6 +28,17 @@ class Seat(Protocol):
         """When something last came from the peer, or the session began."""
 
 
+class NamedPeersView(Protocol):
+    """What the roster asks the peer book."""
+
+    @property
+    def named(self) -> Collection[PeerId]:
+        """The peers that the user named."""
+
+    def is_named(self, peer: PeerId) -> bool:
+        """Whether the user named the peer."""
+
+
 S = TypeVar("S", bound=Seat)
 
 
@@ -40,18 +51,17 @@ class AdmissionVerdict(Generic[S]):
 
 
 class Roster(Generic[S]):
-    """Admits sessions of one transfer, at most ``max_peers``.
+    """Admits sessions of one transfer, one for each peer, at most ``max_peers``.
 
-    ``named`` are the peers that the user named. A place is kept for each of them that is not connected,
-    for at most half of all places together, so that strangers cannot crowd them out nor they everybody.
+    A place is kept for each peer that the user named (as ``book`` says) and that is not connected, for at most
+    half of all places together: so strangers cannot crowd them out, nor they everybody.
     """
 
-    def __init__(self, me: PeerId, max_peers: int, named: frozenset[PeerId]) -> None:
+    def __init__(self, me: PeerId, max_peers: int, book: NamedPeersView) -> None:
         self._me = me
         self._max_peers = max_peers
-        self._named = named
+        self._book = book
         self._seats: dict[PeerId, S] = {}
-        self._banned: set[PeerId] = set()
 
     def __iter__(self) -> Iterator[S]:
         """The sessions, as of the first step."""
@@ -60,23 +70,10 @@ class Roster(Generic[S]):
     def __len__(self) -> int:
         return len(self._seats)
 
-    @property
-    def banned(self) -> frozenset[PeerId]:
-        """The peers that are never let in again."""
-        return frozenset(self._banned)
-
-    def ban(self, peer: PeerId) -> bool:
-        """Never admit the peer again; says whether that is new."""
-        new = peer not in self._banned
-        self._banned.add(peer)
-        return new
-
     def admit(self, peer: PeerId, *, inbound: bool, now: float) -> AdmissionVerdict[S]:
         """May a new session with the peer be opened? Changes nothing."""
         if peer == self._me:
             return AdmissionVerdict("this is the same peer")
-        if peer in self._banned:
-            return AdmissionVerdict("the peer is banned")
         old = self._seats.get(peer)
         if old is not None:
             return (
@@ -113,7 +110,7 @@ class Roster(Generic[S]):
         return peer if inbound else self._me
 
     def _places(self, peer: PeerId) -> int:
-        if peer in self._named:
+        if self._book.is_named(peer):
             return self._max_peers
-        absent = sum(1 for named in self._named if named not in self._seats)
+        absent = sum(1 for named in self._book.named if named not in self._seats)
         return self._max_peers - min(absent, self._max_peers // 2)

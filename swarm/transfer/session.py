@@ -8,46 +8,47 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
 import trio
 
 from swarm.content.paths import printable
 from swarm.errors import LinkClosed, LocalProtocolError, RemoteError
-from swarm.ports import ByteStream, Store
+from swarm.ids import PeerId
+from swarm.ports import ByteStream
 from swarm.protocol import protocol_limits as limits
 from swarm.protocol.codec import HEADER_BYTES, HELLO, decode_body, decode_header, encode
-from swarm.protocol.messages import Cancel, Goodbye, Hello, Message, RejectReason
+from swarm.protocol.messages import Cancel, Goodbye, Hello, KeepAlive, Message, Peers, RejectReason
 from swarm.protocol.session_rules import SessionRules
-from swarm.transfer.buffers import BufferPool, ByteBudget
-from swarm.transfer.pacing import Pacer
-from swarm.transfer.session_io import Outbox, Reports, SessionReader, SessionWriter
+from swarm.transfer.buffers import PieceBuffer
+from swarm.transfer.performer import Performer
+from swarm.transfer.session_io import Outbox, Reports, SessionReader, SessionResources, SessionWriter
 
 REFUSAL_TIMEOUT = 2.0
 """For one small GOODBYE to leave."""
 
 
-async def meet(link: ByteStream) -> Hello:
+async def read_greeting(stream: ByteStream) -> Hello:
     """Read the HELLO with which the opener of a stream begins; the link is reset if it does not come.
 
     Raises RemoteError for anything else or after `limits.HELLO_TIMEOUT`, LinkClosed when the stream ends.
     """
     try:
         with trio.fail_after(limits.HELLO_TIMEOUT):
-            return await _read_hello(link)
+            return await _read_hello(stream)
     except trio.TooSlowError as error:
-        await link.reset()
+        await stream.reset()
         raise RemoteError(f"no greeting within {limits.HELLO_TIMEOUT:.0f} s") from error
     except RemoteError:
-        await link.reset()
+        await stream.reset()
         raise
 
 
-async def _read_hello(link: ByteStream) -> Hello:
-    kind, size = decode_header(await link.read_exactly(HEADER_BYTES))
+async def _read_hello(stream: ByteStream) -> Hello:
+    kind, size = decode_header(await stream.read_exactly(HEADER_BYTES))
     if kind != HELLO:
         raise RemoteError(f"message kind {kind} where HELLO belongs")
-    return cast(Hello, decode_body(kind, await link.read_exactly(size)))
+    return cast(Hello, decode_body(kind, await stream.read_exactly(size)))
 
 
 def goodbye(reason: str) -> Goodbye:
@@ -56,33 +57,21 @@ def goodbye(reason: str) -> Goodbye:
     return Goodbye(line.decode("utf-8", "ignore"))
 
 
-async def refuse(link: ByteStream, reason: str) -> None:
+async def refuse_stream(stream: ByteStream, reason: str) -> None:
     """Say GOODBYE on a stream that is not wanted, and close it; never waits long and never raises."""
     with trio.move_on_after(REFUSAL_TIMEOUT) as scope:
         try:
-            await link.write(encode(goodbye(reason)))
-            await link.close()
+            await stream.write(encode(goodbye(reason)))
+            await stream.close()
         except LinkClosed:
             return
     if scope.cancelled_caught:
         with trio.CancelScope(shield=True):
-            await link.reset()
+            await stream.reset()
 
 
 GOODBYE_TIMEOUT = 1.0
 """For what is queued and GOODBYE to leave, and the peer to close, once a session is to end."""
-
-
-@dataclass(frozen=True, slots=True)
-class SessionResources:
-    """What all sessions of a transfer share."""
-
-    store: Store
-    pool: BufferPool
-    uploads: ByteBudget
-    upload_pacer: Pacer
-    download_pacer: Pacer
-    now: Callable[[], float]
 
 
 class PeerSession:
@@ -93,41 +82,23 @@ class PeerSession:
 
     def __init__(
         self,
-        link: ByteStream,
-        shared: SessionResources,
+        stream: ByteStream,
+        resources: SessionResources,
         reports: Reports,
         hello: Hello,
         heard: Hello | None = None,
     ) -> None:
-        layout = shared.store.manifest.layout
-        self._link = link
-        self._now = shared.now
-        self._layout = layout
-        self._store = shared.store
+        self._stream = stream
+        self._now = resources.now
+        self._store = resources.store
+        self._layout = resources.store.manifest.layout
         self._reports = reports
         self._hello = hello
         self._heard = heard
-        self._protocol = SessionRules(hello.manifest, layout, shared.now())
-        self._outbox = Outbox(self._protocol)
-        self._writer = SessionWriter(
-            link,
-            self._protocol,
-            self._outbox,
-            shared.store,
-            reports,
-            budget=shared.uploads,
-            pacer=shared.upload_pacer,
-            now=shared.now,
-        )
-        self._reader = SessionReader(
-            link,
-            self._protocol,
-            layout,
-            reports,
-            pool=shared.pool,
-            pacer=shared.download_pacer,
-            now=shared.now,
-        )
+        self._rules = SessionRules(hello.manifest, self._layout, resources.now())
+        self._outbox = Outbox(self._rules)
+        self._writer = SessionWriter(stream, self._rules, self._outbox, resources, reports)
+        self._reader = SessionReader(stream, self._rules, resources, reports)
         self._scope = trio.CancelScope()
         self._reason: str | None = None
         self._read_all = trio.Event()
@@ -213,7 +184,7 @@ class PeerSession:
     async def _write(self) -> None:
         self._outbox.put(self._hello)
         await self._writer.run()
-        await self._link.close()
+        await self._stream.close()
         self._closed = True
 
     async def _read(self) -> None:
@@ -228,13 +199,13 @@ class PeerSession:
             self._fail(f"no greeting within {limits.HELLO_TIMEOUT:.0f} s")
             return
         await self._reader.run()
-        self._fail(f"the peer left: {printable(self._protocol.farewell or '')}")
+        self._fail(f"the peer left: {printable(self._rules.farewell or '')}")
 
     async def _greet(self) -> None:
         if self._heard is not None:
-            self._protocol.received(self._heard, self._now())
+            self._rules.received(self._heard, self._now())
             self._reports.message_received(self._heard)
-        while not self._protocol.peer_greeted and not self._protocol.peer_left:
+        while not self._rules.peer_greeted and not self._rules.peer_left:
             await self._reader.step()
 
     async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
@@ -244,15 +215,15 @@ class PeerSession:
         except LinkClosed as error:
             self._fail(str(error))
         except RemoteError as error:
-            if self._reason is None and self._protocol.remote_hello is not None:
+            if self._reason is None and self._rules.remote_hello is not None:
                 self.offence = str(error)
             self.stop(str(error))
 
     async def _hang_up(self) -> None:
-        if self._protocol.peer_left and not self._closed:
-            await self._link.close()
+        if self._rules.peer_left and not self._closed:
+            await self._stream.close()
         elif not self._closed:
-            await self._link.reset()
+            await self._stream.reset()
 
     def _fail(self, reason: str) -> None:
         """End the session without a word."""
@@ -268,3 +239,125 @@ class PeerSession:
                 self._fail("nothing was heard from the peer")
                 return
             await trio.sleep(left)
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStatus:
+    """One connected peer; payload bytes since ``since`` (seconds of the runner's clock)."""
+
+    peer: PeerId
+    address: str
+    inbound: bool
+    agent: str
+    since: float
+    received: int
+    sent: int
+
+
+class ParticipantOwner(Protocol):
+    """Is told what a participant says that is not the brain's business."""
+
+    def participant_joined(self, participant: Participant, hello: Hello) -> None:
+        """The peer has greeted."""
+
+    def peers_received(self, participant: Participant, peers: Peers) -> None:
+        """The peer has named other peers."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOrigin:
+    """How a session with a peer came about.
+
+    ``address`` is what was dialled, or where the peer came from; ``hello`` is its greeting if that was read
+    before the session could be chosen.
+    """
+
+    inbound: bool
+    address: str = ""
+    hello: Hello | None = None
+
+
+class Participant:
+    """One peer in a transfer: what its session reports becomes inputs of the brain; silent once it has left."""
+
+    def __init__(
+        self,
+        stream: ByteStream,
+        resources: SessionResources,
+        performer: Performer,
+        owner: ParticipantOwner,
+        greeting: Hello,
+        origin: SessionOrigin,
+    ) -> None:
+        self.peer = stream.peer
+        self.address = origin.address or stream.remote_address
+        self.inbound = origin.inbound
+        self.remote_address = stream.remote_address
+        self.hello: Hello | None = None
+        self.since = resources.now()
+        self.left = False
+        self.received = 0
+        self.sent = 0
+        self.session = PeerSession(stream, resources, self, greeting, origin.hello)
+        self._performer = performer
+        self._owner = owner
+
+    @property
+    def joined(self) -> bool:
+        """Whether the peer has greeted."""
+        return self.hello is not None
+
+    @property
+    def heard_at(self) -> float:
+        """When something last came from the peer."""
+        return self.session.heard_at
+
+    def status(self) -> PeerStatus:
+        """For display."""
+        agent = "" if self.hello is None else self.hello.agent
+        return PeerStatus(self.peer, self.address, self.inbound, agent, self.since, self.received, self.sent)
+
+    # --- Reports of the session ---------------------------------------------------------------------
+
+    def message_received(self, message: Message) -> None:
+        """Sort what the brain must hear from what it need not."""
+        if self.left:
+            return
+        match message:
+            case KeepAlive() | Goodbye():
+                pass
+            case Hello():
+                self.hello = message
+                self._owner.participant_joined(self, message)
+            case Peers():
+                self._owner.peers_received(self, message)
+            case _:
+                self._performer.message_received(self.peer, message)
+
+    def data_received(self, piece: int, size: int) -> None:
+        """Payload came."""
+        if not self.left:
+            self.received += size
+            self._performer.data_received(self.peer, piece, size)
+
+    def piece_received(self, piece: int, buffer: PieceBuffer | None) -> None:
+        """A piece came."""
+        if not self.left:
+            self._performer.piece_received(self.peer, piece, buffer)
+        elif buffer is not None:
+            buffer.release()
+
+    def uploaded(self, piece: int, size: int) -> None:
+        """Payload went."""
+        if not self.left:
+            self.sent += size
+            self._performer.uploaded(self.peer, piece, size)
+
+    def upload_finished(self, piece: int) -> None:
+        """An upload is over."""
+        if not self.left:
+            self._performer.upload_finished(self.peer, piece)
+
+    def piece_lost(self, piece: int) -> None:
+        """The store withdrew a piece, whoever asked for it."""
+        self._performer.piece_lost(piece)

@@ -14,7 +14,6 @@ from typing import Protocol
 
 import trio
 
-from swarm.content.layout import Layout
 from swarm.errors import DiskError, LinkClosed, PieceWithdrawn
 from swarm.ports import ByteStream, Store
 from swarm.protocol import protocol_limits as limits
@@ -30,8 +29,19 @@ from swarm.protocol.codec import (
 )
 from swarm.protocol.messages import Cancel, Goodbye, Have, KeepAlive, Message, Reject, RejectReason, Withdraw
 from swarm.protocol.session_rules import SessionRules
-from swarm.transfer.buffers import BufferPool, ByteBudget, Grant, PieceBuffer
+from swarm.transfer.buffers import Grant, PieceBuffer, TransferMemory
 from swarm.transfer.pacing import LEAST_CHUNK_BYTES, ChunkSizer, Pacer
+
+
+@dataclass(frozen=True, slots=True)
+class SessionResources:
+    """What all sessions of a transfer share; ``now`` is monotonic seconds."""
+
+    store: Store
+    memory: TransferMemory
+    upload_pacer: Pacer
+    download_pacer: Pacer
+    now: Callable[[], float]
 
 
 class Reports(Protocol):
@@ -85,8 +95,8 @@ class Outbox:
     to one request are one, whichever part of the program gives them.
     """
 
-    def __init__(self, protocol: SessionRules) -> None:
-        self._protocol = protocol
+    def __init__(self, rules: SessionRules) -> None:
+        self._rules = rules
         self._control = bytearray()
         self._haves: list[int] = []
         self.uploads: deque[UploadJob] = deque()
@@ -102,7 +112,7 @@ class Outbox:
         """
         if self.finished or not self._meaningful(message):
             return False
-        self._protocol.sent(message)
+        self._rules.sent(message)
         if isinstance(message, Have):
             self._haves.extend(message.pieces)
         else:
@@ -113,7 +123,7 @@ class Outbox:
 
     def add_upload(self, piece: int, length: int) -> None:
         """Queue an upload that the peer is owed."""
-        if not self.finished and self._protocol.owed(piece):
+        if not self.finished and self._rules.owed(piece):
             self.uploads.append(UploadJob(piece, length))
 
     def drop_upload(self, piece: int, reason: RejectReason) -> None:
@@ -121,13 +131,13 @@ class Outbox:
 
         ``reason`` is for a piece that the peer has not cancelled itself.
         """
-        if not self._protocol.owed(piece) or self.finished:
+        if not self._rules.owed(piece) or self.finished:
             return
         if self.current is not None and self.current.piece == piece:
             self.current.dropped = True
         else:
             self.uploads = deque(job for job in self.uploads if job.piece != piece)
-        if self._protocol.owed_cancelled(piece):
+        if self._rules.owed_cancelled(piece):
             reason = RejectReason.CANCELLED
         self.put(Reject(piece, reason))
 
@@ -176,9 +186,9 @@ class Outbox:
 
     def _meaningful(self, message: Message) -> bool:
         if isinstance(message, Cancel):
-            return self._protocol.asked(message.piece)
+            return self._rules.asked(message.piece)
         if isinstance(message, Reject):
-            return self._protocol.owed(message.piece)
+            return self._rules.owed(message.piece)
         return True
 
     def _forget_uploads(self) -> None:
@@ -195,23 +205,15 @@ class SessionReader:
     """Reads one session's stream until it ends."""
 
     def __init__(
-        self,
-        link: ByteStream,
-        protocol: SessionRules,
-        layout: Layout,
-        reports: Reports,
-        *,
-        pool: BufferPool,
-        pacer: Pacer,
-        now: Callable[[], float],
+        self, stream: ByteStream, rules: SessionRules, resources: SessionResources, reports: Reports
     ) -> None:
-        self._link = link
-        self._protocol = protocol
-        self._layout = layout
+        self._stream = stream
+        self._rules = rules
+        self._layout = resources.store.manifest.layout
         self._reports = reports
-        self._pool = pool
-        self._pacer = pacer
-        self._now = now
+        self._pool = resources.memory.pool
+        self._pacer = resources.download_pacer
+        self._now = now = resources.now
         self._sizer = ChunkSizer(first=LEAST_CHUNK_BYTES)
         self._piece: int | None = None
         self._buffer: PieceBuffer | None = None
@@ -221,12 +223,12 @@ class SessionReader:
 
     async def run(self) -> None:
         """Read messages until the peer says GOODBYE; raises LinkClosed, RemoteError."""
-        while not self._protocol.peer_left:
+        while not self._rules.peer_left:
             await self.step()
 
     async def step(self) -> None:
         """Read one message; raises LinkClosed, RemoteError."""
-        kind, size = decode_header(await self._link.read_exactly(HEADER_BYTES))
+        kind, size = decode_header(await self._stream.read_exactly(HEADER_BYTES))
         self.heard_at = self._now()
         if kind == DATA:
             await self._data(size)
@@ -253,17 +255,17 @@ class SessionReader:
             buffer.release()
 
     async def _control(self, kind: int, size: int) -> None:
-        self._protocol.check_size(kind, size)
-        body = await self._link.read_exactly(size) if size else b""
+        self._rules.check_size(kind, size)
+        body = await self._stream.read_exactly(size) if size else b""
         message = decode_body(kind, body)
-        self._protocol.received(message, self._now())
+        self._rules.received(message, self._now())
         if isinstance(message, Reject) and message.piece == self._piece:
             self.release()
         self._reports.message_received(message)
 
     async def _data(self, size: int) -> None:
-        head = decode_data_head(await self._link.read_exactly(DATA_HEAD_BYTES), size)
-        arrival = self._protocol.received_data(head)
+        head = decode_data_head(await self._stream.read_exactly(DATA_HEAD_BYTES), size)
+        arrival = self._rules.received_data(head)
         if arrival.wanted:
             await self._fill(await self._buffer_for(head.piece), head.piece, head.offset, head.size)
         else:
@@ -302,7 +304,7 @@ class SessionReader:
 
     async def _read(self, target: memoryview) -> None:
         began = self._now()
-        await self._link.readinto_exactly(target)
+        await self._stream.readinto_exactly(target)
         self.heard_at = self._now()
         self._sizer.moved(len(target), self.heard_at - began)
 
@@ -327,33 +329,26 @@ JOIN_BYTES = 16 * 1024
 CORK_BYTES = 64 * 1024
 """Small frames are collected up to this size."""
 
-UPLOAD_BYTES = 64 * 1024 * 1024
-"""Pieces read and not yet sent, of all sessions that share a budget: what peers that do not read can hold."""
-
 
 class SessionWriter:
     """Writes what is in the outbox until GOODBYE is written."""
 
     def __init__(
         self,
-        link: ByteStream,
-        protocol: SessionRules,
+        stream: ByteStream,
+        rules: SessionRules,
         outbox: Outbox,
-        store: Store,
+        resources: SessionResources,
         reports: Reports,
-        *,
-        budget: ByteBudget,
-        pacer: Pacer,
-        now: Callable[[], float],
     ) -> None:
-        self._link = link
-        self._protocol = protocol
+        self._stream = stream
+        self._rules = rules
         self._outbox = outbox
-        self._store = store
+        self._store = resources.store
         self._reports = reports
-        self._budget = budget
-        self._pacer = pacer
-        self._now = now
+        self._budget = resources.memory.uploads
+        self._pacer = resources.upload_pacer
+        self._now = now = resources.now
         self._sizer = ChunkSizer()
         self._cork = bytearray()
         self._sent: list[tuple[int, int, bool]] = []
@@ -435,7 +430,7 @@ class SessionWriter:
         self._turn = None
         start, job.offset = job.offset, job.offset + size
         self._cork += encode_data_head(job.piece, start, size)
-        last = self._protocol.sent_data(job.piece, start, size)
+        last = self._rules.sent_data(job.piece, start, size)
         self._sent.append((job.piece, size, last))
         if last:
             self._outbox.current = None
@@ -458,7 +453,7 @@ class SessionWriter:
         cork, self._cork = self._cork, bytearray()
         began = self._now()
         with trio.CancelScope(deadline=trio.current_time() + WRITE_TIMEOUT) as scope:
-            await self._link.write(cork, *payload)
+            await self._stream.write(cork, *payload)
         if scope.cancelled_caught:
             raise LinkClosed("the peer does not take what it asked for")
         self._written_at = self._now()

@@ -1,0 +1,121 @@
+"""Where a node can be reached: a host, a transport and a port, written as a multiaddr. Pure.
+
+Every address in the program is one of these before it is dialled, listened on or judged, so another
+transport is an entry in `TRANSPORTS` and a dialler for it. Source: the multiaddr specification.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from swarm.ids import PeerId
+
+IP_KINDS = ("ip4", "ip6")
+NAME_KINDS = ("dns", "dns4", "dns6")
+
+TRANSPORTS = ("tcp",)
+"""The protocols that may follow the host; each is followed by its port."""
+
+_MAX_PORT = 65535
+_LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}", re.ASCII)
+_MAX_NAME = 253
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """``kind`` is one of `IP_KINDS` or `NAME_KINDS`; `parse` is the way to make one."""
+
+    kind: str
+    host: str
+    transport: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Endpoint:
+        """Read ``/ip4/192.0.2.1/tcp/4001`` and its like; raises ValueError with one line."""
+        parts = text.split("/")
+        if len(parts) != 5 or parts[0]:
+            raise ValueError("an address is /<kind>/<host>/<transport>/<port>")
+        _, kind, host, transport, port = parts
+        if transport not in TRANSPORTS:
+            raise ValueError(f"the transport {transport!a} is not supported, only {', '.join(TRANSPORTS)}")
+        if not port.isascii() or not port.isdigit() or int(port) > _MAX_PORT:
+            raise ValueError(f"{port!a} is not a port")
+        return cls(kind, _host(kind, host), transport, int(port))
+
+    @classmethod
+    def read(cls, text: str) -> Endpoint | None:
+        """As `parse`, but None for what this program cannot reach."""
+        try:
+            return cls.parse(text)
+        except ValueError:
+            return None
+
+    def __str__(self) -> str:
+        return f"/{self.kind}/{self.host}/{self.transport}/{self.port}"
+
+    @property
+    def is_ip(self) -> bool:
+        """Whether the host is an IP address and not a name."""
+        return self.kind in IP_KINDS
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether it names this machine itself."""
+        return self._ip.is_loopback if self.is_ip else self.host.lower() == "localhost"
+
+    @property
+    def is_unspecified(self) -> bool:
+        """Whether it stands for every address of a machine, and so can be listened on but not dialled."""
+        return self.is_ip and self._ip.is_unspecified
+
+    def at(self, host: Endpoint) -> Endpoint:
+        """The same transport and port at another host."""
+        return Endpoint(host.kind, host.host, self.transport, self.port)
+
+    def same_host(self, other: Endpoint) -> bool:
+        """Whether both name the same host."""
+        return (self.kind, self.host) == (other.kind, other.host)
+
+    @property
+    def _ip(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+        return ipaddress.ip_address(self.host)
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAddress:
+    """A peer and one endpoint of it; prints as a multiaddr with ``/p2p/<id>``."""
+
+    peer: PeerId
+    endpoint: Endpoint
+
+    def __str__(self) -> str:
+        return f"{self.endpoint}/p2p/{self.peer}"
+
+
+def by_peer(addresses: Iterable[PeerAddress]) -> dict[PeerId, list[Endpoint]]:
+    """The endpoints of each peer, in their order, each once."""
+    found: dict[PeerId, list[Endpoint]] = {}
+    for each in dict.fromkeys(addresses):
+        found.setdefault(each.peer, []).append(each.endpoint)
+    return found
+
+
+def _host(kind: str, host: str) -> str:
+    if kind in IP_KINDS:
+        try:
+            ip = ipaddress.IPv4Address(host) if kind == "ip4" else ipaddress.IPv6Address(host)
+        except ValueError:
+            raise ValueError(f"{host[:60]!a} is not an {kind} address") from None
+        if "%" in host:
+            raise ValueError("an address with a zone means nothing on another machine")
+        return str(ip)
+    if kind not in NAME_KINDS:
+        raise ValueError(f"{kind[:60]!a} is not one of {', '.join((*IP_KINDS, *NAME_KINDS))}")
+    labels = host.removesuffix(".").split(".")
+    if len(host) > _MAX_NAME or not all(map(_LABEL.fullmatch, labels)):
+        raise ValueError(f"{host[:60]!a} is not a host name")
+    return host

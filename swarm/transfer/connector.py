@@ -1,0 +1,176 @@
+"""Opens sessions for one transfer: takes peers from their sources into the book, and dials them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+import trio
+
+from swarm.endpoint import Endpoint
+from swarm.errors import LinkClosed, NoPeerReachable
+from swarm.events import PeerDialing, PeerFailed
+from swarm.ids import ManifestId, PeerId
+from swarm.ports import Announcement, ByteStream, PeerSource
+from swarm.strategy.peer_book import Dial, PeerBook
+from swarm.transfer.exchange import Exchange, SessionEnd
+from swarm.transfer.give_up import GiveUpTimer
+from swarm.transfer.progress import TransferRecord
+from swarm.transfer.services import NodeServices
+from swarm.transfer.session import SessionOrigin
+
+logger = logging.getLogger(__name__)
+
+EXCHANGE_PROTOCOL: Final = "/swarm/exchange/1.0.0"
+
+
+MAX_FAILURES = 256
+"""Peers whose reason for not exchanging is remembered; the oldest is forgotten first."""
+
+
+class PeerConnector:
+    """Finds and dials peers for ``exchange``, and takes the streams that peers open.
+
+    Peers that the user named are dialled again and again. Others are dialled only while pieces are missing.
+    """
+
+    def __init__(
+        self,
+        services: NodeServices,
+        record: TransferRecord,
+        exchange: Exchange,
+        book: PeerBook,
+        timer: GiveUpTimer,
+    ) -> None:
+        self._services = services
+        self._record = record
+        self._exchange = exchange
+        self._book = book
+        self._timer = timer
+        self._changed = trio.Event()
+        self._paused = False
+        self._sources: list[tuple[PeerSource, ManifestId]] = []
+        self.failures: dict[PeerId, str] = {}
+        """The latest reason of every peer that could not be reached, or that refused to exchange."""
+
+    async def run(self, manifest: ManifestId, sources: Sequence[PeerSource]) -> None:
+        """Dial until cancelled."""
+        self._sources = [(source, manifest) for source in sources]
+        self._announce(complete=self._exchange.complete.is_set())
+        try:
+            async with trio.open_nursery() as nursery:
+                for source in sources:
+                    nursery.start_soon(self._collect, source, manifest)
+                nursery.start_soon(self._announce_completion)
+                await self._dial_all(nursery)
+        finally:
+            for source in sources:
+                source.withdraw(manifest)
+
+    async def accept(self, stream: ByteStream, origin: SessionOrigin) -> None:
+        """Exchange over a stream that a peer has opened, until the session ends."""
+        self._timer.met(self._services.now())
+        await self._run_session(stream, origin)
+
+    def pause(self) -> None:
+        """Dial nobody until `unpause`."""
+        self._paused = True
+
+    def unpause(self) -> None:
+        """Dial again."""
+        self._paused = False
+        self._changed.set()
+
+    def peer_banned(self, peer: PeerId) -> None:
+        """The node refuses the peer from now on."""
+        self._book.ban(peer)
+
+    # --- Sources ------------------------------------------------------------------------------------
+
+    async def _collect(self, source: PeerSource, manifest: ManifestId) -> None:
+        async for found in source.peers(manifest):
+            if not self._services.peers.is_banned(found.peer):
+                self._book.add(
+                    found.peer, found.addresses, provenance=source.provenance, told_by=found.told_by
+                )
+                self._changed.set()
+
+    async def _announce_completion(self) -> None:
+        if not self._exchange.complete.is_set():
+            await self._exchange.complete.wait()
+            self._announce(complete=True)
+
+    def _announce(self, *, complete: bool) -> None:
+        for source, manifest in self._sources:
+            source.announce(Announcement(manifest, self._services.addresses, complete))
+
+    # --- Dialling -----------------------------------------------------------------------------------
+
+    async def _dial_all(self, nursery: trio.Nursery) -> None:
+        while True:
+            self._changed = trio.Event()
+            wake_at = self._dial_ready(nursery)
+            with trio.move_on_at(wake_at):
+                await self._changed.wait()
+
+    def _dial_ready(self, nursery: trio.Nursery) -> float:
+        """Begin the dials that are due; returns when to look again."""
+        if self._paused:
+            return float("inf")
+        strangers = not self._exchange.complete.is_set()
+        while dial := self._book.next_dial(self._services.now(), strangers=strangers):
+            nursery.start_soon(self._dial, dial)
+        return self._book.next_wakeup()
+
+    async def _dial(self, dial: Dial) -> None:
+        peer = dial.peer
+        try:
+            async with self._services.dials:
+                stream, address = await self._reach(dial)
+            self._timer.met(self._services.now())
+            await self._run_session(stream, SessionOrigin(inbound=False, address=address))
+        except (NoPeerReachable, LinkClosed) as error:
+            self._failed(peer, str(error))
+        except Exception as error:  # noqa: BLE001 - as in a stream handler: it costs this session alone
+            logger.debug("the session with %s failed: %r", peer, error)
+            self._failed(peer, f"unexpected: {error!r}")
+
+    async def _reach(self, dial: Dial) -> tuple[ByteStream, str]:
+        self._record.publish(PeerDialing(self._record.transfer, dial.peer, dial.addresses[0], dial.why))
+        endpoints = [endpoint for text in dial.addresses if (endpoint := Endpoint.read(text)) is not None]
+        address = await self._services.network.connect(dial.peer, endpoints)
+        return await self._services.network.open_stream(dial.peer, EXCHANGE_PROTOCOL), address
+
+    def _failed(self, peer: PeerId, reason: str) -> None:
+        self._note_failure(peer, reason)
+        retry_in = self._book.failed(peer, self._services.now())
+        self._record.publish(PeerFailed(self._record.transfer, peer, reason, retry_in))
+        self._changed.set()
+
+    def _note_failure(self, peer: PeerId, reason: str) -> None:
+        self.failures.pop(peer, None)
+        self.failures[peer] = reason
+        if len(self.failures) > MAX_FAILURES:
+            del self.failures[next(iter(self.failures))]
+
+    # --- Sessions -----------------------------------------------------------------------------------
+
+    async def _run_session(self, stream: ByteStream, origin: SessionOrigin) -> None:
+        peer = stream.peer
+        end = SessionEnd("cancelled", joined=False)
+        self._book.connected(peer, None if origin.inbound else origin.address)
+        try:
+            end = await self._exchange.add_stream(stream, origin)
+        finally:
+            self._session_ended(peer, end)
+            self._services.peers.session_closed(peer)
+
+    def _session_ended(self, peer: PeerId, end: SessionEnd) -> None:
+        if end.joined:
+            self.failures.pop(peer, None)
+        else:
+            self._note_failure(peer, f"{peer}: {end.reason}")
+        if not self._exchange.has_session(peer):
+            self._book.disconnected(peer, self._services.now(), useful=end.joined)
+            self._changed.set()

@@ -1,0 +1,314 @@
+"""The exchange of one manifest: owns the brain, the sessions and the other sources, and joins them.
+
+Peers come in through `Exchange.add_stream`, from a stream handler or the connector, which stays inside until
+the session has ended. What sessions report becomes inputs of the brain; what the brain returns is performed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from swarm.bits import PieceSet
+from swarm.config import TransferOptions
+from swarm.discovery.peer_exchange import PeerExchange
+from swarm.errors import SwarmError
+from swarm.events import PeerConnected, PeerDisconnected, SourceBanned, SourceJoined, SourceLeft
+from swarm.ids import PeerId, SourceId
+from swarm.ports import ByteStream, PieceSource, Store
+from swarm.protocol.messages import Hello, Peers
+from swarm.protocol.protocol_limits import MAX_ADDRESSES_PER_PEER
+from swarm.strategy.brain import Brain
+from swarm.strategy.peer_book import PeerBook
+from swarm.transfer.pacing import Pacer, RateLimit
+from swarm.transfer.performer import Alarm, Performer
+from swarm.transfer.progress import Progress, TransferRecord
+from swarm.transfer.roster import Roster
+from swarm.transfer.services import NodeServices
+from swarm.transfer.session import Participant, PeerStatus, SessionOrigin, refuse_stream
+from swarm.transfer.session_io import SessionResources
+from swarm.transfer.source_desk import SourceDesk
+
+AGENT: Final = "swarm/0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnd:
+    """Why a session ended; ``joined`` says whether the peer had greeted, so that its address is good."""
+
+    reason: str
+    joined: bool
+
+
+class Exchange:
+    """Exchanges the pieces of one manifest over ``store`` until stopped.
+
+    ``book`` says which peers the user named: places are kept for them. ``wanted`` are the pieces to fetch.
+    """
+
+    def __init__(
+        self,
+        services: NodeServices,
+        record: TransferRecord,
+        store: Store,
+        options: TransferOptions,
+        book: PeerBook,
+        wanted: PieceSet,
+    ) -> None:
+        now = services.now
+        manifest = store.manifest
+        self._services = services
+        self._record = record
+        self._now = now
+        addresses = tuple(each.partition("/p2p/")[0] for each in services.addresses)
+        self._greeting = Hello(manifest.id, manifest.piece_count, AGENT, addresses[:MAX_ADDRESSES_PER_PEER])
+        self._upload_limit = RateLimit(options.upload_limit, now)
+        self._download_limit = RateLimit(options.download_limit, now)
+        self._resources = SessionResources(
+            store,
+            services.memory,
+            Pacer(self._upload_limit, services.upload_limit, now=now),
+            Pacer(self._download_limit, services.download_limit, now=now),
+            now,
+        )
+        self._brain = Brain(self._brain_setup(store, options, wanted), services.rng, now())
+        self._performer = Performer(self._brain, store, self, record, now)
+        self._roster: Roster[Participant] = Roster(services.me, options.max_peers, book)
+        self._desks: dict[SourceId, SourceDesk] = {}
+        self._scopes: set[trio.CancelScope] = set()
+        self._all_out = trio.Event()
+        self._closed = ""
+        self._scope = trio.CancelScope()
+        self.discovered = PeerExchange(services.me)
+        """The peers that sessions name."""
+        self._exchange_alarm = Alarm(now)
+        record.begin(manifest.layout, store.stored, wanted)
+
+    # --- State --------------------------------------------------------------------------------------
+
+    @property
+    def complete(self) -> trio.Event:
+        """Set when every wanted piece is stored."""
+        return self._performer.complete
+
+    def peers(self) -> tuple[PeerStatus, ...]:
+        """The peers with an open session."""
+        return tuple(participant.status() for participant in self._roster if participant.joined)
+
+    def has_session(self, peer: PeerId) -> bool:
+        """Whether a session with the peer is open or being opened."""
+        return self._roster.get(peer) is not None
+
+    @property
+    def sources(self) -> int:
+        """How many sources could be asked: sessions, and sources that are no peers."""
+        return len(self._performer.sources)
+
+    def missing(self) -> tuple[int, ...]:
+        """The wanted pieces that no source has, ascending."""
+        return tuple(self._brain.missing())
+
+    def progress(self, *, paused: bool) -> Progress:
+        """How far the transfer is."""
+        peers = sum(participant.joined for participant in self._roster)
+        return self._record.progress(peers=peers, complete=self.complete.is_set(), paused=paused)
+
+    def limit(self, *, upload: int | None, download: int | None) -> None:
+        """Set the transfer's own limits in bytes per second; None for none."""
+        self._upload_limit.change(upload)
+        self._download_limit.change(download)
+
+    # --- Life ---------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Exchange until `stop` or cancellation; raises the DiskError that ended it.
+
+        Every session and source has ended when this returns.
+        """
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._introduce_peers)
+                    await self._performer.run()
+                    nursery.cancel_scope.cancel()
+        finally:
+            self._close("the transfer ended")
+            for scope in self._scopes:
+                scope.cancel()
+            with trio.CancelScope(shield=True):
+                await self._until_all_out()
+        if self._performer.failure is not None:
+            raise self._performer.failure
+
+    async def stop(self, reason: str) -> None:
+        """Let no peer in, say GOODBYE to all, wait until they are out, and end `run`.
+
+        Takes little more than `session.GOODBYE_TIMEOUT`; cancelled earlier, it ends `run` at once.
+        """
+        try:
+            self._close(reason)
+            await self._until_all_out()
+        finally:
+            self._scope.cancel()
+
+    async def pause(self) -> None:
+        """End every session, and let none in until `unpause`."""
+        self._close("this transfer is paused")
+        await self._until_all_out()
+
+    def unpause(self) -> None:
+        """Let peers in again."""
+        self._closed = ""
+
+    async def _until_all_out(self) -> None:
+        while self._scopes:
+            self._all_out = trio.Event()
+            await self._all_out.wait()
+
+    def _close(self, reason: str) -> None:
+        self._closed = reason
+        for participant in self._roster:
+            self._end(participant, reason)
+        for desk in tuple(self._desks.values()):
+            desk.stop(reason)
+
+    # --- Peers --------------------------------------------------------------------------------------
+
+    async def add_stream(self, stream: ByteStream, origin: SessionOrigin) -> SessionEnd:
+        """Run a session over ``stream`` to its end and release the stream; waits for `run` to begin."""
+        try:
+            await self._performer.started.wait()
+        except trio.Cancelled:
+            with trio.CancelScope(shield=True):
+                await stream.reset()
+            raise
+        refusal = self._closed
+        verdict = self._roster.admit(stream.peer, inbound=origin.inbound, now=self._now())
+        if self._services.peers.is_banned(stream.peer):
+            refusal = refusal or "the peer is banned"
+        if refusal := refusal or verdict.refusal or "":
+            await refuse_stream(stream, refusal)
+            return SessionEnd(refusal, joined=False)
+        if verdict.replaces is not None:
+            self._end(verdict.replaces, "replaced by another session")
+        participant = Participant(stream, self._resources, self._performer, self, self._greeting, origin)
+        return await self._host(participant)
+
+    async def _host(self, participant: Participant) -> SessionEnd:
+        self._roster.enter(participant)
+        reason = "the transfer ended"
+        with trio.CancelScope() as scope:
+            self._scopes.add(scope)
+            try:
+                reason = await participant.session.run()
+            finally:
+                self._leave(participant, reason)
+                self._scope_ended(scope)
+        if participant.session.offence is not None:
+            self.expel(participant.peer, participant.session.offence, None)
+        return SessionEnd(reason, participant.joined)
+
+    def _scope_ended(self, scope: trio.CancelScope) -> None:
+        self._scopes.discard(scope)
+        if not self._scopes:
+            self._all_out.set()
+
+    def participant_joined(self, participant: Participant, hello: Hello) -> None:
+        """A peer has greeted: it takes part from now on."""
+        now = self._now()
+        peer = participant.peer
+        participant.since = now
+        self._performer.sources[peer] = participant.session
+        self._performer.receivers[peer] = participant.session
+        self._services.network.proven(peer)
+        self._services.peers.session_opened(peer)
+        self._record.publish(
+            PeerConnected(self._record.transfer, peer, participant.address, participant.inbound)
+        )
+        self._performer.perform(self._brain.source_joined(peer, now, rtt=None))
+        self.discovered.session_opened(peer, hello, participant, now)
+        self._exchange_alarm.bring_forward(self.discovered.introductions.next_due())
+
+    def peers_received(self, participant: Participant, peers: Peers) -> None:
+        """A peer has named others."""
+        self.discovered.peers_received(participant.peer, participant.remote_address, peers)
+
+    def round_trip(self, peer: PeerId, seconds: float | None) -> None:
+        """A ping of the peer was answered after ``seconds``, or lost (None)."""
+        self._performer.perform(self._brain.round_trip(peer, seconds, self._now()))
+
+    def _end(self, participant: Participant, reason: str) -> None:
+        """End a session that this side no longer wants; its task follows on its own."""
+        participant.session.stop(reason)
+        self._leave(participant, reason)
+
+    def _leave(self, participant: Participant, reason: str) -> None:
+        """The one place where a session stops to count; happens once for each."""
+        if participant.left:
+            return
+        participant.left = True
+        self._roster.leave(participant)
+        if not participant.joined:
+            return
+        now, peer = self._now(), participant.peer
+        del self._performer.sources[peer], self._performer.receivers[peer]
+        self.discovered.session_closed(peer, now)
+        self._exchange_alarm.bring_forward(self.discovered.introductions.next_due())
+        self._record.publish(PeerDisconnected(self._record.transfer, peer, reason))
+        self._performer.perform(self._brain.source_left(peer, now))
+
+    async def _introduce_peers(self) -> None:
+        introductions = self.discovered.introductions
+        while True:
+            await self._exchange_alarm.sleep_until(introductions.next_due())
+            for peer, message in introductions.due(self._now()):
+                if sink := self._performer.sources.get(peer):
+                    sink.send(message)
+
+    # --- Other sources ------------------------------------------------------------------------------
+
+    async def run_source(self, source: PieceSource) -> None:
+        """Ask a source that is no peer until it ends; nothing that it does ends more than itself."""
+        await self._performer.started.wait()
+        if self._closed or source.id in self._desks:
+            return
+        desk = self._desks[source.id] = SourceDesk(source, self._resources, self._performer)
+        self._performer.sources[source.id] = desk
+        self._scopes.add(desk.scope)
+        transfer = self._record.transfer
+        self._record.publish(SourceJoined(transfer, source.id, source.description))
+        self._performer.perform(self._brain.source_joined(source.id, self._now(), rtt=0.0, receives=False))
+        reason = "the transfer ended"
+        try:
+            with desk.scope:
+                await source.deliver(desk)
+                reason = "it has nothing more"
+            reason = desk.reason or reason
+        except SwarmError as error:
+            reason = str(error)
+        finally:
+            del self._desks[source.id], self._performer.sources[source.id]
+            self._record.publish(SourceLeft(transfer, source.id, reason))
+            self._performer.perform(self._brain.source_left(source.id, self._now()))
+            self._scope_ended(desk.scope)
+
+    # --- For the performer and the node -------------------------------------------------------------
+
+    def dismiss(self, source: SourceId, reason: str) -> None:
+        """End the source's session, if it has one; it may come back."""
+        if desk := self._desks.get(source):
+            desk.stop(reason)
+        elif participant := self._roster.get(PeerId(source)):
+            self._end(participant, reason)
+
+    def expel(self, source: SourceId, reason: str, piece: int | None) -> None:
+        """End the source's session for good; a peer is refused by the whole node from now on.
+
+        ``piece`` did not match its hash.
+        """
+        is_peer = source not in self._desks
+        if not is_peer or self._services.peers.ban(PeerId(source)):
+            self._record.publish(SourceBanned(self._record.transfer, source, reason, piece))
+        self.dismiss(source, reason)

@@ -1,0 +1,57 @@
+"""What a node gives to each of its transfers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import trio
+
+from swarm.events import Event
+from swarm.ids import PeerId
+from swarm.ports import Network
+from swarm.transfer.buffers import TransferMemory
+from swarm.transfer.pacing import RateLimit
+
+
+class PeerCare(Protocol):
+    """The node's side of what concerns all its transfers: bans, and connections that several may use."""
+
+    def is_banned(self, peer: PeerId) -> bool:
+        """Whether the peer broke a rule in any transfer of this node."""
+
+    def ban(self, peer: PeerId) -> bool:
+        """Refuse the peer in all transfers from now on; says whether that is new."""
+
+    def session_opened(self, peer: PeerId) -> None:
+        """A transfer has a session with the peer: its connection is measured from now on."""
+
+    def session_closed(self, peer: PeerId) -> None:
+        """A session has ended: the connection is closed when no transfer uses it. Never waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeServices:
+    """Shared by all transfers of one node; ``now`` is monotonic seconds.
+
+    ``addresses`` are this node's dialable multiaddrs with ``/p2p/<id>``, best first.
+    """
+
+    network: Network
+    peers: PeerCare
+    addresses: tuple[str, ...]
+    publish: Callable[[Event], None]
+    memory: TransferMemory
+    upload_limit: RateLimit
+    download_limit: RateLimit
+    dials: trio.CapacityLimiter
+    """Peers that are dialled at the same time, by all transfers together."""
+    rng: random.Random
+    now: Callable[[], float] = trio.current_time
+
+    @property
+    def me(self) -> PeerId:
+        """This node's id."""
+        return self.network.peer_id

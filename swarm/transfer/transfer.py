@@ -1,0 +1,434 @@
+"""One transfer: the owner of everything that one manifest needs on this node, from beginning to end.
+
+A transfer owns its tasks, its store, its exchange and its connector, and ends them all together, whichever way
+it ends: by `stop`, by leaving its ``async with`` block, by failing, or with its node. After that its files are
+closed, its target is unlocked, and the same content can be shared or fetched again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+import trio
+
+from swarm.bits import PieceSet
+from swarm.config import TransferOptions
+from swarm.content.envelope import Envelope
+from swarm.content.manifest import Manifest
+from swarm.errors import Incomplete, SwarmError
+from swarm.events import Event, TransferComplete, TransferContinued, TransferEnded, TransferPaused, TransferStarted
+from swarm.ids import ManifestId, PeerId, TransferId
+from swarm.ports import ByteStream, PeerSource, PieceSource, Store
+from swarm.protocol.advert import Advert
+from swarm.strategy.peer_book import PeerBook
+from swarm.transfer.connector import PeerConnector
+from swarm.transfer.exchange import Exchange
+from swarm.transfer.give_up import GiveUpTimer, give_up_error
+from swarm.transfer.progress import Progress, TransferRecord
+from swarm.transfer.services import NodeServices
+from swarm.transfer.session import PeerStatus, SessionOrigin, refuse_stream
+
+logger = logging.getLogger(__name__)
+
+CONNECT_PATIENCE = 10.0
+"""Seconds after which a fetch gives up when no peer at all could be reached."""
+
+GOODBYE_SECONDS = 0.5
+"""How long `Transfer.stop` waits for sessions to end in words."""
+
+PROGRESS_SECONDS = 0.5
+"""The longest time between two values of `Transfer.progress`."""
+
+
+class TransferKind(Enum):
+    """What a transfer is for."""
+
+    SHARE = "share"
+    FETCH = "fetch"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenContent:
+    """The content of one transfer, opened on this machine.
+
+    ``wanted`` are the pieces to be fetched, ``size`` their bytes. ``finish`` gives what is complete its final
+    name and returns that. ``upkeep`` runs beside the transfer; what it raises ends it.
+    """
+
+    envelope: Envelope
+    store: Store
+    wanted: PieceSet
+    size: int
+    finish: Callable[[], Awaitable[Path]]
+    upkeep: Callable[[], Awaitable[None]] | None = None
+    peer_sources: Sequence[PeerSource] = ()
+    piece_sources: Sequence[PieceSource] = ()
+    expects_peers: bool = False
+    """Whether some peer is named, so that there is somebody to reach."""
+
+
+OpenContentOf = Callable[["Transfer"], AbstractAsyncContextManager[OpenContent]]
+
+
+class Transfer:
+    """One share or fetch of a node; made by `Node.share` and `Node.fetch`.
+
+    As an ``async with`` block it ends with the block, unless `keep_seeding` was called. Methods are for the
+    trio thread of the node.
+    """
+
+    def __init__(
+        self,
+        kind: TransferKind,
+        transfer: TransferId,
+        services: NodeServices,
+        options: TransferOptions,
+        open_content: OpenContentOf,
+        node: TransferNode,
+    ) -> None:
+        self.kind = kind
+        self.number = transfer
+        """The node's number of this transfer, which its events carry."""
+        self.options = options
+        self._services = services
+        self._open_content = open_content
+        self._node = node
+        self._record = TransferRecord(transfer, services.publish, services.now)
+        self._book = PeerBook(services.rng, max_peers=options.max_peers)
+        self._scope = trio.CancelScope()
+        self._timer = GiveUpTimer(0.0, options.patience, services.now())
+        self._began_at = services.now()
+        self._opened = trio.Event()
+        self._in_place = trio.Event()
+        self._ended = trio.Event()
+        self._unpaused = trio.Event()
+        self._unpaused.set()
+        self._keep_seeding = options.seed or kind is TransferKind.SHARE
+        self._content: OpenContent | None = None
+        self._exchange: Exchange | None = None
+        self._connector: PeerConnector | None = None
+        self._path: Path | None = None
+        self._failure: BaseException | None = None
+        self._nursery: trio.Nursery | None = None
+
+    def __repr__(self) -> str:
+        name = self._content.envelope.manifest.name if self._content else "not open yet"
+        return f"<Transfer {self.number} {self.kind.value} {name!r}>"
+
+    # --- What it is ---------------------------------------------------------------------------------
+
+    @property
+    def envelope(self) -> Envelope:
+        """The manifest with its signature; raises RuntimeError before `opened` has returned."""
+        if self._content is None:
+            raise RuntimeError("the manifest is not known yet: await transfer.opened() first")
+        return self._content.envelope
+
+    @property
+    def manifest(self) -> Manifest:
+        """What is shared or fetched; as `envelope`."""
+        return self.envelope.manifest
+
+    @property
+    def id(self) -> ManifestId:
+        """The manifest's id; as `envelope`."""
+        return self.manifest.id
+
+    @property
+    def link(self) -> str:
+        """A ``swarm:`` link to the content with this node's addresses; as `envelope`."""
+        return self._node.link_to(self.manifest)
+
+    @property
+    def path(self) -> Path | None:
+        """Where the complete content lies; None until then."""
+        return self._path
+
+    @property
+    def size(self) -> int:
+        """Bytes that are wanted; 0 before `opened` has returned."""
+        return self._content.size if self._content else 0
+
+    def peers(self) -> tuple[PeerStatus, ...]:
+        """The peers with an open session."""
+        return self._exchange.peers() if self._exchange else ()
+
+    def events(self) -> AsyncIterator[Event]:
+        """The events of this transfer, from its first, until it has ended."""
+        return self._node.events_of(self.number)
+
+    # --- Waiting ------------------------------------------------------------------------------------
+
+    async def opened(self) -> None:
+        """Wait until the manifest is known and what is on the disk was checked.
+
+        For a share this is when its content is hashed. Raises what ended the transfer before.
+        """
+        await self._opened.wait()
+        if self._content is None:
+            raise self._reason()
+
+    async def complete(self) -> Path:
+        """Wait until everything wanted is verified and in place; returns its path.
+
+        Raises what ended the transfer before that: ManifestError, NoPeerReachable, Incomplete, IntegrityError,
+        DiskError, Locked; Incomplete also when it was stopped.
+        """
+        await self._in_place.wait()
+        if self._path is None:
+            raise self._reason()
+        return self._path
+
+    async def closed(self) -> None:
+        """Wait until the transfer has ended; raises what it failed with."""
+        await self._ended.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    async def progress(self) -> AsyncIterator[Progress]:
+        """How far the transfer is, at least twice a second, until it is complete or has ended.
+
+        The last value is that of the end. Errors are raised by `complete`, not here.
+        """
+        while not self._in_place.is_set():
+            yield self.now()
+            with trio.move_on_after(PROGRESS_SECONDS):
+                await self._in_place.wait()
+        yield self.now()
+
+    def now(self) -> Progress:
+        """How far the transfer is now."""
+        paused = not self._unpaused.is_set()
+        if self._exchange is not None:
+            return self._exchange.progress(paused=paused)
+        return self._record.progress(peers=0, complete=self._path is not None, paused=paused)
+
+    def _reason(self) -> BaseException:
+        stopped = "the transfer was stopped before it was complete; what was fetched is kept"
+        return self._failure or Incomplete(stopped)
+
+    # --- Commands -----------------------------------------------------------------------------------
+
+    def keep_seeding(self) -> None:
+        """Hand the transfer to its node: it goes on until `stop` or until the node closes."""
+        self._keep_seeding = True
+
+    async def pause(self) -> None:
+        """End all sessions and open none until `resume`; what is stored stays."""
+        if self._unpaused.is_set() and not self._ended.is_set():
+            self._unpaused = trio.Event()
+            self._record.publish(TransferPaused(self.number))
+            if self._exchange is not None and self._connector is not None:
+                self._connector.pause()
+                await self._exchange.pause()
+
+    async def resume(self) -> None:
+        """Exchange pieces again after `pause`."""
+        if self._unpaused.is_set():
+            return
+        self._timer.restart(self._services.now())
+        if self._exchange is not None and self._connector is not None:
+            self._exchange.unpause()
+            self._connector.unpause()
+            self._start_piece_sources(self._exchange)
+        self._unpaused.set()
+        self._record.publish(TransferContinued(self.number))
+        await trio.lowlevel.checkpoint()
+
+    def limit(self, *, upload: int | None = None, download: int | None = None) -> None:
+        """Set the transfer's own limits in bytes per second, within those of the node; None for none."""
+        if self._exchange is not None:
+            self._exchange.limit(upload=upload, download=download)
+
+    async def stop(self) -> None:
+        """End the transfer: say goodbye to its peers, save, close and unlock its files.
+
+        What was fetched is kept. Returns when all of that is done; harmless when done twice.
+        """
+        if self._exchange is not None:
+            with trio.move_on_after(GOODBYE_SECONDS):
+                await self._exchange.stop("this transfer ends")
+        self._scope.cancel()
+        with trio.CancelScope(shield=True):
+            await self._ended.wait()
+
+    def cancel(self) -> None:
+        """End the transfer at once, without goodbyes; `closed` tells when it has ended."""
+        self._scope.cancel()
+
+    async def __aenter__(self) -> Transfer:
+        await trio.lowlevel.checkpoint()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None and self._keep_seeding:
+            return
+        if kind is None:
+            await self.stop()
+            return
+        self.cancel()
+        with trio.CancelScope(shield=True):
+            await self._ended.wait()
+
+    # --- For the node -------------------------------------------------------------------------------
+
+    def is_named(self, peer: PeerId) -> bool:
+        """Whether the user named the peer for this transfer."""
+        return self._book.is_named(peer)
+
+    def has_session(self, peer: PeerId) -> bool:
+        """Whether pieces are exchanged with the peer."""
+        return self._exchange is not None and self._exchange.has_session(peer)
+
+    def round_trip(self, peer: PeerId, seconds: float | None) -> None:
+        """A ping of the peer was answered after ``seconds``, or lost (None)."""
+        if self._exchange is not None and self._exchange.has_session(peer):
+            self._book.round_trip(peer, seconds)
+            self._exchange.round_trip(peer, seconds)
+
+    def peer_banned(self, peer: PeerId) -> None:
+        """The node refuses the peer from now on."""
+        self._book.ban(peer)
+        if self._exchange is not None:
+            self._exchange.dismiss(peer, "the peer is banned")
+
+    async def accept(self, stream: ByteStream, origin: SessionOrigin) -> None:
+        """Exchange over a stream that a peer has opened, until the session ends."""
+        if self._connector is None:
+            await refuse_stream(stream, "this transfer has not begun")
+        else:
+            await self._connector.accept(stream, origin)
+
+    def advert(self) -> Advert:
+        """What this node says it offers of the manifest."""
+        manifest = self.manifest
+        stored = self._content.store.stored.count if self._content else 0
+        return Advert(
+            manifest.id,
+            manifest.name,
+            manifest.total_length,
+            manifest.piece_count,
+            manifest.piece_length,
+            stored,
+        )
+
+    async def run(self) -> None:
+        """Run from beginning to end; never raises anything but cancellation of the node."""
+        self._record.publish(TransferStarted(self.number, self.kind.value))
+        try:
+            with self._scope:
+                async with self._open_content(self) as content:
+                    await self._run_content(content)
+        except Exception as error:  # noqa: BLE001 - kept for whoever waits; it must not end the node
+            self._failure = _bare(error)
+            if not isinstance(self._failure, SwarmError):
+                logger.exception("transfer %d failed", self.number)
+        finally:
+            self._exchange = self._connector = None
+            self._node.transfer_ended(self)
+            error_text = None if self._failure is None else str(self._failure)
+            self._record.publish(TransferEnded(self.number, error_text))
+            for event in (self._opened, self._in_place, self._ended):
+                event.set()
+
+    async def _run_content(self, content: OpenContent) -> None:
+        self._content = content
+        connect = self.options.patience
+        if content.expects_peers:
+            connect = min(CONNECT_PATIENCE, connect)
+        self._timer = GiveUpTimer(connect, self.options.patience, self._services.now())
+        self._exchange = exchange = Exchange(
+            self._services, self._record, content.store, self.options, self._book, content.wanted
+        )
+        self._connector = connector = PeerConnector(
+            self._services, self._record, exchange, self._book, self._timer
+        )
+        if not self._unpaused.is_set():
+            connector.pause()
+            await exchange.pause()
+        self._opened.set()
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            sources = (*content.peer_sources, *self._node.peer_sources(), exchange.discovered)
+            nursery.start_soon(connector.run, self.id, sources)
+            if content.upkeep is not None:
+                nursery.start_soon(content.upkeep)
+            nursery.start_soon(self._fetch, content, exchange)
+            self._start_piece_sources(exchange)
+            await exchange.run()
+            nursery.cancel_scope.cancel()
+
+    def _start_piece_sources(self, exchange: Exchange) -> None:
+        if self._content is not None and self._nursery is not None and not exchange.complete.is_set():
+            for source in self._content.piece_sources:
+                self._nursery.start_soon(exchange.run_source, source)
+
+    async def _fetch(self, content: OpenContent, exchange: Exchange) -> None:
+        """Bring what is wanted to its final name, or give up."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_patience, content, exchange)
+            await exchange.complete.wait()
+            nursery.cancel_scope.cancel()
+        self._path = await content.finish()
+        seconds = self._services.now() - self._began_at
+        if self.kind is TransferKind.FETCH:
+            self._record.publish(
+                TransferComplete(self.number, self.id, str(self._path), content.size, seconds)
+            )
+        self._in_place.set()
+
+    async def _watch_patience(self, content: OpenContent, exchange: Exchange) -> None:
+        """Raise the error of giving up once nothing useful has happened for too long."""
+        received = 0
+        while True:
+            await self._unpaused.wait()
+            now = self._services.now()
+            missing = exchange.missing()
+            lacking = content.wanted - content.store.stored
+            if self._record.received > received or (exchange.sources and len(missing) < lacking.count):
+                self._timer.useful(now)
+            received = self._record.received
+            if now >= self._timer.deadline():
+                raise give_up_error(
+                    met_somebody=self._timer.met_somebody,
+                    connected=exchange.sources,
+                    missing=missing,
+                    failures=tuple(self._connector.failures.values()) if self._connector else (),
+                )
+            await trio.sleep_until(self._timer.deadline())
+
+
+class TransferNode(Protocol):
+    """What a transfer asks of its node."""
+
+    def link_to(self, manifest: Manifest) -> str:
+        """A ``swarm:`` link with the node's addresses."""
+
+    def events_of(self, transfer: TransferId) -> AsyncIterator[Event]:
+        """The events of one transfer."""
+
+    def peer_sources(self) -> Sequence[PeerSource]:
+        """The node's own sources of peers."""
+
+    def transfer_ended(self, transfer: Transfer) -> None:
+        """The transfer is no longer part of the node."""
+
+
+def _bare(error: Exception) -> BaseException:
+    """The one error that tells most, out of the groups that nurseries make."""
+    while isinstance(error, ExceptionGroup):
+        errors = sorted(error.exceptions, key=lambda each: not isinstance(each, SwarmError))
+        error = errors[0]
+    return error
