@@ -22,7 +22,7 @@ from swarm.node.patience import Patience, give_up
 from swarm.node.pulse import keep_pulse
 from swarm.node.racing import first_of
 from swarm.ports import Link, Store
-from swarm.strategy.book import Dial, PeerBook
+from swarm.strategy.peer_book import Dial, PeerBook
 from swarm.transfer.eventstream import EventStream
 from swarm.transfer.memory import Memory
 from swarm.transfer.runner import Identity, Runner, SessionEnd

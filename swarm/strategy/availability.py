@@ -28,12 +28,12 @@ class Availability:
         self._full = 0
         self.planes: list[list[int]] = []
 
-    def joined(self, peer: PeerId) -> None:
+    def source_joined(self, peer: PeerId) -> None:
         """The peer is connected and has said nothing yet."""
         self._has[peer] = PieceSet(self._size)
         self._held[peer] = 0
 
-    def left(self, peer: PeerId) -> None:
+    def source_left(self, peer: PeerId) -> None:
         """The peer's pieces are out of reach."""
         self.replace(peer, PieceSet(self._size))
         del self._has[peer], self._held[peer]

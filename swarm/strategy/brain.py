@@ -10,13 +10,13 @@ from swarm.content.bitfield import Bitfield
 from swarm.content.layout import Layout
 from swarm.events import PieceLost
 from swarm.ids import ManifestId, PeerId
-from swarm.strategy.announce import Announcer
+from swarm.strategy.announcer import Announcer
 from swarm.strategy.commands import Command, Publish
-from swarm.strategy.fetching import Fetching
+from swarm.strategy.download.download import DownloadSide
 from swarm.strategy.pieces import Pieces
 from swarm.strategy.pieceset import PieceSet
-from swarm.strategy.serving import Serving
-from swarm.strategy.timers import Alarm, Timers
+from swarm.strategy.timers import Timers, Wakeup
+from swarm.strategy.upload.upload import UploadSide
 from swarm.wire.messages import (
     Cancel,
     Choke,
@@ -60,7 +60,7 @@ class Brain:
         self._manifest_id = manifest_id
         self._timers = Timers()
         self._pieces = Pieces(layout, stored, wanted)
-        self._fetching = Fetching(
+        self._download = DownloadSide(
             manifest_id,
             self._pieces,
             rng,
@@ -70,11 +70,11 @@ class Brain:
             me=me,
             prefer_near=config.prefer_near,
         )
-        self._serving = Serving(
+        self._upload = UploadSide(
             self._pieces,
-            self._fetching.availability,
-            self._fetching.snubbed,
-            self._fetching.is_far,
+            self._download.availability,
+            self._download.snubbed,
+            self._download.is_far,
             rng,
             self._timers,
             now,
@@ -92,7 +92,7 @@ class Brain:
 
     def missing(self) -> Iterator[int]:
         """The wanted pieces that are not stored and that no connected peer has, in order."""
-        return self._fetching.availability.unreachable(self._pieces.lacking)
+        return self._download.availability.unreachable(self._pieces.lacking)
 
     def next_wakeup(self) -> float:
         """When `tick` next has something to do; infinity when only an input can change anything."""
@@ -114,45 +114,45 @@ class Brain:
         """A session is open and its handshake done; ``rtt`` is a measured round trip in seconds, if any."""
         commands = self.peer_left(peer, now)
         self._peers[peer] = None
-        self._fetching.joined(peer, rtt, now)
-        self._serving.joined(peer, now)
-        return commands + self._announcer.joined(peer)
+        self._download.source_joined(peer, rtt, now)
+        self._upload.peer_joined(peer, now)
+        return commands + self._announcer.peer_joined(peer)
 
     def peer_left(self, peer: PeerId, now: float) -> list[Command]:
         """The peer's session ended, for whatever reason."""
         if peer not in self._peers:
             return []
         del self._peers[peer]
-        self._announcer.left(peer)
-        return self._fetching.left(peer, now) + self._serving.left(peer, now)
+        self._announcer.peer_left(peer)
+        return self._download.source_left(peer, now) + self._upload.peer_left(peer, now)
 
     def round_trip(self, peer: PeerId, seconds: float | None, now: float) -> list[Command]:
         """A ping of the peer was answered after ``seconds``, or lost (None)."""
         if peer not in self._peers:
             return []
         if seconds is not None:
-            self._fetching.requests.lines[peer].heard_at = now
-        return self._fetching.pinged(peer, seconds)
+            self._download.requests.lines[peer].heard_at = now
+        return self._download.pinged(peer, seconds)
 
-    def _ring(self, alarm: Alarm, now: float) -> list[Command]:
+    def _ring(self, alarm: Wakeup, now: float) -> list[Command]:
         match alarm:
-            case Alarm.CHOKER:
-                return self._serving.round(now)
-            case Alarm.HAVES:
-                return self._announcer.flush(now) + self._fetching.sweep()
-            case Alarm.UPLOADS:
-                return self._serving.look_at_uploads(now)
+            case Wakeup.CHOKER:
+                return self._upload.round(now)
+            case Wakeup.HAVES:
+                return self._announcer.flush(now) + self._download.sweep()
+            case Wakeup.UPLOADS:
+                return self._upload.look_at_uploads(now)
             case _:
-                return self._fetching.refill(now)
+                return self._download.refill(now)
 
-    def _ring_for(self, alarm: Alarm, peer: PeerId, now: float) -> list[Command]:
+    def _ring_for(self, alarm: Wakeup, peer: PeerId, now: float) -> list[Command]:
         match alarm:
-            case Alarm.REQUESTS:
-                return self._fetching.look_at_requests(peer, now)
-            case Alarm.CLAIMS:
-                return self._fetching.restore_claims(peer, now)
+            case Wakeup.REQUESTS:
+                return self._download.look_at_requests(peer, now)
+            case Wakeup.CLAIMS:
+                return self._download.restore_claims(peer, now)
             case _:
-                return self._fetching.retry(peer, now)
+                return self._download.retry(peer, now)
 
     # --- Messages -------------------------------------------------------------------------------
 
@@ -160,34 +160,34 @@ class Brain:
         """A control message of the peer that is legal in its session."""
         if peer not in self._peers:
             return []
-        self._fetching.requests.lines[peer].heard_at = now
+        self._download.requests.lines[peer].heard_at = now
         match message:
             case Request():
-                return self._serving.requested(peer, message.piece, now)
+                return self._upload.requested(peer, message.piece, now)
             case Cancel():
-                return self._serving.cancelled(peer, message.piece, now)
+                return self._upload.cancelled(peer, message.piece, now)
             case Interested():
-                return self._serving.interested(peer, now, yes=True)
+                return self._upload.interested(peer, now, yes=True)
             case NotInterested():
-                return self._serving.interested(peer, now, yes=False)
+                return self._upload.interested(peer, now, yes=False)
             case _:
                 return self._received_as_source(peer, message, now)
 
     def _received_as_source(self, peer: PeerId, message: Message, now: float) -> list[Command]:
         match message:
             case Have():
-                self._serving.has(peer, message.pieces)
-                return self._fetching.has_new(peer, message.pieces, now)
+                self._upload.has(peer, message.pieces)
+                return self._download.has_new(peer, message.pieces, now)
             case Reject():
-                return self._fetching.rejected(peer, message.piece, message.reason, now)
+                return self._download.rejected(peer, message.piece, message.reason, now)
             case Unchoke():
-                return self._fetching.unchoked(peer, now)
+                return self._download.unchoked(peer, now)
             case Choke():
-                self._fetching.choked(peer)
+                self._download.choked(peer)
             case Withdraw():
-                return self._fetching.withdrew(peer, message.piece)
+                return self._download.withdrew(peer, message.piece)
             case HaveBitfield() | HaveAll() | HaveNone():
-                return self._fetching.has_exactly(peer, self._read(message), now)
+                return self._download.has_exactly(peer, self._read(message), now)
         return []
 
     def _read(self, message: HaveBitfield | HaveAll | HaveNone) -> PieceSet:
@@ -206,30 +206,30 @@ class Brain:
         """``size`` payload bytes of a requested piece arrived."""
         if peer not in self._peers:
             return []
-        self._serving.received(peer, size, now)
-        return self._fetching.data(peer, piece, size, now)
+        self._upload.received(peer, size, now)
+        return self._download.data(peer, piece, size, now)
 
     def piece_received(self, peer: PeerId, piece: int, now: float) -> list[Command]:
         """All bytes of a requested piece have come.
 
         The answer to a cancelled request has no `StorePiece`, so its bytes may be thrown away as they come.
         """
-        return self._fetching.whole(peer, piece, now) if peer in self._peers else []
+        return self._download.whole(peer, piece, now) if peer in self._peers else []
 
     def piece_stored(self, peer: PeerId, piece: int, now: float) -> list[Command]:
         """The piece matched its hash and is written."""
-        commands = self._fetching.stored(peer, piece, now)
+        commands = self._download.stored(peer, piece, now)
         if announced := self._announcer.stored(piece, now):
-            commands += announced + self._fetching.sweep()
+            commands += announced + self._download.sweep()
         return commands
 
     def piece_refused(self, peer: PeerId, piece: int, now: float) -> list[Command]:
         """The piece did not match its hash: its sender is banned and its session over."""
-        return self._fetching.refused(peer, piece) + self.peer_left(peer, now)
+        return self._download.refused(peer, piece) + self.peer_left(peer, now)
 
     def piece_failed(self, peer: PeerId, piece: int, now: float) -> list[Command]:  # noqa: ARG002
         """Our own disk refused the piece; nobody is to blame."""
-        self._fetching.failed(piece, now)
+        self._download.failed(piece, now)
         return []
 
     def piece_lost(self, piece: int, now: float) -> list[Command]:
@@ -237,18 +237,18 @@ class Brain:
         if not self._pieces.is_stored(piece):
             return []
         self._pieces.lost(piece)
-        commands = self._serving.lost(piece, now) + self._announcer.lost(piece)
+        commands = self._upload.lost(piece, now) + self._announcer.lost(piece)
         commands.append(Publish(PieceLost(self._manifest_id, piece)))
-        return commands + self._fetching.wanted_again(now)
+        return commands + self._download.wanted_again(now)
 
     # --- Pieces that go -------------------------------------------------------------------------
 
     def uploaded(self, peer: PeerId, piece: int, size: int, now: float) -> list[Command]:  # noqa: ARG002
         """``size`` payload bytes of the piece were handed to the link."""
         if peer in self._peers:
-            return self._serving.uploaded(peer, size, now)
+            return self._upload.uploaded(peer, size, now)
         return []
 
     def upload_finished(self, peer: PeerId, piece: int, now: float) -> list[Command]:
         """An `Upload` is over: its final reply was handed to the link."""
-        return self._serving.finished(peer, piece, now) if peer in self._peers else []
+        return self._upload.finished(peer, piece, now) if peer in self._peers else []

@@ -9,7 +9,7 @@ from enum import IntEnum, auto
 from swarm.ids import PeerId
 
 
-class Alarm(IntEnum):
+class Wakeup(IntEnum):
     """What is looked at when the time comes."""
 
     CHOKER = auto()
@@ -28,7 +28,7 @@ class Alarm(IntEnum):
     """Idle peers may duplicate a request in the endgame."""
 
 
-Key = tuple[Alarm, PeerId | None]
+Key = tuple[Wakeup, PeerId | None]
 
 
 class Timers:
@@ -45,7 +45,7 @@ class Timers:
         self._heap: list[tuple[float, int, Key]] = []
         self._sequence = 0
 
-    def set(self, alarm: Alarm, at: float, peer: PeerId | None = None) -> None:
+    def set(self, alarm: Wakeup, at: float, peer: PeerId | None = None) -> None:
         """Ring at ``at`` unless the alarm already rings earlier; infinity sets nothing."""
         key = (alarm, peer)
         if at == math.inf or self._at.get(key, math.inf) <= at:
@@ -54,13 +54,13 @@ class Timers:
         self._sequence += 1
         heapq.heappush(self._heap, (at, self._sequence, key))
 
-    def clear(self, alarm: Alarm, peer: PeerId | None = None) -> None:
+    def clear(self, alarm: Wakeup, peer: PeerId | None = None) -> None:
         """Let the alarm not ring."""
         self._at.pop((alarm, peer), None)
 
     def forget(self, peer: PeerId) -> None:
         """Let no alarm of the peer ring."""
-        for alarm in Alarm:
+        for alarm in Wakeup:
             self._at.pop((alarm, peer), None)
 
     def due(self, now: float) -> list[Key]:

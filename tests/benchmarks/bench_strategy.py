@@ -16,7 +16,7 @@ from swarm.ids import ManifestId, PeerId
 from swarm.strategy.availability import Availability
 from swarm.strategy.brain import Brain
 from swarm.strategy.commands import Send
-from swarm.strategy.picker import RarestFirst
+from swarm.strategy.download.picker import RarestFirst
 from swarm.strategy.pieces import Pieces
 from swarm.strategy.pieceset import PieceSet
 from swarm.wire.messages import Have, HaveAll, HaveBitfield, Interested, Request, Unchoke
@@ -51,7 +51,7 @@ def policies(pieces_count: int, peers: int, rng: random.Random) -> tuple[float, 
     availability = Availability(pieces_count)
     names = [PeerId(f"peer{number}") for number in range(peers)]
     for name in names:
-        availability.joined(name)
+        availability.source_joined(name)
         data = bytes(rng.getrandbits(8) & rng.getrandbits(8) for _ in range((pieces_count + 7) // 8))
         availability.replace(name, PieceSet.from_bytes(data, pieces_count))
     picker = RarestFirst(pieces, availability, rng)
@@ -70,13 +70,13 @@ def policies(pieces_count: int, peers: int, rng: random.Random) -> tuple[float, 
     def leave_and_join() -> None:
         name = rng.choice(names)
         had = availability.pieces_of(name)
-        availability.left(name)
-        availability.joined(name)
+        availability.source_left(name)
+        availability.source_joined(name)
         availability.replace(name, had)
 
     name = names[0]
     rare = PeerId("one piece only")
-    availability.joined(rare)
+    availability.source_joined(rare)
     availability.have(rare, pieces_count - 1)
     return (
         timed(one_pick, 300),

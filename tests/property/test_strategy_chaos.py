@@ -101,7 +101,7 @@ class Chaos:
             self.perform(self.brain.peer_left(peer, self.now))
 
     def check(self) -> None:
-        pieces, requests = self.brain._pieces, self.brain._fetching.requests
+        pieces, requests = self.brain._pieces, self.brain._download.requests
         held = {piece for _, piece in self.storing} | ({self.whole[1]} if self.whole else set())
         for piece in range(self.size):
             state = pieces.state(piece)

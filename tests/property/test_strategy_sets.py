@@ -14,9 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from swarm.content.bitfield import Bitfield
 from swarm.ids import PeerId
 from swarm.strategy.availability import Availability
-from swarm.strategy.picker import narrow
+from swarm.strategy.download.picker import narrow
 from swarm.strategy.pieceset import CHUNK_PIECES, CHUNK_SHIFT, PieceSet, draw
-from swarm.strategy.timers import Alarm, Timers
+from swarm.strategy.timers import Timers, Wakeup
 
 SIZES = st.sampled_from(
     [1, 7, 8, 9, 100, CHUNK_PIECES - 1, CHUNK_PIECES, CHUNK_PIECES + 1, 2 * CHUNK_PIECES + 5]
@@ -101,7 +101,7 @@ def test_a_draw_from_nothing_is_an_error() -> None:
 def test_narrowing_leaves_exactly_the_rarest(peers: list[set[int]], wanted: set[int]) -> None:
     availability = Availability(41)
     for number, has in enumerate(peers):
-        availability.joined(PeerId(str(number)))
+        availability.source_joined(PeerId(str(number)))
         availability.replace(PeerId(str(number)), a_set(41, has - {40}))
     copies = {piece: sum(piece in has - {40} for has in peers) for piece in wanted}
     least = min(copies.values())
@@ -126,14 +126,14 @@ class Crowd(RuleBasedStateMachine):
     @rule(name=NAMES)
     def join(self, name: PeerId) -> None:
         if name not in self.model:
-            self.real.joined(name)
+            self.real.source_joined(name)
             self.model[name] = set()
 
     @precondition(lambda self: self.model)
     @rule(data=st.data())
     def leave(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(sorted(self.model)))
-        self.real.left(name)
+        self.real.source_left(name)
         del self.model[name]
 
     @precondition(lambda self: self.model)
@@ -180,7 +180,7 @@ TestCrowd = Crowd.TestCase
 def test_a_leecher_that_gets_its_last_piece_counts_as_full() -> None:
     availability = Availability(3)
     peer = PeerId("peer")
-    availability.joined(peer)
+    availability.source_joined(peer)
     for piece in range(3):
         assert availability.have(peer, piece)
     assert availability.is_full(peer)
@@ -194,7 +194,7 @@ def test_a_leecher_that_gets_its_last_piece_counts_as_full() -> None:
     st.lists(
         st.tuples(
             st.sampled_from(["set", "due", "clear", "forget"]),
-            st.sampled_from([Alarm.REQUESTS, Alarm.RETRY]),
+            st.sampled_from([Wakeup.REQUESTS, Wakeup.RETRY]),
             st.sampled_from([None, PeerId("a"), PeerId("b")]),
             st.integers(0, 20),
         ),
@@ -225,6 +225,6 @@ def test_alarms_ring_once_at_the_earliest_time_asked_for(steps: list[tuple]) -> 
 
 def test_an_alarm_at_infinity_never_rings() -> None:
     timers = Timers()
-    timers.set(Alarm.IDLE, math.inf)
+    timers.set(Wakeup.IDLE, math.inf)
     assert timers.next() == math.inf
     assert timers.due(1e300) == []

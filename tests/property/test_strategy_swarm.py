@@ -305,7 +305,7 @@ class World:
         """What must hold after every input."""
         if self.rng.random() > 0.05:
             return
-        fetching = node.brain._fetching
+        fetching = node.brain._download
         for peer, line in fetching.requests.lines.items():
             assert len(line.asked) <= limits.MAX_REQUESTS
             assert line.bytes == sum(asked.length for asked in line.asked.values())
@@ -319,7 +319,7 @@ class World:
             self.check_pieces(node)
 
     def check_pieces(self, node: Node) -> None:
-        pieces, requests = node.brain._pieces, node.brain._fetching.requests
+        pieces, requests = node.brain._pieces, node.brain._download.requests
         for piece in range(pieces.size):
             state = pieces.state(piece)
             assert (piece in pieces.open) == (state == State.MISSING)

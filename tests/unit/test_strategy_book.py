@@ -7,9 +7,10 @@ from collections import Counter
 import pytest
 
 from swarm.ids import PeerId
-from swarm.strategy.book import (
+from swarm.strategy.peer_book import (
     EXPLORATION_SHARE,
     LASTING_SECONDS,
+    MAX_ADDRESSES,
     MAX_BANNED,
     MAX_STRANGERS,
     MAX_STRANGERS_PER_HOST,
@@ -19,7 +20,6 @@ from swarm.strategy.book import (
     STRANGER_FAILURES,
     PeerBook,
 )
-from swarm.strategy.entries import MAX_ADDRESSES
 
 A, B, C, ME = PeerId("a"), PeerId("b"), PeerId("c"), PeerId("source")
 

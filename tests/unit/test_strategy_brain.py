@@ -13,12 +13,17 @@ from swarm.content.layout import Layout
 from swarm.events import PieceLost, PieceRefused, PieceRequested, PieceStored, PieceWasted
 from swarm.ids import ManifestId, PeerId
 from swarm.strategy.brain import Brain
-from swarm.strategy.claims import CLEARED_SECONDS, FIRST_SNUB, UNPROVEN_BACKOFF
 from swarm.strategy.commands import Ban, Command, Disconnect, Publish, Send, StorePiece, Upload
-from swarm.strategy.endgame import RECHECK_SECONDS
-from swarm.strategy.fetching import DISK_SECONDS
-from swarm.strategy.requests import MOST_TURNED_AWAY, MOVING_SECONDS
-from swarm.strategy.stalls import (
+from swarm.strategy.download.download import DISK_SECONDS
+from swarm.strategy.download.endgame import RECHECK_SECONDS
+from swarm.strategy.download.requests import (
+    CLEARED_SECONDS,
+    FIRST_SNUB,
+    MOST_TURNED_AWAY,
+    MOVING_SECONDS,
+    UNPROVEN_BACKOFF,
+)
+from swarm.strategy.download.timeouts import (
     BUSY_MOST,
     CANCEL_SECONDS,
     HEARD_SECONDS,
@@ -78,7 +83,7 @@ def published(commands: list[Command]) -> list[object]:
 def source(brain: Brain, peer: PeerId, now: float = 0.0, *, has: object = None) -> list[int]:
     """A peer with everything, of which a piece was verified, joins and unchokes us; what it is asked for."""
     brain.peer_joined(peer, now, rtt=0.01)
-    brain._fetching.requests.lines[peer].trusted = True
+    brain._download.requests.lines[peer].trusted = True
     brain.received(peer, has or HaveAll(), now)
     return requests(brain.received(peer, Unchoke(), now), peer)
 
@@ -105,7 +110,7 @@ def test_a_peer_is_asked_for_one_piece_until_one_of_it_is_verified() -> None:
     assert requests(arrived, A) == []
     assert len(requests(brain.piece_stored(A, first, 0.2), A)) > 1
     source(brain, B, 0.2)
-    assert brain._fetching.requests.lines[A].trusted
+    assert brain._download.requests.lines[A].trusted
 
 
 def test_interest_follows_what_the_peer_has() -> None:
@@ -262,7 +267,7 @@ def test_who_is_too_busy_for_a_piece_is_asked_for_another_and_not_blamed() -> No
     commands = brain.received(A, Reject(asked[0], RejectReason.BUSY), 0.0)
     (other,) = requests(commands, A)
     assert other not in asked
-    assert brain._fetching._ranking.order([A], 0.0) == [A]
+    assert brain._download._ranking.order([A], 0.0) == [A]
     for piece in {*range(8)} - {*asked}:
         commands = brain.received(A, Reject(piece, RejectReason.BUSY), 0.1)
     assert len(requests(commands, A)) == 1  # everything was tried: then the same again
@@ -354,7 +359,7 @@ def test_who_is_there_but_sends_nothing_is_given_time_once_something_came_in_vai
 ) -> None:
     brain = a_brain(8)
     asked = source(brain, A)
-    brain._fetching._endgame.wasted(1)
+    brain._download._endgame.wasted(1)
     source(brain, B, has=HaveBitfield(bytes([0x80 >> asked[0] | 0x80 >> asked[1]])))
     moved: list[object] = []
     said_at = 0.0
@@ -363,7 +368,7 @@ def test_who_is_there_but_sends_nothing_is_given_time_once_something_came_in_vai
         if at >= said_at + HEARD_SECONDS / 2:
             talk(brain, how, asked[0], said_at := at)
         moved = [message for message in sent(brain.tick(at), A) if isinstance(message, Cancel)]
-    assert brain._fetching.snubbed(A)
+    assert brain._download.snubbed(A)
     assert at == pytest.approx(given, abs=1.0)
     assert moved == [Cancel(piece) for piece in asked]
 
@@ -374,7 +379,7 @@ def test_who_never_delivered_is_given_no_time_though_it_answers_pings(spent: int
     brain.peer_joined(A, 0.0, rtt=0.01)
     brain.received(A, HaveAll(), 0.0)
     asked = requests(brain.received(A, Unchoke(), 0.0), A)
-    brain._fetching._endgame.wasted(spent)
+    brain._download._endgame.wasted(spent)
     source(brain, B, has=HaveBitfield(bytes([0x80 >> asked[0]])))
     moved: list[object] = []
     while not moved:
@@ -386,11 +391,11 @@ def test_who_never_delivered_is_given_no_time_though_it_answers_pings(spent: int
 def test_near_the_end_a_stranger_is_not_asked_beyond_the_allowance_until_the_others_stop() -> None:
     brain = a_brain(512)
     piece = source(brain, A)[0]
-    brain._fetching._endgame.wasted(4 * PIECE)
+    brain._download._endgame.wasted(4 * PIECE)
     brain.data_received(A, piece, 2000 * PIECE, 3.0)  # fast enough for all that is lacking
     brain.peer_joined(C, 3.0, rtt=0.01)
     brain.received(C, HaveAll(), 3.0)
-    assert brain._fetching._pieces.open.count()
+    assert brain._download._pieces.open.count()
     assert requests(brain.received(C, Unchoke(), 3.0), C) == []
     assert brain.next_wakeup() <= 3.0 + RECHECK_SECONDS
     brain.received(A, Choke(), 3.0)
@@ -413,7 +418,7 @@ def test_a_back_off_that_grew_while_it_ran_ends_all_the_same() -> None:
 def test_drops_buy_a_silent_peer_no_more_time() -> None:
     brain = a_brain(8)
     asked = source(brain, A)
-    brain._fetching._endgame.wasted(1)
+    brain._download._endgame.wasted(1)
     source(brain, B, has=HaveBitfield(bytes([0x80 >> asked[0] | 0x80 >> asked[1]])))
     moved: list[object] = []
     at = 0.0
@@ -438,7 +443,7 @@ def test_a_snubbed_peer_is_asked_for_one_piece_until_it_delivers() -> None:
     assert len(only) == 1
     assert brain.data_received(A, only[0], PIECE, now + 0.1) == []
     assert requests(brain.piece_received(A, only[0], now + 0.1), A)
-    assert not brain._fetching.snubbed(A)
+    assert not brain._download.snubbed(A)
 
 
 @pytest.mark.parametrize("served", [True, False])
@@ -448,15 +453,15 @@ def test_who_never_delivered_and_falls_silent_waits_long_where_others_deliver(se
     brain.received(A, HaveAll(), 0.0)
     asked = requests(brain.received(A, Unchoke(), 0.0), A)
     queue = source(brain, B)
-    brain._fetching.requests.lines[B].trusted = served
+    brain._download.requests.lines[B].trusted = served
     second = 0.0
-    while not brain._fetching.snubbed(A):
+    while not brain._download.snubbed(A):
         second += 1.0
         queue = [*queue[1:], *requests(deliver(brain, B, queue[0], second), B)]
-        brain._fetching.requests.lines[B].trusted = served
+        brain._download.requests.lines[B].trusted = served
         brain.tick(second)
     assert second == SILENCE_SECONDS
-    wait = brain._fetching.requests.lines[A].retry_at - second
+    wait = brain._download.requests.lines[A].retry_at - second
     assert wait == (UNPROVEN_BACKOFF if served else FIRST_SNUB)
     assert asked
 
@@ -488,7 +493,7 @@ def test_the_first_of_two_copies_wins_and_the_loser_is_cancelled() -> None:
 def test_a_peer_that_never_answers_a_cancel_is_disconnected() -> None:
     brain = a_brain(2)
     source(brain, A)
-    brain._fetching.requests.lines[A].heard_at = -math.inf
+    brain._download.requests.lines[A].heard_at = -math.inf
     source(brain, B)
     commands: list[Command] = []
     while not any(isinstance(command, Disconnect) for command in commands):

@@ -10,11 +10,11 @@ from swarm.content.bitfield import Bitfield
 from swarm.content.layout import Layout
 from swarm.ids import PeerId
 from swarm.strategy.availability import Availability
-from swarm.strategy.endgame import ALLOWANCE_SHARE, EARLY_PIECES, SOON_SHARE, Endgame
+from swarm.strategy.download.endgame import ALLOWANCE_SHARE, EARLY_PIECES, SOON_SHARE, Endgame
+from swarm.strategy.download.ranking import Ranking
+from swarm.strategy.download.requests import MOVING_SECONDS, TRIAL_SECONDS, DownloadRequests
 from swarm.strategy.pieces import Pieces
 from swarm.strategy.pieceset import PieceSet
-from swarm.strategy.ranking import Ranking
-from swarm.strategy.requests import MOVING_SECONDS, TRIAL_SECONDS, Requests
 
 PIECE = 100_000
 SLOW, FAST, THIRD = PeerId("slow"), PeerId("fast"), PeerId("third")
@@ -30,15 +30,15 @@ class Finish:
         for piece in range(size if lacking is None else lacking, size):
             stored.add(piece)
         self.pieces = Pieces(Layout(PIECE, [PIECE * size]), stored)
-        self.availability, self.requests = Availability(size), Requests(size)
+        self.availability, self.requests = Availability(size), DownloadRequests(size)
         self.ranking = Ranking(PIECE, random.Random(1))
         for peer, rate in RATES.items():
-            self.availability.joined(peer)
+            self.availability.source_joined(peer)
             self.availability.replace(peer, PieceSet.everything(size))
-            self.requests.joined(peer)
+            self.requests.source_joined(peer)
             self.requests.lines[peer].trusted = True
             self.requests.lines[peer].choked = False
-            self.ranking.joined(peer, 0.01, 0.0)
+            self.ranking.source_joined(peer, 0.01, 0.0)
             self.ranking.busy(peer, 0.0)
             for step in range(100):
                 self.ranking.received(peer, rate // 10, step / 10 + 0.1)
@@ -261,7 +261,7 @@ def test_what_may_come_twice_is_as_much_as_the_allowance_says() -> None:
     assert finish.endgame.affordable([6, 7, 8], 10.0) == [6, 7]
     finish.endgame.wasted(2 * PIECE)
     assert finish.endgame.affordable([6], 10.0) == []
-    finish.requests.left(SLOW)
+    finish.requests.source_left(SLOW)
     assert finish.endgame.affordable([6], 10.0) == [6]
 
 

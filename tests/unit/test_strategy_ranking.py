@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from swarm.ids import PeerId
-from swarm.strategy.ranking import EXPLORATION_SHARE, LOST_PINGS, Ranking, RoundTrip
+from swarm.strategy.download.ranking import EXPLORATION_SHARE, LOST_PINGS, Ranking, RoundTripEstimate
 
 A, B, C = PeerId("a"), PeerId("b"), PeerId("c")
 MIB = 1 << 20
@@ -15,7 +15,7 @@ MIB = 1 << 20
 def ranking(*peers: tuple[PeerId, float | None], piece_length: int = MIB, seed: int = 1) -> Ranking:
     made = Ranking(piece_length, random.Random(seed))
     for peer, rtt in peers:
-        made.joined(peer, rtt, 0.0)
+        made.source_joined(peer, rtt, 0.0)
     return made
 
 
@@ -28,7 +28,7 @@ def deliver(made: Ranking, peer: PeerId, rate: float, *, until: float = 10.0) ->
 
 
 def test_the_round_trip_is_smoothed_as_in_rfc_6298() -> None:
-    trip = RoundTrip(None)
+    trip = RoundTripEstimate(None)
     trip.measured(0.100)
     assert (trip.smoothed, trip.deviation) == (0.100, 0.050)
     trip.measured(0.180)
@@ -127,7 +127,7 @@ def test_a_peer_that_left_is_forgotten() -> None:
     made = ranking((A, 0.01), (B, 0.01))
     deliver(made, A, 1e6)
     made.describe(A, 10.0)
-    made.left(A)
-    made.joined(A, None, 10.2)
+    made.source_left(A)
+    made.source_joined(A, None, 10.2)
     assert made.describe(A, 10.3) == "new peer, rtt unknown"
     assert made.rate(A, 11.0) == 0.0

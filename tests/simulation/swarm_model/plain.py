@@ -19,8 +19,8 @@ from swarm.events import PieceWasted
 from swarm.ids import ManifestId, PeerId
 from swarm.strategy.availability import Availability
 from swarm.strategy.commands import Command, DropUpload, Publish, Send, StorePiece, Upload
-from swarm.strategy.interest import Interest
-from swarm.strategy.picker import RarestFirst
+from swarm.strategy.download.interest import Interest
+from swarm.strategy.download.picker import RarestFirst
 from swarm.strategy.pieces import Pieces
 from swarm.strategy.pieceset import PieceSet
 from swarm.strategy.rates import Meter
@@ -138,8 +138,8 @@ class PlainBrain:
 
     def peer_joined(self, peer: PeerId, now: float, *, rtt: float | None) -> list[Command]:
         self._peers[peer] = _Peer(now)
-        self._availability.joined(peer)
-        self._interest.joined(peer)
+        self._availability.source_joined(peer)
+        self._interest.source_joined(peer)
         if self._pieces.complete:
             return [Send(peer, HaveAll())]
         return [Send(peer, HaveBitfield(self._pieces.stored.to_bytes()))]
@@ -148,8 +148,8 @@ class PlainBrain:
         for piece in list(self._peers[peer].asked):
             self._settle(peer, piece, reopen=True)
         del self._peers[peer]
-        self._availability.left(peer)
-        self._interest.left(peer)
+        self._availability.source_left(peer)
+        self._interest.source_left(peer)
         return self._fill_all()
 
     def round_trip(self, peer: PeerId, seconds: float | None, now: float) -> list[Command]:
@@ -223,7 +223,7 @@ class PlainBrain:
     def upload_finished(self, peer: PeerId, piece: int, now: float) -> list[Command]:
         return []
 
-    # --- Asking -------------------------------------------------------------------------------------
+    # --- Asker -------------------------------------------------------------------------------------
 
     def _fill_all(self) -> list[Command]:
         return [command for peer in self._peers for command in self._fill(peer)]

@@ -14,10 +14,10 @@ from itertools import accumulate, islice
 
 from swarm.ids import PeerId
 from swarm.strategy.availability import Availability
-from swarm.strategy.picker import Pick
+from swarm.strategy.download.picker import Pick
+from swarm.strategy.download.ranking import Ranking
+from swarm.strategy.download.requests import DownloadRequests
 from swarm.strategy.pieces import Pieces
-from swarm.strategy.ranking import Ranking
-from swarm.strategy.requests import Requests
 
 COPIES = 2
 """Peers that are asked for one piece at once, and one more if all of them trickle."""
@@ -51,7 +51,7 @@ LOOKED_AT = 32
 """Requests, oldest first, among which the slowest is searched."""
 
 RECHECK_SECONDS = 0.5
-"""How soon an idle peer looks again while requests of others are outstanding."""
+"""How soon an idle peer looks again while requests of others are outslot."""
 
 
 class Endgame:
@@ -61,7 +61,7 @@ class Endgame:
         self,
         pieces: Pieces,
         availability: Availability,
-        requests: Requests,
+        requests: DownloadRequests,
         ranking: Ranking,
         *,
         throttled: bool,

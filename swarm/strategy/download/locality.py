@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 
 from swarm.ids import PeerId
 from swarm.strategy.availability import Availability
-from swarm.strategy.picker import Pick
+from swarm.strategy.download.picker import Pick
 from swarm.strategy.pieces import Pieces
 from swarm.strategy.pieceset import PieceSet
 
@@ -50,7 +50,7 @@ def _draw(peer: PeerId, piece: int) -> int:
 Choose = Callable[[PieceSet], Pick | None]
 
 
-class Nearness:
+class Locality:
     """The sites as they seem from here, and the pieces of the near one; unless ``enabled``, nobody is far."""
 
     def __init__(self, me: PeerId, pieces: Pieces, availability: Availability, *, enabled: bool) -> None:
@@ -72,7 +72,7 @@ class Nearness:
             self._least[peer] = seconds
             self._sorted = False
 
-    def left(self, peer: PeerId) -> None:
+    def source_left(self, peer: PeerId) -> None:
         """A session ended."""
         if self._least.pop(peer, None) is not None:
             self._sorted = False

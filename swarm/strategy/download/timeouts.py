@@ -23,7 +23,7 @@ from itertools import islice
 
 from swarm.ids import PeerId
 from swarm.strategy.availability import Availability
-from swarm.strategy.requests import Line, Requests
+from swarm.strategy.download.requests import DownloadRequests, RequestQueue
 
 SILENCE_SECONDS = 5.0
 SILENCE_MOST = 15.0
@@ -52,16 +52,16 @@ CANCEL_SECONDS = 60.0
 """A peer that owes the final reply to a cancelled request for so long is disconnected."""
 
 
-class Stalls:
+class Timeouts:
     """Looks at the requests of one peer at a time."""
 
-    def __init__(self, availability: Availability, requests: Requests, *, throttled: bool) -> None:
+    def __init__(self, availability: Availability, requests: DownloadRequests, *, throttled: bool) -> None:
         self._availability = availability
         self._requests = requests
         # Under a download limit it is we who make peers slow: then any byte breaks the silence.
         self._least_bytes = 1 if throttled else LEAST_BYTES
 
-    def received(self, line: Line, size: int, now: float) -> None:
+    def received(self, line: RequestQueue, size: int, now: float) -> None:
         """``size`` bytes of something asked came."""
         if now >= line.counted_at + SILENCE_SECONDS:
             line.counted_at, line.progress_bytes = now, 0
@@ -130,11 +130,11 @@ class Stalls:
             at = min(at, _silent_at(line), self._late_at(line))
         return at if at > now else now + RECHECK_SECONDS
 
-    def _late_at(self, line: Line) -> float:
+    def _late_at(self, line: RequestQueue) -> float:
         waiting = (asked.at for asked in line.asked.values() if asked.live and not asked.received)
         return min(waiting, default=math.inf) + line.times.deadline()
 
-    def _owed_until(self, line: Line) -> float:
+    def _owed_until(self, line: RequestQueue) -> float:
         cancelled = (asked.cancelled_at for asked in line.asked.values() if asked.cancelled_at is not None)
         return min(cancelled) + CANCEL_SECONDS
 
@@ -146,5 +146,5 @@ class Stalls:
         ]
 
 
-def _silent_at(line: Line) -> float:
+def _silent_at(line: RequestQueue) -> float:
     return line.progress_at + min(max(SILENCE_SECONDS, line.times.usual()), SILENCE_MOST)

@@ -29,7 +29,7 @@ SLOW_START_SECONDS = 1.0
 DEADLINE_LEAST, DEADLINE_MOST = 2.0, 60.0
 
 
-class Window:
+class PipelineWindow:
     """Bytes that may be outstanding at one peer."""
 
     __slots__ = ("_asked_at", "_bytes", "_slow_start")

@@ -19,11 +19,11 @@ class Interest:
         self._reason: dict[PeerId, int] = {}
         """A piece of each peer that is told of interest, which we lacked when last looked at."""
 
-    def joined(self, peer: PeerId) -> None:
+    def source_joined(self, peer: PeerId) -> None:
         """A session begins."""
         self._told[peer] = False
 
-    def left(self, peer: PeerId) -> None:
+    def source_left(self, peer: PeerId) -> None:
         """A session ended."""
         del self._told[peer]
         self._reason.pop(peer, None)

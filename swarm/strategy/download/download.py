@@ -7,28 +7,27 @@ from collections.abc import Iterable, Sequence
 
 from swarm.events import PieceRefused, PieceStored, PieceWasted
 from swarm.ids import ManifestId, PeerId
-from swarm.strategy.asking import Asking
 from swarm.strategy.availability import Availability
-from swarm.strategy.claims import Claims
 from swarm.strategy.commands import Ban, Command, Disconnect, Publish, Send, StorePiece
-from swarm.strategy.depth import demand
-from swarm.strategy.endgame import Endgame
-from swarm.strategy.interest import Interest
-from swarm.strategy.nearness import Nearness
-from swarm.strategy.picker import InOrder, Picker, RarestFirst
+from swarm.strategy.download.asking import Asker
+from swarm.strategy.download.endgame import Endgame
+from swarm.strategy.download.interest import Interest
+from swarm.strategy.download.locality import Locality
+from swarm.strategy.download.picker import InOrder, Picker, RarestFirst
+from swarm.strategy.download.pipeline import demand
+from swarm.strategy.download.ranking import Ranking
+from swarm.strategy.download.requests import Claims, DownloadRequests, PendingRequest
+from swarm.strategy.download.timeouts import Timeouts
 from swarm.strategy.pieces import Pieces
 from swarm.strategy.pieceset import PieceSet
-from swarm.strategy.ranking import Ranking
-from swarm.strategy.requests import Asked, Requests
-from swarm.strategy.stalls import Stalls
-from swarm.strategy.timers import Alarm, Timers
+from swarm.strategy.timers import Timers, Wakeup
 from swarm.wire.messages import Cancel, RejectReason
 
 DISK_SECONDS = 1.0
 """How long a piece waits that our own disk refused."""
 
 
-class Fetching:
+class DownloadSide:
     """Inputs about peers as sources; each returns the commands that follow. Peers are joined ones."""
 
     def __init__(
@@ -47,17 +46,17 @@ class Fetching:
         self._pieces = pieces
         self._timers = timers
         self.availability = Availability(pieces.size)
-        self.requests = Requests(pieces.size)
+        self.requests = DownloadRequests(pieces.size)
         self._ranking = Ranking(pieces.layout.piece_length, rng)
         self._claims = Claims()
-        self._stalls = Stalls(self.availability, self.requests, throttled=throttled)
+        self._timeouts = Timeouts(self.availability, self.requests, throttled=throttled)
         self._interest = Interest(pieces, self.availability)
         self._endgame = Endgame(pieces, self.availability, self.requests, self._ranking, throttled=throttled)
         picker: Picker = RarestFirst(pieces, self.availability, rng)
         if sequential:
             picker = InOrder(picker, pieces, self.availability, rng)
-        self._nearness = Nearness(me, pieces, self.availability, enabled=prefer_near)
-        self._asking = Asking(
+        self._locality = Locality(me, pieces, self.availability, enabled=prefer_near)
+        self._asker = Asker(
             manifest_id,
             pieces,
             timers,
@@ -65,64 +64,64 @@ class Fetching:
             ranking=self._ranking,
             picker=picker,
             endgame=self._endgame,
-            stalls=self._stalls,
-            nearness=self._nearness,
+            timeouts=self._timeouts,
+            locality=self._locality,
         )
 
     # --- Peers ----------------------------------------------------------------------------------
 
-    def joined(self, peer: PeerId, rtt: float | None, now: float) -> None:
+    def source_joined(self, peer: PeerId, rtt: float | None, now: float) -> None:
         """A session begins: the peer chokes us and has nothing."""
-        self.availability.joined(peer)
-        self.requests.joined(peer)
-        self._ranking.joined(peer, rtt, now)
-        self._interest.joined(peer)
-        self._nearness.measured(peer, rtt)
+        self.availability.source_joined(peer)
+        self.requests.source_joined(peer)
+        self._ranking.source_joined(peer, rtt, now)
+        self._interest.source_joined(peer)
+        self._locality.measured(peer, rtt)
 
-    def left(self, peer: PeerId, now: float) -> list[Command]:
+    def source_left(self, peer: PeerId, now: float) -> list[Command]:
         """A session ended: what the peer was asked for is asked elsewhere."""
-        self._release(self.requests.left(peer))
-        self.availability.left(peer)
-        self._ranking.left(peer)
-        self._claims.left(peer)
-        self._interest.left(peer)
-        self._asking.left(peer)
+        self._release(self.requests.source_left(peer))
+        self.availability.source_left(peer)
+        self._ranking.source_left(peer)
+        self._claims.source_left(peer)
+        self._interest.source_left(peer)
+        self._asker.source_left(peer)
         self._timers.forget(peer)
-        self._nearness.left(peer)
-        return self._asking.refill(now)
+        self._locality.source_left(peer)
+        return self._asker.refill(now)
 
     def pinged(self, peer: PeerId, seconds: float | None) -> list[Command]:
         """A ping took ``seconds``, or was lost."""
-        self._nearness.measured(peer, seconds)
+        self._locality.measured(peer, seconds)
         if self._ranking.pinged(peer, seconds):
             return []
         return [Disconnect(peer, "does not answer pings")]
 
     def choked(self, peer: PeerId) -> None:
-        """The peer takes no more requests; what is outstanding still gets its replies."""
+        """The peer takes no more requests; what is outslot still gets its replies."""
         self.requests.lines[peer].choked = True
-        self._asking.left(peer)
+        self._asker.source_left(peer)
 
     def unchoked(self, peer: PeerId, now: float) -> list[Command]:
         """The peer takes requests."""
         self.requests.lines[peer].choked = False
-        return self._asking.fill(peer, now)
+        return self._asker.fill(peer, now)
 
     def snubbed(self, peer: PeerId) -> bool:
         """Whether the peer lets our requests wait."""
         return self.requests.lines[peer].snubbed
 
     def is_far(self, peer: PeerId) -> bool:
-        """See `Nearness.is_far`."""
-        return self._nearness.is_far(peer)
+        """See `Locality.is_far`."""
+        return self._locality.is_far(peer)
 
     # --- What peers have ------------------------------------------------------------------------
 
     def has_exactly(self, peer: PeerId, pieces: PieceSet, now: float) -> list[Command]:
         """The peer says what it has."""
         self.availability.replace(peer, pieces)
-        self._nearness.restated()
-        return self._interest.review(peer) + self._asking.fill(peer, now)
+        self._locality.restated()
+        return self._interest.review(peer) + self._asker.fill(peer, now)
 
     def has_new(self, peer: PeerId, pieces: Sequence[int], now: float) -> list[Command]:
         """The peer says that it got pieces."""
@@ -133,17 +132,17 @@ class Fetching:
             if self.availability.have(peer, piece):
                 commands += self._interest.got(peer, piece)
                 news = True
-        self._nearness.has(peer, pieces)
+        self._locality.has(peer, pieces)
         # Most of what is heard in a swarm comes from peers that choke us.
         if news and not self.requests.lines[peer].choked:
-            commands += self._asking.fill(peer, now)
+            commands += self._asker.fill(peer, now)
         return commands
 
     def withdrew(self, peer: PeerId, piece: int) -> list[Command]:
         """The peer says that it no longer has a piece; a request for it still gets its reply."""
         self._claims.restated(peer, piece)
         self.availability.withdraw(peer, piece)
-        self._nearness.restated()
+        self._locality.restated()
         return self._interest.review(peer)
 
     # --- Replies --------------------------------------------------------------------------------
@@ -151,9 +150,9 @@ class Fetching:
     def data(self, peer: PeerId, piece: int, size: int, now: float) -> list[Command]:
         """``size`` bytes of a piece came."""
         if self.requests.progress(peer, piece, size, now):
-            self._stalls.received(self.requests.lines[peer], size, now)
+            self._timeouts.received(self.requests.lines[peer], size, now)
             self._ranking.received(peer, size, now)
-        return self._asking.fill(peer, now)
+        return self._asker.fill(peer, now)
 
     def whole(self, peer: PeerId, piece: int, now: float) -> list[Command]:
         """A piece is whole in memory; that of a cancelled request is not stored."""
@@ -163,12 +162,12 @@ class Fetching:
         asked, _ = settled
         self._credit(peer, piece, asked, now)
         if not asked.live:
-            return self._waste(peer, piece, asked) + self._asking.fill(peer, now)
+            return self._waste(peer, piece, asked) + self._asker.fill(peer, now)
         commands: list[Command] = [Send(p, Cancel(piece)) for p in self.requests.outrun(peer, piece, now)]
         self._pieces.verifying(piece)
         self.requests.lines[peer].unverified = True
         # Asking first: hashing and writing must not leave the peer without work.
-        return [*commands, *self._asking.fill(peer, now), StorePiece(peer, piece)]
+        return [*commands, *self._asker.fill(peer, now), StorePiece(peer, piece)]
 
     def rejected(self, peer: PeerId, piece: int, reason: RejectReason, now: float) -> list[Command]:
         """A request ended without its piece."""
@@ -181,7 +180,7 @@ class Fetching:
         self._idle_if_done(peer, now)
         if asked.live and not self._excused(peer, piece, reason, now):
             commands += self._blame(peer, [piece], now, denied=reason == RejectReason.NOT_STORED)
-        return commands + self._asking.refill(now) + self._asking.fill(peer, now)
+        return commands + self._asker.refill(now) + self._asker.fill(peer, now)
 
     def _excused(self, peer: PeerId, piece: int, reason: RejectReason, now: float) -> bool:
         """Whether a reject is no failure: the peer chokes us, or would rather give another piece."""
@@ -196,7 +195,7 @@ class Fetching:
         self._pieces.now_stored(piece)
         size = self._pieces.layout.length(piece)
         told = Publish(PieceStored(self._manifest_id, piece, size, peer))
-        return [told, *self._asking.verified(peer, now)]
+        return [told, *self._asker.verified(peer, now)]
 
     def refused(self, peer: PeerId, piece: int) -> list[Command]:
         """A piece did not match its hash. One peer sent all of it, so that peer is to blame."""
@@ -208,7 +207,7 @@ class Fetching:
     def failed(self, piece: int, now: float) -> None:
         """Our disk refused a piece. It is asked for again, but not in a hurry: the disk may be full."""
         self._pieces.failed(piece)
-        self._timers.set(Alarm.IDLE, now + DISK_SECONDS)
+        self._timers.set(Wakeup.IDLE, now + DISK_SECONDS)
 
     def sweep(self) -> list[Command]:
         """Tell the peers that have nothing for us any more."""
@@ -220,16 +219,16 @@ class Fetching:
 
     def refill(self, now: float) -> list[Command]:
         """Ask the peers with room for what is open."""
-        return self._asking.refill(now)
+        return self._asker.refill(now)
 
     # --- Alarms ---------------------------------------------------------------------------------
 
     def look_at_requests(self, peer: PeerId, now: float) -> list[Command]:
         """Move the peer's late requests elsewhere."""
-        if self._stalls.owes(peer, now):
+        if self._timeouts.owes(peer, now):
             return [Disconnect(peer, "does not answer cancelled requests")]
-        late = self._stalls.move(peer, now)
-        if not self._stalls.hopeless(peer, now, patient=self._endgame.thrifty(now)):
+        late = self._timeouts.move(peer, now)
+        if not self._timeouts.hopeless(peer, now, patient=self._endgame.thrifty(now)):
             late = self._endgame.affordable(late, now)
         commands: list[Command] = []
         for piece in late:
@@ -238,27 +237,27 @@ class Fetching:
         if late:
             commands += self._blame(peer, late, now, silent=self.snubbed(peer))
         if late or self._endgame.trickles(peer, now):
-            commands += self._asking.refill(now)
-        self._timers.set(Alarm.REQUESTS, self._stalls.next_look(peer, now), peer)
+            commands += self._asker.refill(now)
+        self._timers.set(Wakeup.REQUESTS, self._timeouts.next_look(peer, now), peer)
         return commands
 
     def retry(self, peer: PeerId, now: float) -> list[Command]:
         """The peer's back-off is over, unless it was made longer meanwhile."""
         if (at := self.requests.lines[peer].retry_at) > now:
-            self._timers.set(Alarm.RETRY, at, peer)
-        return self._asking.fill(peer, now)
+            self._timers.set(Wakeup.RETRY, at, peer)
+        return self._asker.fill(peer, now)
 
     def restore_claims(self, peer: PeerId, now: float) -> list[Command]:
         """Cleared claims get another chance."""
         for piece in self._claims.due(peer, now):
             self.availability.have(peer, piece)
         if (at := self._claims.next_due(peer)) is not None:
-            self._timers.set(Alarm.CLAIMS, at, peer)
-        return self._interest.review(peer) + self._asking.fill(peer, now)
+            self._timers.set(Wakeup.CLAIMS, at, peer)
+        return self._interest.review(peer) + self._asker.fill(peer, now)
 
     # --- Shared steps ---------------------------------------------------------------------------
 
-    def _credit(self, peer: PeerId, piece: int, asked: Asked, now: float) -> None:
+    def _credit(self, peer: PeerId, piece: int, asked: PendingRequest, now: float) -> None:
         line = self.requests.lines[peer]
         line.snubbed = False
         line.turned_away = 0
@@ -280,14 +279,14 @@ class Fetching:
             if not self.availability.withdraw(peer, piece):
                 self._claims.restated(peer, piece)  # it was withdrawn meanwhile: nothing to restore
         if (at := self._claims.next_due(peer)) is not None:
-            self._timers.set(Alarm.CLAIMS, at, peer)
+            self._timers.set(Wakeup.CLAIMS, at, peer)
         line = self.requests.lines[peer]
         spare = silent and not line.trusted and self.requests.anybody_delivers
         line.retry_at = retry_at = now + self._claims.backoff(peer, silent=silent, spare=spare)
-        self._timers.set(Alarm.RETRY, retry_at, peer)
+        self._timers.set(Wakeup.RETRY, retry_at, peer)
         return self._interest.review(peer)
 
-    def _waste(self, peer: PeerId, piece: int, asked: Asked) -> list[Command]:
+    def _waste(self, peer: PeerId, piece: int, asked: PendingRequest) -> list[Command]:
         self._endgame.wasted(asked.received)
         return [Publish(PieceWasted(self._manifest_id, piece, asked.received, peer))]
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 from swarm.events import PieceRequested
 from swarm.ids import ManifestId, PeerId
 from swarm.strategy.commands import Command, Publish, Send
-from swarm.strategy.depth import DEADLINE_LEAST, demand
-from swarm.strategy.endgame import RECHECK_SECONDS, Endgame
-from swarm.strategy.nearness import Nearness
-from swarm.strategy.picker import Pick, Picker
+from swarm.strategy.download.endgame import RECHECK_SECONDS, Endgame
+from swarm.strategy.download.locality import Locality
+from swarm.strategy.download.picker import Pick, Picker
+from swarm.strategy.download.pipeline import DEADLINE_LEAST, demand
+from swarm.strategy.download.ranking import Ranking
+from swarm.strategy.download.requests import DownloadRequests, RequestQueue
+from swarm.strategy.download.timeouts import Timeouts
 from swarm.strategy.pieces import Pieces
-from swarm.strategy.ranking import Ranking
-from swarm.strategy.requests import Line, Requests
-from swarm.strategy.stalls import Stalls
-from swarm.strategy.timers import Alarm, Timers
+from swarm.strategy.timers import Timers, Wakeup
 from swarm.wire.messages import Cancel, Request
 
 
-class Asking:
+class Asker:
     """Picks pieces for peers with room.
 
     A peer with room that found nothing to ask is hungry: it is tried again when a piece comes free. There
@@ -31,12 +31,12 @@ class Asking:
         pieces: Pieces,
         timers: Timers,
         *,
-        requests: Requests,
+        requests: DownloadRequests,
         ranking: Ranking,
         picker: Picker,
         endgame: Endgame,
-        stalls: Stalls,
-        nearness: Nearness,
+        timeouts: Timeouts,
+        locality: Locality,
     ) -> None:
         self._manifest_id = manifest_id
         self._pieces = pieces
@@ -44,12 +44,12 @@ class Asking:
         self._ranking = ranking
         self._picker = picker
         self._endgame = endgame
-        self._stalls = stalls
-        self._nearness = nearness
+        self._timeouts = timeouts
+        self._locality = locality
         self._timers = timers
         self._hungry: dict[PeerId, None] = {}
 
-    def left(self, peer: PeerId) -> None:
+    def source_left(self, peer: PeerId) -> None:
         """Forget the peer."""
         self._hungry.pop(peer, None)
 
@@ -79,12 +79,12 @@ class Asking:
 
     def _ask_one(self, peer: PeerId, now: float, commands: list[Command]) -> bool:
         line = self._requests.lines[peer]
-        self.left(peer)
+        self.source_left(peer)
         if not self._has_room(peer, line, now):
             return False
         pick = self._pick(peer, now)
         if pick and not line.trusted and self._endgame.too_risky(pick.piece, now):
-            self._timers.set(Alarm.IDLE, now + RECHECK_SECONDS)
+            self._timers.set(Wakeup.IDLE, now + RECHECK_SECONDS)
             pick = None
         if pick:
             self._ask(peer, pick, now, commands)
@@ -95,11 +95,11 @@ class Asking:
         return False
 
     def _pick(self, peer: PeerId, now: float) -> Pick | None:
-        if self._nearness.is_far(peer):
+        if self._locality.is_far(peer):
             occupied = self._requests.unwelcome(peer, now) or self._requests.occupied(peer)
-            pick, again = self._nearness.pick(lambda out: self._picker.pick(peer, out), occupied, now)
+            pick, again = self._locality.pick(lambda out: self._picker.pick(peer, out), occupied, now)
             if again is not None:
-                self._timers.set(Alarm.IDLE, again)
+                self._timers.set(Wakeup.IDLE, again)
             return pick
         unwelcome = self._requests.unwelcome(peer, now)
         if unwelcome is not None and (pick := self._picker.pick(peer, unwelcome)):
@@ -108,7 +108,9 @@ class Asking:
 
     def _ask_idle(self, peer: PeerId, now: float, commands: list[Command]) -> bool:
         """Nothing is open for a peer that has nothing to do: it may help others with what they hold."""
-        if self._ranking.proven(peer) and (quiet := self._stalls.take_over(peer, now, self._endgame.affords)):
+        if self._ranking.proven(peer) and (
+            quiet := self._timeouts.take_over(peer, now, self._endgame.affords)
+        ):
             holder, piece = quiet
             self._requests.cancel(holder, piece, now)
             self._pieces.released(piece)
@@ -119,10 +121,10 @@ class Asking:
             self._ask(peer, pick, now, commands)
             return True
         if self._endgame.may_help(peer, now):
-            self._timers.set(Alarm.IDLE, now + RECHECK_SECONDS)
+            self._timers.set(Wakeup.IDLE, now + RECHECK_SECONDS)
         return False
 
-    def _has_room(self, peer: PeerId, line: Line, now: float) -> bool:
+    def _has_room(self, peer: PeerId, line: RequestQueue, now: float) -> bool:
         if line.choked or now < line.retry_at:
             return False
         if line.snubbed or not line.trusted:
@@ -135,7 +137,7 @@ class Asking:
     ) -> None:
         if not self._requests.lines[peer].asked:
             self._ranking.busy(peer, now)
-        self._timers.set(Alarm.REQUESTS, now + DEADLINE_LEAST, peer)
+        self._timers.set(Wakeup.REQUESTS, now + DEADLINE_LEAST, peer)
         length = self._pieces.layout.length(pick.piece)
         self._requests.ask(peer, pick.piece, length, now, taken_over=taken_over)
         self._pieces.requested(pick.piece)

@@ -11,11 +11,74 @@ import math
 import random
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import NamedTuple
 
 from swarm.config import DEFAULT_MAX_PEERS
 from swarm.ids import PeerId
-from swarm.strategy.entries import Entry, Source, host_of
+
+MAX_ADDRESSES = 8
+"""Of one peer: each is dialled with a deadline of its own."""
+
+
+class AddressSource(IntEnum):
+    """Who said that a peer can be dialled at an address; the better source first."""
+
+    NAMED = 0
+    """The user."""
+    ITSELF = 1
+    """The peer, in its own session."""
+    HEARSAY = 2
+    """Another peer."""
+
+
+@dataclass(slots=True)
+class BookEntry:
+    """``told_by`` and ``host`` are what a stranger counts for; a ``busy`` peer is dialled or in a session."""
+
+    told_by: PeerId | None
+    host: str
+    named: bool = False
+    addresses: dict[str, AddressSource] = field(default_factory=dict)
+    busy: bool = False
+    not_before: float = -math.inf
+    dialled_at: float = -math.inf
+    failures: int = 0
+    sessions: int = 0
+    reliability: float = 1.0
+    rtt: float | None = None
+
+    def ordered(self) -> tuple[str, ...]:
+        """The addresses, those of the best source first."""
+        return tuple(sorted(self.addresses, key=self.addresses.__getitem__))
+
+    def learn(self, address: str, source: AddressSource) -> None:
+        """Note an address; a full entry gives up its oldest one of the worst source, if that is no better."""
+        known = self.addresses.get(address)
+        if known is not None:
+            self.addresses[address] = min(known, source)
+            return
+        if len(self.addresses) >= MAX_ADDRESSES:
+            worst = max(self.addresses, key=self.addresses.__getitem__)
+            if self.addresses[worst] < source or source == AddressSource.NAMED == self.addresses[worst]:
+                return
+            del self.addresses[worst]
+        self.addresses[address] = source
+
+    def why(self) -> str:
+        """What speaks for dialling it, in one line."""
+        source = "named by the user" if self.named else "named by a peer"
+        if not self.sessions and not self.failures:
+            return f"{source}, not tried yet"
+        trip = "rtt unknown" if self.rtt is None else f"rtt {self.rtt * 1e3:.1f} ms"
+        return f"{source}, {trip}, {self.sessions} sessions, {self.failures} failures in a row"
+
+
+def host_of(address: str) -> str:
+    """``/ip4/<host>`` of a multiaddr."""
+    return "/".join(address.split("/")[:3])
+
 
 FIRST_DELAY = 0.25
 """Seconds before a peer that could not be reached is dialled again; doubled with each failure in a row."""
@@ -63,7 +126,7 @@ class PeerBook:
     def __init__(self, rng: random.Random, *, max_peers: int = DEFAULT_MAX_PEERS) -> None:
         self._rng = rng
         self._max_peers = max_peers
-        self._entries: dict[PeerId, Entry] = {}
+        self._entries: dict[PeerId, BookEntry] = {}
         self._banned: dict[PeerId, None] = {}
         self._strangers = 0
         self._hosts: Counter[str] = Counter()
@@ -87,7 +150,13 @@ class PeerBook:
         if named and not entry.named:
             self._count(entry, -1)
             entry.named = True
-        kind = Source.NAMED if named else Source.ITSELF if source == peer else Source.HEARSAY
+        kind = (
+            AddressSource.NAMED
+            if named
+            else AddressSource.ITSELF
+            if source == peer
+            else AddressSource.HEARSAY
+        )
         for address in given:
             entry.learn(address, kind)
 
@@ -162,7 +231,7 @@ class PeerBook:
 
     # --- Who may be dialled ---------------------------------------------------------------------
 
-    def _dialable(self) -> list[tuple[PeerId, Entry]]:
+    def _dialable(self) -> list[tuple[PeerId, BookEntry]]:
         busy = sum(entry.busy for entry in self._entries.values())
         absent = sum(entry.named and not entry.busy for entry in self._entries.values())
         named = busy < self._max_peers
@@ -185,7 +254,7 @@ class PeerBook:
         entry = self._entries[peer]
         return (UNKNOWN_RTT if entry.rtt is None else entry.rtt) / entry.reliability
 
-    def _back_off(self, peer: PeerId, entry: Entry, now: float) -> float:
+    def _back_off(self, peer: PeerId, entry: BookEntry, now: float) -> float:
         entry.failures += 1
         entry.reliability *= 1.0 - _GAIN
         self._some_failed = True
@@ -194,7 +263,7 @@ class PeerBook:
             return math.inf
         return self._wait(entry, now)
 
-    def _wait(self, entry: Entry, now: float) -> float:
+    def _wait(self, entry: BookEntry, now: float) -> float:
         longest = MOST_NAMED_DELAY if entry.named else MOST_STRANGER_DELAY
         delay = min(FIRST_DELAY * 2.0 ** min(max(entry.failures - 1, 0), 16), longest)
         delay *= 1.0 - JITTER * self._rng.random()
@@ -225,8 +294,8 @@ class PeerBook:
         self._forget(worst)
         return True
 
-    def _insert(self, peer: PeerId, source: PeerId | None, host: str, *, named: bool) -> Entry:
-        entry = self._entries[peer] = Entry(source, host, named)
+    def _insert(self, peer: PeerId, source: PeerId | None, host: str, *, named: bool) -> BookEntry:
+        entry = self._entries[peer] = BookEntry(source, host, named)
         if not named:
             self._count(entry, 1)
         return entry
@@ -236,7 +305,7 @@ class PeerBook:
         if entry is not None and not entry.named:
             self._count(entry, -1)
 
-    def _count(self, entry: Entry, change: int) -> None:
+    def _count(self, entry: BookEntry, change: int) -> None:
         self._strangers += change
         self._hosts[entry.host] += change
         if not self._hosts[entry.host]:

@@ -36,7 +36,7 @@ DESCRIBE_SECONDS = 1.0
 _GAIN = 1 / 8
 
 
-class RoundTrip:
+class RoundTripEstimate:
     """Smoothed round trip and its deviation, seconds. Source: RFC 6298, section 2."""
 
     __slots__ = ("deviation", "lost", "smoothed")
@@ -59,13 +59,13 @@ class RoundTrip:
         self.smoothed += (seconds - self.smoothed) * _GAIN
 
 
-class Score:
+class SourceScore:
     """What is known of one connected peer as a source."""
 
     __slots__ = ("delivered", "idle_since", "rate", "reliability", "round_trip")
 
     def __init__(self, rtt: float | None, now: float) -> None:
-        self.round_trip = RoundTrip(rtt)
+        self.round_trip = RoundTripEstimate(rtt)
         self.rate = Meter(RATE_SECONDS, now)
         self.idle_since: float | None = now
         self.reliability = 1.0
@@ -89,17 +89,17 @@ class Ranking:
     def __init__(self, piece_length: int, rng: random.Random) -> None:
         self._piece_length = piece_length
         self._rng = rng
-        self._scores: dict[PeerId, Score] = {}
+        self._scores: dict[PeerId, SourceScore] = {}
         self._described: dict[PeerId, str] = {}
         self._described_at = -math.inf
         self._rates: dict[PeerId, float] = {}
         self._places: list[float] = []
 
-    def joined(self, peer: PeerId, rtt: float | None, now: float) -> None:
+    def source_joined(self, peer: PeerId, rtt: float | None, now: float) -> None:
         """A peer is connected; ``rtt`` seconds if it was pinged before."""
-        self._scores[peer] = Score(rtt, now)
+        self._scores[peer] = SourceScore(rtt, now)
 
-    def left(self, peer: PeerId) -> None:
+    def source_left(self, peer: PeerId) -> None:
         """Forget the peer."""
         del self._scores[peer]
         self._described.pop(peer, None)

@@ -1,29 +1,34 @@
 """What is asked of whom and not yet answered: the one owner of that fact.
 
-A request is outstanding from `ask` to `settle` (its one final reply) or to the end of the session. It is
+A request is outslot from `ask` to `settle` (its one final reply) or to the end of the session. It is
 live until it is cancelled; a cancelled one still occupies its place at the peer, because the reply, which
 may be the whole piece, is still to come.
 
 Invariants:
   - a piece is in ``holders`` exactly when it has a live request, with the peers asked, first first;
-  - ``line.bytes`` is the length of everything outstanding at that peer, ``line.come`` how much of it has
+  - ``line.bytes`` is the length of everything outslot at that peer, ``line.come`` how much of it has
     come, ``line.cancelled`` counts the cancelled ones there;
   - ``_doubled`` is the length of the second live requests for a piece;
   - a peer has one request for a piece at most, cancelled or not;
   - ``line.avoided`` has the pieces for which the peer is too busy, with when it may be asked again;
     ``line.turned_away`` counts how often it said so since it last delivered;
   - ``began_at`` is when anything was first asked of anybody;
-  - no peer has more than the wire's MAX_REQUESTS outstanding, as `Window.fits` says.
+  - no peer has more than the wire's MAX_REQUESTS outslot, as `PipelineWindow.fits` says.
+
+`Claims`: how often a source failed to deliver what it says it has. Three failures of one piece clear the
+claim for a while, so that a source that rejects or stalls cannot hold a piece; it comes back later, so that
+one bad minute of the only source ends nothing. After failures in a row the source is left alone for longer
+and longer.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from swarm.ids import PeerId
-from swarm.strategy.depth import ResponseTimes, Window
+from swarm.strategy.download.pipeline import PipelineWindow, ResponseTimes
 from swarm.strategy.pieceset import PieceSet
 
 MOST_TURNED_AWAY = 16
@@ -40,8 +45,8 @@ TRIAL_SECONDS = 10.0
 
 
 @dataclass(slots=True)
-class Asked:
-    """One outstanding request; ``begun_at`` is when its first data came, ``touched`` when its last did, or
+class PendingRequest:
+    """One outslot request; ``begun_at`` is when its first data came, ``touched`` when its last did, or
     when it was asked.
 
     ``outrun``: it was cancelled because another peer delivered the piece first. ``taken_over``: the piece
@@ -64,7 +69,7 @@ class Asked:
 
 
 @dataclass(slots=True)
-class Line:
+class RequestQueue:
     """The requests at one peer, in the order in which they were made, and what decides about more.
 
     ``trusted``: a piece of the peer was verified; until then it is asked for one at a time. ``unverified``:
@@ -78,15 +83,15 @@ class Line:
     trusted: bool = False
     unverified: bool = False
     retry_at: float = 0.0
-    asked: dict[int, Asked] = field(default_factory=dict)
+    asked: dict[int, PendingRequest] = field(default_factory=dict)
     bytes: int = 0
     come: int = 0
     cancelled: int = 0
     avoided: dict[int, float] = field(default_factory=dict)
     turned_away: int = 0
-    under_way: Asked | None = None
+    under_way: PendingRequest | None = None
     trickles: bool = False
-    window: Window = field(default_factory=Window)
+    window: PipelineWindow = field(default_factory=PipelineWindow)
     times: ResponseTimes = field(default_factory=ResponseTimes)
     heard_at: float = -math.inf
     progress_at: float = 0.0
@@ -104,21 +109,21 @@ class Line:
         self.progress_bytes = 0
 
 
-class Requests:
+class DownloadRequests:
     """The lines of all connected peers."""
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self.lines: dict[PeerId, Line] = {}
+        self.lines: dict[PeerId, RequestQueue] = {}
         self.holders: dict[int, list[PeerId]] = {}
         self._doubled = 0
         self.began_at = math.inf
 
-    def joined(self, peer: PeerId) -> None:
+    def source_joined(self, peer: PeerId) -> None:
         """The peer is connected and chokes us."""
-        self.lines[peer] = Line()
+        self.lines[peer] = RequestQueue()
 
-    def left(self, peer: PeerId) -> list[int]:
+    def source_left(self, peer: PeerId) -> list[int]:
         """The peer is gone; returns the pieces that nobody is asked for any more."""
         line = self.lines[peer]
         free = [
@@ -135,15 +140,15 @@ class Requests:
         self.began_at = min(self.began_at, now)
         if not line.asked:
             line.progressed(now)
-        line.asked[piece] = Asked(length, now, now, taken_over=taken_over)
+        line.asked[piece] = PendingRequest(length, now, now, taken_over=taken_over)
         line.bytes += length
         line.window.asked(now)
         holders = self.holders.setdefault(piece, [])
         self._doubled += length if holders else 0
         holders.append(peer)
 
-    def progress(self, peer: PeerId, piece: int, size: int, now: float) -> Asked | None:
-        """``size`` bytes of the piece came; None if it is not outstanding."""
+    def progress(self, peer: PeerId, piece: int, size: int, now: float) -> PendingRequest | None:
+        """``size`` bytes of the piece came; None if it is not outslot."""
         asked = self.lines[peer].asked.get(piece)
         if asked is not None:
             asked.received += size
@@ -161,10 +166,10 @@ class Requests:
         self.lines[peer].cancelled += 1
         return free
 
-    def settle(self, peer: PeerId, piece: int) -> tuple[Asked, bool] | None:
+    def settle(self, peer: PeerId, piece: int) -> tuple[PendingRequest, bool] | None:
         """The final reply came. Returns the request and whether that left nobody asked for the piece.
 
-        None if nothing was outstanding.
+        None if nothing was outslot.
         """
         line = self.lines[peer]
         asked = line.asked.pop(piece, None)
@@ -251,7 +256,7 @@ class Requests:
         """Who else is asked for the piece, as of now."""
         return (holder for holder in tuple(self.holders.get(piece, ())) if holder != peer)
 
-    def _unhold(self, peer: PeerId, piece: int, asked: Asked) -> bool:
+    def _unhold(self, peer: PeerId, piece: int, asked: PendingRequest) -> bool:
         holders = self.holders[piece]
         holders.remove(peer)
         if holders:
@@ -259,3 +264,85 @@ class Requests:
             return False
         del self.holders[piece]
         return True
+
+
+STRIKES = 3
+CLEARED_SECONDS = 30.0
+"""How long a cleared claim stays cleared."""
+
+FIRST_BACKOFF, MOST_BACKOFF = 0.1, 8.0
+"""Seconds after one failure, doubled with each further one in a row."""
+
+FIRST_SNUB, MOST_SNUB = 5.0, 30.0
+"""The same after a silence: it cost as many seconds to notice."""
+
+UNPROVEN_BACKOFF = 60.0
+"""… of a peer that never delivered anything, where others do."""
+
+
+class Claims:
+    """Failures by peer and piece; bounded by the pieces of the manifest for each connected peer."""
+
+    def __init__(self) -> None:
+        self._strikes: dict[PeerId, dict[int, int]] = {}
+        self._cleared: dict[PeerId, dict[int, float]] = {}
+        self._row: dict[PeerId, int] = {}
+
+    def failed(self, peer: PeerId, pieces: Iterable[int], now: float, *, denied: bool = False) -> list[int]:
+        """The peer rejected the pieces, or let them wait; returns those whose claim is to be cleared.
+
+        ``denied``: it said that it does not have them, which clears the claim at once.
+        """
+        self._row[peer] = self._row.get(peer, 0) + 1
+        strikes = self._strikes.setdefault(peer, {})
+        cleared = []
+        for piece in pieces:
+            strikes[piece] = strikes.get(piece, 0) + 1
+            if denied or strikes[piece] >= STRIKES:
+                del strikes[piece]
+                self._cleared.setdefault(peer, {})[piece] = now + CLEARED_SECONDS
+                cleared.append(piece)
+        return cleared
+
+    def delivered(self, peer: PeerId, piece: int) -> None:
+        """The peer delivered the piece."""
+        self._row.pop(peer, None)
+        if strikes := self._strikes.get(peer):
+            strikes.pop(piece, None)
+
+    def backoff(self, peer: PeerId, *, silent: bool = False, spare: bool = False) -> float:
+        """Seconds to leave the peer alone after its last failure, which was a silence or not.
+
+        ``spare``: it has not delivered anything yet, and others do.
+        """
+        failures = self._row.get(peer, 0)
+        if not failures:
+            return 0.0
+        if silent and spare:
+            return UNPROVEN_BACKOFF
+        first, most = (FIRST_SNUB, MOST_SNUB) if silent else (FIRST_BACKOFF, MOST_BACKOFF)
+        return min(first * 2.0 ** min(failures - 1, 10), most)
+
+    def restated(self, peer: PeerId, piece: int) -> None:
+        """The peer said itself whether it has the piece: what was held against it is void."""
+        if cleared := self._cleared.get(peer):
+            cleared.pop(piece, None)
+        if strikes := self._strikes.get(peer):
+            strikes.pop(piece, None)
+
+    def source_left(self, peer: PeerId) -> None:
+        """Forget the peer."""
+        for table in (self._strikes, self._cleared, self._row):
+            table.pop(peer, None)
+
+    def due(self, peer: PeerId, now: float) -> list[int]:
+        """Take the pieces whose claim gets another chance."""
+        cleared = self._cleared.get(peer, {})
+        back = [piece for piece, at in cleared.items() if at <= now]
+        for piece in back:
+            del cleared[piece]
+        return back
+
+    def next_due(self, peer: PeerId) -> float | None:
+        """When `due` has the next piece of the peer; None if it has none to come."""
+        return min(self._cleared.get(peer, {}).values(), default=None)
