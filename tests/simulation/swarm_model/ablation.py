@@ -102,14 +102,18 @@ RULES: dict[str, tuple[Patch, ...]] = {
     "turns": (Patch(locality, "TURN_SECONDS", 0.0),),
 }
 
+_STALLS = ("take-over", "too risky", "on trial", "trickles", "patience")
+_TURNS = (*_STALLS, "starvation", "late lane", "random first")
+_CHOICE = (
+    *(*_TURNS, "exploration", "new peers", "kept waiting", "wasteful", "strangers at a seeder", "rivals"),
+    *("ungiving wait longer", "turned away"),
+)
 GROUPS: dict[str, tuple[str, ...]] = {
-    "group: stalls": ("take-over", "too risky", "on trial", "trickles", "patience"),
-    "group: queue": ("starvation", "late lane"),
-    "group: choker": ("strangers at a seeder", "wasteful", "kept waiting", "new peers"),
-    "group: picker": ("random first", "exploration", "avoid", "turned away"),
-    "group: all these": (
-        *("take-over", "too risky", "on trial", "trickles", "patience", "starvation", "late lane"),
-        *("strangers at a seeder", "wasteful", "kept waiting", "new peers", "random first", "exploration"),
+    "group: stalls": _STALLS,
+    "group: and turns": _TURNS,
+    "group: and choices": _CHOICE,
+    "group: and times": (
+        *(*_CHOICE, "response times", "longer silence", "moving seconds", "endgame not early", "avoid"),
     ),
 }
 
