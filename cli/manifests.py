@@ -14,21 +14,21 @@ from swarm.content.paths import printable
 from swarm.errors import ManifestError, UsageError
 from swarm.ids import ManifestId
 from swarm.storage import aio
-from swarm.storage.failures import refusals
+from swarm.storage.disk_errors import refusals
 
 # What nobody means as a file: an id, be it a broken one.
 _LIKE_AN_ID = re.compile(r"b[a-z0-9]{50,70}", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class FetchTarget:
     """What to fetch, and the peers that its name brought along."""
 
     manifest: Envelope | ManifestId
     peers: tuple[str, ...] = ()
 
 
-async def read_target(text: str) -> Target:
+async def read_target(text: str) -> FetchTarget:
     """Find out what ``text`` names.
 
     Raises `UsageError` if it is none of the three, `ManifestError` for a malformed file, id or
@@ -36,14 +36,14 @@ async def read_target(text: str) -> Target:
     """
     if text[: len(SCHEME)].lower() == SCHEME:
         link = SwarmLink.parse(text)
-        return Target(link.id, link.peers)
+        return FetchTarget(link.id, link.peers)
     path = Path(text)
     if await trio.Path(path).is_file():
-        return Target(await read_envelope(path))
+        return FetchTarget(await read_envelope(path))
     if not _LIKE_AN_ID.fullmatch(text):
         raise UsageError(f"there is no file {printable(text)}: give a .swarm file, an id or a swarm: link")
     try:
-        return Target(ManifestId.parse(text))
+        return FetchTarget(ManifestId.parse(text))
     except ValueError as error:
         raise ManifestError(f"{printable(text)} is no id: {error}") from error
 

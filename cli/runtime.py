@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 def open_node() -> OpenNode:
     """Import the node, and of libp2p what the node uses: about half a second."""
-    from swarm.net import lean
+    from swarm.net.libp2p import partial_import
 
     # What is imported stays: the collector need not search it, meanwhile, later, or when the process ends.
     gc.disable()
     try:
-        with lean.importing():
+        with partial_import.importing():
             from swarm.node import open_node as real
         gc.freeze()
     finally:

@@ -2,7 +2,9 @@
 
 Blame is part of the type: `RemoteError` is the peer's doing, `LinkClosed` is the transport's,
 everything else is ours or the user's. A message is one line that says what to do.
-"""
+
+
+The one error of this room that is nobody's but ours. What a peer does wrong is `RemoteError`."""
 
 from __future__ import annotations
 
@@ -69,3 +71,7 @@ class PieceWithdrawn(SwarmError):
 
 class LinkClosed(SwarmError):
     """The stream or its connection ended (EOF, reset, lost); nobody is to blame."""
+
+
+class LocalProtocolError(SwarmError):
+    """This side was about to say something illegal; nothing was sent."""

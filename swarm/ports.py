@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from swarm.content.bitfield import Bitfield
+from swarm.bits import PieceSet
 from swarm.content.manifest import Manifest
 from swarm.ids import PeerId
 
 
-class Link(Protocol):
+class ByteStream(Protocol):
     """One bidirectional byte stream to one authenticated peer.
 
     Reads and writes may be cancelled at any point: a cancelled read loses nothing that a later
@@ -57,7 +57,7 @@ class Store(Protocol):
         """The manifest that the pieces belong to."""
 
     @property
-    def stored(self) -> Bitfield:
+    def stored(self) -> PieceSet:
         """The pieces that are verified and readable; not to be changed by callers."""
 
     async def put(self, piece: int, data: memoryview) -> None:

@@ -24,8 +24,8 @@ async def _demo() -> None:
     import time
     from pathlib import Path
 
-    from cli.demo.show import choose_show
-    from cli.demo.swarm import Demo, find_sample_data, temporary_folder
+    from cli.demo.board import choose_show
+    from cli.demo.demo_swarm import Demo, find_sample_data, temporary_folder
 
     sample = find_sample_data()
     with temporary_folder() as folder:

@@ -11,7 +11,7 @@ from cli import options
 from cli.runtime import Runtime
 
 if TYPE_CHECKING:
-    from cli.manifests import Target
+    from cli.manifests import FetchTarget
     from cli.render.live import Live
     from swarm.ids import PeerId
     from swarm.node import Node
@@ -127,7 +127,7 @@ async def _fetch(
         await node.seed_forever()
 
 
-def _sources(target: Target, peers: tuple[str, ...], live: Live) -> list[str]:
+def _sources(target: FetchTarget, peers: tuple[str, ...], live: Live) -> list[str]:
     """Whom to ask: the PEERs, then those that a link brought; raises UsageError if there is nobody."""
     from swarm.errors import UsageError
     from swarm.ids import ManifestId

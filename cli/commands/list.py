@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from swarm.node import Node
-    from swarm.wire.advert import Advert
+    from swarm.protocol.advert import Advert
 
 HEADINGS = ("ID", "NAME", "SIZE", "PIECES", "HAVE")
 

@@ -13,7 +13,7 @@ from cli.runtime import Runtime
 
 if TYPE_CHECKING:
     from swarm.content.manifest import Manifest
-    from swarm.storage.verify import VerifyReport
+    from swarm.storage.verification import VerifyReport
 
 
 MAX_EXTRAS_SHOWN = 10
@@ -39,7 +39,7 @@ def command(runtime: Runtime, manifest: Path, path: Path) -> None:
         from cli.render.lines import Phase
         from swarm.content.paths import printable
         from swarm.errors import IntegrityError
-        from swarm.storage.verify import verify
+        from swarm.storage.verification import verify
 
         content = (await read_envelope(manifest)).manifest
         live.phase = Phase.VERIFYING

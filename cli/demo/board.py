@@ -1,20 +1,23 @@
-"""What the demo knows of its swarm: progress of each node, and who sent how much to whom."""
+"""What the demo knows of its swarm, and how it is shown: a live table on a terminal, else plain lines."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Protocol
+
+import click
 
 from cli.quantities import format_rate, format_size
+from cli.render.views import can_draw
 from swarm.events import BytesReceived, Event, NodeListening
 from swarm.ids import PeerId
 from swarm.observe.reports import PathFetched, PathShared
-from swarm.observe.snapshot import Snapshot
-from swarm.observe.tally import Tally
+from swarm.observe.tally import Snapshot, Tally
 
 
 @dataclass(slots=True)
-class Node:
+class DemoNode:
     """One process of the swarm."""
 
     name: str
@@ -28,17 +31,17 @@ class Board:
     """Folds the events of all nodes; ``now`` is seconds of a monotonic clock."""
 
     def __init__(self) -> None:
-        self.nodes: list[Node] = []
+        self.nodes: list[DemoNode] = []
         self._names: dict[PeerId, str] = {}
         self._flows: Counter[tuple[PeerId, str]] = Counter()
 
-    def join(self, name: str, now: float) -> Node:
+    def join(self, name: str, now: float) -> DemoNode:
         """Add a node to the board."""
-        node = Node(name, Tally(now))
+        node = DemoNode(name, Tally(now))
         self.nodes.append(node)
         return node
 
-    def add(self, node: Node, event: Event, now: float) -> None:
+    def add(self, node: DemoNode, event: Event, now: float) -> None:
         """Count one event of ``node``."""
         node.tally.add(event, now)
         match event:
@@ -80,7 +83,7 @@ class Board:
         return rows
 
 
-def _row(node: Node, snapshot: Snapshot) -> tuple[str, ...]:
+def _row(node: DemoNode, snapshot: Snapshot) -> tuple[str, ...]:
     done = "seeds" if node.shared else "complete" if node.fetched else _percent(snapshot)
     pieces = node.shared.pieces if node.shared else snapshot.have_pieces
     return (
@@ -108,3 +111,69 @@ def aligned(rows: list[tuple[str, ...]]) -> list[str]:
         cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
         lines.append("  ".join((first.ljust(widths[0]), *cells)))
     return lines
+
+
+LIVE_SECONDS = 0.2
+PLAIN_SECONDS = 1.0
+
+
+class Show(Protocol):
+    """Draws the board every ``interval`` seconds."""
+
+    interval: float
+
+    def draw(self, board: Board, now: float) -> None:
+        """Show how things stand at ``now``."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+
+
+class PlainShow:
+    """One line for the whole swarm."""
+
+    interval = PLAIN_SECONDS
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def draw(self, board: Board, now: float) -> None:
+        """Print how far everybody is, unless that is the same as before."""
+        line = ", ".join(f"{name} {done}" for name, done, *_ in board.progress(now))
+        if line != self._last:
+            self._last = line
+            click.echo(line, err=True)
+
+    def close(self) -> None:
+        """Nothing to undo."""
+
+
+class LiveShow:
+    """A table that is drawn anew in its place."""
+
+    interval = LIVE_SECONDS
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._live = Live(console=Console(stderr=True), auto_refresh=False, transient=True)
+        self._live.start()
+
+    def draw(self, board: Board, now: float) -> None:
+        """Draw the table."""
+        from rich.table import Table
+
+        table = Table(*PROGRESS_HEADINGS)
+        for row in board.progress(now):
+            table.add_row(*row)
+        self._live.update(table, refresh=True)
+
+    def close(self) -> None:
+        """Take the table away."""
+        self._live.stop()
+
+
+def choose_show() -> Show:
+    """Return the live table if stderr is a terminal that can show it."""
+    return LiveShow() if can_draw() else PlainShow()

@@ -8,7 +8,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 
 from cli.render.lines import Phase, detail, notice, percent, status, title
 from swarm.events import Event
-from swarm.observe.snapshot import Snapshot
+from swarm.observe.tally import Snapshot
 
 BAR_SECONDS = 0.2
 """Between two drawings."""

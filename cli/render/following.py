@@ -12,7 +12,7 @@ import trio
 from swarm.events import Event
 
 if TYPE_CHECKING:
-    from swarm.transfer.eventstream import EventStream, Subscription
+    from swarm.observe.event_stream import EventStream, Subscription
 
 
 class _Stretch:

@@ -9,7 +9,7 @@ from cli.quantities import counted, format_duration, format_rate, format_remaini
 from swarm import events
 from swarm.content.paths import printable
 from swarm.ids import PeerId
-from swarm.observe.snapshot import Snapshot
+from swarm.observe.tally import Snapshot
 
 _PEER_TAIL = 8
 

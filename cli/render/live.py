@@ -15,8 +15,7 @@ from cli.version import version
 from swarm.events import Event, HashingProgress, NodeListening, Warned
 from swarm.observe.jsonlines import FORMAT_VERSION
 from swarm.observe.reports import CommandFailed, CommandStarted
-from swarm.observe.snapshot import Snapshot
-from swarm.observe.tally import Tally
+from swarm.observe.tally import Snapshot, Tally
 
 if TYPE_CHECKING:
     from cli.render.following import Follower

@@ -12,7 +12,7 @@ from cli.render.lines import Phase, detail, notice, percent, status, title
 from swarm.events import BytesReceived, BytesSent, Event, PieceRequested, PieceStored
 from swarm.ids import ManifestId, PeerId
 from swarm.observe.jsonlines import encode
-from swarm.observe.snapshot import Snapshot
+from swarm.observe.tally import Snapshot
 
 PLAIN_SECONDS = 3.0
 """Between two lines of progress where there is no terminal."""

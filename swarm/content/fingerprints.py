@@ -9,7 +9,7 @@ from collections.abc import Iterator, MutableMapping
 
 import xxhash
 
-from swarm.content.bitfield import Bitfield
+from swarm.bits import PieceSet
 
 FINGERPRINT_BYTES = 16
 
@@ -28,10 +28,10 @@ class Fingerprints(MutableMapping[int, bytes]):
     __slots__ = ("_digests", "_stored")
 
     def __init__(self, size: int) -> None:
-        self._stored = Bitfield(size)
+        self._stored = PieceSet(size)
         self._digests = bytearray(size * FINGERPRINT_BYTES)
 
-    def stored(self) -> Bitfield:
+    def stored(self) -> PieceSet:
         """A copy of which pieces have a fingerprint."""
         return self._stored.copy()
 
@@ -51,7 +51,7 @@ class Fingerprints(MutableMapping[int, bytes]):
     def __delitem__(self, piece: int) -> None:
         if piece not in self._stored:
             raise KeyError(piece)
-        self._stored.remove(piece)
+        self._stored.discard(piece)
 
     def __contains__(self, piece: object) -> bool:
         return isinstance(piece, int) and piece in self._stored

@@ -26,8 +26,8 @@ from typing import NamedTuple
 
 import xxhash
 
-from swarm.content.files import MAX_PIECES, MAX_TOTAL_LENGTH
 from swarm.content.fingerprints import FINGERPRINT_BYTES, Fingerprints
+from swarm.content.manifest import MAX_PIECES, MAX_TOTAL_LENGTH
 from swarm.ids import ManifestId
 
 JOURNAL_VERSION = 1

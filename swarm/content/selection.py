@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
-from swarm.content.bitfield import Bitfield
+from swarm.bits import PieceSet
 from swarm.content.layout import Layout
 from swarm.content.manifest import Manifest
 from swarm.content.paths import quoted
@@ -39,9 +39,9 @@ def select(manifest: Manifest, patterns: Sequence[str]) -> frozenset[int]:
     return frozenset(selected) if patterns else everything
 
 
-def pieces_of(layout: Layout, files: Iterable[int]) -> Bitfield:
+def pieces_of(layout: Layout, files: Iterable[int]) -> PieceSet:
     """The pieces that those files touch: each file begins with a piece of its own, so no others."""
-    pieces = Bitfield(layout.piece_count)
+    pieces = PieceSet(layout.piece_count)
     for file in files:
         for piece in layout.pieces_of(file):
             pieces.add(piece)

@@ -1,13 +1,17 @@
-"""Which connections are let in, and how they are let go.
+"""Admission of connections and streams: bounded handshakes, places that are given back, limits on conduct.
 
 libp2p holds the slot of every inbound connection until the host ends, so it stops accepting after
 as many connections as it allows; and its closing costs a fifth of a second for each peer in turn.
+`Admission` takes the place of its inbound handling.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import resource
 from collections.abc import Callable
+from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import trio
@@ -21,12 +25,50 @@ from libp2p.protocol_muxer.exceptions import MultiselectError
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 from multiaddr import Multiaddr
 
+from swarm.errors import UsageError
 from swarm.ids import PeerId
-from swarm.net import limits, privates
-from swarm.net.deadlines import shielded
-from swarm.net.streams import ENDED
-from swarm.net.visitors import Standing, Visitor, Visitors
-from swarm.wire.budget import MessageBudget
+from swarm.limits import TokenBucket
+from swarm.net import network_limits as limits
+from swarm.net.inbound import InboundConnection, InboundConnections, PeerStanding
+from swarm.net.libp2p import internals
+from swarm.net.network_limits import DESCRIPTORS_FOR_FILES, DESCRIPTORS_SPARE
+from swarm.net.streams import ENDED, shielded
+
+LEAST_SOCKETS = 4
+"""With fewer there is no swarm to speak of."""
+
+_OPEN = Path("/proc/self/fd")
+
+
+def sockets_allowed(listeners: int) -> int:
+    """Return how many connections fit beside what is open, ``listeners`` sockets to come and the files.
+
+    Raises UsageError where that is fewer than LEAST_SOCKETS.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        limit = 2**31
+    left = limit - _open_now(limit) - listeners - DESCRIPTORS_FOR_FILES - DESCRIPTORS_SPARE
+    if left < LEAST_SOCKETS:
+        raise UsageError(
+            f"{limit} open files are too few, {DESCRIPTORS_FOR_FILES} are kept for files; raise `ulimit -n`"
+        )
+    return left
+
+
+def _open_now(limit: int) -> int:
+    if _OPEN.is_dir():
+        # The listing itself has one open.
+        return len(os.listdir(_OPEN)) - 1  # noqa: PTH208 - counting names, not walking paths
+    found = 0
+    for descriptor in range(min(limit, 4096)):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            continue
+        found += 1
+    return found
+
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +80,8 @@ class _Conduct:
     """What one connection may still do."""
 
     def __init__(self, now: float) -> None:
-        self.streams = MessageBudget(limits.STREAM_RATE, limits.STREAM_BURST, now)
-        self.offences = MessageBudget(limits.OFFENCE_RATE, limits.OFFENCE_BURST, now)
+        self.streams = TokenBucket(limits.STREAM_RATE, limits.STREAM_BURST, now)
+        self.offences = TokenBucket(limits.OFFENCE_RATE, limits.OFFENCE_BURST, now)
 
 
 class Admission:
@@ -51,7 +93,7 @@ class Admission:
     def __init__(self, network: Swarm, max_connections: int, sockets: int) -> None:
         self._network = network
         self._sockets = sockets
-        self._visitors = Visitors(min(max_connections, max(1, sockets // 2)))
+        self._visitors = InboundConnections(min(max_connections, max(1, sockets // 2)))
         self._conduct: WeakKeyDictionary[IMuxedConn, _Conduct] = WeakKeyDictionary()
 
     def install(self, inner: BasicHost) -> None:
@@ -66,11 +108,11 @@ class Admission:
                 await reset_quietly(stream)
 
         self._network.set_stream_handler(guarded)
-        privates.take_inbound(self._network, self._accept)
+        internals.take_inbound(self._network, self._accept)
 
     # --- Connections --------------------------------------------------------------------------------
 
-    def judge_by(self, standing: Callable[[PeerId], Standing]) -> None:
+    def judge_by(self, standing: Callable[[PeerId], PeerStanding]) -> None:
         """Ask ``standing`` what the node makes of a peer."""
         self._visitors.standing = standing
 
@@ -115,9 +157,9 @@ class Admission:
         """Keep one inbound connection while it is of use, and close it then."""
         peer = PeerId(connection.muxed_conn.peer_id.to_base58())
         leaving = trio.CancelScope()
-        visitor = Visitor(peer, remote, trio.current_time(), leaving.cancel)
+        visitor = InboundConnection(peer, remote, trio.current_time(), leaving.cancel)
         others = len(self._network.get_connections()) - len(self._visitors) - 1
-        if self._visitors.standing(peer) is Standing.UNWANTED:
+        if self._visitors.standing(peer) is PeerStanding.UNWANTED:
             leaving.deadline = trio.current_time() + limits.UNWANTED_SECONDS
         with leaving:
             if self._visitors.enter(visitor, others, trio.current_time()):

@@ -29,18 +29,19 @@ from libp2p.transport.tcp.tcp import TCP
 
 from swarm.errors import LinkClosed, NoPeerReachable, RemoteError, SwarmError, UsageError
 from swarm.ids import PeerId
-from swarm.net import addresses, admission, limits, muxer, negotiation, privates, secure
-from swarm.net.deadlines import shielded
-from swarm.net.descriptors import sockets_allowed
+from swarm.net import addresses, admission
+from swarm.net import network_limits as limits
+from swarm.net.admission import sockets_allowed
 from swarm.net.dialer import dial_any, resolved
-from swarm.net.streams import ENDED, StreamLink
-from swarm.net.visitors import Standing
+from swarm.net.inbound import PeerStanding
+from swarm.net.libp2p import internals, muxer, negotiation, noise_session
+from swarm.net.streams import ENDED, NegotiatedStream, shielded
 
 logger = logging.getLogger(__name__)
 
 CONNECT_DEADLINE = 10.0
 """Seconds that one connect may take over all addresses of a peer."""
-Handler = Callable[[StreamLink], Awaitable[None]]
+Handler = Callable[[NegotiatedStream], Awaitable[None]]
 
 
 class Host:
@@ -94,7 +95,7 @@ class Host:
 
         self._inner.set_stream_handler(TProtocol(protocol), guarded)
 
-    def judge_by(self, standing: Callable[[PeerId], Standing]) -> None:
+    def judge_by(self, standing: Callable[[PeerId], PeerStanding]) -> None:
         """Ask ``standing`` what a peer is to this node when not all can be let in."""
         self._gate.judge_by(standing)
 
@@ -138,7 +139,7 @@ class Host:
         connection = self._connection(peer)
         return 0 if connection is None else int(getattr(connection.muxed_conn, "traffic", 0))
 
-    async def open_link(self, peer: PeerId, protocol: str) -> StreamLink:
+    async def open_link(self, peer: PeerId, protocol: str) -> NegotiatedStream:
         """Open a stream to a connected peer and negotiate ``protocol``.
 
         Raises LinkClosed when there is no connection, it breaks, or the peer does not speak it.
@@ -175,10 +176,10 @@ class Host:
                 return connection
         return None
 
-    def _link(self, stream: INetStream) -> StreamLink:
+    def _link(self, stream: INetStream) -> NegotiatedStream:
         connection = stream.muxed_conn
         peer = PeerId(connection.peer_id.to_base58())
-        return StreamLink(stream, peer, admission.remote_multiaddr(connection))
+        return NegotiatedStream(stream, peer, admission.remote_multiaddr(connection))
 
 
 def _address_of(connection: INetConn) -> str:
@@ -246,16 +247,16 @@ def _new_network(private_key: bytes, max_connections: int) -> Swarm:
     )
     network = libp2p.new_swarm(
         key_pair=key_pair,
-        sec_opt=secure.noise_security(key_pair),
+        sec_opt=noise_session.noise_security(key_pair),
         transports=[TCP()],
         connection_config=config,
         retry_config=RetryConfig(max_retries=0),
     )
     if not isinstance(network, Swarm):
         raise SwarmError(
-            f"this libp2p is not the one that swarm is made for: install libp2p=={privates.EXPECTED}"
+            f"this libp2p is not the one that swarm is made for: install libp2p=={internals.EXPECTED}"
         )
-    privates.replace_auto_connector(network, _NoAutoConnector(network))
+    internals.replace_auto_connector(network, _NoAutoConnector(network))
     return network
 
 

@@ -1,27 +1,525 @@
-"""One connection of our muxer under libp2p's interface."""
+"""Our Yamux connection and its streams under libp2p's interfaces.
+
+The protocol's state is in `swarm.mux.connection`; here it meets its socket. Three tasks move a
+connection: one receives and never waits to send, one waits for the socket when it is full, one asks the
+peer for signs of life. Every change of the state, and the sealing and sending that follow from it, is one
+synchronous step of some task, so a task can be cancelled anywhere.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from types import TracebackType
 from typing import Any
 
 import trio
-from libp2p.abc import IMuxedConn
+from libp2p.abc import IMuxedConn, IMuxedStream
 from libp2p.connection_types import ConnectionType
 from libp2p.peer.id import ID
-from libp2p.stream_muxer.exceptions import MuxedConnUnavailable
+from libp2p.stream_muxer.exceptions import (
+    MuxedConnUnavailable,
+    MuxedStreamClosed,
+    MuxedStreamEOF,
+    MuxedStreamError,
+    MuxedStreamReset,
+)
 from multiaddr import Multiaddr
 
-from swarm.errors import LinkClosed
-from swarm.link.limits import LinkLimits
-from swarm.link.windows import Budget
-from swarm.net.deadlines import shielded
-from swarm.net.driver import Driver
-from swarm.net.muxed_stream import MuxedStream
-from swarm.net.secure import NoiseSession
+from swarm.errors import LinkClosed, RemoteError, SwarmError
+from swarm.mux import frames as yamux
+from swarm.mux.connection import Connection
+from swarm.mux.mux_limits import MuxLimits
+from swarm.mux.stream import Ending, Stream, WindowBudget, Write
+from swarm.net.libp2p.noise_session import NoiseSession
+from swarm.net.record_socket import RecordSocket
+from swarm.net.streams import shielded
+
+KEEPALIVE_INTERVAL = 60.0
+"""Seconds between a sign of life and the next question for one."""
+LIFE_BYTES = 4096
+"""What a quiet peer says for itself in that time; with more, the round trip is of interest as well."""
+SECOND_PING = 1.0
+"""Seconds after which the round trip is measured again, past the bustle of the beginning."""
+KEEPALIVE_DEADLINE = 20.0
+"""Seconds within which a peer must be heard after it was asked."""
+
+
+class LivenessProbe:
+    """Asks with ``ping``, given a number, when nothing was heard over ``wire`` for a while.
+
+    ``round_trip``: seconds from a question to its answer, smoothed; 0.0 until there was one. ``gone``: why
+    the peer is taken for dead, or an empty string.
+    """
+
+    def __init__(self, wire: RecordSocket, ping: Callable[[int], None]) -> None:
+        self._wire = wire
+        self._ping = ping
+        self._answer = trio.Event()
+        self._number = 0
+        self._heard = 0
+        self.round_trip = 0.0
+        self.gone = ""
+
+    def answered(self) -> None:
+        """The answer to the latest question is here."""
+        self._answer.set()
+
+    async def look(self) -> float:
+        """Ask if need be, and wait for the answer; returns in how many seconds to look again."""
+        self._number = (self._number + 1) % 2**32
+        # One of the two ends asks; the other has heard it and need not.
+        if self._number <= 2 or not 0 < self._wire.received_bytes - self._heard <= LIFE_BYTES:
+            await self._ask()
+        self._heard = self._wire.received_bytes
+        return KEEPALIVE_INTERVAL if self._number > 1 else min(SECOND_PING, KEEPALIVE_INTERVAL)
+
+    async def _ask(self) -> None:
+        heard, asked = self._wire.received_bytes, trio.current_time()
+        self._answer = trio.Event()
+        self._ping(self._number)
+        with trio.move_on_after(KEEPALIVE_DEADLINE):
+            await self._answer.wait()
+            seconds = trio.current_time() - asked
+            self.round_trip = (self.round_trip + seconds) / 2 if self.round_trip else seconds
+        if self._wire.received_bytes == heard:
+            self.gone = f"the peer has not been heard for {KEEPALIVE_DEADLINE:.0f} s"
+
 
 logger = logging.getLogger(__name__)
+
+STALL_SECONDS = 60.0
+"""Seconds for which a peer may take nothing of what waits in the socket."""
+DRAIN_SECONDS = 0.5
+"""Seconds that readers here have for each next read once the peer has closed the connection."""
+
+
+class Driver:
+    """One connection at work.
+
+    ``changed``: where tasks park that wait for a stream to accept, for leave to open one, or for
+    an end. ``ended``: set once, when the socket is closed and nothing will happen any more.
+    ``cause``: why it ended, or an empty string.
+    """
+
+    def __init__(
+        self,
+        owner: MuxedConnection,
+        wire: RecordSocket,
+        early: list[tuple[bytearray, int]],
+        *,
+        initiator: bool,
+        limits: MuxLimits,
+        budget: WindowBudget,
+    ) -> None:
+        self._owner = owner
+        self._wire = wire
+        self._early = early
+        self._budget = budget
+        self.core = Connection(initiator=initiator, blocks=wire.blocks, budget=budget, limits=limits)
+        self.core.rtt = wire.round_trip
+        self._streams: dict[Stream, MuxedStream] = {}
+        self._nursery: trio.Nursery | None = None
+        self._sender_needed = trio.Event()
+        self._sender_busy = False
+        self._mute = False
+        self._closed_here = False
+        self._life = LivenessProbe(wire, self._ask_for_life)
+        self.changed = trio.lowlevel.ParkingLot()
+        self.ended = trio.Event()
+        self.cause = ""
+
+    @property
+    def round_trip(self) -> float:
+        """Seconds that the peer takes to answer, smoothed; 0.0 until it has answered."""
+        return self._life.round_trip
+
+    # Steps, each synchronous.
+
+    def open(self) -> MuxedStream:
+        """Open a stream; LinkClosed when either end is leaving."""
+        stream = self.core.open()
+        self.pump()
+        return self._muxed(stream)
+
+    def accept(self) -> MuxedStream | None:
+        """Return the stream of the peer that waits longest, or None."""
+        stream = self.core.accept()
+        return None if stream is None else self._muxed(stream)
+
+    def consumed(self, muxed: MuxedStream) -> None:
+        """Let the peer send what a read of ``muxed`` has made room for."""
+        stream = muxed.state
+        due = self.core.consumed(stream, trio.current_time())
+        self._budget.note(muxed, stream.inbox.size, consumed=True)
+        if stream.id not in self.core.streams:
+            self._release(muxed)
+            self.changed.unpark_all()
+        elif due:
+            self.pump()
+
+    def write(self, muxed: MuxedStream, data: list[memoryview]) -> Write | None:
+        """Send what can be sent of ``data`` now, queue the rest; LinkClosed when the stream takes none.
+
+        Returns the last part that is not empty: with it all are on their way.
+        """
+        writes = [self.core.write(muxed.state, part) for part in data]
+        self.pump()
+        return next((write for write in reversed(writes) if write.data), None)
+
+    def finish(self, muxed: MuxedStream) -> None:
+        """Send FIN behind what is queued."""
+        self.core.finish(muxed.state)
+        self._settle()
+
+    def close_stream(self, muxed: MuxedStream) -> None:
+        """Send FIN behind what is queued, and drop what is unread and what still arrives."""
+        self.core.close(muxed.state, trio.current_time())
+        self._settle()
+
+    def reset(self, muxed: MuxedStream) -> None:
+        """Send RST and forget the stream."""
+        self.core.reset(muxed.state)
+        self._settle()
+
+    def leave(self) -> None:
+        """Give up every stream, send what is sealed and GO_AWAY, then listen until the peer has closed."""
+        if not self.core.leaving and not self.ended.is_set():
+            self._blame("the connection was closed here")
+            self._closed_here = True
+            self.core.leave()
+            self._settle()
+            self.changed.unpark_all()
+
+    def pump(self) -> None:
+        """Send what the socket takes, leave the rest to the sender, wake whoever waited for it."""
+        if self._sender_busy or self._mute:
+            return
+        try:
+            done = self._wire.send(self.core.fill)
+            if done and self.core.leaving:
+                self._mute = True
+                self._wire.finish()
+        except SwarmError as error:
+            # What the peer sent before it went may still be there to read: the receiver decides.
+            self._mute = True
+            self._blame(str(error))
+            done = True
+        if not done:
+            self._sender_busy = True
+            self._sender_needed.set()
+        self._act()
+
+    def _settle(self) -> None:
+        self._act()
+        if self.core.peer_gone and not self.core.streams:
+            self.core.leave()
+        self.pump()
+
+    def _act(self) -> None:
+        """Wake whoever is concerned by what has happened in the protocol."""
+        happened = self.core.take()
+        for stream in happened.touched:
+            muxed = self._muxed(stream)
+            self._budget.note(muxed, stream.inbox.size, consumed=False)
+            muxed.wake()
+            self._release(muxed)
+        if happened.touched or happened.acceptable:
+            self.changed.unpark_all()
+        if happened.pongs:
+            self._life.answered()
+
+    def _muxed(self, stream: Stream) -> MuxedStream:
+        muxed = self._streams.get(stream)
+        if muxed is None:
+            muxed = self._streams[stream] = MuxedStream(self._owner, self, stream)
+        return muxed
+
+    def _release(self, muxed: MuxedStream) -> None:
+        stream = muxed.state
+        if stream.id not in self.core.streams and not stream.inbox.size:
+            self._streams.pop(stream, None)
+
+    # Tasks.
+
+    async def run(self, started: trio.Event) -> None:
+        """Set ``started``, then run until the connection has ended; call `end` afterwards."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(self._send)
+            nursery.start_soon(self._keep_alive)
+            started.set()
+            await self._receive()
+            await self._drain()
+            nursery.cancel_scope.cancel()
+
+    async def _receive(self) -> None:
+        try:
+            self._received(iter(self._early))
+            while True:
+                self._received(await self._wire.receive())
+                await trio.lowlevel.checkpoint()
+        except LinkClosed as error:
+            self._blame(str(error))
+            self.core.lose()
+        except RemoteError as error:
+            logger.debug("closing a connection: %s", error)
+            self._blame(str(error))
+            self.core.leave(yamux.PROTOCOL_ERROR)
+        self._settle()
+
+    def _received(self, plaintexts: Iterator[tuple[bytearray, int]]) -> None:
+        self.core.pace.refill(trio.current_time())
+        for block, size in plaintexts:
+            self.core.receive(block, size)
+            if self.core.crowded:
+                self.pump()
+        self._settle()
+        while victim := self._budget.stalest():
+            if isinstance(victim, MuxedStream):
+                logger.debug("resetting the stalest stream: the window memory is full")
+                victim.give_up()
+                self._budget.note(victim, 0, consumed=True)
+
+    async def _send(self) -> None:
+        while True:
+            await self._sender_needed.wait()
+            self._sender_needed = trio.Event()
+            while self._sender_busy:
+                await self._socket_writable()
+                self._sender_busy = False
+                self.pump()
+
+    async def _socket_writable(self) -> None:
+        if not self._wire.unsent:
+            await trio.lowlevel.checkpoint()
+            return
+        with trio.move_on_after(STALL_SECONDS) as scope:
+            try:
+                await self._wire.writable()
+            except LinkClosed as error:
+                self._abort(str(error))
+        if scope.cancelled_caught:
+            self._abort(f"the peer has taken nothing for {STALL_SECONDS:.0f} s")
+
+    async def _keep_alive(self) -> None:
+        while True:
+            pause = await self._life.look()
+            # Pings queue behind bulk; what windows are measured by is the path alone.
+            self.core.rtt = self._wire.round_trip or self._life.round_trip
+            if self._life.gone:
+                self._abort(self._life.gone)
+            self.core.tick(trio.current_time())
+            self._settle()
+            await trio.sleep(pause)
+
+    def _ask_for_life(self, number: int) -> None:
+        self.core.ping(number)
+        self.pump()
+
+    async def _drain(self) -> None:
+        """Let the readers here have what arrived before the peer closed the connection."""
+        while not self._closed_here and any(stream.inbox.size for stream in self._streams):
+            with trio.move_on_after(DRAIN_SECONDS) as scope:
+                await self.changed.park()
+            if scope.cancelled_caught:
+                return
+
+    def _abort(self, cause: str) -> None:
+        self._blame(cause)
+        self.end()
+
+    def _blame(self, cause: str) -> None:
+        """Remember why the connection ended: the first reason counts, the rest follows from it."""
+        self.cause = self.cause or cause
+
+    def end(self) -> None:
+        """Close the socket and end everything that waits.
+
+        What is unread stays with its streams, in the budget, until they are read or reset.
+        """
+        if self.ended.is_set():
+            return
+        self._mute = True
+        self.core.lose()
+        self._act()
+        self._wire.close()
+        self.ended.set()
+        self.changed.unpark_all()
+        if self._nursery:
+            self._nursery.cancel_scope.cancel()
+
+
+_ENDINGS = {
+    Ending.RESET_BY_PEER: "the peer reset the stream",
+    Ending.RESET_HERE: "the stream was reset here",
+    Ending.CONNECTION_LOST: "the connection was lost",
+}
+
+
+class MuxedStream(IMuxedStream):
+    """A Yamux stream.
+
+    A cancelled read takes nothing; a cancelled write resets the stream, for part of it may be on
+    its way. Either leaves the connection and its other streams as they were.
+    """
+
+    def __init__(self, connection: MuxedConnection, driver: Driver, state: Stream) -> None:
+        self.muxed_conn = self._connection = connection
+        self.state = state
+        self._driver = driver
+        self._readable = trio.lowlevel.ParkingLot()
+        self._written = trio.lowlevel.ParkingLot()
+        self._deadline = float("inf")
+
+    @property
+    def stream_id(self) -> int:
+        """The number of the stream on the wire."""
+        return self.state.id
+
+    # Reading.
+
+    async def read(self, n: int | None = None) -> bytes:
+        """Return 1 to ``n`` bytes as soon as there are any, or all there are for None and -1.
+
+        MuxedStreamEOF once the peer has finished or the stream was closed here; MuxedStreamReset
+        when either end reset it or the connection was lost.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if n == 0:
+            return b""
+        inbox = self.state.inbox
+        if not inbox.size:
+            await self._wait_readable()
+        data = inbox.take(inbox.size if n is None or n < 0 else n)
+        self._driver.consumed(self)
+        return data
+
+    async def readinto(self, buffer: memoryview) -> int:
+        """Put 1 to ``len(buffer)`` bytes into ``buffer`` as soon as there are any; return how many.
+
+        Raises as `read`. The buffer is written in one step, never after a cancellation.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if not len(buffer):
+            return 0
+        inbox = self.state.inbox
+        if not inbox.size:
+            await self._wait_readable()
+        size = inbox.take_into(buffer)
+        self._driver.consumed(self)
+        return size
+
+    async def _wait_readable(self) -> None:
+        with trio.CancelScope(deadline=self._deadline) as scope:
+            while not self.state.inbox.size:
+                self._check_readable()
+                await self._readable.park()
+        if scope.cancelled_caught:
+            raise MuxedStreamError("the deadline of the stream has passed")
+
+    def _check_readable(self) -> None:
+        ending = self.state.ending
+        if ending and (self.state.receiving or ending is not Ending.CONNECTION_LOST):
+            raise MuxedStreamReset(_ENDINGS[ending])
+        if self.state.discarding:
+            raise MuxedStreamEOF("the stream was closed here")
+        if not self.state.receiving:
+            raise MuxedStreamEOF("the peer has finished")
+
+    # Writing.
+
+    async def write(self, *data: bytes | bytearray | memoryview) -> None:
+        """Hand all of ``data`` to the socket, in frames that take turns with those of other streams.
+
+        The buffers may be reused once this returns. MuxedStreamClosed after `close` or
+        `close_write`; MuxedStreamReset when either end reset the stream or the connection was lost.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        try:
+            write = self._driver.write(self, [memoryview(part).cast("B") for part in data])
+        except LinkClosed:
+            self._check_writable()
+            raise MuxedStreamClosed("the stream is closed for writing") from None
+        if write is not None and write.left:
+            await self._wait_written(write)
+
+    async def _wait_written(self, write: Write) -> None:
+        try:
+            with trio.CancelScope(deadline=self._deadline) as scope:
+                while write.left:
+                    self._check_writable()
+                    await self._written.park()
+        except BaseException:
+            self._driver.reset(self)
+            raise
+        if scope.cancelled_caught:
+            self._driver.reset(self)
+            raise MuxedStreamError("the deadline of the stream has passed")
+
+    def _check_writable(self) -> None:
+        if self.state.ending:
+            raise MuxedStreamReset(_ENDINGS[self.state.ending])
+
+    # Ending.
+
+    async def close_write(self) -> None:
+        """Write no more; the peer reads what was written and then EOF. Reading goes on."""
+        self._driver.finish(self)
+        await trio.lowlevel.checkpoint()
+
+    async def close(self) -> None:
+        """Finish writing and read no more; tasks that wait in `read` get MuxedStreamEOF."""
+        self._driver.close_stream(self)
+        await trio.lowlevel.checkpoint()
+
+    async def reset(self) -> None:
+        """Abandon the stream in both directions; tasks that wait in it get MuxedStreamReset."""
+        self._driver.reset(self)
+        await trio.lowlevel.checkpoint()
+
+    def is_closed(self) -> bool:
+        """Whether neither reading nor writing makes sense any more."""
+        state = self.state
+        return bool(state.ending or state.discarding or not (state.sending or state.receiving))
+
+    def wake(self) -> None:
+        """Let waiting tasks look again."""
+        state = self.state
+        if state.inbox.size or state.ending or state.discarding or not state.receiving:
+            self._readable.unpark_all()
+        self._written.unpark_all()
+
+    def give_up(self) -> None:
+        """Reset the stream in one synchronous step."""
+        self._driver.reset(self)
+
+    # The rest of libp2p's interface.
+
+    def set_deadline(self, ttl: int) -> None:
+        """Let reads and writes that still wait ``ttl`` seconds from now fail with MuxedStreamError.
+
+        ValueError for a negative ``ttl``.
+        """
+        if ttl < 0:
+            raise ValueError("a deadline lies in the future")
+        self._deadline = trio.current_time() + ttl
+
+    def get_remote_address(self) -> tuple[str, int] | None:
+        """Return the other end's host and port."""
+        return self._connection.get_remote_address()
+
+    async def __aenter__(self) -> MuxedStream:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        await self.close()
+
 
 CLOSE_SECONDS = 1.0
 """Seconds that a closing end waits for its peer to have read everything."""
@@ -35,8 +533,8 @@ class MuxedConnection(IMuxedConn):
         conn: NoiseSession,
         peer_id: ID,
         *,
-        limits: LinkLimits | None = None,
-        budget: Budget | None = None,
+        limits: MuxLimits | None = None,
+        budget: WindowBudget | None = None,
     ) -> None:
         self.secured_conn = conn
         self.peer_id = peer_id
@@ -49,8 +547,8 @@ class MuxedConnection(IMuxedConn):
             wire,
             early,
             initiator=conn.is_initiator,
-            limits=limits or LinkLimits(),
-            budget=budget or Budget(),
+            limits=limits or MuxLimits(),
+            budget=budget or WindowBudget(),
         )
 
     @property

@@ -1,4 +1,6 @@
-"""libp2p streams as our small Link port; their exceptions mapped to ours."""
+"""Deadlines that also hold while the surrounding scope is being cancelled.
+
+libp2p streams as our small Link port; their exceptions mapped to ours."""
 
 from __future__ import annotations
 
@@ -10,7 +12,17 @@ from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamError
 
 from swarm.errors import LinkClosed
 from swarm.ids import PeerId
-from swarm.net.deadlines import shielded
+
+
+def shielded(seconds: float) -> trio.CancelScope:
+    """Return a scope that outer cancellation does not enter and that ends after ``seconds``.
+
+    For what must be finished properly but may never hold anybody up: closing, resetting, saving.
+    """
+    scope = trio.CancelScope(deadline=trio.current_time() + seconds)
+    scope.shield = True
+    return scope
+
 
 CLOSE_DEADLINE = 2.0
 """Seconds that closing or resetting a stream may take, whatever the peer does."""
@@ -18,7 +30,7 @@ CLOSE_DEADLINE = 2.0
 ENDED = (NetStreamError, MuxedStreamError, MuxedConnError, IOException, trio.ClosedResourceError, OSError)
 
 
-class StreamLink:
+class NegotiatedStream:
     """A `swarm.ports.Link` over one negotiated libp2p stream.
 
     Reads and writes go to the muxed stream itself where that offers ``readinto`` (our own muxer does),

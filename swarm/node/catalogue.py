@@ -1,21 +1,23 @@
 """The two small protocols beside the exchange: what a peer offers, and a manifest by its id.
 
-Specified in docs/protocol.md. Both are one answer on one stream.
+Both are one answer on one stream. Specified in docs/protocol.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 import trio
 
 from swarm.content.envelope import MAX_ENVELOPE_BYTES, Envelope
-from swarm.errors import LinkClosed, ManifestError, RemoteError
-from swarm.ids import DIGEST_BYTES, ManifestId
-from swarm.ports import Link
-from swarm.wire import limits
-from swarm.wire.advert import (
+from swarm.errors import Incomplete, LinkClosed, ManifestError, NoPeerReachable, RemoteError, UsageError
+from swarm.ids import DIGEST_BYTES, ManifestId, PeerId
+from swarm.net.addresses import PeerAddress, by_peer
+from swarm.net.host import Host
+from swarm.ports import ByteStream
+from swarm.protocol import protocol_limits as limits
+from swarm.protocol.advert import (
     LENGTH_BYTES,
     Advert,
     decode_adverts,
@@ -30,7 +32,7 @@ CHUNK_BYTES: Final = 1 << 16
 """A manifest is read and sent in parts of this size: memory follows what arrives, not what is claimed."""
 
 
-async def ask_adverts(link: Link) -> tuple[Advert, ...]:
+async def ask_adverts(link: ByteStream) -> tuple[Advert, ...]:
     """Return what the peer offers.
 
     Raises RemoteError for a malformed answer, LinkClosed when none comes in `limits.ANSWER_TIMEOUT`.
@@ -41,7 +43,7 @@ async def ask_adverts(link: Link) -> tuple[Advert, ...]:
     raise LinkClosed("the peer did not say in time what it offers")
 
 
-async def ask_manifest(link: Link, manifest: ManifestId) -> Envelope | None:
+async def ask_manifest(link: ByteStream, manifest: ManifestId) -> Envelope | None:
     """Return the manifest with that id and its signature, or None when the peer does not know it.
 
     The answer is checked against the id before it is parsed. Raises RemoteError when it is not that
@@ -60,7 +62,7 @@ async def ask_manifest(link: Link, manifest: ManifestId) -> Envelope | None:
         raise RemoteError(f"the manifest from {link.peer} is not to be used: {error}") from error
 
 
-async def _in_time(link: Link, size: int) -> bytes:
+async def _in_time(link: ByteStream, size: int) -> bytes:
     with trio.move_on_after(limits.ANSWER_TIMEOUT):
         return await link.read_exactly(size)
     raise LinkClosed("the peer fell silent while it sent a manifest")
@@ -77,19 +79,19 @@ class Catalogue:
         self._adverts = adverts
         self._envelope = envelope
 
-    async def advertise(self, link: Link) -> None:
+    async def advertise(self, link: ByteStream) -> None:
         """Tell the peer what this node offers."""
         body = encode_adverts(self._adverts()[: limits.MAX_ADVERTS])
         await _send(link, body)
 
-    async def manifest(self, link: Link) -> None:
+    async def manifest(self, link: ByteStream) -> None:
         """Send the manifest whose id the peer names; an empty answer when it is not known here."""
         digest = await _in_time(link, DIGEST_BYTES)
         envelope = self._envelope(ManifestId(digest))
         await _send(link, b"" if envelope is None else envelope.to_bytes())
 
 
-async def _send(link: Link, body: bytes) -> None:
+async def _send(link: ByteStream, body: bytes) -> None:
     await link.write(encode_length(len(body)))
     view = memoryview(body)
     for start in range(0, len(view), CHUNK_BYTES):
@@ -98,3 +100,92 @@ async def _send(link: Link, body: bytes) -> None:
             await link.write(view[start : start + CHUNK_BYTES])
         if scope.cancelled_caught:
             raise LinkClosed("the peer does not read the answer that it asked for")
+
+
+async def obtain(
+    host: Host, what: Envelope | ManifestId, peers: Sequence[PeerAddress], trusted: Collection[PeerId]
+) -> Envelope:
+    """What is to be fetched, asked for if only its id is known, and signed by one of ``trusted`` if any.
+
+    Raises what `find_manifest` does.
+    """
+    if isinstance(what, ManifestId):
+        return await find_manifest(host, what, peers, trusted)
+    if trusted:
+        what.require_signer(trusted)
+    return what
+
+
+async def find_manifest(
+    host: Host, manifest: ManifestId, peers: Sequence[PeerAddress], trusted: Collection[PeerId] = ()
+) -> Envelope:
+    """Ask all ``peers`` side by side; the first right answer is taken.
+
+    With ``trusted`` it must be signed by one of them. Raises UsageError without peers,
+    NoPeerReachable when none could be asked, Incomplete when those asked do not have it,
+    ManifestError when those that have it have no signature of the trusted.
+    """
+    if not peers:
+        raise UsageError("an id alone names no peer to ask: add at least one peer")
+    search = _Search(manifest, frozenset(trusted))
+    async with trio.open_nursery() as nursery:
+
+        async def ask(peer: PeerId, where: Sequence[str]) -> None:
+            await search.ask(host, peer, where)
+            if search.found is not None:
+                nursery.cancel_scope.cancel()
+
+        for peer, where in by_peer(peers).items():
+            nursery.start_soon(ask, peer, where)
+    return search.result()
+
+
+class _Search:
+    """What became of asking each peer, the most telling kind of failure first."""
+
+    def __init__(self, manifest: ManifestId, trusted: frozenset[PeerId]) -> None:
+        self._manifest = manifest
+        self._trusted = trusted
+        self._untrusted: list[ManifestError] = []
+        self._refusals: list[str] = []
+        self._unreachable: list[str] = []
+        self.found: Envelope | None = None
+
+    async def ask(self, host: Host, peer: PeerId, where: Sequence[str]) -> None:
+        """Ask one peer; sets ``found`` if it has what is wanted."""
+        try:
+            answer = await _ask(host, self._manifest, peer, where)
+            if answer is not None and self._trusted:
+                answer.require_signer(self._trusted)
+        except NoPeerReachable as error:
+            self._unreachable.append(str(error))
+        except (LinkClosed, RemoteError) as error:
+            self._refusals.append(str(error))
+        except ManifestError as error:
+            # The signature is not part of the id: another peer may have a better one.
+            self._untrusted.append(error)
+        else:
+            self.found = answer or self.found
+            if answer is None:
+                self._refusals.append(f"{peer} does not have it or does not serve you")
+
+    def result(self) -> Envelope:
+        """The manifest; raises what says why there is none."""
+        if self.found is not None:
+            return self.found
+        if self._untrusted:
+            raise self._untrusted[0]
+        if self._refusals:
+            raise Incomplete(
+                f"no peer that was asked gave the manifest {self._manifest}: {self._refusals[-1]}"
+            )
+        raise NoPeerReachable(f"no peer could be reached: {self._unreachable[-1]}; check the addresses")
+
+
+async def _ask(host: Host, manifest: ManifestId, peer: PeerId, where: Sequence[str]) -> Envelope | None:
+    await host.connect(peer, where)
+    link = await host.open_link(peer, MANIFEST_PROTOCOL)
+    try:
+        return await ask_manifest(link, manifest)
+    finally:
+        await link.reset()

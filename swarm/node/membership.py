@@ -9,25 +9,25 @@ from typing import Final
 
 import trio
 
+from swarm.bits import PieceSet
 from swarm.config import TransferConfig
-from swarm.content.bitfield import Bitfield
 from swarm.content.envelope import Envelope
 from swarm.errors import LinkClosed, NoPeerReachable, SwarmError
 from swarm.events import PeerDialing, PeerFailed, RoundTrip
 from swarm.ids import PeerId
 from swarm.net.addresses import PeerAddress, by_peer
 from swarm.net.host import Host
-from swarm.net.visitors import Standing
+from swarm.net.inbound import PeerStanding
 from swarm.node.patience import Patience, give_up
 from swarm.node.pulse import keep_pulse
 from swarm.node.racing import first_of
-from swarm.ports import Link, Store
+from swarm.observe.event_stream import EventStream
+from swarm.ports import ByteStream, Store
+from swarm.protocol.advert import Advert
+from swarm.protocol.messages import Hello
 from swarm.strategy.peer_book import Dial, PeerBook
-from swarm.transfer.eventstream import EventStream
 from swarm.transfer.memory import Memory
 from swarm.transfer.runner import Identity, Runner, SessionEnd
-from swarm.wire.advert import Advert
-from swarm.wire.messages import Hello
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Membership:
         named: Sequence[PeerAddress],
         in_use: Callable[[PeerId], bool],
         memory: Memory,
-        wanted: Bitfield | None = None,
+        wanted: PieceSet | None = None,
         upkeep: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.envelope = envelope
@@ -68,7 +68,7 @@ class Membership:
         self._upkeep = upkeep
         self._host = host
         self._store = store
-        self._wanted = Bitfield.all(store.stored.size) if wanted is None else wanted
+        self._wanted = PieceSet.all(store.stored.size) if wanted is None else wanted
         self._events = events
         self._rng = rng
         # Who names nobody waits for others to come.
@@ -137,11 +137,11 @@ class Membership:
     async def _completed(self) -> None:
         await self._runner.complete.wait()
 
-    def standing(self, peer: PeerId) -> Standing:
+    def standing(self, peer: PeerId) -> PeerStanding:
         """What the peer is to this transfer."""
         if peer in self._named:
-            return Standing.NAMED
-        return Standing.IN_SESSION if self.has_session(peer) else Standing.STRANGER
+            return PeerStanding.NAMED
+        return PeerStanding.IN_SESSION if self.has_session(peer) else PeerStanding.STRANGER
 
     def has_session(self, peer: PeerId) -> bool:
         """Whether pieces are exchanged with the peer."""
@@ -153,13 +153,13 @@ class Membership:
 
     # --- Sessions -----------------------------------------------------------------------------------
 
-    async def accept(self, link: Link, hello: Hello) -> None:
+    async def accept(self, link: ByteStream, hello: Hello) -> None:
         """Exchange over a stream that a peer has opened, until the session ends."""
         self._patience.met(trio.current_time())
         await self._exchange(link, inbound=True, address=link.remote_address, hello=hello)
 
     async def _exchange(
-        self, link: Link, *, inbound: bool, address: str, hello: Hello | None = None
+        self, link: ByteStream, *, inbound: bool, address: str, hello: Hello | None = None
     ) -> SessionEnd:
         end = SessionEnd("cancelled", joined=False)
         self._book.connected(link.peer, None if inbound else address)
@@ -232,7 +232,7 @@ class Membership:
         self._events.publish(PeerFailed(peer, reason, retry_in))
         self._changed()
 
-    async def _reach(self, dial: Dial) -> tuple[Link, str]:
+    async def _reach(self, dial: Dial) -> tuple[ByteStream, str]:
         self._events.publish(PeerDialing(dial.peer, dial.addresses[0], dial.why))
         address = await self._host.connect(dial.peer, dial.addresses)
         return await self._host.open_link(dial.peer, EXCHANGE_PROTOCOL), address

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import trio
 
+from swarm.bits import PieceSet
 from swarm.config import NodeConfig
-from swarm.content.bitfield import Bitfield
 from swarm.content.envelope import Envelope
 from swarm.content.link import MAX_LINK_PEERS, SwarmLink
 from swarm.content.selection import select
@@ -19,25 +19,24 @@ from swarm.errors import LinkClosed, NoPeerReachable, RemoteError, UsageError
 from swarm.events import FilesSelected, ManifestReady, NodeListening, TransferComplete, TransferResumed
 from swarm.ids import ManifestId, PeerId
 from swarm.net.addresses import PeerAddress, parse_peer_address
-from swarm.net.deadlines import shielded
 from swarm.net.host import Host, open_host
-from swarm.net.limits import PING_RATE, STREAMS_PER_QUESTION
-from swarm.net.ping import PING_PROTOCOL, Prober, Responder
-from swarm.net.visitors import Standing
-from swarm.node.catalogue import ADVERTISE_PROTOCOL, MANIFEST_PROTOCOL, Catalogue, ask_adverts
-from swarm.node.finding import obtain
+from swarm.net.inbound import PeerStanding
+from swarm.net.network_limits import PING_RATE, STREAMS_PER_QUESTION
+from swarm.net.ping_protocol import PING_PROTOCOL, Prober, Responder
+from swarm.net.streams import shielded
+from swarm.node.catalogue import ADVERTISE_PROTOCOL, MANIFEST_PROTOCOL, Catalogue, ask_adverts, obtain
 from swarm.node.membership import EXCHANGE_PROTOCOL, Membership
 from swarm.node.racing import first_of
 from swarm.node.results import FetchResult, PingSample, Shared
-from swarm.ports import Link, Store
+from swarm.observe.event_stream import EventStream
+from swarm.ports import ByteStream, Store
+from swarm.protocol.advert import Advert, encode_length
 from swarm.storage.home import hold_identity, swarm_home
 from swarm.storage.scan import scan
-from swarm.storage.source import SourceStore
+from swarm.storage.seed_store import SeedStore
 from swarm.storage.target import Target, open_target
-from swarm.transfer.eventstream import EventStream
-from swarm.transfer.greeting import meet, refuse
 from swarm.transfer.memory import Memory
-from swarm.wire.advert import Advert, encode_length
+from swarm.transfer.session import meet, refuse
 
 GOODBYE_SECONDS = 0.5
 """How long the end of a node waits for its sessions to end in words."""
@@ -93,7 +92,7 @@ class Node:
         scanned = await scan(path, piece_length=piece_length, progress=on_progress, warn=on_warning)
         manifest = scanned.manifest
         envelope = Envelope(manifest, sign(self._key, manifest.encode()))
-        store = SourceStore(manifest, path, scanned.checks)
+        store = SeedStore(manifest, path, scanned.checks)
         self._stores.callback(store.close)
         self._announce(envelope)
         self._join(envelope, store, peers=())
@@ -208,7 +207,7 @@ class Node:
         envelope: Envelope,
         store: Store,
         peers: Sequence[PeerAddress],
-        wanted: Bitfield | None = None,
+        wanted: PieceSet | None = None,
         upkeep: Callable[[], Awaitable[None]] | None = None,
     ) -> Membership:
         if envelope.manifest.id in self._memberships:
@@ -230,17 +229,19 @@ class Node:
         self._nursery.start_soon(membership.run)
         return membership
 
-    def _for_allowed(self, answer: Callable[[Link], Awaitable[None]]) -> Callable[[Link], Awaitable[None]]:
-        async def guarded(link: Link) -> None:
+    def _for_allowed(
+        self, answer: Callable[[ByteStream], Awaitable[None]]
+    ) -> Callable[[ByteStream], Awaitable[None]]:
+        async def guarded(link: ByteStream) -> None:
             # To whom it does not serve, it has nothing.
-            unwanted = self._standing(link.peer) is Standing.UNWANTED
+            unwanted = self._standing(link.peer) is PeerStanding.UNWANTED
             await (link.write(encode_length(0)) if unwanted else answer(link))
 
         return guarded
 
-    async def _exchange(self, link: Link) -> None:
+    async def _exchange(self, link: ByteStream) -> None:
         hello = await meet(link)
-        if self._standing(link.peer) is Standing.UNWANTED:
+        if self._standing(link.peer) is PeerStanding.UNWANTED:
             await refuse(link, NOT_ALLOWED)
             return
         membership = self._memberships.get(hello.manifest)
@@ -249,13 +250,13 @@ class Node:
         else:
             await membership.accept(link, hello)
 
-    def _standing(self, peer: PeerId) -> Standing:
+    def _standing(self, peer: PeerId) -> PeerStanding:
         each = (membership.standing(peer) for membership in self._memberships.values())
-        known = max(each, default=Standing.STRANGER)
+        known = max(each, default=PeerStanding.STRANGER)
         allowed = self._config.allowed
-        if allowed is None or known is Standing.NAMED:
+        if allowed is None or known is PeerStanding.NAMED:
             return known
-        return Standing.NAMED if peer in allowed else Standing.UNWANTED
+        return PeerStanding.NAMED if peer in allowed else PeerStanding.UNWANTED
 
     def _in_use(self, peer: PeerId) -> bool:
         return any(membership.has_session(peer) for membership in self._memberships.values())

@@ -10,7 +10,7 @@ import trio
 from swarm.errors import LinkClosed
 from swarm.ids import PeerId
 from swarm.net.host import Host
-from swarm.net.ping import PING_PROTOCOL, Prober
+from swarm.net.ping_protocol import PING_PROTOCOL, Prober
 
 INTERVAL = 5.0
 """Seconds between two pings of a peer, on average; below the 10 s after which some listeners hang up."""

@@ -20,7 +20,7 @@ import trio
 
 from swarm.content.paths import printable
 from swarm.errors import DiskError
-from swarm.storage.failures import refusals
+from swarm.storage.disk_errors import refusals
 
 T = TypeVar("T")
 

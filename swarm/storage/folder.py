@@ -1,16 +1,19 @@
-"""A folder held by its descriptor, below which nothing is reached through a symbolic link."""
+"""A folder held by its descriptor, below which nothing is reached through a symbolic link.
+
+`flush` brings many of its files and folders to the disk.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from swarm.errors import DiskError
-from swarm.storage.failures import disk_error
-from swarm.storage.layer import FOLDER_FLAGS, POSIX, FileLayer
+from swarm.storage.disk_errors import disk_error, refusals
+from swarm.storage.file_layer import FOLDER_FLAGS, POSIX, FileLayer
 
 
 class Folder:
@@ -106,3 +109,50 @@ def open_regular(layer: FileLayer, folder: int, name: str, flags: int) -> int:
         return fd
     layer.close(fd)
     raise OSError("not a regular file; move it away")
+
+
+SYNC_EACH = 64
+"""Up to so many files and folders of a batch are synced one by one, at 0.4 ms each on ext4 (0.2 ms
+by 16 threads). Beyond, the file system is synced as a whole: 13 ms for 1,000 files of 1 KiB and
+130 ms for 10,000, where one by one took 430 ms and 4 s. Fewer are not worth it, because that also
+writes out what other programs have pending."""
+
+
+def flush(folder: Folder, files: Collection[tuple[str, ...]], folders: Collection[tuple[str, ...]]) -> None:
+    """Wait until files and folders below ``folder`` are on the disk.
+
+    Goes on by itself if ``folder`` is closed meanwhile. Raises `DiskError` naming the one that the
+    disk refused.
+    """
+    with refusals(folder.path):
+        folder = folder.twin()
+    try:
+        if len(files) + len(folders) > SYNC_EACH and _sync_all(folder):
+            return
+        for parts in files:
+            with refusals(folder.at(parts)):
+                _sync_data(folder, parts)
+        for parts in folders:
+            with refusals(folder.at(parts)):
+                fd = folder.open_folder(parts)
+                try:
+                    folder.layer.sync(fd)
+                finally:
+                    folder.layer.close(fd)
+    finally:
+        folder.close()
+
+
+def _sync_all(folder: Folder) -> bool:
+    with refusals(folder.path):
+        return folder.layer.sync_all(folder.fd)
+
+
+def _sync_data(folder: Folder, parts: tuple[str, ...]) -> None:
+    # An error of an earlier write-back is still reported here: Linux keeps it with the inode until
+    # somebody was told.
+    fd = folder.open_file(parts, os.O_RDONLY)
+    try:
+        folder.layer.sync_data(fd)
+    finally:
+        folder.layer.close(fd)

@@ -13,8 +13,7 @@ import trio
 from blake3 import blake3
 from xxhash import xxh3_128
 
-from swarm.storage.exact import read_at
-from swarm.storage.layer import FileLayer
+from swarm.storage.file_layer import FileLayer, read_at
 
 READ_BYTES = 1024 * 1024
 """Memory of one pass: what is read at a time."""

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from swarm.content.paths import printable
 from swarm.errors import DiskError
 from swarm.storage import aio
-from swarm.storage.failures import disk_error, refusals
+from swarm.storage.disk_errors import disk_error, refusals
 
 HOME_VARIABLE = "SWARM_HOME"
 KEY_BYTES = 32
@@ -33,7 +33,7 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class StoredIdentity:
     """A private Ed25519 key (its 32-byte seed) and the file that keeps it."""
 
     private: bytes
@@ -50,7 +50,7 @@ def swarm_home() -> Path:
 
 
 @asynccontextmanager
-async def hold_identity(home: Path) -> AsyncIterator[Identity]:
+async def hold_identity(home: Path) -> AsyncIterator[StoredIdentity]:
     """Hold an identity that no other process on this machine uses while the block runs.
 
     The first process takes ``identity``, one beside it ``identity-1`` and so on; each is created
@@ -64,7 +64,7 @@ async def hold_identity(home: Path) -> AsyncIterator[Identity]:
         os.close(lock)
 
 
-async def first_identity(home: Path) -> Identity:
+async def first_identity(home: Path) -> StoredIdentity:
     """The identity that a process alone on this machine takes, created if missing; nothing is held.
 
     Raises `DiskError`, also for a damaged key file.
@@ -92,7 +92,7 @@ def _lock_free(home: Path) -> tuple[str, int]:
     raise DiskError(f"{printable(str(home))}: all {MAX_IDENTITIES} identities are in use; end a process")
 
 
-async def _load_or_create(path: Path) -> Identity:
+async def _load_or_create(path: Path) -> StoredIdentity:
     if not await trio.to_thread.run_sync(_keep_private, path):
         key = Ed25519PrivateKey.generate().private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
         await aio.write_once(path, key, KEY_MODE)
@@ -102,7 +102,7 @@ async def _load_or_create(path: Path) -> Identity:
             f"{printable(str(path))}: a key has {KEY_BYTES} bytes, this file has {len(private)}; "
             "restore it, or remove it to get a new identity"
         )
-    return Identity(private, path)
+    return StoredIdentity(private, path)
 
 
 def _keep_private(path: Path) -> bool:

@@ -1,30 +1,260 @@
-"""A file or folder that is being fetched; docs/storage.md describes its states on the disk."""
+"""A file or folder that is being fetched; docs/storage.md describes its states on the disk.
+
+Opening one checks what is there before it is believed: files under the final name, then the partial
+place by the journal's claims.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+import os
+import stat
+from collections.abc import AsyncIterator, Collection, Generator
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 
 import trio
 
-from swarm.content.bitfield import Bitfield
-from swarm.content.fingerprints import fingerprint
+from swarm.bits import PieceSet
+from swarm.content.fingerprints import FINGERPRINT_BYTES, Fingerprints, fingerprint
+from swarm.content.journal import Header, Replay
+from swarm.content.layout import Span
 from swarm.content.manifest import Manifest
 from swarm.content.paths import printable
 from swarm.content.selection import pieces_of
 from swarm.errors import DiskError, Incomplete, PieceMismatch
 from swarm.storage.aio import make_folder
-from swarm.storage.exact import write_at
-from swarm.storage.failures import refusals
-from swarm.storage.hashing import Progress, piece_matches
-from swarm.storage.layer import POSIX, FileLayer
-from swarm.storage.piecefiles import PieceFiles
-from swarm.storage.places import Places, check_room
-from swarm.storage.restore import Restored, restore
-from swarm.storage.serving import CheckedReader
-from swarm.storage.syncing import UNSYNCED_BYTES, Syncer
-from swarm.storage.work import PieceWork
+from swarm.storage.disk_errors import refusals
+from swarm.storage.file_layer import POSIX, FileLayer, read_at, write_at
+from swarm.storage.hashing import FileHashing, Keep, Progress, in_thread, new_buffer, piece_matches
+from swarm.storage.journal_file import JournalFile
+from swarm.storage.piece_files import PieceFiles
+from swarm.storage.piece_reader import CheckedReader, PieceExecutor
+from swarm.storage.syncer import UNSYNCED_BYTES, Syncer
+from swarm.storage.target_files import TargetFiles, check_room
+
+
+def recognise(
+    manifest: Manifest, final: PieceFiles, selected: Collection[int], existing: set[int], keep: Keep
+) -> Generator[int, None, None]:
+    """Find the files that are in place and hash them; yields bytes read.
+
+    Each file that is the manifest's is put into ``existing``, its pieces are told to ``keep``.
+    Raises `DiskError` naming the first of the ``selected`` files that differs; nothing is changed.
+    Another one that differs is left alone: nobody asks for it.
+    """
+    buffer = new_buffer()
+    layer = final.folder.layer
+    for file in _candidates(manifest, final, selected):
+        entry = manifest.files[file]
+        hashing = FileHashing(manifest.piece_length)
+        with refusals(final.path(file)):
+            fd = final.folder.open_file(final.parts(file), os.O_RDONLY)
+            try:
+                yield from hashing.steps(layer, fd, entry.length, buffer)
+            finally:
+                layer.close(fd)
+        if bytes(hashing.pieces) != entry.pieces:
+            if file in selected:
+                raise _differs(final, file)
+            continue
+        existing.add(file)
+        for number, piece in enumerate(manifest.layout.pieces_of(file)):
+            start = number * FINGERPRINT_BYTES
+            keep(piece, bytes(hashing.checks[start : start + FINGERPRINT_BYTES]))
+        yield 0
+
+
+def _candidates(manifest: Manifest, final: PieceFiles, selected: Collection[int]) -> list[int]:
+    """The files that are there with the right length; `DiskError` before any is read if a selected one
+    has not."""
+    found = []
+    for file, entry in enumerate(manifest.files):
+        with refusals(final.path(file)):
+            about = final.folder.stat(final.parts(file))
+        if about is None:
+            continue
+        if not stat.S_ISREG(about.st_mode) or about.st_size != entry.length:
+            if file in selected:
+                raise _differs(final, file)
+            continue
+        found.append(file)
+    return found
+
+
+def _differs(final: PieceFiles, file: int) -> DiskError:
+    shown = printable(str(final.path(file)))
+    return DiskError(f"{shown}: exists and differs; move it away or choose another --output")
+
+
+class Resumption:
+    """Checks the pieces of a partial file or folder.
+
+    A piece that the journal claims is compared by its XXH3-128. One that holds data without being
+    claimed was written but not synced, or its journal is lost: it is compared by BLAKE3. That one
+    is read from the disk and not from the page cache, which still shows what an I/O error kept
+    from the disk.
+    """
+
+    def __init__(self, manifest: Manifest, partial: PieceFiles, claims: Fingerprints, keep: Keep) -> None:
+        self._manifest = manifest
+        self._partial = partial
+        self._layer = partial.folder.layer
+        self._claims = claims
+        self._keep = keep
+        self._buffer = memoryview(bytearray(manifest.piece_length))
+        self.kept = 0
+        self.foreign = 0
+        """Pieces that hold data which is neither claimed nor of this manifest."""
+
+    def steps(self, skip: set[int]) -> Generator[int, None, None]:
+        """Check every file but those in ``skip``; yields the bytes of each step."""
+        for file, entry in enumerate(self._manifest.files):
+            if file in skip:
+                continue
+            with refusals(self._partial.path(file)):
+                try:
+                    fd = self._partial.folder.open_file(self._partial.parts(file), os.O_RDONLY)
+                except FileNotFoundError:
+                    yield entry.length
+                    continue
+                with closing(_Unsynced(self._layer, fd)) as unsynced:
+                    self._partial.expect(file, fd)
+                    for piece in self._manifest.layout.pieces_of(file):
+                        yield self._check(piece, fd, unsynced)
+            yield 0
+
+    def _check(self, piece: int, fd: int, unsynced: _Unsynced) -> int:
+        span = self._manifest.layout.span(piece)
+        data = self._buffer[: span.length]
+        claimed = self._claims.get(piece)
+        if claimed is not None:
+            whole = read_at(self._layer, fd, data, span.offset) == span.length
+            if whole and fingerprint(data) == claimed:
+                self._found(piece, claimed)
+        elif unsynced.read(span, data):
+            if piece_matches(data, self._manifest.piece_hash(piece)):
+                self._found(piece, fingerprint(data))
+            else:
+                self.foreign += 1
+        return span.length
+
+    def _found(self, piece: int, check: bytes) -> None:
+        self.kept += 1
+        self._keep(piece, check)
+
+
+class _Unsynced:
+    """Reads the parts of one open file that nobody vouches for as they are on the disk."""
+
+    def __init__(self, layer: FileLayer, fd: int) -> None:
+        self._layer = layer
+        self._fd = fd
+        self._data_from: int | None = 0
+        self._synced = False
+
+    def read(self, span: Span, buffer: memoryview) -> bool:
+        """Fill ``buffer`` with a piece; False if the file ends before or has a hole there."""
+        if self._data_from is not None and self._data_from <= span.offset:
+            self._data_from = self._layer.next_data(self._fd, span.offset)
+        if self._data_from is None or self._data_from >= span.offset + span.length:
+            return False
+        if not self._synced:
+            self._layer.sync_data(self._fd)
+            self._synced = True
+        self._layer.forget_cache(self._fd, span.offset, span.length)
+        return read_at(self._layer, self._fd, buffer, span.offset) == span.length
+
+    def close(self) -> None:
+        """Close the file."""
+        self._layer.close(self._fd)
+
+
+class Restored:
+    """The stored pieces, the XXH3-128 of each, and what makes more of them durable.
+
+    ``syncer`` is None when everything is in place already.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.stored = PieceSet(manifest.piece_count)
+        self.checks = Fingerprints(manifest.piece_count)
+        self.syncer: Syncer | None = None
+
+    def keep(self, piece: int, check: bytes) -> None:
+        """A piece is sound and has this XXH3-128."""
+        self.checks[piece] = check
+        self.stored.add(piece)
+
+
+async def restore(places: TargetFiles, progress: Progress | None) -> Restored:
+    """Check what has the final name, then the partial place by the journal's claims.
+
+    ``progress`` is told checked and total bytes. Raises `DiskError` for what is not the wanted
+    content; nothing is changed then.
+    """
+    manifest = places.manifest
+    restored = Restored(manifest)
+    if places.final is not None:
+        steps = recognise(manifest, places.final, places.selected, places.existing, restored.keep)
+        await in_thread(steps, manifest.total_length, progress)
+    journal = places.journal
+    if journal is None:
+        if places.refused is not None and not places.existing >= places.selected:
+            raise places.refused
+        return restored
+    header = Header(manifest.id, manifest.total_length, manifest.piece_count)
+    if places.final is not None and restored.stored.full:
+        await _check_owner(places, journal, header)
+    else:
+        await _resume(places, journal, header, restored, progress)
+    return restored
+
+
+async def _resume(
+    places: TargetFiles, journal: JournalFile, header: Header, restored: Restored, progress: Progress | None
+) -> None:
+    """Check the partial place; what is sound there beyond the journal's claims is claimed next."""
+    manifest = places.manifest
+    said = await journal.replay(header)
+    syncer = Syncer(places, journal, header, restored.stored, begun=said.header is not None)
+    unclaimed: list[int] = []
+
+    def keep_and_claim(piece: int, check: bytes) -> None:
+        restored.keep(piece, check)
+        if piece not in said.fingerprints:
+            unclaimed.append(piece)
+
+    if places.partial is not None:
+        resumption = Resumption(manifest, places.partial, said.fingerprints, keep_and_claim)
+        await in_thread(resumption.steps(places.existing), manifest.total_length, progress)
+        _refuse_foreign(places, said, resumption)
+    if said.header is not None:
+        journal.cut()
+    for piece in unclaimed:
+        span = manifest.layout.span(piece)
+        syncer.add(piece, restored.checks[piece], span.file, span.length)
+        if manifest.folder:
+            # Whoever made the folders above it may have been killed before syncing them.
+            path = manifest.files[span.file].path
+            for depth in range(len(path)):
+                syncer.changed(path[:depth])
+    restored.syncer = syncer
+
+
+async def _check_owner(places: TargetFiles, journal: JournalFile, header: Header) -> None:
+    """Leave a journal alone that is not of a fetch of what is in place."""
+    try:
+        await journal.replay(header)
+    except DiskError:
+        places.leave_journal()
+
+
+def _refuse_foreign(places: TargetFiles, said: Replay, resumption: Resumption) -> None:
+    """Data without a journal that holds not one wanted piece is not ours to write over."""
+    if said.header is None and resumption.foreign and not resumption.kept:
+        shown = printable(str(places.output.path / places.part_name))
+        raise DiskError(f"{shown}: exists and holds nothing of this; move it away or choose another --output")
+
 
 SAVE_SECONDS = 1.5
 """What closing may take to save the journal; what is unsynced then is checked again when resumed."""
@@ -52,7 +282,7 @@ async def open_target(
     selected = everything if selected is None else selected & everything
     check_room(manifest, output_dir, selected)
     await make_folder(output_dir)
-    places = Places(manifest, output_dir, layer, selected)
+    places = TargetFiles(manifest, output_dir, layer, selected)
     try:
         target = Target(places, await restore(places, progress))
     except BaseException:
@@ -73,14 +303,14 @@ class Target:
     Made by `open_target`.
     """
 
-    def __init__(self, places: Places, restored: Restored) -> None:
+    def __init__(self, places: TargetFiles, restored: Restored) -> None:
         self._places = places
         self._manifest = places.manifest
         self._layout = places.manifest.layout
         self._stored = restored.stored
         self._checks = restored.checks
         self._syncer = restored.syncer
-        self._work = PieceWork()
+        self._work = PieceExecutor()
         self._reader = CheckedReader(self._layout, self._stored, self._checks.__getitem__, self._work)
         self._begin_lock = trio.Lock()
         self._moving: trio.Event | None = None
@@ -98,7 +328,7 @@ class Target:
         return self._manifest
 
     @property
-    def stored(self) -> Bitfield:
+    def stored(self) -> PieceSet:
         """The pieces that are verified and readable; not to be changed by callers."""
         return self._stored
 

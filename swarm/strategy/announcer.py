@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 
 from swarm.ids import PeerId
+from swarm.protocol.messages import Have, HaveAll, HaveBitfield, HaveNone, Message, Withdraw
+from swarm.protocol.protocol_limits import MAX_HAVE_BATCH
 from swarm.strategy.commands import Command, Send
 from swarm.strategy.pieces import Pieces
 from swarm.strategy.timers import Timers, Wakeup
-from swarm.wire.limits import MAX_HAVE_BATCH
-from swarm.wire.messages import Have, HaveAll, HaveBitfield, HaveNone, Message, Withdraw
 
 BATCH_SECONDS = 0.02
 

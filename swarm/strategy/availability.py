@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from swarm.bits import CHUNK_PIECES, CHUNK_SHIFT, PieceSet
 from swarm.ids import PeerId
-from swarm.strategy.pieceset import CHUNK_PIECES, CHUNK_SHIFT, PieceSet
 
 _WITHIN = CHUNK_PIECES - 1
 
@@ -22,7 +22,7 @@ class Availability:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._everything = PieceSet.everything(size)
+        self._everything = PieceSet.all(size)
         self._has: dict[PeerId, PieceSet] = {}
         self._held: dict[PeerId, int] = {}
         self._full = 0
@@ -45,7 +45,7 @@ class Availability:
             self._full -= 1
         else:
             self._subtract(before)
-        self._settle(peer, pieces, pieces.count())
+        self._settle(peer, pieces, pieces.count)
 
     def have(self, peer: PeerId, piece: int) -> bool:
         """The peer got a piece; says whether that is news."""

@@ -5,19 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
+from swarm.bits import PieceSet
 from swarm.config import TransferConfig
-from swarm.content.bitfield import Bitfield
 from swarm.content.layout import Layout
 from swarm.events import PieceLost
 from swarm.ids import ManifestId, PeerId
-from swarm.strategy.announcer import Announcer
-from swarm.strategy.commands import Command, Publish
-from swarm.strategy.download.download import DownloadSide
-from swarm.strategy.pieces import Pieces
-from swarm.strategy.pieceset import PieceSet
-from swarm.strategy.timers import Timers, Wakeup
-from swarm.strategy.upload.upload import UploadSide
-from swarm.wire.messages import (
+from swarm.protocol.messages import (
     Cancel,
     Choke,
     Have,
@@ -32,6 +25,12 @@ from swarm.wire.messages import (
     Unchoke,
     Withdraw,
 )
+from swarm.strategy.announcer import Announcer
+from swarm.strategy.commands import Command, Publish
+from swarm.strategy.download.download import DownloadSide
+from swarm.strategy.pieces import Pieces
+from swarm.strategy.timers import Timers, Wakeup
+from swarm.strategy.upload.upload import UploadSide
 
 NOBODY = PeerId("")
 
@@ -50,11 +49,11 @@ class Brain:
         self,
         manifest_id: ManifestId,
         layout: Layout,
-        stored: Bitfield,
+        stored: PieceSet,
         rng: random.Random,
         now: float,
         config: TransferConfig,
-        wanted: Bitfield | None = None,
+        wanted: PieceSet | None = None,
         me: PeerId = NOBODY,
     ) -> None:
         self._manifest_id = manifest_id
@@ -194,7 +193,7 @@ class Brain:
         size = self._pieces.size
         match message:
             case HaveAll():
-                return PieceSet.everything(size)
+                return PieceSet.all(size)
             case HaveNone():
                 return PieceSet(size)
             case _:

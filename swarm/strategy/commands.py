@@ -9,7 +9,7 @@ from swarm.events import Event
 from swarm.ids import PeerId
 
 if TYPE_CHECKING:
-    from swarm.wire.messages import Message
+    from swarm.protocol.messages import Message
 
 
 @dataclass(frozen=True, slots=True)

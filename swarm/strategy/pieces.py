@@ -19,9 +19,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from swarm.content.bitfield import Bitfield
+from swarm.bits import PieceSet
 from swarm.content.layout import Layout
-from swarm.strategy.pieceset import PieceSet
 
 
 class State(IntEnum):
@@ -36,19 +35,17 @@ class State(IntEnum):
 class Pieces:
     """States of all pieces of one manifest. A move that the picture does not show raises ValueError."""
 
-    def __init__(self, layout: Layout, stored: Bitfield, wanted: Bitfield | None = None) -> None:
-        wanted = Bitfield.all(layout.piece_count) if wanted is None else wanted
+    def __init__(self, layout: Layout, stored: PieceSet, wanted: PieceSet | None = None) -> None:
+        wanted = PieceSet.all(layout.piece_count) if wanted is None else wanted
         for field in (stored, wanted):
             if field.size != layout.piece_count:
                 raise ValueError(f"{field.size} bits cannot describe {layout.piece_count} pieces")
         self.layout = layout
-        self.stored = PieceSet.from_bytes(stored.to_bytes(), stored.size)
-        self.wanted = PieceSet.from_bytes(wanted.to_bytes(), wanted.size)
-        self.lacking = self.wanted.copy()
-        for index, chunk in enumerate(self.stored.chunks):
-            self.lacking.chunks[index] &= ~chunk
+        self.stored = stored.copy()
+        self.wanted = wanted.copy()
+        self.lacking = self.wanted - self.stored
         self.open = self.lacking.copy()
-        self.lacking_count = self.lacking.count()
+        self.lacking_count = self.lacking.count
         self._states = bytearray(stored.size)
         for piece in stored:
             self._states[piece] = State.STORED

@@ -1,4 +1,4 @@
-"""Rates: how fast bytes flow, and how fast they may. Bytes and seconds of a monotonic clock."""
+"""How fast bytes flow. Bytes and seconds of a monotonic clock."""
 
 from __future__ import annotations
 
@@ -45,38 +45,3 @@ class Meter:
         """Leave ``seconds`` out that ended now: nothing was expected to flow in them."""
         self._began += seconds
         self._at += seconds
-
-
-class TokenBucket:
-    """A rate limit: ``rate`` bytes per second on average, at most ``burst`` bytes at once.
-
-    `take` may run into debt, which later takes wait for; so a write larger than the burst is
-    possible and the average still holds.
-    """
-
-    __slots__ = ("_at", "_burst", "_rate", "_tokens")
-
-    def __init__(self, rate: float, burst: float, now: float) -> None:
-        if rate <= 0 or burst <= 0:
-            raise ValueError(f"a token bucket needs a positive rate and burst, not {rate} and {burst}")
-        self._rate = rate
-        self._burst = burst
-        self._tokens = burst
-        self._at = now
-
-    def available(self, now: float) -> float:
-        """Bytes that may pass at once; negative while in debt."""
-        if now > self._at:
-            self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
-            self._at = now
-        return self._tokens
-
-    def take(self, size: float, now: float) -> None:
-        """``size`` bytes pass at ``now``."""
-        self.available(now)
-        self._tokens -= size
-
-    def delay(self, size: float, now: float) -> float:
-        """Seconds from ``now`` until ``size`` bytes, or a full burst if that is less, are available."""
-        lacking = min(size, self._burst) - self.available(now)
-        return max(0.0, lacking / self._rate)

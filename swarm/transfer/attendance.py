@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from swarm.events import BytesReceived, BytesSent
 from swarm.ids import ManifestId, PeerId
-from swarm.ports import Link
+from swarm.ports import ByteStream
+from swarm.protocol.messages import Goodbye, Hello, KeepAlive, Message, Peers
 from swarm.transfer.buffers import PieceBuffer
 from swarm.transfer.performer import Performer
-from swarm.transfer.session import PeerSession, Shared
-from swarm.wire.messages import Goodbye, Hello, KeepAlive, Message, Peers
+from swarm.transfer.session import PeerSession, SessionResources
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ class Attendance:
 
     def __init__(
         self,
-        link: Link,
-        shared: Shared,
+        link: ByteStream,
+        shared: SessionResources,
         performer: Performer,
         *,
         greeting: Hello,

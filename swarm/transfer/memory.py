@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from swarm.transfer.budget import ByteBudget
-from swarm.transfer.buffers import BufferPool
-from swarm.transfer.writer import UPLOAD_BYTES
+from swarm.transfer.buffers import BufferPool, ByteBudget
+from swarm.transfer.session_io import UPLOAD_BYTES
 
 
 class Memory:

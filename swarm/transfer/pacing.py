@@ -1,11 +1,25 @@
-"""Rate limits shared by the sessions of a node or a transfer."""
+"""How much a session moves at once, and when: chunk sizes and rate limits.
+
+A chunk is small enough that a control message waits little behind it, and large enough to be fast. A rate
+limit belongs to a node or to one transfer; a session obeys all that apply to it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from swarm.strategy.rates import TokenBucket
-from swarm.transfer.chunks import CHUNK_BYTES
+from swarm.limits import TokenBucket
+
+CHUNK_BYTES = 256 * 1024
+"""The largest chunk: above it nothing gets faster."""
+
+LEAST_CHUNK_BYTES = 16 * 1024
+FIRST_CHUNK_BYTES = 64 * 1024
+
+CHUNK_SECONDS = 0.05
+"""What one chunk may take at the measured rate: what a control message waits behind it."""
+
+_MEMORY = 0.8
 
 BURST_SECONDS = 0.2
 """How much of the limit may pass at once after a pause: a process that wakes up late on a busy machine
@@ -15,26 +29,89 @@ SLICE_SECONDS = 0.02
 LEAST_SLICE_BYTES = 4096
 
 
-class Pacer:
-    """Lets ``limit`` bytes a second pass, whoever sends them; turns are given in the order of asking.
+class ChunkSizer:
+    """Follows the rate at which one direction of one session moves bytes. Without a clock."""
 
-    A session asks for one slice at a time, so all get equal shares. Time is not measured by sleeping:
-    a turn is a point in time, and a late riser's next turn does not move.
+    __slots__ = ("_bytes", "_seconds", "size")
+
+    def __init__(self, first: int = FIRST_CHUNK_BYTES) -> None:
+        self._bytes = 0.0
+        self._seconds = 0.0
+        self.size = first
+        """Bytes of the next chunk."""
+
+    def moved(self, size: int, seconds: float) -> None:
+        """``size`` bytes took ``seconds``."""
+        self._bytes = self._bytes * _MEMORY + size
+        self._seconds = self._seconds * _MEMORY + seconds
+        if self._bytes * CHUNK_SECONDS >= CHUNK_BYTES * self._seconds:
+            self.size = CHUNK_BYTES
+        else:
+            self.size = max(LEAST_CHUNK_BYTES, int(self._bytes * CHUNK_SECONDS / self._seconds))
+
+
+class RateLimit:
+    """One limit in bytes per second that many sessions share; ``rate`` None is no limit.
+
+    Time is not measured by sleeping: a turn is a point in time, and a late riser's next turn does not move.
     """
 
-    def __init__(self, limit: int, now: Callable[[], float]) -> None:
+    def __init__(self, rate: int | None, now: Callable[[], float]) -> None:
         self._now = now
-        self.slice_bytes = max(LEAST_SLICE_BYTES, min(CHUNK_BYTES, int(limit * SLICE_SECONDS)))
+        self._bucket: TokenBucket | None = None
+        self.slice_bytes = CHUNK_BYTES
         """The most that one turn should be for."""
-        self._bucket = TokenBucket(limit, max(limit * BURST_SECONDS, self.slice_bytes), now())
+        self.change(rate)
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is a limit."""
+        return self._bucket is not None
+
+    def change(self, rate: int | None) -> None:
+        """Set another rate from now on; None takes the limit away."""
+        if rate is None:
+            self._bucket, self.slice_bytes = None, CHUNK_BYTES
+            return
+        self.slice_bytes = max(LEAST_SLICE_BYTES, min(CHUNK_BYTES, int(rate * SLICE_SECONDS)))
+        self._bucket = TokenBucket(rate, max(rate * BURST_SECONDS, self.slice_bytes), self._now())
+
+    def take(self, size: int, now: float) -> float:
+        """Take ``size`` bytes, or give back as many if it is negative; returns seconds to wait."""
+        if self._bucket is None:
+            return 0.0
+        delay = self._bucket.delay(size, now) if size > 0 else 0.0
+        self._bucket.take(size, now)
+        return delay
+
+
+class Pacer:
+    """Lets bytes pass at the pace of all ``limits``; turns are given in the order of asking.
+
+    A session asks for one slice at a time, so all get equal shares.
+    """
+
+    def __init__(self, *limits: RateLimit, now: Callable[[], float]) -> None:
+        self._limits = limits
+        self._now = now
+
+    @property
+    def limited(self) -> bool:
+        """Whether any limit applies."""
+        return any(limit.limited for limit in self._limits)
+
+    @property
+    def slice_bytes(self) -> int:
+        """The most that one turn should be for."""
+        return min((limit.slice_bytes for limit in self._limits), default=CHUNK_BYTES)
 
     def turn(self, size: int) -> float:
-        """Take ``size`` bytes of the limit; returns the time from which on they may pass."""
+        """Take ``size`` bytes of every limit; returns the time from which on they may pass."""
         now = self._now()
-        delay = self._bucket.delay(size, now)
-        self._bucket.take(size, now)
-        return now + delay
+        return now + max((limit.take(size, now) for limit in self._limits), default=0.0)
 
     def give_back(self, size: int) -> None:
         """``size`` bytes that were taken will not pass after all."""
-        self._bucket.take(-size, self._now())
+        now = self._now()
+        for limit in self._limits:
+            limit.take(-size, now)

@@ -32,7 +32,7 @@ S = TypeVar("S", bound=Seat)
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict(Generic[S]):
+class AdmissionVerdict(Generic[S]):
     """``refusal`` is None for a session that may be opened; ``replaces`` is the one that ends for it."""
 
     refusal: str | None = None
@@ -71,22 +71,22 @@ class Roster(Generic[S]):
         self._banned.add(peer)
         return new
 
-    def admit(self, peer: PeerId, *, inbound: bool, now: float) -> Verdict[S]:
+    def admit(self, peer: PeerId, *, inbound: bool, now: float) -> AdmissionVerdict[S]:
         """May a new session with the peer be opened? Changes nothing."""
         if peer == self._me:
-            return Verdict("this is the same peer")
+            return AdmissionVerdict("this is the same peer")
         if peer in self._banned:
-            return Verdict("the peer is banned")
+            return AdmissionVerdict("the peer is banned")
         old = self._seats.get(peer)
         if old is not None:
             return (
-                Verdict(replaces=old)
+                AdmissionVerdict(replaces=old)
                 if self._gives_way(old, inbound, now)
-                else Verdict("a session is open already")
+                else AdmissionVerdict("a session is open already")
             )
         if len(self._seats) >= self._places(peer):
-            return Verdict("no place is free")
-        return Verdict()
+            return AdmissionVerdict("no place is free")
+        return AdmissionVerdict()
 
     def enter(self, seat: S) -> None:
         """Seat an admitted session; a place that it replaces is to be left first."""

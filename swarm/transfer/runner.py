@@ -13,24 +13,22 @@ from typing import Final
 
 import trio
 
+from swarm.bits import PieceSet
 from swarm.config import TransferConfig
-from swarm.content.bitfield import Bitfield
+from swarm.discovery.peer_exchange import PeerExchange, dialable, is_loopback, visible
 from swarm.events import PeerBanned, PeerConnected, PeerDisconnected
 from swarm.ids import PeerId
-from swarm.ports import Link, Store
+from swarm.observe.event_stream import EventStream
+from swarm.ports import ByteStream, Store
+from swarm.protocol.messages import ExchangedPeer, Hello, Peers
+from swarm.protocol.protocol_limits import MAX_ADDRESSES_PER_PEER
 from swarm.strategy.brain import Brain
-from swarm.transfer.alarm import Alarm
 from swarm.transfer.attendance import Attendance, PeerStatus
-from swarm.transfer.eventstream import EventStream
-from swarm.transfer.exchange import PeerExchange, dialable, is_loopback, visible
-from swarm.transfer.greeting import refuse
 from swarm.transfer.memory import Memory
-from swarm.transfer.pacing import Pacer
-from swarm.transfer.performer import Performer
+from swarm.transfer.pacing import Pacer, RateLimit
+from swarm.transfer.performer import Alarm, Performer
 from swarm.transfer.roster import Roster
-from swarm.transfer.session import Shared
-from swarm.wire.limits import MAX_ADDRESSES_PER_PEER
-from swarm.wire.messages import Hello, PeerAddress, Peers
+from swarm.transfer.session import SessionResources, refuse
 
 LEARNT_PEERS: Final = 256
 """Peers heard of and not yet taken by whoever dials; more are forgotten."""
@@ -49,7 +47,7 @@ class Identity:
 class Learnt:
     """A peer that ``source`` named, or that greeted us itself: then it is its own source."""
 
-    address: PeerAddress
+    address: ExchangedPeer
     source: PeerId
 
 
@@ -79,7 +77,7 @@ class Runner:
         rng: random.Random,
         *,
         named: frozenset[PeerId] = frozenset(),
-        wanted: Bitfield | None = None,
+        wanted: PieceSet | None = None,
         events: EventStream | None = None,
         memory: Memory | None = None,
         now: Callable[[], float] = trio.current_time,
@@ -92,12 +90,12 @@ class Runner:
         self._now = now
         addresses = identity.addresses[:MAX_ADDRESSES_PER_PEER]
         self._greeting = Hello(manifest.id, manifest.piece_count, identity.agent, addresses)
-        self._shared = Shared(
+        self._shared = SessionResources(
             store,
             memory.pool,
             memory.uploads,
-            Pacer(config.upload_limit, now) if config.upload_limit else None,
-            Pacer(config.download_limit, now) if config.download_limit else None,
+            Pacer(RateLimit(config.upload_limit, now), now=now),
+            Pacer(RateLimit(config.download_limit, now), now=now),
             now,
         )
         self._brain = Brain(manifest.id, manifest.layout, store.stored, rng, now(), config, wanted, self._me)
@@ -171,7 +169,7 @@ class Runner:
 
     async def add_link(
         self,
-        link: Link,
+        link: ByteStream,
         *,
         inbound: bool,
         address: str = "",
@@ -238,7 +236,7 @@ class Runner:
         near = is_loopback(stay.remote_address)
         self._exchange.joined(stay.peer, addresses, near=near, now=now)
         self._exchange_alarm.bring_forward(self._exchange.next_due())
-        self._learn(PeerAddress(stay.peer, visible(addresses, near=near)), stay.peer)
+        self._learn(ExchangedPeer(stay.peer, visible(addresses, near=near)), stay.peer)
 
     def _end(self, stay: Attendance, reason: str) -> None:
         """End a session that this side no longer wants; its task follows on its own."""
@@ -289,9 +287,9 @@ class Runner:
     def _introduced(self, stay: Attendance, peers: Peers) -> None:
         near = is_loopback(stay.remote_address)
         for added in peers.added:
-            self._learn(PeerAddress(added.peer, visible(added.addresses, near=near)), stay.peer)
+            self._learn(ExchangedPeer(added.peer, visible(added.addresses, near=near)), stay.peer)
 
-    def _learn(self, address: PeerAddress, source: PeerId) -> None:
+    def _learn(self, address: ExchangedPeer, source: PeerId) -> None:
         if not address.addresses or address.peer == self._me or address.peer in self._roster.banned:
             return
         try:

@@ -1,6 +1,6 @@
-"""One exchange session over a link: greeting, a reader and a writer side by side, and one end.
+"""One exchange session over a stream: greeting, a reader and a writer side by side, and one end.
 
-Whatever the peer does ends this session and nothing else. Whatever ends it, the link is closed after a
+Whatever the peer does ends this session and nothing else. Whatever ends it, the stream is closed after a
 GOODBYE that could be written in time, and reset otherwise.
 """
 
@@ -8,38 +8,80 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import cast
 
 import trio
 
 from swarm.content.paths import printable
-from swarm.errors import LinkClosed, RemoteError
-from swarm.ports import Link, Store
-from swarm.transfer.budget import ByteBudget
-from swarm.transfer.buffers import BufferPool
-from swarm.transfer.greeting import goodbye
-from swarm.transfer.outbox import Outbox
+from swarm.errors import LinkClosed, LocalProtocolError, RemoteError
+from swarm.ports import ByteStream, Store
+from swarm.protocol import protocol_limits as limits
+from swarm.protocol.codec import HEADER_BYTES, HELLO, decode_body, decode_header, encode
+from swarm.protocol.messages import Cancel, Goodbye, Hello, Message, RejectReason
+from swarm.protocol.session_rules import SessionRules
+from swarm.transfer.buffers import BufferPool, ByteBudget
 from swarm.transfer.pacing import Pacer
-from swarm.transfer.reader import Reader
-from swarm.transfer.reports import Reports
-from swarm.transfer.writer import Writer
-from swarm.wire import limits
-from swarm.wire.errors import LocalProtocolError
-from swarm.wire.messages import Cancel, Hello, Message, RejectReason
-from swarm.wire.session import PeerProtocol
+from swarm.transfer.session_io import Outbox, Reports, SessionReader, SessionWriter
+
+REFUSAL_TIMEOUT = 2.0
+"""For one small GOODBYE to leave."""
+
+
+async def meet(link: ByteStream) -> Hello:
+    """Read the HELLO with which the opener of a stream begins; the link is reset if it does not come.
+
+    Raises RemoteError for anything else or after `limits.HELLO_TIMEOUT`, LinkClosed when the stream ends.
+    """
+    try:
+        with trio.fail_after(limits.HELLO_TIMEOUT):
+            return await _read_hello(link)
+    except trio.TooSlowError as error:
+        await link.reset()
+        raise RemoteError(f"no greeting within {limits.HELLO_TIMEOUT:.0f} s") from error
+    except RemoteError:
+        await link.reset()
+        raise
+
+
+async def _read_hello(link: ByteStream) -> Hello:
+    kind, size = decode_header(await link.read_exactly(HEADER_BYTES))
+    if kind != HELLO:
+        raise RemoteError(f"message kind {kind} where HELLO belongs")
+    return cast(Hello, decode_body(kind, await link.read_exactly(size)))
+
+
+def goodbye(reason: str) -> Goodbye:
+    """GOODBYE with as much of ``reason`` as it may carry."""
+    line = printable(reason).encode("utf-8", "replace")[: limits.MAX_GOODBYE_BYTES]
+    return Goodbye(line.decode("utf-8", "ignore"))
+
+
+async def refuse(link: ByteStream, reason: str) -> None:
+    """Say GOODBYE on a stream that is not wanted, and close it; never waits long and never raises."""
+    with trio.move_on_after(REFUSAL_TIMEOUT) as scope:
+        try:
+            await link.write(encode(goodbye(reason)))
+            await link.close()
+        except LinkClosed:
+            return
+    if scope.cancelled_caught:
+        with trio.CancelScope(shield=True):
+            await link.reset()
+
 
 GOODBYE_TIMEOUT = 1.0
 """For what is queued and GOODBYE to leave, and the peer to close, once a session is to end."""
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
-    """What all sessions of a transfer share; a pacer of None is no limit."""
+class SessionResources:
+    """What all sessions of a transfer share."""
 
     store: Store
     pool: BufferPool
     uploads: ByteBudget
-    upload_pacer: Pacer | None
-    download_pacer: Pacer | None
+    upload_pacer: Pacer
+    download_pacer: Pacer
     now: Callable[[], float]
 
 
@@ -50,7 +92,12 @@ class PeerSession:
     """
 
     def __init__(
-        self, link: Link, shared: Shared, reports: Reports, hello: Hello, heard: Hello | None = None
+        self,
+        link: ByteStream,
+        shared: SessionResources,
+        reports: Reports,
+        hello: Hello,
+        heard: Hello | None = None,
     ) -> None:
         layout = shared.store.manifest.layout
         self._link = link
@@ -60,9 +107,9 @@ class PeerSession:
         self._reports = reports
         self._hello = hello
         self._heard = heard
-        self._protocol = PeerProtocol(hello.manifest, layout, shared.now())
+        self._protocol = SessionRules(hello.manifest, layout, shared.now())
         self._outbox = Outbox(self._protocol)
-        self._writer = Writer(
+        self._writer = SessionWriter(
             link,
             self._protocol,
             self._outbox,
@@ -72,7 +119,7 @@ class PeerSession:
             pacer=shared.upload_pacer,
             now=shared.now,
         )
-        self._reader = Reader(
+        self._reader = SessionReader(
             link,
             self._protocol,
             layout,

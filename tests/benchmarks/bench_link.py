@@ -50,9 +50,9 @@ def new_host(kind: str) -> Any:
     key_pair = create_new_key_pair()
     if kind == "stock":
         return libp2p_host(key_pair=key_pair)
-    from swarm.net import muxer, secure
+    from swarm.net.libp2p import muxer, noise_session
 
-    host = libp2p_host(key_pair=key_pair, sec_opt=secure.noise_security(key_pair))
+    host = libp2p_host(key_pair=key_pair, sec_opt=noise_session.noise_security(key_pair))
     muxer.install(host.get_network())
     return host
 

@@ -20,7 +20,7 @@ from tests.support.processes import Processes, Running
 
 WHOLE = "import swarm.node"
 LEAN = """
-from swarm.net import lean
+from swarm.net.libp2p import partial_import as lean
 with lean.importing():
     import swarm.node
 """

@@ -9,17 +9,16 @@ import random
 import time
 from collections.abc import Callable
 
+from swarm.bits import PieceSet
 from swarm.config import TransferConfig
-from swarm.content.bitfield import Bitfield
 from swarm.content.layout import Layout
 from swarm.ids import ManifestId, PeerId
+from swarm.protocol.messages import Have, HaveAll, HaveBitfield, Interested, Request, Unchoke
 from swarm.strategy.availability import Availability
 from swarm.strategy.brain import Brain
 from swarm.strategy.commands import Send
 from swarm.strategy.download.picker import RarestFirst
 from swarm.strategy.pieces import Pieces
-from swarm.strategy.pieceset import PieceSet
-from swarm.wire.messages import Have, HaveAll, HaveBitfield, Interested, Request, Unchoke
 
 PIECES = 100_000
 PEERS = 200
@@ -39,7 +38,7 @@ def timed(call: Callable[[], object], times: int) -> float:
 
 
 def some_pieces(share: float, rng: random.Random) -> bytes:
-    field = Bitfield(PIECES)
+    field = PieceSet(PIECES)
     for piece in rng.sample(range(PIECES), int(PIECES * share)):
         field.add(piece)
     return field.to_bytes()
@@ -47,7 +46,7 @@ def some_pieces(share: float, rng: random.Random) -> bytes:
 
 def policies(pieces_count: int, peers: int, rng: random.Random) -> tuple[float, float, float, float]:
     layout = Layout(PIECE_LENGTH, [PIECE_LENGTH * pieces_count])
-    pieces = Pieces(layout, Bitfield(pieces_count))
+    pieces = Pieces(layout, PieceSet(pieces_count))
     availability = Availability(pieces_count)
     names = [PeerId(f"peer{number}") for number in range(peers)]
     for name in names:
@@ -89,7 +88,7 @@ def policies(pieces_count: int, peers: int, rng: random.Random) -> tuple[float, 
 def whole_brain(rng: random.Random) -> tuple[float, float, float]:
     """A fetch in the middle of 200 peers: a HAVE that is heard, a piece that comes, a joining peer."""
     layout = Layout(PIECE_LENGTH, [PIECE_LENGTH * PIECES])
-    brain = Brain(ManifestId(bytes(32)), layout, Bitfield(PIECES), rng, 0.0, TransferConfig())
+    brain = Brain(ManifestId(bytes(32)), layout, PieceSet(PIECES), rng, 0.0, TransferConfig())
     names = [PeerId(f"peer{number}") for number in range(PEERS)]
     fields = [HaveBitfield(some_pieces(share, rng)) for share in (0.1, 0.5, 0.9)]
     now = 0.0

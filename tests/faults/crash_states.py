@@ -13,7 +13,7 @@ from swarm.content.fingerprints import fingerprint
 from swarm.content.journal import replay
 from swarm.content.manifest import Manifest
 from swarm.errors import DiskError
-from swarm.storage.memory import MemoryStore
+from swarm.storage.memory_store import MemoryStore
 from swarm.storage.target import Target, open_target
 from tests.support.contents import file_manifest, folder_manifest
 from tests.support.crash_model import Op, RecordingLayer, State, crashes, promised

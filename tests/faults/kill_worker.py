@@ -24,7 +24,7 @@ from pathlib import Path
 import trio
 
 from swarm.content.manifest import Manifest
-from swarm.storage.memory import MemoryStore
+from swarm.storage.memory_store import MemoryStore
 from swarm.storage.target import open_target
 from tests.support.contents import file_manifest, folder_manifest
 from tests.support.storage import PIECE, noise
@@ -127,7 +127,7 @@ def main() -> int:
 
 if __name__ == "__main__":
     # Unlike a fetch of a file of gigabytes these have to meet many syncs.
-    from swarm.storage import syncing
+    from swarm.storage import syncer
 
-    syncing.BATCH_BYTES = BATCH
+    syncer.BATCH_BYTES = BATCH
     sys.exit(main())

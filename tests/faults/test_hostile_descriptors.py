@@ -14,7 +14,8 @@ import pytest
 import trio
 
 from swarm.errors import UsageError
-from swarm.net import descriptors, limits
+from swarm.net import admission
+from swarm.net import network_limits as limits
 from swarm.net.host import open_host
 
 KNOCK = """
@@ -62,17 +63,17 @@ async def test_a_flood_of_sockets_leaves_sixteen_descriptors_for_files(
 
 
 def test_so_few_that_no_socket_is_left_are_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(descriptors, "_open_now", lambda _: 30)
+    monkeypatch.setattr(admission, "_open_now", lambda _: 30)
     monkeypatch.setattr(resource, "getrlimit", lambda _: (52, 52))
     with pytest.raises(UsageError, match="ulimit -n") as error:
-        descriptors.sockets_allowed(1)
+        admission.sockets_allowed(1)
     assert "\n" not in str(error.value)
     monkeypatch.setattr(resource, "getrlimit", lambda _: (64, 64))
-    assert descriptors.sockets_allowed(1) == 64 - 30 - 1 - 16 - 4
+    assert admission.sockets_allowed(1) == 64 - 30 - 1 - 16 - 4
 
 
 def test_without_proc_descriptors_are_counted_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    there = descriptors._open_now(4096)
-    monkeypatch.setattr(descriptors, "_OPEN", Path("/nowhere"))
+    there = admission._open_now(4096)
+    monkeypatch.setattr(admission, "_OPEN", Path("/nowhere"))
     with socket.socket(), suppress(OSError):
-        assert descriptors._open_now(4096) == there + 1
+        assert admission._open_now(4096) == there + 1

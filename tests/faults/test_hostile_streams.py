@@ -10,13 +10,14 @@ import pytest
 import trio
 
 from swarm.errors import LinkClosed, RemoteError
-from swarm.net import limits, ping
+from swarm.net import network_limits as limits
+from swarm.net import ping_protocol
 from swarm.net.addresses import parse_peer_address
 from swarm.net.host import Host, open_host
-from swarm.net.visitors import Standing
-from swarm.ports import Link
-from swarm.transfer.greeting import meet
-from swarm.wire.codec import HELLO
+from swarm.net.inbound import PeerStanding
+from swarm.ports import ByteStream
+from swarm.protocol.codec import HELLO
+from swarm.transfer.session import meet
 
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
 TALK = "/test/talk/1.0.0"
@@ -30,7 +31,7 @@ async def three() -> AsyncIterator[tuple[Host, Host, Host]]:
         open_host(secrets.token_bytes(32)) as hostile,
         open_host(secrets.token_bytes(32)) as honest,
     ):
-        server.serve(ping.PING_PROTOCOL, ping.Responder())
+        server.serve(ping_protocol.PING_PROTOCOL, ping_protocol.Responder())
         await connect(hostile, server)
         await connect(honest, server)
         yield server, hostile, honest
@@ -49,7 +50,7 @@ async def gone(client: Host, server: Host, within: float = 2) -> None:
 
 
 async def pings(client: Host, server: Host) -> bool:
-    prober = ping.Prober(lambda: client.open_link(server.peer_id, ping.PING_PROTOCOL))
+    prober = ping_protocol.Prober(lambda: client.open_link(server.peer_id, ping_protocol.PING_PROTOCOL))
     seconds = await prober.probe()
     await prober.aclose()
     return seconds is not None
@@ -63,7 +64,7 @@ async def pings(client: Host, server: Host) -> bool:
 async def test_who_breaks_a_rule_on_a_stream_loses_the_connection(said: bytes) -> None:
     async with three() as (server, hostile, honest):
 
-        async def talk(link: Link) -> None:
+        async def talk(link: ByteStream) -> None:
             await meet(link)
 
         server.serve(TALK, talk)
@@ -77,7 +78,7 @@ async def test_who_breaks_a_rule_on_a_stream_loses_the_connection(said: bytes) -
 async def test_what_breaks_in_our_handler_costs_the_stream_alone() -> None:
     async with three() as (server, hostile, _):
 
-        async def talk(link: Link) -> None:
+        async def talk(link: ByteStream) -> None:
             raise RuntimeError("ours")
 
         server.serve(TALK, talk)
@@ -113,7 +114,7 @@ async def test_one_peer_is_answered_on_so_many_streams_at_once_and_others_beside
     async with three() as (server, hostile, honest):
         answering: list[str] = []
 
-        async def talk(link: Link) -> None:
+        async def talk(link: ByteStream) -> None:
             answering.append(link.peer)
             await trio.sleep_forever()
 
@@ -132,7 +133,7 @@ async def test_one_peer_is_answered_on_so_many_streams_at_once_and_others_beside
 async def test_asking_again_and_again_beyond_that_ends_the_connection() -> None:
     async with three() as (server, hostile, _):
 
-        async def talk(link: Link) -> None:
+        async def talk(link: ByteStream) -> None:
             await trio.sleep_forever()
 
         server.serve(TALK, talk, most=1)
@@ -144,11 +145,11 @@ async def test_asking_again_and_again_beyond_that_ends_the_connection() -> None:
 
 
 async def test_a_flood_of_pings_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ping, "PING_RATE", 10.0)
-    monkeypatch.setattr(ping, "PING_BURST", 500.0)
+    monkeypatch.setattr(ping_protocol, "PING_RATE", 10.0)
+    monkeypatch.setattr(ping_protocol, "PING_BURST", 500.0)
     async with three() as (server, hostile, honest):
-        link = await hostile.open_link(server.peer_id, ping.PING_PROTOCOL)
-        block = bytes(ping.PAYLOAD_BYTES * 50)
+        link = await hostile.open_link(server.peer_id, ping_protocol.PING_PROTOCOL)
+        block = bytes(ping_protocol.PAYLOAD_BYTES * 50)
         answered = 0
         with suppress(LinkClosed), trio.fail_after(10):
             while True:
@@ -179,7 +180,7 @@ async def test_a_new_stream_for_every_ping_is_borne_for_a_while_and_not_for_ever
 async def test_a_connection_without_a_use_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "UNUSED_SECONDS", 0.2)
     async with three() as (server, hostile, honest):
-        await honest.open_link(server.peer_id, ping.PING_PROTOCOL)
+        await honest.open_link(server.peer_id, ping_protocol.PING_PROTOCOL)
         await gone(hostile, server)
         await trio.sleep(0.2)
         assert honest.connected(server.peer_id), "one that holds a stream stays"
@@ -188,14 +189,14 @@ async def test_a_connection_without_a_use_is_closed(monkeypatch: pytest.MonkeyPa
 async def test_a_full_house_takes_in_whom_the_user_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "ADDRESS_SHARE", 1)
     async with open_host(secrets.token_bytes(32), [LOOPBACK], max_connections=3) as server:
-        server.serve(ping.PING_PROTOCOL, ping.Responder())
+        server.serve(ping_protocol.PING_PROTOCOL, ping_protocol.Responder())
         async with trio.open_nursery() as nursery:
             strangers = [await guest(nursery, server) for _ in range(3)]
             with pytest.raises(LinkClosed):
                 await guest(nursery, server)
             assert all(stranger.connected(server.peer_id) for stranger in strangers), "they have just come"
             named: list[str] = []
-            server.judge_by(lambda peer: Standing.NAMED if peer in named else Standing.STRANGER)
+            server.judge_by(lambda peer: PeerStanding.NAMED if peer in named else PeerStanding.STRANGER)
             async with open_host(secrets.token_bytes(32)) as friend:
                 named.append(friend.peer_id)
                 await connect(friend, server)
@@ -210,7 +211,7 @@ async def guest(nursery: trio.Nursery, server: Host) -> Host:
     async def live(task_status: trio.TaskStatus[Host]) -> None:
         async with open_host(secrets.token_bytes(32)) as host:
             await connect(host, server)
-            await host.open_link(server.peer_id, ping.PING_PROTOCOL)
+            await host.open_link(server.peer_id, ping_protocol.PING_PROTOCOL)
             task_status.started(host)
             await trio.sleep_forever()
 
@@ -225,7 +226,7 @@ async def test_a_rule_broken_by_a_peer_that_we_dialled_ends_that_connection_too(
         open_host(secrets.token_bytes(32)) as near,
     ):
 
-        async def refuse(link: Link) -> None:
+        async def refuse(link: ByteStream) -> None:
             raise RemoteError("broken on purpose")
 
         near.serve(TALK, refuse)

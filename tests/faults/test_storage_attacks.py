@@ -10,8 +10,8 @@ import pytest
 
 from swarm.errors import DiskError, PieceWithdrawn, SwarmError
 from swarm.storage.folder import Folder
-from swarm.storage.memory import MemoryStore
-from swarm.storage.piecefiles import PieceFiles
+from swarm.storage.memory_store import MemoryStore
+from swarm.storage.piece_files import PieceFiles
 from swarm.storage.target import open_target
 from tests.support.contents import file_manifest, folder_manifest
 from tests.support.storage import PIECE, copy, descriptors, make_tree, names, noise, read_tree

@@ -18,8 +18,8 @@ import trio
 
 from swarm.content.journal import HEADER_BYTES
 from swarm.errors import DiskError
-from swarm.storage.layer import PosixLayer
-from swarm.storage.memory import MemoryStore
+from swarm.storage.file_layer import PosixLayer
+from swarm.storage.memory_store import MemoryStore
 from swarm.storage.target import SAVE_SECONDS, open_target
 from tests.support.contents import file_manifest, folder_manifest
 from tests.support.storage import PIECE, FaultyLayer, copy, descriptors, flip, names, noise
@@ -498,7 +498,7 @@ LARGE_MANIFEST = file_manifest("large", LARGE)
 FETCH = """
 import sys, trio
 from pathlib import Path
-from swarm.storage.memory import MemoryStore
+from swarm.storage.memory_store import MemoryStore
 from swarm.storage.target import open_target
 from tests.faults.test_storage_crash import LARGE, LARGE_MANIFEST
 async def main():

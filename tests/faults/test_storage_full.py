@@ -12,9 +12,9 @@ import pytest
 import trio
 
 from swarm.errors import DiskError
-from swarm.storage.memory import MemoryStore
+from swarm.storage.memory_store import MemoryStore
 from swarm.storage.scan import scan
-from swarm.storage.source import SourceStore
+from swarm.storage.seed_store import SeedStore
 from swarm.storage.target import open_target
 from tests.support.contents import file_manifest
 from tests.support.storage import PIECE, copy, names, noise
@@ -113,7 +113,7 @@ async def test_a_disk_that_turns_read_only_is_one_clear_line(small_disk: SmallDi
         assert await target.finish() == out / "f"
         assert bytes(await target.get(39)) == DATA[39 * PIECE :]
     scanned = await scan(out / "f", piece_length=PIECE)
-    with SourceStore(scanned.manifest, out / "f", scanned.checks) as store:
+    with SeedStore(scanned.manifest, out / "f", scanned.checks) as store:
         assert bytes(await store.get(1)) == DATA[PIECE : 2 * PIECE]
 
 
@@ -121,7 +121,7 @@ LIMITED = """
 import resource, sys, trio
 from pathlib import Path
 from swarm.errors import DiskError
-from swarm.storage.memory import MemoryStore
+from swarm.storage.memory_store import MemoryStore
 from swarm.storage.target import open_target
 from tests.faults.test_storage_full import DATA, MANIFEST
 from tests.support.storage import copy

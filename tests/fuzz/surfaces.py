@@ -16,19 +16,17 @@ from blake3 import blake3
 from xxhash import xxh3_128_digest
 
 from swarm.content.envelope import Envelope
-from swarm.content.files import FileEntry
 from swarm.content.journal import HEADER_BYTES, Header, encode_header, encode_lost, encode_stored, replay
-from swarm.content.manifest import Manifest
+from swarm.content.manifest import FileEntry, Manifest
 from swarm.content.signature import sign
 from swarm.errors import ManifestError, RemoteError
 from swarm.ids import ManifestId, PeerId
-from swarm.link import yamux
-from swarm.link.blocks import BLOCK_BYTES, Blocks
-from swarm.link.connection import Connection
-from swarm.link.limits import NOISE_MAX_PLAINTEXT, NOISE_MAX_SEALED, LinkLimits
-from swarm.link.noise import Opener, Sealer
-from swarm.link.windows import Budget
-from swarm.wire import advert, codec, messages
+from swarm.mux import frames as yamux
+from swarm.mux.connection import Connection
+from swarm.mux.mux_limits import NOISE_MAX_PLAINTEXT, NOISE_MAX_SEALED, MuxLimits
+from swarm.mux.records import BLOCK_BYTES, Blocks, Opener, Sealer
+from swarm.mux.stream import WindowBudget
+from swarm.protocol import advert, codec, messages
 from tests.support.contents import file_manifest, folder_manifest
 from tests.support.wire_decoder import Decoder, Frame
 
@@ -160,7 +158,7 @@ def codec_seeds() -> Iterator[bytes]:
         messages.Cancel(7),
         messages.Reject(7, messages.RejectReason.BUSY),
         messages.KeepAlive(),
-        messages.Peers((messages.PeerAddress(peer, ("/ip6/::1/tcp/1",)),), (other,)),
+        messages.Peers((messages.ExchangedPeer(peer, ("/ip6/::1/tcp/1",)),), (other,)),
         messages.Goodbye("that was all"),
     ]
     for message in every:
@@ -281,9 +279,9 @@ def journal_seeds() -> Iterator[bytes]:
 
 _KEY = bytes(32)
 _WARM = Blocks()
-_BUDGET = Budget()
+_BUDGET = WindowBudget()
 _OUT = memoryview(bytearray(NOISE_MAX_PLAINTEXT))
-_LIMITS = LinkLimits(inbound_streams=8, accept_backlog=8, control_frames=10**6)
+_LIMITS = MuxLimits(inbound_streams=8, accept_backlog=8, control_frames=10**6)
 
 
 def run_link(data: bytes) -> None:

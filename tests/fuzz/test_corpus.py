@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from swarm.link.yamux import FrameReader
+from swarm.mux.frames import FrameReader
 from tests.fuzz import blind, ledger
 from tests.fuzz.__main__ import CORPUS, KEPT_BYTES
 from tests.fuzz.surfaces import SURFACES, Broken, Surface, check_memory, run_link

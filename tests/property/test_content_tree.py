@@ -10,9 +10,7 @@ from itertools import combinations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarm.content.marks import without_ignored
-from swarm.content.paths import all_sound, check_name, clash_key
-from swarm.content.tree import Path, Tree
+from swarm.content.paths import Path, Tree, all_sound, check_name, clash_key, without_ignored
 from swarm.errors import ManifestError
 
 names = st.text(st.sampled_from("abAB.-é日🙂 \u200dſK/\n"), max_size=4) | st.sampled_from(

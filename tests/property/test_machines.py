@@ -8,15 +8,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from swarm.content.bitfield import Bitfield
+from swarm.bits import PieceSet
 from swarm.content.journal import HEADER_BYTES, Header, encode_header, encode_lost, encode_stored, replay
 from swarm.content.layout import Layout
 from swarm.ids import ManifestId, PeerId
 from swarm.strategy.availability import Availability
 from swarm.strategy.download.picker import RANDOM_FIRST, InOrder, RarestFirst
 from swarm.strategy.pieces import Pieces, State
-from swarm.strategy.pieceset import PieceSet
-from tests.property.test_link_pair import End, check, finish_everything, settle
+from tests.property.test_mux_pair import End, check, finish_everything, settle
 
 SIZE = 12
 PEERS = [PeerId(name) for name in "abc"]
@@ -37,9 +36,9 @@ class PiecesAndPicker(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        wanted = Bitfield.all(SIZE)
-        wanted.remove(SIZE - 1)
-        self.pieces = Pieces(Layout(10, [10 * SIZE]), Bitfield(SIZE), wanted)
+        wanted = PieceSet.all(SIZE)
+        wanted.discard(SIZE - 1)
+        self.pieces = Pieces(Layout(10, [10 * SIZE]), PieceSet(SIZE), wanted)
         self.model = [State.MISSING] * SIZE
         self.reopened = set(range(SIZE - 1))
         self.availability = Availability(SIZE)

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarm.content.journal import HEADER_BYTES
-from swarm.storage.memory import MemoryStore
-from swarm.storage.opened import OpenFiles
+from swarm.storage.memory_store import MemoryStore
+from swarm.storage.piece_files import OpenFiles
 from swarm.storage.scan import scan
 from swarm.storage.target import Target, open_target
-from swarm.storage.verify import verify
+from swarm.storage.verification import verify
 from tests.support.contents import file_manifest, folder_manifest
 from tests.support.storage import PIECE, copy, make_tree, noise
 

@@ -7,24 +7,12 @@ import random
 
 import pytest
 
+from swarm.bits import PieceSet
 from swarm.config import TransferConfig
-from swarm.content.bitfield import Bitfield
 from swarm.content.layout import Layout
 from swarm.errors import RemoteError
 from swarm.ids import ManifestId, PeerId
-from swarm.strategy.brain import Brain
-from swarm.strategy.commands import (
-    Ban,
-    Command,
-    Disconnect,
-    DropUpload,
-    Publish,
-    Send,
-    StorePiece,
-    Upload,
-)
-from swarm.strategy.pieces import State
-from swarm.wire.messages import (
+from swarm.protocol.messages import (
     Cancel,
     Choke,
     Data,
@@ -41,7 +29,19 @@ from swarm.wire.messages import (
     Unchoke,
     Withdraw,
 )
-from swarm.wire.session import PeerProtocol
+from swarm.protocol.session_rules import SessionRules
+from swarm.strategy.brain import Brain
+from swarm.strategy.commands import (
+    Ban,
+    Command,
+    Disconnect,
+    DropUpload,
+    Publish,
+    Send,
+    StorePiece,
+    Upload,
+)
+from swarm.strategy.pieces import State
 
 MANIFEST = ManifestId(bytes(32))
 NAMES = [PeerId(name) for name in "abcdef"]
@@ -54,14 +54,14 @@ class Chaos:
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
         self.size = self.rng.choice([1, 3, 20])
-        stored = Bitfield(self.size)
+        stored = PieceSet(self.size)
         for piece in range(self.size):
             if self.rng.random() < 0.3:
                 stored.add(piece)
         self.layout = Layout(LENGTH, [LENGTH * self.size])
         self.now = 0.0
         self.brain = Brain(MANIFEST, self.layout, stored, self.rng, 0.0, TransferConfig())
-        self.sessions: dict[PeerId, PeerProtocol] = {}
+        self.sessions: dict[PeerId, SessionRules] = {}
         self.uploads: dict[PeerId, list[int]] = {}
         self.storing: list[tuple[PeerId, int]] = []
         self.stored = stored
@@ -127,7 +127,7 @@ class Chaos:
             else:
                 self.perform(self.brain.round_trip(name, self.rng.choice([None, 0.01, 3.0]), self.now))
             return
-        self.sessions[name] = session = PeerProtocol(MANIFEST, self.layout, self.now)
+        self.sessions[name] = session = SessionRules(MANIFEST, self.layout, self.now)
         self.uploads[name], self.asked[name] = [], []
         session.sent(Hello(MANIFEST, self.size))
         session.received(Hello(MANIFEST, self.size), self.now)
@@ -199,7 +199,7 @@ class Chaos:
                 self.perform(self.brain.piece_failed(peer, piece, self.now))
         elif self.stored.count and self.rng.random() < 0.05:
             piece = self.rng.choice(list(self.stored))
-            self.stored.remove(piece)
+            self.stored.discard(piece)
             self.perform(self.brain.piece_lost(piece, self.now))
 
     def time(self) -> None:

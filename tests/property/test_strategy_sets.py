@@ -11,11 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from swarm.content.bitfield import Bitfield
+from swarm.bits import CHUNK_PIECES, CHUNK_SHIFT, PieceSet, draw
 from swarm.ids import PeerId
 from swarm.strategy.availability import Availability
 from swarm.strategy.download.picker import narrow
-from swarm.strategy.pieceset import CHUNK_PIECES, CHUNK_SHIFT, PieceSet, draw
 from swarm.strategy.timers import Timers, Wakeup
 
 SIZES = st.sampled_from(
@@ -40,22 +39,38 @@ def a_set(size: int, members: set[int]) -> PieceSet:
 @settings(max_examples=100, deadline=None)
 def test_a_piece_set_reads_and_writes_bitfields(given_set: tuple[int, set[int]]) -> None:
     size, members = given_set
-    field = Bitfield(size)
+    field = PieceSet(size)
     for piece in members:
         field.add(piece)
     pieces = PieceSet.from_bytes(field.to_bytes(), size)
     assert list(pieces) == sorted(members)
     assert pieces.to_bytes() == field.to_bytes()
-    assert pieces.count() == len(members)
+    assert pieces.count == len(members)
     assert bool(pieces) == bool(members)
     assert [piece in pieces for piece in range(size)] == [piece in members for piece in range(size)]
 
 
-def test_spare_bits_are_left_out() -> None:
-    assert list(PieceSet.from_bytes(b"\xff\xff", 9)) == list(range(9))
-    assert PieceSet.everything(9).chunks == PieceSet.from_bytes(b"\xff\xff", 9).chunks
+def test_the_whole_set_and_the_empty_one() -> None:
+    assert PieceSet.all(9) == PieceSet.from_bytes(b"\xff\x80", 9)
     assert list(PieceSet(0)) == []
-    assert PieceSet.from_bytes(b"", 20).count() == 0
+    assert PieceSet(20).count == 0
+
+
+@given(subsets(), st.data())
+@settings(max_examples=100, deadline=None)
+def test_operators_are_those_of_sets(given_set: tuple[int, set[int]], data: st.DataObject) -> None:
+    size, members = given_set
+    others = data.draw(st.sets(st.integers(0, size - 1), max_size=60))
+    one, other = a_set(size, members), a_set(size, others)
+    assert set(one & other) == members & others
+    assert set(one | other) == members | others
+    assert set(one - other) == members - others
+    assert set(one.missing()) == set(range(size)) - members
+    assert one.first_common(other) == min(members & others, default=None)
+    grown, cut = one.copy(), one.copy()
+    grown |= other
+    cut -= other
+    assert (set(grown), set(cut), set(one)) == (members | others, members - others, members)
 
 
 @given(subsets(), st.data())
@@ -141,7 +156,7 @@ class Crowd(RuleBasedStateMachine):
     def replace(self, data: st.DataObject, has: set[int], everything: bool) -> None:
         name = data.draw(st.sampled_from(sorted(self.model)))
         self.model[name] = set(range(self.SIZE)) if everything else set(has)
-        self.real.replace(name, PieceSet.everything(self.SIZE) if everything else a_set(self.SIZE, has))
+        self.real.replace(name, PieceSet.all(self.SIZE) if everything else a_set(self.SIZE, has))
 
     @precondition(lambda self: self.model)
     @rule(data=st.data(), piece=PIECES, lose=st.booleans())

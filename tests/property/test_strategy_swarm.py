@@ -16,10 +16,13 @@ from dataclasses import dataclass, field
 import pytest
 
 from swarm import events
+from swarm.bits import PieceSet
 from swarm.config import TransferConfig
-from swarm.content.bitfield import Bitfield
 from swarm.content.layout import Layout
 from swarm.ids import ManifestId, PeerId
+from swarm.protocol import protocol_limits as limits
+from swarm.protocol.messages import Cancel, Data, Have, Hello, Message, Reject, RejectReason, Request
+from swarm.protocol.session_rules import SessionRules
 from swarm.strategy.brain import Brain
 from swarm.strategy.commands import (
     Ban,
@@ -32,9 +35,6 @@ from swarm.strategy.commands import (
     Upload,
 )
 from swarm.strategy.pieces import State
-from swarm.wire import limits
-from swarm.wire.messages import Cancel, Data, Have, Hello, Message, Reject, RejectReason, Request
-from swarm.wire.session import PeerProtocol
 
 MANIFEST = ManifestId(bytes(32))
 CHUNK = 4096
@@ -57,7 +57,7 @@ class Hazards:
 class Session:
     """One end of one session: the legality of what is said, and the uploads that wait to be sent."""
 
-    protocol: PeerProtocol
+    protocol: SessionRules
     queue: list[int] = field(default_factory=list)
     offset: int = 0
     sending: bool = False
@@ -66,7 +66,7 @@ class Session:
 class Node:
     """A peer: a brain, its sessions, an uplink that serves the sessions in turn."""
 
-    def __init__(self, world: World, name: str, stored: Bitfield, uplink: float, config: TransferConfig):
+    def __init__(self, world: World, name: str, stored: PieceSet, uplink: float, config: TransferConfig):
         self.world, self.name, self.uplink = world, PeerId(name), uplink
         self.brain = Brain(MANIFEST, world.layout, stored, random.Random(name), world.now, config)
         self.stored = stored.copy()
@@ -242,9 +242,9 @@ class World:
     def add(
         self, name: str, pieces: Iterable[int] | None = None, *, uplink: float = 1e6, limit: int | None = None
     ) -> Node:
-        stored = Bitfield.all(self.layout.piece_count)
+        stored = PieceSet.all(self.layout.piece_count)
         if pieces is not None:
-            stored = Bitfield(self.layout.piece_count)
+            stored = PieceSet(self.layout.piece_count)
             for piece in pieces:
                 stored.add(piece)
         node = Node(self, name, stored, uplink, TransferConfig(upload_limit=limit))
@@ -259,7 +259,7 @@ class World:
             return
         hello = Hello(MANIFEST, self.layout.piece_count)
         for node, other in ((one, two), (two, one)):
-            session = Session(PeerProtocol(MANIFEST, self.layout, self.now))
+            session = Session(SessionRules(MANIFEST, self.layout, self.now))
             session.protocol.sent(hello)
             session.protocol.received(hello, self.now)
             node.sessions[other.name] = session
@@ -326,7 +326,7 @@ class World:
             assert (piece in pieces.stored) == (state == State.STORED)
             assert (piece in pieces.lacking) == (state != State.STORED)
             assert (piece in requests.holders) == (state == State.REQUESTED)
-        assert pieces.lacking_count == pieces.lacking.count()
+        assert pieces.lacking_count == pieces.lacking.count
 
     # --- Hazards over time ----------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ FIGURE = "16 MiB tmpfs, EIO, ulimit -f, read-only: exit 7 with one clear line ea
 DISK = 7
 FAILING = """
 import errno, os, sys
-from swarm.storage.layer import PosixLayer
+from swarm.storage.file_layer import PosixLayer
 name, after = sys.argv[1], int(sys.argv[2])
 real, calls = getattr(PosixLayer, name), 0
 def failing(self, *arguments, **named):

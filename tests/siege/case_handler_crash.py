@@ -20,12 +20,12 @@ from swarm.errors import LinkClosed, NoPeerReachable, RemoteError
 from swarm.ids import PeerId
 from swarm.net.addresses import parse_peer_address
 from swarm.net.host import Host, open_host
-from swarm.net.ping import PING_PROTOCOL, Prober
-from swarm.net.streams import StreamLink
+from swarm.net.ping_protocol import PING_PROTOCOL, Prober
+from swarm.net.streams import NegotiatedStream
 from swarm.node import Node, open_node
 from swarm.node.catalogue import ADVERTISE_PROTOCOL, MANIFEST_PROTOCOL, ask_adverts, ask_manifest
 from swarm.node.membership import EXCHANGE_PROTOCOL
-from swarm.wire.messages import Goodbye, HaveAll, Interested, Reject, RejectReason, Request, Unchoke
+from swarm.protocol.messages import Goodbye, HaveAll, Interested, Reject, RejectReason, Request, Unchoke
 from tests.siege.outcome import Outcome
 from tests.support.raw_peer import RawPeer
 
@@ -62,7 +62,7 @@ class Plan:
 PLAN = Plan()
 
 
-class FaultyLink(StreamLink):
+class FaultyLink(NegotiatedStream):
     """A link that fails where the plan says."""
 
     async def readinto_exactly(self, buffer: memoryview) -> None:
@@ -90,7 +90,7 @@ async def run(quick: bool) -> Outcome:
         with tempfile.TemporaryDirectory(prefix="siege-") as name:
             return await siege(Path(name), quick)
     finally:
-        swarm.net.host.StreamLink = StreamLink  # type: ignore[misc]
+        swarm.net.host.StreamLink = NegotiatedStream  # type: ignore[misc]
 
 
 Scene = Callable[[Host, PeerId, Envelope], Awaitable[None]]

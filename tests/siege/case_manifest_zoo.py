@@ -17,7 +17,7 @@ from swarm.content.envelope import Envelope
 from swarm.errors import ManifestError, RemoteError
 from swarm.ids import ManifestId, PeerId
 from swarm.node.catalogue import ask_manifest
-from swarm.wire.advert import encode_length
+from swarm.protocol.advert import encode_length
 from tests.siege.outcome import Outcome
 from tests.support.memory_link import memory_link_pair
 from tests.unit.test_content_manifest_zoo import MASSES, SPECIMENS, Specimen, canonical

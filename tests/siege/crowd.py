@@ -19,10 +19,10 @@ from swarm.content.manifest import Manifest
 from swarm.errors import LinkClosed, NoPeerReachable
 from swarm.net.addresses import parse_peer_address
 from swarm.net.host import Host, open_host
-from swarm.net.ping import PING_PROTOCOL, Responder
+from swarm.net.ping_protocol import PING_PROTOCOL, Responder
 from swarm.node.membership import EXCHANGE_PROTOCOL
-from swarm.wire import limits
-from swarm.wire.messages import Choke, Data, Interested, KeepAlive, Reject, Request, Unchoke
+from swarm.protocol import protocol_limits as limits
+from swarm.protocol.messages import Choke, Data, Interested, KeepAlive, Reject, Request, Unchoke
 from tests.support.raw_peer import RawPeer
 
 SIDE_BY_SIDE = 8

@@ -19,9 +19,9 @@ from swarm.content.manifest import Manifest
 from swarm.errors import LinkClosed, NoPeerReachable
 from swarm.net.addresses import PeerAddress, parse_peer_address
 from swarm.net.host import Host, open_host
-from swarm.net.ping import PING_PROTOCOL, Prober
+from swarm.net.ping_protocol import PING_PROTOCOL, Prober
 from swarm.node.membership import EXCHANGE_PROTOCOL
-from swarm.wire.messages import Cancel, Goodbye, Interested, Request, Unchoke
+from swarm.protocol.messages import Cancel, Goodbye, Interested, Request, Unchoke
 from tests.support.raw_peer import RawPeer
 
 SIDE_BY_SIDE = 14

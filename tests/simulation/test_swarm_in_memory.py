@@ -13,26 +13,23 @@ import pytest
 import trio
 import trio._core._run as trio_run
 
+from swarm.bits import PieceSet
 from swarm.config import TransferConfig
-from swarm.content.bitfield import Bitfield
 from swarm.errors import LinkClosed
 from swarm.events import PeerBanned, PieceRefused
 from swarm.ids import PeerId
-from swarm.storage.memory import MemoryStore
-from swarm.transfer.memory import Memory
-from swarm.transfer.runner import Identity, Runner
-from swarm.wire.codec import encode
-from swarm.wire.messages import (
+from swarm.protocol.codec import encode
+from swarm.protocol.messages import (
     Cancel,
     Choke,
     Data,
+    ExchangedPeer,
     Goodbye,
     Have,
     HaveAll,
     Hello,
     Interested,
     NotInterested,
-    PeerAddress,
     Peers,
     Reject,
     RejectReason,
@@ -40,6 +37,9 @@ from swarm.wire.messages import (
     Unchoke,
     Withdraw,
 )
+from swarm.storage.memory_store import MemoryStore
+from swarm.transfer.memory import Memory
+from swarm.transfer.runner import Identity, Runner
 from tests.support.contents import file_manifest, folder_manifest
 from tests.support.memory_link import memory_link_pair
 from tests.support.raw_peer import RawPeer
@@ -118,7 +118,7 @@ class World:
         self.members: dict[PeerId, Member] = {}
         self.links: list = []
 
-    def add(self, name: str, data: bytes | None = None, stored: Bitfield | None = None, **config) -> Member:
+    def add(self, name: str, data: bytes | None = None, stored: PieceSet | None = None, **config) -> Member:
         member = Member(self, name, MemoryStore(self.manifest, data, stored), TransferConfig(**config))
         self.members[member.id] = member
         self.nursery.start_soon(member.live)
@@ -189,7 +189,7 @@ async def test_two_halves_complete_each_other_both_ways_at_once(rng, autojump_cl
     async with trio.open_nursery() as nursery:
         world = World(rng, nursery)
         count = MANIFEST.piece_count
-        left, right = Bitfield(count), Bitfield(count)
+        left, right = PieceSet(count), PieceSet(count)
         for piece in range(count):
             (left if piece % 2 else right).add(piece)
         members = [world.add("A", DATA, left), world.add("B", DATA, right)]
@@ -366,7 +366,7 @@ def noise(rng: random.Random) -> bytes:
             encode(Choke()),
             encode(Interested()),
             encode(NotInterested()),
-            encode(Peers((PeerAddress(PeerId("Z" * 40), ("/ip4/10.9.9.9/tcp/1",)),))),
+            encode(Peers((ExchangedPeer(PeerId("Z" * 40), ("/ip4/10.9.9.9/tcp/1",)),))),
             encode(Goodbye("noise")),
             encode(Hello(MANIFEST.id, MANIFEST.piece_count)),
             rng.randbytes(rng.randrange(1, 30)),

@@ -26,9 +26,9 @@ from swarm.content.link import SwarmLink
 from swarm.content.manifest import Manifest
 from swarm.events import BytesReceived, ManifestReady, PieceStored, TransferComplete
 from swarm.ids import ManifestId, PeerId
+from swarm.observe.event_stream import EventStream
+from swarm.protocol.advert import Advert
 from swarm.storage.scan import scan
-from swarm.transfer.eventstream import EventStream
-from swarm.wire.advert import Advert
 
 SELF = PeerId("12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo")
 OTHER = PeerId("12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X")

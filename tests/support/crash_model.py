@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from swarm.storage.layer import PosixLayer
+from swarm.storage.file_layer import PosixLayer
 
 SECTOR = 512
 PAGE = 4096

@@ -32,9 +32,9 @@ from swarm.content.envelope import Envelope
 from swarm.errors import NoPeerReachable, SwarmError
 from swarm.net.addresses import parse_peer_address
 from swarm.net.host import open_host
-from swarm.net.ping import PING_PROTOCOL, Responder
+from swarm.net.ping_protocol import PING_PROTOCOL, Responder
 from swarm.node.membership import EXCHANGE_PROTOCOL
-from swarm.ports import Link
+from swarm.ports import ByteStream
 from tests.support import hostile_link, hostile_pinged, hostile_streams
 from tests.support.hostile_seeder import ANSWERS, Content, say_nothing, seed
 
@@ -53,7 +53,7 @@ def tell(event: str, **fields: object) -> None:
 async def run_seeder(behaviour: str, content: Content) -> None:
     """One hostile seeder, for ever."""
 
-    async def serve(link: Link) -> None:
+    async def serve(link: ByteStream) -> None:
         if behaviour == MUTE:
             await say_nothing(link)
         else:
@@ -69,7 +69,7 @@ async def run_seeder(behaviour: str, content: Content) -> None:
 async def run_pinged(behaviour: str, _: object) -> None:
     """One peer that answers pings, for ever."""
 
-    async def answer(link: Link) -> None:
+    async def answer(link: ByteStream) -> None:
         await hostile_pinged.ANSWERS[behaviour](link, lambda after: tell("answered", after=after))
 
     async with open_host(os.urandom(32), [LISTEN]) as host:

@@ -18,7 +18,7 @@ from libp2p.security.insecure.transport import PLAINTEXT_PROTOCOL_ID, InsecureTr
 from libp2p.stream_muxer.mplex.mplex import MPLEX_PROTOCOL_ID, Mplex
 
 from swarm.errors import SwarmError
-from swarm.net.secure import noise_security
+from swarm.net.libp2p.noise_session import noise_security
 from tests.support.hostile_link import Door
 
 DEADLINE = 12

@@ -21,10 +21,10 @@ from libp2p.security.security_multistream import SecurityMultistream
 from libp2p.stream_muxer.exceptions import MuxedConnError
 
 from swarm.errors import LinkClosed, RemoteError
-from swarm.link.limits import INITIAL_WINDOW, LinkLimits
-from swarm.link.windows import Budget
-from swarm.net.muxer import LinkMuxer
-from swarm.net.secure import NoiseSession, noise_security
+from swarm.mux.mux_limits import INITIAL_WINDOW, MuxLimits
+from swarm.mux.stream import WindowBudget
+from swarm.net.libp2p.muxer import LinkMuxer
+from swarm.net.libp2p.noise_session import NoiseSession, noise_security
 
 HEADER = struct.Struct(">BBHII")
 DATA, WINDOW_UPDATE, PING, GO_AWAY = range(4)
@@ -68,7 +68,7 @@ class Door:
         raw = RawConnection(TrioTCPStream(await self.knock()), True)
         session = await secure.secure_outbound(raw, ID.from_base58(self.peer))
         assert isinstance(session, NoiseSession)
-        await LinkMuxer(10, LinkLimits(), Budget())._negotiate(session)
+        await LinkMuxer(10, MuxLimits(), WindowBudget())._negotiate(session)
         return session
 
 

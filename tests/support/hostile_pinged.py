@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from swarm.errors import LinkClosed
-from swarm.net.ping import PAYLOAD_BYTES
-from swarm.ports import Link
+from swarm.net.ping_protocol import PAYLOAD_BYTES
+from swarm.ports import ByteStream
 
 LATE_SECONDS = 5.5
 """More than `swarm ping` waits for."""
@@ -18,12 +18,12 @@ DELAY_SECONDS = 0.02
 Tell = Callable[[float], None]
 
 
-async def truthful(link: Link, tell: Tell) -> None:
+async def truthful(link: ByteStream, tell: Tell) -> None:
     while True:
         await link.write(await link.read_exactly(PAYLOAD_BYTES))
 
 
-async def delayed(link: Link, tell: Tell) -> None:
+async def delayed(link: ByteStream, tell: Tell) -> None:
     """After a known time, which is told as it really was."""
     while True:
         payload = await link.read_exactly(PAYLOAD_BYTES)
@@ -34,27 +34,27 @@ async def delayed(link: Link, tell: Tell) -> None:
         tell(elapsed)
 
 
-async def wrong(link: Link, tell: Tell) -> None:
+async def wrong(link: ByteStream, tell: Tell) -> None:
     """Other bytes, at once."""
     while True:
         await link.read_exactly(PAYLOAD_BYTES)
         await link.write(bytes(PAYLOAD_BYTES))
 
 
-async def ahead(link: Link, tell: Tell) -> None:
+async def ahead(link: ByteStream, tell: Tell) -> None:
     """An answer before there was a question, to look near."""
     await link.write(bytes(PAYLOAD_BYTES) * 64)
     await truthful(link, tell)
 
 
-async def duplicate(link: Link, tell: Tell) -> None:
+async def duplicate(link: ByteStream, tell: Tell) -> None:
     """Each answer twice: the second would be there when the next question comes."""
     while True:
         payload = await link.read_exactly(PAYLOAD_BYTES)
         await link.write(payload + payload)
 
 
-async def late(link: Link, tell: Tell) -> None:
+async def late(link: ByteStream, tell: Tell) -> None:
     """The right answer, to the last question but one."""
     while True:
         payload = await link.read_exactly(PAYLOAD_BYTES)
@@ -62,13 +62,13 @@ async def late(link: Link, tell: Tell) -> None:
         await link.write(payload)
 
 
-async def hang_up(link: Link, tell: Tell) -> None:
+async def hang_up(link: ByteStream, tell: Tell) -> None:
     """Half an answer."""
     await link.write((await link.read_exactly(PAYLOAD_BYTES))[: PAYLOAD_BYTES // 2])
     raise LinkClosed("gone on purpose")
 
 
-ANSWERS: dict[str, Callable[[Link, Tell], Awaitable[None]]] = {
+ANSWERS: dict[str, Callable[[ByteStream, Tell], Awaitable[None]]] = {
     answer.__name__.replace("_", "-"): answer
     for answer in (truthful, delayed, wrong, ahead, duplicate, late, hang_up)
 }

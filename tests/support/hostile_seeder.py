@@ -12,20 +12,12 @@ from pathlib import Path
 
 import trio
 
-from swarm.content.bitfield import Bitfield
+from swarm.bits import PieceSet
 from swarm.content.manifest import Manifest
 from swarm.errors import LinkClosed, RemoteError
-from swarm.ports import Link
-from swarm.wire.codec import DATA, encode
-from swarm.wire.messages import (
-    Data,
-    HaveAll,
-    HaveBitfield,
-    Reject,
-    RejectReason,
-    Request,
-    Unchoke,
-)
+from swarm.ports import ByteStream
+from swarm.protocol.codec import DATA, encode
+from swarm.protocol.messages import Data, HaveAll, HaveBitfield, Reject, RejectReason, Request, Unchoke
 from tests.support.hostile_forge import forge
 from tests.support.raw_peer import RawPeer
 
@@ -171,12 +163,12 @@ ANSWERS: dict[str, Answer] = {
 }
 
 
-async def seed(link: Link, content: Content, answer: Answer) -> None:
+async def seed(link: ByteStream, content: Content, answer: Answer) -> None:
     """Serve one exchange stream that an honest leecher has opened, wrongly, until it ends."""
     peer = RawPeer(link, content.manifest)
     await peer.hear()
     if answer is partial:
-        have = Bitfield(content.manifest.piece_count)
+        have = PieceSet(content.manifest.piece_count)
         for piece in range(content.manifest.piece_count * 9 // 10):
             have.add(piece)
         await peer.greet(HaveBitfield(have.to_bytes()))
@@ -189,7 +181,7 @@ async def seed(link: Link, content: Content, answer: Answer) -> None:
             await answer(peer, content, frame.message.piece)
 
 
-async def say_nothing(link: Link) -> None:
+async def say_nothing(link: ByteStream) -> None:
     """Take the stream and never greet."""
     await link.read_exactly(1 << 30)
 

@@ -18,11 +18,11 @@ from swarm.content.manifest import Manifest
 from swarm.errors import LinkClosed, RemoteError
 from swarm.ids import PeerId
 from swarm.net.host import Host
-from swarm.net.ping import PAYLOAD_BYTES, PING_PROTOCOL
+from swarm.net.ping_protocol import PAYLOAD_BYTES, PING_PROTOCOL
 from swarm.node.catalogue import ADVERTISE_PROTOCOL, MANIFEST_PROTOCOL
 from swarm.node.membership import EXCHANGE_PROTOCOL
-from swarm.wire.codec import HELLO, encode
-from swarm.wire.messages import Have, Hello, Interested, KeepAlive, PeerAddress, Peers, Request, Unchoke
+from swarm.protocol.codec import HELLO, encode
+from swarm.protocol.messages import ExchangedPeer, Have, Hello, Interested, KeepAlive, Peers, Request, Unchoke
 from tests.support.raw_peer import RawPeer
 
 GARBAGE_BYTES = 1 << 16
@@ -90,7 +90,7 @@ def fake_peers() -> Peers:
     peers = []
     for _ in range(FAKE_PEERS):
         name = PeerId(ID.from_pubkey(create_new_key_pair().public_key).to_base58())
-        peers.append(PeerAddress(name, (f"/ip4/127.0.0.1/tcp/{random.randrange(1, 1024)}",)))
+        peers.append(ExchangedPeer(name, (f"/ip4/127.0.0.1/tcp/{random.randrange(1, 1024)}",)))
     return Peers(tuple(peers), ())
 
 

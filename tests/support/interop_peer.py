@@ -182,7 +182,7 @@ async def stock_host() -> AsyncIterator[Any]:
 async def swarm_host() -> AsyncIterator[Any]:
     """swarm's own host; yields the libp2p host inside it, for the same calls."""
     from swarm.net.host import open_host
-    from swarm.net.ping import PING_PROTOCOL, Responder
+    from swarm.net.ping_protocol import PING_PROTOCOL, Responder
 
     async with open_host(secrets.token_bytes(32), [LISTEN]) as host:
         host.serve(PING_PROTOCOL, Responder())

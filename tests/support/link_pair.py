@@ -17,23 +17,25 @@ from libp2p.security.noise.transport import Transport
 from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID, Yamux
 
-from swarm.link.limits import LinkLimits
-from swarm.link.windows import Budget
+from swarm.mux.mux_limits import MuxLimits
+from swarm.mux.stream import WindowBudget
+from swarm.net.libp2p.muxer import LinkMuxer
+from swarm.net.libp2p.noise_session import NoiseSecurity, NoiseSession
 from swarm.net.muxed_connection import MuxedConnection
-from swarm.net.muxer import LinkMuxer
-from swarm.net.secure import NoiseSecurity, NoiseSession
 
 
 class Identity:
     """A key pair and the transport and muxer of one kind that go with it."""
 
-    def __init__(self, kind: str, limits: LinkLimits | None = None, budget: Budget | None = None) -> None:
+    def __init__(
+        self, kind: str, limits: MuxLimits | None = None, budget: WindowBudget | None = None
+    ) -> None:
         self.keys = create_new_key_pair()
         self.peer_id = ID.from_pubkey(self.keys.public_key)
         transport = NoiseSecurity if kind == "ours" else Transport
         self.security = transport(self.keys, noise_privkey=create_x25519().private_key)
         if kind == "ours":
-            self.muxer: Any = LinkMuxer(10, limits or LinkLimits(), budget or Budget())
+            self.muxer: Any = LinkMuxer(10, limits or MuxLimits(), budget or WindowBudget())
         else:
             self.muxer = MuxerMultistream({PROTOCOL_ID: Yamux}, 10)
 
@@ -75,8 +77,8 @@ async def muxed_pair(
     dialler: str = "ours",
     listener: str = "ours",
     *,
-    limits: LinkLimits | None = None,
-    budget: Budget | None = None,
+    limits: MuxLimits | None = None,
+    budget: WindowBudget | None = None,
     buffer: int | None = None,
 ) -> AsyncIterator[tuple[Any, Any]]:
     """Run a dialling and a listening muxed connection with each other; both are closed at the end.
@@ -110,7 +112,7 @@ async def muxed_pair(
 
 @asynccontextmanager
 async def hostile_peer(
-    *, limits: LinkLimits | None = None, budget: Budget | None = None
+    *, limits: MuxLimits | None = None, budget: WindowBudget | None = None
 ) -> AsyncIterator[tuple[NoiseSession, MuxedConnection]]:
     """Run one of our connections against a session that a test writes and reads by hand.
 

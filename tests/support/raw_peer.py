@@ -6,8 +6,8 @@ import trio
 
 from swarm.content.manifest import Manifest
 from swarm.errors import LinkClosed
-from swarm.ports import Link
-from swarm.wire.codec import (
+from swarm.ports import ByteStream
+from swarm.protocol.codec import (
     DATA,
     DATA_HEAD_BYTES,
     HEADER_BYTES,
@@ -16,14 +16,14 @@ from swarm.wire.codec import (
     decode_header,
     encode,
 )
-from swarm.wire.messages import Data, HaveNone, Hello, Message
+from swarm.protocol.messages import Data, HaveNone, Hello, Message
 from tests.support.wire_decoder import Frame
 
 
 class RawPeer:
     """Speaks frames over one link."""
 
-    def __init__(self, link: Link, manifest: Manifest) -> None:
+    def __init__(self, link: ByteStream, manifest: Manifest) -> None:
         self.link = link
         self.manifest = manifest
         self._writing = trio.Lock()

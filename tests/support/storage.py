@@ -9,7 +9,7 @@ from pathlib import Path
 
 from swarm.content.manifest import Manifest
 from swarm.ports import Store
-from swarm.storage.layer import PosixLayer
+from swarm.storage.file_layer import PosixLayer
 from swarm.storage.scan import Scanned
 
 PIECE = 16 * 1024

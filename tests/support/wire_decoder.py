@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from swarm.wire.codec import (
+from swarm.protocol.codec import (
     DATA,
     DATA_HEAD_BYTES,
     HEADER_BYTES,
@@ -12,7 +12,7 @@ from swarm.wire.codec import (
     decode_data_head,
     decode_header,
 )
-from swarm.wire.messages import Message
+from swarm.protocol.messages import Message
 
 
 class Frame(NamedTuple):

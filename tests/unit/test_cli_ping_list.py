@@ -11,7 +11,7 @@ from cli.commands.ping import DEFAULT_INTERVAL, summarise
 from swarm.errors import NoPeerReachable, UsageError
 from swarm.ids import ManifestId
 from swarm.observe.reports import PingSummary
-from swarm.wire.advert import Advert
+from swarm.protocol.advert import Advert
 from tests.support.cli_fakes import ADDRESSES, PEER, PEER_2, FakeNode, invoke
 
 Capture = pytest.CaptureFixture[str]

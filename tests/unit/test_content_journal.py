@@ -5,11 +5,11 @@ import struct
 import pytest
 import xxhash
 
+from swarm.bits import PieceSet
 from swarm.content import journal
-from swarm.content.bitfield import Bitfield
-from swarm.content.files import MAX_PIECES
 from swarm.content.fingerprints import FINGERPRINT_BYTES, Fingerprints, fingerprint
 from swarm.content.journal import HEADER_BYTES, MAX_BATCH, Header
+from swarm.content.manifest import MAX_PIECES
 from swarm.ids import ManifestId
 
 HEADER = Header(ManifestId(bytes(range(32))), 1 << 40, 100_000)
@@ -30,7 +30,7 @@ def test_pieces_stored_are_replayed() -> None:
     assert replayed.header == HEADER
     assert dict(replayed.fingerprints) == {3: mark(3), 5: mark(5), 99_999: mark(99_999)}
     assert replayed.valid_length == len(data)
-    stored_pieces = Bitfield(HEADER.piece_count)
+    stored_pieces = PieceSet(HEADER.piece_count)
     for piece in (3, 5, 99_999):
         stored_pieces.add(piece)
     assert replayed.fingerprints.stored() == stored_pieces

@@ -14,11 +14,15 @@ import pytest
 from blake3 import blake3
 
 from swarm.content.envelope import Envelope
-from swarm.content.files import MAX_FILES, MAX_PIECES, MAX_TOTAL_LENGTH
-from swarm.content.manifest import MAX_MANIFEST_BYTES, Manifest
-from swarm.content.marks import MAX_MARKS
-from swarm.content.paths import MAX_PATH_DEPTH, MAX_TITLE_BYTES, RESERVED_SUFFIXES
-from swarm.content.tree import MAX_PATH_NAMES, MAX_PATHS_BYTES
+from swarm.content.manifest import MAX_FILES, MAX_MANIFEST_BYTES, MAX_PIECES, MAX_TOTAL_LENGTH, Manifest
+from swarm.content.paths import (
+    MAX_MARKS,
+    MAX_PATH_DEPTH,
+    MAX_PATH_NAMES,
+    MAX_PATHS_BYTES,
+    MAX_TITLE_BYTES,
+    RESERVED_SUFFIXES,
+)
 from swarm.errors import ManifestError
 
 PIECE = 16 * 1024

@@ -5,8 +5,8 @@ import unicodedata
 
 import pytest
 
-from swarm.content.marks import MAX_MARKS, without_ignored
 from swarm.content.paths import (
+    MAX_MARKS,
     MAX_NAME_BYTES,
     MAX_TITLE_BYTES,
     RESERVED_SUFFIXES,
@@ -15,6 +15,7 @@ from swarm.content.paths import (
     check_title,
     clash_key,
     printable,
+    without_ignored,
 )
 from swarm.errors import ManifestError
 

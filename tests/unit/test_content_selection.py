@@ -79,7 +79,7 @@ def test_the_pieces_of_a_selection_are_those_of_its_files_alone() -> None:
     assert sum(MANIFEST.layout.length(piece) for piece in pieces_of(MANIFEST.layout, chosen)) == sum(
         len(data) for name, data in FILES.items() if name.startswith("docs/deep") or name.endswith("a.txt")
     )
-    assert pieces_of(MANIFEST.layout, select(MANIFEST, ())).full()
+    assert pieces_of(MANIFEST.layout, select(MANIFEST, ())).full
 
 
 def test_a_single_file_is_selected_by_its_name() -> None:

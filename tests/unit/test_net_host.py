@@ -15,10 +15,11 @@ import trio.testing
 
 from swarm.errors import LinkClosed, NoPeerReachable, UsageError
 from swarm.ids import PeerId
-from swarm.net import limits, ping
+from swarm.net import network_limits as limits
+from swarm.net import ping_protocol
 from swarm.net.addresses import parse_peer_address
 from swarm.net.host import Host, open_host
-from swarm.ports import Link
+from swarm.ports import ByteStream
 
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
 MULTISTREAM = b"\x13/multistream/1.0.0\n"
@@ -31,7 +32,7 @@ async def pair() -> AsyncIterator[tuple[Host, Host]]:
         open_host(secrets.token_bytes(32), [LOOPBACK]) as server,
         open_host(secrets.token_bytes(32)) as client,
     ):
-        server.serve(ping.PING_PROTOCOL, ping.Responder())
+        server.serve(ping_protocol.PING_PROTOCOL, ping_protocol.Responder())
         yield server, client
 
 
@@ -46,7 +47,7 @@ async def connect(client: Host, server: Host) -> None:
 
 async def pings(client: Host, server: Host) -> float | None:
     await connect(client, server)
-    prober = ping.Prober(lambda: client.open_link(server.peer_id, ping.PING_PROTOCOL))
+    prober = ping_protocol.Prober(lambda: client.open_link(server.peer_id, ping_protocol.PING_PROTOCOL))
     seconds = await prober.probe()
     await prober.aclose()
     return seconds
@@ -62,7 +63,7 @@ async def test_a_ping_takes_some_time_but_not_much() -> None:
 async def test_an_exception_in_a_handler_ends_its_stream_only() -> None:
     async with pair() as (server, client):
 
-        async def broken(link: Link) -> None:
+        async def broken(link: ByteStream) -> None:
             await link.read_exactly(1)
             raise ZeroDivisionError
 
@@ -133,7 +134,7 @@ async def test_more_connections_over_a_life_than_fit_at_once() -> None:
         open_host(secrets.token_bytes(32), [LOOPBACK], max_connections=4) as server,
         open_host(secrets.token_bytes(32)) as client,
     ):
-        server.serve(ping.PING_PROTOCOL, ping.Responder())
+        server.serve(ping_protocol.PING_PROTOCOL, ping_protocol.Responder())
         for _ in range(12):
             assert await pings(client, server)
             await client.disconnect(server.peer_id)
@@ -234,12 +235,12 @@ class LyingLink:
 async def test_a_wrong_or_missing_answer_is_a_lost_ping(answer: bytes | None) -> None:
     opened = 0
 
-    async def open_stream() -> Link:
+    async def open_stream() -> ByteStream:
         nonlocal opened
         opened += 1
         return LyingLink([answer] if opened == 1 else [b"echo"])
 
-    prober = ping.Prober(open_stream)
+    prober = ping_protocol.Prober(open_stream)
     assert await prober.probe(deadline=0.05) is None
     assert await prober.probe(deadline=0.05) is not None
     assert opened == 2, "an answer that may still come must not be taken for the next one's"
@@ -281,4 +282,4 @@ async def test_an_open_that_fails_lets_others_run() -> None:
     """Who tries again and again on an ended connection must not stop the node."""
     async with pair() as (server, client):
         with trio.testing.assert_checkpoints(), pytest.raises(LinkClosed):
-            await client.open_link(server.peer_id, ping.PING_PROTOCOL)
+            await client.open_link(server.peer_id, ping_protocol.PING_PROTOCOL)

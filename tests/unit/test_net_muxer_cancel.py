@@ -7,7 +7,7 @@ import trio
 import trio.testing
 from libp2p.stream_muxer.exceptions import MuxedStreamError, MuxedStreamReset
 
-from swarm.link.limits import INITIAL_WINDOW
+from swarm.mux.mux_limits import INITIAL_WINDOW
 from tests.support.link_pair import muxed_pair, read_exactly, read_to_end
 
 MIB = 1024 * 1024

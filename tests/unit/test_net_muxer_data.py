@@ -16,9 +16,9 @@ from libp2p.stream_muxer.exceptions import (
 )
 
 from swarm.ids import PeerId
-from swarm.link.limits import INITIAL_WINDOW
-from swarm.link.windows import Budget
-from swarm.net.streams import StreamLink
+from swarm.mux.mux_limits import INITIAL_WINDOW
+from swarm.mux.stream import WindowBudget
+from swarm.net.streams import NegotiatedStream
 from tests.support.link_pair import muxed_pair, read_exactly, read_to_end
 
 MIB = 1024 * 1024
@@ -179,7 +179,7 @@ async def test_several_buffers_are_one_write():
 async def test_writes_that_wait_for_nothing_let_other_tasks_in():
     async with muxed_pair() as (one, two):
         first, _ = await opened(one, two)
-        link = StreamLink(SimpleNamespace(muxed_stream=first), PeerId("there"), "")
+        link = NegotiatedStream(SimpleNamespace(muxed_stream=first), PeerId("there"), "")
         turns = []
 
         async def other():
@@ -198,7 +198,7 @@ async def test_writes_that_wait_for_nothing_let_other_tasks_in():
 
 
 async def test_one_stalled_reader_stops_nobody_and_costs_no_more_than_its_window():
-    budget = Budget()
+    budget = WindowBudget()
     async with muxed_pair(budget=budget) as (one, two):
         pairs = [await opened(one, two) for _ in range(8)]
         received = [0] * 8
@@ -255,7 +255,7 @@ async def test_a_small_write_does_not_wait_for_bulk():
 
 
 async def test_windows_grow_with_use_and_shrink_the_budget_only_while_they_live():
-    budget = Budget()
+    budget = WindowBudget()
     whole = budget.growth_left
     async with muxed_pair(budget=budget) as (one, two):
         first, second = await opened(one, two)

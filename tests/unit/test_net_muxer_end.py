@@ -6,11 +6,11 @@ import trio.testing
 from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamReset
 
-from swarm.link import yamux
-from swarm.link.limits import INITIAL_WINDOW, LinkLimits
-from swarm.link.windows import Budget
-from swarm.link.yamux import ACK, DATA, GO_AWAY, PING, RST, SYN, WINDOW_UPDATE, Frame, FrameReader
-from swarm.net import driver, life
+from swarm.mux import frames as yamux
+from swarm.mux.frames import ACK, DATA, GO_AWAY, PING, RST, SYN, WINDOW_UPDATE, Frame, FrameReader
+from swarm.mux.mux_limits import INITIAL_WINDOW, MuxLimits
+from swarm.mux.stream import WindowBudget
+from swarm.net import muxed_connection
 from swarm.net.muxed_connection import MuxedConnection
 from tests.support.link_pair import (
     Identity,
@@ -179,7 +179,7 @@ async def test_a_forged_record_ends_the_connection():
 
 
 async def test_a_flood_of_streams_is_reset_beyond_the_cap():
-    async with hostile_peer(limits=LinkLimits(inbound_streams=3)) as (session, connection):
+    async with hostile_peer(limits=MuxLimits(inbound_streams=3)) as (session, connection):
         for number in range(400):
             await session.write(yamux.encode(WINDOW_UPDATE, SYN, 1 + 2 * number, 0))
         frames = []
@@ -239,7 +239,7 @@ async def test_a_closing_end_says_so_ends_its_sending_and_still_listens():
 
 
 async def test_unread_streams_cannot_fill_the_memory():
-    budget = Budget(held_limit=INITIAL_WINDOW * 3)
+    budget = WindowBudget(held_limit=INITIAL_WINDOW * 3)
     async with hostile_peer(budget=budget) as (session, connection):
         streams = []
         for number in range(10):
@@ -266,8 +266,8 @@ async def test_a_peer_that_goes_away_and_stays_is_let_go():
 
 
 async def test_silence_ends_the_connection(monkeypatch):
-    monkeypatch.setattr(life, "KEEPALIVE_INTERVAL", 0.02)
-    monkeypatch.setattr(life, "KEEPALIVE_DEADLINE", 0.6)
+    monkeypatch.setattr(muxed_connection, "KEEPALIVE_INTERVAL", 0.02)
+    monkeypatch.setattr(muxed_connection, "KEEPALIVE_DEADLINE", 0.6)
     async with hostile_peer() as (session, connection):
         first = (await hear(session, 1))[0]
         assert (first.kind, first.flags) == (PING, SYN)
@@ -283,7 +283,7 @@ async def test_silence_ends_the_connection(monkeypatch):
 
 
 async def test_a_peer_that_takes_nothing_is_let_go(monkeypatch):
-    monkeypatch.setattr(driver, "STALL_SECONDS", 0.1)
+    monkeypatch.setattr(muxed_connection, "STALL_SECONDS", 0.1)
     async with hostile_peer() as (session, connection):
         await session.write(yamux.encode(WINDOW_UPDATE, SYN, 1, 2**31))
         stream = await connection.accept_stream()
@@ -310,7 +310,7 @@ async def test_answers_wait_for_a_peer_that_does_not_read_only_up_to_the_cap():
 
 
 async def test_opening_waits_while_the_peer_acknowledges_nothing():
-    async with hostile_peer(limits=LinkLimits(unacknowledged=2)) as (session, connection):
+    async with hostile_peer(limits=MuxLimits(unacknowledged=2)) as (session, connection):
         for _ in range(2):
             await connection.open_stream()
         with trio.move_on_after(0.05) as scope:
@@ -322,7 +322,7 @@ async def test_opening_waits_while_the_peer_acknowledges_nothing():
 
 
 async def test_waiting_to_open_ends_with_the_connection():
-    async with hostile_peer(limits=LinkLimits(unacknowledged=1)) as (_, connection):
+    async with hostile_peer(limits=MuxLimits(unacknowledged=1)) as (_, connection):
         await connection.open_stream()
         async with trio.open_nursery() as nursery:
 

@@ -7,48 +7,54 @@ import trio
 
 from swarm.errors import NoPeerReachable
 from swarm.ids import PeerId
-from swarm.net import limits
+from swarm.net import network_limits as limits
 from swarm.net.host import open_host
-from swarm.net.visitors import Standing, Visitor, Visitors
+from swarm.net.inbound import InboundConnection, InboundConnections, PeerStanding
 
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
 OLD = limits.GRACE_SECONDS + 1.0
 
 
-def full_house(standing: dict[str, Standing], capacity: int) -> tuple[Visitors, list[str]]:
+def full_house(standing: dict[str, PeerStanding], capacity: int) -> tuple[InboundConnections, list[str]]:
     """A house with one visitor of each name, and who was told to leave."""
     left: list[str] = []
-    visitors = Visitors(capacity)
-    visitors.standing = lambda peer: standing.get(peer, Standing.STRANGER)
+    visitors = InboundConnections(capacity)
+    visitors.standing = lambda peer: standing.get(peer, PeerStanding.STRANGER)
     for number, name in enumerate(standing):
-        visitor = Visitor(PeerId(name), f"192.0.2.{number}", 0.0, lambda name=name: left.append(name))
+        visitor = InboundConnection(
+            PeerId(name), f"192.0.2.{number}", 0.0, lambda name=name: left.append(name)
+        )
         assert visitors.enter(visitor, 0, 0.0)
     return visitors, left
 
 
 def test_the_unwanted_go_first_even_for_a_stranger() -> None:
-    house = {"stranger": Standing.STRANGER, "unwanted": Standing.UNWANTED, "named": Standing.NAMED}
+    house = {
+        "stranger": PeerStanding.STRANGER,
+        "unwanted": PeerStanding.UNWANTED,
+        "named": PeerStanding.NAMED,
+    }
     visitors, left = full_house(house, 3)
-    assert visitors.enter(Visitor(PeerId("new"), "192.0.2.9", OLD, lambda: None), 0, OLD)
+    assert visitors.enter(InboundConnection(PeerId("new"), "192.0.2.9", OLD, lambda: None), 0, OLD)
     assert left == ["unwanted"]
 
 
 def test_no_stranger_takes_the_place_of_the_named() -> None:
-    visitors, left = full_house({"a": Standing.NAMED, "b": Standing.NAMED}, 2)
-    assert not visitors.enter(Visitor(PeerId("new"), "192.0.2.9", OLD, lambda: None), 0, OLD)
+    visitors, left = full_house({"a": PeerStanding.NAMED, "b": PeerStanding.NAMED}, 2)
+    assert not visitors.enter(InboundConnection(PeerId("new"), "192.0.2.9", OLD, lambda: None), 0, OLD)
     assert left == []
 
 
 async def test_the_connection_of_an_unwanted_peer_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "UNWANTED_SECONDS", 0.3)
     async with open_host(bytes(32), [LOOPBACK]) as server, open_host(bytes([1]) * 32) as client:
-        server.judge_by(lambda _: Standing.UNWANTED)
+        server.judge_by(lambda _: PeerStanding.UNWANTED)
         address = server.addresses[0].partition("/p2p/")[0]
         await client.connect(server.peer_id, [address])
         with trio.fail_after(5):
             while client.connected(server.peer_id):
                 await trio.sleep(0.05)
-        server.judge_by(lambda _: Standing.STRANGER)
+        server.judge_by(lambda _: PeerStanding.STRANGER)
         try:
             await client.connect(server.peer_id, [address])
         except NoPeerReachable:

@@ -14,9 +14,9 @@ from swarm.errors import LinkClosed, RemoteError
 from swarm.ids import PeerId
 from swarm.node.catalogue import Catalogue, ask_adverts, ask_manifest
 from swarm.node.racing import first_of
-from swarm.ports import Link
-from swarm.wire import limits
-from swarm.wire.advert import Advert, encode_length
+from swarm.ports import ByteStream
+from swarm.protocol import protocol_limits as limits
+from swarm.protocol.advert import Advert, encode_length
 from tests.support.contents import file_manifest
 from tests.support.memory_link import memory_link_pair
 
@@ -34,7 +34,10 @@ def catalogue() -> Catalogue:
 
 
 async def between(
-    serve: Callable[[Link], Awaitable[None]], ask: Callable[[Link], Awaitable[T]], *, deadline: float = 5
+    serve: Callable[[ByteStream], Awaitable[None]],
+    ask: Callable[[ByteStream], Awaitable[T]],
+    *,
+    deadline: float = 5,
 ) -> T:
     here, there = memory_link_pair(PeerId("here"), PeerId("there"))
     with trio.fail_after(deadline):
@@ -69,11 +72,11 @@ async def test_an_unknown_manifest_is_none() -> None:
     ids=["another manifest", "garbage", "too long"],
 )
 async def test_a_wrong_manifest_is_the_peers_fault(answer: bytes) -> None:
-    async def lie(link: Link) -> None:
+    async def lie(link: ByteStream) -> None:
         await link.read_exactly(32)
         await link.write(answer)
 
-    async def expect_blame(link: Link) -> None:
+    async def expect_blame(link: ByteStream) -> None:
         with pytest.raises(RemoteError):
             await ask_manifest(link, MANIFEST.id)
 
@@ -81,10 +84,10 @@ async def test_a_wrong_manifest_is_the_peers_fault(answer: bytes) -> None:
 
 
 async def test_a_silent_peer_is_not_waited_for(autojump_clock: trio.testing.MockClock) -> None:
-    async def silent(link: Link) -> None:
+    async def silent(link: ByteStream) -> None:
         await trio.sleep_forever()
 
-    async def give_up(link: Link) -> None:
+    async def give_up(link: ByteStream) -> None:
         with pytest.raises(LinkClosed):
             await ask_adverts(link)
         with pytest.raises(LinkClosed):

@@ -24,8 +24,7 @@ from swarm.events import (
     TransferResumed,
 )
 from swarm.ids import ManifestId, PeerId
-from swarm.observe.snapshot import PeerRow, Snapshot
-from swarm.observe.tally import MAX_PEER_ROWS, Tally
+from swarm.observe.tally import MAX_PEER_ROWS, PeerRow, Snapshot, Tally
 
 ID = ManifestId(bytes(32))
 ANN, BEN = PeerId("12D3KooWAnn"), PeerId("12D3KooWBen")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from swarm.storage.opened import OPEN_FILES
+from swarm.storage.piece_files import OPEN_FILES
 from swarm.storage.scan import scan
-from swarm.storage.source import SourceStore
+from swarm.storage.seed_store import SeedStore
 from swarm.storage.target import open_target
 
 PIECE = 16 * 1024
@@ -19,7 +19,7 @@ async def test_a_file_that_was_read_can_be_written_on(tmp_path: Path) -> None:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(bytes([number]) * (2 * PIECE))
     scanned = await scan(tmp_path / "source", piece_length=PIECE)
-    with SourceStore(scanned.manifest, tmp_path / "source", scanned.checks) as source:
+    with SeedStore(scanned.manifest, tmp_path / "source", scanned.checks) as source:
         async with open_target(scanned.manifest, tmp_path / "out") as target:
             halves = [range(half, scanned.manifest.piece_count, 2) for half in (0, 1)]
             for piece in halves[0]:

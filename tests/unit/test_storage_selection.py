@@ -9,9 +9,9 @@ import pytest
 
 from swarm.content.selection import select
 from swarm.errors import DiskError, Incomplete, PieceWithdrawn
-from swarm.storage import places
+from swarm.storage import target_files
 from swarm.storage.scan import scan
-from swarm.storage.source import SourceStore
+from swarm.storage.seed_store import SeedStore
 from swarm.storage.target import open_target
 from tests.support.storage import PIECE, copy, make_tree, names, noise, read_tree
 
@@ -27,14 +27,14 @@ TREE = {name: (data, name in EXECUTABLE) for name, data in FILES.items()}
 
 
 @pytest.fixture
-async def source(tmp_path: Path) -> SourceStore:
+async def source(tmp_path: Path) -> SeedStore:
     root = make_tree(tmp_path / "shared" / "x", FILES, EXECUTABLE)
     scanned = await scan(root, piece_length=PIECE)
-    return SourceStore(scanned.manifest, root, scanned.checks)
+    return SeedStore(scanned.manifest, root, scanned.checks)
 
 
 async def fetch(
-    source: SourceStore, output: Path, *patterns: str, pieces: Sequence[int] | None = None
+    source: SeedStore, output: Path, *patterns: str, pieces: Sequence[int] | None = None
 ) -> tuple[int, Path | None]:
     """Fetch a selection, or only some ``pieces`` of it; return how many pieces were there and the path."""
     manifest = source.manifest
@@ -49,20 +49,20 @@ def of(*chosen: str) -> dict[str, tuple[bytes, bool]]:
     return {name: TREE[name] for name in chosen}
 
 
-async def test_the_selected_files_arrive_and_nothing_else(tmp_path: Path, source: SourceStore) -> None:
+async def test_the_selected_files_arrive_and_nothing_else(tmp_path: Path, source: SeedStore) -> None:
     assert await fetch(source, tmp_path / "out", "b") == (0, tmp_path / "out" / "x")
     assert read_tree(tmp_path / "out" / "x") == of("b/run.sh", "b/deep/c.bin", "b/deep/empty")
     assert names(tmp_path / "out") == {"x"}
 
 
-async def test_empty_files_alone_can_be_selected(tmp_path: Path, source: SourceStore) -> None:
+async def test_empty_files_alone_can_be_selected(tmp_path: Path, source: SeedStore) -> None:
     await fetch(source, tmp_path / "out", "empty")
     assert read_tree(tmp_path / "out" / "x") == of("b/deep/empty")
     assert names(tmp_path / "out") == {"x"}
 
 
 async def test_a_later_selection_and_then_everything_reuse_what_is_there(
-    tmp_path: Path, source: SourceStore
+    tmp_path: Path, source: SeedStore
 ) -> None:
     out = tmp_path / "out"
     await fetch(source, out, "a.bin")
@@ -77,7 +77,7 @@ async def test_a_later_selection_and_then_everything_reuse_what_is_there(
 
 
 async def test_a_selection_of_an_interrupted_fetch_leaves_the_rest_to_be_resumed(
-    tmp_path: Path, source: SourceStore
+    tmp_path: Path, source: SeedStore
 ) -> None:
     out, layout = tmp_path / "out", source.manifest.layout
     of_file = {"/".join(entry.path): layout.pieces_of(i) for i, entry in enumerate(source.manifest.files)}
@@ -92,7 +92,7 @@ async def test_a_selection_of_an_interrupted_fetch_leaves_the_rest_to_be_resumed
 
 
 async def test_what_is_left_of_others_is_served_before_and_after_the_selection_is_in_place(
-    tmp_path: Path, source: SourceStore
+    tmp_path: Path, source: SeedStore
 ) -> None:
     out, manifest = tmp_path / "out", source.manifest
     other = manifest.layout.pieces_of(len(manifest.files) - 1)[0]
@@ -102,7 +102,7 @@ async def test_what_is_left_of_others_is_served_before_and_after_the_selection_i
         assert (target.resumed_pieces, target.resumed_bytes) == (0, 0)
         await copy(source, target, list(target.wanted))
         assert target.complete
-        assert not target.stored.full()
+        assert not target.stored.full
         await target.finish()
         for piece in (other, *target.wanted):
             assert await target.get(piece) == await source.get(piece)
@@ -113,7 +113,7 @@ async def test_what_is_left_of_others_is_served_before_and_after_the_selection_i
             await target.put(unheld, await source.get(unheld))
 
 
-async def test_a_file_that_nobody_selected_may_differ(tmp_path: Path, source: SourceStore) -> None:
+async def test_a_file_that_nobody_selected_may_differ(tmp_path: Path, source: SeedStore) -> None:
     out = tmp_path / "out"
     make_tree(out / "x", {"a.bin": b"mine", "z.bin": noise(PIECE, 99)})
     await fetch(source, out, "b/run.sh")
@@ -128,7 +128,7 @@ async def test_a_file_that_nobody_selected_may_differ(tmp_path: Path, source: So
 
 
 async def test_what_is_in_place_counts_only_as_far_as_it_is_selected(
-    tmp_path: Path, source: SourceStore
+    tmp_path: Path, source: SeedStore
 ) -> None:
     out, manifest = tmp_path / "out", source.manifest
     await fetch(source, out, "z.bin")
@@ -141,9 +141,9 @@ async def test_what_is_in_place_counts_only_as_far_as_it_is_selected(
 
 
 async def test_only_the_selection_needs_room(
-    tmp_path: Path, source: SourceStore, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, source: SeedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(places, "check_space", lambda _folder, needed, *, what: asked.append(needed))
+    monkeypatch.setattr(target_files, "check_space", lambda _folder, needed, *, what: asked.append(needed))
     await fetch(source, tmp_path / "out", "z.bin", "run.sh")
     assert asked == [PIECE + len(FILES["b/run.sh"])]

@@ -15,10 +15,10 @@ import trio
 from swarm.content.manifest import FileEntry, Manifest
 from swarm.errors import DiskError, Incomplete, Locked, PieceMismatch, PieceWithdrawn
 from swarm.storage import target as target_module
-from swarm.storage.layer import PosixLayer
-from swarm.storage.opened import OPEN_FILES
+from swarm.storage.file_layer import PosixLayer
+from swarm.storage.piece_files import OPEN_FILES
 from swarm.storage.scan import Scanned, scan
-from swarm.storage.source import SourceStore
+from swarm.storage.seed_store import SeedStore
 from swarm.storage.target import open_target
 from tests.support.storage import (
     PIECE,
@@ -42,19 +42,19 @@ FILES = {
 EXECUTABLE = ["run.sh", "deep/empty"]
 
 
-async def shared_folder(tmp_path: Path) -> tuple[Scanned, SourceStore]:
+async def shared_folder(tmp_path: Path) -> tuple[Scanned, SeedStore]:
     root = make_tree(tmp_path / "shared" / "x", FILES, EXECUTABLE)
     scanned = await scan(root, piece_length=PIECE)
-    return scanned, SourceStore(scanned.manifest, root, scanned.checks)
+    return scanned, SeedStore(scanned.manifest, root, scanned.checks)
 
 
-async def shared_file(tmp_path: Path, data: bytes, name: str = "f") -> tuple[Scanned, SourceStore]:
+async def shared_file(tmp_path: Path, data: bytes, name: str = "f") -> tuple[Scanned, SeedStore]:
     path = make_tree(tmp_path / "shared", {name: data}) / name
     scanned = await scan(path, piece_length=PIECE)
-    return scanned, SourceStore(scanned.manifest, path, scanned.checks)
+    return scanned, SeedStore(scanned.manifest, path, scanned.checks)
 
 
-async def fetch(source: SourceStore, output: Path) -> Path:
+async def fetch(source: SeedStore, output: Path) -> Path:
     async with open_target(source.manifest, output) as target:
         await copy(source, target)
         return await target.finish()
@@ -105,7 +105,7 @@ async def test_ten_thousand_small_files_flow(memory_folder: Path) -> None:
     scanned = await scan(root)
     out = memory_folder / "out"
     before = descriptors()
-    with SourceStore(scanned.manifest, root, scanned.checks) as source:
+    with SeedStore(scanned.manifest, root, scanned.checks) as source:
         async with open_target(scanned.manifest, out) as target, trio.open_nursery() as nursery:
             nursery.start_soon(target.run_syncer)
             await copy(source, target)
@@ -188,7 +188,7 @@ async def test_large_pieces_are_written_from_a_thread(tmp_path: Path) -> None:
     data = noise(5 * 1024 * 1024)
     path = make_tree(tmp_path / "shared", {"f": data}) / "f"
     scanned = await scan(path, piece_length=2 * 1024 * 1024)
-    with SourceStore(scanned.manifest, path, scanned.checks) as source:
+    with SeedStore(scanned.manifest, path, scanned.checks) as source:
         async with open_target(scanned.manifest, tmp_path / "out") as target:
             async with trio.open_nursery() as nursery:
                 for piece in (0, 1, 2, 1, 0):
@@ -212,7 +212,7 @@ async def test_pieces_are_served_before_while_and_after_finishing(tmp_path: Path
                         assert bytes(await target.get(piece)) == wanted[piece]
             assert [bytes(await target.get(piece)) for piece in every] == wanted
             with pytest.raises(DiskError, match="in place already"):
-                target.stored.remove(0)
+                target.stored.discard(0)
                 await target.put(0, memoryview(wanted[0]))
 
 
@@ -505,7 +505,7 @@ async def test_the_syncer_claims_at_once_when_much_is_unsynced(tmp_path: Path) -
         file.truncate(3 * piece)
     scanned = await scan(path, piece_length=piece)
     journal = tmp_path / "out" / "f.swarm-journal"
-    with SourceStore(scanned.manifest, path, scanned.checks) as source:
+    with SeedStore(scanned.manifest, path, scanned.checks) as source:
         async with open_target(scanned.manifest, tmp_path / "out") as target, trio.open_nursery() as nursery:
             nursery.start_soon(target.run_syncer)
             started = trio.current_time()

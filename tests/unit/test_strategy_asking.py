@@ -7,6 +7,7 @@ import math
 import pytest
 
 from swarm.ids import PeerId
+from swarm.protocol.protocol_limits import MAX_REQUESTS
 from swarm.strategy.availability import Availability
 from swarm.strategy.download.pipeline import (
     DEADLINE_LEAST,
@@ -34,7 +35,6 @@ from swarm.strategy.download.timeouts import (
     SILENCE_SECONDS,
     Timeouts,
 )
-from swarm.wire.limits import MAX_REQUESTS
 
 KIB = 1024
 A, B, C = PeerId("a"), PeerId("b"), PeerId("c")

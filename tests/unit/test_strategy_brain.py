@@ -7,11 +7,30 @@ import random
 
 import pytest
 
+from swarm.bits import PieceSet
 from swarm.config import TransferConfig
-from swarm.content.bitfield import Bitfield
 from swarm.content.layout import Layout
 from swarm.events import PieceLost, PieceRefused, PieceRequested, PieceStored, PieceWasted
 from swarm.ids import ManifestId, PeerId
+from swarm.protocol.messages import (
+    Cancel,
+    Choke,
+    Goodbye,
+    Have,
+    HaveAll,
+    HaveBitfield,
+    HaveNone,
+    Interested,
+    KeepAlive,
+    NotInterested,
+    Peers,
+    Reject,
+    RejectReason,
+    Request,
+    Unchoke,
+    Withdraw,
+)
+from swarm.protocol.protocol_limits import MAX_REQUESTS
 from swarm.strategy.brain import Brain
 from swarm.strategy.commands import Ban, Command, Disconnect, Publish, Send, StorePiece, Upload
 from swarm.strategy.download.download import DISK_SECONDS
@@ -31,25 +50,6 @@ from swarm.strategy.download.timeouts import (
     QUIET_SECONDS,
     SILENCE_SECONDS,
 )
-from swarm.wire.limits import MAX_REQUESTS
-from swarm.wire.messages import (
-    Cancel,
-    Choke,
-    Goodbye,
-    Have,
-    HaveAll,
-    HaveBitfield,
-    HaveNone,
-    Interested,
-    KeepAlive,
-    NotInterested,
-    Peers,
-    Reject,
-    RejectReason,
-    Request,
-    Unchoke,
-    Withdraw,
-)
 
 MANIFEST = ManifestId(bytes(32))
 A, B, C = PeerId("a"), PeerId("b"), PeerId("c")
@@ -57,7 +57,7 @@ PIECE = 128 << 10
 
 
 def a_brain(size: int = 8, stored: range | list[int] = (), *, length: int = PIECE) -> Brain:
-    field = Bitfield(size)
+    field = PieceSet(size)
     for piece in stored:
         field.add(piece)
     layout = Layout(length, [length * size])
@@ -395,7 +395,7 @@ def test_near_the_end_a_stranger_is_not_asked_beyond_the_allowance_until_the_oth
     brain.data_received(A, piece, 2000 * PIECE, 3.0)  # fast enough for all that is lacking
     brain.peer_joined(C, 3.0, rtt=0.01)
     brain.received(C, HaveAll(), 3.0)
-    assert brain._download._pieces.open.count()
+    assert brain._download._pieces.open.count
     assert requests(brain.received(C, Unchoke(), 3.0), C) == []
     assert brain.next_wakeup() <= 3.0 + RECHECK_SECONDS
     brain.received(A, Choke(), 3.0)
@@ -569,8 +569,8 @@ def test_a_request_is_served_from_the_moment_the_piece_is_stored() -> None:
     assert brain.upload_finished(B, piece, 0.3) == []
 
 
-def a_selection(*pieces: int) -> Bitfield:
-    wanted = Bitfield(8)
+def a_selection(*pieces: int) -> PieceSet:
+    wanted = PieceSet(8)
     for piece in pieces:
         wanted.add(piece)
     return wanted
@@ -579,7 +579,7 @@ def a_selection(*pieces: int) -> Bitfield:
 def test_a_selection_is_all_that_is_asked_for_and_all_that_is_needed() -> None:
     layout = Layout(PIECE, [PIECE * 8])
     config, wanted = TransferConfig(), a_selection(2, 5)
-    brain = Brain(MANIFEST, layout, Bitfield(8), random.Random(1), 0.0, config, wanted)
+    brain = Brain(MANIFEST, layout, PieceSet(8), random.Random(1), 0.0, config, wanted)
     assert sorted(source(brain, A)) == [2, 5]
     deliver(brain, A, 2, 1.0)
     assert not brain.complete
@@ -592,7 +592,7 @@ def test_a_selection_is_all_that_is_asked_for_and_all_that_is_needed() -> None:
 def test_a_sequential_fetch_asks_mostly_in_order() -> None:
     layout = Layout(PIECE, [PIECE * 100])
     config = TransferConfig(sequential=True)
-    brain = Brain(MANIFEST, layout, Bitfield(100), random.Random(1), 0.0, config)
+    brain = Brain(MANIFEST, layout, PieceSet(100), random.Random(1), 0.0, config)
     order = source(brain, A)
     for number in range(40):
         order += requests(deliver(brain, A, order[number], number / 5), A)

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from swarm.content.bitfield import Bitfield
+from swarm.bits import PieceSet
 from swarm.content.layout import Layout
 from swarm.ids import PeerId
 from swarm.strategy.availability import Availability
@@ -14,7 +14,6 @@ from swarm.strategy.download.endgame import ALLOWANCE_SHARE, EARLY_PIECES, SOON_
 from swarm.strategy.download.ranking import Ranking
 from swarm.strategy.download.requests import MOVING_SECONDS, TRIAL_SECONDS, DownloadRequests
 from swarm.strategy.pieces import Pieces
-from swarm.strategy.pieceset import PieceSet
 
 PIECE = 100_000
 SLOW, FAST, THIRD = PeerId("slow"), PeerId("fast"), PeerId("third")
@@ -26,7 +25,7 @@ class Finish:
 
     def __init__(self, size: int = 4, *, lacking: int | None = None, throttled: bool = False) -> None:
         self.size = size
-        stored = Bitfield(size)
+        stored = PieceSet(size)
         for piece in range(size if lacking is None else lacking, size):
             stored.add(piece)
         self.pieces = Pieces(Layout(PIECE, [PIECE * size]), stored)
@@ -34,7 +33,7 @@ class Finish:
         self.ranking = Ranking(PIECE, random.Random(1))
         for peer, rate in RATES.items():
             self.availability.source_joined(peer)
-            self.availability.replace(peer, PieceSet.everything(size))
+            self.availability.replace(peer, PieceSet.all(size))
             self.requests.source_joined(peer)
             self.requests.lines[peer].trusted = True
             self.requests.lines[peer].choked = False

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from swarm.content.bitfield import Bitfield
+from swarm.bits import PieceSet
 from swarm.content.layout import Layout
 from swarm.ids import PeerId
 from swarm.strategy.availability import Availability
 from swarm.strategy.download.locality import LAST_SHARE, MOST_WAIT, TURN_SECONDS, Locality
 from swarm.strategy.download.picker import Pick
 from swarm.strategy.pieces import Pieces
-from swarm.strategy.pieceset import PieceSet
 
 SIZE = 40
 NEAR = [PeerId(f"near{number}") for number in range(3)]
@@ -26,9 +25,9 @@ class Site:
         far: list[PeerId] = FAR,
         *,
         enabled: bool = True,
-        stored: Bitfield | None = None,
+        stored: PieceSet | None = None,
     ) -> None:
-        pieces = Pieces(Layout(10, [10 * SIZE]), stored or Bitfield(SIZE))
+        pieces = Pieces(Layout(10, [10 * SIZE]), stored or PieceSet(SIZE))
         self.availability = Availability(SIZE)
         self.nearness = Locality(PeerId(me), pieces, self.availability, enabled=enabled)
         for peers, seconds in ((near, 0.001), (far, 0.08)):
@@ -114,27 +113,27 @@ def test_a_piece_that_stays_away_is_asked_by_the_next() -> None:
 
 def test_the_only_seeder_near_by_does_not_keep_a_site_from_what_others_have() -> None:
     site = Site()
-    site.availability.replace(NEAR[0], PieceSet.everything(SIZE))
+    site.availability.replace(NEAR[0], PieceSet.all(SIZE))
     near = [*NEAR, *(PeerId(f"more{number}") for number in range(3))]
     for peer in near[3:]:
         site.availability.source_joined(peer)
         site.nearness.measured(peer, 0.001)
     assert site.may_ask(0.0)
     for peer in near[1:4]:
-        site.availability.replace(peer, PieceSet.everything(SIZE))
+        site.availability.replace(peer, PieceSet.all(SIZE))
     site.nearness.restated()
     assert not site.may_ask(2 * MOST_WAIT)
 
 
 def test_the_last_pieces_come_from_wherever_they_come_soonest() -> None:
-    stored = Bitfield(SIZE)
+    stored = PieceSet(SIZE)
     for piece in range(SIZE - SIZE // LAST_SHARE):
         stored.add(piece)
     last = set(range(SIZE - SIZE // LAST_SHARE, SIZE))
     site = Site(stored=stored)
     site.have(NEAR[0], *last)
     assert last <= site.may_ask(0.0)
-    stored.remove(0)
+    stored.discard(0)
     site = Site(stored=stored)
     site.have(NEAR[0], *last)
     assert not last & site.may_ask(0.0)

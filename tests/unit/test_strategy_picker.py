@@ -5,13 +5,12 @@ from __future__ import annotations
 import random
 from collections import Counter
 
-from swarm.content.bitfield import Bitfield
+from swarm.bits import CHUNK_PIECES, PieceSet
 from swarm.content.layout import Layout
 from swarm.ids import PeerId
 from swarm.strategy.availability import Availability
 from swarm.strategy.download.picker import IN_ORDER_SHARE, RANDOM_FIRST, WINDOW_CHUNKS, InOrder, RarestFirst
 from swarm.strategy.pieces import Pieces
-from swarm.strategy.pieceset import CHUNK_PIECES, PieceSet
 
 
 class Picture:
@@ -20,7 +19,7 @@ class Picture:
     def __init__(self, ours: str, *peers: str, seed: int = 1, stored_before: int = RANDOM_FIRST) -> None:
         # Pieces stored elsewhere in the manifest end the phase of random first pieces.
         size = len(ours) + stored_before
-        field = Bitfield(size)
+        field = PieceSet(size)
         for piece in [p for p, letter in enumerate(ours) if letter == "#"] + list(range(len(ours), size)):
             field.add(piece)
         self.pieces = Pieces(Layout(10, [10 * size]), field)
@@ -96,7 +95,7 @@ def test_peers_with_everything_make_no_piece_rarer() -> None:
         "####",
         "##  ",
     )
-    everything = PieceSet.everything(picture.pieces.size)
+    everything = PieceSet.all(picture.pieces.size)
     for number in range(3):
         picture.availability.source_joined(PeerId(f"seed{number}"))
         picture.availability.replace(PeerId(f"seed{number}"), everything)
@@ -130,7 +129,7 @@ def test_what_is_left_out_is_not_picked() -> None:
 
 def test_a_window_of_a_huge_manifest_still_finds_the_only_candidate() -> None:
     size = CHUNK_PIECES * WINDOW_CHUNKS * 3
-    pieces = Pieces(Layout(10, [10 * size]), Bitfield(size))
+    pieces = Pieces(Layout(10, [10 * size]), PieceSet(size))
     availability = Availability(size)
     peer = PeerId("peer")
     availability.source_joined(peer)
@@ -141,11 +140,11 @@ def test_a_window_of_a_huge_manifest_still_finds_the_only_candidate() -> None:
 
 def test_a_window_of_a_huge_manifest_begins_anywhere() -> None:
     size = CHUNK_PIECES * WINDOW_CHUNKS * 3
-    pieces = Pieces(Layout(10, [10 * size]), Bitfield(size))
+    pieces = Pieces(Layout(10, [10 * size]), PieceSet(size))
     availability = Availability(size)
     peer = PeerId("peer")
     availability.source_joined(peer)
-    availability.replace(peer, PieceSet.everything(size))
+    availability.replace(peer, PieceSet.all(size))
     picker = RarestFirst(pieces, availability, random.Random(1))
     thirds = Counter(picker.pick(peer).piece * 3 // size for _ in range(300))
     assert set(thirds) == {0, 1, 2}
@@ -177,7 +176,7 @@ def test_in_order_leaves_out_what_it_is_told_to() -> None:
 
 def test_in_order_finds_the_first_piece_of_a_huge_manifest() -> None:
     size = CHUNK_PIECES * 3
-    pieces = Pieces(Layout(10, [10 * size]), Bitfield(size))
+    pieces = Pieces(Layout(10, [10 * size]), PieceSet(size))
     availability = Availability(size)
     peer = PeerId("peer")
     availability.source_joined(peer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from swarm.content.bitfield import Bitfield
+from swarm.bits import PieceSet
 from swarm.content.layout import Layout
 from swarm.strategy.pieces import Pieces, State
 
@@ -12,7 +12,7 @@ LETTERS = {State.MISSING: " ", State.REQUESTED: "r", State.VERIFYING: "v", State
 
 
 def setup_pieces(stored: str) -> Pieces:
-    field = Bitfield(len(stored))
+    field = PieceSet(len(stored))
     for piece, letter in enumerate(stored):
         if letter == "#":
             field.add(piece)
@@ -100,14 +100,14 @@ def test_other_moves_are_errors_of_the_program(stored: str, move) -> None:
 
 def test_a_bitfield_of_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match="3 bits cannot describe 2 pieces"):
-        Pieces(Layout(10, [20]), Bitfield(3))
+        Pieces(Layout(10, [20]), PieceSet(3))
 
 
 def test_only_what_is_wanted_is_open() -> None:
-    wanted = Bitfield(4)
+    wanted = PieceSet(4)
     wanted.add(0)
     wanted.add(2)
-    stored = Bitfield(4)
+    stored = PieceSet(4)
     stored.add(0)
     stored.add(1)
     pieces = Pieces(Layout(10, [40]), stored, wanted)
@@ -127,8 +127,8 @@ def test_only_what_is_wanted_is_open() -> None:
 
 def test_a_selection_of_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match="3 bits cannot describe 2 pieces"):
-        Pieces(Layout(10, [20]), Bitfield(2), Bitfield(3))
+        Pieces(Layout(10, [20]), PieceSet(2), PieceSet(3))
 
 
 def test_an_empty_manifest_is_complete() -> None:
-    assert Pieces(Layout(10, [0]), Bitfield(0)).complete
+    assert Pieces(Layout(10, [0]), PieceSet(0)).complete

@@ -8,9 +8,21 @@ from itertools import cycle, pairwise
 
 import pytest
 
-from swarm.content.bitfield import Bitfield
+from swarm.bits import PieceSet
 from swarm.content.layout import Layout
 from swarm.ids import PeerId
+from swarm.protocol.messages import (
+    Choke,
+    Have,
+    HaveAll,
+    HaveBitfield,
+    HaveNone,
+    Reject,
+    RejectReason,
+    Unchoke,
+    Withdraw,
+)
+from swarm.protocol.protocol_limits import MAX_HAVE_BATCH, MAX_REQUESTS
 from swarm.strategy.announcer import BATCH_SECONDS, Announcer
 from swarm.strategy.availability import Availability
 from swarm.strategy.commands import Command, DropUpload, Send, Upload
@@ -24,18 +36,6 @@ from swarm.strategy.upload.upload_queue import (
     STARVED_TURNS,
     UploadQueue,
 )
-from swarm.wire.limits import MAX_HAVE_BATCH, MAX_REQUESTS
-from swarm.wire.messages import (
-    Choke,
-    Have,
-    HaveAll,
-    HaveBitfield,
-    HaveNone,
-    Reject,
-    RejectReason,
-    Unchoke,
-    Withdraw,
-)
 
 A, B, C = PeerId("a"), PeerId("b"), PeerId("c")
 PIECE = 256 << 10
@@ -43,7 +43,7 @@ SIZE = 300
 
 
 def some_pieces(stored: range | list[int], length: int = PIECE, size: int = SIZE) -> Pieces:
-    field = Bitfield(size)
+    field = PieceSet(size)
     for piece in stored:
         field.add(piece)
     return Pieces(Layout(length, [length * size]), field)
@@ -340,7 +340,7 @@ class Town:
 def test_the_first_message_of_a_session() -> None:
     assert Town([]).announcer.peer_joined(A) == [Send(A, HaveNone())]
     assert Town(range(SIZE)).announcer.peer_joined(A) == [Send(A, HaveAll())]
-    field = Bitfield(SIZE)
+    field = PieceSet(SIZE)
     field.add(3)
     assert Town([3]).announcer.peer_joined(A) == [Send(A, HaveBitfield(field.to_bytes()))]
 
@@ -372,7 +372,7 @@ def test_a_newcomer_hears_of_no_piece_twice() -> None:
     town = Town([], A)
     town.stored(1, 0.0)
     town.stored(2, 0.001)
-    field = Bitfield(SIZE)
+    field = PieceSet(SIZE)
     field.add(1)
     field.add(2)
     assert town.announcer.peer_joined(B) == [Send(A, Have((2,))), Send(B, HaveBitfield(field.to_bytes()))]
@@ -390,7 +390,7 @@ def test_a_lost_piece_is_withdrawn_unless_nobody_heard_of_it() -> None:
 
 
 def test_a_message_holds_no_more_than_the_wire_allows() -> None:
-    pieces = Pieces(Layout(1, [3000]), Bitfield(3000))
+    pieces = Pieces(Layout(1, [3000]), PieceSet(3000))
     announcer = Announcer(pieces, Timers())
     announcer.peer_joined(A)
     announcer.stored(0, 0.0)

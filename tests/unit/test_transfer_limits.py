@@ -8,9 +8,18 @@ import trio.testing
 
 from swarm.config import TransferConfig
 from swarm.ids import PeerId
-from swarm.storage.memory import MemoryStore
+from swarm.protocol.messages import (
+    Cancel,
+    ExchangedPeer,
+    Goodbye,
+    Interested,
+    Peers,
+    Reject,
+    Request,
+    Unchoke,
+)
+from swarm.storage.memory_store import MemoryStore
 from swarm.transfer.runner import LEARNT_PEERS, Identity, Runner
-from swarm.wire.messages import Cancel, Goodbye, Interested, PeerAddress, Peers, Reject, Request, Unchoke
 from tests.support.contents import file_manifest
 from tests.support.memory_link import memory_link_pair
 from tests.support.raw_peer import RawPeer
@@ -111,7 +120,7 @@ async def test_who_leaves_is_named_to_the_others(autojump_clock, nursery):
     nursery.start_soon(seeder.run)
     first, second = await raw(nursery, seeder, "A"), await raw(nursery, seeder, "B")
     heard = (await first.hear_until(Peers))[-1].message
-    assert heard == Peers((PeerAddress(PeerId("B" * 40), ("/ip4/10.0.0.66/tcp/1",)),))
+    assert heard == Peers((ExchangedPeer(PeerId("B" * 40), ("/ip4/10.0.0.66/tcp/1",)),))
     await second.say(Goodbye())
     heard = (await first.hear_until(Peers))[-1].message
     assert heard == Peers((), (PeerId("B" * 40),))
@@ -150,11 +159,11 @@ async def test_what_peers_say_of_others_is_filtered_and_bounded(autojump_clock, 
     peer = await raw(nursery, seeder, "A")
     seeder.ban(PeerId("X" * 40), "tested")
     told = [
-        PeerAddress(SEED, ("/ip4/10.0.0.1/tcp/1",)),
-        PeerAddress(PeerId("X" * 40), ("/ip4/10.0.0.2/tcp/1",)),
-        PeerAddress(PeerId("B" * 40), ("/ip4/127.0.0.1/tcp/1",)),
-        PeerAddress(PeerId("C" * 40), ("/ip4/127.0.0.1/tcp/1", "/ip4/10.0.0.3/tcp/1")),
-        PeerAddress(PeerId("D" * 40), ()),
+        ExchangedPeer(SEED, ("/ip4/10.0.0.1/tcp/1",)),
+        ExchangedPeer(PeerId("X" * 40), ("/ip4/10.0.0.2/tcp/1",)),
+        ExchangedPeer(PeerId("B" * 40), ("/ip4/127.0.0.1/tcp/1",)),
+        ExchangedPeer(PeerId("C" * 40), ("/ip4/127.0.0.1/tcp/1", "/ip4/10.0.0.3/tcp/1")),
+        ExchangedPeer(PeerId("D" * 40), ()),
     ]
     await peer.say(Peers(tuple(told)))
     await trio.testing.wait_all_tasks_blocked()
@@ -167,7 +176,7 @@ async def test_what_peers_say_of_others_is_filtered_and_bounded(autojump_clock, 
     ]
     digits = "123456789ABCDEFGHJKLMNPQRSTUVWXYZ"
     for first in digits[:8]:
-        many = [PeerAddress(PeerId((first + second) * 20), ("/ip4/10.0.0.1/tcp/1",)) for second in digits]
+        many = [ExchangedPeer(PeerId((first + second) * 20), ("/ip4/10.0.0.1/tcp/1",)) for second in digits]
         await peer.say(Peers(tuple(many)))
         await trio.sleep(1)
     assert seeder.learnt.statistics().current_buffer_used == LEARNT_PEERS

@@ -4,9 +4,8 @@ import pytest
 import trio
 import trio.testing
 
-from swarm.transfer.budget import ByteBudget
-from swarm.transfer.buffers import BufferPool
-from swarm.transfer.chunks import CHUNK_BYTES, FIRST_CHUNK_BYTES, LEAST_CHUNK_BYTES, ChunkSizer
+from swarm.transfer.buffers import BufferPool, ByteBudget
+from swarm.transfer.pacing import CHUNK_BYTES, FIRST_CHUNK_BYTES, LEAST_CHUNK_BYTES, ChunkSizer
 
 
 def test_a_budget_grants_in_order_and_never_more_than_it_has():

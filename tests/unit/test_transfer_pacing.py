@@ -2,8 +2,7 @@ import random
 
 import pytest
 
-from swarm.transfer.chunks import CHUNK_BYTES
-from swarm.transfer.pacing import BURST_SECONDS, Pacer
+from swarm.transfer.pacing import BURST_SECONDS, CHUNK_BYTES, Pacer, RateLimit
 
 
 class Clock:
@@ -14,11 +13,15 @@ class Clock:
         return self.now
 
 
+def paced(limit: int, clock: Clock) -> Pacer:
+    return Pacer(RateLimit(limit, clock), now=clock)
+
+
 @pytest.mark.parametrize("limit", [1_000_000, 5_000_000, 20_000_000])
 def test_a_busy_machine_that_wakes_late_uses_the_limit_and_keeps_it(limit):
     rng = random.Random(limit)
     clock = Clock()
-    pacer = Pacer(limit, clock)
+    pacer = paced(limit, clock)
     passed: list[tuple[float, int]] = []
     while clock.now < 110.0:
         at = pacer.turn(pacer.slice_bytes)
@@ -36,7 +39,7 @@ def test_a_busy_machine_that_wakes_late_uses_the_limit_and_keeps_it(limit):
 @pytest.mark.parametrize("limit", [100_000, 1_000_000, 20_000_000])
 def test_ten_seconds_of_turns_hold_the_limit_even_for_a_late_riser(limit):
     clock = Clock()
-    pacer = Pacer(limit, clock)
+    pacer = paced(limit, clock)
     sent = 0
     while clock.now < 110.0:
         at = pacer.turn(pacer.slice_bytes)
@@ -48,7 +51,7 @@ def test_ten_seconds_of_turns_hold_the_limit_even_for_a_late_riser(limit):
 
 def test_nothing_is_saved_up_beyond_the_burst():
     clock = Clock()
-    pacer = Pacer(1_000_000, clock)
+    pacer = paced(1_000_000, clock)
     clock.now += 1000
     passed = 0
     while pacer.turn(pacer.slice_bytes) <= clock.now:
@@ -58,7 +61,7 @@ def test_nothing_is_saved_up_beyond_the_burst():
 
 def test_those_who_ask_get_equal_turns():
     clock = Clock()
-    pacer = Pacer(1_000_000, clock)
+    pacer = paced(1_000_000, clock)
     at_once = int(1_000_000 * BURST_SECONDS / 10_000)
     turns = [pacer.turn(10_000) for _ in range(at_once + 100)]
     assert turns == sorted(turns)
@@ -67,7 +70,7 @@ def test_those_who_ask_get_equal_turns():
 
 def test_what_is_given_back_passes_for_others():
     clock = Clock()
-    pacer = Pacer(1_000_000, clock)
+    pacer = paced(1_000_000, clock)
     for _ in range(20):
         pacer.turn(10_000)
     before = pacer.turn(10_000)
@@ -76,5 +79,36 @@ def test_what_is_given_back_passes_for_others():
 
 
 def test_slices_are_small_when_the_limit_is():
-    assert Pacer(1000, Clock()).slice_bytes <= 4096
-    assert Pacer(10**10, Clock()).slice_bytes == CHUNK_BYTES
+    assert paced(1000, Clock()).slice_bytes <= 4096
+    assert paced(10**10, Clock()).slice_bytes == CHUNK_BYTES
+
+
+def test_a_node_and_a_transfer_limit_both_hold():
+    clock = Clock()
+    node = RateLimit(1_000_000, clock)
+    slow = Pacer(RateLimit(200_000, clock), node, now=clock)
+    fast = Pacer(node, now=clock)
+    passed = {slow: 0, fast: 0}
+    due = {slow: clock.now, fast: clock.now}
+    while clock.now < 110.0:
+        pacer = min(due, key=due.__getitem__)
+        clock.now = max(clock.now, due[pacer])
+        passed[pacer] += pacer.slice_bytes
+        due[pacer] = pacer.turn(pacer.slice_bytes)
+    # Its slices are smaller, so it gets a little less than its limit while the node's is used up.
+    assert 1_700_000 <= passed[slow] <= 2_080_000
+    assert passed[slow] + passed[fast] == pytest.approx(10_000_000, rel=0.05)
+
+
+def test_a_limit_can_be_changed_and_taken_away():
+    clock = Clock()
+    limit = RateLimit(None, clock)
+    pacer = Pacer(limit, now=clock)
+    assert not pacer.limited
+    assert pacer.turn(10**9) == clock.now
+    limit.change(1000)
+    assert pacer.limited
+    assert pacer.turn(4096) == clock.now
+    assert pacer.turn(4096) > clock.now + 3
+    limit.change(None)
+    assert pacer.turn(10**9) == clock.now

@@ -7,23 +7,17 @@ import pytest
 import trio
 import trio.testing
 
+from swarm.bits import PieceSet
 from swarm.config import TransferConfig
-from swarm.content.bitfield import Bitfield
 from swarm.errors import DiskError, LinkClosed, RemoteError
 from swarm.events import PeerBanned, PieceRefused
 from swarm.ids import ManifestId, PeerId
-from swarm.storage.memory import MemoryStore
-from swarm.strategy.commands import Send
-from swarm.transfer.greeting import meet, refuse
-from swarm.transfer.memory import Memory
-from swarm.transfer.runner import Identity, Runner
-from swarm.transfer.session import GOODBYE_TIMEOUT
-from swarm.transfer.writer import WRITE_TIMEOUT
-from swarm.wire import limits
-from swarm.wire.codec import encode
-from swarm.wire.messages import (
+from swarm.protocol import protocol_limits as limits
+from swarm.protocol.codec import encode
+from swarm.protocol.messages import (
     Cancel,
     Data,
+    ExchangedPeer,
     Goodbye,
     Have,
     HaveAll,
@@ -31,7 +25,6 @@ from swarm.wire.messages import (
     Hello,
     Interested,
     KeepAlive,
-    PeerAddress,
     Peers,
     Reject,
     RejectReason,
@@ -39,6 +32,12 @@ from swarm.wire.messages import (
     Unchoke,
     Withdraw,
 )
+from swarm.storage.memory_store import MemoryStore
+from swarm.strategy.commands import Send
+from swarm.transfer.memory import Memory
+from swarm.transfer.runner import Identity, Runner
+from swarm.transfer.session import GOODBYE_TIMEOUT, meet, refuse
+from swarm.transfer.session_io import WRITE_TIMEOUT
 from tests.support.contents import file_manifest, folder_manifest
 from tests.support.memory_link import memory_link_pair
 from tests.support.raw_peer import RawPeer
@@ -237,7 +236,7 @@ async def test_a_peer_that_takes_nothing_is_ended_and_holds_nothing(autojump_clo
 
 
 async def test_both_directions_at_once_through_a_tiny_window_do_not_deadlock(autojump_clock):
-    half = Bitfield(4)
+    half = PieceSet(4)
     half.add(0)
     half.add(2)
     async with transfer(MemoryStore(MANIFEST, DATA, half)) as made:
@@ -537,7 +536,7 @@ async def test_control_that_is_never_read_is_bounded(autojump_clock):
         await trio.testing.wait_all_tasks_blocked()
         (stay,) = made.runner._roster
         addresses = tuple(f"/{number}{'a' * 200}" for number in range(8))
-        many = tuple(PeerAddress(PeerId(f"{number}" * 40), addresses) for number in range(1, 10))
+        many = tuple(ExchangedPeer(PeerId(f"{number}" * 40), addresses) for number in range(1, 10))
         for _ in range(100):
             stay.session.send(Peers(many))
         assert "does not read" in (await made.end()).reason

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from swarm.events import PieceRequested
 from swarm.ids import ManifestId, PeerId
+from swarm.protocol.messages import Cancel, Request
 from swarm.strategy.commands import Command, Publish, Send
 from swarm.strategy.download.endgame import RECHECK_SECONDS, Endgame
 from swarm.strategy.download.locality import Locality
@@ -14,7 +15,6 @@ from swarm.strategy.download.requests import DownloadRequests, RequestQueue
 from swarm.strategy.download.timeouts import Timeouts
 from swarm.strategy.pieces import Pieces
 from swarm.strategy.timers import Timers, Wakeup
-from swarm.wire.messages import Cancel, Request
 
 
 class Asker:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 
+from swarm.bits import PieceSet
 from swarm.events import PieceRefused, PieceStored, PieceWasted
 from swarm.ids import ManifestId, PeerId
+from swarm.protocol.messages import Cancel, RejectReason
 from swarm.strategy.availability import Availability
 from swarm.strategy.commands import Ban, Command, Disconnect, Publish, Send, StorePiece
 from swarm.strategy.download.asking import Asker
@@ -19,9 +21,7 @@ from swarm.strategy.download.ranking import Ranking
 from swarm.strategy.download.requests import Claims, DownloadRequests, PendingRequest
 from swarm.strategy.download.timeouts import Timeouts
 from swarm.strategy.pieces import Pieces
-from swarm.strategy.pieceset import PieceSet
 from swarm.strategy.timers import Timers, Wakeup
-from swarm.wire.messages import Cancel, RejectReason
 
 DISK_SECONDS = 1.0
 """How long a piece waits that our own disk refused."""

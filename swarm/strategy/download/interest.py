@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from swarm.ids import PeerId
+from swarm.protocol.messages import Interested, NotInterested
 from swarm.strategy.availability import Availability
 from swarm.strategy.commands import Command, Send
 from swarm.strategy.pieces import Pieces
-from swarm.wire.messages import Interested, NotInterested
 
 
 class Interest:

@@ -15,11 +15,11 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable
 
+from swarm.bits import PieceSet
 from swarm.ids import PeerId
 from swarm.strategy.availability import Availability
 from swarm.strategy.download.picker import Pick
 from swarm.strategy.pieces import Pieces
-from swarm.strategy.pieceset import PieceSet
 
 GAP_FACTOR = 5.0
 GAP_SECONDS = 0.03
@@ -136,7 +136,7 @@ class Locality:
         near = order[: len(order) - len(self._far)] if self._far else []
         full = sum(self._availability.is_full(peer) for peer in near)
         if full * FULL_SHARE > len(near):
-            self._here = PieceSet.everything(self._pieces.size)
+            self._here = PieceSet.all(self._pieces.size)
             return
         for peer in near:
             if not self._availability.is_full(peer):

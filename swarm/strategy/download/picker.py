@@ -10,10 +10,10 @@ from __future__ import annotations
 import random
 from typing import NamedTuple, Protocol
 
+from swarm.bits import CHUNK_SHIFT, Bits, PieceSet, draw
 from swarm.ids import PeerId
 from swarm.strategy.availability import Availability
 from swarm.strategy.pieces import Pieces
-from swarm.strategy.pieceset import CHUNK_SHIFT, Bits, PieceSet, draw
 
 RANDOM_FIRST = 4
 """Pieces taken at random before rarest first begins (libtorrent's number)."""

@@ -6,7 +6,7 @@ time here is shorter: whole pieces are asked for, and control messages overtake 
 
 from __future__ import annotations
 
-from swarm.wire.limits import MAX_REQUESTS
+from swarm.protocol.protocol_limits import MAX_REQUESTS
 
 QUEUE_SECONDS = 0.3
 """What lies asked beside the round trip; covers a late turn of either side's loop and a bursty link.

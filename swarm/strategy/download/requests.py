@@ -27,9 +27,9 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from swarm.bits import PieceSet
 from swarm.ids import PeerId
 from swarm.strategy.download.pipeline import PipelineWindow, ResponseTimes
-from swarm.strategy.pieceset import PieceSet
 
 MOST_TURNED_AWAY = 16
 """So often in a row a peer may be too busy for what it is asked before that counts as failing."""

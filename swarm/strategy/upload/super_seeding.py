@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from swarm.bits import PieceSet
 from swarm.ids import PeerId
 from swarm.strategy.availability import Availability
 from swarm.strategy.pieces import Pieces
-from swarm.strategy.pieceset import PieceSet
 from swarm.strategy.upload.upload_queue import UploadQueue
 
 

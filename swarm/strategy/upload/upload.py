@@ -6,6 +6,8 @@ import random
 from collections.abc import Callable, Iterable
 
 from swarm.ids import PeerId
+from swarm.protocol.messages import Choke, Reject, RejectReason, Unchoke
+from swarm.protocol.protocol_limits import MAX_REQUESTS
 from swarm.strategy.availability import Availability
 from swarm.strategy.commands import Command, DropUpload, Send, Upload
 from swarm.strategy.pieces import Pieces
@@ -14,8 +16,6 @@ from swarm.strategy.upload.choker import SLOTS, UNLIMITED_SLOTS, ChokeChange, Ch
 from swarm.strategy.upload.credit import Credit
 from swarm.strategy.upload.super_seeding import SuperSeeding
 from swarm.strategy.upload.upload_queue import UploadQueue
-from swarm.wire.limits import MAX_REQUESTS
-from swarm.wire.messages import Choke, Reject, RejectReason, Unchoke
 
 UNGIVING_COPIES = 4
 """A piece counts as had by so many more when a peer asks for it that gives nothing."""

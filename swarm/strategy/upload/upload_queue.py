@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
+from swarm.bits import PieceSet
 from swarm.content.layout import Layout
 from swarm.ids import PeerId
-from swarm.strategy.pieceset import PieceSet
 from swarm.strategy.rates import Meter
 
 RELEASED_BYTES = 512 << 10

@@ -15,7 +15,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from swarm.transfer.chunks import CHUNK_BYTES, CHUNK_SECONDS, LEAST_CHUNK_BYTES
+from swarm.transfer.pacing import CHUNK_BYTES, CHUNK_SECONDS, LEAST_CHUNK_BYTES
 
 if TYPE_CHECKING:
     from swarm.ids import PeerId

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from swarm.events import PieceRefused, PieceWasted
 from swarm.ids import PeerId
+from swarm.protocol.messages import Message, Reject, RejectReason, Unchoke
 from swarm.strategy.commands import Ban, Command, Disconnect, DropUpload, Publish, Send, StorePiece, Upload
-from swarm.wire.messages import Message, Reject, RejectReason, Unchoke
 from tests.simulation.swarm_model.link import DOWN_FACTOR, NOWHERE, Place, Queue, Session, Uplink
 
 if TYPE_CHECKING:

@@ -12,19 +12,12 @@ import math
 import random
 from collections.abc import Iterator
 
+from swarm.bits import PieceSet
 from swarm.config import TransferConfig
-from swarm.content.bitfield import Bitfield
 from swarm.content.layout import Layout
 from swarm.events import PieceWasted
 from swarm.ids import ManifestId, PeerId
-from swarm.strategy.availability import Availability
-from swarm.strategy.commands import Command, DropUpload, Publish, Send, StorePiece, Upload
-from swarm.strategy.download.interest import Interest
-from swarm.strategy.download.picker import RarestFirst
-from swarm.strategy.pieces import Pieces
-from swarm.strategy.pieceset import PieceSet
-from swarm.strategy.rates import Meter
-from swarm.wire.messages import (
+from swarm.protocol.messages import (
     Cancel,
     Choke,
     Have,
@@ -39,6 +32,12 @@ from swarm.wire.messages import (
     Request,
     Unchoke,
 )
+from swarm.strategy.availability import Availability
+from swarm.strategy.commands import Command, DropUpload, Publish, Send, StorePiece, Upload
+from swarm.strategy.download.interest import Interest
+from swarm.strategy.download.picker import RarestFirst
+from swarm.strategy.pieces import Pieces
+from swarm.strategy.rates import Meter
 
 REGULAR_SLOTS = 4
 ROUND_SECONDS = 10.0
@@ -65,7 +64,7 @@ class PlainBrain:
         self,
         manifest_id: ManifestId,
         layout: Layout,
-        stored: Bitfield,
+        stored: PieceSet,
         rng: random.Random,
         now: float,
         config: TransferConfig,
@@ -165,7 +164,7 @@ class PlainBrain:
                 return told + self._fill(peer)
             case HaveBitfield() | HaveAll() | HaveNone():
                 size = self._pieces.size
-                held = PieceSet.everything(size) if isinstance(message, HaveAll) else PieceSet(size)
+                held = PieceSet.all(size) if isinstance(message, HaveAll) else PieceSet(size)
                 if isinstance(message, HaveBitfield):
                     held = PieceSet.from_bytes(message.data, size)
                 self._availability.replace(peer, held)

@@ -7,12 +7,12 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable
 
+from swarm.bits import PieceSet
 from swarm.config import TransferConfig
-from swarm.content.bitfield import Bitfield
 from swarm.content.layout import Layout
 from swarm.ids import ManifestId, PeerId
+from swarm.protocol.messages import Message
 from swarm.strategy.brain import Brain
-from swarm.wire.messages import Message
 from tests.simulation.swarm_model.clock import Clock
 from tests.simulation.swarm_model.link import Queue, Session
 from tests.simulation.swarm_model.member import Member, Mind, Traits
@@ -54,7 +54,7 @@ class World:
     ) -> Member:
         """A member that has ``pieces`` (None: all) and knows nobody yet."""
         size = self.layout.piece_count
-        field = Bitfield.all(size) if pieces is None else Bitfield(size)
+        field = PieceSet.all(size) if pieces is None else PieceSet(size)
         for piece in pieces or ():
             field.add(piece)
         rng = random.Random(f"{self.seed}/{name}")

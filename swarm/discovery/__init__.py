@@ -1,0 +1,1 @@
+"""Where peers come from: each module is a `PeerSource` (see `swarm.ports`)."""

@@ -1,0 +1,460 @@
+"""One Yamux connection: plaintexts in, results out; plaintexts to send out.
+
+No clock, no socket, no task: the caller hands in what it received with the time at which it did,
+asks `take` what has happened and `fill` for the next plaintext to seal. Source: hashicorp/yamux
+`spec.md`, libp2p Yamux specification.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from swarm.errors import LinkClosed, RemoteError
+from swarm.mux import frames as yamux
+from swarm.mux.frames import ACK, DATA, FIN, GO_AWAY, NORMAL, PING, RST, SYN, WINDOW_UPDATE, Frame, FramePace
+from swarm.mux.mux_limits import ABANDONED_SECONDS, MAX_SEND_WINDOW, YAMUX_HEADER, MuxLimits
+from swarm.mux.records import Blocks
+from swarm.mux.stream import Ending, Inbox, ReceiveWindow, Stream, WindowBudget, Write
+
+
+class ControlQueue:
+    """Frames without payload, at most ``limit`` of them."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._frames: deque[bytes] = deque()
+        self._updates: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._frames) + len(self._updates)
+
+    def add(self, kind: int, flags: int, stream: int, length: int = 0) -> None:
+        """Queue one frame."""
+        self._frames.append(yamux.encode(kind, flags, stream, length))
+
+    def update(self, stream: int, increase: int) -> bool:
+        """Queue a window update of ``increase`` bytes, merged with one that still waits; False if it is 0."""
+        if increase:
+            self._updates[stream] = self._updates.get(stream, 0) + increase
+        return increase > 0
+
+    def drop_update(self, stream: int) -> None:
+        """Forget a waiting window update of a stream that takes no more data."""
+        self._updates.pop(stream, None)
+
+    def check(self) -> None:
+        """RemoteError when more frames wait than allowed: the peer provokes answers that it does not read."""
+        if len(self) > self._limit:
+            raise RemoteError(f"more than {self._limit} control frames wait for the peer to read them")
+
+    def fill(self, out: memoryview) -> int:
+        """Move frames into ``out`` while whole ones fit; return the bytes written."""
+        used = 0
+        room = len(out) - YAMUX_HEADER
+        while self._frames and used <= room:
+            out[used : used + YAMUX_HEADER] = self._frames.popleft()
+            used += YAMUX_HEADER
+        while self._updates and used <= room:
+            stream = next(iter(self._updates))
+            increase = self._updates.pop(stream)
+            yamux.encode_into(out, used, yamux.Frame(yamux.WINDOW_UPDATE, 0, stream, increase))
+            used += YAMUX_HEADER
+        return used
+
+
+LEAST_ROOM = 4096
+"""A plaintext with less room than this left gets no further data: the frame would be too small."""
+
+
+class Outgoing:
+    """The queue of frames; every stream that may send is in it once, and gives one frame per turn."""
+
+    def __init__(self, control_limit: int) -> None:
+        self.control = ControlQueue(control_limit)
+        self._ready: deque[Stream] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._ready or self.control)
+
+    def write(self, stream: Stream, write: Write) -> None:
+        """Queue bytes of a stream behind its earlier ones."""
+        if write.left:
+            stream.writes.append(write)
+            self.allow(stream)
+
+    def allow(self, stream: Stream) -> None:
+        """Give the stream its turns if it has both something to send and the window for it."""
+        if stream.writes and stream.send_window and not stream.queued:
+            stream.queued = True
+            self._ready.append(stream)
+
+    def finish(self, stream: Stream) -> None:
+        """Send FIN once everything written is on its way."""
+        stream.sending = False
+        if not stream.writes:
+            self._fin(stream)
+
+    def cancel(self, stream: Stream) -> None:
+        """Drop what the stream still has to send."""
+        stream.writes.clear()
+        self.control.drop_update(stream.id)
+        if stream.queued:
+            stream.queued = False
+            self._ready.remove(stream)
+
+    def fill(self, out: memoryview, progressed: set[Stream]) -> int:
+        """Write the next plaintext into ``out`` and return its size, 0 when there is nothing to send.
+
+        Streams of which a write is complete are added to ``progressed``.
+        """
+        used = self.control.fill(out)
+        while self._ready and (len(out) - used >= LEAST_ROOM or not used):
+            used += self._data(self._ready.popleft(), out[used:], progressed)
+        return used
+
+    def _data(self, stream: Stream, out: memoryview, progressed: set[Stream]) -> int:
+        write = stream.writes[0]
+        size = min(len(out) - YAMUX_HEADER, stream.send_window, write.left)
+        yamux.encode_into(out, 0, Frame(DATA, 0, stream.id, size))
+        out[YAMUX_HEADER : YAMUX_HEADER + size] = write.data[write.sent : write.sent + size]
+        write.sent += size
+        stream.send_window -= size
+        if not write.left:
+            stream.writes.popleft()
+            progressed.add(stream)
+        stream.queued = False
+        self.allow(stream)
+        if not stream.writes and not stream.sending:
+            self._fin(stream)
+        return YAMUX_HEADER + size
+
+    def _fin(self, stream: Stream) -> None:
+        stream.finished = True
+        self.control.add(WINDOW_UPDATE, FIN, stream.id)
+
+
+@dataclass(slots=True)
+class MuxResults:
+    """What the shell has to act on.
+
+    ``touched``: streams with something new to read, a finished write, or an end.
+    ``acceptable``: streams of the peer wait for `Connection.accept`. ``pongs``: answered pings.
+    """
+
+    touched: set[Stream] = field(default_factory=set)
+    acceptable: bool = False
+    pongs: list[int] = field(default_factory=list)
+
+
+class PeerIds:
+    """Stream ids of the other end.
+
+    An id may come late, for peers whose concurrent opens reach the wire out of order, but only
+    while it is among the last ``skipped_limit`` ids that were jumped over.
+    """
+
+    def __init__(self, *, even: bool, skipped_limit: int) -> None:
+        self._parity = 0 if even else 1
+        self._highest = 0 if even else -1
+        self._limit = skipped_limit
+        self._skipped: dict[int, None] = {}
+
+    def use(self, stream_id: int) -> None:
+        """Take an id for a new stream; RemoteError when it is not the peer's or was used before."""
+        if stream_id % 2 != self._parity:
+            raise RemoteError(f"the peer opened stream {stream_id}, an id of this end")
+        if stream_id > self._highest:
+            oldest = max(self._highest + 2, stream_id - 2 * self._limit)
+            for skipped in range(oldest, stream_id, 2):
+                self._skipped[skipped] = None
+            self._highest = stream_id
+            while len(self._skipped) > self._limit:
+                del self._skipped[next(iter(self._skipped))]
+        elif stream_id in self._skipped:
+            del self._skipped[stream_id]
+        else:
+            raise RemoteError(f"the peer opened stream {stream_id} twice")
+
+    def used(self, stream_id: int) -> bool:
+        """Whether the peer has opened this id at some time, or jumped over it for good."""
+        return stream_id % 2 == self._parity and stream_id <= self._highest and stream_id not in self._skipped
+
+
+_LAST_ID = 2**32 - 1
+
+
+class Connection:
+    """Streams of one connection and everything about them that the two ends agree on."""
+
+    def __init__(
+        self, *, initiator: bool, blocks: Blocks, budget: WindowBudget, limits: MuxLimits | None = None
+    ) -> None:
+        self._limits = limits or MuxLimits()
+        self._blocks = blocks
+        self._budget = budget
+        self._outgoing = Outgoing(self._limits.control_frames)
+        self._control = self._outgoing.control
+        self._reader = yamux.FrameReader()
+        self._peer_ids = PeerIds(even=initiator, skipped_limit=self._limits.skipped_ids)
+        self._next_id = 1 if initiator else 2
+        self._backlog: dict[int, Stream] = {}
+        self._inbound = 0
+        self._unacknowledged = 0
+        self._payload_of: Stream | None = None
+        self._payload_left = 0
+        self._payload_finishes = False
+        self._happened = MuxResults()
+        self.streams: dict[int, Stream] = {}
+        self.pace = FramePace()
+        self.rtt = 0.0
+        self.peer_gone = False
+        self.leaving = False
+
+    # What the shell asks.
+
+    def take(self) -> MuxResults:
+        """Return what has happened since the last call."""
+        happened, self._happened = self._happened, MuxResults()
+        return happened
+
+    @property
+    def may_open(self) -> bool:
+        """Whether `open` may be called now, or must wait for the peer to acknowledge streams."""
+        return self._unacknowledged < self._limits.unacknowledged
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so many answers to the peer wait that it is time to send some."""
+        return 2 * len(self._control) > self._limits.control_frames
+
+    def fill(self, out: memoryview) -> int:
+        """Write the next plaintext to seal into ``out``; return its size, 0 when there is nothing to send."""
+        progressed: set[Stream] = set()
+        used = self._outgoing.fill(out, progressed)
+        for stream in progressed:
+            self._happened.touched.add(stream)
+            self._forget_if_done(stream)
+        return used
+
+    # What the shell does.
+
+    def open(self) -> Stream:
+        """Open a stream; LinkClosed when either end is leaving or no stream id is left."""
+        if self.leaving or self.peer_gone:
+            raise LinkClosed("the connection is closing")
+        if self._next_id > _LAST_ID:
+            raise LinkClosed("the connection has used all its stream ids; reconnect")
+        stream = self._add(self._next_id, inbound=False)
+        self._next_id += 2
+        self._unacknowledged += 1
+        self._control.add(WINDOW_UPDATE, SYN, stream.id)
+        return stream
+
+    def accept(self) -> Stream | None:
+        """Return the stream of the peer that waits longest, or None."""
+        if not self._backlog:
+            return None
+        return self._backlog.pop(next(iter(self._backlog)))
+
+    def write(self, stream: Stream, data: memoryview) -> Write:
+        """Queue bytes; LinkClosed when the stream takes none. `Write.left` tells how far they are."""
+        if not stream.sending:
+            raise LinkClosed("the stream is closed for writing")
+        write = Write(data)
+        self._outgoing.write(stream, write)
+        return write
+
+    def consumed(self, stream: Stream, now: float) -> bool:
+        """Tell that bytes were taken from the stream's inbox; return whether the peer is to be told."""
+        is_open = stream.receiving and not stream.ending and not stream.discarding
+        increase = stream.window.replenish(stream.inbox.size, now, self.rtt) if is_open else 0
+        return self._control.update(stream.id, increase)
+
+    def finish(self, stream: Stream) -> None:
+        """Write no more: FIN follows what is queued. The other direction goes on."""
+        if stream.sending:
+            self._outgoing.finish(stream)
+            self._forget_if_done(stream)
+
+    def close(self, stream: Stream, now: float) -> None:
+        """Finish, and read no more: what arrives from now on is dropped.
+
+        A peer that has not finished `ABANDONED_SECONDS` later gets a reset from `tick`.
+        """
+        self.finish(stream)
+        if not stream.discarding:
+            stream.discarding = True
+            stream.closed_at = now
+            stream.inbox.clear()
+            self._control.drop_update(stream.id)
+            self._happened.touched.add(stream)
+
+    def reset(self, stream: Stream) -> None:
+        """Abandon the stream in both directions at once, with whatever is unread."""
+        if stream.id in self.streams:
+            self._end(stream, Ending.RESET_HERE)
+            self._control.add(WINDOW_UPDATE, RST, stream.id)
+        elif stream.inbox.size or not stream.ending:
+            self._end(stream, Ending.RESET_HERE)
+
+    def ping(self, value: int) -> None:
+        """Ask the peer for an answer; it comes back in `MuxResults.pongs`."""
+        self._control.add(PING, SYN, 0, value)
+
+    def leave(self, code: int = NORMAL) -> None:
+        """Say that we go (GO_AWAY) and give up every stream; new ones of the peer are reset."""
+        if not self.leaving:
+            self.leaving = True
+            self._control.add(GO_AWAY, 0, 0, code)
+        self.lose()
+
+    def lose(self) -> None:
+        """Give up every stream: the connection is gone. What was received stays readable."""
+        for stream in list(self.streams.values()):
+            self._end(stream, Ending.CONNECTION_LOST)
+
+    def tick(self, now: float) -> None:
+        """Reset the streams that were closed here and that the peer does not finish."""
+        for stream in list(self.streams.values()):
+            if stream.discarding and now - stream.closed_at >= ABANDONED_SECONDS:
+                self.reset(stream)
+
+    # What the peer does.
+
+    def receive(self, block: bytearray, size: int) -> None:
+        """Take one opened record, the first ``size`` bytes of ``block``, and the block, which is of ours.
+
+        RemoteError when the peer breaks the protocol.
+        """
+        kept = False
+        for item in self._reader.read(memoryview(block)[:size]):
+            if isinstance(item, memoryview):
+                kept |= self._payload(item)
+            else:
+                self._frame(item)
+        if not kept:
+            self._blocks.give(block)
+        self._control.check()
+
+    def _frame(self, frame: Frame) -> None:
+        self.pace.take(frame)
+        if frame.kind == PING:
+            self._ping(frame)
+        elif frame.kind == GO_AWAY:
+            self.peer_gone = True
+        else:
+            stream = self._stream_of(frame)
+            if frame.kind == DATA:
+                self._data_header(stream, frame)
+            elif stream:
+                self._window_update(stream, frame)
+
+    def _ping(self, frame: Frame) -> None:
+        if frame.flags == SYN:
+            self._control.add(PING, ACK, 0, frame.length)
+        else:
+            self._happened.pongs.append(frame.length)
+
+    def _stream_of(self, frame: Frame) -> Stream | None:
+        """Return the stream that a frame is about; None when it is gone or was refused."""
+        if frame.flags & SYN:
+            return self._syn(frame.stream)
+        stream = self.streams.get(frame.stream)
+        if stream:
+            if not stream.acknowledged:
+                stream.acknowledged = True
+                self._unacknowledged -= 1
+                self._happened.touched.add(stream)
+        elif not self._used(frame.stream):
+            raise RemoteError(f"the peer uses stream {frame.stream}, which nobody has opened")
+        return stream
+
+    def _used(self, stream_id: int) -> bool:
+        if stream_id % 2 == self._next_id % 2:
+            return stream_id < self._next_id
+        return self._peer_ids.used(stream_id)
+
+    def _syn(self, stream_id: int) -> Stream | None:
+        self._peer_ids.use(stream_id)
+        limits, waiting = self._limits, len(self._backlog)
+        if self.leaving or self._inbound >= limits.inbound_streams or waiting >= limits.accept_backlog:
+            self._control.add(WINDOW_UPDATE, RST, stream_id)
+            return None
+        stream = self._add(stream_id, inbound=True)
+        self._inbound += 1
+        self._backlog[stream_id] = stream
+        self._happened.acceptable = True
+        self._control.add(WINDOW_UPDATE, ACK, stream_id)
+        return stream
+
+    def _window_update(self, stream: Stream, frame: Frame) -> None:
+        stream.send_window = min(stream.send_window + frame.length, MAX_SEND_WINDOW)
+        self._outgoing.allow(stream)
+        self._closing_flags(stream, frame.flags)
+
+    def _data_header(self, stream: Stream | None, frame: Frame) -> None:
+        self._payload_of = stream
+        self._payload_left = frame.length
+        self._payload_finishes = bool(frame.flags & FIN)
+        if not stream:
+            return
+        if frame.length and not stream.receiving:
+            self.reset(stream)
+            return
+        stream.window.spend(frame.length)
+        if frame.flags & RST or not frame.length:
+            self._closing_flags(stream, frame.flags)
+
+    def _payload(self, part: memoryview) -> bool:
+        """Deliver a part of a DATA payload; return whether its block was kept."""
+        stream, kept = self._payload_of, False
+        self._payload_left -= len(part)
+        if not stream or stream.ending:
+            return False
+        if not stream.discarding:
+            kept = stream.inbox.append(part)
+            self._happened.touched.add(stream)
+        if not self._payload_left and self._payload_finishes:
+            self._closing_flags(stream, FIN)
+        return kept
+
+    def _closing_flags(self, stream: Stream, flags: int) -> None:
+        if flags & RST:
+            self._end(stream, Ending.RESET_BY_PEER)
+        elif flags & FIN and stream.receiving:
+            stream.receiving = False
+            self._control.drop_update(stream.id)
+            self._happened.touched.add(stream)
+            self._forget_if_done(stream)
+
+    def _add(self, stream_id: int, *, inbound: bool) -> Stream:
+        window = ReceiveWindow(self._budget, self._limits.max_window)
+        stream = Stream(stream_id, inbound=inbound, inbox=Inbox(self._blocks), window=window)
+        self.streams[stream_id] = stream
+        return stream
+
+    def _forget_if_done(self, stream: Stream) -> None:
+        if stream.finished and not stream.receiving:
+            self._forget(stream)
+
+    def _end(self, stream: Stream, ending: Ending) -> None:
+        stream.ending = ending
+        stream.sending = False
+        self._outgoing.cancel(stream)
+        if ending is not Ending.CONNECTION_LOST:
+            stream.inbox.clear()
+            self._backlog.pop(stream.id, None)
+        self._happened.touched.add(stream)
+        self._forget(stream)
+
+    def _forget(self, stream: Stream) -> None:
+        if not self.streams.pop(stream.id, None):
+            return
+        self._control.drop_update(stream.id)
+        stream.window.release()
+        if stream.inbound:
+            self._inbound -= 1
+        elif not stream.acknowledged:
+            stream.acknowledged = True
+            self._unacknowledged -= 1

@@ -1,0 +1,131 @@
+"""Yamux frames: a 12-byte header, and a payload for DATA alone.
+
+The reader hands payloads on in the parts in which they arrive, so it never holds more than an
+unfinished header. `FramePace` limits frames that carry nothing: a header costs us as much as a payload
+costs the peer. Source: hashicorp/yamux `spec.md`, libp2p Yamux specification.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from swarm.errors import RemoteError
+from swarm.limits import TokenBucket
+from swarm.mux.mux_limits import (
+    FRAME_BURST,
+    FRAME_EARNINGS,
+    FRAME_RATE,
+    FRAMES_PER_STREAM,
+    MAX_WINDOW,
+    YAMUX_HEADER,
+)
+
+DATA, WINDOW_UPDATE, PING, GO_AWAY = range(4)
+SYN, ACK, FIN, RST = 1, 2, 4, 8
+NORMAL, PROTOCOL_ERROR, INTERNAL_ERROR = range(3)
+"""Codes of GO_AWAY."""
+
+_HEADER = struct.Struct("!BBHII")
+_ALL_FLAGS = SYN | ACK | FIN | RST
+_U32 = 2**32 - 1
+
+
+class Frame(NamedTuple):
+    """One header; ``length`` is a DATA payload's size, a window's increase, a ping's value or a code."""
+
+    kind: int
+    flags: int
+    stream: int
+    length: int
+
+
+def encode(kind: int, flags: int, stream: int, length: int) -> bytes:
+    """Return the 12 bytes of a header; ValueError when a field does not fit."""
+    if not (0 <= stream <= _U32 and 0 <= length <= _U32):
+        raise ValueError(f"stream {stream} or length {length} does not fit 32 bits")
+    return _HEADER.pack(0, kind, flags, stream, length)
+
+
+def encode_into(out: memoryview, offset: int, frame: Frame) -> None:
+    """Write a header at ``offset`` of ``out``."""
+    _HEADER.pack_into(out, offset, 0, *frame)
+
+
+def decode(data: bytes | memoryview, offset: int = 0) -> Frame:
+    """Read and check the header at ``offset``; RemoteError when the specification forbids it."""
+    version, kind, flags, stream, length = _HEADER.unpack_from(data, offset)
+    if version or kind > GO_AWAY or flags & ~_ALL_FLAGS:
+        raise RemoteError(f"not a Yamux header: version {version}, type {kind}, flags {flags:#x}")
+    if kind <= WINDOW_UPDATE:
+        if not stream:
+            raise RemoteError("a Yamux stream frame names stream 0")
+        if kind == DATA and length > MAX_WINDOW:
+            raise RemoteError(f"a Yamux DATA frame of {length} bytes exceeds every window")
+    elif stream:
+        raise RemoteError(f"a Yamux connection frame names stream {stream}")
+    elif kind == PING and flags not in (SYN, ACK):
+        raise RemoteError(f"a Yamux ping with flags {flags:#x}")
+    return Frame(kind, flags, stream, length)
+
+
+class FrameReader:
+    """Cuts plaintexts, themselves cut anywhere, into headers and parts of DATA payloads."""
+
+    def __init__(self) -> None:
+        self._header = b""
+        self._payload = 0
+
+    def read(self, data: memoryview) -> Iterator[Frame | memoryview]:
+        """Yield what ``data`` holds, in order: frames, each DATA frame followed by its payload's parts.
+
+        The parts are views of ``data``. The iteration must be carried to its end. RemoteError as
+        `decode` raises it, after all that came before: an error takes nothing from what precedes
+        it, however the bytes were cut into records.
+        """
+        position, end = 0, len(data)
+        while position < end:
+            if self._payload:
+                size = min(self._payload, end - position)
+                self._payload -= size
+                yield data[position : position + size]
+                position += size
+                continue
+            if not self._header and end - position >= YAMUX_HEADER:
+                frame = decode(data, position)
+                position += YAMUX_HEADER
+            else:
+                size = min(YAMUX_HEADER - len(self._header), end - position)
+                self._header += data[position : position + size]
+                position += size
+                if len(self._header) < YAMUX_HEADER:
+                    break
+                frame = decode(self._header)
+                self._header = b""
+            if frame.kind == DATA:
+                self._payload = frame.length
+            yield frame
+
+
+class FramePace:
+    """FRAME_RATE frames a second for ever, FRAME_BURST at once, more with the payload that comes.
+
+    Each frame costs one, a new stream FRAMES_PER_STREAM; FRAME_EARNINGS bytes of payload earn one.
+    """
+
+    __slots__ = ("_bucket", "refill")
+
+    def __init__(self) -> None:
+        self._bucket = TokenBucket(FRAME_RATE, FRAME_BURST, 0.0)
+        self.refill = self._bucket.refill
+        """To be told the time, monotonic seconds, before frames are taken."""
+
+    def take(self, frame: Frame) -> None:
+        """A frame of the peer; RemoteError when it has sent too many."""
+        bucket = self._bucket
+        bucket.tokens -= FRAMES_PER_STREAM if frame.flags & SYN and frame.stream else 1
+        if frame.kind == DATA:
+            bucket.earn(frame.length / FRAME_EARNINGS)
+        if bucket.tokens < 0:
+            raise RemoteError("too many Yamux frames that carry nothing")

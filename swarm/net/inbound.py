@@ -1,0 +1,165 @@
+"""The inbound connections of a node: which are let in, and which go when all places are taken. Pure.
+
+``now`` is monotonic seconds. A connection is *proven* once pieces were exchanged over it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+
+from swarm.ids import PeerId
+from swarm.limits import TokenBucket
+from swarm.net import network_limits as limits
+
+
+class PeerStanding(IntEnum):
+    """What the node makes of a peer, least first."""
+
+    UNWANTED = -1
+    """The user serves others only."""
+    STRANGER = 0
+    IN_SESSION = 1
+    NAMED = 2
+
+
+@dataclass(slots=True, eq=False)
+class InboundConnection:
+    """One inbound connection; ``leave`` closes it."""
+
+    peer: PeerId
+    address: str
+    since: float
+    leave: Callable[[], None]
+    proven: bool = False
+
+
+def network_of(address: str) -> str:
+    """The unit that is counted: an IPv4 address, or the /64 network that one IPv6 subscriber has."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(ip, ipaddress.IPv6Address):
+        mapped = ip.ipv4_mapped
+        return str(mapped) if mapped else str(ipaddress.ip_network((ip, 64), strict=False))
+    return address
+
+
+class InboundConnections:
+    """Every inbound connection and the recent conduct of the addresses they came from.
+
+    ``capacity`` is how many there may be; ``standing`` is asked what a peer is to this node.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self.standing: Callable[[PeerId], PeerStanding] = lambda _: PeerStanding.STRANGER
+        self._pending: dict[str, int] = {}
+        self._inside: dict[InboundConnection, None] = {}
+        self._budgets: OrderedDict[str, TokenBucket] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._inside)
+
+    @property
+    def pending(self) -> int:
+        """Handshakes under way."""
+        return sum(self._pending.values())
+
+    def knock(self, address: str, now: float) -> bool:
+        """A socket from ``address``: may it begin its handshake? If so, `settle` is due."""
+        network = network_of(address)
+        mine = self._pending.get(network, 0)
+        if self.pending >= self._most_pending() or mine >= limits.MAX_PENDING_PER_ADDRESS:
+            return False
+        if not self._budget(network, now).spend(now):
+            return False
+        self._pending[network] = mine + 1
+        return True
+
+    def settle(self, address: str) -> None:
+        """The handshake is over, one way or the other."""
+        network = network_of(address)
+        self._pending[network] -= 1
+        if not self._pending[network]:
+            del self._pending[network]
+
+    def enter(self, visitor: InboundConnection, others: int, now: float) -> bool:
+        """Let a connection in whose peer is known now, beside ``others`` that are not visitors.
+
+        Whom it displaces is told to leave. False: there is no place for it.
+        """
+        for old in self._of_peer(visitor.peer)[limits.MAX_CONNECTIONS_PER_PEER - 1 :]:
+            self._dismiss(old)
+        if self._of_network(visitor.address) * limits.ADDRESS_SHARE >= self._capacity:
+            if not self._displace(visitor.peer, now, network_of(visitor.address)):
+                return False
+        elif len(self._inside) + others >= self._capacity and not self._displace(visitor.peer, now):
+            return False
+        self._inside[visitor] = None
+        return True
+
+    def make_room(self, peer: PeerId, now: float) -> bool:
+        """Somebody of less use leaves for a connection that this node opens to ``peer``; False: nobody is."""
+        return self._displace(peer, now)
+
+    def leave(self, visitor: InboundConnection) -> None:
+        """The connection has ended."""
+        self._inside.pop(visitor, None)
+
+    def proven(self, peer: PeerId, now: float) -> None:
+        """Pieces are exchanged with the peer: its connections have cost its address nothing."""
+        for visitor in self._of_peer(peer):
+            if not visitor.proven:
+                visitor.proven = True
+                self._budget(network_of(visitor.address), now).earn(1.0)
+
+    # --- Who goes -----------------------------------------------------------------------------------
+
+    def _displace(self, newcomer: PeerId, now: float, network: str | None = None) -> bool:
+        """The oldest connection of least use goes, if it is of less use than the newcomer may be."""
+        standing = self.standing(newcomer)
+        ranked = [
+            ((self.standing(visitor.peer), visitor.proven, visitor.since), visitor)
+            for visitor in self._inside
+            if (network is None or network_of(visitor.address) == network)
+            and (now - visitor.since >= limits.GRACE_SECONDS or standing is PeerStanding.NAMED)
+        ]
+        if not ranked:
+            return False
+        (use, _, _), victim = min(ranked, key=lambda each: each[0])
+        if use > PeerStanding.STRANGER and use >= standing:
+            return False
+        self._dismiss(victim)
+        return True
+
+    def _dismiss(self, visitor: InboundConnection) -> None:
+        del self._inside[visitor]
+        visitor.leave()
+
+    # --- Counting -----------------------------------------------------------------------------------
+
+    def _most_pending(self) -> int:
+        return min(limits.MAX_PENDING_HANDSHAKES, max(1, self._capacity // 2))
+
+    def _of_peer(self, peer: PeerId) -> list[InboundConnection]:
+        """Newest first."""
+        return [visitor for visitor in reversed(self._inside) if visitor.peer == peer]
+
+    def _of_network(self, address: str) -> int:
+        network = network_of(address)
+        return sum(1 for each in self._inside if network_of(each.address) == network)
+
+    def _budget(self, network: str, now: float) -> TokenBucket:
+        budget = self._budgets.get(network)
+        if budget is None:
+            budget = TokenBucket(limits.UNPROVEN_RATE, limits.UNPROVEN_BURST, now)
+            self._budgets[network] = budget
+            if len(self._budgets) > limits.ADDRESSES_REMEMBERED:
+                self._budgets.popitem(last=False)
+        self._budgets.move_to_end(network)
+        return budget

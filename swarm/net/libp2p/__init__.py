@@ -1,0 +1,1 @@
+"""The parts that rest on the internals of py-libp2p; no other module touches them."""

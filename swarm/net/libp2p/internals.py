@@ -1,0 +1,174 @@
+"""Every name inside libp2p and noiseprotocol that the link relies on beyond their public APIs.
+
+`check` runs when a host starts and tries each of them, so that another version of libp2p ends with
+one clear line instead of a connection that misbehaves.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+import trio
+from libp2p.abc import IRawConnection, ISecureConn
+from libp2p.io.abc import ReadWriteCloser
+from libp2p.io.trio import TrioTCPStream
+from libp2p.network.auto_connector import AutoConnector
+from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.network.swarm import Swarm
+from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
+from libp2p.security.noise.io import NoiseTransportReadWriter
+from libp2p.security.secure_session import SecureSession
+from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
+from libp2p.transport.upgrader import TransportUpgrader
+from multiaddr import Multiaddr
+from noise.connection import NoiseConnection
+
+from swarm.errors import SwarmError
+from swarm.net.libp2p import partial_import
+
+EXPECTED = partial_import.MADE_FOR
+"""The version of libp2p that these names were read from."""
+
+_NOISE_NAME = b"Noise_XX_25519_ChaChaPoly_SHA256"
+_KEY_BYTES = 32
+_ARGUMENTS_OF_INBOUND = 3
+
+
+@dataclass(frozen=True, slots=True)
+class CipherKeys:
+    """What a finished Noise handshake leaves: a key of 32 bytes and the next nonce for each way."""
+
+    sending: bytes
+    sending_nonce: int
+    receiving: bytes
+    receiving_nonce: int
+
+
+def cipher_keys(session: ISecureConn) -> CipherKeys | None:
+    """Return the ciphers of a session that libp2p's Noise transport made; None for any other kind."""
+    if type(session) is not SecureSession or type(session.conn) is not NoiseTransportReadWriter:
+        return None
+    return _keys_of(session.conn.noise_state)
+
+
+def _keys_of(noise: Any) -> CipherKeys:
+    sending = noise.noise_protocol.cipher_state_encrypt
+    receiving = noise.noise_protocol.cipher_state_decrypt
+    return CipherKeys(sending.k, sending.n, receiving.k, receiving.n)
+
+
+def tcp_stream(connection: IRawConnection) -> trio.SocketStream | None:
+    """Return the trio stream under a plain TCP connection; None for WebSocket, relay or anything wrapped."""
+    if type(connection) is not RawConnection or type(connection.stream) is not TrioTCPStream:
+        return None
+    stream = connection.stream.stream
+    return stream if type(stream) is trio.SocketStream else None
+
+
+def put_muxer(network: Swarm, muxer: MuxerMultistream) -> None:
+    """Let ``network`` negotiate and build its muxed connections with ``muxer``."""
+    network.upgrader.muxer_multistream = muxer
+
+
+def negotiate_timeout(network: Swarm) -> int:
+    """Return the seconds that ``network`` allows for the negotiation of a muxer."""
+    return network.upgrader.muxer_multistream.negotiate_timeout
+
+
+def take_inbound(
+    network: Swarm, accept: Callable[[ReadWriteCloser, Multiaddr], Coroutine[Any, Any, None]]
+) -> None:
+    """Let ``accept`` have every connection that comes in; its socket is closed when ``accept`` returns."""
+    network._handle_inbound_connection = accept  # type: ignore[method-assign, assignment]  # noqa: SLF001 - see above
+
+
+def read_negotiations_with(read: Callable[[MultiselectCommunicator], Awaitable[str]]) -> None:
+    """Let ``read`` take every message of multistream-select, in the whole process."""
+    MultiselectCommunicator.read = read  # type: ignore[method-assign, assignment]
+
+
+def replace_auto_connector(network: Swarm, connector: AutoConnector) -> None:
+    """Let ``connector`` decide whom ``network`` dials by itself."""
+    network.auto_connector = connector
+
+
+def check() -> None:
+    """Try every name of this module; SwarmError names the version to install when one is gone."""
+    try:
+        _check_handshake()
+        _check_tcp()
+        _check_upgrader()
+        _check_network()
+    except (AttributeError, TypeError, ValueError, LookupError) as error:
+        found = metadata.version("libp2p")
+        raise SwarmError(
+            f"libp2p {found} is not the one that swarm is made for ({error}): install libp2p=={EXPECTED}"
+        ) from error
+
+
+def _check_handshake() -> None:
+    """Run a Noise NN handshake in memory and compare the two ends' ciphers."""
+    ends = [NoiseConnection.from_name(_NOISE_NAME.replace(b"XX", b"NN")) for _ in range(2)]
+    ends[0].set_as_initiator()
+    ends[1].set_as_responder()
+    for end in ends:
+        end.start_handshake()
+    ends[1].read_message(ends[0].write_message())
+    ends[0].read_message(ends[1].write_message())
+    ours, theirs = (_keys_of(NoiseTransportReadWriter(_Nothing(), end).noise_state) for end in ends)
+    if len(ours.sending) != _KEY_BYTES or ours.sending != theirs.receiving or ours.sending_nonce != 0:
+        raise ValueError("its Noise ciphers are not where they were")
+
+
+class _Nothing(IRawConnection):
+    """A connection that goes nowhere."""
+
+    is_initiator = True
+
+    async def read(self, n: int | None = None) -> bytes:  # noqa: ARG002 - the interface's argument
+        return b""
+
+    async def write(self, data: bytes) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+    def get_remote_address(self) -> None:
+        return None
+
+    def get_transport_addresses(self) -> list[Any]:
+        return []
+
+    def get_connection_type(self) -> Any:
+        return None
+
+
+def _check_tcp() -> None:
+    stream = trio.SocketStream.__new__(trio.SocketStream)
+    if tcp_stream(RawConnection(TrioTCPStream(stream), initiator=True)) is not stream:
+        raise ValueError("its TCP stream is not where it was")
+
+
+def _check_upgrader() -> None:
+    upgrader = TransportUpgrader({}, {})
+    if not isinstance(upgrader.muxer_multistream, MuxerMultistream):
+        raise TypeError("its muxer negotiation is not where it was")
+    for name in ("_selector", "negotiate_timeout"):
+        getattr(upgrader.muxer_multistream, name)
+    getattr(MuxerMultistream, "_annotate_connection")  # noqa: B009 - the name is what is checked
+
+
+def _check_network() -> None:
+    taken = list(inspect.signature(Swarm._handle_inbound_connection).parameters)  # noqa: SLF001 - see above
+    if len(taken) != _ARGUMENTS_OF_INBOUND:
+        raise TypeError("its handling of inbound connections is not what it was")
+    for owner, name in ((AutoConnector, "maybe_connect"), (MultiselectCommunicator, "read")):
+        if not inspect.iscoroutinefunction(vars(owner).get(name)):
+            raise TypeError(f"its {owner.__name__}.{name} is not what it was")
+    if MultiselectCommunicator(_Nothing()).read_writer is None:
+        raise TypeError("its negotiation reads from elsewhere")

@@ -1,0 +1,43 @@
+"""Bounds on multistream-select, the negotiation that runs before anybody is authenticated.
+
+py-libp2p 0.8.1 reads a message of any claimed length into memory and lets a message that is not
+UTF-8 escape as UnicodeDecodeError through the host. Both are mended at the one place where every
+negotiation (security, muxer, stream) reads its messages.
+"""
+
+from __future__ import annotations
+
+from libp2p.exceptions import ParseError
+from libp2p.io.exceptions import IOException
+from libp2p.protocol_muxer.exceptions import MultiselectCommunicatorError
+from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
+from libp2p.utils.varint import decode_uvarint_from_stream
+
+from swarm.net.libp2p.internals import read_negotiations_with
+
+MAX_NEGOTIATION_MESSAGE_BYTES = 1024
+"""The longest multistream-select message that is read; js-libp2p has the same limit."""
+
+
+async def _read_message(self: MultiselectCommunicator) -> str:
+    try:
+        size = await decode_uvarint_from_stream(self.read_writer)
+        if not 0 < size <= MAX_NEGOTIATION_MESSAGE_BYTES:
+            raise MultiselectCommunicatorError(f"a negotiation message of {size} bytes")
+        body = bytearray()
+        while len(body) < size:
+            part = await self.read_writer.read(size - len(body))
+            if not part:
+                raise MultiselectCommunicatorError("the stream ended during negotiation")
+            body += part
+        text = body.decode("utf-8")
+    except (ParseError, IOException, UnicodeDecodeError) as error:
+        raise MultiselectCommunicatorError("not a multistream-select message") from error
+    if not text.endswith("\n"):
+        raise MultiselectCommunicatorError("a negotiation message without its newline")
+    return text[:-1]
+
+
+def install() -> None:
+    """Put the bounded reader in place of libp2p's, for the whole process; idempotent."""
+    read_negotiations_with(_read_message)

@@ -1,0 +1,182 @@
+"""Noise: libp2p's own handshake, then our records.
+
+`noise_security` gives the ``sec_opt`` of a libp2p host. Over plain TCP a handshaken connection
+becomes a `NoiseSession`, which `swarm.net.libp2p.muxer` takes over; over anything else (WebSocket, relay,
+a pre-shared key) libp2p's own session stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import trio
+from cryptography.exceptions import InvalidTag
+from google.protobuf.message import DecodeError
+from libp2p.abc import IRawConnection, ISecureConn, ISecureTransport
+from libp2p.connection_types import ConnectionType
+from libp2p.crypto.keys import KeyPair
+from libp2p.crypto.x25519 import create_new_key_pair
+from libp2p.custom_types import TProtocol
+from libp2p.exceptions import BaseLibp2pError
+from libp2p.io.exceptions import ConnectionClosedError
+from libp2p.peer.id import ID
+from libp2p.security.base_session import BaseSession
+from libp2p.security.noise.exceptions import NoiseFailure
+from libp2p.security.noise.transport import PROTOCOL_ID, Transport
+from libp2p.security.secure_session import SecureSession
+from multiaddr import Multiaddr
+from noise.exceptions import NoiseHandshakeError, NoiseInvalidMessage, NoiseMaxNonceError, NoiseValueError
+
+from swarm.errors import LinkClosed, RemoteError
+from swarm.mux.records import BLOCK_BYTES, Opener, Sealer
+from swarm.net.libp2p import internals
+from swarm.net.record_socket import RecordSocket
+
+HANDSHAKE_SECONDS = 10.0
+"""Seconds that a Noise handshake may take, in either direction."""
+
+_BROKEN = (
+    BaseLibp2pError,
+    DecodeError,
+    InvalidTag,
+    NoiseHandshakeError,
+    NoiseInvalidMessage,
+    NoiseMaxNonceError,
+    NoiseValueError,
+    OSError,
+    ValueError,
+    trio.BrokenResourceError,
+    trio.ClosedResourceError,
+)
+"""What a hostile or vanished peer makes libp2p's handshake raise."""
+
+
+def noise_security(key_pair: KeyPair) -> dict[TProtocol, ISecureTransport]:
+    """Return the security options of a host with this identity: Noise, and nothing else.
+
+    Use as ``new_host(key_pair=key_pair, sec_opt=noise_security(key_pair))``.
+    """
+    return {PROTOCOL_ID: NoiseSecurity(key_pair, noise_privkey=create_new_key_pair().private_key)}
+
+
+class NoiseSecurity(Transport):
+    """libp2p's Noise transport with a deadline, one kind of failure and our session.
+
+    Every failure of the handshake is a NoiseFailure (of libp2p), which its upgrader expects.
+    """
+
+    async def secure_inbound(self, conn: IRawConnection) -> ISecureConn:
+        """Answer a handshake; NoiseFailure when it fails or takes longer than HANDSHAKE_SECONDS."""
+        with _handshake():
+            session = await super().secure_inbound(conn)
+        return _take_over(session, conn)
+
+    async def secure_outbound(self, conn: IRawConnection, peer_id: ID) -> ISecureConn:
+        """Begin a handshake with ``peer_id``; NoiseFailure as `secure_inbound`, or for another peer."""
+        with _handshake():
+            session = await super().secure_outbound(conn, peer_id)
+        return _take_over(session, conn)
+
+
+@contextmanager
+def _handshake() -> Iterator[None]:
+    try:
+        with trio.fail_after(HANDSHAKE_SECONDS):
+            yield
+    except trio.TooSlowError:
+        raise NoiseFailure(f"no Noise handshake within {HANDSHAKE_SECONDS:.0f} s") from None
+    except NoiseFailure:
+        raise
+    except _BROKEN as error:
+        raise NoiseFailure(f"the Noise handshake failed: {error!r}") from error
+
+
+def _take_over(session: ISecureConn, conn: IRawConnection) -> ISecureConn:
+    stream = internals.tcp_stream(conn)
+    keys = internals.cipher_keys(session)
+    if stream is None or keys is None or not isinstance(session, SecureSession):
+        return session
+    wire = RecordSocket(
+        stream,
+        Sealer(keys.sending, keys.sending_nonce),
+        Opener(keys.receiving, keys.receiving_nonce),
+    )
+    return NoiseSession(session, conn, wire)
+
+
+class NoiseSession(BaseSession):
+    """A handshaken connection whose records are ours.
+
+    Serves the negotiation of the muxer with `read` and `write`; then the muxer takes `wire` over
+    with `take_over` and the session only closes it and describes its other end.
+    """
+
+    def __init__(self, session: SecureSession, conn: IRawConnection, wire: RecordSocket) -> None:
+        super().__init__(
+            local_peer=session.local_peer,
+            local_private_key=session.local_private_key,
+            remote_peer=session.remote_peer,
+            remote_permanent_pubkey=session.remote_permanent_pubkey,
+            is_initiator=session.is_initiator,
+        )
+        self._conn = conn
+        self._wire = wire
+        self._unread = bytearray()
+
+    async def read(self, n: int | None = None) -> bytes:
+        """Return exactly ``n`` bytes, or whatever is there for None; fewer when the connection ends.
+
+        ConnectionClosedError when it has ended with nothing left; RemoteError for a forged record.
+        """
+        while len(self._unread) < (1 if n is None else n):
+            try:
+                for block, size in await self._wire.receive():
+                    self._unread += memoryview(block)[:size]
+                    self._wire.blocks.give(block)
+            except LinkClosed as error:
+                if self._unread:
+                    break
+                raise ConnectionClosedError(str(error), transport="tcp") from error
+            except RemoteError as error:
+                await self.close()
+                raise ConnectionClosedError(str(error), transport="tcp") from error
+        data = bytes(self._unread[:n])
+        del self._unread[:n]
+        return data
+
+    async def write(self, data: bytes) -> None:
+        """Seal ``data`` at once and send it; a cancelled write is sent before whatever follows it."""
+        self._wire.queue(data)
+        try:
+            await self._wire.flush()
+        except LinkClosed as error:
+            raise ConnectionClosedError(str(error), transport="tcp") from error
+
+    def take_over(self) -> tuple[RecordSocket, list[tuple[bytearray, int]]]:
+        """Hand the wire to a muxer, with the plaintext that came behind the negotiation, in blocks."""
+        unread, early = bytes(self._unread), []
+        self._unread.clear()
+        for start in range(0, len(unread), BLOCK_BYTES):
+            part = unread[start : start + BLOCK_BYTES]
+            block = self._wire.blocks.take()
+            block[: len(part)] = part
+            early.append((block, len(part)))
+        return self._wire, early
+
+    async def close(self) -> None:
+        """Close the socket at once; never raises, never waits for the peer."""
+        self._wire.close()
+        await trio.lowlevel.checkpoint()
+
+    def get_remote_address(self) -> tuple[str, int] | None:
+        """Return the other end's host and port."""
+        return self._conn.get_remote_address()
+
+    def get_transport_addresses(self) -> list[Multiaddr]:
+        """Return the other end's multiaddr as libp2p knows it."""
+        return self._conn.get_transport_addresses()
+
+    def get_connection_type(self) -> ConnectionType:
+        """Return how the other end is reached: always directly."""
+        return self._conn.get_connection_type()

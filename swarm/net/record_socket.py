@@ -1,0 +1,212 @@
+"""One TCP socket with its two ciphers: the only place where link bytes meet the kernel.
+
+Nothing is awaited between sealing a record and keeping it for the socket, so a cancelled task can
+neither lose a record nor let one go out twice. Idle wires hold no buffers: all wires of a thread
+receive into and seal into the same two buffers, each within one synchronous step.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+
+import trio
+
+from swarm.errors import LinkClosed
+from swarm.mux.mux_limits import NOISE_MAX_PLAINTEXT, NOISE_MAX_SEALED
+from swarm.mux.records import Blocks, Opener, Sealer, SendDepth
+
+RECEIVE_BYTES = 1024 * 1024
+"""Most bytes taken from the socket in one step."""
+SEAL_BYTES = 8 * NOISE_MAX_SEALED
+"""Most bytes sealed ahead of the socket."""
+TURN_BYTES = 16 * NOISE_MAX_SEALED
+"""Most bytes sealed before other tasks get their turn."""
+
+WAKE_BYTES = 16 * 1024
+"""The socket wakes us when the record that is under way is complete, or this much of it has come: a slow
+link brings a packet at a time, and a part of a record says nothing. Not more, so that a crawling peer
+is still heard."""
+
+_MIN_RTT = struct.Struct("148xI")
+"""Where Linux keeps ``tcpi_min_rtt``, in microseconds (linux/tcp.h)."""
+_NO_RTT = 2**32 - 1
+
+
+class _Buffers(threading.local):
+    """Buffers of one thread, made when it first uses a wire."""
+
+    def __init__(self) -> None:
+        self.received = memoryview(bytearray(RECEIVE_BYTES))
+        self.plaintext = memoryview(bytearray(NOISE_MAX_PLAINTEXT))
+        self.sealed = memoryview(bytearray(SEAL_BYTES))
+        self.blocks = Blocks()
+
+
+_buffers = _Buffers()
+
+Fill = Callable[[memoryview], int]
+"""Writes the next plaintext into its argument and returns its size, 0 when there is none."""
+
+
+class RecordSocket:
+    """Records over one socket. Methods raise LinkClosed once the socket has ended."""
+
+    def __init__(self, stream: trio.SocketStream, sealer: Sealer, opener: Opener) -> None:
+        self._socket = stream.socket
+        self._sealer = sealer
+        self._opener = opener
+        self._unsent = memoryview(b"")
+        self.received_bytes = 0
+        self.sent_bytes = 0
+        self._depth = SendDepth()
+        self._sent_at_wait = 0
+        self._wakes_at = 1
+        self._limit_unsent()
+
+    def _limit_unsent(self) -> None:
+        """Let the kernel keep no more than our depth beyond what TCP may send right now."""
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, self._depth.size)
+
+    @property
+    def blocks(self) -> Blocks:
+        """The stock of buffers that received records come in."""
+        return _buffers.blocks
+
+    @property
+    def round_trip(self) -> float:
+        """The shortest round trip that TCP has seen, in seconds; 0.0 where the kernel does not tell."""
+        try:
+            data = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _MIN_RTT.size)
+        except (AttributeError, OSError):
+            return 0.0
+        if len(data) < _MIN_RTT.size:
+            return 0.0
+        microseconds: int = _MIN_RTT.unpack(data)[0]
+        return microseconds / 1e6 if microseconds < _NO_RTT else 0.0
+
+    @property
+    def unsent(self) -> int:
+        """Sealed bytes that the socket has not taken."""
+        return len(self._unsent)
+
+    def send(self, fill: Fill) -> bool:
+        """Seal and send until ``fill`` has nothing more, the socket is full or the turn is over.
+
+        Returns whether everything is sent; if not, wait for `writable` (while `unsent`) and call again.
+        """
+        turn = TURN_BYTES
+        while self._send_unsent():
+            size = self._seal(fill)
+            if not size:
+                return True
+            turn -= size
+            self._unsent = _buffers.sealed[:size]
+            done = self._send_unsent()
+            if not done:
+                # The shared buffer is the next wire's in a moment.
+                self._unsent = memoryview(bytes(self._unsent))
+                return False
+            if turn <= 0:
+                return False
+        return False
+
+    def _seal(self, fill: Fill) -> int:
+        plaintext, sealed = _buffers.plaintext, _buffers.sealed
+        used, most = 0, min(self._depth.size, SEAL_BYTES - NOISE_MAX_SEALED)
+        while used < most:
+            size = fill(plaintext)
+            if not size:
+                break
+            used += self._sealer.seal_into(plaintext[:size], sealed[used:])
+        return used
+
+    def _send_unsent(self) -> bool:
+        """Offer what is sealed to the socket; return whether it took all of it."""
+        if not self._unsent:
+            return True
+        try:
+            sent = os.write(self._fileno(), self._unsent)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise LinkClosed(f"the connection was lost: {error.strerror}") from error
+        self.sent_bytes += sent
+        self._unsent = self._unsent[sent:]
+        return not self._unsent
+
+    def queue(self, data: bytes) -> None:
+        """Seal ``data`` behind what is unsent, to go with the next `flush`."""
+        self._unsent = memoryview(bytes(self._unsent) + self._sealer.seal(data))
+
+    async def flush(self) -> None:
+        """Wait until the socket has taken everything that is sealed."""
+        while not self._send_unsent():
+            await self.writable()
+
+    async def writable(self) -> None:
+        """Wait until the socket takes more."""
+        began = trio.current_time()
+        try:
+            await trio.lowlevel.wait_writable(self._fileno())
+        except (trio.ClosedResourceError, OSError) as error:
+            raise LinkClosed("the connection was closed") from error
+        if self._depth.observe(self.sent_bytes - self._sent_at_wait, trio.current_time() - began):
+            self._limit_unsent()
+        self._sent_at_wait = self.sent_bytes
+
+    async def receive(self) -> Iterator[tuple[bytearray, int]]:
+        """Wait for bytes and return the plaintexts that they complete, perhaps none, as `Opener.open` does.
+
+        They must be taken before anything is awaited. LinkClosed at the end of the connection;
+        RemoteError, while they are taken, for a forged record.
+        """
+        while True:
+            size = self._receive_now()
+            if size:
+                return self._opener.open(_buffers.received[:size], _buffers.blocks)
+            self._wake_at(min(self._opener.missing, WAKE_BYTES))
+            try:
+                await trio.lowlevel.wait_readable(self._fileno())
+            except (trio.ClosedResourceError, OSError) as error:
+                raise LinkClosed("the connection was closed") from error
+
+    def _wake_at(self, size: int) -> None:
+        """Let the socket be readable once it holds ``size`` bytes, or its end."""
+        if size != self._wakes_at:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
+            self._wakes_at = size
+
+    def _receive_now(self) -> int:
+        """Take what the socket has into the shared buffer; return how much, 0 when nothing is there."""
+        try:
+            size = os.readv(self._fileno(), [_buffers.received])
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise LinkClosed(f"the connection was lost: {error.strerror}") from error
+        if not size:
+            raise LinkClosed("the peer closed the connection")
+        self.received_bytes += size
+        return size
+
+    def _fileno(self) -> int:
+        descriptor = self._socket.fileno()
+        if descriptor < 0:
+            raise LinkClosed("the connection is closed")
+        return descriptor
+
+    def finish(self) -> None:
+        """Tell the peer that nothing more is sent; it can still be heard."""
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            raise LinkClosed("the connection was lost") from error
+
+    def close(self) -> None:
+        """Close the socket at once; waiting tasks get LinkClosed."""
+        self._socket.close()

@@ -1,0 +1,389 @@
+"""Messages to bytes and back. Source: docs/protocol.md.
+
+A frame is ``u32 body length | u8 kind | body``, big endian. `decode_header` refuses an unknown kind or
+a length that the kind cannot have, so that a reader never allocates what a peer merely claims.
+The payload of DATA is not part of these functions: it goes straight into the piece's buffer.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable
+from typing import Final, cast
+
+from swarm.content import cbor
+from swarm.content.manifest import MAX_PIECES
+from swarm.content.paths import printable
+from swarm.errors import LocalProtocolError, RemoteError
+from swarm.ids import DIGEST_BYTES, ManifestId, PeerId
+from swarm.protocol import protocol_limits as limits
+from swarm.protocol.messages import (
+    Cancel,
+    Choke,
+    Data,
+    ExchangedPeer,
+    Goodbye,
+    Have,
+    HaveAll,
+    HaveBitfield,
+    HaveNone,
+    Hello,
+    Interested,
+    KeepAlive,
+    Message,
+    NotInterested,
+    Peers,
+    Reject,
+    RejectReason,
+    Request,
+    Unchoke,
+    Withdraw,
+)
+
+_PEER_ID = re.compile(
+    f"[1-9A-HJ-NP-Za-km-z]{{{limits.MIN_PEER_ID_CHARS},{limits.MAX_PEER_ID_CHARS}}}", re.ASCII
+)
+_ADDRESS = re.compile(f"/[!-~]{{1,{limits.MAX_ADDRESS_BYTES - 1}}}", re.ASCII)
+_EXTENSION = re.compile(f"[a-z0-9._-]{{1,{limits.MAX_EXTENSION_NAME_BYTES}}}", re.ASCII)
+
+_HELLO_KEYS = {"version", "manifest", "pieces", "agent", "addresses", "extensions"}
+_PEERS_KEYS = {"added", "dropped"}
+
+
+def encode_hello(hello: Hello) -> bytes:
+    """The body of HELLO."""
+    _check_hello(hello)
+    return cbor.encode(
+        {
+            "version": hello.version,
+            "manifest": hello.manifest.digest,
+            "pieces": hello.pieces,
+            "agent": hello.agent,
+            "addresses": list(hello.addresses),
+            "extensions": dict(hello.extensions),
+        }
+    )
+
+
+def decode_hello(body: bytes) -> Hello:
+    """Read the body of HELLO."""
+    found = _map(cbor.decode(body, max_bytes=limits.MAX_HELLO_BYTES), _HELLO_KEYS)
+    digest = found["manifest"]
+    if not isinstance(digest, bytes) or len(digest) != DIGEST_BYTES:
+        raise ValueError(f"'manifest' is {DIGEST_BYTES} bytes")
+    extensions = found["extensions"]
+    if not isinstance(extensions, dict):
+        raise ValueError("'extensions' is a map")  # noqa: TRY004 - one kind of error for all malformed bytes
+    hello = Hello(
+        manifest=ManifestId(digest),
+        pieces=_unsigned(found["pieces"], "pieces"),
+        agent=_text(found["agent"], "agent"),
+        addresses=_texts(found["addresses"], "addresses"),
+        extensions=tuple(sorted((name, _unsigned(value, name)) for name, value in extensions.items())),
+        version=_unsigned(found["version"], "version"),
+    )
+    _check_hello(hello)
+    return hello
+
+
+def encode_peers(peers: Peers) -> bytes:
+    """The body of PEERS."""
+    _check_peers(peers)
+    return cbor.encode(
+        {
+            "added": [[added.peer, list(added.addresses)] for added in peers.added],
+            "dropped": list(peers.dropped),
+        }
+    )
+
+
+def decode_peers(body: bytes) -> Peers:
+    """Read the body of PEERS."""
+    found = _map(cbor.decode(body, max_bytes=limits.MAX_PEERS_BYTES), _PEERS_KEYS)
+    added = found["added"]
+    if not isinstance(added, list):
+        raise ValueError("'added' is a list")  # noqa: TRY004 - as above
+    peers = Peers(
+        added=tuple(_peer_address(entry) for entry in added),
+        dropped=tuple(PeerId(peer) for peer in _texts(found["dropped"], "dropped")),
+    )
+    _check_peers(peers)
+    return peers
+
+
+def encode_goodbye(goodbye: Goodbye) -> bytes:
+    """The body of GOODBYE; the size is checked where the frame is made."""
+    _check_line(goodbye.reason, limits.MAX_GOODBYE_BYTES, "reason")
+    return goodbye.reason.encode("utf-8")
+
+
+def decode_goodbye(body: bytes) -> Goodbye:
+    """Read the body of GOODBYE."""
+    reason = body.decode("utf-8")
+    _check_line(reason, limits.MAX_GOODBYE_BYTES, "reason")
+    return Goodbye(reason)
+
+
+def is_peer_id(text: str) -> bool:
+    """Whether ``text`` has the shape of a base58 peer id."""
+    return _PEER_ID.fullmatch(text) is not None
+
+
+def is_address(text: str) -> bool:
+    """Whether ``text`` has the shape of a multiaddr and a legal length."""
+    return _ADDRESS.fullmatch(text) is not None
+
+
+def _check_hello(hello: Hello) -> None:
+    if not 0 <= hello.pieces <= MAX_PIECES:
+        raise ValueError(f"a manifest has at most {MAX_PIECES} pieces")
+    _check_line(hello.agent, limits.MAX_AGENT_BYTES, "agent")
+    _check_addresses(hello.addresses)
+    names = [name for name, _ in hello.extensions]
+    if len(names) > limits.MAX_EXTENSIONS or names != sorted(set(names)):
+        raise ValueError(f"at most {limits.MAX_EXTENSIONS} extensions, each once")
+    for name, value in hello.extensions:
+        if not _EXTENSION.fullmatch(name) or not 0 <= value <= limits.MAX_EXTENSION_VALUE:
+            raise ValueError("an extension is a short lower-case name with an unsigned number")
+
+
+def _check_peers(peers: Peers) -> None:
+    if len(peers.added) > limits.MAX_PEERS_ADDED or len(peers.dropped) > limits.MAX_PEERS_DROPPED:
+        raise ValueError(f"at most {limits.MAX_PEERS_ADDED} peers are added and as many dropped at once")
+    named = [added.peer for added in peers.added] + list(peers.dropped)
+    if len(set(named)) != len(named):
+        raise ValueError("a peer is named twice")
+    for peer in named:
+        if not is_peer_id(peer):
+            raise ValueError(f"'{printable(peer[: limits.MAX_PEER_ID_CHARS])}' is not a peer id")
+    for added in peers.added:
+        _check_addresses(added.addresses)
+
+
+def _check_addresses(addresses: tuple[str, ...]) -> None:
+    if len(addresses) > limits.MAX_ADDRESSES_PER_PEER:
+        raise ValueError(f"a peer has at most {limits.MAX_ADDRESSES_PER_PEER} addresses")
+    for address in addresses:
+        if not is_address(address):
+            raise ValueError(f"'{printable(address[: limits.MAX_ADDRESS_BYTES])}' is not an address")
+
+
+def _check_line(text: str, max_bytes: int, name: str) -> None:
+    if len(text.encode("utf-8")) > max_bytes:
+        raise ValueError(f"'{name}' has at most {max_bytes} bytes")
+    if printable(text) != text:
+        raise ValueError(f"'{name}' is one printable line")
+
+
+def _map(value: cbor.Value, keys: set[str]) -> dict[str, cbor.Value]:
+    if not isinstance(value, dict) or value.keys() != keys:
+        raise ValueError(f"expected a map of {', '.join(sorted(keys))}")
+    return value
+
+
+def _unsigned(value: cbor.Value, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"'{printable(name)}' is an unsigned number")
+    return value
+
+
+def _text(value: cbor.Value, name: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"'{name}' is text")  # noqa: TRY004 - as above
+    return value
+
+
+def _texts(value: cbor.Value, name: str) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f"'{name}' is a list")  # noqa: TRY004 - as above
+    return tuple(_text(item, name) for item in value)
+
+
+def _peer_address(value: cbor.Value) -> ExchangedPeer:
+    if not isinstance(value, list) or len(value) != 2:
+        raise ValueError("an added peer is its id and its addresses")
+    peer, addresses = value
+    return ExchangedPeer(PeerId(_text(peer, "peer")), _texts(addresses, "addresses"))
+
+
+HEADER_BYTES: Final = 5
+"""Length and kind, before every body."""
+
+DATA_HEAD_BYTES: Final = 8
+"""Piece and offset, at the start of DATA's body; the payload follows."""
+
+KEEP_ALIVE: Final = 0
+HELLO: Final = 1
+HAVE_BITFIELD: Final = 2
+HAVE_ALL: Final = 3
+HAVE_NONE: Final = 4
+HAVE: Final = 5
+WITHDRAW: Final = 6
+INTERESTED: Final = 7
+NOT_INTERESTED: Final = 8
+CHOKE: Final = 9
+UNCHOKE: Final = 10
+REQUEST: Final = 11
+DATA: Final = 12
+CANCEL: Final = 13
+REJECT: Final = 14
+PEERS: Final = 15
+GOODBYE: Final = 16
+
+_U32_MAX: Final = (1 << 32) - 1
+_HEADER = struct.Struct(">IB")
+_INDEX = struct.Struct(">I")
+_DATA_HEAD = struct.Struct(">II")
+_DATA_FRAME = struct.Struct(">IBII")
+_INDEX_FRAME = struct.Struct(">IBI")
+_REJECT_FRAME = struct.Struct(">IBIB")
+_REJECT_BODY = struct.Struct(">IB")
+
+_BARE: dict[int, Message] = {
+    KEEP_ALIVE: KeepAlive(),
+    HAVE_ALL: HaveAll(),
+    HAVE_NONE: HaveNone(),
+    INTERESTED: Interested(),
+    NOT_INTERESTED: NotInterested(),
+    CHOKE: Choke(),
+    UNCHOKE: Unchoke(),
+}
+_BARE_FRAMES: dict[type[Message], bytes] = {type(m): _HEADER.pack(0, k) for k, m in _BARE.items()}
+
+# The least and the greatest body of each kind.
+_BODY_SIZES: dict[int, tuple[int, int]] = {
+    **dict.fromkeys(_BARE, (0, 0)),
+    HELLO: (1, limits.MAX_HELLO_BYTES),
+    HAVE_BITFIELD: (1, limits.MAX_BITFIELD_BYTES),
+    HAVE: (4, 4 * limits.MAX_HAVE_BATCH),
+    WITHDRAW: (4, 4),
+    REQUEST: (4, 4),
+    DATA: (DATA_HEAD_BYTES + 1, DATA_HEAD_BYTES + limits.MAX_DATA_BYTES),
+    CANCEL: (4, 4),
+    REJECT: (5, 5),
+    PEERS: (1, limits.MAX_PEERS_BYTES),
+    GOODBYE: (0, limits.MAX_GOODBYE_BYTES),
+}
+
+
+def decode_header(header: bytes) -> tuple[int, int]:
+    """Read ``HEADER_BYTES`` and return (kind, body size); raises RemoteError for what no body may be."""
+    size, kind = _HEADER.unpack(header)
+    bounds = _BODY_SIZES.get(kind)
+    if bounds is None:
+        raise RemoteError(f"unknown message kind {kind}")
+    if not bounds[0] <= size <= bounds[1]:
+        raise RemoteError(f"a message of kind {kind} cannot have {size} bytes")
+    return kind, size
+
+
+def decode_data_head(head: bytes, body_size: int) -> Data:
+    """Read the ``DATA_HEAD_BYTES`` before the payload of a DATA whose header said ``body_size``."""
+    piece, offset = _DATA_HEAD.unpack(head)
+    return Data(piece, offset, body_size - DATA_HEAD_BYTES)
+
+
+def decode_body(kind: int, body: bytes) -> Message:
+    """Read the body of any message but DATA, whose size `decode_header` has accepted.
+
+    Raises RemoteError with one line when the body is not exactly one message.
+    """
+    bare = _BARE.get(kind)
+    if bare is not None:
+        return bare
+    try:
+        return _DECODERS[kind](body)
+    except ValueError as error:
+        raise RemoteError(f"malformed message of kind {kind}: {error}") from error
+
+
+def encode(message: Message) -> bytes:
+    """The frame of ``message``; of `Data` all that precedes the payload.
+
+    Raises LocalProtocolError when the message breaks a limit.
+    """
+    bare = _BARE_FRAMES.get(type(message))
+    if bare is not None:
+        return bare
+    encoder = _ENCODERS.get(type(message))
+    if encoder is None:
+        raise LocalProtocolError(f"no such message: {type(message).__name__}")
+    try:
+        return encoder(message)
+    except (ValueError, struct.error) as error:
+        raise LocalProtocolError(f"cannot encode {type(message).__name__}: {error}") from error
+
+
+def encode_data_head(piece: int, offset: int, size: int) -> bytes:
+    """What precedes ``size`` bytes of payload; the sender's fast path of `encode`."""
+    if not 1 <= size <= limits.MAX_DATA_BYTES:
+        raise LocalProtocolError(f"a DATA cannot carry {size} bytes")
+    return _DATA_FRAME.pack(DATA_HEAD_BYTES + size, DATA, piece, offset)
+
+
+def _frame(kind: int, body: bytes) -> bytes:
+    low, high = _BODY_SIZES[kind]
+    if not low <= len(body) <= high:
+        raise ValueError(f"{len(body)} bytes where {low} to {high} are allowed")
+    return _HEADER.pack(len(body), kind) + body
+
+
+def _encode_have(message: Message) -> bytes:
+    pieces = cast(Have, message).pieces
+    return _frame(HAVE, struct.pack(f">{len(pieces)}I", *pieces))
+
+
+def _decode_have(body: bytes) -> Have:
+    count, rest = divmod(len(body), _INDEX.size)
+    if rest:
+        raise ValueError("a list of pieces is a multiple of 4 bytes")
+    return Have(struct.unpack(f">{count}I", body))
+
+
+def _encode_data(message: Message) -> bytes:
+    data = cast(Data, message)
+    return encode_data_head(data.piece, data.offset, data.size)
+
+
+def _encode_reject(message: Message) -> bytes:
+    reject = cast(Reject, message)
+    return _REJECT_FRAME.pack(_REJECT_BODY.size, REJECT, reject.piece, reject.reason)
+
+
+def _decode_reject(body: bytes) -> Reject:
+    piece, reason = _REJECT_BODY.unpack(body)
+    return Reject(piece, RejectReason(reason))
+
+
+def _index_encoder(kind: int) -> Callable[[Message], bytes]:
+    def encode_index(message: Message) -> bytes:
+        return _INDEX_FRAME.pack(_INDEX.size, kind, cast(Request, message).piece)
+
+    return encode_index
+
+
+_ENCODERS: dict[type[Message], Callable[[Message], bytes]] = {
+    Hello: lambda m: _frame(HELLO, encode_hello(cast(Hello, m))),
+    HaveBitfield: lambda m: _frame(HAVE_BITFIELD, cast(HaveBitfield, m).data),
+    Have: _encode_have,
+    Withdraw: _index_encoder(WITHDRAW),
+    Request: _index_encoder(REQUEST),
+    Data: _encode_data,
+    Cancel: _index_encoder(CANCEL),
+    Reject: _encode_reject,
+    Peers: lambda m: _frame(PEERS, encode_peers(cast(Peers, m))),
+    Goodbye: lambda m: _frame(GOODBYE, encode_goodbye(cast(Goodbye, m))),
+}
+
+_DECODERS: dict[int, Callable[[bytes], Message]] = {
+    HELLO: decode_hello,
+    HAVE_BITFIELD: HaveBitfield,
+    HAVE: _decode_have,
+    WITHDRAW: lambda body: Withdraw(*_INDEX.unpack(body)),
+    REQUEST: lambda body: Request(*_INDEX.unpack(body)),
+    CANCEL: lambda body: Cancel(*_INDEX.unpack(body)),
+    REJECT: _decode_reject,
+    PEERS: decode_peers,
+    GOODBYE: decode_goodbye,
+}

@@ -1,0 +1,262 @@
+"""The operations on files that storage is made of: the seam under every byte that is kept.
+
+`FileLayer` names each operation that changes or reads a target, its journal or its folders.
+`PosixLayer` performs them. A layer that records and replays them (to enumerate the states in
+which a crash may leave the disk) implements the same protocol and is passed to `open_target`.
+
+All names are relative to a folder's descriptor and are never followed if they are symbolic
+links. Every method raises OSError; callers turn that into `DiskError`.
+
+
+Reading and writing at a position until all of it is done."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import io
+import os
+from typing import Protocol
+
+FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY
+_RENAME_NOREPLACE = 1
+# syncfs reports write-back errors since Linux 5.8; before, its success proves nothing.
+_SYNCFS_REPORTS_SINCE = (5, 8)
+_UNSUPPORTED = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP})
+_NO_LINKS = _UNSUPPORTED | {errno.EPERM, errno.EMLINK}
+_NOWAIT = getattr(os, "RWF_NOWAIT", 0)
+
+
+class FileLayer(Protocol):
+    """Files by descriptor, and names by (folder descriptor, name)."""
+
+    def open(self, folder: int, name: str, flags: int, mode: int = 0o666) -> int:
+        """Open without following a symbolic link."""
+
+    def duplicate(self, fd: int) -> int:
+        """A second descriptor of the same open file, which reports the same write-back errors."""
+
+    def close(self, fd: int) -> None:
+        """Close a descriptor that `open` or `duplicate` returned."""
+
+    def make_folder(self, folder: int, name: str) -> None:
+        """Create a folder."""
+
+    def stat(self, folder: int, name: str) -> os.stat_result:
+        """Describe a name itself, not what it links to."""
+
+    def read_into(self, fd: int, buffer: memoryview, offset: int, *, cached: bool = False) -> int:
+        """Read once at ``offset``; with ``cached`` raise BlockingIOError rather than wait for a disk."""
+
+    def write(self, fd: int, data: memoryview, offset: int) -> int:
+        """Write once at ``offset`` and return how many bytes were taken."""
+
+    def resize(self, fd: int, size: int) -> None:
+        """Cut or extend a file; what is added reads as zeros and takes no space."""
+
+    def set_mode(self, fd: int, mode: int) -> None:
+        """Set the permission bits."""
+
+    def sync_data(self, fd: int) -> None:
+        """Wait until the file's data, and what is needed to read it, is on the disk."""
+
+    def sync(self, fd: int) -> None:
+        """Wait until a file with its attributes, or a folder's entries, is on the disk."""
+
+    def sync_all(self, fd: int) -> bool:
+        """Sync the whole file system of ``fd``; False if this machine cannot do that and report errors."""
+
+    def forget_cache(self, fd: int, offset: int, size: int) -> None:
+        """Let the next read of this range come from the disk, as far as the system allows."""
+
+    def next_data(self, fd: int, offset: int) -> int | None:
+        """Where, from ``offset`` on, a file holds more than a hole; None if nowhere."""
+
+    def move(self, source: int, name: str, target: int, new_name: str) -> None:
+        """Rename without replacing anything; FileExistsError if the new name is taken."""
+
+    def remove(self, folder: int, name: str) -> None:
+        """Remove a file's name."""
+
+    def remove_folder(self, folder: int, name: str) -> None:
+        """Remove an empty folder."""
+
+    def stream(self, fd: int) -> io.FileIO:
+        """A raw file object over ``fd``, which stays the caller's to close."""
+
+
+class PosixLayer:
+    """The real operations."""
+
+    def open(self, folder: int, name: str, flags: int, mode: int = 0o666) -> int:
+        """Open without following a symbolic link."""
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=folder)
+
+    def duplicate(self, fd: int) -> int:
+        """A second descriptor of the same open file, which reports the same write-back errors."""
+        return os.dup(fd)
+
+    def close(self, fd: int) -> None:
+        """Close a descriptor that `open` or `duplicate` returned."""
+        os.close(fd)
+
+    def make_folder(self, folder: int, name: str) -> None:
+        """Create a folder."""
+        os.mkdir(name, dir_fd=folder)
+
+    def stat(self, folder: int, name: str) -> os.stat_result:
+        """Describe a name itself, not what it links to."""
+        return os.stat(name, dir_fd=folder, follow_symlinks=False)
+
+    def read_into(self, fd: int, buffer: memoryview, offset: int, *, cached: bool = False) -> int:
+        """Read once at ``offset``; with ``cached`` raise BlockingIOError rather than wait for a disk."""
+        if not cached or not _NOWAIT:
+            return os.preadv(fd, [buffer], offset)
+        try:
+            return os.preadv(fd, [buffer], offset, _NOWAIT)
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+            return os.preadv(fd, [buffer], offset)
+
+    def write(self, fd: int, data: memoryview, offset: int) -> int:
+        """Write once at ``offset`` and return how many bytes were taken."""
+        return os.pwrite(fd, data, offset)
+
+    def resize(self, fd: int, size: int) -> None:
+        """Cut or extend a file; what is added reads as zeros and takes no space."""
+        os.ftruncate(fd, size)
+
+    def set_mode(self, fd: int, mode: int) -> None:
+        """Set the permission bits."""
+        os.fchmod(fd, mode)
+
+    def sync_data(self, fd: int) -> None:
+        """Wait until the file's data, and what is needed to read it, is on the disk."""
+        os.fdatasync(fd)
+
+    def sync(self, fd: int) -> None:
+        """Wait until a file with its attributes, or a folder's entries, is on the disk."""
+        os.fsync(fd)
+
+    def sync_all(self, fd: int) -> bool:
+        """Sync the whole file system of ``fd``; False if this machine cannot do that and report errors."""
+        if not _syncfs_reports():
+            return False
+        _libc_call("syncfs", ctypes.c_int(fd))
+        return True
+
+    def forget_cache(self, fd: int, offset: int, size: int) -> None:
+        """Let the next read of this range come from the disk, as far as the system allows."""
+        os.posix_fadvise(fd, offset, size, os.POSIX_FADV_DONTNEED)
+
+    def next_data(self, fd: int, offset: int) -> int | None:
+        """Where, from ``offset`` on, a file holds more than a hole; None if nowhere."""
+        try:
+            return os.lseek(fd, offset, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            return None
+
+    def move(self, source: int, name: str, target: int, new_name: str) -> None:
+        """Rename without replacing anything; FileExistsError if the new name is taken."""
+        try:
+            _rename_exclusive(source, name, target, new_name)
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+            _rename_checked(source, name, target, new_name)
+
+    def remove(self, folder: int, name: str) -> None:
+        """Remove a file's name."""
+        os.unlink(name, dir_fd=folder)
+
+    def remove_folder(self, folder: int, name: str) -> None:
+        """Remove an empty folder."""
+        os.rmdir(name, dir_fd=folder)
+
+    def stream(self, fd: int) -> io.FileIO:
+        """A raw file object over ``fd``, which stays the caller's to close."""
+        return io.FileIO(fd, "r+", closefd=False)
+
+
+def _libc_call(name: str, *arguments: ctypes.c_int | ctypes.c_char_p | ctypes.c_uint) -> None:
+    function = getattr(ctypes.CDLL(None, use_errno=True), name, None)
+    if function is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    if function(*arguments) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def _syncfs_reports() -> bool:
+    if os.uname().sysname != "Linux":
+        return False
+    major, _, rest = os.uname().release.partition(".")
+    minor = rest.partition(".")[0]
+    return major.isdigit() and minor.isdigit() and (int(major), int(minor)) >= _SYNCFS_REPORTS_SINCE
+
+
+def _rename_exclusive(source: int, name: str, target: int, new_name: str) -> None:
+    _libc_call(
+        "renameat2",
+        ctypes.c_int(source),
+        ctypes.c_char_p(os.fsencode(name)),
+        ctypes.c_int(target),
+        ctypes.c_char_p(os.fsencode(new_name)),
+        ctypes.c_uint(_RENAME_NOREPLACE),
+    )
+
+
+def _rename_checked(source: int, name: str, target: int, new_name: str) -> None:
+    """Move where the file system has no exclusive rename: by a hard link, or else check and rename.
+
+    Between the check and the rename another program may create the name; for a folder the
+    system still refuses to replace anything but an empty one.
+    """
+    try:
+        os.link(name, new_name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+    else:
+        os.unlink(name, dir_fd=source)
+        return
+    try:
+        os.stat(new_name, dir_fd=target, follow_symlinks=False)
+    except FileNotFoundError:
+        os.rename(name, new_name, src_dir_fd=source, dst_dir_fd=target)
+        return
+    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+
+
+POSIX = PosixLayer()
+
+
+WRITE_BYTES = 128 * 1024
+"""The most that is written in one call. Linux takes memory for the page cache in blocks as large as the call,
+and the larger they are, the likelier a virtual machine's host has taken them back: docs/performance.md."""
+
+
+def read_at(layer: FileLayer, fd: int, buffer: memoryview, offset: int, *, cached: bool = False) -> int:
+    """Fill ``buffer`` from the file at ``offset``; returns fewer bytes only where the file ends.
+
+    With ``cached``, raises BlockingIOError as soon as a byte would have to come from the disk.
+    """
+    done = 0
+    while done < len(buffer):
+        got = layer.read_into(fd, buffer[done:], offset + done, cached=cached)
+        if got == 0:
+            break
+        done += got
+    return done
+
+
+def write_at(layer: FileLayer, fd: int, data: memoryview, offset: int) -> None:
+    """Write all of ``data`` at ``offset``; OSError if the system takes only a part of it."""
+    while data:
+        taken = layer.write(fd, data[:WRITE_BYTES], offset)
+        if taken == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        data, offset = data[taken:], offset + taken

@@ -1,0 +1,80 @@
+"""The pieces of one manifest in memory: for simulations and tests."""
+
+from __future__ import annotations
+
+from swarm.bits import PieceSet
+from swarm.content.fingerprints import Fingerprints, fingerprint
+from swarm.content.manifest import Manifest
+from swarm.errors import PieceMismatch, PieceWithdrawn
+from swarm.storage.hashing import piece_matches
+
+
+class MemoryStore:
+    """A `ports.Store` whose work is all inline, so that virtual time does not pass in it.
+
+    ``data`` are all files one after the other; ``stored`` says which pieces of it are there, by
+    default all. Without ``data`` it starts empty. Pieces are kept by reference: a thousand stores
+    that pass one content round share its bytes. Raises ValueError if ``data`` has another length,
+    or ``stored`` comes without it.
+    """
+
+    def __init__(self, manifest: Manifest, data: bytes | None = None, stored: PieceSet | None = None) -> None:
+        if data is not None and len(data) != manifest.total_length:
+            raise ValueError(f"the content has {manifest.total_length} bytes, not {len(data)}")
+        if data is None and stored is not None:
+            raise ValueError("pieces without their bytes cannot be stored")
+        self._manifest = manifest
+        self._stored = PieceSet(manifest.piece_count)
+        self._pieces: dict[int, memoryview] = {}
+        self._fingerprints = Fingerprints(manifest.piece_count)
+        if data is not None:
+            self._fill(memoryview(data), PieceSet.all(manifest.piece_count) if stored is None else stored)
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest that the pieces belong to."""
+        return self._manifest
+
+    @property
+    def stored(self) -> PieceSet:
+        """The pieces that are verified and readable; not to be changed by callers."""
+        return self._stored
+
+    async def put(self, piece: int, data: memoryview) -> None:
+        """Verify one whole piece and keep it; raises `PieceMismatch` with nothing kept."""
+        if not piece_matches(data, self._manifest.piece_hash(piece)):
+            raise PieceMismatch(f"piece {piece} does not have the hash that the manifest names")
+        self._keep(piece, data if isinstance(data.obj, bytes) else memoryview(bytes(data)))
+
+    async def get(self, piece: int) -> memoryview:
+        """Return a stored piece; raises `PieceWithdrawn` if it is not stored or was damaged."""
+        if piece not in self._stored:
+            raise PieceWithdrawn(f"piece {piece} is not stored here")
+        data = self._pieces[piece]
+        if fingerprint(data) != self._fingerprints[piece]:
+            self._stored.discard(piece)
+            raise PieceWithdrawn(f"piece {piece} is withdrawn: its bytes have changed")
+        return data
+
+    def damage(self, piece: int) -> None:
+        """Flip a bit of a stored piece, as rot would."""
+        rotten = bytearray(self._pieces[piece])
+        rotten[0] ^= 1
+        self._pieces[piece] = memoryview(bytes(rotten))
+
+    def content(self) -> bytes:
+        """All files one after the other; raises KeyError unless every piece is stored."""
+        return b"".join(self._pieces[piece] for piece in range(self._manifest.piece_count))
+
+    def _fill(self, data: memoryview, stored: PieceSet) -> None:
+        start = 0
+        for piece in range(self._manifest.piece_count):
+            end = start + self._manifest.layout.length(piece)
+            if piece in stored:
+                self._keep(piece, data[start:end])
+            start = end
+
+    def _keep(self, piece: int, data: memoryview) -> None:
+        self._pieces[piece] = data
+        self._fingerprints[piece] = fingerprint(data)
+        self._stored.add(piece)

@@ -1,0 +1,179 @@
+"""Making stored pieces durable in batches: the data first, then the journal's claims.
+
+A batch is what was put since the last one. Its order on the disk is what crash safety rests on:
+`fdatasync` of the data, then the journal's record, then `fdatasync` of the journal. So a claim
+never precedes its data.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection
+
+import trio
+
+from swarm.bits import PieceSet
+from swarm.content.journal import Header, encode_stored
+from swarm.errors import DiskError
+from swarm.storage.aio import abandonable
+from swarm.storage.folder import Folder, flush
+from swarm.storage.journal_file import JournalFile
+from swarm.storage.target_files import TargetFiles
+
+BATCH_BYTES = 16 * 1024 * 1024
+"""Unsynced data that starts a sync."""
+BATCH_SECONDS = 2.0
+"""Age of unsynced data that starts a sync."""
+UNSYNCED_BYTES = 32 * 1024 * 1024
+"""Written but not claimed: more of it waits for the disk, so that with the pieces that are just being
+written a power failure costs at most about 40 MiB. After a kill this is found again. What waiting
+costs: docs/decisions/0006-unsynced.md."""
+
+
+class _Batch:
+    """Pieces that are written and not claimed yet, and what has to be synced for them."""
+
+    def __init__(self) -> None:
+        self.pieces: dict[int, bytes] = {}
+        self.files: set[int] = set()
+        self.folders: set[tuple[str, ...]] = set()
+        self.size = 0
+        self.begun = trio.Event()
+        self.full = trio.Event()
+
+    def add(self, piece: int, check: bytes, file: int, size: int) -> None:
+        self.pieces[piece] = check
+        self.files.add(file)
+        self.size += size
+        self.begun.set()
+        if self.size >= BATCH_BYTES:
+            self.full.set()
+
+    def take_back(self, other: _Batch) -> None:
+        """Join a batch whose sync was cancelled."""
+        self.pieces = other.pieces | self.pieces
+        self.files |= other.files
+        self.folders |= other.folders
+        self.size += other.size
+        self.begun.set()
+        if self.size >= BATCH_BYTES:
+            self.full.set()
+
+
+class Syncer:
+    """Owns what is stored but not durable yet, and the journal that claims what is.
+
+    Once the disk refused a sync, ``failed`` is set and nothing more is believed: Linux marks pages
+    that it could not write as clean, so trying again would succeed and prove nothing.
+    """
+
+    def __init__(
+        self, places: TargetFiles, journal: JournalFile, header: Header, stored: PieceSet, *, begun: bool
+    ) -> None:
+        self._places = places
+        self._journal = journal
+        self._header = header
+        self._stored = stored
+        self._begun = begun
+        self._entered = False
+        self._begin_lock = trio.Lock()
+        self._sync_lock = trio.Lock()
+        self._flushing = threading.Lock()
+        self._refused: DiskError | None = None
+        self._batch = _Batch()
+        self._syncing = 0
+        self.failed: DiskError | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether the journal has its header and its name, both on the disk."""
+        return self._begun and self._entered
+
+    @property
+    def unsynced(self) -> int:
+        """Bytes that are written and not claimed."""
+        return self._batch.size + self._syncing
+
+    def add(self, piece: int, check: bytes, file: int, size: int) -> None:
+        """A piece is written: claim it with the next batch."""
+        self._batch.add(piece, check, file, size)
+
+    def changed(self, folder: tuple[str, ...]) -> None:
+        """A folder below the partial one got a new entry: sync it with the next batch."""
+        self._batch.folders.add(folder)
+
+    async def begin(self) -> None:
+        """Bring the journal's header and name to the disk unless they are there: before any data, so
+        that data without a journal is never ours to overwrite. Raises `DiskError`."""
+        async with self._begin_lock:
+            if not self._begun:
+                await self._journal.start(self._header)
+                self._begun = True
+            if not self._entered:
+                # Once in each run: an earlier one may have been killed before it did.
+                await abandonable(flush, self._places.output, (), [()])
+                self._entered = True
+
+    async def run(self) -> None:
+        """Sync every 16 MiB or 2 s of unsynced data, for ever; raises `DiskError`. Idle, it sleeps."""
+        while True:
+            batch = self._batch
+            await batch.begun.wait()
+            with trio.move_on_after(BATCH_SECONDS):
+                await batch.full.wait()
+            if batch is self._batch:
+                await self.sync()
+
+    async def sync(self) -> None:
+        """Make everything written so far durable and claim it.
+
+        Raises `DiskError` if the disk refuses; the batch's pieces then leave ``stored``. A
+        cancelled sync claims nothing, and the next one takes up its batch.
+        """
+        async with self._sync_lock:
+            if self.failed is not None:
+                raise self.failed
+            if not self._batch.pieces:
+                return
+            batch, self._batch = self._batch, _Batch()
+            batch.full.set()
+            self._syncing = batch.size
+            try:
+                await self._make_durable(batch)
+            except DiskError as error:
+                self._void(batch, error)
+                raise
+            except BaseException:
+                self._batch.take_back(batch)
+                raise
+            finally:
+                self._syncing = 0
+
+    async def _make_durable(self, batch: _Batch) -> None:
+        places = self._places
+        await self.begin()
+        if places.partial is not None:
+            files = [places.partial.parts(file) for file in batch.files]
+            # Left behind when cancelled: a disk that hangs must not keep the process.
+            await abandonable(self._flush, places.partial.folder, files, batch.folders)
+        await self._journal.append(encode_stored(self._header, batch.pieces))
+
+    def _flush(
+        self, folder: Folder, files: Collection[tuple[str, ...]], folders: Collection[tuple[str, ...]]
+    ) -> None:
+        """Flush in a worker thread, one at a time: the system reports an error once, and the flush
+        that it told may have been left behind by a cancelled sync."""
+        with self._flushing:
+            if self._refused is not None:
+                raise self._refused
+            try:
+                flush(folder, files, folders)
+            except DiskError as error:
+                self._refused = error
+                raise
+
+    def _void(self, batch: _Batch, error: DiskError) -> None:
+        self.failed = DiskError(str(error))
+        for piece in (*batch.pieces, *self._batch.pieces):
+            self._stored.discard(piece)
+        self._batch = _Batch()

@@ -1,0 +1,154 @@
+"""Does this file or folder match its manifest, and where does it not."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from swarm.content.manifest import FileEntry, Manifest
+from swarm.content.paths import printable
+from swarm.errors import UsageError
+from swarm.ids import DIGEST_BYTES
+from swarm.storage.disk_errors import disk_error, refusals
+from swarm.storage.folder import Folder
+from swarm.storage.hashing import FileHashing, Progress, in_thread, new_buffer
+from swarm.storage.scan import OWNER_EXECUTES, walk
+
+
+@dataclass(frozen=True, slots=True)
+class BadPiece:
+    """A piece that is not what the manifest names; ``file`` is the relative path, ``reason`` one line."""
+
+    piece: int
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WrongSize:
+    """A file of another length, in bytes, than the manifest names."""
+
+    file: str
+    expected: int
+    found: int
+
+
+@dataclass(slots=True)
+class VerifyReport:
+    """What differs. Files are relative paths with ``/``, as they are: escape them when printing."""
+
+    bad_pieces: list[BadPiece] = field(default_factory=list)
+    bad_files: list[str] = field(default_factory=list)
+    """Files whose pieces all match and whose own BLAKE3 does not: the manifest contradicts itself."""
+    missing: list[str] = field(default_factory=list)
+    wrong_sizes: list[WrongSize] = field(default_factory=list)
+    extra: list[str] = field(default_factory=list)
+    """Files that the manifest does not name; they take nothing from what matches."""
+    executable: list[str] = field(default_factory=list)
+    """Files whose executable bit differs."""
+
+    @property
+    def matches(self) -> bool:
+        """Whether every file of the manifest is there with its content."""
+        return not (self.bad_pieces or self.bad_files or self.missing or self.wrong_sizes)
+
+    @property
+    def identical(self) -> bool:
+        """Whether nothing at all differs: no extra files and the same executable bits too."""
+        return self.matches and not (self.extra or self.executable)
+
+
+async def verify(manifest: Manifest, path: Path, progress: Progress | None = None) -> VerifyReport:
+    """Compare the file or folder at ``path`` with ``manifest``: every piece and every whole file.
+
+    ``progress`` is told done and total bytes. Raises `UsageError` if ``path`` is missing or is a
+    folder where the manifest describes a file (or the other way round), `DiskError` for what cannot
+    be read.
+    """
+    report = VerifyReport()
+    folder, name = await trio.to_thread.run_sync(_open, manifest, path)
+    try:
+        steps = _Comparison(manifest, folder, name, report).steps()
+        await in_thread(steps, manifest.total_length, progress)
+    finally:
+        folder.close()
+    return report
+
+
+def _open(manifest: Manifest, path: Path) -> tuple[Folder, str]:
+    """The folder that the files are below, and what a single file is called in it."""
+    shown = printable(str(path))
+    real = Path(os.path.realpath(path))
+    try:
+        is_folder = stat.S_ISDIR(real.stat().st_mode)
+    except FileNotFoundError as error:
+        raise UsageError(f"{shown}: there is no such file or folder") from error
+    except OSError as error:
+        raise disk_error(error, path) from error
+    if is_folder != manifest.folder:
+        kinds = ("a folder", "a file") if is_folder else ("a file", "a folder")
+        raise UsageError(f"{shown}: is {kinds[0]}, but the manifest describes {kinds[1]}")
+    with refusals(path):
+        return Folder.open(real if is_folder else real.parent), real.name
+
+
+class _Comparison:
+    def __init__(self, manifest: Manifest, folder: Folder, name: str, report: VerifyReport) -> None:
+        self._manifest = manifest
+        self._folder = folder
+        self._name = name
+        self._report = report
+        self._buffer = new_buffer()
+
+    def steps(self) -> Generator[int, None, None]:
+        for number, entry in enumerate(self._manifest.files):
+            yield from self._file(number, entry)
+            yield 0
+        if self._manifest.folder:
+            wanted = {entry.path for entry in self._manifest.files}
+            for found in walk(self._folder, lambda _line: None):
+                if found.parts not in wanted:
+                    self._report.extra.append("/".join(found.parts))
+
+    def _file(self, number: int, entry: FileEntry) -> Generator[int, None, None]:
+        shown = "/".join(entry.path)
+        parts = entry.path if self._manifest.folder else (self._name,)
+        with refusals(self._folder.at(parts)):
+            about = self._folder.stat(parts)
+            if about is None or not stat.S_ISREG(about.st_mode):
+                self._report.missing.append(shown)
+                yield entry.length
+                return
+            if about.st_size != entry.length:
+                self._report.wrong_sizes.append(WrongSize(shown, entry.length, about.st_size))
+            if bool(about.st_mode & OWNER_EXECUTES) != entry.executable:
+                self._report.executable.append(shown)
+            hashing = FileHashing(self._manifest.piece_length)
+            fd = self._folder.open_file(parts, os.O_RDONLY)
+            try:
+                yield from hashing.steps(self._folder.layer, fd, entry.length, self._buffer)
+            finally:
+                self._folder.layer.close(fd)
+        yield entry.length - hashing.length
+        self._judge(number, entry, shown, hashing)
+
+    def _judge(self, number: int, entry: FileEntry, shown: str, hashing: FileHashing) -> None:
+        bad = 0
+        for index, piece in enumerate(self._manifest.layout.pieces_of(number)):
+            span = self._manifest.layout.span(piece)
+            digest = slice(index * DIGEST_BYTES, (index + 1) * DIGEST_BYTES)
+            if span.offset + span.length > hashing.length:
+                reason = "the file ends before"
+            elif hashing.pieces[digest] != entry.pieces[digest]:
+                reason = "the bytes differ"
+            else:
+                continue
+            bad += 1
+            self._report.bad_pieces.append(BadPiece(piece, shown, reason))
+        if not bad and hashing.whole != entry.blake3:
+            self._report.bad_files.append(shown)

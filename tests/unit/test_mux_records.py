@@ -1,0 +1,100 @@
+import os
+
+import pytest
+from noise.connection import NoiseConnection
+
+from swarm.errors import RemoteError
+from swarm.mux.mux_limits import NOISE_MAX_NONCE, NOISE_MAX_PLAINTEXT
+from swarm.mux.records import Blocks, Opener, Sealer
+
+KEY = bytes(range(32))
+
+
+def opened(opener: Opener, data: bytes) -> list[bytes]:
+    return [bytes(block[:size]) for block, size in opener.open(memoryview(data), Blocks())]
+
+
+def noise_pair() -> tuple[NoiseConnection, NoiseConnection]:
+    first, second = (NoiseConnection.from_name(b"Noise_NN_25519_ChaChaPoly_SHA256") for _ in range(2))
+    first.set_as_initiator()
+    second.set_as_responder()
+    first.start_handshake()
+    second.start_handshake()
+    second.read_message(first.write_message())
+    first.read_message(second.write_message())
+    return first, second
+
+
+def test_noiseprotocol_opens_what_we_seal_and_we_open_what_it_seals():
+    first, second = noise_pair()
+    sending = first.noise_protocol.cipher_state_encrypt
+    receiving = first.noise_protocol.cipher_state_decrypt
+    sealer, opener = Sealer(sending.k, sending.n), Opener(receiving.k, receiving.n)
+    for size in (1, 100, NOISE_MAX_PLAINTEXT):
+        message = os.urandom(size)
+        assert second.decrypt(sealer.seal(message)[2:]) == message
+        sealed = second.encrypt(message)
+        assert opened(opener, len(sealed).to_bytes(2, "big") + sealed) == [message]
+
+
+def test_a_long_plaintext_becomes_full_records():
+    data = os.urandom(2 * NOISE_MAX_PLAINTEXT + 5)
+    records = Sealer(KEY, 0).seal(data)
+    assert len(records) == len(data) + 3 * 18
+    assert b"".join(opened(Opener(KEY, 0), records)) == data
+
+
+def test_every_record_needs_its_own_nonce():
+    sealer = Sealer(KEY, 0)
+    first, second = sealer.seal(b"same"), sealer.seal(b"same")
+    assert first != second
+    with pytest.raises(RemoteError, match="forged"):
+        opened(Opener(KEY, 0), second)
+    assert opened(Opener(KEY, 1), second) == [b"same"]
+
+
+@pytest.mark.parametrize("position", [0, 1, 2, 5, 20])
+def test_one_flipped_bit_is_found(position):
+    record = bytearray(Sealer(KEY, 0).seal(b"hello"))
+    record[position] ^= 1
+    opener = Opener(KEY, 0)
+    try:
+        assert opened(opener, bytes(record)) == []
+    except RemoteError:
+        return
+    assert opener.unfinished == len(record)
+
+
+def test_a_record_shorter_than_its_tag_is_refused():
+    with pytest.raises(RemoteError, match="tag"):
+        opened(Opener(KEY, 0), b"\x00\x0f" + bytes(15))
+
+
+def test_records_before_a_forged_one_are_delivered():
+    good = Sealer(KEY, 0).seal(b"good")
+    records = Opener(KEY, 0).open(memoryview(good + good), Blocks())
+    block, size = next(records)
+    assert block[:size] == b"good"
+    with pytest.raises(RemoteError):
+        next(records)
+
+
+def test_too_much_for_one_record_is_a_mistake_of_ours_and_takes_no_nonce():
+    sealer = Sealer(KEY, 0)
+    room = memoryview(bytearray(70_000))
+    with pytest.raises(ValueError, match="no room"):
+        sealer.seal_into(memoryview(bytes(NOISE_MAX_PLAINTEXT + 1)), room)
+    with pytest.raises(ValueError, match="no room"):
+        sealer.seal_into(memoryview(b"hello"), room[:22])
+    size = sealer.seal_into(memoryview(b"hello"), room)
+    assert opened(Opener(KEY, 0), bytes(room[:size])) == [b"hello"]
+
+
+def test_the_last_nonce_is_never_passed():
+    sealer, opener = Sealer(KEY, NOISE_MAX_NONCE), Opener(KEY, NOISE_MAX_NONCE)
+    record = sealer.seal(b"last")
+    assert opened(opener, record) == [b"last"]
+    with pytest.raises(RemoteError, match="nonces"):
+        sealer.seal(b"one too many")
+    with pytest.raises(RemoteError, match="nonces"):
+        opened(opener, record)

@@ -1,0 +1,90 @@
+"""The lean import of libp2p, in fresh interpreters: what it leaves out, and that it refuses to work."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {
+    "aioquic",
+    "pycparser",
+    "httpx",
+    "zeroconf",
+    "miniupnpc",
+    "trio_websocket",
+    "cryptography.x509.extensions",
+}
+
+LEAN = """
+import sys
+from swarm.net.libp2p import partial_import as lean
+with lean.importing() as is_lean:
+    import swarm.node
+"""
+
+
+def _run(script: str) -> str:
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_lean_node_loads_none_of_the_parts_it_never_uses() -> None:
+    loaded = set(_run(LEAN + "print(*sys.modules, is_lean)").split())
+    assert {"libp2p.host.basic_host", "True"} <= loaded
+    assert not loaded & HEAVY
+
+
+def test_without_it_they_are_loaded() -> None:
+    assert set(_run("import swarm.node, sys; print(*sys.modules)").split()) >= HEAVY
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["libp2p.transport.quic.transport.QUICTransport", "libp2p.relay.circuit_v2.transport.CircuitV2Transport"],
+)
+def test_a_part_that_is_not_loaded_can_be_tested_for_and_not_used(part: str) -> None:
+    module, name = part.rsplit(".", 1)
+    script = f"""
+from {module} import {name} as part
+print(isinstance(object(), part))
+try:
+    part().run()
+except ImportError as error:
+    print(error)
+"""
+    refusal = f"{part} is not loaded in this program (run was asked of it)"
+    assert _run(LEAN + script).splitlines() == ["False", refusal]
+
+
+def test_dependencies_of_others_are_whole_again_afterwards() -> None:
+    script = """
+from cryptography import x509
+import cffi, cryptography.x509.oid, prometheus_client.core
+print(x509.Certificate.__module__, x509 is cryptography.x509)
+"""
+    assert _run(LEAN + script).split() == ["cryptography.hazmat.bindings._rust.x509", "True"]
+
+
+def test_keys_of_every_kind_are_still_read() -> None:
+    script = """
+from libp2p.crypto import ed25519, rsa, secp256k1
+from libp2p.crypto.serialization import deserialize_public_key
+for kind in (ed25519, rsa, secp256k1):
+    pair = kind.create_new_key_pair()
+    read = deserialize_public_key(pair.public_key.serialize())
+    signature = pair.private_key.sign(b"data")
+    print(read.verify(b"data", signature), read.verify(b"other", signature))
+"""
+    assert _run(LEAN + script).split() == ["True", "False"] * 3
+
+
+def test_it_comes_too_late_once_libp2p_is_loaded() -> None:
+    assert _run("import libp2p" + LEAN + "print(is_lean)").strip() == "False"
+
+
+def test_an_unknown_version_of_libp2p_is_loaded_whole() -> None:
+    script = LEAN.replace("with", "lean.MADE_FOR = '0.8.0'\nwith")
+    assert _run(script + "print(is_lean, 'aioquic' in sys.modules)").split() == ["False", "True"]

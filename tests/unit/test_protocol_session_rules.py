@@ -1,0 +1,266 @@
+import pytest
+
+from swarm.content.layout import Layout
+from swarm.errors import LocalProtocolError, RemoteError
+from swarm.ids import ManifestId, PeerId
+from swarm.protocol import codec
+from swarm.protocol import protocol_limits as limits
+from swarm.protocol.messages import (
+    Cancel,
+    Choke,
+    Data,
+    Goodbye,
+    Have,
+    HaveAll,
+    HaveBitfield,
+    HaveNone,
+    Hello,
+    KeepAlive,
+    Peers,
+    Reject,
+    RejectReason,
+    Request,
+    Unchoke,
+    Withdraw,
+)
+from swarm.protocol.session_rules import Arrival, SessionRules
+
+MANIFEST = ManifestId(bytes(32))
+PIECE = 1 << 20
+LAYOUT = Layout(PIECE, [10 * PIECE + 5])
+COUNT = LAYOUT.piece_count
+HELLO = Hello(MANIFEST, COUNT)
+
+
+def opened() -> SessionRules:
+    protocol = SessionRules(MANIFEST, LAYOUT, 0.0)
+    for message in (HELLO, HaveNone()):
+        protocol.sent(message)
+        protocol.received(message, 0.0)
+    return protocol
+
+
+def refused(protocol: SessionRules, *messages) -> str:
+    """The peer says all of these; the last one is illegal."""
+    for message in messages[:-1]:
+        hear(protocol, message)
+    with pytest.raises(RemoteError) as caught:
+        hear(protocol, messages[-1])
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def hear(protocol: SessionRules, message):
+    if isinstance(message, Data):
+        return protocol.received_data(message)
+    return protocol.received(message, 0.0)
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        (Choke(),),
+        (KeepAlive(),),
+        (HaveAll(),),
+        (Data(0, 0, 1),),
+        (HELLO, Request(0)),
+        (HELLO, HELLO),
+        (HELLO, HaveAll(), HaveNone()),
+        (HELLO, HaveAll(), HELLO),
+        (HELLO, HaveBitfield(b"\x00\x1f")),
+        (Hello(ManifestId(b"x" * 32), COUNT),),
+        (Hello(MANIFEST, COUNT + 1),),
+        (Hello(MANIFEST, COUNT, version=2),),
+        (Goodbye(), HELLO),
+        (HELLO, HaveAll(), Goodbye("x"), KeepAlive()),
+    ],
+)
+def test_the_greeting_has_one_order(messages):
+    refused(SessionRules(MANIFEST, LAYOUT, 0.0), *messages)
+
+
+def test_greeted_needs_both_sides():
+    protocol = SessionRules(MANIFEST, LAYOUT, 0.0)
+    for message in (HELLO, HaveAll()):
+        protocol.received(message, 0.0)
+    assert protocol.remote_hello == HELLO
+    assert protocol.peer_greeted
+    assert not protocol.greeted
+    protocol.sent(HELLO)
+    assert not protocol.greeted
+    protocol.sent(HaveNone())
+    assert protocol.greeted
+
+
+def test_a_refusal_instead_of_a_greeting_is_legal():
+    protocol = SessionRules(MANIFEST, LAYOUT, 0.0)
+    protocol.received(Goodbye("no such manifest"), 0.0)
+    assert protocol.peer_left
+
+
+def test_a_bitfield_of_another_size_is_refused_before_it_is_read():
+    with pytest.raises(RemoteError):
+        opened().check_size(codec.HAVE_BITFIELD, 3)
+    opened().check_size(codec.HAVE_BITFIELD, 2)
+
+
+def test_a_piece_arrives_in_order_and_ends_its_request():
+    protocol = opened()
+    protocol.sent(Request(0))
+    assert hear(protocol, Data(0, 0, 10)) == Arrival(wanted=True, last=False)
+    assert protocol.asked(0)
+    assert hear(protocol, Data(0, 10, PIECE - 10)) == Arrival(wanted=True, last=True)
+    assert not protocol.asked(0)
+    protocol.sent(Request(0))
+
+
+def test_the_short_last_piece_has_its_own_length():
+    protocol = opened()
+    protocol.sent(Request(COUNT - 1))
+    assert hear(protocol, Data(COUNT - 1, 0, 5)).last
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        [Data(1, 0, 1)],
+        [Data(0, 1, 1)],
+        [Data(0, 0, 5), Data(0, 0, 5)],
+        [Data(0, 0, 5), Data(0, 6, 5)],
+        [Data(0, 0, PIECE), Data(0, 0, 1)],
+        [Data(0, 0, 5), Data(0, 5, PIECE)],
+        [Data(COUNT - 1, 0, 6)],
+        [Data(0, 0, 5), Data(COUNT - 1, 0, 5)],
+        [Data(0, 0, 0)],
+        [Data(COUNT, 0, 1)],
+    ],
+)
+def test_data_that_was_not_asked_for_is_refused(data):
+    protocol = opened()
+    protocol.sent(Request(0))
+    protocol.sent(Request(COUNT - 1))
+    refused(protocol, *data)
+
+
+def test_a_reject_ends_a_request_also_midway_and_once():
+    protocol = opened()
+    protocol.sent(Request(0))
+    protocol.sent(Request(1))
+    hear(protocol, Data(0, 0, 5))
+    hear(protocol, Reject(0, RejectReason.NOT_STORED))
+    assert not protocol.asked(0)
+    assert hear(protocol, Data(1, 0, PIECE)).last
+    refused(protocol, Reject(0, RejectReason.NOT_STORED))
+
+
+def test_a_cancelled_piece_may_still_come_and_is_not_wanted():
+    protocol = opened()
+    protocol.sent(Request(0))
+    hear(protocol, Data(0, 0, 5))
+    protocol.sent(Cancel(0))
+    assert hear(protocol, Data(0, 5, 5)) == Arrival(wanted=False, last=False)
+    assert hear(protocol, Data(0, 10, PIECE - 10)) == Arrival(wanted=False, last=True)
+    protocol.sent(Request(0))
+    assert hear(protocol, Data(0, 0, 5)).wanted
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        (Request(COUNT),),
+        (Request(0), Request(0)),
+        (Request(0), Cancel(0), Cancel(0)),
+        (Cancel(COUNT),),
+        (Have((COUNT,)),),
+        (Have((1, 1)),),
+        (Have((1,)), Have((1,))),
+        (Withdraw(1),),
+        (Withdraw(COUNT),),
+        (Have((1,)), Withdraw(1), Withdraw(1)),
+        (Reject(0, RejectReason.BUSY),),
+    ],
+)
+def test_illegal_requests_and_announcements(messages):
+    refused(opened(), *messages)
+    ours = opened()
+    for message in messages[:-1]:
+        ours.sent(message)
+    with pytest.raises(LocalProtocolError):
+        ours.sent(messages[-1])
+
+
+def test_a_withdrawn_piece_may_be_announced_again():
+    protocol = opened()
+    for message in (Have((1,)), Withdraw(1), Have((1,))):
+        hear(protocol, message)
+
+
+def test_a_cancel_that_crosses_the_last_byte_means_nothing():
+    protocol = opened()
+    hear(protocol, Request(0))
+    assert protocol.sent_data(0, 0, PIECE)
+    hear(protocol, Cancel(0))
+    hear(protocol, Request(0))
+    assert protocol.owed(0)
+
+
+def test_one_reply_to_every_request_of_the_peer():
+    protocol = opened()
+    hear(protocol, Request(0))
+    assert not protocol.sent_data(0, 0, 5)
+    protocol.sent(Reject(0, RejectReason.CANCELLED))
+    assert not protocol.owed(0)
+    with pytest.raises(LocalProtocolError):
+        protocol.sent_data(0, 5, 5)
+    with pytest.raises(LocalProtocolError):
+        protocol.sent(Reject(0, RejectReason.CANCELLED))
+
+
+def test_requests_outstanding_are_limited():
+    layout = Layout(PIECE, [PIECE * 1000])
+    protocol = SessionRules(MANIFEST, layout, 0.0)
+    protocol.received(Hello(MANIFEST, 1000), 0.0)
+    protocol.received(HaveAll(), 0.0)
+    for piece in range(limits.MAX_REQUESTS):
+        protocol.received(Request(piece), 0.0)
+    with pytest.raises(RemoteError, match="outstanding"):
+        protocol.received(Request(limits.MAX_REQUESTS), 0.0)
+
+
+def test_a_flood_of_messages_ends_the_session_and_time_forgives():
+    protocol = opened()
+    for _ in range(int(limits.CONTROL_BURST) - 2):
+        protocol.received(KeepAlive(), 0.0)
+    with pytest.raises(RemoteError, match="too many"):
+        protocol.received(KeepAlive(), 0.0)
+    for _ in range(int(limits.CONTROL_RATE)):
+        protocol.received(KeepAlive(), 1.0)
+    with pytest.raises(RemoteError, match="too many"):
+        protocol.received(KeepAlive(), 1.0)
+
+
+def test_moved_pieces_pay_for_messages():
+    protocol = opened()
+    layout_piece = COUNT - 1
+    for _ in range(3 * int(limits.CONTROL_BURST)):
+        protocol.received(Request(layout_piece), 0.0)
+        protocol.received(Have((layout_piece,)), 0.0)
+        protocol.received(Withdraw(layout_piece), 0.0)
+        protocol.sent_data(layout_piece, 0, 5)
+
+
+def test_a_flood_of_peers_ends_the_session():
+    protocol = opened()
+    for _ in range(int(limits.PEERS_BURST)):
+        protocol.received(Peers((), (PeerId("z" * 40),)), 0.0)
+    protocol.received(Unchoke(), 0.0)
+    with pytest.raises(RemoteError, match="PEERS"):
+        protocol.received(Peers((), ()), 0.0)
+
+
+def test_no_data_before_the_greeting_or_after_goodbye():
+    protocol = SessionRules(MANIFEST, LAYOUT, 0.0)
+    for message in (HELLO, HaveNone(), Request(0), Request(1)):
+        protocol.sent(message)
+    refused(protocol, Data(0, 0, 5))
+    refused(protocol, HELLO, HaveAll(), Goodbye(), Data(0, 0, 5))
