@@ -8,12 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from swarm.ids import ManifestId, PeerId
+from swarm.ids import ManifestId, PeerId, SourceId, TransferId
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """Base of all events."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransferEvent(Event):
+    """Something of one transfer of the node that tells it."""
+
+    transfer: TransferId
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,43 +133,39 @@ class RoundTrip(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class PieceRequested(Event):
-    """A piece was asked of a peer; ``why`` names the ranking that chose the peer."""
+class PieceRequested(TransferEvent):
+    """A piece was asked of a source; ``why`` names the ranking that chose the source."""
 
-    manifest: ManifestId
     piece: int
-    peer: PeerId
+    source: SourceId
     why: str
 
 
 @dataclass(frozen=True, slots=True)
-class PieceStored(Event):
-    """A piece from ``peer`` was verified and written."""
+class PieceStored(TransferEvent):
+    """A piece from ``source`` was verified and written."""
 
-    manifest: ManifestId
     piece: int
     size: int
-    peer: PeerId
+    source: SourceId
 
 
 @dataclass(frozen=True, slots=True)
-class PieceRefused(Event):
-    """A piece from ``peer`` did not match its hash; ``size`` bytes were wasted."""
+class PieceRefused(TransferEvent):
+    """A piece from ``source`` did not match its hash; ``size`` bytes were wasted."""
 
-    manifest: ManifestId
     piece: int
     size: int
-    peer: PeerId
+    source: SourceId
 
 
 @dataclass(frozen=True, slots=True)
-class PieceWasted(Event):
-    """``size`` bytes of a piece that was already here or no longer wanted arrived from ``peer``."""
+class PieceWasted(TransferEvent):
+    """``size`` bytes of a piece that was already here or no longer wanted arrived from ``source``."""
 
-    manifest: ManifestId
     piece: int
     size: int
-    peer: PeerId
+    source: SourceId
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,10 +187,9 @@ class BytesSent(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class PieceLost(Event):
+class PieceLost(TransferEvent):
     """A piece that this node had can no longer be served (the file changed); it is withdrawn."""
 
-    manifest: ManifestId
     piece: int
 
 

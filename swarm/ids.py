@@ -12,7 +12,13 @@ DIGEST_BYTES = 32
 _CID_PREFIX = bytes((0x01, 0x71, 0x1E, DIGEST_BYTES))
 _MULTIBASE_BASE32 = "b"
 
-PeerId = NewType("PeerId", str)
+TransferId = NewType("TransferId", int)
+"""A node's number of one transfer; it means nothing to anybody else."""
+
+SourceId = NewType("SourceId", str)
+"""The name of something that pieces are fetched from: a peer, or a folder on this machine."""
+
+PeerId = NewType("PeerId", SourceId)
 """A libp2p peer id in its base58 form (``12D3Koo…`` or ``Qm…``)."""
 
 

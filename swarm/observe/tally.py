@@ -213,16 +213,16 @@ class Tally:
             peer.round_trip = event.seconds
 
     def _requested(self, event: events.PieceRequested, now: float) -> None:
-        self._peer(event.peer, now).why = event.why
+        self._peer(PeerId(event.source), now).why = event.why
 
     def _stored(self, event: events.PieceStored, now: float) -> None:
         self._have_pieces += 1
         self._have_size += event.size
-        self._peer(event.peer, now).pieces += 1
+        self._peer(PeerId(event.source), now).pieces += 1
 
     def _waste(self, event: events.PieceRefused | events.PieceWasted, now: float) -> None:
         self._wasted += event.size
-        self._peer(event.peer, now).wasted += event.size
+        self._peer(PeerId(event.source), now).wasted += event.size
 
     def _lost(self, _event: events.PieceLost, _now: float) -> None:
         # Its size is not told, so only the count of pieces goes down.

@@ -1,8 +1,8 @@
-"""Whom to dial next, where, and when: the addresses of one transfer's peers and what came of dialling them.
+"""Whom to dial next, where, and when: the addresses of one transfer's peers, and how dialling them went.
 
-Peers that the user named come first and are tried again for ever, with a back-off of at most 8 s. What
-others say about peers is hearsay: it is bounded by who said it and by host, and it never displaces what
-the user or the peer itself said.
+Peers that the user named come first and are tried again for ever. All others are strangers: where they come
+from (their provenance), who told us and which host they are on each have a quota, and what is said about a
+peer by others never displaces what the user or the peer itself said.
 """
 
 from __future__ import annotations
@@ -13,10 +13,55 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from swarm.config import DEFAULT_MAX_PEERS
 from swarm.ids import PeerId
+
+NAMED: Final = "named"
+"""The provenance of a peer that the user named."""
+
+EXCHANGE: Final = "exchange"
+"""The provenance of a peer that another peer told us of."""
+
+INBOUND: Final = "inbound"
+"""The provenance of a peer that dialled us and that nobody had told us of."""
+
+FIRST_DELAY = 0.25
+"""Seconds before a peer that could not be reached is dialled again; doubled with each failure in a row."""
+
+MOST_NAMED_DELAY = 8.0
+"""The longest such delay of a named peer: the user is waiting for it."""
+
+MOST_STRANGER_DELAY = 120.0
+"""The longest such delay of a stranger: there are others to try."""
+
+JITTER = 0.25
+"""A delay is shortened by up to this share, so that peers that lost each other do not retry in step."""
+
+LASTING_SECONDS = 5.0
+"""A dialled session that ends sooner counts as a failure: a peer that hangs up is not dialled in a loop."""
+
+STRANGER_FAILURES = 8
+"""Failures in a row after which a stranger is forgotten."""
+
+MAX_STRANGERS = 1024
+"""Eight times the default number of sessions: enough to choose from, and about 1 MB."""
+
+MAX_STRANGERS_PER_PROVENANCE = 512
+"""Half of the book: no one way of finding peers can shut out the others."""
+
+MAX_STRANGERS_PER_TELLER = 256
+"""A quarter of the book: no one peer can fill it."""
+
+MAX_STRANGERS_PER_HOST = 64
+"""A sixteenth of the book: no one host can fill it."""
+
+MAX_BANNED = 4096
+"""More bans are forgotten, the oldest first; a peer id costs its owner nothing."""
+
+UNKNOWN_ROUND_TRIP = 0.1
+"""Seconds assumed of a peer that was never pinged."""
 
 MAX_ADDRESSES = 8
 """Of one peer: each is dialled with a deadline of its own."""
@@ -30,31 +75,36 @@ class AddressSource(IntEnum):
     ITSELF = 1
     """The peer, in its own session."""
     HEARSAY = 2
-    """Another peer."""
+    """Anybody else."""
 
 
 @dataclass(slots=True)
 class BookEntry:
-    """``told_by`` and ``host`` are what a stranger counts for; a ``busy`` peer is dialled or in a session."""
+    """One peer. ``provenance``, ``told_by`` and ``host`` are the quotas it counts for; a ``busy`` peer is
+    being dialled or in a session; ``failures`` are those in a row."""
 
+    provenance: str
     told_by: PeerId | None
     host: str
-    named: bool = False
     addresses: dict[str, AddressSource] = field(default_factory=dict)
     busy: bool = False
     not_before: float = -math.inf
     dialled_at: float = -math.inf
     failures: int = 0
     sessions: int = 0
-    reliability: float = 1.0
-    rtt: float | None = None
+    round_trip: float | None = None
+
+    @property
+    def named(self) -> bool:
+        """Whether the user named the peer."""
+        return self.provenance == NAMED
 
     def ordered(self) -> tuple[str, ...]:
         """The addresses, those of the best source first."""
         return tuple(sorted(self.addresses, key=self.addresses.__getitem__))
 
     def learn(self, address: str, source: AddressSource) -> None:
-        """Note an address; a full entry gives up its oldest one of the worst source, if that is no better."""
+        """Note an address. A full entry gives up the oldest one of the worst source, if that is no better."""
         known = self.addresses.get(address)
         if known is not None:
             self.addresses[address] = min(known, source)
@@ -67,44 +117,12 @@ class BookEntry:
         self.addresses[address] = source
 
     def why(self) -> str:
-        """What speaks for dialling it, in one line."""
-        source = "named by the user" if self.named else "named by a peer"
+        """Why it is dialled, in one line."""
+        found = "named by the user" if self.named else f"found by {self.provenance}"
         if not self.sessions and not self.failures:
-            return f"{source}, not tried yet"
-        trip = "rtt unknown" if self.rtt is None else f"rtt {self.rtt * 1e3:.1f} ms"
-        return f"{source}, {trip}, {self.sessions} sessions, {self.failures} failures in a row"
-
-
-def host_of(address: str) -> str:
-    """``/ip4/<host>`` of a multiaddr."""
-    return "/".join(address.split("/")[:3])
-
-
-FIRST_DELAY = 0.25
-"""Seconds before a peer that could not be reached is dialled again; doubled with each failure in a row."""
-
-MOST_NAMED_DELAY = 8.0
-MOST_STRANGER_DELAY = 120.0
-JITTER = 0.25
-"""A delay is shortened by up to this share, so that peers that lost each other do not meet in step."""
-
-LASTING_SECONDS = 5.0
-"""A dialled session that ends sooner counts as a failure: whoever hangs up is not dialled in a loop."""
-
-STRANGER_FAILURES = 8
-"""Failures in a row after which a peer that the user did not name is forgotten."""
-
-MAX_STRANGERS = 1024
-MAX_STRANGERS_PER_HOST = 64
-MAX_STRANGERS_PER_SOURCE = 256
-"""One peer may fill a quarter of the book, by one host a sixteenth of it may be filled."""
-
-MAX_BANNED = 4096
-EXPLORATION_SHARE = 0.2
-"""How often a peer without a session so far is dialled before the best known one."""
-
-UNKNOWN_RTT = 0.1
-_GAIN = 1 / 4
+            return f"{found}, not tried yet"
+        trip = "rtt unknown" if self.round_trip is None else f"rtt {self.round_trip * 1e3:.1f} ms"
+        return f"{found}, {trip}, {self.sessions} sessions, {self.failures} failures in a row"
 
 
 class Dial(NamedTuple):
@@ -129,45 +147,65 @@ class PeerBook:
         self._entries: dict[PeerId, BookEntry] = {}
         self._banned: dict[PeerId, None] = {}
         self._strangers = 0
-        self._hosts: Counter[str] = Counter()
-        self._sources: Counter[PeerId | None] = Counter()
+        self._quotas: Counter[tuple[str, str | None]] = Counter()
         self._dial_strangers = True
         self._some_failed = False
 
     def __len__(self) -> int:
         return len(self._entries)
 
+    def __contains__(self, peer: object) -> bool:
+        return peer in self._entries
+
+    @property
+    def named(self) -> frozenset[PeerId]:
+        """The peers that the user named and that are not banned."""
+        return frozenset(peer for peer, entry in self._entries.items() if entry.named)
+
+    def is_named(self, peer: PeerId) -> bool:
+        """Whether the user named the peer, and it is not banned."""
+        entry = self._entries.get(peer)
+        return entry is not None and entry.named
+
+    @property
+    def banned(self) -> frozenset[PeerId]:
+        """The peers that are never dialled again; the newest `MAX_BANNED`."""
+        return frozenset(self._banned)
+
     def add(
-        self, peer: PeerId, addresses: Iterable[str], *, named: bool = False, source: PeerId | None = None
+        self,
+        peer: PeerId,
+        addresses: Iterable[str],
+        *,
+        provenance: str = EXCHANGE,
+        told_by: PeerId | None = None,
     ) -> None:
-        """Note where a peer may be dialled, as the user (``named``) or the peer ``source`` says."""
+        """Note where a peer can be dialled. ``provenance`` says how that was found out, ``told_by`` which
+        peer said so, if one did. A banned peer, one without addresses and one beyond a quota is ignored."""
         given = tuple(addresses)
+        named = provenance == NAMED
         entry = self._entries.get(peer)
         if entry is None:
-            if peer in self._banned or not given or not (named or self._takes(given[0], source)):
+            if peer in self._banned or not given:
                 return
-            entry = self._insert(peer, source, host_of(given[0]), named=named)
-        if named and not entry.named:
+            entry = BookEntry(provenance, told_by, _host_of(given[0]))
+            if not (named or self._takes(entry)):
+                return
+            self._insert(peer, entry)
+        elif named and not entry.named:
             self._count(entry, -1)
-            entry.named = True
-        kind = (
-            AddressSource.NAMED
-            if named
-            else AddressSource.ITSELF
-            if source == peer
-            else AddressSource.HEARSAY
-        )
+            entry.provenance = NAMED
+        itself = AddressSource.ITSELF if told_by == peer else AddressSource.HEARSAY
         for address in given:
-            entry.learn(address, kind)
+            entry.learn(address, AddressSource.NAMED if named else itself)
 
     def next_dial(self, now: float, *, strangers: bool = True) -> Dial | None:
         """Take the peer to be dialled now, if any; without ``strangers`` only one that the user named."""
         self._dial_strangers = strangers
-        ready = [peer for peer, entry in self._dialable() if entry.not_before <= now]
+        ready = [(peer, entry) for peer, entry in self._dialable() if entry.not_before <= now]
         if not ready:
             return None
-        peer = self._best(ready)
-        entry = self._entries[peer]
+        peer, entry = min(ready, key=self._place)
         entry.busy = True
         entry.dialled_at = now
         return Dial(peer, entry.ordered(), entry.why())
@@ -177,10 +215,10 @@ class PeerBook:
         return min((entry.not_before for _, entry in self._dialable()), default=math.inf)
 
     def connected(self, peer: PeerId, address: str | None = None) -> None:
-        """A session with the peer is being opened, by either side; ``address``: dialling that worked."""
+        """A session with the peer is being opened, by either side; ``address`` is where dialling worked."""
         if peer in self._banned:
             return
-        entry = self._entries.get(peer) or self._insert(peer, None, "", named=False)
+        entry = self._entries.get(peer) or self._insert(peer, BookEntry(INBOUND, None, ""))
         entry.busy = True
         if address in entry.addresses:
             entry.addresses = {address: entry.addresses[address], **entry.addresses}
@@ -202,7 +240,6 @@ class PeerBook:
         if not useful or now - entry.dialled_at < LASTING_SECONDS:
             return self._back_off(peer, entry, now)
         entry.failures = 0
-        entry.reliability += (1.0 - entry.reliability) * _GAIN
         return self._wait(entry, now)
 
     def failed(self, peer: PeerId, now: float) -> float:
@@ -220,7 +257,7 @@ class PeerBook:
         """A ping of the peer was answered after ``seconds``, or lost (None)."""
         entry = self._entries.get(peer)
         if entry is not None and seconds is not None:
-            entry.rtt = seconds
+            entry.round_trip = seconds
 
     def ban(self, peer: PeerId) -> None:
         """Never dial the peer again, and take in nothing about it."""
@@ -242,21 +279,14 @@ class PeerBook:
             if not entry.busy and entry.addresses and (named if entry.named else strangers)
         ]
 
-    def _best(self, ready: list[PeerId]) -> PeerId:
-        candidates = [peer for peer in ready if self._entries[peer].named] or ready
-        fresh = [peer for peer in candidates if not self._entries[peer].sessions]
-        if fresh and (len(fresh) == len(candidates) or self._rng.random() < EXPLORATION_SHARE):
-            fewest = min(self._entries[peer].failures for peer in fresh)
-            return self._rng.choice([peer for peer in fresh if self._entries[peer].failures == fewest])
-        return min(candidates, key=self._expected)
-
-    def _expected(self, peer: PeerId) -> float:
-        entry = self._entries[peer]
-        return (UNKNOWN_RTT if entry.rtt is None else entry.rtt) / entry.reliability
+    def _place(self, ready: tuple[PeerId, BookEntry]) -> tuple[bool, int, float, float]:
+        """Named peers first, then who failed least, then the nearest; equals in random order."""
+        _, entry = ready
+        trip = UNKNOWN_ROUND_TRIP if entry.round_trip is None else entry.round_trip
+        return not entry.named, entry.failures, trip, self._rng.random()
 
     def _back_off(self, peer: PeerId, entry: BookEntry, now: float) -> float:
         entry.failures += 1
-        entry.reliability *= 1.0 - _GAIN
         self._some_failed = True
         if not entry.named and entry.failures >= STRANGER_FAILURES:
             self._forget(peer)
@@ -270,13 +300,16 @@ class PeerBook:
         entry.not_before = now + delay
         return delay
 
-    # --- Room -----------------------------------------------------------------------------------
+    # --- Quotas ---------------------------------------------------------------------------------
 
-    def _takes(self, address: str, source: PeerId | None) -> bool:
-        if self._hosts[host_of(address)] >= MAX_STRANGERS_PER_HOST:
-            return False
-        if source is not None and self._sources[source] >= MAX_STRANGERS_PER_SOURCE:
-            return False
+    def _takes(self, entry: BookEntry) -> bool:
+        for quota, most in (
+            (("provenance", entry.provenance), MAX_STRANGERS_PER_PROVENANCE),
+            (("host", entry.host), MAX_STRANGERS_PER_HOST),
+            (("told by", entry.told_by), MAX_STRANGERS_PER_TELLER),
+        ):
+            if quota[1] is not None and self._quotas[quota] >= most:
+                return False
         return self._strangers < MAX_STRANGERS or self._evict()
 
     def _evict(self) -> bool:
@@ -294,9 +327,9 @@ class PeerBook:
         self._forget(worst)
         return True
 
-    def _insert(self, peer: PeerId, source: PeerId | None, host: str, *, named: bool) -> BookEntry:
-        entry = self._entries[peer] = BookEntry(source, host, named)
-        if not named:
+    def _insert(self, peer: PeerId, entry: BookEntry) -> BookEntry:
+        self._entries[peer] = entry
+        if not entry.named:
             self._count(entry, 1)
         return entry
 
@@ -307,9 +340,12 @@ class PeerBook:
 
     def _count(self, entry: BookEntry, change: int) -> None:
         self._strangers += change
-        self._hosts[entry.host] += change
-        if not self._hosts[entry.host]:
-            del self._hosts[entry.host]
-        self._sources[entry.told_by] += change
-        if not self._sources[entry.told_by]:
-            del self._sources[entry.told_by]
+        for quota in (("provenance", entry.provenance), ("host", entry.host), ("told by", entry.told_by)):
+            self._quotas[quota] += change
+            if not self._quotas[quota]:
+                del self._quotas[quota]
+
+
+def _host_of(address: str) -> str:
+    """``/ip4/<host>`` of a multiaddr."""
+    return "/".join(address.split("/")[:3])

@@ -151,18 +151,18 @@ class Performer:
             case Send() | Upload() | DropUpload():
                 self._tell_session(command)
             case StorePiece():
-                self._begin_to_store(command.peer, command.piece)
+                self._begin_to_store(PeerId(command.source), command.piece)
             case Publish():
                 self.publish(command.event)
             case Disconnect():
-                self._door.dismiss(command.peer, command.reason)
+                self._door.dismiss(PeerId(command.source), command.reason)
             case Ban():
-                self._door.expel(command.peer, command.reason, command.piece)
+                self._door.expel(PeerId(command.source), command.reason, command.piece)
             case _:
                 raise TypeError(f"no such command: {command!r}")
 
     def _tell_session(self, command: Send | Upload | DropUpload) -> None:
-        session = self.sessions.get(command.peer)
+        session = self.sessions.get(PeerId(command.source) if isinstance(command, Send) else command.peer)
         if session is None:
             return
         match command:

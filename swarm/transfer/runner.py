@@ -17,12 +17,12 @@ from swarm.bits import PieceSet
 from swarm.config import TransferConfig
 from swarm.discovery.peer_exchange import PeerExchange, dialable, is_loopback, visible
 from swarm.events import PeerBanned, PeerConnected, PeerDisconnected
-from swarm.ids import PeerId
+from swarm.ids import PeerId, TransferId
 from swarm.observe.event_stream import EventStream
 from swarm.ports import ByteStream, Store
 from swarm.protocol.messages import ExchangedPeer, Hello, Peers
 from swarm.protocol.protocol_limits import MAX_ADDRESSES_PER_PEER
-from swarm.strategy.brain import Brain
+from swarm.strategy.brain import Brain, BrainSetup
 from swarm.transfer.attendance import Attendance, PeerStatus
 from swarm.transfer.memory import Memory
 from swarm.transfer.pacing import Pacer, RateLimit
@@ -98,7 +98,18 @@ class Runner:
             Pacer(RateLimit(config.download_limit, now), now=now),
             now,
         )
-        self._brain = Brain(manifest.id, manifest.layout, store.stored, rng, now(), config, wanted, self._me)
+        setup = BrainSetup(
+            TransferId(0),
+            manifest.layout,
+            store.stored,
+            wanted,
+            self._me,
+            upload_limited=config.upload_limit is not None,
+            download_limited=config.download_limit is not None,
+            sequential=config.sequential,
+            prefer_near=config.prefer_near,
+        )
+        self._brain = Brain(setup, rng, now())
         self._performer = Performer(self._brain, store, self, self.events.publish, now)
         self._roster: Roster[Attendance] = Roster(identity.peer, config.max_peers, named)
         self._exchange = PeerExchange()
@@ -231,7 +242,7 @@ class Runner:
         if self.on_joined is not None:
             self.on_joined(stay.peer)
         self.events.publish(PeerConnected(self._manifest, stay.peer, stay.address, stay.inbound))
-        self._performer.perform(self._brain.peer_joined(stay.peer, now, rtt=stay.rtt))
+        self._performer.perform(self._brain.source_joined(stay.peer, now, rtt=stay.rtt))
         addresses = dialable(hello.addresses, stay.address, inbound=stay.inbound)
         near = is_loopback(stay.remote_address)
         self._exchange.joined(stay.peer, addresses, near=near, now=now)
@@ -256,7 +267,7 @@ class Runner:
         self._exchange.left(stay.peer, now)
         self._exchange_alarm.bring_forward(self._exchange.next_due())
         self.events.publish(PeerDisconnected(self._manifest, stay.peer, reason))
-        self._performer.perform(self._brain.peer_left(stay.peer, now))
+        self._performer.perform(self._brain.source_left(stay.peer, now))
 
     def dismiss(self, peer: PeerId, reason: str) -> None:
         """End the peer's session, if it has one; it may come back."""

@@ -175,7 +175,7 @@ class Crowd(RuleBasedStateMachine):
         for piece in (0, 1, 2, CHUNK_PIECES - 1, CHUNK_PIECES, CHUNK_PIECES + 2, 77):
             assert self.real.copies(piece) == sum(piece in has for has in self.model.values())
         full = [name for name, has in self.model.items() if len(has) == self.SIZE]
-        assert self.real.full_peers == len(full)
+        assert self.real.full_sources == len(full)
         partial = Counter(piece for has in self.model.values() if len(has) < self.SIZE for piece in has)
         assert len(self.real.planes) == max(partial.values(), default=0).bit_length()
 

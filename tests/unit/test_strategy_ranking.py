@@ -117,10 +117,10 @@ def test_the_words_for_observers() -> None:
     deliver(made, B, 3.35e6)
     assert made.describe(B, 10.0) == "fastest of 3: 3.4 MB/s, rtt 20.1 ms"
     assert made.describe(A, 10.0) == "number 2 of 3: 1.2 MB/s, rtt 0.8 ms"
-    assert made.describe(C, 10.0) == "new peer, rtt unknown"
+    assert made.describe(C, 10.0) == "new source, rtt unknown"
     made.pinged(C, 0.004)
-    assert made.describe(C, 10.5) == "new peer, rtt unknown"  # not worked out anew for every request
-    assert made.describe(C, 11.0) == "new peer, rtt 4.0 ms"
+    assert made.describe(C, 10.5) == "new source, rtt unknown"  # not worked out anew for every request
+    assert made.describe(C, 11.0) == "new source, rtt 4.0 ms"
 
 
 def test_a_peer_that_left_is_forgotten() -> None:
@@ -129,5 +129,5 @@ def test_a_peer_that_left_is_forgotten() -> None:
     made.describe(A, 10.0)
     made.source_left(A)
     made.source_joined(A, None, 10.2)
-    assert made.describe(A, 10.3) == "new peer, rtt unknown"
+    assert made.describe(A, 10.3) == "new source, rtt unknown"
     assert made.rate(A, 11.0) == 0.0

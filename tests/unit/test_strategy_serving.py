@@ -49,20 +49,28 @@ def some_pieces(stored: range | list[int], length: int = PIECE, size: int = SIZE
     return Pieces(Layout(length, [length * size]), field)
 
 
+class Sources:
+    """What the upload side asks about sources: nobody snubs, ``far`` is far."""
+
+    def __init__(self, far: PeerId | None = None) -> None:
+        self.availability = Availability(SIZE)
+        self.far = far
+
+    def snubbed(self, _source: PeerId) -> bool:
+        return False
+
+    def is_far(self, source: PeerId) -> bool:
+        return source == self.far
+
+
 def serving(
-    *peers: PeerId, stored: range | list[int] = range(SIZE), limited: bool = False, far: PeerId | None = None
+    *peers: PeerId,
+    stored: range | list[int] = range(SIZE),
+    limited: bool = False,
+    sources: Sources | None = None,
 ) -> UploadSide:
-    pieces, availability = some_pieces(stored), Availability(SIZE)
-    made = UploadSide(
-        pieces,
-        availability,
-        lambda _: False,
-        lambda peer: peer == far,
-        random.Random(1),
-        Timers(),
-        0.0,
-        limited=limited,
-    )
+    sources = sources or Sources()
+    made = UploadSide(some_pieces(stored), sources, random.Random(1), Timers(), 0.0, limited=limited)
     for peer in peers:
         made.peer_joined(peer, 0.0)
         made.interested(peer, 0.0, yes=True)
@@ -294,8 +302,8 @@ def test_a_seeder_gives_nothing_twice_while_something_was_given_to_nobody() -> N
 
 
 def test_nobody_is_sent_away_when_everything_is_out_or_by_who_is_no_seeder() -> None:
-    everybody = serving(A, B)
-    availability = everybody._availability
+    sources = Sources()
+    everybody, availability = serving(A, B, sources=sources), sources.availability
     availability.source_joined(C)
     for piece in range(SIZE - 1):
         availability.have(C, piece)
@@ -426,16 +434,21 @@ def test_who_gives_goes_before_who_does_not_unless_what_is_asked_is_much_rarer()
 
 def test_a_far_peer_goes_sooner_because_it_asks_for_its_site_but_not_always_first() -> None:
     def order(far: PeerId | None, copies: int) -> list[PeerId]:
-        """A gives and asks for a piece that one has, B asks for one with ``copies``."""
-        made = serving(A, B, stored=range(2), far=far)
-        made._credit.gives = lambda peer, _now, seeding: peer == A
+        """A and B have waited as long, and A gives nothing less; B asks for a piece with ``copies``."""
+        sources = Sources(far)
         for piece, count in ((0, 1), (1, copies)):
             for number in range(count):
-                made._availability.source_joined(PeerId(f"{piece}/{number}"))
-                made._availability.have(PeerId(f"{piece}/{number}"), piece)
-        made._queue.add(A, 0, 0.0)
-        made._queue.add(B, 1, 0.0)
-        return [peer for peer, _ in made._queue._candidates(0.0, 0.0)]
+                sources.availability.source_joined(PeerId(f"{piece}/{number}"))
+                sources.availability.have(PeerId(f"{piece}/{number}"), piece)
+        made = serving(C, A, B, stored=[0, 1, 2], sources=sources)
+        for peer in (A, B):
+            made.received(peer, PIECE, 0.0)
+        made.requested(C, 2, 0.0)
+        for peer, piece in ((A, 0), (B, 1)):
+            made.requested(peer, piece, 0.0)
+        first = made.uploaded(C, PIECE, 0.0)
+        second = made.uploaded(PeerId(first[0].peer), PIECE, 0.1)
+        return [command.peer for command in (*first, *second) if isinstance(command, Upload)]
 
     assert order(None, copies=1) == [A, B]
     assert order(B, copies=2) == [B, A]

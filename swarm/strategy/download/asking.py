@@ -1,9 +1,11 @@
-"""Keeps every peer that would serve us asked for as much as it can deliver."""
+"""Keeps every source that would serve us asked for as much as it can deliver."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from swarm.events import PieceRequested
-from swarm.ids import ManifestId, PeerId
+from swarm.ids import SourceId, TransferId
 from swarm.protocol.messages import Cancel, Request
 from swarm.strategy.commands import Command, Publish, Send
 from swarm.strategy.download.endgame import RECHECK_SECONDS, Endgame
@@ -17,130 +19,136 @@ from swarm.strategy.pieces import Pieces
 from swarm.strategy.timers import Timers, Wakeup
 
 
-class Asker:
-    """Picks pieces for peers with room.
+@dataclass(frozen=True, slots=True)
+class SourcePolicies:
+    """What decides which piece is asked of which source."""
 
-    A peer with room that found nothing to ask is hungry: it is tried again when a piece comes free. There
-    is no bound over all peers: a request holds no memory before its data comes, and a session has one
+    requests: DownloadRequests
+    ranking: Ranking
+    picker: Picker
+    endgame: Endgame
+    timeouts: Timeouts
+    locality: Locality
+
+
+class Asker:
+    """Picks pieces for sources with room.
+
+    A source with room that found nothing to ask is hungry: it is tried again when a piece comes free. There
+    is no bound over all sources: a request holds no memory before its data comes, and a session has one
     piece under way.
     """
 
     def __init__(
         self,
-        manifest_id: ManifestId,
+        transfer: TransferId,
         pieces: Pieces,
         timers: Timers,
-        *,
-        requests: DownloadRequests,
-        ranking: Ranking,
-        picker: Picker,
-        endgame: Endgame,
-        timeouts: Timeouts,
-        locality: Locality,
+        policies: SourcePolicies,
     ) -> None:
-        self._manifest_id = manifest_id
+        self._transfer = transfer
         self._pieces = pieces
-        self._requests = requests
-        self._ranking = ranking
-        self._picker = picker
-        self._endgame = endgame
-        self._timeouts = timeouts
-        self._locality = locality
         self._timers = timers
-        self._hungry: dict[PeerId, None] = {}
+        self._requests = policies.requests
+        self._ranking = policies.ranking
+        self._picker = policies.picker
+        self._endgame = policies.endgame
+        self._timeouts = policies.timeouts
+        self._locality = policies.locality
+        self._hungry: dict[SourceId, None] = {}
 
-    def source_left(self, peer: PeerId) -> None:
-        """Forget the peer."""
-        self._hungry.pop(peer, None)
+    def source_left(self, source: SourceId) -> None:
+        """Forget the source."""
+        self._hungry.pop(source, None)
 
-    def fill(self, peer: PeerId, now: float) -> list[Command]:
-        """Ask the peer for as much as it has room for."""
+    def fill(self, source: SourceId, now: float) -> list[Command]:
+        """Ask the source for as much as it has room for."""
         commands: list[Command] = []
-        while self._ask_one(peer, now, commands):
+        while self._ask_one(source, now, commands):
             pass
         return commands
 
-    def verified(self, peer: PeerId, now: float) -> list[Command]:
-        """A piece of the peer was what it should be. Before that it was asked for one piece at a time, so
+    def verified(self, source: SourceId, now: float) -> list[Command]:
+        """A piece of the source was what it should be. Before that it was asked for one piece at a time, so
         that a liar wastes one piece and no more."""
-        line = self._requests.lines.get(peer)
+        line = self._requests.lines.get(source)
         if line is None or line.trusted:
             return []
         line.trusted, line.unverified = True, False
-        return self.fill(peer, now)
+        return self.fill(source, now)
 
     def refill(self, now: float) -> list[Command]:
-        """Pieces came free: the hungry peers take turns, the best first, one piece each time."""
+        """Pieces came free: the hungry sources take turns, the best first, one piece each time."""
         commands: list[Command] = []
         order = self._ranking.order(self._hungry, now) if self._hungry else []
         while order:
-            order = [peer for peer in order if self._ask_one(peer, now, commands)]
+            order = [source for source in order if self._ask_one(source, now, commands)]
         return commands
 
-    def _ask_one(self, peer: PeerId, now: float, commands: list[Command]) -> bool:
-        line = self._requests.lines[peer]
-        self.source_left(peer)
-        if not self._has_room(peer, line, now):
+    def _ask_one(self, source: SourceId, now: float, commands: list[Command]) -> bool:
+        line = self._requests.lines[source]
+        self.source_left(source)
+        if not self._has_room(source, line, now):
             return False
-        pick = self._pick(peer, now)
+        pick = self._pick(source, now)
         if pick and not line.trusted and self._endgame.too_risky(pick.piece, now):
             self._timers.set(Wakeup.IDLE, now + RECHECK_SECONDS)
             pick = None
         if pick:
-            self._ask(peer, pick, now, commands)
+            self._ask(source, pick, now, commands)
             return True
-        if not line.asked and self._ask_idle(peer, now, commands):
+        if not line.asked and self._ask_idle(source, now, commands):
             return True
-        self._hungry[peer] = None
+        self._hungry[source] = None
         return False
 
-    def _pick(self, peer: PeerId, now: float) -> Pick | None:
-        if self._locality.is_far(peer):
-            occupied = self._requests.unwelcome(peer, now) or self._requests.occupied(peer)
-            pick, again = self._locality.pick(lambda out: self._picker.pick(peer, out), occupied, now)
+    def _pick(self, source: SourceId, now: float) -> Pick | None:
+        if self._locality.is_far(source):
+            occupied = self._requests.unwelcome(source, now) or self._requests.occupied(source)
+            pick, again = self._locality.pick(lambda out: self._picker.pick(source, out), occupied, now)
             if again is not None:
                 self._timers.set(Wakeup.IDLE, again)
             return pick
-        unwelcome = self._requests.unwelcome(peer, now)
-        if unwelcome is not None and (pick := self._picker.pick(peer, unwelcome)):
+        unwelcome = self._requests.unwelcome(source, now)
+        if unwelcome is not None and (pick := self._picker.pick(source, unwelcome)):
             return pick
-        return self._picker.pick(peer, self._requests.occupied(peer))
+        return self._picker.pick(source, self._requests.occupied(source))
 
-    def _ask_idle(self, peer: PeerId, now: float, commands: list[Command]) -> bool:
-        """Nothing is open for a peer that has nothing to do: it may help others with what they hold."""
-        if self._ranking.proven(peer) and (
-            quiet := self._timeouts.take_over(peer, now, self._endgame.affords)
+    def _ask_idle(self, source: SourceId, now: float, commands: list[Command]) -> bool:
+        """Nothing is open for a source that has nothing to do: it may help others with what they hold."""
+        if self._ranking.proven(source) and (
+            quiet := self._timeouts.take_over(source, now, self._endgame.affords)
         ):
             holder, piece = quiet
             self._requests.cancel(holder, piece, now)
             self._pieces.released(piece)
             commands.append(Send(holder, Cancel(piece)))
-            self._ask(peer, Pick(piece, "taken over from a quiet peer"), now, commands, taken_over=True)
+            self._ask(source, Pick(piece, "taken over from a quiet source"), now, commands, taken_over=True)
             return True
-        if pick := self._endgame.pick(peer, now):
-            self._ask(peer, pick, now, commands)
+        if pick := self._endgame.pick(source, now):
+            self._ask(source, pick, now, commands)
             return True
-        if self._endgame.may_help(peer, now):
+        if self._endgame.may_help(source, now):
             self._timers.set(Wakeup.IDLE, now + RECHECK_SECONDS)
         return False
 
-    def _has_room(self, peer: PeerId, line: RequestQueue, now: float) -> bool:
+    def _has_room(self, source: SourceId, line: RequestQueue, now: float) -> bool:
         if line.choked or now < line.retry_at:
             return False
         if line.snubbed or not line.trusted:
             return not line.asked and not line.unverified
-        needed = demand(self._ranking.rate(peer, now), self._ranking.round_trip(peer))
+        needed = demand(self._ranking.rate(source, now), self._ranking.round_trip(source))
         return line.window.fits(line.bytes - line.come, len(line.asked), needed)
 
     def _ask(
-        self, peer: PeerId, pick: Pick, now: float, commands: list[Command], *, taken_over: bool = False
+        self, source: SourceId, pick: Pick, now: float, commands: list[Command], *, taken_over: bool = False
     ) -> None:
-        if not self._requests.lines[peer].asked:
-            self._ranking.busy(peer, now)
-        self._timers.set(Wakeup.REQUESTS, now + DEADLINE_LEAST, peer)
+        if not self._requests.lines[source].asked:
+            self._ranking.busy(source, now)
+        self._timers.set(Wakeup.REQUESTS, now + DEADLINE_LEAST, source)
         length = self._pieces.layout.length(pick.piece)
-        self._requests.ask(peer, pick.piece, length, now, taken_over=taken_over)
+        self._requests.ask(source, pick.piece, length, now, taken_over=taken_over)
         self._pieces.requested(pick.piece)
-        why = f"{pick.why}; {self._ranking.describe(peer, now)}"
-        commands.append(Send(peer, Request(pick.piece)))
-        commands.append(Publish(PieceRequested(self._manifest_id, pick.piece, peer, why)))
+        why = f"{pick.why}; {self._ranking.describe(source, now)}"
+        commands.append(Send(source, Request(pick.piece)))
+        commands.append(Publish(PieceRequested(self._transfer, pick.piece, source, why)))

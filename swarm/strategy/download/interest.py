@@ -1,8 +1,8 @@
-"""Whether each peer has something that this side lacks, and that the peer knows it."""
+"""Whether each source has something that this side lacks, and that the source knows it."""
 
 from __future__ import annotations
 
-from swarm.ids import PeerId
+from swarm.ids import SourceId
 from swarm.protocol.messages import Interested, NotInterested
 from swarm.strategy.availability import Availability
 from swarm.strategy.commands import Command, Send
@@ -10,46 +10,48 @@ from swarm.strategy.pieces import Pieces
 
 
 class Interest:
-    """What each peer was last told; a session begins not interested."""
+    """What each source was last told; a session begins not interested."""
 
     def __init__(self, pieces: Pieces, availability: Availability) -> None:
         self._pieces = pieces
         self._availability = availability
-        self._told: dict[PeerId, bool] = {}
-        self._reason: dict[PeerId, int] = {}
-        """A piece of each peer that is told of interest, which we lacked when last looked at."""
+        self._told: dict[SourceId, bool] = {}
+        self._reason: dict[SourceId, int] = {}
+        """A piece of each source that is told of interest, which we lacked when last looked at."""
 
-    def source_joined(self, peer: PeerId) -> None:
-        """A session begins."""
-        self._told[peer] = False
+    def source_joined(self, source: SourceId) -> None:
+        """A session with a peer begins. A source that is no peer is told nothing, and does not join."""
+        self._told[source] = False
 
-    def source_left(self, peer: PeerId) -> None:
+    def source_left(self, source: SourceId) -> None:
         """A session ended."""
-        del self._told[peer]
-        self._reason.pop(peer, None)
+        self._told.pop(source, None)
+        self._reason.pop(source, None)
 
-    def review(self, peer: PeerId) -> list[Command]:
-        """Tell the peer if the answer changed."""
-        piece = self._pieces.lacking.first_common(self._availability.pieces_of(peer))
+    def review(self, source: SourceId) -> list[Command]:
+        """Tell the source if the answer changed."""
+        if source not in self._told:
+            return []
+        piece = self._pieces.lacking.first_common(self._availability.pieces_of(source))
         wants = piece is not None
         if piece is not None:
-            self._reason[peer] = piece
-        if wants == self._told[peer]:
+            self._reason[source] = piece
+        if wants == self._told[source]:
             return []
-        self._told[peer] = wants
-        return [Send(peer, Interested() if wants else NotInterested())]
+        self._told[source] = wants
+        return [Send(source, Interested() if wants else NotInterested())]
 
-    def got(self, peer: PeerId, piece: int) -> list[Command]:
-        """The peer has a new piece: what it was told can only become interest."""
-        if self._told[peer] or piece not in self._pieces.lacking:
+    def got(self, source: SourceId, piece: int) -> list[Command]:
+        """The source has a new piece: what it was told can only become interest."""
+        if self._told.get(source, True) or piece not in self._pieces.lacking:
             return []
-        return self.review(peer)
+        return self.review(source)
 
     def sweep(self) -> list[Command]:
-        """This side has new pieces: what peers were told can only become the opposite."""
+        """This side has new pieces: what sources were told can only become the opposite."""
         commands: list[Command] = []
         lacking = self._pieces.lacking
-        for peer, told in self._told.items():
-            if told and self._reason[peer] not in lacking:
-                commands += self.review(peer)
+        for source, told in self._told.items():
+            if told and self._reason[source] not in lacking:
+                commands += self.review(source)
         return commands

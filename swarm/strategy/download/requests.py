@@ -1,19 +1,19 @@
 """What is asked of whom and not yet answered: the one owner of that fact.
 
 A request is outslot from `ask` to `settle` (its one final reply) or to the end of the session. It is
-live until it is cancelled; a cancelled one still occupies its place at the peer, because the reply, which
+live until it is cancelled; a cancelled one still occupies its place at the source, because the reply, which
 may be the whole piece, is still to come.
 
 Invariants:
-  - a piece is in ``holders`` exactly when it has a live request, with the peers asked, first first;
-  - ``line.bytes`` is the length of everything outslot at that peer, ``line.come`` how much of it has
+  - a piece is in ``holders`` exactly when it has a live request, with the sources asked, first first;
+  - ``line.bytes`` is the length of everything outslot at that source, ``line.come`` how much of it has
     come, ``line.cancelled`` counts the cancelled ones there;
   - ``_doubled`` is the length of the second live requests for a piece;
-  - a peer has one request for a piece at most, cancelled or not;
-  - ``line.avoided`` has the pieces for which the peer is too busy, with when it may be asked again;
+  - a source has one request for a piece at most, cancelled or not;
+  - ``line.avoided`` has the pieces for which the source is too busy, with when it may be asked again;
     ``line.turned_away`` counts how often it said so since it last delivered;
   - ``began_at`` is when anything was first asked of anybody;
-  - no peer has more than the wire's MAX_REQUESTS outslot, as `PipelineWindow.fits` says.
+  - no source has more than the wire's MAX_REQUESTS outslot, as `PipelineWindow.fits` says.
 
 `Claims`: how often a source failed to deliver what it says it has. Three failures of one piece clear the
 claim for a while, so that a source that rejects or stalls cannot hold a piece; it comes back later, so that
@@ -28,14 +28,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from swarm.bits import PieceSet
-from swarm.ids import PeerId
+from swarm.ids import SourceId
 from swarm.strategy.download.pipeline import PipelineWindow, ResponseTimes
 
 MOST_TURNED_AWAY = 16
-"""So often in a row a peer may be too busy for what it is asked before that counts as failing."""
+"""So often in a row a source may be too busy for what it is asked before that counts as failing."""
 
 AVOID_SECONDS = 2.0
-"""How long a peer is not asked for a piece that it was too busy for, unless there is nothing else."""
+"""How long a source is not asked for a piece that it was too busy for, unless there is nothing else."""
 
 MOVING_SECONDS = 2.0
 """A cancelled piece of which nothing has come for so long is not expected to come."""
@@ -49,8 +49,8 @@ class PendingRequest:
     """One outslot request; ``begun_at`` is when its first data came, ``touched`` when its last did, or
     when it was asked.
 
-    ``outrun``: it was cancelled because another peer delivered the piece first. ``taken_over``: the piece
-    was taken from another peer, and is not taken again.
+    ``outrun``: it was cancelled because another source delivered the piece first. ``taken_over``: the piece
+    was taken from another source, and is not taken again.
     """
 
     length: int
@@ -64,15 +64,15 @@ class PendingRequest:
 
     @property
     def live(self) -> bool:
-        """Whether the piece is still wanted from this peer."""
+        """Whether the piece is still wanted from this source."""
         return self.cancelled_at is None
 
 
 @dataclass(slots=True)
 class RequestQueue:
-    """The requests at one peer, in the order in which they were made, and what decides about more.
+    """The requests at one source, in the order in which they were made, and what decides about more.
 
-    ``trusted``: a piece of the peer was verified; until then it is asked for one at a time. ``unverified``:
+    ``trusted``: a piece of the source was verified; until then it is asked for one at a time. ``unverified``:
     that one has come. ``heard_at``: when it last said anything or answered a ping.
     ``progress_bytes`` have come since ``counted_at``. ``under_way``: of which piece something came last.
     ``trickles``: see `Endgame`.
@@ -104,39 +104,39 @@ class RequestQueue:
         return self.trusted and not (self.choked or self.snubbed) and len(self.asked) > self.cancelled
 
     def progressed(self, now: float) -> None:
-        """The peer does what it is asked; its silence begins anew."""
+        """The source does what it is asked; its silence begins anew."""
         self.progress_at = self.counted_at = now
         self.progress_bytes = 0
 
 
 class DownloadRequests:
-    """The lines of all connected peers."""
+    """The lines of all connected sources."""
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self.lines: dict[PeerId, RequestQueue] = {}
-        self.holders: dict[int, list[PeerId]] = {}
+        self.lines: dict[SourceId, RequestQueue] = {}
+        self.holders: dict[int, list[SourceId]] = {}
         self._doubled = 0
         self.began_at = math.inf
 
-    def source_joined(self, peer: PeerId) -> None:
-        """The peer is connected and chokes us."""
-        self.lines[peer] = RequestQueue()
+    def source_joined(self, source: SourceId) -> None:
+        """The source is connected and chokes us."""
+        self.lines[source] = RequestQueue()
 
-    def source_left(self, peer: PeerId) -> list[int]:
-        """The peer is gone; returns the pieces that nobody is asked for any more."""
-        line = self.lines[peer]
+    def source_left(self, source: SourceId) -> list[int]:
+        """The source is gone; returns the pieces that nobody is asked for any more."""
+        line = self.lines[source]
         free = [
-            piece for piece, asked in line.asked.items() if asked.live and self._unhold(peer, piece, asked)
+            piece for piece, asked in line.asked.items() if asked.live and self._unhold(source, piece, asked)
         ]
-        del self.lines[peer]
+        del self.lines[source]
         return free
 
-    def ask(self, peer: PeerId, piece: int, length: int, now: float, *, taken_over: bool = False) -> None:
-        """The peer is asked for a piece that it is not asked for yet."""
-        line = self.lines[peer]
+    def ask(self, source: SourceId, piece: int, length: int, now: float, *, taken_over: bool = False) -> None:
+        """The source is asked for a piece that it is not asked for yet."""
+        line = self.lines[source]
         if piece in line.asked:
-            raise ValueError(f"piece {piece} is already asked of {peer}")
+            raise ValueError(f"piece {piece} is already asked of {source}")
         self.began_at = min(self.began_at, now)
         if not line.asked:
             line.progressed(now)
@@ -145,33 +145,33 @@ class DownloadRequests:
         line.window.asked(now)
         holders = self.holders.setdefault(piece, [])
         self._doubled += length if holders else 0
-        holders.append(peer)
+        holders.append(source)
 
-    def progress(self, peer: PeerId, piece: int, size: int, now: float) -> PendingRequest | None:
+    def progress(self, source: SourceId, piece: int, size: int, now: float) -> PendingRequest | None:
         """``size`` bytes of the piece came; None if it is not outslot."""
-        asked = self.lines[peer].asked.get(piece)
+        asked = self.lines[source].asked.get(piece)
         if asked is not None:
             asked.received += size
             asked.begun_at = min(asked.begun_at, now)
-            self.lines[peer].under_way = asked
-            self.lines[peer].come += size
+            self.lines[source].under_way = asked
+            self.lines[source].come += size
             asked.touched = now
         return asked
 
-    def cancel(self, peer: PeerId, piece: int, now: float) -> bool:
-        """The piece is no longer wanted from the peer; says whether nobody is asked for it any more."""
-        asked = self.lines[peer].asked[piece]
-        free = self._unhold(peer, piece, asked)
+    def cancel(self, source: SourceId, piece: int, now: float) -> bool:
+        """The piece is no longer wanted from the source; says whether nobody is asked for it any more."""
+        asked = self.lines[source].asked[piece]
+        free = self._unhold(source, piece, asked)
         asked.cancelled_at = now
-        self.lines[peer].cancelled += 1
+        self.lines[source].cancelled += 1
         return free
 
-    def settle(self, peer: PeerId, piece: int) -> tuple[PendingRequest, bool] | None:
+    def settle(self, source: SourceId, piece: int) -> tuple[PendingRequest, bool] | None:
         """The final reply came. Returns the request and whether that left nobody asked for the piece.
 
         None if nothing was outslot.
         """
-        line = self.lines[peer]
+        line = self.lines[source]
         asked = line.asked.pop(piece, None)
         if asked is None:
             return None
@@ -182,11 +182,11 @@ class DownloadRequests:
         if not asked.live:
             line.cancelled -= 1
             return asked, False
-        return asked, self._unhold(peer, piece, asked)
+        return asked, self._unhold(source, piece, asked)
 
     @property
     def anybody_delivers(self) -> bool:
-        """Whether a peer that has delivered before serves us."""
+        """Whether a source that has delivered before serves us."""
         return any(line.trusted and not (line.choked or line.snubbed) for line in self.lines.values())
 
     def in_doubt(self, now: float) -> int:
@@ -201,22 +201,22 @@ class DownloadRequests:
         )
 
     def on_trial(self, now: float) -> int:
-        """Bytes asked just now of peers that have never delivered, and of nobody else, of which none has
-        come: such a peer is given up soon, and may begin to send just then."""
+        """Bytes asked just now of sources that have never delivered, and of nobody else, of which none has
+        come: such a source is given up soon, and may begin to send just then."""
         return sum(
             asked.length
-            for peer, line in self.lines.items()
+            for source, line in self.lines.items()
             if line.asked and not line.trusted
             for piece, asked in line.asked.items()
             if asked.live
             and not asked.received
             and now < asked.at + TRIAL_SECONDS
-            and self.holders[piece] == [peer]
+            and self.holders[piece] == [source]
         )
 
-    def occupied(self, peer: PeerId) -> PieceSet | None:
+    def occupied(self, source: SourceId) -> PieceSet | None:
         """The cancelled pieces whose reply is still to come; None if there is none, as nearly always."""
-        line = self.lines[peer]
+        line = self.lines[source]
         if not line.cancelled:
             return None
         pieces = PieceSet(self._size)
@@ -225,40 +225,40 @@ class DownloadRequests:
                 pieces.add(piece)
         return pieces
 
-    def avoid(self, peer: PeerId, piece: int, now: float) -> bool:
-        """The peer is too busy for the piece; says whether that is still no failure."""
-        line = self.lines[peer]
+    def avoid(self, source: SourceId, piece: int, now: float) -> bool:
+        """The source is too busy for the piece; says whether that is still no failure."""
+        line = self.lines[source]
         line.avoided = {other: until for other, until in line.avoided.items() if until > now}
         line.avoided[piece] = now + AVOID_SECONDS
         line.turned_away += 1
         return line.turned_away <= MOST_TURNED_AWAY
 
-    def unwelcome(self, peer: PeerId, now: float) -> PieceSet | None:
-        """`occupied`, and what is better not asked of the peer just now; None if there is no such piece."""
-        avoided = self.lines[peer].avoided
+    def unwelcome(self, source: SourceId, now: float) -> PieceSet | None:
+        """`occupied`, and what is better not asked of the source just now; None if there is no such piece."""
+        avoided = self.lines[source].avoided
         if not avoided:
             return None
-        pieces = self.occupied(peer) or PieceSet(self._size)
+        pieces = self.occupied(source) or PieceSet(self._size)
         for piece, until in avoided.items():
             if until > now:
                 pieces.add(piece)
         return pieces
 
-    def outrun(self, peer: PeerId, piece: int, now: float) -> list[PeerId]:
-        """The peer was the first to deliver the piece: cancel it at the others, and return those."""
-        others = list(self.others(peer, piece))
+    def outrun(self, source: SourceId, piece: int, now: float) -> list[SourceId]:
+        """The source was the first to deliver the piece: cancel it at the others, and return those."""
+        others = list(self.others(source, piece))
         for other in others:
             self.cancel(other, piece, now)
             self.lines[other].asked[piece].outrun = True
         return others
 
-    def others(self, peer: PeerId, piece: int) -> Iterator[PeerId]:
+    def others(self, source: SourceId, piece: int) -> Iterator[SourceId]:
         """Who else is asked for the piece, as of now."""
-        return (holder for holder in tuple(self.holders.get(piece, ())) if holder != peer)
+        return (holder for holder in tuple(self.holders.get(piece, ())) if holder != source)
 
-    def _unhold(self, peer: PeerId, piece: int, asked: PendingRequest) -> bool:
+    def _unhold(self, source: SourceId, piece: int, asked: PendingRequest) -> bool:
         holders = self.holders[piece]
-        holders.remove(peer)
+        holders.remove(source)
         if holders:
             self._doubled -= asked.length
             return False
@@ -277,45 +277,47 @@ FIRST_SNUB, MOST_SNUB = 5.0, 30.0
 """The same after a silence: it cost as many seconds to notice."""
 
 UNPROVEN_BACKOFF = 60.0
-"""… of a peer that never delivered anything, where others do."""
+"""… of a source that never delivered anything, where others do."""
 
 
 class Claims:
-    """Failures by peer and piece; bounded by the pieces of the manifest for each connected peer."""
+    """Failures by source and piece; bounded by the pieces of the manifest for each connected source."""
 
     def __init__(self) -> None:
-        self._strikes: dict[PeerId, dict[int, int]] = {}
-        self._cleared: dict[PeerId, dict[int, float]] = {}
-        self._row: dict[PeerId, int] = {}
+        self._strikes: dict[SourceId, dict[int, int]] = {}
+        self._cleared: dict[SourceId, dict[int, float]] = {}
+        self._row: dict[SourceId, int] = {}
 
-    def failed(self, peer: PeerId, pieces: Iterable[int], now: float, *, denied: bool = False) -> list[int]:
-        """The peer rejected the pieces, or let them wait; returns those whose claim is to be cleared.
+    def failed(
+        self, source: SourceId, pieces: Iterable[int], now: float, *, denied: bool = False
+    ) -> list[int]:
+        """The source rejected the pieces, or let them wait; returns those whose claim is to be cleared.
 
         ``denied``: it said that it does not have them, which clears the claim at once.
         """
-        self._row[peer] = self._row.get(peer, 0) + 1
-        strikes = self._strikes.setdefault(peer, {})
+        self._row[source] = self._row.get(source, 0) + 1
+        strikes = self._strikes.setdefault(source, {})
         cleared = []
         for piece in pieces:
             strikes[piece] = strikes.get(piece, 0) + 1
             if denied or strikes[piece] >= STRIKES:
                 del strikes[piece]
-                self._cleared.setdefault(peer, {})[piece] = now + CLEARED_SECONDS
+                self._cleared.setdefault(source, {})[piece] = now + CLEARED_SECONDS
                 cleared.append(piece)
         return cleared
 
-    def delivered(self, peer: PeerId, piece: int) -> None:
-        """The peer delivered the piece."""
-        self._row.pop(peer, None)
-        if strikes := self._strikes.get(peer):
+    def delivered(self, source: SourceId, piece: int) -> None:
+        """The source delivered the piece."""
+        self._row.pop(source, None)
+        if strikes := self._strikes.get(source):
             strikes.pop(piece, None)
 
-    def backoff(self, peer: PeerId, *, silent: bool = False, spare: bool = False) -> float:
-        """Seconds to leave the peer alone after its last failure, which was a silence or not.
+    def backoff(self, source: SourceId, *, silent: bool = False, spare: bool = False) -> float:
+        """Seconds to leave the source alone after its last failure, which was a silence or not.
 
         ``spare``: it has not delivered anything yet, and others do.
         """
-        failures = self._row.get(peer, 0)
+        failures = self._row.get(source, 0)
         if not failures:
             return 0.0
         if silent and spare:
@@ -323,26 +325,26 @@ class Claims:
         first, most = (FIRST_SNUB, MOST_SNUB) if silent else (FIRST_BACKOFF, MOST_BACKOFF)
         return min(first * 2.0 ** min(failures - 1, 10), most)
 
-    def restated(self, peer: PeerId, piece: int) -> None:
-        """The peer said itself whether it has the piece: what was held against it is void."""
-        if cleared := self._cleared.get(peer):
+    def restated(self, source: SourceId, piece: int) -> None:
+        """The source said itself whether it has the piece: what was held against it is void."""
+        if cleared := self._cleared.get(source):
             cleared.pop(piece, None)
-        if strikes := self._strikes.get(peer):
+        if strikes := self._strikes.get(source):
             strikes.pop(piece, None)
 
-    def source_left(self, peer: PeerId) -> None:
-        """Forget the peer."""
+    def source_left(self, source: SourceId) -> None:
+        """Forget the source."""
         for table in (self._strikes, self._cleared, self._row):
-            table.pop(peer, None)
+            table.pop(source, None)
 
-    def due(self, peer: PeerId, now: float) -> list[int]:
+    def due(self, source: SourceId, now: float) -> list[int]:
         """Take the pieces whose claim gets another chance."""
-        cleared = self._cleared.get(peer, {})
+        cleared = self._cleared.get(source, {})
         back = [piece for piece, at in cleared.items() if at <= now]
         for piece in back:
             del cleared[piece]
         return back
 
-    def next_due(self, peer: PeerId) -> float | None:
-        """When `due` has the next piece of the peer; None if it has none to come."""
-        return min(self._cleared.get(peer, {}).values(), default=None)
+    def next_due(self, source: SourceId) -> float | None:
+        """When `due` has the next piece of the source; None if it has none to come."""
+        return min(self._cleared.get(source, {}).values(), default=None)

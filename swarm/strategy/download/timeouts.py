@@ -1,15 +1,15 @@
-"""Which requests a peer lets wait too long, and when to look again.
+"""Which requests a source lets wait too long, and when to look again.
 
 Rules, the first two from libtorrent's snubbing and request timeouts:
-  - silence: a peer that is asked for something and moves less than `LEAST_BYTES` in `SILENCE_SECONDS` (or in
+  - silence: a source that is asked for something and moves less than `LEAST_BYTES` in `SILENCE_SECONDS` (or in
     as long as its replies usually take, up to `SILENCE_MOST`) loses all its requests and is snubbed until
     it delivers a piece: one request at a time, no regular unchoke. Once bytes are dear, who has delivered
     before and still answers pings is waited for instead, up to `BUSY_MOST`;
-  - lateness: a request no byte of which has come after the mean response time of the peer and six
+  - lateness: a request no byte of which has come after the mean response time of the source and six
     deviations (2 to 60 s) is moved, as long as there is an allowance for what may then come twice; its
-    peer may be busy with others and is not snubbed;
-  - idleness: a peer that has delivered before and has nothing to do takes over a request no byte of which
-    has come from a peer that has been quiet for `QUIET_SECONDS`. Only once for each request, or slow peers
+    source may be busy with others and is not snubbed;
+  - idleness: a source that has delivered before and has nothing to do takes over a request no byte of which
+    has come from a source that has been quiet for `QUIET_SECONDS`. Only once for each request, or slow sources
     would pass it round for ever.
 
 A request moves only if somebody else could take it now: the only source keeps it, however slow it is.
@@ -21,7 +21,7 @@ import math
 from collections.abc import Callable
 from itertools import islice
 
-from swarm.ids import PeerId
+from swarm.ids import SourceId
 from swarm.strategy.availability import Availability
 from swarm.strategy.download.requests import DownloadRequests, RequestQueue
 
@@ -30,10 +30,10 @@ SILENCE_MOST = 15.0
 """Who serves many, one whole piece after another, lets each wait for its turn."""
 
 BUSY_MOST = 30.0
-"""How long a peer that has delivered before, and is still there, is waited for once bytes are dear."""
+"""How long a source that has delivered before, and is still there, is waited for once bytes are dear."""
 
 HEARD_SECONDS = 6.5
-"""Who was heard within that time is there: pings go out every 4 to 6 s. More costs time where peers crash."""
+"""Who was heard within that time is there: pings go out every 4 to 6 s. More costs time where sources crash."""
 
 LEAST_RATE = 1024
 """Bytes per second; less than this over `SILENCE_SECONDS` counts as silence."""
@@ -43,22 +43,22 @@ QUIET_SECONDS = 3.0
 """Not less: who serves one receiver after another is silent about each for as long as the others take."""
 
 LOOKED_AT = 32
-"""Requests, oldest first, among which an idle peer looks for one to take over."""
+"""Requests, oldest first, among which an idle source looks for one to take over."""
 
 RECHECK_SECONDS = 1.0
 """How soon requests are looked at again that nobody else could take."""
 
 CANCEL_SECONDS = 60.0
-"""A peer that owes the final reply to a cancelled request for so long is disconnected."""
+"""A source that owes the final reply to a cancelled request for so long is disconnected."""
 
 
 class Timeouts:
-    """Looks at the requests of one peer at a time."""
+    """Looks at the requests of one source at a time."""
 
     def __init__(self, availability: Availability, requests: DownloadRequests, *, throttled: bool) -> None:
         self._availability = availability
         self._requests = requests
-        # Under a download limit it is we who make peers slow: then any byte breaks the silence.
+        # Under a download limit it is we who make sources slow: then any byte breaks the silence.
         self._least_bytes = 1 if throttled else LEAST_BYTES
 
     def received(self, line: RequestQueue, size: int, now: float) -> None:
@@ -69,9 +69,9 @@ class Timeouts:
         if line.progress_bytes >= self._least_bytes:
             line.progressed(now)
 
-    def move(self, peer: PeerId, now: float) -> list[int]:
-        """The pieces to be asked elsewhere; snubs the peer if it was silent."""
-        line = self._requests.lines[peer]
+    def move(self, source: SourceId, now: float) -> list[int]:
+        """The pieces to be asked elsewhere; snubs the source if it was silent."""
+        line = self._requests.lines[source]
         if line.asked and now >= _silent_at(line):
             line.snubbed = True
             late = [piece for piece, asked in line.asked.items() if asked.live]
@@ -82,24 +82,24 @@ class Timeouts:
                 for piece, asked in line.asked.items()
                 if asked.live and not asked.received and now >= asked.at + limit
             ]
-        able = self._able(peer, now) if late else []
+        able = self._able(source, now) if late else []
         return [piece for piece in late if any(self._availability.has(other, piece) for other in able)]
 
-    def hopeless(self, peer: PeerId, now: float, *, patient: bool) -> bool:
-        """Whether nothing of the peer is expected any more. Who has delivered before and says things, or
+    def hopeless(self, source: SourceId, now: float, *, patient: bool) -> bool:
+        """Whether nothing of the source is expected any more. Who has delivered before and says things, or
         answers pings, may be busy with others: the ``patient`` wait for `BUSY_MOST`."""
-        line = self._requests.lines[peer]
+        line = self._requests.lines[source]
         busy = line.trusted and now < min(line.heard_at + HEARD_SECONDS, line.progress_at + BUSY_MOST)
         return line.snubbed and not (patient and busy)
 
     def take_over(
-        self, peer: PeerId, now: float, affords: Callable[[int, float], bool]
-    ) -> tuple[PeerId, int] | None:
-        """A quiet peer and its request that the idle ``peer`` may take over; None if there is none.
+        self, source: SourceId, now: float, affords: Callable[[int, float], bool]
+    ) -> tuple[SourceId, int] | None:
+        """A quiet source and its request that the idle ``source`` may take over; None if there is none.
 
-        The quiet peer may have begun to send what ``affords`` allows to come twice.
+        The quiet source may have begun to send what ``affords`` allows to come twice.
         """
-        mine = self._requests.lines[peer].asked
+        mine = self._requests.lines[source].asked
         for piece, holders in islice(self._requests.holders.items(), LOOKED_AT):
             line = self._requests.lines[holders[0]]
             asked = line.asked[piece]
@@ -109,20 +109,20 @@ class Timeouts:
                 quiet
                 and fresh
                 and piece not in mine
-                and self._availability.has(peer, piece)
+                and self._availability.has(source, piece)
                 and affords(piece, now)
             ):
                 return holders[0], piece
         return None
 
-    def owes(self, peer: PeerId, now: float) -> bool:
-        """Whether the peer has owed the reply to a cancelled request for too long."""
-        line = self._requests.lines[peer]
+    def owes(self, source: SourceId, now: float) -> bool:
+        """Whether the source has owed the reply to a cancelled request for too long."""
+        line = self._requests.lines[source]
         return bool(line.cancelled) and now >= self._owed_until(line)
 
-    def next_look(self, peer: PeerId, now: float) -> float:
-        """When to look at the peer's requests again; infinity if it has none."""
-        line = self._requests.lines[peer]
+    def next_look(self, source: SourceId, now: float) -> float:
+        """When to look at the source's requests again; infinity if it has none."""
+        line = self._requests.lines[source]
         if not line.asked:
             return math.inf
         at = self._owed_until(line) if line.cancelled else math.inf
@@ -138,11 +138,11 @@ class Timeouts:
         cancelled = (asked.cancelled_at for asked in line.asked.values() if asked.cancelled_at is not None)
         return min(cancelled) + CANCEL_SECONDS
 
-    def _able(self, peer: PeerId, now: float) -> list[PeerId]:
+    def _able(self, source: SourceId, now: float) -> list[SourceId]:
         return [
             other
             for other, line in self._requests.lines.items()
-            if other != peer and not line.choked and not line.snubbed and now >= line.retry_at
+            if other != source and not line.choked and not line.snubbed and now >= line.retry_at
         ]
 
 

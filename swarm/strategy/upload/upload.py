@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from typing import Protocol
 
-from swarm.ids import PeerId
+from swarm.ids import PeerId, SourceId
 from swarm.protocol.messages import Choke, Reject, RejectReason, Unchoke
 from swarm.protocol.protocol_limits import MAX_REQUESTS
 from swarm.strategy.availability import Availability
@@ -25,15 +26,27 @@ FAR_COPIES = -1.5
 always first: whoever answers pings late seems far, and would be done 7 % sooner (with this: 2 %)."""
 
 
+class SourceFacts(Protocol):
+    """What the upload side asks the download side about a peer."""
+
+    @property
+    def availability(self) -> Availability:
+        """Who has what."""
+
+    def snubbed(self, source: SourceId) -> bool:
+        """Whether the peer lets our requests wait."""
+
+    def is_far(self, source: SourceId) -> bool:
+        """Whether the peer is of another site."""
+
+
 class UploadSide:
     """Inputs about peers as receivers; each returns the commands that follow. Peers are joined ones."""
 
-    def __init__(  # noqa: PLR0917 - the order of `Brain`
+    def __init__(
         self,
         pieces: Pieces,
-        availability: Availability,
-        snubbed: Callable[[PeerId], bool],
-        far: Callable[[PeerId], bool],
+        sources: SourceFacts,
         rng: random.Random,
         timers: Timers,
         now: float,
@@ -41,10 +54,9 @@ class UploadSide:
         limited: bool,
     ) -> None:
         self._pieces = pieces
-        self._snubbed = snubbed
-        self._far = far
+        self._sources = sources
         self._timers = timers
-        self._availability = availability
+        availability = sources.availability
         self._credit = Credit()
         self._queue = UploadQueue(pieces.layout, availability.spread, self._handicap, now)
         self._super_seeding = SuperSeeding(pieces, availability, self._queue)
@@ -129,7 +141,7 @@ class UploadSide:
         return self._tell(changes)
 
     def _handicap(self, peer: PeerId, now: float) -> float:
-        if self._far(peer):
+        if self._sources.is_far(peer):
             return FAR_COPIES
         return 0 if self._credit.gives(peer, now, seeding=self._pieces.complete) else UNGIVING_COPIES
 
@@ -137,7 +149,7 @@ class UploadSide:
         return self._tell(self._choker.give(self._snubbing(), now, seeding=self._pieces.complete))
 
     def _snubbing(self) -> set[PeerId]:
-        return {peer for peer in self._peers if self._snubbed(peer)}
+        return {peer for peer in self._peers if self._sources.snubbed(peer)}
 
     def look_at_uploads(self, now: float) -> list[Command]:
         """Some receivers may be late."""

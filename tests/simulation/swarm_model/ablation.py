@@ -60,7 +60,10 @@ RULES: dict[str, tuple[Patch, ...]] = {
     "trickles": (Patch(endgame.Endgame, "trickles", _returns(False)),),
     "patience": (Patch(endgame.Endgame, "thrifty", _returns(False)),),
     "starvation": (Patch(upload_queue, "STARVED_SECONDS", math.inf),),
-    "late lane": (Patch(upload_queue.UploadQueue, "look", _returns(None)),),
+    "late lane": (
+        Patch(upload_queue.UploadQueue, "look", _returns(None)),
+        Patch(upload_queue.UploadQueue, "next_look", _returns(math.inf)),
+    ),
     "random first": (Patch(picker, "RANDOM_FIRST", 0),),
     "spreading": (Patch(super_seeding.SuperSeeding, "sends_away", _returns(False)),),
     "rivals": (Patch(super_seeding.SuperSeeding, "rivals", _returns([])),),
