@@ -643,7 +643,7 @@ def test_what_a_source_that_is_no_peer_has_is_not_passed_on_by_it() -> None:
     brain.received(C, HaveBitfield(b"\x80"), 0.0)
     assert brain.received(A, Request(2), 0.0) == [Upload(A, 2)]
     assert brain.received(B, Request(0), 0.0) == brain.received(B, Request(1), 0.0) == []
-    assert brain.uploaded(A, 2, PIECE, 1.0) == [Upload(B, 1)]
+    assert brain.uploaded(A, 2, PIECE, 1.0)[0] == Upload(B, 1)
 
 
 def test_a_source_that_is_no_peer_leaves_and_its_requests_go_elsewhere() -> None:
