@@ -29,7 +29,6 @@ from swarm.strategy.download.requests import (
 from swarm.strategy.download.timeouts import (
     CANCEL_SECONDS,
     LEAST_BYTES,
-    QUIET_SECONDS,
     RECHECK_SECONDS,
     SILENCE_MOST,
     SILENCE_SECONDS,
@@ -110,11 +109,6 @@ def test_deadlines_are_mean_and_six_deviations_within_bounds() -> None:
     assert times.deadline() == DEADLINE_LEAST
     times.add(500.0)
     assert times.deadline() == DEADLINE_MOST
-
-
-def anything(piece: int, now: float) -> bool:
-    """No piece is too dear to come twice."""
-    return piece >= 0 and now >= 0
 
 
 class Lines:
@@ -247,28 +241,6 @@ def test_a_peer_that_answers_no_cancel_is_silent_too() -> None:
     assert lines.stalls.next_look(A, 1.0) == SILENCE_SECONDS
     assert lines.stalls.move(A, SILENCE_SECONDS) == []
     assert lines.requests.lines[A].snubbed
-
-
-def test_an_idle_peer_takes_a_request_over_from_a_quiet_one_once() -> None:
-    lines = Lines(A, B, C)
-    lines.ask(A, range(2), 0.0)
-    lines.data(A, 0, 1, 0.5)
-    assert lines.stalls.take_over(B, QUIET_SECONDS - 0.1, anything) is None
-    assert lines.stalls.take_over(B, QUIET_SECONDS, anything) == (A, 1)  # piece 0 has begun
-    lines.requests.cancel(A, 1, 1.0)
-    lines.requests.ask(B, 1, 100 * KIB, 1.0, taken_over=True)
-    assert lines.stalls.take_over(C, 4.0 + QUIET_SECONDS, anything) is None
-
-
-def test_nothing_is_taken_over_from_a_peer_that_delivers_or_by_one_that_cannot() -> None:
-    lines = Lines(A, B)
-    lines.ask(A, range(2), 0.0)
-    lines.data(A, 0, 100 * KIB, 0.9)
-    assert lines.stalls.take_over(B, 0.8 + QUIET_SECONDS, anything) is None
-    lines.availability.withdraw(B, 1)
-    assert lines.stalls.take_over(B, 0.9 + QUIET_SECONDS, anything) is None
-    lines.availability.have(B, 1)
-    assert lines.stalls.take_over(B, 0.9 + QUIET_SECONDS, anything) == (A, 1)
 
 
 def test_the_ledger_of_requests() -> None:

@@ -46,7 +46,6 @@ from swarm.strategy.download.timeouts import (
     CANCEL_SECONDS,
     HEARD_SECONDS,
     LEAST_RATE,
-    QUIET_SECONDS,
     SILENCE_SECONDS,
 )
 
@@ -463,17 +462,6 @@ def test_who_never_delivered_and_falls_silent_waits_long_where_others_deliver(se
     wait = brain._download.requests.lines[A].retry_at - second
     assert wait == (UNPROVEN_BACKOFF if served else FIRST_SNUB)
     assert asked
-
-
-def test_an_idle_peer_takes_over_what_a_quiet_one_was_asked_for() -> None:
-    brain = a_brain(3)
-    asked = source(brain, A)
-    (last,) = source(brain, B)
-    commands = deliver(brain, B, last, QUIET_SECONDS + 0.2)
-    (taken,) = requests(commands, B)
-    assert taken in asked
-    assert Send(A, Cancel(taken)) in commands
-    assert published(commands)[0].why.startswith("taken over from a quiet source; ")
 
 
 def test_the_first_of_two_copies_wins_and_the_loser_is_cancelled() -> None:

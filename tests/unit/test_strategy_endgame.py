@@ -12,7 +12,7 @@ from swarm.ids import PeerId
 from swarm.strategy.availability import Availability
 from swarm.strategy.download.endgame import ALLOWANCE_SHARE, EARLY_PIECES, SOON_SHARE, Endgame
 from swarm.strategy.download.ranking import Ranking
-from swarm.strategy.download.requests import MOVING_SECONDS, TRIAL_SECONDS, DownloadRequests
+from swarm.strategy.download.requests import MOVING_SECONDS, DownloadRequests
 from swarm.strategy.pieces import Pieces
 
 PIECE = 100_000
@@ -75,27 +75,6 @@ def test_not_while_more_than_half_is_lacking_unless_that_is_little() -> None:
         finish = Finish(size, lacking=lacking)
         finish.ask(SLOW, *range(lacking))
         assert (finish.pick() is not None) == doubles
-
-
-def test_who_never_delivered_may_begin_just_when_given_up_and_is_in_doubt_until_then() -> None:
-    finish = Finish(size=100, lacking=4)
-    finish.requests.lines[THIRD].trusted = False
-    finish.ask(THIRD, 0)
-    finish.ask(SLOW, 1, 2, 3)
-    assert not finish.endgame.affords(1, 10.0)  # the allowance is one piece
-    assert finish.endgame.affords(0, 10.0)  # one of the two comes in vain
-    assert finish.pick(FAST, 15.0) == 0
-    assert finish.endgame.affords(1, 10.0 + TRIAL_SECONDS)  # it may be the only source
-    finish.requests.progress(THIRD, 0, 1, 15.0)
-    assert finish.endgame.affords(1, 15.0)
-
-
-def test_trials_cost_nothing_while_much_is_lacking() -> None:
-    finish = Finish(size=100, lacking=51)
-    finish.requests.lines[THIRD].trusted = False
-    finish.ask(THIRD, 0)
-    finish.ask(SLOW, 1)
-    assert finish.endgame.affords(1, 10.0)
 
 
 class NearTheEnd(Finish):
@@ -211,15 +190,15 @@ def test_not_a_piece_whose_reply_the_peer_still_owes() -> None:
 def test_one_piece_may_come_twice_however_few_there_are() -> None:
     finish = Finish(size=5)
     finish.ask(SLOW, 0, 1, 2, 3, 4)
-    assert finish.endgame.affords(0, 10.0)
+    assert finish.endgame.affordable([0], 10.0) == [0]
     piece = finish.pick(FAST)
     assert piece is not None
     finish.ask(FAST, piece)
-    assert not finish.endgame.affords(0, 10.0)
+    assert finish.endgame.affordable([0], 10.0) == []
     finish.requests.settle(FAST, piece)
-    assert finish.endgame.affords(0, 10.0)
+    assert finish.endgame.affordable([0], 10.0) == [0]
     finish.endgame.wasted(1)
-    assert not finish.endgame.affords(0, 10.0)
+    assert finish.endgame.affordable([0], 10.0) == []
 
 
 def test_duplicates_have_an_allowance_that_only_waste_uses_up() -> None:

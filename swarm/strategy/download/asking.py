@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from swarm.events import PieceRequested
 from swarm.ids import SourceId, TransferId
-from swarm.protocol.messages import Cancel, Request
+from swarm.protocol.messages import Request
 from swarm.strategy.commands import Command, Publish, Send
 from swarm.strategy.download.endgame import RECHECK_SECONDS, Endgame
 from swarm.strategy.download.locality import Locality
@@ -116,15 +116,6 @@ class Asker:
 
     def _ask_idle(self, source: SourceId, now: float, commands: list[Command]) -> bool:
         """Nothing is open for a source that has nothing to do: it may help others with what they hold."""
-        if self._ranking.proven(source) and (
-            quiet := self._timeouts.take_over(source, now, self._endgame.affords)
-        ):
-            holder, piece = quiet
-            self._requests.cancel(holder, piece, now)
-            self._pieces.released(piece)
-            commands.append(Send(holder, Cancel(piece)))
-            self._ask(source, Pick(piece, "taken over from a quiet source"), now, commands, taken_over=True)
-            return True
         if pick := self._endgame.pick(source, now):
             self._ask(source, pick, now, commands)
             return True
@@ -140,14 +131,12 @@ class Asker:
         needed = demand(self._ranking.rate(source, now), self._ranking.round_trip(source))
         return line.window.fits(line.bytes - line.come, len(line.asked), needed)
 
-    def _ask(
-        self, source: SourceId, pick: Pick, now: float, commands: list[Command], *, taken_over: bool = False
-    ) -> None:
+    def _ask(self, source: SourceId, pick: Pick, now: float, commands: list[Command]) -> None:
         if not self._requests.lines[source].asked:
             self._ranking.busy(source, now)
         self._timers.set(Wakeup.REQUESTS, now + DEADLINE_LEAST, source)
         length = self._pieces.layout.length(pick.piece)
-        self._requests.ask(source, pick.piece, length, now, taken_over=taken_over)
+        self._requests.ask(source, pick.piece, length, now)
         self._pieces.requested(pick.piece)
         why = f"{pick.why}; {self._ranking.describe(source, now)}"
         commands.append(Send(source, Request(pick.piece)))

@@ -107,7 +107,7 @@ class DownloadSide:
         return [Disconnect(source, "does not answer pings")]
 
     def choked(self, source: SourceId) -> None:
-        """The source takes no more requests; what is outslot still gets its replies."""
+        """The source takes no more requests; what is outstanding still gets its replies."""
         self.requests.lines[source].choked = True
         self._asker.source_left(source)
 

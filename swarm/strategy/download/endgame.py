@@ -51,7 +51,7 @@ LOOKED_AT = 32
 """Requests, oldest first, among which the slowest is searched."""
 
 RECHECK_SECONDS = 0.5
-"""How soon an idle source looks again while requests of others are outslot."""
+"""How soon an idle source looks again while requests of others are outstanding."""
 
 
 class Endgame:
@@ -109,12 +109,6 @@ class Endgame:
 
     def _early(self) -> bool:
         return self._pieces.lacking_count > max(EARLY_PIECES, self._pieces.size // EARLY_SHARE)
-
-    def affords(self, piece: int, now: float) -> bool:
-        """Whether a piece that somebody is asked for may come twice."""
-        trusted = self._requests.lines[self._requests.holders[piece][0]].trusted
-        reserved = self._on_trial(now) if trusted else 0
-        return self._pieces.layout.length(piece) <= self._left(now) - reserved
 
     def affordable(self, pieces: list[int], now: float) -> list[int]:
         """As many of the pieces, from the first, as may all come twice."""

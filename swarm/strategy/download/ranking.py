@@ -140,10 +140,6 @@ class Ranking:
         score = self._scores[source]
         return score.rate.rate(now if score.idle_since is None else score.idle_since)
 
-    def proven(self, source: SourceId) -> bool:
-        """Whether the source has delivered a piece."""
-        return self._scores[source].delivered > 0
-
     def seconds_for(self, source: SourceId, length: int, now: float) -> float:
         """Expected time of ``length`` bytes asked of the source while it has nothing else to do."""
         rate = self.rate(source, now) or self._assumed_rate(source, self.typical_rate(now), now)

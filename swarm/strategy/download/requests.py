@@ -1,19 +1,19 @@
 """What is asked of whom and not yet answered: the one owner of that fact.
 
-A request is outslot from `ask` to `settle` (its one final reply) or to the end of the session. It is
+A request is outstanding from `ask` to `settle` (its one final reply) or to the end of the session. It is
 live until it is cancelled; a cancelled one still occupies its place at the source, because the reply, which
 may be the whole piece, is still to come.
 
 Invariants:
   - a piece is in ``holders`` exactly when it has a live request, with the sources asked, first first;
-  - ``line.bytes`` is the length of everything outslot at that source, ``line.come`` how much of it has
+  - ``line.bytes`` is the length of everything outstanding at that source, ``line.come`` how much of it has
     come, ``line.cancelled`` counts the cancelled ones there;
   - ``_doubled`` is the length of the second live requests for a piece;
   - a source has one request for a piece at most, cancelled or not;
   - ``line.avoided`` has the pieces for which the source is too busy, with when it may be asked again;
     ``line.turned_away`` counts how often it said so since it last delivered;
   - ``began_at`` is when anything was first asked of anybody;
-  - no source has more than the wire's MAX_REQUESTS outslot, as `PipelineWindow.fits` says.
+  - no source has more than the wire's MAX_REQUESTS outstanding, as `PipelineWindow.fits` says.
 
 `Claims`: how often a source failed to deliver what it says it has. Three failures of one piece clear the
 claim for a while, so that a source that rejects or stalls cannot hold a piece; it comes back later, so that
@@ -46,11 +46,10 @@ TRIAL_SECONDS = 10.0
 
 @dataclass(slots=True)
 class PendingRequest:
-    """One outslot request; ``begun_at`` is when its first data came, ``touched`` when its last did, or
+    """One outstanding request; ``begun_at`` is when its first data came, ``touched`` when its last did, or
     when it was asked.
 
-    ``outrun``: it was cancelled because another source delivered the piece first. ``taken_over``: the piece
-    was taken from another source, and is not taken again.
+    ``outrun``: it was cancelled because another source delivered the piece first.
     """
 
     length: int
@@ -59,7 +58,6 @@ class PendingRequest:
     received: int = 0
     cancelled_at: float | None = None
     outrun: bool = False
-    taken_over: bool = False
     begun_at: float = math.inf
 
     @property
@@ -132,7 +130,7 @@ class DownloadRequests:
         del self.lines[source]
         return free
 
-    def ask(self, source: SourceId, piece: int, length: int, now: float, *, taken_over: bool = False) -> None:
+    def ask(self, source: SourceId, piece: int, length: int, now: float) -> None:
         """The source is asked for a piece that it is not asked for yet."""
         line = self.lines[source]
         if piece in line.asked:
@@ -140,7 +138,7 @@ class DownloadRequests:
         self.began_at = min(self.began_at, now)
         if not line.asked:
             line.progressed(now)
-        line.asked[piece] = PendingRequest(length, now, now, taken_over=taken_over)
+        line.asked[piece] = PendingRequest(length, now, now)
         line.bytes += length
         line.window.asked(now)
         holders = self.holders.setdefault(piece, [])
@@ -148,7 +146,7 @@ class DownloadRequests:
         holders.append(source)
 
     def progress(self, source: SourceId, piece: int, size: int, now: float) -> PendingRequest | None:
-        """``size`` bytes of the piece came; None if it is not outslot."""
+        """``size`` bytes of the piece came; None if it is not outstanding."""
         asked = self.lines[source].asked.get(piece)
         if asked is not None:
             asked.received += size
@@ -169,7 +167,7 @@ class DownloadRequests:
     def settle(self, source: SourceId, piece: int) -> tuple[PendingRequest, bool] | None:
         """The final reply came. Returns the request and whether that left nobody asked for the piece.
 
-        None if nothing was outslot.
+        None if nothing was outstanding.
         """
         line = self.lines[source]
         asked = line.asked.pop(piece, None)

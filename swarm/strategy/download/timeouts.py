@@ -7,10 +7,7 @@ Rules, the first two from libtorrent's snubbing and request timeouts:
     before and still answers pings is waited for instead, up to `BUSY_MOST`;
   - lateness: a request no byte of which has come after the mean response time of the source and six
     deviations (2 to 60 s) is moved, as long as there is an allowance for what may then come twice; its
-    source may be busy with others and is not snubbed;
-  - idleness: a source that has delivered before and has nothing to do takes over a request no byte of which
-    has come from a source that has been quiet for `QUIET_SECONDS`. Only once for each request, or slow sources
-    would pass it round for ever.
+    source may be busy with others and is not snubbed.
 
 A request moves only if somebody else could take it now: the only source keeps it, however slow it is.
 """
@@ -18,8 +15,6 @@ A request moves only if somebody else could take it now: the only source keeps i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from itertools import islice
 
 from swarm.ids import SourceId
 from swarm.strategy.availability import Availability
@@ -39,12 +34,6 @@ LEAST_RATE = 1024
 """Bytes per second; less than this over `SILENCE_SECONDS` counts as silence."""
 
 LEAST_BYTES = int(LEAST_RATE * SILENCE_SECONDS)
-QUIET_SECONDS = 3.0
-"""Not less: who serves one receiver after another is silent about each for as long as the others take."""
-
-LOOKED_AT = 32
-"""Requests, oldest first, among which an idle source looks for one to take over."""
-
 RECHECK_SECONDS = 1.0
 """How soon requests are looked at again that nobody else could take."""
 
@@ -91,29 +80,6 @@ class Timeouts:
         line = self._requests.lines[source]
         busy = line.trusted and now < min(line.heard_at + HEARD_SECONDS, line.progress_at + BUSY_MOST)
         return line.snubbed and not (patient and busy)
-
-    def take_over(
-        self, source: SourceId, now: float, affords: Callable[[int, float], bool]
-    ) -> tuple[SourceId, int] | None:
-        """A quiet source and its request that the idle ``source`` may take over; None if there is none.
-
-        The quiet source may have begun to send what ``affords`` allows to come twice.
-        """
-        mine = self._requests.lines[source].asked
-        for piece, holders in islice(self._requests.holders.items(), LOOKED_AT):
-            line = self._requests.lines[holders[0]]
-            asked = line.asked[piece]
-            quiet = now >= max(asked.at, line.progress_at) + max(QUIET_SECONDS, line.times.usual())
-            fresh = not asked.received and not asked.taken_over and len(holders) == 1
-            if (
-                quiet
-                and fresh
-                and piece not in mine
-                and self._availability.has(source, piece)
-                and affords(piece, now)
-            ):
-                return holders[0], piece
-        return None
 
     def owes(self, source: SourceId, now: float) -> bool:
         """Whether the source has owed the reply to a cancelled request for too long."""

@@ -97,7 +97,7 @@ class UploadSide:
             return [Send(peer, Reject(piece, RejectReason.CHOKED))]
         if not self._pieces.is_stored(piece):
             return [Send(peer, Reject(piece, RejectReason.NOT_STORED))]
-        if self._queue.outslot(peer) >= MAX_REQUESTS:
+        if self._queue.outstanding(peer) >= MAX_REQUESTS:
             return [Send(peer, Reject(piece, RejectReason.BUSY))]
         if self._super_seeding.sends_away(peer, piece):
             return [Send(peer, Reject(piece, RejectReason.BUSY))]

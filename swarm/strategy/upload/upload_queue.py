@@ -116,7 +116,7 @@ class UploadQueue:
             self.has(peer, piece)
         self._rest(now)
 
-    def outslot(self, peer: PeerId) -> int:
+    def outstanding(self, peer: PeerId) -> int:
         """How many of the peer's requests wait or are being sent."""
         queue = self._queues[peer]
         return len(queue.waiting) + len(queue.released)
