@@ -33,7 +33,6 @@ from swarm.protocol.protocol_limits import MAX_REQUESTS
 from swarm.strategy.brain import Brain, BrainSetup
 from swarm.strategy.commands import Ban, Command, Disconnect, Publish, Send, StorePiece, Upload
 from swarm.strategy.download.download import DISK_SECONDS
-from swarm.strategy.download.endgame import RECHECK_SECONDS
 from swarm.strategy.download.requests import (
     CLEARED_SECONDS,
     FIRST_SNUB,
@@ -384,23 +383,6 @@ def test_who_never_delivered_is_given_no_time_though_it_answers_pings(spent: int
         brain.round_trip(A, 0.1, at := brain.next_wakeup())
         moved = [message for message in sent(brain.tick(at), A) if isinstance(message, Cancel)]
     assert at == pytest.approx(SILENCE_SECONDS, abs=0.1)
-
-
-def test_near_the_end_a_stranger_is_not_asked_beyond_the_allowance_until_the_others_stop() -> None:
-    brain = a_brain(512)
-    piece = source(brain, A)[0]
-    brain._download._endgame.wasted(4 * PIECE)
-    brain.data_received(A, piece, 2000 * PIECE, 3.0)  # fast enough for all that is lacking
-    brain.source_joined(C, 3.0, rtt=0.01)
-    brain.received(C, HaveAll(), 3.0)
-    assert brain._download._pieces.open.count
-    assert requests(brain.received(C, Unchoke(), 3.0), C) == []
-    assert brain.next_wakeup() <= 3.0 + RECHECK_SECONDS
-    brain.received(A, Choke(), 3.0)
-    asked: list[int] = []
-    while brain.next_wakeup() <= 3.0 + RECHECK_SECONDS:
-        asked += requests(brain.tick(brain.next_wakeup()), C)
-    assert len(asked) == 1
 
 
 def test_a_back_off_that_grew_while_it_ran_ends_all_the_same() -> None:

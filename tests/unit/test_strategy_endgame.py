@@ -10,7 +10,7 @@ from swarm.bits import PieceSet
 from swarm.content.layout import Layout
 from swarm.ids import PeerId
 from swarm.strategy.availability import Availability
-from swarm.strategy.download.endgame import ALLOWANCE_SHARE, EARLY_PIECES, SOON_SHARE, Endgame
+from swarm.strategy.download.endgame import ALLOWANCE_SHARE, EARLY_PIECES, Endgame
 from swarm.strategy.download.ranking import Ranking
 from swarm.strategy.download.requests import MOVING_SECONDS, DownloadRequests
 from swarm.strategy.pieces import Pieces
@@ -75,61 +75,6 @@ def test_not_while_more_than_half_is_lacking_unless_that_is_little() -> None:
         finish = Finish(size, lacking=lacking)
         finish.ask(SLOW, *range(lacking))
         assert (finish.pick() is not None) == doubles
-
-
-class NearTheEnd(Finish):
-    """Three of a hundred pieces are lacking, FAST does two of them, the allowance is spent."""
-
-    def __init__(self) -> None:
-        super().__init__(100, lacking=3)
-        self.requests.lines[THIRD].trusted = False
-        self.ask(FAST, 1, now=0.0)
-        self.ask(FAST, 2)
-        self.endgame.wasted(1)
-
-    def refuses(self, now: float = 10.0) -> bool:
-        return self.endgame.too_risky(0, now)
-
-
-def test_a_stranger_is_not_asked_beyond_the_allowance_when_all_is_about_to_be_over() -> None:
-    finish = NearTheEnd()
-    assert finish.refuses()
-    finish.endgame.wasted(-1)
-    assert not finish.refuses()
-
-
-@pytest.mark.parametrize(
-    "why", ["chokes", "is snubbed", "lacks it", "never delivered", "is idle", "is slow", "has just begun"]
-)
-def test_a_stranger_is_asked_where_those_who_deliver_are_not_about_to_have_given_all(why: str) -> None:
-    finish = NearTheEnd()
-    now = 10.0
-    line = finish.requests.lines[FAST]
-    match why:
-        case "chokes":
-            line.choked = True
-        case "is snubbed":
-            line.snubbed = True
-        case "lacks it":
-            finish.availability.withdraw(FAST, 0)
-        case "never delivered":
-            line.trusted = False
-        case "is idle":
-            finish.requests.cancel(FAST, 1, now)
-            finish.requests.cancel(FAST, 2, now)
-        case "is slow":
-            now += 200.0
-        case _:
-            finish.requests.began_at = now - 0.5  # 0.3 s of work is more than a third of that
-    assert not finish.refuses(now)
-
-
-def test_that_all_is_about_to_be_over_is_believed_once() -> None:
-    finish = NearTheEnd()
-    for tenth in range(400):
-        now = 10.0 + tenth / 10
-        finish.ranking.received(FAST, 100_000, now)  # it goes on, with other things
-        assert finish.refuses(now) == (now < 10.0 + 2 * 10.0 / SOON_SHARE)
 
 
 def test_a_piece_that_nobody_has_is_not_waited_for() -> None:

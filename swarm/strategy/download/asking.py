@@ -91,9 +91,6 @@ class Asker:
         if not self._has_room(source, line, now):
             return False
         pick = self._pick(source, now)
-        if pick and not line.trusted and self._endgame.too_risky(pick.piece, now):
-            self._timers.set(Wakeup.IDLE, now + RECHECK_SECONDS)
-            pick = None
         if pick:
             self._ask(source, pick, now, commands)
             return True

@@ -8,7 +8,6 @@ holds that trickles is doubled all the same: it would keep the last piece for as
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from itertools import accumulate, islice
 
@@ -35,11 +34,6 @@ LEAST_GAIN = 2.0
 """The holder must be expected this many times later than the idle source."""
 
 LEAST_GAIN_SECONDS = 0.2
-SOON_SECONDS = 8.0
-SOON_SHARE = 3
-"""The fetch is about to be over if those who deliver need no more than so many seconds, nor than that part
-of the time since the first request, for all that is lacking. Believed only once, for twice as long."""
-
 BEGUN_SECONDS = 10.0
 LONG_SECONDS = 30.0
 SLOW_FACTOR = 10
@@ -74,18 +68,16 @@ class Endgame:
         self._throttled = throttled
         layout = pieces.layout
         least = ALLOWANCE_PIECES * layout.piece_length
-        self._over_by = math.inf
         self._allowance = self._whole = max(layout.total_length // ALLOWANCE_SHARE, least)
 
     def pick(self, source: SourceId, now: float) -> Pick | None:
         """A piece that the idle source is asked for although another one already is; None if there is none."""
         if not self._requests.holders or self._early() or self._availability.reachable(self._pieces.open):
             return None
-        best, most, left, trials = None, 0.0, self._left(now), self._on_trial(now)
+        best, most, left = None, 0.0, self._left(now)
         for piece in self._candidates(source, now):
             holders = self._requests.holders[piece]
-            reserved = trials if self._requests.lines[holders[0]].trusted else 0
-            if self._pieces.layout.length(piece) > left - reserved and not self._trickle(holders, now):
+            if self._pieces.layout.length(piece) > left and not self._trickle(holders, now):
                 continue
             gain = self._gain(source, holders[0], piece, now)
             if gain > most:
@@ -120,29 +112,8 @@ class Endgame:
         """Whether bytes are dear: something came or may come in vain."""
         return self._left(now) < self._whole
 
-    def too_risky(self, piece: int, now: float) -> bool:
-        """Whether a source that has never delivered is better not asked for the piece: it may come beyond the
-        allowance, and those who deliver are about to have given everything."""
-        left = self._left(now) - self._requests.on_trial(now)
-        if self._pieces.layout.length(piece) <= left or now >= self._over_by:
-            return False
-        soon = min(SOON_SECONDS, (now - self._requests.began_at) / SOON_SHARE)
-        needed = self._pieces.lacking_count * self._pieces.layout.piece_length
-        given, has = 0.0, False
-        for other, line in self._requests.lines.items():
-            if line.delivers:
-                given += soon * self._ranking.rate(other, now)
-                has = has or self._availability.has(other, piece)
-                if has and given >= needed:
-                    self._over_by = min(self._over_by, now + 2 * soon)
-                    return True
-        return False
-
     def _left(self, now: float) -> int:
         return self._allowance - self._requests.in_doubt(now)
-
-    def _on_trial(self, now: float) -> int:
-        return 0 if self._early() else self._requests.on_trial(now)
 
     def wasted(self, size: int) -> None:
         """``size`` bytes of a piece came in vain."""

@@ -12,7 +12,6 @@ Invariants:
   - a source has one request for a piece at most, cancelled or not;
   - ``line.avoided`` has the pieces for which the source is too busy, with when it may be asked again;
     ``line.turned_away`` counts how often it said so since it last delivered;
-  - ``began_at`` is when anything was first asked of anybody;
   - no source has more than the wire's MAX_REQUESTS outstanding, as `PipelineWindow.fits` says.
 
 `Claims`: how often a source failed to deliver what it says it has. Three failures of one piece clear the
@@ -39,9 +38,6 @@ AVOID_SECONDS = 2.0
 
 MOVING_SECONDS = 2.0
 """A cancelled piece of which nothing has come for so long is not expected to come."""
-
-TRIAL_SECONDS = 10.0
-"""Who has never delivered is given up before that, unless nobody else could take its request."""
 
 
 @dataclass(slots=True)
@@ -96,11 +92,6 @@ class RequestQueue:
     progress_bytes: int = 0
     counted_at: float = 0.0
 
-    @property
-    def delivers(self) -> bool:
-        """Whether it has delivered before, and has work that is not known to be late."""
-        return self.trusted and not (self.choked or self.snubbed) and len(self.asked) > self.cancelled
-
     def progressed(self, now: float) -> None:
         """The source does what it is asked; its silence begins anew."""
         self.progress_at = self.counted_at = now
@@ -115,7 +106,6 @@ class DownloadRequests:
         self.lines: dict[SourceId, RequestQueue] = {}
         self.holders: dict[int, list[SourceId]] = {}
         self._doubled = 0
-        self.began_at = math.inf
 
     def source_joined(self, source: SourceId) -> None:
         """The source is connected and chokes us."""
@@ -135,7 +125,6 @@ class DownloadRequests:
         line = self.lines[source]
         if piece in line.asked:
             raise ValueError(f"piece {piece} is already asked of {source}")
-        self.began_at = min(self.began_at, now)
         if not line.asked:
             line.progressed(now)
         line.asked[piece] = PendingRequest(length, now, now)
@@ -196,20 +185,6 @@ class DownloadRequests:
             for asked in line.asked.values()
             if asked.cancelled_at is not None
             and now < max(asked.cancelled_at, asked.touched) + MOVING_SECONDS
-        )
-
-    def on_trial(self, now: float) -> int:
-        """Bytes asked just now of sources that have never delivered, and of nobody else, of which none has
-        come: such a source is given up soon, and may begin to send just then."""
-        return sum(
-            asked.length
-            for source, line in self.lines.items()
-            if line.asked and not line.trusted
-            for piece, asked in line.asked.items()
-            if asked.live
-            and not asked.received
-            and now < asked.at + TRIAL_SECONDS
-            and self.holders[piece] == [source]
         )
 
     def occupied(self, source: SourceId) -> PieceSet | None:
