@@ -236,6 +236,7 @@ class PieceLost(TransferEvent):
     """A piece that this node had can no longer be served (the file changed); it is withdrawn."""
 
     piece: int
+    size: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,8 +42,8 @@ def notice(event: events.Event) -> str | None:
             text = f"here already: {counted(pieces, 'piece')} ({format_size(size)})"
         case events.PeerBanned(peer=peer, reason=reason):
             text = f"banned {printable(peer)}: {printable(reason)}"
-        case events.PieceRefused(piece=piece, peer=peer):
-            text = f"piece {piece} from {short(peer)} does not match its hash: thrown away"
+        case events.PieceRefused(piece=piece, source=source):
+            text = f"piece {piece} from {short(PeerId(source))} does not match its hash: thrown away"
         case events.PieceLost(piece=piece):
             text = f"warning: piece {piece} changed on the disk and is not served any more"
     return text
@@ -62,10 +62,10 @@ def detail(event: events.Event) -> str | None:
         case events.PeerFailed(peer=peer, reason=reason, retry_in=retry_in):
             again = f"again in {retry_in:.1f} s" if math.isfinite(retry_in) else "given up"
             text = f"cannot reach {short(peer)}: {printable(reason)}; {again}"
-        case events.PieceRequested(piece=piece, peer=peer, why=why):
-            text = f"piece {piece} asked of {short(peer)}: {printable(why)}"
-        case events.PieceWasted(piece=piece, peer=peer):
-            text = f"piece {piece} from {short(peer)} was here already"
+        case events.PieceRequested(piece=piece, source=source, why=why):
+            text = f"piece {piece} asked of {short(PeerId(source))}: {printable(why)}"
+        case events.PieceWasted(piece=piece, source=source):
+            text = f"piece {piece} from {short(PeerId(source))} was here already"
         case events.RoundTrip(peer=peer, seconds=seconds):
             answer = "no answer" if seconds is None else format_duration(seconds)
             text = f"round trip to {short(peer)}: {answer}"

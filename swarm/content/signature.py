@@ -10,7 +10,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from swarm.errors import ManifestError
-from swarm.ids import PeerId
+from swarm.ids import PeerId, SourceId
 
 DOMAIN = b"swarm-manifest-signature-v1\x00"
 """Signed before the manifest's bytes, so that a signature made for anything else is worthless here."""
@@ -75,7 +75,7 @@ def is_small_order(public: bytes) -> bool:
 
 def peer_id_of(public: bytes) -> PeerId:
     """The libp2p peer id of an Ed25519 public key of 32 bytes."""
-    return PeerId(base58.b58encode(_PEER_ID_PREFIX + public).decode("ascii"))
+    return PeerId(SourceId(base58.b58encode(_PEER_ID_PREFIX + public).decode("ascii")))
 
 
 def parse_signer(text: str) -> PeerId:

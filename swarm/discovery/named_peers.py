@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
-from typing import Final
 
 from swarm.endpoint import PeerAddress, by_peer
 from swarm.ids import ManifestId
 from swarm.ports import Announcement, FoundPeer
-
-NAMED: Final = "named"
-"""The provenance of peers that are dialled again and again, and whose places are kept free."""
+from swarm.strategy.peer_book import NAMED
 
 
 class NamedPeers:

@@ -19,6 +19,7 @@ from swarm.ports import Announcement, FoundPeer
 from swarm.protocol import protocol_limits as limits
 from swarm.protocol.codec import is_address, is_peer_id
 from swarm.protocol.messages import ExchangedPeer, Hello, Peers
+from swarm.strategy.peer_book import EXCHANGE
 
 COALESCE_SECONDS = 0.1
 """A change waits so long for others to travel with it."""
@@ -56,7 +57,7 @@ class Origin(Protocol):
 class PeerExchange:
     """The `PeerSource` of one transfer that is fed by its own sessions."""
 
-    provenance = "exchange"
+    provenance = EXCHANGE
 
     def __init__(self, me: PeerId) -> None:
         self._me = me
@@ -185,7 +186,9 @@ def dialable(announced: tuple[str, ...], address: str, *, inbound: bool) -> tupl
     seen = Endpoint.read(address)
     found = {address: None} if address and not inbound else {}
     endpoints = [(text, Endpoint.read(text)) for text in announced]
-    found.update({text: None for text, endpoint in endpoints if endpoint is None or not endpoint.is_unspecified})
+    found.update(
+        {text: None for text, endpoint in endpoints if endpoint is None or not endpoint.is_unspecified}
+    )
     if inbound and seen is not None:
         known = [endpoint for text in found if (endpoint := Endpoint.read(text)) is not None]
         ported = next((endpoint for _, endpoint in endpoints if endpoint is not None), None)

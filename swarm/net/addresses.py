@@ -12,7 +12,7 @@ import multiaddr.exceptions
 from libp2p.peer.id import ID
 
 from swarm.errors import UsageError
-from swarm.ids import PeerId
+from swarm.ids import PeerId, SourceId
 
 # A peer id is the SHA-256 multihash of a public key, or a short key itself (libp2p peer id spec).
 _SHA256_HEAD = b"\x12\x20"
@@ -58,7 +58,7 @@ def parse_peer_address(text: str) -> PeerAddress:
         raise UsageError(f"{text!r} is not a peer address ({_brief(error)}): {example}") from error
     if not names or names[0] not in _DIALABLE_HOSTS or names[1:] != ["tcp"]:
         raise UsageError(f"{text!r} is not a TCP address: {example}")
-    return PeerAddress(PeerId(peer), str(address))
+    return PeerAddress(PeerId(SourceId(peer)), str(address))
 
 
 def _peer_id(text: str) -> str:

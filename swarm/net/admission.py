@@ -26,7 +26,7 @@ from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicat
 from multiaddr import Multiaddr
 
 from swarm.errors import UsageError
-from swarm.ids import PeerId
+from swarm.ids import PeerId, SourceId
 from swarm.limits import TokenBucket
 from swarm.net import network_limits as limits
 from swarm.net.inbound import InboundConnection, InboundConnections, PeerStanding
@@ -155,7 +155,7 @@ class Admission:
 
     async def _host(self, connection: SwarmConn, remote: str) -> None:
         """Keep one inbound connection while it is of use, and close it then."""
-        peer = PeerId(connection.muxed_conn.peer_id.to_base58())
+        peer = PeerId(SourceId(connection.muxed_conn.peer_id.to_base58()))
         leaving = trio.CancelScope()
         visitor = InboundConnection(peer, remote, trio.current_time(), leaving.cancel)
         others = len(self._network.get_connections()) - len(self._visitors) - 1

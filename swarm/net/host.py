@@ -28,7 +28,7 @@ from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicat
 from libp2p.transport.tcp.tcp import TCP
 
 from swarm.errors import LinkClosed, NoPeerReachable, RemoteError, SwarmError, UsageError
-from swarm.ids import PeerId
+from swarm.ids import PeerId, SourceId
 from swarm.net import addresses, admission
 from swarm.net import network_limits as limits
 from swarm.net.admission import sockets_allowed
@@ -55,7 +55,7 @@ class Host:
     @property
     def peer_id(self) -> PeerId:
         """This node's id."""
-        return PeerId(self._inner.get_id().to_base58())
+        return PeerId(SourceId(self._inner.get_id().to_base58()))
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -178,7 +178,7 @@ class Host:
 
     def _link(self, stream: INetStream) -> NegotiatedStream:
         connection = stream.muxed_conn
-        peer = PeerId(connection.peer_id.to_base58())
+        peer = PeerId(SourceId(connection.peer_id.to_base58()))
         return NegotiatedStream(stream, peer, admission.remote_multiaddr(connection))
 
 

@@ -25,7 +25,7 @@ from swarm.observe.event_stream import EventStream
 from swarm.ports import ByteStream, Store
 from swarm.protocol.advert import Advert
 from swarm.protocol.messages import Hello
-from swarm.strategy.book import Dial, PeerBook
+from swarm.strategy.peer_book import NAMED, Dial, PeerBook
 from swarm.transfer.memory import Memory
 from swarm.transfer.runner import Identity, Runner, SessionEnd
 
@@ -82,7 +82,7 @@ class Membership:
         self._dials = trio.CapacityLimiter(MAX_DIALS)
         self._named = frozenset(each.peer for each in named)
         for peer, where in by_peer(named).items():
-            self._book.add(peer, where, named=True)
+            self._book.add(peer, where, provenance=NAMED)
         me = Identity(host.peer_id, AGENT, tuple(each.partition("/p2p/")[0] for each in host.addresses))
         self._runner = Runner(
             store, me, config, rng, named=self._named, wanted=wanted, events=events, memory=memory
@@ -196,7 +196,7 @@ class Membership:
 
     async def _learn(self) -> None:
         async for learnt in self._runner.learnt:
-            self._book.add(learnt.address.peer, learnt.address.addresses, source=learnt.source)
+            self._book.add(learnt.address.peer, learnt.address.addresses, told_by=learnt.source)
             self._changed()
 
     def _changed(self) -> None:

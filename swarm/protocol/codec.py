@@ -16,7 +16,7 @@ from swarm.content import cbor
 from swarm.content.manifest import MAX_PIECES
 from swarm.content.paths import printable
 from swarm.errors import LocalProtocolError, RemoteError
-from swarm.ids import DIGEST_BYTES, ManifestId, PeerId
+from swarm.ids import DIGEST_BYTES, ManifestId, PeerId, SourceId
 from swarm.protocol import protocol_limits as limits
 from swarm.protocol.messages import (
     Cancel,
@@ -106,7 +106,7 @@ def decode_peers(body: bytes) -> Peers:
         raise ValueError("'added' is a list")  # noqa: TRY004 - as above
     peers = Peers(
         added=tuple(_peer_address(entry) for entry in added),
-        dropped=tuple(PeerId(peer) for peer in _texts(found["dropped"], "dropped")),
+        dropped=tuple(PeerId(SourceId(peer)) for peer in _texts(found["dropped"], "dropped")),
     )
     _check_peers(peers)
     return peers
@@ -204,7 +204,7 @@ def _peer_address(value: cbor.Value) -> ExchangedPeer:
     if not isinstance(value, list) or len(value) != 2:
         raise ValueError("an added peer is its id and its addresses")
     peer, addresses = value
-    return ExchangedPeer(PeerId(_text(peer, "peer")), _texts(addresses, "addresses"))
+    return ExchangedPeer(PeerId(SourceId(_text(peer, "peer"))), _texts(addresses, "addresses"))
 
 
 HEADER_BYTES: Final = 5

@@ -1,9 +1,9 @@
 """Who has what, and how many have each piece.
 
 The counts are bit-sliced: plane k holds bit k of every piece's count, as one integer per chunk of
-pieces. Adding a whole peer is a ripple-carry addition over the planes (40 µs at 100,000 pieces where
+pieces. Adding a whole source is a ripple-carry addition over the planes (40 µs at 100,000 pieces where
 one counter per piece takes 10 ms), adding one piece touches one chunk of about two planes, and the
-rarest of any set is found by going down the planes (see `picker`). Peers with everything are counted
+rarest of any set is found by going down the planes (see `picker`). Sources with everything are counted
 apart: they make no piece rarer than another.
 """
 
@@ -12,98 +12,106 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from swarm.bits import CHUNK_PIECES, CHUNK_SHIFT, PieceSet
-from swarm.ids import PeerId
+from swarm.ids import SourceId
 
 _WITHIN = CHUNK_PIECES - 1
 
 
 class Availability:
-    """The pieces of each connected peer: one bitfield a peer, and the counts of all together."""
+    """The pieces of each connected source: one bitfield a source, and the counts of all together."""
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._everything = PieceSet.all(size)
-        self._has: dict[PeerId, PieceSet] = {}
-        self._held: dict[PeerId, int] = {}
+        self._has: dict[SourceId, PieceSet] = {}
+        self._held: dict[SourceId, int] = {}
         self._full = 0
+        self._not_peers: set[SourceId] = set()
         self.planes: list[list[int]] = []
 
-    def joined(self, peer: PeerId) -> None:
-        """The peer is connected and has said nothing yet."""
-        self._has[peer] = PieceSet(self._size)
-        self._held[peer] = 0
+    def source_joined(self, source: SourceId, *, receives: bool = True) -> None:
+        """The source is connected and has said nothing yet; ``receives`` if it is a peer."""
+        if not receives:
+            self._not_peers.add(source)
+        self._has[source] = PieceSet(self._size)
+        self._held[source] = 0
 
-    def left(self, peer: PeerId) -> None:
-        """The peer's pieces are out of reach."""
-        self.replace(peer, PieceSet(self._size))
-        del self._has[peer], self._held[peer]
+    def source_left(self, source: SourceId) -> None:
+        """The source's pieces are out of reach."""
+        self.replace(source, PieceSet(self._size))
+        del self._has[source], self._held[source]
+        self._not_peers.discard(source)
 
-    def replace(self, peer: PeerId, pieces: PieceSet) -> None:
-        """The peer has exactly ``pieces``."""
-        before = self._has[peer]
+    def replace(self, source: SourceId, pieces: PieceSet) -> None:
+        """The source has exactly ``pieces``."""
+        before = self._has[source]
         if before is self._everything:
             self._full -= 1
         else:
             self._subtract(before)
-        self._settle(peer, pieces, pieces.count)
+        self._settle(source, pieces, pieces.count)
 
-    def have(self, peer: PeerId, piece: int) -> bool:
-        """The peer got a piece; says whether that is news."""
-        mine = self._has[peer]
+    def have(self, source: SourceId, piece: int) -> bool:
+        """The source got a piece; says whether that is news."""
+        mine = self._has[source]
         if mine is self._everything or not mine.add(piece):
             return False
-        self._held[peer] += 1
+        self._held[source] += 1
         self._carry(piece >> CHUNK_SHIFT, 1 << (piece & _WITHIN))
-        if self._held[peer] == self._size:
+        if self._held[source] == self._size:
             self._subtract(mine)
-            self._has[peer] = self._everything
+            self._has[source] = self._everything
             self._full += 1
         return True
 
-    def withdraw(self, peer: PeerId, piece: int) -> bool:
-        """The peer lacks a piece that it had; says whether that is news."""
-        mine = self._has[peer]
+    def withdraw(self, source: SourceId, piece: int) -> bool:
+        """The source lacks a piece that it had; says whether that is news."""
+        mine = self._has[source]
         if piece not in mine:
             return False
         if mine is self._everything:
             rest = mine.copy()
             rest.discard(piece)
-            self.replace(peer, rest)
+            self.replace(source, rest)
         else:
             mine.discard(piece)
-            self._held[peer] -= 1
+            self._held[source] -= 1
             self._borrow(piece >> CHUNK_SHIFT, 1 << (piece & _WITHIN))
             self._trim()
         return True
 
-    def pieces_of(self, peer: PeerId) -> PieceSet:
-        """What the peer has; not to be changed."""
-        return self._has[peer]
+    def pieces_of(self, source: SourceId) -> PieceSet:
+        """What the source has; not to be changed."""
+        return self._has[source]
 
-    def has(self, peer: PeerId, piece: int) -> bool:
-        """Whether the peer has the piece."""
-        return piece in self._has[peer]
+    def has(self, source: SourceId, piece: int) -> bool:
+        """Whether the source has the piece."""
+        return piece in self._has[source]
 
-    def is_full(self, peer: PeerId) -> bool:
-        """Whether the peer has every piece."""
-        return self._has[peer] is self._everything
+    def is_full(self, source: SourceId) -> bool:
+        """Whether the source has every piece."""
+        return self._has[source] is self._everything
 
     @property
-    def full_peers(self) -> int:
-        """How many connected peers have every piece."""
+    def full_sources(self) -> int:
+        """How many connected sources have every piece."""
         return self._full
 
     def copies(self, piece: int) -> int:
-        """How many connected peers have the piece."""
+        """How many connected sources have the piece."""
         return self._full + self.spread(piece)
 
     def spread(self, piece: int) -> int:
         """How many connected peers have the piece and lack another."""
         index, shift = piece >> CHUNK_SHIFT, piece & _WITHIN
-        return sum((plane[index] >> shift & 1) << k for k, plane in enumerate(self.planes))
+        count = sum((plane[index] >> shift & 1) << k for k, plane in enumerate(self.planes))
+        if self._not_peers:
+            others = (source for source in self._not_peers if not self.is_full(source))
+            count -= sum(piece in self._has[source] for source in others)
+        return count
 
     def unreachable(self, pieces: PieceSet) -> Iterator[int]:
-        """Those of ``pieces`` that no connected peer has, ascending."""
+        """Those of ``pieces`` that no connected source has, ascending."""
         rest = pieces.copy()
         if self._full:
             return iter(())
@@ -113,7 +121,7 @@ class Availability:
         return iter(rest)
 
     def anything_unheld(self, pieces: PieceSet, without: PieceSet) -> bool:
-        """Whether one of ``pieces``, and not of ``without``, only full peers have."""
+        """Whether one of ``pieces``, and not of ``without``, only full sources have."""
         for index, chunk in enumerate(pieces.chunks):
             rest = chunk & ~without.chunks[index]
             for plane in self.planes:
@@ -125,21 +133,21 @@ class Availability:
         return False
 
     def reachable(self, pieces: PieceSet) -> bool:
-        """Whether some connected peer has one of ``pieces``."""
+        """Whether some connected source has one of ``pieces``."""
         if self._full:
             return bool(pieces)
         return any(
             chunk and any(plane[i] & chunk for plane in self.planes) for i, chunk in enumerate(pieces.chunks)
         )
 
-    def _settle(self, peer: PeerId, pieces: PieceSet, held: int) -> None:
+    def _settle(self, source: SourceId, pieces: PieceSet, held: int) -> None:
         if held == self._size:
             pieces = self._everything
             self._full += 1
         else:
             self._add(pieces)
-        self._has[peer] = pieces
-        self._held[peer] = held
+        self._has[source] = pieces
+        self._held[source] = held
 
     def _add(self, pieces: PieceSet) -> None:
         for index, chunk in enumerate(pieces.chunks):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from swarm.bits import PieceSet
-from swarm.config import TransferConfig
 from swarm.content.layout import Layout
 from swarm.events import PieceLost
-from swarm.ids import ManifestId, PeerId
+from swarm.ids import PeerId, SourceId, TransferId
 from swarm.protocol.messages import (
     Cancel,
     Choke,
@@ -25,62 +25,56 @@ from swarm.protocol.messages import (
     Unchoke,
     Withdraw,
 )
-from swarm.strategy.announce import Announcer
+from swarm.strategy.announcer import Announcer
 from swarm.strategy.commands import Command, Publish
-from swarm.strategy.fetching import Fetching
+from swarm.strategy.download.download import DownloadOptions, DownloadSide
 from swarm.strategy.pieces import Pieces
-from swarm.strategy.serving import Serving
-from swarm.strategy.timers import Alarm, Timers
+from swarm.strategy.timers import Timers, Wakeup
+from swarm.strategy.upload.upload import UploadSide
 
-NOBODY = PeerId("")
+NOBODY = PeerId(SourceId(""))
+
+
+@dataclass(frozen=True, slots=True)
+class BrainSetup:
+    """What a brain knows from the start.
+
+    ``stored`` are the pieces that are here, ``wanted`` those to be fetched (None: all). ``me`` is the name
+    under which others know this peer; only the preference for near peers needs it. ``sequential`` fetches
+    mostly in order, ``prefer_near`` takes over far links only what no near peer has. ``upload_limited`` and
+    ``download_limited`` say that a rate limit of the user holds.
+    """
+
+    transfer: TransferId
+    layout: Layout
+    stored: PieceSet
+    wanted: PieceSet | None = None
+    me: PeerId = NOBODY
+    upload_limited: bool = False
+    download_limited: bool = False
+    sequential: bool = False
+    prefer_near: bool = False
 
 
 class Brain:
-    """Decides who is asked for what and who is served; ``now`` is monotonic seconds everywhere.
+    """Decides which piece is asked of which source and which peer is served; ``now`` is monotonic seconds.
 
-    ``wanted`` are the pieces to be fetched (None: all); it is complete when they are stored. ``me`` is the
-    name under which others know this peer; only the preference for near peers needs it.
-
-    An input about a peer that has not joined, or has left, is ignored: the runner's reports and a
-    session's end may cross. Nothing here raises for anything that a session let through.
+    An input about a source that has not joined, or has left, is ignored: the reports of the transfer and the
+    end of a session may cross. Nothing here raises for anything that a session let through.
     """
 
-    def __init__(  # noqa: PLR0917 - the order of the contract
-        self,
-        manifest_id: ManifestId,
-        layout: Layout,
-        stored: PieceSet,
-        rng: random.Random,
-        now: float,
-        config: TransferConfig,
-        wanted: PieceSet | None = None,
-        me: PeerId = NOBODY,
-    ) -> None:
-        self._manifest_id = manifest_id
+    def __init__(self, setup: BrainSetup, rng: random.Random, now: float) -> None:
+        self._transfer = setup.transfer
         self._timers = Timers()
-        self._pieces = Pieces(layout, stored, wanted)
-        self._fetching = Fetching(
-            manifest_id,
-            self._pieces,
-            rng,
-            self._timers,
-            throttled=config.download_limit is not None,
-            sequential=config.sequential,
-            me=me,
-            prefer_near=config.prefer_near,
-        )
-        self._serving = Serving(
-            self._pieces,
-            self._fetching.availability,
-            self._fetching.snubbed,
-            self._fetching.is_far,
-            rng,
-            self._timers,
-            now,
-            limited=config.upload_limit is not None,
+        self._pieces = Pieces(setup.layout, setup.stored, setup.wanted)
+        options = DownloadOptions(setup.me, setup.download_limited, setup.sequential, setup.prefer_near)
+        self._download = DownloadSide(setup.transfer, self._pieces, rng, self._timers, options)
+        self._upload = UploadSide(
+            self._pieces, self._download, rng, self._timers, now, limited=setup.upload_limited
         )
         self._announcer = Announcer(self._pieces, self._timers)
-        self._peers: dict[PeerId, None] = {}
+        self._sources: dict[SourceId, PeerId | None] = {}
+        """The sources; those that are peers, and so receive, with their name as one."""
 
     # --- Outputs beside commands ----------------------------------------------------------------
 
@@ -90,103 +84,120 @@ class Brain:
         return self._pieces.complete
 
     def missing(self) -> Iterator[int]:
-        """The wanted pieces that are not stored and that no connected peer has, in order."""
-        return self._fetching.availability.unreachable(self._pieces.lacking)
+        """The wanted pieces that are not stored and that no connected source has, in order."""
+        return self._download.availability.unreachable(self._pieces.lacking)
 
     def next_wakeup(self) -> float:
         """When `tick` next has something to do; infinity when only an input can change anything."""
         return self._timers.next()
 
-    # --- Peers and time -------------------------------------------------------------------------
+    # --- Sources and time -----------------------------------------------------------------------
 
     def tick(self, now: float) -> list[Command]:
         """Do what is due at ``now``."""
         commands: list[Command] = []
-        for alarm, peer in self._timers.due(now):
-            if peer is None:
-                commands += self._ring(alarm, now)
-            elif peer in self._peers:
-                commands += self._ring_for(alarm, peer, now)
+        for wakeup, source in self._timers.due(now):
+            if source is None:
+                commands += self._wake(wakeup, now)
+            elif source in self._sources:
+                commands += self._wake_for(wakeup, source, now)
         return commands
 
-    def peer_joined(self, peer: PeerId, now: float, *, rtt: float | None) -> list[Command]:
-        """A session is open and its handshake done; ``rtt`` is a measured round trip in seconds, if any."""
-        commands = self.peer_left(peer, now)
-        self._peers[peer] = None
-        self._fetching.joined(peer, rtt, now)
-        self._serving.joined(peer, now)
-        return commands + self._announcer.joined(peer)
+    def source_joined(
+        self, source: SourceId, now: float, *, rtt: float | None = None, receives: bool = True
+    ) -> list[Command]:
+        """A session is open and its handshake done; ``rtt`` is a measured round trip in seconds, if any.
 
-    def peer_left(self, peer: PeerId, now: float) -> list[Command]:
-        """The peer's session ended, for whatever reason."""
-        if peer not in self._peers:
+        Without ``receives`` the source is no peer: it is asked for pieces, and never sent any nor told what
+        is here. Then ``source`` need not be a peer id.
+        """
+        commands = self.source_left(source, now)
+        self._sources[source] = peer = PeerId(source) if receives else None
+        self._download.source_joined(source, rtt, now, receives=receives)
+        if peer is None:
+            return commands
+        self._upload.peer_joined(peer, now)
+        return commands + self._announcer.peer_joined(peer)
+
+    def source_left(self, source: SourceId, now: float) -> list[Command]:
+        """The session with the source ended, for whatever reason."""
+        if source not in self._sources:
             return []
-        del self._peers[peer]
-        self._announcer.left(peer)
-        return self._fetching.left(peer, now) + self._serving.left(peer, now)
+        peer = self._sources.pop(source)
+        commands = self._download.source_left(source, now)
+        if peer is None:
+            return commands
+        self._announcer.peer_left(peer)
+        return commands + self._upload.peer_left(peer, now)
 
-    def round_trip(self, peer: PeerId, seconds: float | None, now: float) -> list[Command]:
-        """A ping of the peer was answered after ``seconds``, or lost (None)."""
-        if peer not in self._peers:
+    def round_trip(self, source: SourceId, seconds: float | None, now: float) -> list[Command]:
+        """A ping of the source was answered after ``seconds``, or lost (None)."""
+        if source not in self._sources:
             return []
         if seconds is not None:
-            self._fetching.requests.lines[peer].heard_at = now
-        return self._fetching.pinged(peer, seconds)
+            self._download.requests.lines[source].heard_at = now
+        return self._download.pinged(source, seconds)
 
-    def _ring(self, alarm: Alarm, now: float) -> list[Command]:
-        match alarm:
-            case Alarm.CHOKER:
-                return self._serving.round(now)
-            case Alarm.HAVES:
-                return self._announcer.flush(now) + self._fetching.sweep()
-            case Alarm.UPLOADS:
-                return self._serving.look_at_uploads(now)
+    def _wake(self, wakeup: Wakeup, now: float) -> list[Command]:
+        match wakeup:
+            case Wakeup.CHOKER:
+                return self._upload.round(now)
+            case Wakeup.HAVES:
+                return self._announcer.flush(now) + self._download.sweep()
+            case Wakeup.UPLOADS:
+                return self._upload.look_at_uploads(now)
             case _:
-                return self._fetching.refill(now)
+                return self._download.refill(now)
 
-    def _ring_for(self, alarm: Alarm, peer: PeerId, now: float) -> list[Command]:
-        match alarm:
-            case Alarm.REQUESTS:
-                return self._fetching.look_at_requests(peer, now)
-            case Alarm.CLAIMS:
-                return self._fetching.restore_claims(peer, now)
+    def _wake_for(self, wakeup: Wakeup, source: SourceId, now: float) -> list[Command]:
+        match wakeup:
+            case Wakeup.REQUESTS:
+                return self._download.look_at_requests(source, now)
+            case Wakeup.CLAIMS:
+                return self._download.restore_claims(source, now)
             case _:
-                return self._fetching.retry(peer, now)
+                return self._download.retry(source, now)
 
     # --- Messages -------------------------------------------------------------------------------
 
-    def received(self, peer: PeerId, message: Message, now: float) -> list[Command]:
-        """A control message of the peer that is legal in its session."""
-        if peer not in self._peers:
+    def received(self, source: SourceId, message: Message, now: float) -> list[Command]:
+        """A control message of the source that is legal in its session."""
+        if source not in self._sources:
             return []
-        self._fetching.requests.lines[peer].heard_at = now
+        self._download.requests.lines[source].heard_at = now
+        peer = self._sources[source]
+        match message:
+            case Request() | Cancel() | Interested() | NotInterested():
+                return [] if peer is None else self._received_as_receiver(peer, message, now)
+            case Have() if peer is not None:
+                self._upload.has(peer, message.pieces)
+        return self._received_as_source(source, message, now)
+
+    def _received_as_receiver(
+        self, peer: PeerId, message: Request | Cancel | Interested | NotInterested, now: float
+    ) -> list[Command]:
         match message:
             case Request():
-                return self._serving.requested(peer, message.piece, now)
+                return self._upload.requested(peer, message.piece, now)
             case Cancel():
-                return self._serving.cancelled(peer, message.piece, now)
-            case Interested():
-                return self._serving.interested(peer, now, yes=True)
-            case NotInterested():
-                return self._serving.interested(peer, now, yes=False)
+                return self._upload.cancelled(peer, message.piece, now)
             case _:
-                return self._received_as_source(peer, message, now)
+                return self._upload.interested(peer, now, yes=isinstance(message, Interested))
 
-    def _received_as_source(self, peer: PeerId, message: Message, now: float) -> list[Command]:
+    def _received_as_source(self, source: SourceId, message: Message, now: float) -> list[Command]:
         match message:
             case Have():
-                self._serving.has(peer, message.pieces)
-                return self._fetching.has_new(peer, message.pieces, now)
+                return self._download.has_new(source, message.pieces, now)
             case Reject():
-                return self._fetching.rejected(peer, message.piece, message.reason, now)
+                return self._download.rejected(source, message.piece, message.reason, now)
             case Unchoke():
-                return self._fetching.unchoked(peer, now)
+                return self._download.unchoked(source, now)
             case Choke():
-                self._fetching.choked(peer)
+                self._download.choked(source)
             case Withdraw():
-                return self._fetching.withdrew(peer, message.piece)
+                return self._download.withdrew(source, message.piece)
             case HaveBitfield() | HaveAll() | HaveNone():
-                return self._fetching.has_exactly(peer, self._read(message), now)
+                return self._download.has_exactly(source, self._read(message), now)
         return []
 
     def _read(self, message: HaveBitfield | HaveAll | HaveNone) -> PieceSet:
@@ -201,34 +212,35 @@ class Brain:
 
     # --- Pieces that come -----------------------------------------------------------------------
 
-    def data_received(self, peer: PeerId, piece: int, size: int, now: float) -> list[Command]:
+    def data_received(self, source: SourceId, piece: int, size: int, now: float) -> list[Command]:
         """``size`` payload bytes of a requested piece arrived."""
-        if peer not in self._peers:
+        if source not in self._sources:
             return []
-        self._serving.received(peer, size, now)
-        return self._fetching.data(peer, piece, size, now)
+        if (peer := self._sources[source]) is not None:
+            self._upload.received(peer, size, now)
+        return self._download.data(source, piece, size, now)
 
-    def piece_received(self, peer: PeerId, piece: int, now: float) -> list[Command]:
+    def piece_received(self, source: SourceId, piece: int, now: float) -> list[Command]:
         """All bytes of a requested piece have come.
 
         The answer to a cancelled request has no `StorePiece`, so its bytes may be thrown away as they come.
         """
-        return self._fetching.whole(peer, piece, now) if peer in self._peers else []
+        return self._download.whole(source, piece, now) if source in self._sources else []
 
-    def piece_stored(self, peer: PeerId, piece: int, now: float) -> list[Command]:
+    def piece_stored(self, source: SourceId, piece: int, now: float) -> list[Command]:
         """The piece matched its hash and is written."""
-        commands = self._fetching.stored(peer, piece, now)
+        commands = self._download.stored(source, piece, now)
         if announced := self._announcer.stored(piece, now):
-            commands += announced + self._fetching.sweep()
+            commands += announced + self._download.sweep()
         return commands
 
-    def piece_refused(self, peer: PeerId, piece: int, now: float) -> list[Command]:
+    def piece_refused(self, source: SourceId, piece: int, now: float) -> list[Command]:
         """The piece did not match its hash: its sender is banned and its session over."""
-        return self._fetching.refused(peer, piece) + self.peer_left(peer, now)
+        return self._download.refused(source, piece) + self.source_left(source, now)
 
-    def piece_failed(self, peer: PeerId, piece: int, now: float) -> list[Command]:  # noqa: ARG002
+    def piece_failed(self, source: SourceId, piece: int, now: float) -> list[Command]:  # noqa: ARG002
         """Our own disk refused the piece; nobody is to blame."""
-        self._fetching.failed(piece, now)
+        self._download.failed(piece, now)
         return []
 
     def piece_lost(self, piece: int, now: float) -> list[Command]:
@@ -236,18 +248,16 @@ class Brain:
         if not self._pieces.is_stored(piece):
             return []
         self._pieces.lost(piece)
-        commands = self._serving.lost(piece, now) + self._announcer.lost(piece)
-        commands.append(Publish(PieceLost(self._manifest_id, piece)))
-        return commands + self._fetching.wanted_again(now)
+        commands = self._upload.lost(piece, now) + self._announcer.lost(piece)
+        commands.append(Publish(PieceLost(self._transfer, piece, self._pieces.layout.length(piece))))
+        return commands + self._download.wanted_again(now)
 
     # --- Pieces that go -------------------------------------------------------------------------
 
     def uploaded(self, peer: PeerId, piece: int, size: int, now: float) -> list[Command]:  # noqa: ARG002
         """``size`` payload bytes of the piece were handed to the link."""
-        if peer in self._peers:
-            return self._serving.uploaded(peer, size, now)
-        return []
+        return self._upload.uploaded(peer, size, now) if self._sources.get(peer) is not None else []
 
     def upload_finished(self, peer: PeerId, piece: int, now: float) -> list[Command]:
         """An `Upload` is over: its final reply was handed to the link."""
-        return self._serving.finished(peer, piece, now) if peer in self._peers else []
+        return self._upload.finished(peer, piece, now) if self._sources.get(peer) is not None else []

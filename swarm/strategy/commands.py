@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from swarm.events import Event
-from swarm.ids import PeerId
+from swarm.ids import PeerId, SourceId
 
 if TYPE_CHECKING:
     from swarm.protocol.messages import Message
@@ -21,7 +21,7 @@ class Command:
 class Send(Command):
     """Send a control message to the peer; it overtakes queued payload."""
 
-    peer: PeerId
+    source: SourceId
     message: Message
 
 
@@ -55,7 +55,7 @@ class StorePiece(Command):
     Reported as exactly one of `piece_stored`, `piece_refused`, `piece_failed`.
     """
 
-    peer: PeerId
+    source: SourceId
     piece: int
 
 
@@ -63,7 +63,7 @@ class StorePiece(Command):
 class Disconnect(Command):
     """End the session; the peer may be dialled again. Reported as `peer_left`."""
 
-    peer: PeerId
+    source: SourceId
     reason: str
 
 
@@ -74,7 +74,7 @@ class Ban(Command):
     ``piece`` is the piece that did not match its hash, or None for another reason.
     """
 
-    peer: PeerId
+    source: SourceId
     reason: str
     piece: int | None = None
 

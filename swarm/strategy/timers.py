@@ -6,10 +6,10 @@ import heapq
 import math
 from enum import IntEnum, auto
 
-from swarm.ids import PeerId
+from swarm.ids import SourceId
 
 
-class Alarm(IntEnum):
+class Wakeup(IntEnum):
     """What is looked at when the time comes."""
 
     CHOKER = auto()
@@ -17,22 +17,22 @@ class Alarm(IntEnum):
     HAVES = auto()
     """Stored pieces wait to be announced."""
     REQUESTS = auto()
-    """The oldest requests at one peer may be late."""
+    """The oldest requests at one source may be late."""
     RETRY = auto()
-    """The back-off of one peer ends."""
+    """The back-off of one source ends."""
     CLAIMS = auto()
-    """A cleared claim of one peer gets another chance."""
+    """A cleared claim of one source gets another chance."""
     UPLOADS = auto()
     """A receiver may be later than the uplink can be blamed for."""
     IDLE = auto()
-    """Idle peers may duplicate a request in the endgame."""
+    """Idle sources may duplicate a request in the endgame."""
 
 
-Key = tuple[Alarm, PeerId | None]
+Key = tuple[Wakeup, SourceId | None]
 
 
 class Timers:
-    """Alarms by kind and peer. Setting one that is set keeps the earlier time.
+    """Alarms by kind and source. Setting one that is set keeps the earlier time.
 
     So a deadline that moves with every byte costs nothing: the alarm rings at the old time, its
     handler looks at the facts and sets it again.
@@ -45,23 +45,23 @@ class Timers:
         self._heap: list[tuple[float, int, Key]] = []
         self._sequence = 0
 
-    def set(self, alarm: Alarm, at: float, peer: PeerId | None = None) -> None:
+    def set(self, alarm: Wakeup, at: float, source: SourceId | None = None) -> None:
         """Ring at ``at`` unless the alarm already rings earlier; infinity sets nothing."""
-        key = (alarm, peer)
+        key = (alarm, source)
         if at == math.inf or self._at.get(key, math.inf) <= at:
             return
         self._at[key] = at
         self._sequence += 1
         heapq.heappush(self._heap, (at, self._sequence, key))
 
-    def clear(self, alarm: Alarm, peer: PeerId | None = None) -> None:
+    def clear(self, alarm: Wakeup, source: SourceId | None = None) -> None:
         """Let the alarm not ring."""
-        self._at.pop((alarm, peer), None)
+        self._at.pop((alarm, source), None)
 
-    def forget(self, peer: PeerId) -> None:
-        """Let no alarm of the peer ring."""
-        for alarm in Alarm:
-            self._at.pop((alarm, peer), None)
+    def forget(self, source: SourceId) -> None:
+        """Let no alarm of the source ring."""
+        for alarm in Wakeup:
+            self._at.pop((alarm, source), None)
 
     def due(self, now: float) -> list[Key]:
         """Take the alarms that ring at ``now`` or rang before, earliest first."""

@@ -20,7 +20,7 @@ from swarm.ids import PeerId, SourceId
 from swarm.ports import ByteStream, PieceSource, Store
 from swarm.protocol.messages import Hello, Peers
 from swarm.protocol.protocol_limits import MAX_ADDRESSES_PER_PEER
-from swarm.strategy.brain import Brain
+from swarm.strategy.brain import Brain, BrainSetup
 from swarm.strategy.peer_book import PeerBook
 from swarm.transfer.pacing import Pacer, RateLimit
 from swarm.transfer.performer import Alarm, Performer
@@ -73,7 +73,18 @@ class Exchange:
             Pacer(self._download_limit, services.download_limit, now=now),
             now,
         )
-        self._brain = Brain(self._brain_setup(store, options, wanted), services.rng, now())
+        setup = BrainSetup(
+            record.transfer,
+            manifest.layout,
+            store.stored,
+            wanted,
+            services.me,
+            upload_limited=self._resources.upload_pacer.limited,
+            download_limited=self._resources.download_pacer.limited,
+            sequential=options.sequential,
+            prefer_near=options.prefer_near,
+        )
+        self._brain = Brain(setup, services.rng, now())
         self._performer = Performer(self._brain, store, self, record, now)
         self._roster: Roster[Participant] = Roster(services.me, options.max_peers, book)
         self._desks: dict[SourceId, SourceDesk] = {}

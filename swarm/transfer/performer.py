@@ -195,7 +195,7 @@ class Performer:
     def _perform_one(self, command: Command) -> None:
         match command:
             case Send():
-                if sink := self.sources.get(command.peer):
+                if sink := self.sources.get(command.source):
                     sink.send(command.message)
             case Upload():
                 if receiver := self.receivers.get(command.peer):
@@ -204,13 +204,13 @@ class Performer:
                 if receiver := self.receivers.get(command.peer):
                     receiver.drop_upload(command.piece)
             case StorePiece():
-                self._begin_to_store(command.peer, command.piece)
+                self._begin_to_store(command.source, command.piece)
             case Publish():
                 self._record.publish(command.event)
             case Disconnect():
-                self._keeper.dismiss(command.peer, command.reason)
+                self._keeper.dismiss(command.source, command.reason)
             case Ban():
-                self._keeper.expel(command.peer, command.reason, command.piece)
+                self._keeper.expel(command.source, command.reason, command.piece)
             case _:
                 raise TypeError(f"no such command: {command!r}")
 

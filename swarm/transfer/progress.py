@@ -53,19 +53,20 @@ class Progress:
 class TransferRecord:
     """What one transfer has done so far. Every event of the transfer passes here on its way to observers."""
 
-    def __init__(self, transfer: TransferId, publish: Callable[[Event], None], now: Callable[[], float]) -> None:
+    def __init__(
+        self, transfer: TransferId, publish: Callable[[Event], None], now: Callable[[], float]
+    ) -> None:
         self.transfer = transfer
         self._publish = publish
         self._now = now
         self._wanted: PieceSet | None = None
-        self._layout: Layout | None = None
         self._down, self._up = Meter(RATE_SECONDS, now()), Meter(RATE_SECONDS, now())
         self.done = self.total = self.pieces_done = self.pieces = 0
         self.received = self.sent = self.wasted = 0
 
     def begin(self, layout: Layout, stored: PieceSet, wanted: PieceSet) -> None:
         """The wanted pieces and those that are stored are known from now on."""
-        self._layout, self._wanted = layout, wanted
+        self._wanted = wanted
         self.pieces = wanted.count
         self.total = layout.total_length if wanted.full else sum(map(layout.length, wanted))
         have = stored & wanted
@@ -79,8 +80,8 @@ class TransferRecord:
                 self._count_piece(piece, size, 1)
             case PieceRefused(size=size) | PieceWasted(size=size):
                 self.wasted += size
-            case PieceLost(piece=piece) if self._layout is not None:
-                self._count_piece(piece, self._layout.length(piece), -1)
+            case PieceLost(piece=piece, size=size):
+                self._count_piece(piece, size, -1)
             case BytesReceived(size=size):
                 self.received += size
                 self._down.add(size, self._now())

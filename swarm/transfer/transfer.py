@@ -23,7 +23,14 @@ from swarm.config import TransferOptions
 from swarm.content.envelope import Envelope
 from swarm.content.manifest import Manifest
 from swarm.errors import Incomplete, SwarmError
-from swarm.events import Event, TransferComplete, TransferContinued, TransferEnded, TransferPaused, TransferStarted
+from swarm.events import (
+    Event,
+    TransferComplete,
+    TransferContinued,
+    TransferEnded,
+    TransferPaused,
+    TransferStarted,
+)
 from swarm.ids import ManifestId, PeerId, TransferId
 from swarm.ports import ByteStream, PeerSource, PieceSource, Store
 from swarm.protocol.advert import Advert

@@ -10,14 +10,13 @@ import time
 from collections.abc import Callable
 
 from swarm.bits import PieceSet
-from swarm.config import TransferConfig
 from swarm.content.layout import Layout
-from swarm.ids import ManifestId, PeerId
+from swarm.ids import PeerId, TransferId
 from swarm.protocol.messages import Have, HaveAll, HaveBitfield, Interested, Request, Unchoke
 from swarm.strategy.availability import Availability
-from swarm.strategy.brain import Brain
+from swarm.strategy.brain import Brain, BrainSetup
 from swarm.strategy.commands import Send
-from swarm.strategy.picker import RarestFirst
+from swarm.strategy.download.picker import RarestFirst
 from swarm.strategy.pieces import Pieces
 
 PIECES = 100_000
@@ -50,7 +49,7 @@ def policies(pieces_count: int, peers: int, rng: random.Random) -> tuple[float, 
     availability = Availability(pieces_count)
     names = [PeerId(f"peer{number}") for number in range(peers)]
     for name in names:
-        availability.joined(name)
+        availability.source_joined(name)
         data = bytes(rng.getrandbits(8) & rng.getrandbits(8) for _ in range((pieces_count + 7) // 8))
         availability.replace(name, PieceSet.from_bytes(data, pieces_count))
     picker = RarestFirst(pieces, availability, rng)
@@ -69,13 +68,13 @@ def policies(pieces_count: int, peers: int, rng: random.Random) -> tuple[float, 
     def leave_and_join() -> None:
         name = rng.choice(names)
         had = availability.pieces_of(name)
-        availability.left(name)
-        availability.joined(name)
+        availability.source_left(name)
+        availability.source_joined(name)
         availability.replace(name, had)
 
     name = names[0]
     rare = PeerId("one piece only")
-    availability.joined(rare)
+    availability.source_joined(rare)
     availability.have(rare, pieces_count - 1)
     return (
         timed(one_pick, 300),
@@ -88,7 +87,7 @@ def policies(pieces_count: int, peers: int, rng: random.Random) -> tuple[float, 
 def whole_brain(rng: random.Random) -> tuple[float, float, float]:
     """A fetch in the middle of 200 peers: a HAVE that is heard, a piece that comes, a joining peer."""
     layout = Layout(PIECE_LENGTH, [PIECE_LENGTH * PIECES])
-    brain = Brain(ManifestId(bytes(32)), layout, PieceSet(PIECES), rng, 0.0, TransferConfig())
+    brain = Brain(BrainSetup(TransferId(1), layout, PieceSet(PIECES)), rng, 0.0)
     names = [PeerId(f"peer{number}") for number in range(PEERS)]
     fields = [HaveBitfield(some_pieces(share, rng)) for share in (0.1, 0.5, 0.9)]
     now = 0.0
@@ -96,13 +95,13 @@ def whole_brain(rng: random.Random) -> tuple[float, float, float]:
 
     def note(commands: list[object]) -> None:
         asked.extend(
-            (command.peer, command.message.piece)
+            (command.source, command.message.piece)
             for command in commands
             if isinstance(command, Send) and isinstance(command.message, Request)
         )
 
     for number, name in enumerate(names):
-        note(brain.peer_joined(name, now, rtt=0.01))
+        note(brain.source_joined(name, now, rtt=0.01))
         message = HaveAll() if number % 20 == 0 else fields[number % 3]
         note(brain.received(name, message, now))
         note(brain.received(name, Interested(), now))
@@ -123,8 +122,8 @@ def whole_brain(rng: random.Random) -> tuple[float, float, float]:
             note(brain.tick(now))
 
     def one_join() -> None:
-        brain.peer_left(names[7], now)
-        brain.peer_joined(names[7], now, rtt=None)
+        brain.source_left(names[7], now)
+        brain.source_joined(names[7], now, rtt=None)
         brain.received(names[7], fields[1], now)
 
     return timed(one_have, 2000), timed(one_piece, 500), timed(one_join, 20)

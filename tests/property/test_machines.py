@@ -13,7 +13,7 @@ from swarm.content.journal import HEADER_BYTES, Header, encode_header, encode_lo
 from swarm.content.layout import Layout
 from swarm.ids import ManifestId, PeerId
 from swarm.strategy.availability import Availability
-from swarm.strategy.picker import RANDOM_FIRST, InOrder, RarestFirst
+from swarm.strategy.download.picker import RANDOM_FIRST, InOrder, RarestFirst
 from swarm.strategy.pieces import Pieces, State
 from tests.property.test_mux_pair import End, check, finish_everything, settle
 
@@ -44,7 +44,7 @@ class PiecesAndPicker(RuleBasedStateMachine):
         self.availability = Availability(SIZE)
         self.has: dict[PeerId, set[int]] = {peer: set() for peer in PEERS}
         for peer in PEERS:
-            self.availability.joined(peer)
+            self.availability.source_joined(peer)
         rng = random.Random(1)
         self.rarest = RarestFirst(self.pieces, self.availability, rng)
         self.in_order = InOrder(self.rarest, self.pieces, self.availability, rng)

@@ -8,10 +8,9 @@ import random
 import pytest
 
 from swarm.bits import PieceSet
-from swarm.config import TransferConfig
 from swarm.content.layout import Layout
 from swarm.errors import RemoteError
-from swarm.ids import ManifestId, PeerId
+from swarm.ids import ManifestId, PeerId, TransferId
 from swarm.protocol.messages import (
     Cancel,
     Choke,
@@ -30,7 +29,7 @@ from swarm.protocol.messages import (
     Withdraw,
 )
 from swarm.protocol.session_rules import SessionRules
-from swarm.strategy.brain import Brain
+from swarm.strategy.brain import Brain, BrainSetup
 from swarm.strategy.commands import (
     Ban,
     Command,
@@ -44,6 +43,7 @@ from swarm.strategy.commands import (
 from swarm.strategy.pieces import State
 
 MANIFEST = ManifestId(bytes(32))
+TRANSFER = TransferId(1)
 NAMES = [PeerId(name) for name in "abcdef"]
 LENGTH = 1000
 
@@ -60,7 +60,7 @@ class Chaos:
                 stored.add(piece)
         self.layout = Layout(LENGTH, [LENGTH * self.size])
         self.now = 0.0
-        self.brain = Brain(MANIFEST, self.layout, stored, self.rng, 0.0, TransferConfig())
+        self.brain = Brain(BrainSetup(TRANSFER, self.layout, stored), self.rng, 0.0)
         self.sessions: dict[PeerId, SessionRules] = {}
         self.uploads: dict[PeerId, list[int]] = {}
         self.storing: list[tuple[PeerId, int]] = []
@@ -98,10 +98,10 @@ class Chaos:
 
     def end(self, peer: PeerId) -> None:
         if self.sessions.pop(peer, None):
-            self.perform(self.brain.peer_left(peer, self.now))
+            self.perform(self.brain.source_left(peer, self.now))
 
     def check(self) -> None:
-        pieces, requests = self.brain._pieces, self.brain._fetching.requests
+        pieces, requests = self.brain._pieces, self.brain._download.requests
         held = {piece for _, piece in self.storing} | ({self.whole[1]} if self.whole else set())
         for piece in range(self.size):
             state = pieces.state(piece)
@@ -131,7 +131,7 @@ class Chaos:
         self.uploads[name], self.asked[name] = [], []
         session.sent(Hello(MANIFEST, self.size))
         session.received(Hello(MANIFEST, self.size), self.now)
-        self.perform(self.brain.peer_joined(name, self.now, rtt=self.rng.choice([None, 0.02])))
+        self.perform(self.brain.source_joined(name, self.now, rtt=self.rng.choice([None, 0.02])))
         bits = bytes(self.rng.getrandbits(8) for _ in range((self.size + 7) // 8))
         spare = (8 - self.size % 8) % 8
         bits = bits[:-1] + bytes([bits[-1] >> spare << spare])

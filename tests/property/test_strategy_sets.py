@@ -14,8 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from swarm.bits import CHUNK_PIECES, CHUNK_SHIFT, PieceSet, draw
 from swarm.ids import PeerId
 from swarm.strategy.availability import Availability
-from swarm.strategy.picker import narrow
-from swarm.strategy.timers import Alarm, Timers
+from swarm.strategy.download.picker import narrow
+from swarm.strategy.timers import Timers, Wakeup
 
 SIZES = st.sampled_from(
     [1, 7, 8, 9, 100, CHUNK_PIECES - 1, CHUNK_PIECES, CHUNK_PIECES + 1, 2 * CHUNK_PIECES + 5]
@@ -116,7 +116,7 @@ def test_a_draw_from_nothing_is_an_error() -> None:
 def test_narrowing_leaves_exactly_the_rarest(peers: list[set[int]], wanted: set[int]) -> None:
     availability = Availability(41)
     for number, has in enumerate(peers):
-        availability.joined(PeerId(str(number)))
+        availability.source_joined(PeerId(str(number)))
         availability.replace(PeerId(str(number)), a_set(41, has - {40}))
     copies = {piece: sum(piece in has - {40} for has in peers) for piece in wanted}
     least = min(copies.values())
@@ -141,14 +141,14 @@ class Crowd(RuleBasedStateMachine):
     @rule(name=NAMES)
     def join(self, name: PeerId) -> None:
         if name not in self.model:
-            self.real.joined(name)
+            self.real.source_joined(name)
             self.model[name] = set()
 
     @precondition(lambda self: self.model)
     @rule(data=st.data())
     def leave(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(sorted(self.model)))
-        self.real.left(name)
+        self.real.source_left(name)
         del self.model[name]
 
     @precondition(lambda self: self.model)
@@ -175,7 +175,7 @@ class Crowd(RuleBasedStateMachine):
         for piece in (0, 1, 2, CHUNK_PIECES - 1, CHUNK_PIECES, CHUNK_PIECES + 2, 77):
             assert self.real.copies(piece) == sum(piece in has for has in self.model.values())
         full = [name for name, has in self.model.items() if len(has) == self.SIZE]
-        assert self.real.full_peers == len(full)
+        assert self.real.full_sources == len(full)
         partial = Counter(piece for has in self.model.values() if len(has) < self.SIZE for piece in has)
         assert len(self.real.planes) == max(partial.values(), default=0).bit_length()
 
@@ -195,7 +195,7 @@ TestCrowd = Crowd.TestCase
 def test_a_leecher_that_gets_its_last_piece_counts_as_full() -> None:
     availability = Availability(3)
     peer = PeerId("peer")
-    availability.joined(peer)
+    availability.source_joined(peer)
     for piece in range(3):
         assert availability.have(peer, piece)
     assert availability.is_full(peer)
@@ -209,7 +209,7 @@ def test_a_leecher_that_gets_its_last_piece_counts_as_full() -> None:
     st.lists(
         st.tuples(
             st.sampled_from(["set", "due", "clear", "forget"]),
-            st.sampled_from([Alarm.REQUESTS, Alarm.RETRY]),
+            st.sampled_from([Wakeup.REQUESTS, Wakeup.RETRY]),
             st.sampled_from([None, PeerId("a"), PeerId("b")]),
             st.integers(0, 20),
         ),
@@ -240,6 +240,6 @@ def test_alarms_ring_once_at_the_earliest_time_asked_for(steps: list[tuple]) -> 
 
 def test_an_alarm_at_infinity_never_rings() -> None:
     timers = Timers()
-    timers.set(Alarm.IDLE, math.inf)
+    timers.set(Wakeup.IDLE, math.inf)
     assert timers.next() == math.inf
     assert timers.due(1e300) == []

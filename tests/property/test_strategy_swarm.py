@@ -17,13 +17,12 @@ import pytest
 
 from swarm import events
 from swarm.bits import PieceSet
-from swarm.config import TransferConfig
 from swarm.content.layout import Layout
-from swarm.ids import ManifestId, PeerId
+from swarm.ids import ManifestId, PeerId, TransferId
 from swarm.protocol import protocol_limits as limits
 from swarm.protocol.messages import Cancel, Data, Have, Hello, Message, Reject, RejectReason, Request
 from swarm.protocol.session_rules import SessionRules
-from swarm.strategy.brain import Brain
+from swarm.strategy.brain import Brain, BrainSetup
 from swarm.strategy.commands import (
     Ban,
     Command,
@@ -37,6 +36,7 @@ from swarm.strategy.commands import (
 from swarm.strategy.pieces import State
 
 MANIFEST = ManifestId(bytes(32))
+TRANSFER = TransferId(1)
 CHUNK = 4096
 KIB = 1024
 
@@ -66,9 +66,11 @@ class Session:
 class Node:
     """A peer: a brain, its sessions, an uplink that serves the sessions in turn."""
 
-    def __init__(self, world: World, name: str, stored: PieceSet, uplink: float, config: TransferConfig):
+    def __init__(self, world: World, name: str, stored: PieceSet, uplink: float, *, limited: bool):
         self.world, self.name, self.uplink = world, PeerId(name), uplink
-        self.brain = Brain(MANIFEST, world.layout, stored, random.Random(name), world.now, config)
+        self.brain = Brain(
+            BrainSetup(TRANSFER, world.layout, stored, upload_limited=limited), random.Random(name), world.now
+        )
         self.stored = stored.copy()
         self.sessions: dict[PeerId, Session] = {}
         self.turn: list[PeerId] = []
@@ -247,7 +249,7 @@ class World:
             stored = PieceSet(self.layout.piece_count)
             for piece in pieces:
                 stored.add(piece)
-        node = Node(self, name, stored, uplink, TransferConfig(upload_limit=limit))
+        node = Node(self, name, stored, uplink, limited=limit is not None)
         self.nodes[node.name] = node
         return node
 
@@ -264,7 +266,7 @@ class World:
             session.protocol.received(hello, self.now)
             node.sessions[other.name] = session
         for node, other in ((one, two), (two, one)):
-            node.perform(node.brain.peer_joined(other.name, self.now, rtt=2 * self.latency))
+            node.perform(node.brain.source_joined(other.name, self.now, rtt=2 * self.latency))
 
     def connect_all(self) -> None:
         for first, second in itertools.combinations(list(self.nodes), 2):
@@ -279,7 +281,7 @@ class World:
         for node, other in ended:
             for holders in node.asked.values():
                 holders.discard(other)
-            node.perform(node.brain.peer_left(other, self.now))
+            node.perform(node.brain.source_left(other, self.now))
 
     def remove(self, name: PeerId) -> None:
         node = self.nodes.pop(name)
@@ -305,7 +307,7 @@ class World:
         """What must hold after every input."""
         if self.rng.random() > 0.05:
             return
-        fetching = node.brain._fetching
+        fetching = node.brain._download
         for peer, line in fetching.requests.lines.items():
             assert len(line.asked) <= limits.MAX_REQUESTS
             assert line.bytes == sum(asked.length for asked in line.asked.values())
@@ -319,7 +321,7 @@ class World:
             self.check_pieces(node)
 
     def check_pieces(self, node: Node) -> None:
-        pieces, requests = node.brain._pieces, node.brain._fetching.requests
+        pieces, requests = node.brain._pieces, node.brain._download.requests
         for piece in range(pieces.size):
             state = pieces.state(piece)
             assert (piece in pieces.open) == (state == State.MISSING)
@@ -522,7 +524,7 @@ def test_silent_and_corrupt_peers_cost_little() -> None:
     assert leecher.done_at < max(1.25 * clean, 5.0 + 0.7 * clean)
     assert leecher.banned == set(world.hazards.corrupt)
     refused = [event for event in leecher.events if isinstance(event, events.PieceRefused)]
-    assert {event.peer for event in refused} == set(world.hazards.corrupt)
+    assert {event.source for event in refused} == set(world.hazards.corrupt)
 
 
 def test_everybody_gets_a_turn_where_slots_are_few() -> None:

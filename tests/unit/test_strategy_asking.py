@@ -9,33 +9,37 @@ import pytest
 from swarm.ids import PeerId
 from swarm.protocol.protocol_limits import MAX_REQUESTS
 from swarm.strategy.availability import Availability
-from swarm.strategy.claims import CLEARED_SECONDS, MOST_BACKOFF, UNPROVEN_BACKOFF, Claims
-from swarm.strategy.depth import (
+from swarm.strategy.download.pipeline import (
     DEADLINE_LEAST,
     DEADLINE_MOST,
     FIRST_BYTES,
     MOST_BYTES,
     QUEUE_SECONDS,
+    PipelineWindow,
     ResponseTimes,
-    Window,
     demand,
 )
-from swarm.strategy.requests import Requests
-from swarm.strategy.stalls import (
+from swarm.strategy.download.requests import (
+    CLEARED_SECONDS,
+    MOST_BACKOFF,
+    UNPROVEN_BACKOFF,
+    Claims,
+    DownloadRequests,
+)
+from swarm.strategy.download.timeouts import (
     CANCEL_SECONDS,
     LEAST_BYTES,
-    QUIET_SECONDS,
     RECHECK_SECONDS,
     SILENCE_MOST,
     SILENCE_SECONDS,
-    Stalls,
+    Timeouts,
 )
 
 KIB = 1024
 A, B, C = PeerId("a"), PeerId("b"), PeerId("c")
 
 
-def depth(window: Window, length: int, needed: float) -> int:
+def depth(window: PipelineWindow, length: int, needed: float) -> int:
     """How many requests of ``length`` bytes the window takes."""
     count = 0
     while window.fits(count * length, count, needed):
@@ -44,19 +48,19 @@ def depth(window: Window, length: int, needed: float) -> int:
 
 
 def test_a_new_peer_gets_the_first_window() -> None:
-    assert depth(Window(), 64 * KIB, 0.0) == FIRST_BYTES // (64 * KIB)
+    assert depth(PipelineWindow(), 64 * KIB, 0.0) == FIRST_BYTES // (64 * KIB)
 
 
 def test_one_request_whatever_a_piece_measures() -> None:
-    assert depth(Window(), 16 << 20, 0.0) == 1
+    assert depth(PipelineWindow(), 16 << 20, 0.0) == 1
 
 
 def test_small_pieces_fill_the_wire_limit_at_once() -> None:
-    assert depth(Window(), KIB, 0.0) == MAX_REQUESTS
+    assert depth(PipelineWindow(), KIB, 0.0) == MAX_REQUESTS
 
 
 def test_slow_start_doubles_until_the_rate_is_known() -> None:
-    window = Window()
+    window = PipelineWindow()
     window.asked(0.0)
     sizes = []
     for trip in range(1, 4):
@@ -68,7 +72,7 @@ def test_slow_start_doubles_until_the_rate_is_known() -> None:
 
 
 def test_slow_start_ends_when_the_window_is_twice_the_demand() -> None:
-    window = Window()
+    window = PipelineWindow()
     window.asked(0.0)
     for _ in range(16):
         window.delivered(64 * KIB, 1e5, 0.5)  # too young to tell
@@ -79,7 +83,7 @@ def test_slow_start_ends_when_the_window_is_twice_the_demand() -> None:
 
 
 def test_a_window_has_an_end() -> None:
-    window = Window()
+    window = PipelineWindow()
     window.asked(0.0)
     for _ in range(10_000):
         window.delivered(64 * KIB, 1e12, 5.0)
@@ -107,20 +111,15 @@ def test_deadlines_are_mean_and_six_deviations_within_bounds() -> None:
     assert times.deadline() == DEADLINE_MOST
 
 
-def anything(piece: int, now: float) -> bool:
-    """No piece is too dear to come twice."""
-    return piece >= 0 and now >= 0
-
-
 class Lines:
     """Requests of 100-KiB pieces at peers who all have everything and choke nobody."""
 
     def __init__(self, *peers: PeerId, throttled: bool = False) -> None:
-        self.availability, self.requests = Availability(64), Requests(64)
-        self.stalls = Stalls(self.availability, self.requests, throttled=throttled)
+        self.availability, self.requests = Availability(64), DownloadRequests(64)
+        self.stalls = Timeouts(self.availability, self.requests, throttled=throttled)
         for peer in peers:
-            self.availability.joined(peer)
-            self.requests.joined(peer)
+            self.availability.source_joined(peer)
+            self.requests.source_joined(peer)
             self.requests.lines[peer].choked = False
             for piece in range(64):
                 self.availability.have(peer, piece)
@@ -244,32 +243,10 @@ def test_a_peer_that_answers_no_cancel_is_silent_too() -> None:
     assert lines.requests.lines[A].snubbed
 
 
-def test_an_idle_peer_takes_a_request_over_from_a_quiet_one_once() -> None:
-    lines = Lines(A, B, C)
-    lines.ask(A, range(2), 0.0)
-    lines.data(A, 0, 1, 0.5)
-    assert lines.stalls.take_over(B, QUIET_SECONDS - 0.1, anything) is None
-    assert lines.stalls.take_over(B, QUIET_SECONDS, anything) == (A, 1)  # piece 0 has begun
-    lines.requests.cancel(A, 1, 1.0)
-    lines.requests.ask(B, 1, 100 * KIB, 1.0, taken_over=True)
-    assert lines.stalls.take_over(C, 4.0 + QUIET_SECONDS, anything) is None
-
-
-def test_nothing_is_taken_over_from_a_peer_that_delivers_or_by_one_that_cannot() -> None:
-    lines = Lines(A, B)
-    lines.ask(A, range(2), 0.0)
-    lines.data(A, 0, 100 * KIB, 0.9)
-    assert lines.stalls.take_over(B, 0.8 + QUIET_SECONDS, anything) is None
-    lines.availability.withdraw(B, 1)
-    assert lines.stalls.take_over(B, 0.9 + QUIET_SECONDS, anything) is None
-    lines.availability.have(B, 1)
-    assert lines.stalls.take_over(B, 0.9 + QUIET_SECONDS, anything) == (A, 1)
-
-
 def test_the_ledger_of_requests() -> None:
-    requests = Requests(64)
-    requests.joined(A)
-    requests.joined(B)
+    requests = DownloadRequests(64)
+    requests.source_joined(A)
+    requests.source_joined(B)
     requests.ask(A, 1, 10, 0.0)
     requests.ask(B, 1, 10, 1.0)
     assert requests.holders == {1: [A, B]}
@@ -291,14 +268,14 @@ def test_the_ledger_of_requests() -> None:
 
 
 def test_a_leaving_peer_frees_what_only_it_was_asked_for() -> None:
-    requests = Requests(64)
-    requests.joined(A)
-    requests.joined(B)
+    requests = DownloadRequests(64)
+    requests.source_joined(A)
+    requests.source_joined(B)
     for piece in (1, 2, 3):
         requests.ask(A, piece, 10, 0.0)
     requests.ask(B, 2, 10, 0.0)
     requests.cancel(A, 3, 0.0)
-    assert requests.left(A) == [1]
+    assert requests.source_left(A) == [1]
     assert requests.holders == {2: [B]}
 
 

@@ -2,24 +2,22 @@ from __future__ import annotations
 
 import math
 import random
-from collections import Counter
-
-import pytest
 
 from swarm.ids import PeerId
-from swarm.strategy.book import (
-    EXPLORATION_SHARE,
+from swarm.strategy.peer_book import (
     LASTING_SECONDS,
+    MAX_ADDRESSES,
     MAX_BANNED,
     MAX_STRANGERS,
     MAX_STRANGERS_PER_HOST,
-    MAX_STRANGERS_PER_SOURCE,
+    MAX_STRANGERS_PER_PROVENANCE,
+    MAX_STRANGERS_PER_TELLER,
     MOST_NAMED_DELAY,
     MOST_STRANGER_DELAY,
+    NAMED,
     STRANGER_FAILURES,
     PeerBook,
 )
-from swarm.strategy.entries import MAX_ADDRESSES
 
 A, B, C, ME = PeerId("a"), PeerId("b"), PeerId("c"), PeerId("source")
 
@@ -43,7 +41,7 @@ def session(made: PeerBook, peer: PeerId, begin: float, end: float, *, useful: b
 
 def test_a_peer_is_dialled_once_at_a_time() -> None:
     made = book()
-    made.add(A, [at(1), at(2)], named=True)
+    made.add(A, [at(1), at(2)], provenance=NAMED)
     dial = made.next_dial(0.0)
     assert dial == (A, (at(1), at(2)), "named by the user, not tried yet")
     assert made.next_dial(0.0) is None
@@ -52,7 +50,7 @@ def test_a_peer_is_dialled_once_at_a_time() -> None:
 
 def test_the_back_off_of_a_named_peer_doubles_up_to_eight_seconds() -> None:
     made = book()
-    made.add(A, [at(1)], named=True)
+    made.add(A, [at(1)], provenance=NAMED)
     now, delays = 0.0, []
     for _ in range(12):
         assert made.next_dial(now) is not None
@@ -86,7 +84,7 @@ def test_a_stranger_waits_longer_and_is_forgotten_in_the_end() -> None:
 
 def test_a_session_that_lasts_forgives_failures() -> None:
     made = book()
-    made.add(A, [at(1)], named=True)
+    made.add(A, [at(1)], provenance=NAMED)
     for now in (0.0, 10.0, 20.0, 30.0):
         made.next_dial(now)
         made.failed(A, now)
@@ -95,7 +93,7 @@ def test_a_session_that_lasts_forgives_failures() -> None:
 
 def test_whoever_hangs_up_at_once_is_not_dialled_in_a_loop() -> None:
     made = book()
-    made.add(A, [at(1)], named=True)
+    made.add(A, [at(1)], provenance=NAMED)
     now = 0.0
     for _ in range(8):
         now += session(made, A, now, now + 0.01) + 0.02
@@ -106,7 +104,7 @@ def test_named_peers_go_before_strangers() -> None:
     made = book()
     made.add(A, [at(1)])
     made.add(B, [at(2)])
-    made.add(C, [at(3)], named=True)
+    made.add(C, [at(3)], provenance=NAMED)
     assert made.next_dial(0.0).peer == C
     assert {made.next_dial(0.0).peer, made.next_dial(0.0).peer} == {A, B}
 
@@ -123,7 +121,7 @@ def test_without_strangers_neither_dials_nor_wakes_for_one() -> None:
 
 def test_places_are_kept_for_named_peers() -> None:
     made = book(max_peers=4)
-    made.add(A, [at(1)], named=True)
+    made.add(A, [at(1)], provenance=NAMED)
     for number in range(10):
         made.add(PeerId(f"stranger{number}"), [at(10 + number)])
     made.next_dial(0.0)
@@ -138,7 +136,7 @@ def test_places_are_kept_for_named_peers() -> None:
 def test_named_peers_keep_half_of_the_places_at_most() -> None:
     made = book(max_peers=4)
     for number in range(10):
-        made.add(PeerId(f"named{number}"), [at(number)], named=True)
+        made.add(PeerId(f"named{number}"), [at(number)], provenance=NAMED)
         while made.next_dial(0.0):
             made.failed(PeerId(f"named{number}"), 0.0)
     for number in range(10):
@@ -146,65 +144,73 @@ def test_named_peers_keep_half_of_the_places_at_most() -> None:
     assert [made.next_dial(0.0) is not None for _ in range(3)] == [True, True, False]
 
 
-def test_the_better_known_peer_goes_first_and_a_fresh_one_now_and_then() -> None:
-    firsts: Counter[PeerId] = Counter()
-    for seed in range(400):
-        made = PeerBook(random.Random(seed))
-        for peer, rtt in ((A, 0.2), (B, 0.01)):
-            made.add(peer, [at(1)])
-            session(made, peer, 0.0, 10.0)
-            made.round_trip(peer, rtt)
-        made.round_trip(B, None)  # a lost ping says nothing about distance
-        made.add(C, [at(3)])
-        firsts[made.next_dial(100.0).peer] += 1
-    assert firsts[C] / 400 == pytest.approx(EXPLORATION_SHARE, abs=0.06)
-    assert firsts[A] == 0
+def test_the_nearest_peer_goes_first_and_a_fresh_one_counts_as_a_tenth_of_a_second_away() -> None:
+    made = book()
+    for peer, rtt in ((A, 0.2), (B, 0.01)):
+        made.add(peer, [at(1)])
+        session(made, peer, 0.0, 10.0)
+        made.round_trip(peer, rtt)
+    made.round_trip(B, None)  # a lost ping says nothing about distance
+    made.add(C, [at(3)])
+    assert [made.next_dial(100.0).peer for _ in range(3)] == [B, C, A]
 
 
-def test_an_unreliable_peer_goes_later_than_a_farther_one() -> None:
+def test_a_peer_that_failed_goes_later_than_a_farther_one_until_a_session_lasts() -> None:
     made = book()
     for peer, rtt in ((A, 0.010), (B, 0.015)):
         made.add(peer, [at(1)])
         session(made, peer, 0.0, 10.0)
         made.round_trip(peer, rtt)
-    assert made._best([A, B]) == A
-    for now in (100.0, 200.0):
-        made.connected(A)
-        made.disconnected(A, now, useful=False)
-    assert made.next_dial(1000.0).peer == B
+    made.connected(A)
+    made.disconnected(A, 100.0, useful=False)
+    assert [made.next_dial(1000.0).peer for _ in range(2)] == [B, A]
+    for peer in (A, B):
+        made.connected(peer)
+        made.disconnected(peer, 1010.0, useful=True)
+    assert made.next_dial(2000.0).peer == A
+
+
+def test_equals_are_dialled_in_random_order() -> None:
+    firsts = set()
+    for seed in range(20):
+        made = PeerBook(random.Random(seed))
+        for peer in (A, B):
+            made.add(peer, [at(1)])
+        firsts.add(made.next_dial(0.0).peer)
+    assert firsts == {A, B}
 
 
 def test_a_banned_peer_is_out_for_good() -> None:
     made = book()
-    made.add(A, [at(1)], named=True)
+    made.add(A, [at(1)], provenance=NAMED)
     made.ban(A)
-    made.add(A, [at(2)], named=True)
+    made.add(A, [at(2)], provenance=NAMED)
     made.connected(A)
     assert made.next_dial(0.0) is None
     assert made.disconnected(A, 1.0, useful=True) == math.inf
     assert len(made) == 0
     for number in range(MAX_BANNED):
         made.ban(PeerId(str(number)))
-    assert len(made._banned) == MAX_BANNED
+    assert len(made.banned) == MAX_BANNED
 
 
 def test_addresses_are_ordered_by_who_said_them() -> None:
     made = book()
-    made.add(A, [at(1)], source=B)
-    made.add(A, [at(2)], source=A)
-    made.add(A, [at(3)], named=True)
+    made.add(A, [at(1)], told_by=B)
+    made.add(A, [at(2)], told_by=A)
+    made.add(A, [at(3)], provenance=NAMED)
     assert made.next_dial(0.0).addresses == (at(3), at(2), at(1))
 
 
 def test_hearsay_displaces_only_hearsay() -> None:
     made = book()
-    made.add(A, [at(1)], named=True)
-    made.add(A, [at(2)], source=A)
-    made.add(A, [at(100 + number) for number in range(50)], source=B)
+    made.add(A, [at(1)], provenance=NAMED)
+    made.add(A, [at(2)], told_by=A)
+    made.add(A, [at(100 + number) for number in range(50)], told_by=B)
     addresses = made.next_dial(0.0).addresses
     assert len(addresses) == MAX_ADDRESSES
     assert addresses[:2] == (at(1), at(2))
-    made.add(A, [at(3)], source=A)
+    made.add(A, [at(3)], told_by=A)
     made.failed(A, 0.0)
     assert made.next_dial(10.0).addresses[:3] == (at(1), at(2), at(3))
 
@@ -212,22 +218,23 @@ def test_hearsay_displaces_only_hearsay() -> None:
 def test_hearsay_does_not_displace_what_the_peer_said_however_much_that_is() -> None:
     made = book()
     said = [at(number) for number in range(MAX_ADDRESSES)]
-    made.add(A, said, source=A)
-    made.add(A, [at(99)], source=B)
+    made.add(A, said, told_by=A)
+    made.add(A, [at(99)], told_by=B)
     assert made.next_dial(0.0).addresses == tuple(said)
 
 
 def test_the_users_word_makes_hearsay_better() -> None:
     made = book()
-    made.add(A, [at(1), at(2)], source=B)
-    made.add(A, [at(2)], named=True)
+    made.add(A, [at(1), at(2)], told_by=B)
+    made.add(A, [at(2)], provenance=NAMED)
     assert made.next_dial(0.0).addresses == (at(2), at(1))
-    assert made._strangers == 0
+    assert made.named == {A}
+    assert made.is_named(A)
 
 
 def test_the_address_that_worked_goes_first_among_its_equals() -> None:
     made = book()
-    made.add(A, [at(1), at(2)], named=True)
+    made.add(A, [at(1), at(2)], provenance=NAMED)
     made.next_dial(0.0)
     made.connected(A, at(2))
     made.disconnected(A, 10.0, useful=True)
@@ -240,37 +247,46 @@ def test_a_peer_that_came_by_itself_and_cannot_be_dialled_is_forgotten_when_it_l
     assert len(made) == 1
     assert made.disconnected(A, 1.0, useful=True) == math.inf
     assert len(made) == 0
-    assert made._strangers == 0
 
 
 def test_one_source_and_one_host_fill_only_their_share() -> None:
     made = book()
-    for number in range(2 * MAX_STRANGERS_PER_SOURCE):
-        made.add(PeerId(f"x{number}"), [at(number)], source=B)
-    assert len(made) == MAX_STRANGERS_PER_SOURCE
+    for number in range(2 * MAX_STRANGERS_PER_TELLER):
+        made.add(PeerId(f"x{number}"), [at(number)], told_by=B)
+    assert len(made) == MAX_STRANGERS_PER_TELLER
     made = book()
     for number in range(2 * MAX_STRANGERS_PER_HOST):
-        made.add(PeerId(f"x{number}"), [at(7, port=1 + number)], source=PeerId(f"source{number}"))
+        made.add(PeerId(f"x{number}"), [at(7, port=1 + number)], told_by=PeerId(f"source{number}"))
     assert len(made) == MAX_STRANGERS_PER_HOST
+
+
+def test_one_way_of_finding_peers_fills_half_of_the_book_at_most() -> None:
+    made = book()
+    for number in range(MAX_STRANGERS):
+        made.add(PeerId(f"x{number}"), [at(number)], provenance="dht")
+    assert len(made) == MAX_STRANGERS_PER_PROVENANCE
+    made.add(A, [at(MAX_STRANGERS)], provenance="lan")
+    assert A in made
 
 
 def test_a_full_book_gives_up_only_strangers_that_failed() -> None:
     made = book(max_peers=10)
-    made.add(ME, [at(5)], named=True)
+    made.add(ME, [at(5)], provenance=NAMED)
     for number in range(MAX_STRANGERS + 10):
-        made.add(PeerId(f"x{number}"), [at(1000 + number)], source=PeerId(f"source{number}"))
+        found = f"way {number % 4}"
+        made.add(PeerId(f"x{number}"), [at(1000 + number)], provenance=found, told_by=PeerId(f"t{number}"))
     assert len(made) == MAX_STRANGERS + 1
     assert made.next_dial(0.0).peer == ME
     failing = made.next_dial(0.0).peer
     made.failed(failing, 0.0)
-    made.add(A, [at(1)], source=B)
-    made.add(C, [at(2)], source=B)
+    made.add(A, [at(1)], told_by=B)
+    made.add(C, [at(2)], told_by=B)
     assert len(made) == MAX_STRANGERS + 1
-    assert failing not in made._entries
-    assert A in made._entries
-    assert C not in made._entries
-    made.add(PeerId("friend"), [at(3)], named=True)
-    assert PeerId("friend") in made._entries
+    assert failing not in made
+    assert A in made
+    assert C not in made
+    made.add(PeerId("friend"), [at(3)], provenance=NAMED)
+    assert PeerId("friend") in made
 
 
 def test_nothing_is_taken_in_without_an_address() -> None:
@@ -282,11 +298,11 @@ def test_nothing_is_taken_in_without_an_address() -> None:
 
 def test_the_words_for_observers() -> None:
     made = book()
-    made.add(A, [at(1)], source=B)
-    assert made.next_dial(0.0).why == "named by a peer, not tried yet"
+    made.add(A, [at(1)], told_by=B)
+    assert made.next_dial(0.0).why == "found by exchange, not tried yet"
     made.failed(A, 0.0)
-    assert made.next_dial(10.0).why == "named by a peer, rtt unknown, 0 sessions, 1 failures in a row"
+    assert made.next_dial(10.0).why == "found by exchange, rtt unknown, 0 sessions, 1 failures in a row"
     made.connected(A)
     made.round_trip(A, 0.0123)
     made.disconnected(A, 20.0, useful=True)
-    assert made.next_dial(30.0).why == "named by a peer, rtt 12.3 ms, 1 sessions, 0 failures in a row"
+    assert made.next_dial(30.0).why == "found by exchange, rtt 12.3 ms, 1 sessions, 0 failures in a row"

@@ -8,10 +8,9 @@ import random
 import pytest
 
 from swarm.bits import PieceSet
-from swarm.config import TransferConfig
 from swarm.content.layout import Layout
 from swarm.events import PieceLost, PieceRefused, PieceRequested, PieceStored, PieceWasted
-from swarm.ids import ManifestId, PeerId
+from swarm.ids import PeerId, SourceId, TransferId
 from swarm.protocol.messages import (
     Cancel,
     Choke,
@@ -31,22 +30,25 @@ from swarm.protocol.messages import (
     Withdraw,
 )
 from swarm.protocol.protocol_limits import MAX_REQUESTS
-from swarm.strategy.brain import Brain
-from swarm.strategy.claims import CLEARED_SECONDS, FIRST_SNUB, UNPROVEN_BACKOFF
+from swarm.strategy.brain import Brain, BrainSetup
 from swarm.strategy.commands import Ban, Command, Disconnect, Publish, Send, StorePiece, Upload
-from swarm.strategy.endgame import RECHECK_SECONDS
-from swarm.strategy.fetching import DISK_SECONDS
-from swarm.strategy.requests import MOST_TURNED_AWAY, MOVING_SECONDS
-from swarm.strategy.stalls import (
+from swarm.strategy.download.download import DISK_SECONDS
+from swarm.strategy.download.requests import (
+    CLEARED_SECONDS,
+    FIRST_SNUB,
+    MOST_TURNED_AWAY,
+    MOVING_SECONDS,
+    UNPROVEN_BACKOFF,
+)
+from swarm.strategy.download.timeouts import (
     BUSY_MOST,
     CANCEL_SECONDS,
     HEARD_SECONDS,
     LEAST_RATE,
-    QUIET_SECONDS,
     SILENCE_SECONDS,
 )
 
-MANIFEST = ManifestId(bytes(32))
+TRANSFER = TransferId(1)
 A, B, C = PeerId("a"), PeerId("b"), PeerId("c")
 PIECE = 128 << 10
 
@@ -56,19 +58,19 @@ def a_brain(size: int = 8, stored: range | list[int] = (), *, length: int = PIEC
     for piece in stored:
         field.add(piece)
     layout = Layout(length, [length * size])
-    return Brain(MANIFEST, layout, field, random.Random(1), 0.0, TransferConfig())
+    return Brain(BrainSetup(TRANSFER, layout, field), random.Random(1), 0.0)
 
 
 def requests(commands: list[Command], peer: PeerId) -> list[int]:
     return [
         c.message.piece
         for c in commands
-        if isinstance(c, Send) and c.peer == peer and isinstance(c.message, Request)
+        if isinstance(c, Send) and c.source == peer and isinstance(c.message, Request)
     ]
 
 
 def sent(commands: list[Command], peer: PeerId) -> list[object]:
-    return [c.message for c in commands if isinstance(c, Send) and c.peer == peer]
+    return [c.message for c in commands if isinstance(c, Send) and c.source == peer]
 
 
 def published(commands: list[Command]) -> list[object]:
@@ -77,8 +79,8 @@ def published(commands: list[Command]) -> list[object]:
 
 def source(brain: Brain, peer: PeerId, now: float = 0.0, *, has: object = None) -> list[int]:
     """A peer with everything, of which a piece was verified, joins and unchokes us; what it is asked for."""
-    brain.peer_joined(peer, now, rtt=0.01)
-    brain._fetching.requests.lines[peer].trusted = True
+    brain.source_joined(peer, now, rtt=0.01)
+    brain._download.requests.lines[peer].trusted = True
     brain.received(peer, has or HaveAll(), now)
     return requests(brain.received(peer, Unchoke(), now), peer)
 
@@ -91,26 +93,26 @@ def deliver(brain: Brain, peer: PeerId, piece: int, now: float) -> list[Command]
 
 
 def test_the_first_answer_to_a_session_is_the_announcement() -> None:
-    assert a_brain().peer_joined(A, 0.0, rtt=None) == [Send(A, HaveNone())]
-    assert a_brain(8, range(8)).peer_joined(A, 0.0, rtt=0.1) == [Send(A, HaveAll())]
-    assert a_brain(8, [0]).peer_joined(A, 0.0, rtt=0.1) == [Send(A, HaveBitfield(b"\x80"))]
+    assert a_brain().source_joined(A, 0.0, rtt=None) == [Send(A, HaveNone())]
+    assert a_brain(8, range(8)).source_joined(A, 0.0, rtt=0.1) == [Send(A, HaveAll())]
+    assert a_brain(8, [0]).source_joined(A, 0.0, rtt=0.1) == [Send(A, HaveBitfield(b"\x80"))]
 
 
 def test_a_peer_is_asked_for_one_piece_until_one_of_it_is_verified() -> None:
     brain = a_brain(8)
-    brain.peer_joined(A, 0.0, rtt=0.01)
+    brain.source_joined(A, 0.0, rtt=0.01)
     brain.received(A, HaveAll(), 0.0)
     (first,) = requests(brain.received(A, Unchoke(), 0.0), A)
     arrived = brain.data_received(A, first, PIECE, 0.1) + brain.piece_received(A, first, 0.1)
     assert requests(arrived, A) == []
     assert len(requests(brain.piece_stored(A, first, 0.2), A)) > 1
     source(brain, B, 0.2)
-    assert brain._fetching.requests.lines[A].trusted
+    assert brain._download.requests.lines[A].trusted
 
 
 def test_interest_follows_what_the_peer_has() -> None:
     brain = a_brain(8, [0, 1])
-    brain.peer_joined(A, 0.0, rtt=None)
+    brain.source_joined(A, 0.0, rtt=None)
     assert brain.received(A, HaveBitfield(b"\xc0"), 0.0) == []
     assert brain.received(A, Have((2,)), 0.0) == [Send(A, Interested())]
     assert brain.received(A, Have((3,)), 0.0) == []
@@ -120,14 +122,14 @@ def test_interest_follows_what_the_peer_has() -> None:
 
 def test_an_unchoke_is_answered_with_requests_and_their_reasons() -> None:
     brain = a_brain()
-    brain.peer_joined(A, 0.0, rtt=0.0123)
+    brain.source_joined(A, 0.0, rtt=0.0123)
     brain.received(A, HaveAll(), 0.0)
     commands = brain.received(A, Unchoke(), 0.0)
     asked = requests(commands, A)
     assert len(asked) == 1  # until it is verified
     events = published(commands)
     assert [event.piece for event in events] == asked
-    assert events[0] == PieceRequested(MANIFEST, asked[0], A, "random first piece; new peer, rtt 12.3 ms")
+    assert events[0] == PieceRequested(TRANSFER, asked[0], A, "random first piece; new source, rtt 12.3 ms")
 
 
 def test_every_arrival_is_followed_by_a_request_before_the_piece_is_stored() -> None:
@@ -141,11 +143,11 @@ def test_every_arrival_is_followed_by_a_request_before_the_piece_is_stored() -> 
 
 def test_a_stored_piece_is_published_and_announced_to_all() -> None:
     brain = a_brain()
-    brain.peer_joined(B, 0.0, rtt=None)
+    brain.source_joined(B, 0.0, rtt=None)
     piece, _ = source(brain, A)
     brain.piece_received(A, piece, 0.1)
     assert brain.piece_stored(A, piece, 0.1) == [
-        Publish(PieceStored(MANIFEST, piece, PIECE, A)),
+        Publish(PieceStored(TRANSFER, piece, PIECE, A)),
         Send(B, Have((piece,))),
         Send(A, Have((piece,))),
     ]
@@ -172,7 +174,7 @@ def test_small_pieces_are_asked_for_up_to_the_wires_limit() -> None:
 def test_every_input_about_an_unknown_peer_is_ignored() -> None:
     brain = a_brain(8, [0])
     inputs = [
-        brain.peer_left(A, 0.0),
+        brain.source_left(A, 0.0),
         *(
             brain.received(A, message, 0.0)
             for message in (HaveAll(), Unchoke(), Interested(), Request(0), Cancel(0))
@@ -190,7 +192,7 @@ def test_every_input_about_an_unknown_peer_is_ignored() -> None:
 
 def test_what_is_not_the_brains_business_is_ignored() -> None:
     brain = a_brain()
-    brain.peer_joined(A, 0.0, rtt=None)
+    brain.source_joined(A, 0.0, rtt=None)
     for message in (KeepAlive(), Peers(), Goodbye("bye")):
         assert brain.received(A, message, 0.0) == []
 
@@ -198,7 +200,7 @@ def test_what_is_not_the_brains_business_is_ignored() -> None:
 def test_a_second_join_ends_the_first() -> None:
     brain = a_brain(2)
     asked = source(brain, A)
-    brain.peer_joined(A, 1.0, rtt=None)
+    brain.source_joined(A, 1.0, rtt=None)
     brain.received(A, HaveAll(), 1.0)
     (again,) = requests(brain.received(A, Unchoke(), 1.0), A)
     assert again in asked
@@ -210,11 +212,11 @@ def test_a_bad_piece_bans_exactly_its_sender_and_is_asked_elsewhere() -> None:
     assert source(brain, B) == []
     brain.piece_received(A, asked[0], 1.0)
     commands = brain.piece_refused(A, asked[0], 1.0)
-    assert commands[0] == Publish(PieceRefused(MANIFEST, asked[0], PIECE, A))
+    assert commands[0] == Publish(PieceRefused(TRANSFER, asked[0], PIECE, A))
     assert commands[1] == Ban(A, f"piece {asked[0]} does not match its hash", asked[0])
     assert sorted(requests(commands, B)) == [0, 1]
     assert sent(commands, A) == []
-    assert brain.peer_left(A, 1.1) == []
+    assert brain.source_left(A, 1.1) == []
 
 
 def test_a_leaving_peers_requests_go_to_the_others_in_turn() -> None:
@@ -224,7 +226,7 @@ def test_a_leaving_peers_requests_go_to_the_others_in_turn() -> None:
     rest = source(brain, B)
     assert sorted(asked + rest) == [0, 1, 2, 3]
     assert source(brain, C) == []
-    commands = brain.peer_left(A, 1.0)
+    commands = brain.source_left(A, 1.0)
     assert sorted(requests(commands, C)) == sorted(asked)
 
 
@@ -262,7 +264,7 @@ def test_who_is_too_busy_for_a_piece_is_asked_for_another_and_not_blamed() -> No
     commands = brain.received(A, Reject(asked[0], RejectReason.BUSY), 0.0)
     (other,) = requests(commands, A)
     assert other not in asked
-    assert brain._fetching._ranking.order([A], 0.0) == [A]
+    assert brain._download._ranking.order([A], 0.0) == [A]
     for piece in {*range(8)} - {*asked}:
         commands = brain.received(A, Reject(piece, RejectReason.BUSY), 0.1)
     assert len(requests(commands, A)) == 1  # everything was tried: then the same again
@@ -313,7 +315,7 @@ def test_a_silent_peer_is_cancelled_after_five_seconds_and_its_late_piece_is_dro
     assert sorted(requests(commands, B)) == sorted(asked)
     brain.data_received(A, asked[0], PIECE, 6.0)
     commands = brain.piece_received(A, asked[0], 6.0)
-    assert published(commands)[0] == PieceWasted(MANIFEST, asked[0], PIECE, A)
+    assert published(commands)[0] == PieceWasted(TRANSFER, asked[0], PIECE, A)
     assert not any(isinstance(command, StorePiece) for command in commands)
 
 
@@ -354,7 +356,7 @@ def test_who_is_there_but_sends_nothing_is_given_time_once_something_came_in_vai
 ) -> None:
     brain = a_brain(8)
     asked = source(brain, A)
-    brain._fetching._endgame.wasted(1)
+    brain._download._endgame.wasted(1)
     source(brain, B, has=HaveBitfield(bytes([0x80 >> asked[0] | 0x80 >> asked[1]])))
     moved: list[object] = []
     said_at = 0.0
@@ -363,7 +365,7 @@ def test_who_is_there_but_sends_nothing_is_given_time_once_something_came_in_vai
         if at >= said_at + HEARD_SECONDS / 2:
             talk(brain, how, asked[0], said_at := at)
         moved = [message for message in sent(brain.tick(at), A) if isinstance(message, Cancel)]
-    assert brain._fetching.snubbed(A)
+    assert brain._download.snubbed(A)
     assert at == pytest.approx(given, abs=1.0)
     assert moved == [Cancel(piece) for piece in asked]
 
@@ -371,33 +373,16 @@ def test_who_is_there_but_sends_nothing_is_given_time_once_something_came_in_vai
 @pytest.mark.parametrize("spent", [0, 1, PIECE])
 def test_who_never_delivered_is_given_no_time_though_it_answers_pings(spent: int) -> None:
     brain = a_brain(8)
-    brain.peer_joined(A, 0.0, rtt=0.01)
+    brain.source_joined(A, 0.0, rtt=0.01)
     brain.received(A, HaveAll(), 0.0)
     asked = requests(brain.received(A, Unchoke(), 0.0), A)
-    brain._fetching._endgame.wasted(spent)
+    brain._download._endgame.wasted(spent)
     source(brain, B, has=HaveBitfield(bytes([0x80 >> asked[0]])))
     moved: list[object] = []
     while not moved:
         brain.round_trip(A, 0.1, at := brain.next_wakeup())
         moved = [message for message in sent(brain.tick(at), A) if isinstance(message, Cancel)]
     assert at == pytest.approx(SILENCE_SECONDS, abs=0.1)
-
-
-def test_near_the_end_a_stranger_is_not_asked_beyond_the_allowance_until_the_others_stop() -> None:
-    brain = a_brain(512)
-    piece = source(brain, A)[0]
-    brain._fetching._endgame.wasted(4 * PIECE)
-    brain.data_received(A, piece, 2000 * PIECE, 3.0)  # fast enough for all that is lacking
-    brain.peer_joined(C, 3.0, rtt=0.01)
-    brain.received(C, HaveAll(), 3.0)
-    assert brain._fetching._pieces.open.count
-    assert requests(brain.received(C, Unchoke(), 3.0), C) == []
-    assert brain.next_wakeup() <= 3.0 + RECHECK_SECONDS
-    brain.received(A, Choke(), 3.0)
-    asked: list[int] = []
-    while brain.next_wakeup() <= 3.0 + RECHECK_SECONDS:
-        asked += requests(brain.tick(brain.next_wakeup()), C)
-    assert len(asked) == 1
 
 
 def test_a_back_off_that_grew_while_it_ran_ends_all_the_same() -> None:
@@ -413,7 +398,7 @@ def test_a_back_off_that_grew_while_it_ran_ends_all_the_same() -> None:
 def test_drops_buy_a_silent_peer_no_more_time() -> None:
     brain = a_brain(8)
     asked = source(brain, A)
-    brain._fetching._endgame.wasted(1)
+    brain._download._endgame.wasted(1)
     source(brain, B, has=HaveBitfield(bytes([0x80 >> asked[0] | 0x80 >> asked[1]])))
     moved: list[object] = []
     at = 0.0
@@ -438,38 +423,27 @@ def test_a_snubbed_peer_is_asked_for_one_piece_until_it_delivers() -> None:
     assert len(only) == 1
     assert brain.data_received(A, only[0], PIECE, now + 0.1) == []
     assert requests(brain.piece_received(A, only[0], now + 0.1), A)
-    assert not brain._fetching.snubbed(A)
+    assert not brain._download.snubbed(A)
 
 
 @pytest.mark.parametrize("served", [True, False])
 def test_who_never_delivered_and_falls_silent_waits_long_where_others_deliver(served: bool) -> None:
     brain = a_brain(40)
-    brain.peer_joined(A, 0.0, rtt=0.01)
+    brain.source_joined(A, 0.0, rtt=0.01)
     brain.received(A, HaveAll(), 0.0)
     asked = requests(brain.received(A, Unchoke(), 0.0), A)
     queue = source(brain, B)
-    brain._fetching.requests.lines[B].trusted = served
+    brain._download.requests.lines[B].trusted = served
     second = 0.0
-    while not brain._fetching.snubbed(A):
+    while not brain._download.snubbed(A):
         second += 1.0
         queue = [*queue[1:], *requests(deliver(brain, B, queue[0], second), B)]
-        brain._fetching.requests.lines[B].trusted = served
+        brain._download.requests.lines[B].trusted = served
         brain.tick(second)
     assert second == SILENCE_SECONDS
-    wait = brain._fetching.requests.lines[A].retry_at - second
+    wait = brain._download.requests.lines[A].retry_at - second
     assert wait == (UNPROVEN_BACKOFF if served else FIRST_SNUB)
     assert asked
-
-
-def test_an_idle_peer_takes_over_what_a_quiet_one_was_asked_for() -> None:
-    brain = a_brain(3)
-    asked = source(brain, A)
-    (last,) = source(brain, B)
-    commands = deliver(brain, B, last, QUIET_SECONDS + 0.2)
-    (taken,) = requests(commands, B)
-    assert taken in asked
-    assert Send(A, Cancel(taken)) in commands
-    assert published(commands)[0].why.startswith("taken over from a quiet peer; ")
 
 
 def test_the_first_of_two_copies_wins_and_the_loser_is_cancelled() -> None:
@@ -488,7 +462,7 @@ def test_the_first_of_two_copies_wins_and_the_loser_is_cancelled() -> None:
 def test_a_peer_that_never_answers_a_cancel_is_disconnected() -> None:
     brain = a_brain(2)
     source(brain, A)
-    brain._fetching.requests.lines[A].heard_at = -math.inf
+    brain._download.requests.lines[A].heard_at = -math.inf
     source(brain, B)
     commands: list[Command] = []
     while not any(isinstance(command, Disconnect) for command in commands):
@@ -501,7 +475,7 @@ def test_a_peer_that_never_answers_a_cancel_is_disconnected() -> None:
 
 def test_three_lost_pings_disconnect() -> None:
     brain = a_brain()
-    brain.peer_joined(A, 0.0, rtt=None)
+    brain.source_joined(A, 0.0, rtt=None)
     assert brain.round_trip(A, None, 1.0) == []
     assert brain.round_trip(A, None, 2.0) == []
     assert brain.round_trip(A, None, 3.0) == [Disconnect(A, "does not answer pings")]
@@ -524,7 +498,7 @@ def test_a_lost_piece_is_withdrawn_and_fetched_again() -> None:
     brain = a_brain(2, [0])
     source(brain, A, has=HaveBitfield(b"\x80"))
     commands = brain.piece_lost(0, 1.0)
-    assert published(commands)[0] == PieceLost(MANIFEST, 0)
+    assert published(commands)[0] == PieceLost(TRANSFER, 0)
     assert sent(commands, A) == [Withdraw(0), Interested(), Request(0)]
     assert brain.piece_lost(0, 1.0) == []
 
@@ -535,18 +509,18 @@ def test_a_seeder_does_not_fetch_what_it_loses() -> None:
     commands = brain.piece_lost(0, 1.0)
     assert sent(commands, A) == [Withdraw(0)]
     assert brain.complete
-    assert sent(brain.peer_joined(B, 2.0, rtt=None), B) == [HaveBitfield(b"\x40")]
+    assert sent(brain.source_joined(B, 2.0, rtt=None), B) == [HaveBitfield(b"\x40")]
 
 
 def test_missing_is_what_nobody_connected_has() -> None:
     brain = a_brain(8, [0])
     assert list(brain.missing()) == [1, 2, 3, 4, 5, 6, 7]
-    brain.peer_joined(A, 0.0, rtt=None)
+    brain.source_joined(A, 0.0, rtt=None)
     brain.received(A, HaveBitfield(b"\xf0"), 0.0)
-    brain.peer_joined(B, 0.0, rtt=None)
+    brain.source_joined(B, 0.0, rtt=None)
     brain.received(B, Have((6,)), 0.0)
     assert list(brain.missing()) == [4, 5, 7]
-    brain.peer_left(B, 1.0)
+    brain.source_left(B, 1.0)
     assert list(brain.missing()) == [4, 5, 6, 7]
     brain.received(A, HaveAll(), 0.0)
     assert list(brain.missing()) == []
@@ -555,7 +529,7 @@ def test_missing_is_what_nobody_connected_has() -> None:
 def test_a_request_is_served_from_the_moment_the_piece_is_stored() -> None:
     brain = a_brain()
     piece, _ = source(brain, A)
-    brain.peer_joined(B, 0.0, rtt=None)
+    brain.source_joined(B, 0.0, rtt=None)
     assert sent(brain.received(B, Interested(), 0.0), B) == [Unchoke()]
     assert sent(brain.received(B, Request(piece), 0.0), B) == [Reject(piece, RejectReason.NOT_STORED)]
     deliver(brain, A, piece, 0.1)
@@ -573,23 +547,77 @@ def a_selection(*pieces: int) -> PieceSet:
 
 def test_a_selection_is_all_that_is_asked_for_and_all_that_is_needed() -> None:
     layout = Layout(PIECE, [PIECE * 8])
-    config, wanted = TransferConfig(), a_selection(2, 5)
-    brain = Brain(MANIFEST, layout, PieceSet(8), random.Random(1), 0.0, config, wanted)
+    setup = BrainSetup(TRANSFER, layout, PieceSet(8), wanted=a_selection(2, 5))
+    brain = Brain(setup, random.Random(1), 0.0)
     assert sorted(source(brain, A)) == [2, 5]
     deliver(brain, A, 2, 1.0)
     assert not brain.complete
     assert Send(A, NotInterested()) in deliver(brain, A, 5, 2.0)
     assert brain.complete
-    brain.peer_left(A, 3.0)
+    brain.source_left(A, 3.0)
     assert list(brain.missing()) == []
 
 
 def test_a_sequential_fetch_asks_mostly_in_order() -> None:
     layout = Layout(PIECE, [PIECE * 100])
-    config = TransferConfig(sequential=True)
-    brain = Brain(MANIFEST, layout, PieceSet(100), random.Random(1), 0.0, config)
+    setup = BrainSetup(TRANSFER, layout, PieceSet(100), sequential=True)
+    brain = Brain(setup, random.Random(1), 0.0)
     order = source(brain, A)
     for number in range(40):
         order += requests(deliver(brain, A, order[number], number / 5), A)
     assert len(set(order[:40]) & set(range(40))) > 28
     assert set(order[:40]) - set(range(40))
+
+
+FOLDER = SourceId("file:///somewhere")
+
+
+def a_folder(brain: Brain, message: object, now: float = 0.0) -> list[Command]:
+    """A source that is no peer joins, says what it has and serves us; everything that follows."""
+    commands = brain.source_joined(FOLDER, now, receives=False)
+    return [*commands, *brain.received(FOLDER, message, now), *brain.received(FOLDER, Unchoke(), now)]
+
+
+def test_a_source_that_is_no_peer_is_asked_and_told_nothing_else() -> None:
+    brain = a_brain(8)
+    commands = a_folder(brain, HaveAll())
+    (first,) = requests(commands, FOLDER)
+    assert sent(commands, FOLDER) == [Request(first)]
+    commands = deliver(brain, FOLDER, first, 0.1)
+    assert published(commands)[0] == PieceStored(TRANSFER, first, PIECE, FOLDER)
+    assert len(requests(commands, FOLDER)) > 1
+    everything, waiting = list(commands), requests(commands, FOLDER)
+    while waiting:
+        commands = deliver(brain, FOLDER, waiting.pop(0), 0.2)
+        waiting += requests(commands, FOLDER)
+        everything += commands
+    assert brain.complete
+    assert {type(message) for message in sent(everything, FOLDER)} == {Request}
+
+
+def test_a_source_that_is_no_peer_is_never_served() -> None:
+    brain = a_brain(8, [0, 1])
+    a_folder(brain, HaveAll())
+    for message in (Interested(), Request(0), Cancel(0), NotInterested()):
+        assert brain.received(FOLDER, message, 0.1) == []
+    assert brain.uploaded(FOLDER, 0, 1, 0.1) == brain.upload_finished(FOLDER, 0, 0.1) == []
+
+
+def test_what_a_source_that_is_no_peer_has_is_not_passed_on_by_it() -> None:
+    """A piece that only a folder has is the first that a lone uploader sends."""
+    brain = a_brain(8, [0, 1, 2])
+    a_folder(brain, HaveBitfield(b"\x40"))
+    for peer in (A, B, C):
+        brain.source_joined(peer, 0.0)
+        brain.received(peer, Interested(), 0.0)
+    brain.received(C, HaveBitfield(b"\x80"), 0.0)
+    assert brain.received(A, Request(2), 0.0) == [Upload(A, 2)]
+    assert brain.received(B, Request(0), 0.0) == brain.received(B, Request(1), 0.0) == []
+    assert brain.uploaded(A, 2, PIECE, 1.0)[0] == Upload(B, 1)
+
+
+def test_a_source_that_is_no_peer_leaves_and_its_requests_go_elsewhere() -> None:
+    brain = a_brain(2)
+    (asked,) = requests(a_folder(brain, HaveAll()), FOLDER)
+    source(brain, A)
+    assert asked in requests(brain.source_left(FOLDER, 1.0), A)

@@ -9,20 +9,21 @@ from collections import Counter
 import pytest
 
 from swarm.ids import PeerId
-from swarm.strategy.choker import ROUND_SECONDS, Choker
-from swarm.strategy.choking import (
+from swarm.strategy.rates import Meter
+from swarm.strategy.timers import Timers, Wakeup
+from swarm.strategy.upload.choker import (
     NEW_SECONDS,
     NEW_WEIGHT,
     OPTIMISTIC_SECONDS,
     QUOTA_MOST_SECONDS,
     QUOTA_PIECES,
+    ROUND_SECONDS,
     TAKEN_BYTES,
-    Standing,
+    Choker,
+    UploadSlot,
     by_reciprocity,
     draw_optimistic,
 )
-from swarm.strategy.rates import Meter
-from swarm.strategy.timers import Alarm, Timers
 
 PIECE = 1 << 20
 
@@ -36,7 +37,7 @@ class Stage:
         self.names, self.seeding, self.snubbing = names, seeding, set()
         self.now = 0.0
         for name in names:
-            self.choker.joined(PeerId(name), 0.0)
+            self.choker.peer_joined(PeerId(name), 0.0)
 
     def picture(self) -> str:
         return "".join(n.upper() if self.choker.is_unchoked(PeerId(n)) else n for n in self.names)
@@ -48,7 +49,7 @@ class Stage:
         return self.picture()
 
     def leave(self, name: str) -> str:
-        self.choker.left(PeerId(name))
+        self.choker.peer_left(PeerId(name))
         self.names = self.names.replace(name, "")
         self.choker.give(self.snubbing, self.now, seeding=self.seeding)
         return self.picture()
@@ -69,7 +70,7 @@ class Stage:
         at = self.timers.next()
         assert at < math.inf
         self.now = at
-        assert self.timers.due(at) == [(Alarm.CHOKER, None)]
+        assert self.timers.due(at) == [(Wakeup.CHOKER, None)]
         self.choker.round(self.snubbing, at, seeding=self.seeding)
         return self.picture()
 
@@ -120,7 +121,7 @@ def test_a_leecher_serves_those_who_give_most_and_one_more() -> None:
 def test_who_lets_our_requests_wait_gets_no_regular_slot() -> None:
     standings = []
     for name, rate in (("a", 900), ("b", 100), ("c", 200)):
-        standing = Standing(PeerId(name), 0.0, Meter(20.0, 0.0), interested_at=0.0)
+        standing = UploadSlot(PeerId(name), 0.0, Meter(20.0, 0.0), interested_at=0.0)
         standing.rate.add(rate * 10, 5.0)
         standings.append(standing)
     names = [standing.peer for standing in by_reciprocity(standings, {PeerId("a")}, 10.0, random.Random(1))]
@@ -128,7 +129,7 @@ def test_who_lets_our_requests_wait_gets_no_regular_slot() -> None:
 
 
 def test_of_those_that_give_nothing_who_took_least_comes_first() -> None:
-    standings = [Standing(PeerId(name), 0.0, Meter(20.0, 0.0), interested_at=0.0) for name in "abc"]
+    standings = [UploadSlot(PeerId(name), 0.0, Meter(20.0, 0.0), interested_at=0.0) for name in "abc"]
     standings[0].taken, standings[0].unchoked_at = PIECE, 1.0
     standings[1].taken = 5 * PIECE
     order = by_reciprocity(standings, set(), 10.0, random.Random(1))
@@ -170,7 +171,7 @@ def test_an_optimistic_peer_that_earns_a_regular_slot_leaves_its_own_to_another(
 def test_a_new_peer_is_three_times_as_likely_to_be_the_optimistic_one() -> None:
     rng, now = random.Random(1), 1000.0
     standings = [
-        Standing(PeerId(name), joined, Meter(20.0, 0.0))
+        UploadSlot(PeerId(name), joined, Meter(20.0, 0.0))
         for name, joined in (("old", 0.0), ("new", 1000.0 - NEW_SECONDS / 2))
     ]
     counts = Counter(draw_optimistic(standings, now, rng).peer for _ in range(4000))

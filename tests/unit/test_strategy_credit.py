@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from swarm.ids import PeerId
-from swarm.strategy.credit import GIVING_SECONDS, UNPASSED, Credit
+from swarm.strategy.upload.credit import GIVING_SECONDS, UNPASSED, Credit
 
 A, B, C = PeerId("a"), PeerId("b"), PeerId("c")
 
@@ -11,7 +11,7 @@ A, B, C = PeerId("a"), PeerId("b"), PeerId("c")
 def of(*peers: PeerId) -> Credit:
     credit = Credit()
     for peer in peers:
-        credit.joined(peer, 0.0)
+        credit.peer_joined(peer, 0.0)
     return credit
 
 
@@ -51,6 +51,6 @@ def test_a_piece_that_the_seeder_gave_to_another_says_nothing_of_the_first() -> 
         credit.given(A, piece, first=True)
     credit.given(B, 0, first=False)
     assert credit.gives(A, 0.0, seeding=True)  # it can no longer be seen whether it passes the piece on
-    credit.left(A)
+    credit.peer_left(A)
     credit.has(B, 1)
     assert credit.gives(B, 0.0, seeding=True)

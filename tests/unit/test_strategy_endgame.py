@@ -10,10 +10,10 @@ from swarm.bits import PieceSet
 from swarm.content.layout import Layout
 from swarm.ids import PeerId
 from swarm.strategy.availability import Availability
-from swarm.strategy.endgame import ALLOWANCE_SHARE, EARLY_PIECES, SOON_SHARE, Endgame
+from swarm.strategy.download.endgame import ALLOWANCE_SHARE, EARLY_PIECES, Endgame
+from swarm.strategy.download.ranking import Ranking
+from swarm.strategy.download.requests import MOVING_SECONDS, DownloadRequests
 from swarm.strategy.pieces import Pieces
-from swarm.strategy.ranking import Ranking
-from swarm.strategy.requests import MOVING_SECONDS, TRIAL_SECONDS, Requests
 
 PIECE = 100_000
 SLOW, FAST, THIRD = PeerId("slow"), PeerId("fast"), PeerId("third")
@@ -29,15 +29,15 @@ class Finish:
         for piece in range(size if lacking is None else lacking, size):
             stored.add(piece)
         self.pieces = Pieces(Layout(PIECE, [PIECE * size]), stored)
-        self.availability, self.requests = Availability(size), Requests(size)
+        self.availability, self.requests = Availability(size), DownloadRequests(size)
         self.ranking = Ranking(PIECE, random.Random(1))
         for peer, rate in RATES.items():
-            self.availability.joined(peer)
+            self.availability.source_joined(peer)
             self.availability.replace(peer, PieceSet.all(size))
-            self.requests.joined(peer)
+            self.requests.source_joined(peer)
             self.requests.lines[peer].trusted = True
             self.requests.lines[peer].choked = False
-            self.ranking.joined(peer, 0.01, 0.0)
+            self.ranking.source_joined(peer, 0.01, 0.0)
             self.ranking.busy(peer, 0.0)
             for step in range(100):
                 self.ranking.received(peer, rate // 10, step / 10 + 0.1)
@@ -75,82 +75,6 @@ def test_not_while_more_than_half_is_lacking_unless_that_is_little() -> None:
         finish = Finish(size, lacking=lacking)
         finish.ask(SLOW, *range(lacking))
         assert (finish.pick() is not None) == doubles
-
-
-def test_who_never_delivered_may_begin_just_when_given_up_and_is_in_doubt_until_then() -> None:
-    finish = Finish(size=100, lacking=4)
-    finish.requests.lines[THIRD].trusted = False
-    finish.ask(THIRD, 0)
-    finish.ask(SLOW, 1, 2, 3)
-    assert not finish.endgame.affords(1, 10.0)  # the allowance is one piece
-    assert finish.endgame.affords(0, 10.0)  # one of the two comes in vain
-    assert finish.pick(FAST, 15.0) == 0
-    assert finish.endgame.affords(1, 10.0 + TRIAL_SECONDS)  # it may be the only source
-    finish.requests.progress(THIRD, 0, 1, 15.0)
-    assert finish.endgame.affords(1, 15.0)
-
-
-def test_trials_cost_nothing_while_much_is_lacking() -> None:
-    finish = Finish(size=100, lacking=51)
-    finish.requests.lines[THIRD].trusted = False
-    finish.ask(THIRD, 0)
-    finish.ask(SLOW, 1)
-    assert finish.endgame.affords(1, 10.0)
-
-
-class NearTheEnd(Finish):
-    """Three of a hundred pieces are lacking, FAST does two of them, the allowance is spent."""
-
-    def __init__(self) -> None:
-        super().__init__(100, lacking=3)
-        self.requests.lines[THIRD].trusted = False
-        self.ask(FAST, 1, now=0.0)
-        self.ask(FAST, 2)
-        self.endgame.wasted(1)
-
-    def refuses(self, now: float = 10.0) -> bool:
-        return self.endgame.too_risky(0, now)
-
-
-def test_a_stranger_is_not_asked_beyond_the_allowance_when_all_is_about_to_be_over() -> None:
-    finish = NearTheEnd()
-    assert finish.refuses()
-    finish.endgame.wasted(-1)
-    assert not finish.refuses()
-
-
-@pytest.mark.parametrize(
-    "why", ["chokes", "is snubbed", "lacks it", "never delivered", "is idle", "is slow", "has just begun"]
-)
-def test_a_stranger_is_asked_where_those_who_deliver_are_not_about_to_have_given_all(why: str) -> None:
-    finish = NearTheEnd()
-    now = 10.0
-    line = finish.requests.lines[FAST]
-    match why:
-        case "chokes":
-            line.choked = True
-        case "is snubbed":
-            line.snubbed = True
-        case "lacks it":
-            finish.availability.withdraw(FAST, 0)
-        case "never delivered":
-            line.trusted = False
-        case "is idle":
-            finish.requests.cancel(FAST, 1, now)
-            finish.requests.cancel(FAST, 2, now)
-        case "is slow":
-            now += 200.0
-        case _:
-            finish.requests.began_at = now - 0.5  # 0.3 s of work is more than a third of that
-    assert not finish.refuses(now)
-
-
-def test_that_all_is_about_to_be_over_is_believed_once() -> None:
-    finish = NearTheEnd()
-    for tenth in range(400):
-        now = 10.0 + tenth / 10
-        finish.ranking.received(FAST, 100_000, now)  # it goes on, with other things
-        assert finish.refuses(now) == (now < 10.0 + 2 * 10.0 / SOON_SHARE)
 
 
 def test_a_piece_that_nobody_has_is_not_waited_for() -> None:
@@ -211,15 +135,15 @@ def test_not_a_piece_whose_reply_the_peer_still_owes() -> None:
 def test_one_piece_may_come_twice_however_few_there_are() -> None:
     finish = Finish(size=5)
     finish.ask(SLOW, 0, 1, 2, 3, 4)
-    assert finish.endgame.affords(0, 10.0)
+    assert finish.endgame.affordable([0], 10.0) == [0]
     piece = finish.pick(FAST)
     assert piece is not None
     finish.ask(FAST, piece)
-    assert not finish.endgame.affords(0, 10.0)
+    assert finish.endgame.affordable([0], 10.0) == []
     finish.requests.settle(FAST, piece)
-    assert finish.endgame.affords(0, 10.0)
+    assert finish.endgame.affordable([0], 10.0) == [0]
     finish.endgame.wasted(1)
-    assert not finish.endgame.affords(0, 10.0)
+    assert finish.endgame.affordable([0], 10.0) == []
 
 
 def test_duplicates_have_an_allowance_that_only_waste_uses_up() -> None:
@@ -260,7 +184,7 @@ def test_what_may_come_twice_is_as_much_as_the_allowance_says() -> None:
     assert finish.endgame.affordable([6, 7, 8], 10.0) == [6, 7]
     finish.endgame.wasted(2 * PIECE)
     assert finish.endgame.affordable([6], 10.0) == []
-    finish.requests.left(SLOW)
+    finish.requests.source_left(SLOW)
     assert finish.endgame.affordable([6], 10.0) == [6]
 
 

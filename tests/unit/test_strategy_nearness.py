@@ -6,8 +6,8 @@ from swarm.bits import PieceSet
 from swarm.content.layout import Layout
 from swarm.ids import PeerId
 from swarm.strategy.availability import Availability
-from swarm.strategy.nearness import LAST_SHARE, MOST_WAIT, TURN_SECONDS, Nearness
-from swarm.strategy.picker import Pick
+from swarm.strategy.download.locality import LAST_SHARE, MOST_WAIT, TURN_SECONDS, Locality
+from swarm.strategy.download.picker import Pick
 from swarm.strategy.pieces import Pieces
 
 SIZE = 40
@@ -29,10 +29,10 @@ class Site:
     ) -> None:
         pieces = Pieces(Layout(10, [10 * SIZE]), stored or PieceSet(SIZE))
         self.availability = Availability(SIZE)
-        self.nearness = Nearness(PeerId(me), pieces, self.availability, enabled=enabled)
+        self.nearness = Locality(PeerId(me), pieces, self.availability, enabled=enabled)
         for peers, seconds in ((near, 0.001), (far, 0.08)):
             for peer in peers:
-                self.availability.joined(peer)
+                self.availability.source_joined(peer)
                 self.nearness.measured(peer, seconds)
 
     def have(self, peer: PeerId, *pieces: int) -> None:
@@ -83,8 +83,8 @@ def test_what_is_near_is_not_asked_from_afar() -> None:
     site.nearness.is_far(FAR[0])
     site.have(NEAR[0], 3, 4)
     assert site.may_ask(MOST_WAIT) | site.may_ask(2 * MOST_WAIT) <= set(range(SIZE)) - {3, 4}
-    site.nearness.left(NEAR[0])
-    site.availability.left(NEAR[0])
+    site.nearness.source_left(NEAR[0])
+    site.availability.source_left(NEAR[0])
     assert not site.nearness.is_far(NEAR[1])
     assert {3, 4} <= site.may_ask(0.0) | site.may_ask(2 * MOST_WAIT)
 
@@ -116,7 +116,7 @@ def test_the_only_seeder_near_by_does_not_keep_a_site_from_what_others_have() ->
     site.availability.replace(NEAR[0], PieceSet.all(SIZE))
     near = [*NEAR, *(PeerId(f"more{number}") for number in range(3))]
     for peer in near[3:]:
-        site.availability.joined(peer)
+        site.availability.source_joined(peer)
         site.nearness.measured(peer, 0.001)
     assert site.may_ask(0.0)
     for peer in near[1:4]:

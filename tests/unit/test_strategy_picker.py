@@ -9,7 +9,7 @@ from swarm.bits import CHUNK_PIECES, PieceSet
 from swarm.content.layout import Layout
 from swarm.ids import PeerId
 from swarm.strategy.availability import Availability
-from swarm.strategy.picker import IN_ORDER_SHARE, RANDOM_FIRST, WINDOW_CHUNKS, InOrder, RarestFirst
+from swarm.strategy.download.picker import IN_ORDER_SHARE, RANDOM_FIRST, WINDOW_CHUNKS, InOrder, RarestFirst
 from swarm.strategy.pieces import Pieces
 
 
@@ -29,7 +29,7 @@ class Picture:
         self.availability = Availability(size)
         self.names = [PeerId(f"peer{number}") for number in range(len(peers))]
         for name, row in zip(self.names, peers, strict=True):
-            self.availability.joined(name)
+            self.availability.source_joined(name)
             for piece, letter in enumerate(row):
                 if letter == "#":
                     self.availability.have(name, piece)
@@ -97,7 +97,7 @@ def test_peers_with_everything_make_no_piece_rarer() -> None:
     )
     everything = PieceSet.all(picture.pieces.size)
     for number in range(3):
-        picture.availability.joined(PeerId(f"seed{number}"))
+        picture.availability.source_joined(PeerId(f"seed{number}"))
         picture.availability.replace(PeerId(f"seed{number}"), everything)
     assert set(picture.picks()) == {2, 3}
     assert picture.picker.pick(picture.names[0]).why == "rarest (4 have it)"
@@ -132,7 +132,7 @@ def test_a_window_of_a_huge_manifest_still_finds_the_only_candidate() -> None:
     pieces = Pieces(Layout(10, [10 * size]), PieceSet(size))
     availability = Availability(size)
     peer = PeerId("peer")
-    availability.joined(peer)
+    availability.source_joined(peer)
     availability.have(peer, size - 1)
     picker = RarestFirst(pieces, availability, random.Random(1))
     assert {picker.pick(peer).piece for _ in range(30)} == {size - 1}
@@ -143,7 +143,7 @@ def test_a_window_of_a_huge_manifest_begins_anywhere() -> None:
     pieces = Pieces(Layout(10, [10 * size]), PieceSet(size))
     availability = Availability(size)
     peer = PeerId("peer")
-    availability.joined(peer)
+    availability.source_joined(peer)
     availability.replace(peer, PieceSet.all(size))
     picker = RarestFirst(pieces, availability, random.Random(1))
     thirds = Counter(picker.pick(peer).piece * 3 // size for _ in range(300))
@@ -179,7 +179,7 @@ def test_in_order_finds_the_first_piece_of_a_huge_manifest() -> None:
     pieces = Pieces(Layout(10, [10 * size]), PieceSet(size))
     availability = Availability(size)
     peer = PeerId("peer")
-    availability.joined(peer)
+    availability.source_joined(peer)
     availability.have(peer, size - 1)
     availability.have(peer, CHUNK_PIECES + 5)
     picker = InOrder(

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from swarm.ids import PeerId
-from swarm.strategy.ranking import EXPLORATION_SHARE, LOST_PINGS, Ranking, RoundTrip
+from swarm.strategy.download.ranking import EXPLORATION_SHARE, LOST_PINGS, Ranking, RoundTripEstimate
 
 A, B, C = PeerId("a"), PeerId("b"), PeerId("c")
 MIB = 1 << 20
@@ -15,7 +15,7 @@ MIB = 1 << 20
 def ranking(*peers: tuple[PeerId, float | None], piece_length: int = MIB, seed: int = 1) -> Ranking:
     made = Ranking(piece_length, random.Random(seed))
     for peer, rtt in peers:
-        made.joined(peer, rtt, 0.0)
+        made.source_joined(peer, rtt, 0.0)
     return made
 
 
@@ -28,7 +28,7 @@ def deliver(made: Ranking, peer: PeerId, rate: float, *, until: float = 10.0) ->
 
 
 def test_the_round_trip_is_smoothed_as_in_rfc_6298() -> None:
-    trip = RoundTrip(None)
+    trip = RoundTripEstimate(None)
     trip.measured(0.100)
     assert (trip.smoothed, trip.deviation) == (0.100, 0.050)
     trip.measured(0.180)
@@ -98,7 +98,6 @@ def test_a_peer_that_was_asked_and_delivered_nothing_is_fresh_no_more() -> None:
     assert made.seconds_for(B, MIB, 10.0) == pytest.approx(10.0, rel=0.01)  # no faster than that
     made.outcome(B, good=False)
     assert {tuple(made.order([A, B], 10.0)) for _ in range(50)} == {(A, B)}
-    assert (made.proven(A), made.proven(B)) == (True, False)
 
 
 def test_idle_time_does_not_lower_a_rate() -> None:
@@ -117,17 +116,17 @@ def test_the_words_for_observers() -> None:
     deliver(made, B, 3.35e6)
     assert made.describe(B, 10.0) == "fastest of 3: 3.4 MB/s, rtt 20.1 ms"
     assert made.describe(A, 10.0) == "number 2 of 3: 1.2 MB/s, rtt 0.8 ms"
-    assert made.describe(C, 10.0) == "new peer, rtt unknown"
+    assert made.describe(C, 10.0) == "new source, rtt unknown"
     made.pinged(C, 0.004)
-    assert made.describe(C, 10.5) == "new peer, rtt unknown"  # not worked out anew for every request
-    assert made.describe(C, 11.0) == "new peer, rtt 4.0 ms"
+    assert made.describe(C, 10.5) == "new source, rtt unknown"  # not worked out anew for every request
+    assert made.describe(C, 11.0) == "new source, rtt 4.0 ms"
 
 
 def test_a_peer_that_left_is_forgotten() -> None:
     made = ranking((A, 0.01), (B, 0.01))
     deliver(made, A, 1e6)
     made.describe(A, 10.0)
-    made.left(A)
-    made.joined(A, None, 10.2)
-    assert made.describe(A, 10.3) == "new peer, rtt unknown"
+    made.source_left(A)
+    made.source_joined(A, None, 10.2)
+    assert made.describe(A, 10.3) == "new source, rtt unknown"
     assert made.rate(A, 11.0) == 0.0

@@ -23,18 +23,18 @@ from swarm.protocol.messages import (
     Withdraw,
 )
 from swarm.protocol.protocol_limits import MAX_HAVE_BATCH, MAX_REQUESTS
-from swarm.strategy.announce import BATCH_SECONDS, Announcer
+from swarm.strategy.announcer import BATCH_SECONDS, Announcer
 from swarm.strategy.availability import Availability
 from swarm.strategy.commands import Command, DropUpload, Send, Upload
 from swarm.strategy.pieces import Pieces
-from swarm.strategy.serving import UNGIVING_COPIES, Serving
-from swarm.strategy.timers import Alarm, Timers
-from swarm.strategy.uploads import (
+from swarm.strategy.timers import Timers, Wakeup
+from swarm.strategy.upload.upload import UNGIVING_COPIES, UploadSide
+from swarm.strategy.upload.upload_queue import (
     LATE_SECONDS,
     LEAST_AHEAD,
     LOOKED_AT,
     STARVED_TURNS,
-    Uploads,
+    UploadQueue,
 )
 
 A, B, C = PeerId("a"), PeerId("b"), PeerId("c")
@@ -49,22 +49,30 @@ def some_pieces(stored: range | list[int], length: int = PIECE, size: int = SIZE
     return Pieces(Layout(length, [length * size]), field)
 
 
+class Sources:
+    """What the upload side asks about sources: nobody snubs, ``far`` is far."""
+
+    def __init__(self, far: PeerId | None = None) -> None:
+        self.availability = Availability(SIZE)
+        self.far = far
+
+    def snubbed(self, _source: PeerId) -> bool:
+        return False
+
+    def is_far(self, source: PeerId) -> bool:
+        return source == self.far
+
+
 def serving(
-    *peers: PeerId, stored: range | list[int] = range(SIZE), limited: bool = False, far: PeerId | None = None
-) -> Serving:
-    pieces, availability = some_pieces(stored), Availability(SIZE)
-    made = Serving(
-        pieces,
-        availability,
-        lambda _: False,
-        lambda peer: peer == far,
-        random.Random(1),
-        Timers(),
-        0.0,
-        limited=limited,
-    )
+    *peers: PeerId,
+    stored: range | list[int] = range(SIZE),
+    limited: bool = False,
+    sources: Sources | None = None,
+) -> UploadSide:
+    sources = sources or Sources()
+    made = UploadSide(some_pieces(stored), sources, random.Random(1), Timers(), 0.0, limited=limited)
     for peer in peers:
-        made.joined(peer, 0.0)
+        made.peer_joined(peer, 0.0)
         made.interested(peer, 0.0, yes=True)
     return made
 
@@ -73,17 +81,17 @@ def uploads_of(commands: list[Command]) -> list[int]:
     return [command.piece for command in commands if isinstance(command, Upload)]
 
 
-def some_uploads(*peers: PeerId, length: int = PIECE, copies: dict[int, int] | None = None) -> Uploads:
+def some_uploads(*peers: PeerId, length: int = PIECE, copies: dict[int, int] | None = None) -> UploadQueue:
     known, layout = copies or {}, Layout(length, [length] * SIZE)
-    made = Uploads(layout, lambda piece: known.get(piece, 0), lambda _peer, _now: 0, 0.0)
+    made = UploadQueue(layout, lambda piece: known.get(piece, 0), lambda _peer, _now: 0, 0.0)
     for peer in peers:
-        made.joined(peer)
+        made.peer_joined(peer)
     return made
 
 
 def test_interest_is_answered_at_once() -> None:
     made = serving()
-    made.joined(A, 0.0)
+    made.peer_joined(A, 0.0)
     assert made.interested(A, 0.0, yes=True) == [Send(A, Unchoke())]
     assert made.interested(A, 1.0, yes=False) == [Send(A, Choke())]
 
@@ -93,14 +101,14 @@ def test_there_are_more_slots_while_the_uplink_is_not_limited(limited: bool, ser
     made = serving(limited=limited)
     told = []
     for number in range(12):
-        made.joined(PeerId(str(number)), 0.0)
+        made.peer_joined(PeerId(str(number)), 0.0)
         told += made.interested(PeerId(str(number)), 0.0, yes=True)
     assert told == [Send(PeerId(str(number)), Unchoke()) for number in range(served)]
 
 
 def test_a_choked_peer_is_rejected() -> None:
     made = serving()
-    made.joined(A, 0.0)
+    made.peer_joined(A, 0.0)
     assert made.requested(A, 0, 0.0) == [Send(A, Reject(0, RejectReason.CHOKED))]
 
 
@@ -159,9 +167,9 @@ def test_what_the_receiver_says_it_has_is_not_counted_twice() -> None:
     uploads.has(A, 0)
     assert uploads.rarity(0) == 0  # what it has is the availability's to count
     uploads.add(B, 1, 1.0)
-    uploads.left(A, 2.0)
+    uploads.peer_left(A, 2.0)
     assert uploads.release(2.0) == [(B, 1)]
-    uploads.left(B, 3.0)
+    uploads.peer_left(B, 3.0)
     assert uploads.rarity(1) == 0
 
 
@@ -289,14 +297,14 @@ def test_a_seeder_gives_nothing_twice_while_something_was_given_to_nobody() -> N
     (given,) = [command.peer for command in told if isinstance(command, Upload)]
     assert told == [Upload(given, 1), Send(B if given == C else C, Reject(1, busy))]
     assert made.requested(B, 0, 1.0) == []  # twice it is not sent away for the same piece
-    made.left(A, 2.0)
+    made.peer_left(A, 2.0)
     assert made.requested(C, 0, 2.0) == []  # B waits for it, but nobody has it
 
 
 def test_nobody_is_sent_away_when_everything_is_out_or_by_who_is_no_seeder() -> None:
-    everybody = serving(A, B)
-    availability = everybody._availability
-    availability.joined(C)
+    sources = Sources()
+    everybody, availability = serving(A, B, sources=sources), sources.availability
+    availability.source_joined(C)
     for piece in range(SIZE - 1):
         availability.have(C, piece)
     assert uploads_of(everybody.requested(A, SIZE - 1, 0.0)) == [SIZE - 1]
@@ -318,7 +326,7 @@ def test_a_piece_asked_again_right_after_its_reply_waits_for_the_books() -> None
 
 def test_the_slot_of_a_peer_that_left_is_given_on() -> None:
     made = serving(*(PeerId(str(number)) for number in range(9)))
-    assert made.left(PeerId("3"), 1.0) == [Send(PeerId("8"), Unchoke())]
+    assert made.peer_left(PeerId("3"), 1.0) == [Send(PeerId("8"), Unchoke())]
 
 
 class Town:
@@ -328,7 +336,7 @@ class Town:
         self.pieces, self.timers = some_pieces(stored), Timers()
         self.announcer = Announcer(self.pieces, self.timers)
         for peer in peers:
-            self.announcer.joined(peer)
+            self.announcer.peer_joined(peer)
 
     def stored(self, piece: int, now: float) -> list[Command]:
         self.pieces.requested(piece)
@@ -338,11 +346,11 @@ class Town:
 
 
 def test_the_first_message_of_a_session() -> None:
-    assert Town([]).announcer.joined(A) == [Send(A, HaveNone())]
-    assert Town(range(SIZE)).announcer.joined(A) == [Send(A, HaveAll())]
+    assert Town([]).announcer.peer_joined(A) == [Send(A, HaveNone())]
+    assert Town(range(SIZE)).announcer.peer_joined(A) == [Send(A, HaveAll())]
     field = PieceSet(SIZE)
     field.add(3)
-    assert Town([3]).announcer.joined(A) == [Send(A, HaveBitfield(field.to_bytes()))]
+    assert Town([3]).announcer.peer_joined(A) == [Send(A, HaveBitfield(field.to_bytes()))]
 
 
 def test_pieces_that_come_slowly_are_announced_at_once() -> None:
@@ -357,7 +365,7 @@ def test_pieces_that_rush_are_announced_together() -> None:
     town.stored(1, 0.0)
     assert town.stored(2, 0.001) == []
     assert town.stored(3, 0.002) == []
-    assert town.timers.due(BATCH_SECONDS) == [(Alarm.HAVES, None)]
+    assert town.timers.due(BATCH_SECONDS) == [(Wakeup.HAVES, None)]
     assert town.announcer.flush(BATCH_SECONDS) == [Send(A, Have((2, 3)))]
     assert town.announcer.flush(BATCH_SECONDS) == []
 
@@ -375,7 +383,7 @@ def test_a_newcomer_hears_of_no_piece_twice() -> None:
     field = PieceSet(SIZE)
     field.add(1)
     field.add(2)
-    assert town.announcer.joined(B) == [Send(A, Have((2,))), Send(B, HaveBitfield(field.to_bytes()))]
+    assert town.announcer.peer_joined(B) == [Send(A, Have((2,))), Send(B, HaveBitfield(field.to_bytes()))]
     assert town.announcer.flush(1.0) == []
     assert town.timers.next() == math.inf
 
@@ -392,7 +400,7 @@ def test_a_lost_piece_is_withdrawn_unless_nobody_heard_of_it() -> None:
 def test_a_message_holds_no_more_than_the_wire_allows() -> None:
     pieces = Pieces(Layout(1, [3000]), PieceSet(3000))
     announcer = Announcer(pieces, Timers())
-    announcer.joined(A)
+    announcer.peer_joined(A)
     announcer.stored(0, 0.0)
     for piece in range(1, 2 * MAX_HAVE_BATCH):
         announcer.stored(piece, 0.0)
@@ -412,11 +420,11 @@ def test_a_seeders_slot_is_used_by_who_waits_for_its_turn() -> None:
 def test_who_gives_goes_before_who_does_not_unless_what_is_asked_is_much_rarer() -> None:
     def order(copies: dict[int, int]) -> list[PeerId]:
         layout = Layout(PIECE, [PIECE] * SIZE)
-        uploads = Uploads(
+        uploads = UploadQueue(
             layout, lambda piece: copies[piece], lambda peer, _now: 0 if peer == A else UNGIVING_COPIES, 0.0
         )
         for peer, piece in ((A, 0), (B, 1), (C, 2)):
-            uploads.joined(peer)
+            uploads.peer_joined(peer)
             uploads.add(peer, piece, 0.0)
         return [peer for peer, _ in uploads._candidates(0.0, 0.0)]
 
@@ -426,16 +434,21 @@ def test_who_gives_goes_before_who_does_not_unless_what_is_asked_is_much_rarer()
 
 def test_a_far_peer_goes_sooner_because_it_asks_for_its_site_but_not_always_first() -> None:
     def order(far: PeerId | None, copies: int) -> list[PeerId]:
-        """A gives and asks for a piece that one has, B asks for one with ``copies``."""
-        made = serving(A, B, stored=range(2), far=far)
-        made._credit.gives = lambda peer, _now, seeding: peer == A
+        """A and B have waited as long, and A gives nothing less; B asks for a piece with ``copies``."""
+        sources = Sources(far)
         for piece, count in ((0, 1), (1, copies)):
             for number in range(count):
-                made._availability.joined(PeerId(f"{piece}/{number}"))
-                made._availability.have(PeerId(f"{piece}/{number}"), piece)
-        made._uploads.add(A, 0, 0.0)
-        made._uploads.add(B, 1, 0.0)
-        return [peer for peer, _ in made._uploads._candidates(0.0, 0.0)]
+                sources.availability.source_joined(PeerId(f"{piece}/{number}"))
+                sources.availability.have(PeerId(f"{piece}/{number}"), piece)
+        made = serving(C, A, B, stored=[0, 1, 2], sources=sources)
+        for peer in (A, B):
+            made.received(peer, PIECE, 0.0)
+        made.requested(C, 2, 0.0)
+        for peer, piece in ((A, 0), (B, 1)):
+            made.requested(peer, piece, 0.0)
+        first = made.uploaded(C, PIECE, 0.0)
+        second = made.uploaded(PeerId(first[0].peer), PIECE, 0.1)
+        return [command.peer for command in (*first, *second) if isinstance(command, Upload)]
 
     assert order(None, copies=1) == [A, B]
     assert order(B, copies=2) == [B, A]

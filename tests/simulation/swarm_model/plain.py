@@ -13,10 +13,8 @@ import random
 from collections.abc import Iterator
 
 from swarm.bits import PieceSet
-from swarm.config import TransferConfig
-from swarm.content.layout import Layout
 from swarm.events import PieceWasted
-from swarm.ids import ManifestId, PeerId
+from swarm.ids import PeerId
 from swarm.protocol.messages import (
     Cancel,
     Choke,
@@ -33,9 +31,10 @@ from swarm.protocol.messages import (
     Unchoke,
 )
 from swarm.strategy.availability import Availability
+from swarm.strategy.brain import BrainSetup
 from swarm.strategy.commands import Command, DropUpload, Publish, Send, StorePiece, Upload
-from swarm.strategy.interest import Interest
-from swarm.strategy.picker import RarestFirst
+from swarm.strategy.download.interest import Interest
+from swarm.strategy.download.picker import RarestFirst
 from swarm.strategy.pieces import Pieces
 from swarm.strategy.rates import Meter
 
@@ -60,19 +59,10 @@ class _Peer:
 class PlainBrain:
     """The inputs and outputs of `swarm.strategy.brain.Brain`, other policies."""
 
-    def __init__(  # noqa: PLR0917 - the order of `Brain`
-        self,
-        manifest_id: ManifestId,
-        layout: Layout,
-        stored: PieceSet,
-        rng: random.Random,
-        now: float,
-        config: TransferConfig,
-        me: PeerId,
-    ) -> None:
-        self._id, self._rng = manifest_id, rng
-        self._pieces = Pieces(layout, stored)
-        self._availability = Availability(layout.piece_count)
+    def __init__(self, setup: BrainSetup, rng: random.Random, now: float) -> None:
+        self._id, self._rng = setup.transfer, rng
+        self._pieces = Pieces(setup.layout, setup.stored)
+        self._availability = Availability(setup.layout.piece_count)
         self._interest = Interest(self._pieces, self._availability)
         self._picker = RarestFirst(self._pieces, self._availability, rng)
         self._peers: dict[PeerId, _Peer] = {}
@@ -135,20 +125,20 @@ class PlainBrain:
 
     # --- Peers and messages -------------------------------------------------------------------------
 
-    def peer_joined(self, peer: PeerId, now: float, *, rtt: float | None) -> list[Command]:
+    def source_joined(self, peer: PeerId, now: float, *, rtt: float | None) -> list[Command]:
         self._peers[peer] = _Peer(now)
-        self._availability.joined(peer)
-        self._interest.joined(peer)
+        self._availability.source_joined(peer)
+        self._interest.source_joined(peer)
         if self._pieces.complete:
             return [Send(peer, HaveAll())]
         return [Send(peer, HaveBitfield(self._pieces.stored.to_bytes()))]
 
-    def peer_left(self, peer: PeerId, now: float) -> list[Command]:
+    def source_left(self, peer: PeerId, now: float) -> list[Command]:
         for piece in list(self._peers[peer].asked):
             self._settle(peer, piece, reopen=True)
         del self._peers[peer]
-        self._availability.left(peer)
-        self._interest.left(peer)
+        self._availability.source_left(peer)
+        self._interest.source_left(peer)
         return self._fill_all()
 
     def round_trip(self, peer: PeerId, seconds: float | None, now: float) -> list[Command]:
@@ -222,7 +212,7 @@ class PlainBrain:
     def upload_finished(self, peer: PeerId, piece: int, now: float) -> list[Command]:
         return []
 
-    # --- Asking -------------------------------------------------------------------------------------
+    # --- Asker -------------------------------------------------------------------------------------
 
     def _fill_all(self) -> list[Command]:
         return [command for peer in self._peers for command in self._fill(peer)]

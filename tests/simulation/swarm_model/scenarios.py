@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from swarm.config import TransferConfig
 from swarm.content.layout import Layout
 from swarm.strategy.brain import Brain
 from tests.simulation.swarm_model.link import Place
@@ -42,11 +41,11 @@ class Swarm:
         *,
         traits: Callable[[World, int], Traits] = lambda _world, _number: Traits(up=RATE),
         seeder: Traits | None = None,
-        config: TransferConfig | None = None,
         begin: float = 0.0,
+        **config: bool,
     ) -> None:
         self.world = World(Layout(PIECE, [PIECE * pieces]), seed, minds=minds)
-        self.seeder = self.world.add("seed", None, seeder or Traits(up=RATE), config)
+        self.seeder = self.world.add("seed", None, seeder or Traits(up=RATE), **config)
         self.leechers: list[Member] = []
         self._traits, self._config, self._begin = traits, config, begin
         for _ in range(leechers):
@@ -59,7 +58,7 @@ class Swarm:
         number = len(self.leechers)
         pieces = self.world.layout.piece_count
         held = self.world.rng.sample(range(pieces), int(self._begin * pieces))
-        leecher = self.world.add(f"p{number:04}", held, self._traits(self.world, number), self._config)
+        leecher = self.world.add(f"p{number:04}", held, self._traits(self.world, number), **self._config)
         self.leechers.append(leecher)
         if meet:
             self.meet(leecher, expected)
@@ -97,8 +96,7 @@ def even(leechers: int, pieces: int, seed: int, minds: MindMaker = Brain) -> Out
 
 def in_order(leechers: int, pieces: int, seed: int, minds: MindMaker = Brain) -> Outcome:
     """As `even`, and everybody fetches from the beginning to the end."""
-    config = TransferConfig(sequential=True)
-    return Swarm(leechers, pieces, seed, minds, config=config).finish(optimum(leechers, pieces))
+    return Swarm(leechers, pieces, seed, minds, sequential=True).finish(optimum(leechers, pieces))
 
 
 def mixed(leechers: int, pieces: int, seed: int, minds: MindMaker = Brain) -> Outcome:
@@ -256,7 +254,7 @@ def sites(
         minds,
         traits=traits,
         seeder=Traits(RATE, place=here),
-        config=TransferConfig(prefer_near=near),
+        prefer_near=near,
     )
     outcome = swarm.finish(optimum(leechers, pieces))
     whole = swarm.world.layout.total_length

@@ -8,16 +8,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from swarm.bits import PieceSet
-from swarm.config import TransferConfig
 from swarm.content.layout import Layout
-from swarm.ids import ManifestId, PeerId
+from swarm.ids import PeerId, TransferId
 from swarm.protocol.messages import Message
-from swarm.strategy.brain import Brain
+from swarm.strategy.brain import Brain, BrainSetup
 from tests.simulation.swarm_model.clock import Clock
 from tests.simulation.swarm_model.link import Queue, Session
 from tests.simulation.swarm_model.member import Member, Mind, Traits
 
-MANIFEST = ManifestId(bytes(32))
+TRANSFER = TransferId(1)
 MOST_PEERS = 128
 """Sessions of one member (`config.DEFAULT_MAX_PEERS`)."""
 
@@ -50,7 +49,7 @@ class World:
         name: str,
         pieces: Iterable[int] | None = (),
         traits: Traits | None = None,
-        config: TransferConfig | None = None,
+        **config: bool,
     ) -> Member:
         """A member that has ``pieces`` (None: all) and knows nobody yet."""
         size = self.layout.piece_count
@@ -59,8 +58,7 @@ class World:
             field.add(piece)
         rng = random.Random(f"{self.seed}/{name}")
         peer = PeerId(name)
-        config = config or TransferConfig()
-        mind = self.minds(MANIFEST, self.layout, field, rng, self.clock.now, config, me=peer)
+        mind = self.minds(BrainSetup(TRANSFER, self.layout, field, me=peer, **config), rng, self.clock.now)
         member = Member(self, peer, mind, field.count, traits or Traits())
         self.members[peer] = member
         self.left_to_do += not mind.complete
@@ -77,7 +75,7 @@ class World:
         one.sessions[two.name], two.sessions[one.name] = here, there
         for member, other in ((one, two), (two, one)):
             rtt = member.round_trip(member.sessions[other.name])
-            member.perform(member.mind.peer_joined(other.name, self.clock.now, rtt=rtt))
+            member.perform(member.mind.source_joined(other.name, self.clock.now, rtt=rtt))
 
     def disconnect(self, first: PeerId, second: PeerId) -> None:
         """End a session; both sides notice at once."""
@@ -90,7 +88,7 @@ class World:
             end.owner.sessions.pop(end.other.name, None)
         for end in (session, session.back):
             if end.owner.alive:
-                end.owner.tell(end.owner.mind.peer_left, end.other.name)
+                end.owner.tell(end.owner.mind.source_left, end.other.name)
 
     def leave(self, member: Member) -> None:
         """The member says goodbye and is gone."""

@@ -14,25 +14,25 @@ from swarm.bits import PieceSet
 from swarm.ids import PeerId
 from swarm.strategy.availability import Availability
 from swarm.strategy.pieces import Pieces
-from swarm.strategy.uploads import Uploads
+from swarm.strategy.upload.upload_queue import UploadQueue
 
 
-class Spreading:
+class SuperSeeding:
     """Which requests are better spent on another piece."""
 
-    def __init__(self, pieces: Pieces, availability: Availability, uploads: Uploads) -> None:
+    def __init__(self, pieces: Pieces, availability: Availability, uploads: UploadQueue) -> None:
         self._pieces = pieces
         self._availability = availability
-        self._uploads = uploads
+        self._queue = uploads
         self._sent_away: dict[PeerId, PieceSet] = {}
         self._fresh = True
         """Whether there may be pieces that nobody else has: looked at only while there were some."""
 
-    def joined(self, peer: PeerId) -> None:
+    def peer_joined(self, peer: PeerId) -> None:
         """A session begins."""
         self._sent_away[peer] = PieceSet(self._pieces.size)
 
-    def left(self, peer: PeerId) -> None:
+    def peer_left(self, peer: PeerId) -> None:
         """A session ended: what the peer had, or was being given, may be nobody's now."""
         del self._sent_away[peer]
         self._fresh = True
@@ -41,9 +41,9 @@ class Spreading:
         """Whether to answer BUSY to a request of ``piece``; says so once."""
         if not self._fresh or not self._pieces.complete or piece in self._sent_away[peer]:
             return False
-        if not self._uploads.spread_without(peer, piece):
+        if not self._queue.spread_without(peer, piece):
             return False
-        self._fresh = self._availability.anything_unheld(self._pieces.stored, self._uploads.given)
+        self._fresh = self._availability.anything_unheld(self._pieces.stored, self._queue.given)
         if self._fresh:
             self._sent_away[peer].add(piece)
         return self._fresh
@@ -55,6 +55,6 @@ class Spreading:
         return [
             (peer, piece)
             for piece in pieces
-            for peer in self._uploads.waits_for(piece)
+            for peer in self._queue.waits_for(piece)
             if self.sends_away(peer, piece)
         ]

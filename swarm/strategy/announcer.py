@@ -14,7 +14,7 @@ from swarm.protocol.messages import Have, HaveAll, HaveBitfield, HaveNone, Messa
 from swarm.protocol.protocol_limits import MAX_HAVE_BATCH
 from swarm.strategy.commands import Command, Send
 from swarm.strategy.pieces import Pieces
-from swarm.strategy.timers import Alarm, Timers
+from swarm.strategy.timers import Timers, Wakeup
 
 BATCH_SECONDS = 0.02
 
@@ -29,13 +29,13 @@ class Announcer:
         self._sent_at = -math.inf
         self._peers: dict[PeerId, None] = {}
 
-    def joined(self, peer: PeerId) -> list[Command]:
+    def peer_joined(self, peer: PeerId) -> list[Command]:
         """The first message of a session: everything that is stored and announced."""
         commands = self.flush(self._sent_at)
         self._peers[peer] = None
         return [*commands, Send(peer, self._everything())]
 
-    def left(self, peer: PeerId) -> None:
+    def peer_left(self, peer: PeerId) -> None:
         """A session ended."""
         del self._peers[peer]
 
@@ -45,7 +45,7 @@ class Announcer:
         at = self._sent_at + BATCH_SECONDS
         if now >= at or self._pieces.complete:
             return self.flush(now)
-        self._timers.set(Alarm.HAVES, at)
+        self._timers.set(Wakeup.HAVES, at)
         return []
 
     def lost(self, piece: int) -> list[Command]:
@@ -60,7 +60,7 @@ class Announcer:
         commands: list[Command] = []
         news = tuple(self._pending)
         self._pending.clear()
-        self._timers.clear(Alarm.HAVES)
+        self._timers.clear(Wakeup.HAVES)
         if news:
             self._sent_at = now
         for start in range(0, len(news), MAX_HAVE_BATCH):

@@ -78,7 +78,7 @@ class _Queue:
         return self.bytes < RELEASED_BYTES or len(self.released) < RELEASED_PIECES
 
 
-class Uploads:
+class UploadQueue:
     """Requests to us that have no final reply yet, by peer; ``copies`` says how many
     peers that lack others have a piece, ``handicap`` how many more it counts as when a peer asks for it."""
 
@@ -103,11 +103,11 @@ class Uploads:
         self.given = PieceSet(layout.piece_count)
         """The pieces that somebody was given and has not announced yet; for others to read."""
 
-    def joined(self, peer: PeerId) -> None:
+    def peer_joined(self, peer: PeerId) -> None:
         """A session begins."""
         self._queues[peer] = _Queue()
 
-    def left(self, peer: PeerId, now: float) -> None:
+    def peer_left(self, peer: PeerId, now: float) -> None:
         """A session ended."""
         queue = self._queues.pop(peer)
         self._set_late(queue, late=False)

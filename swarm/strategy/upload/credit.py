@@ -28,12 +28,12 @@ class Credit:
         self._looked_at = -1.0
         self._least = 0.0
 
-    def joined(self, peer: PeerId, now: float) -> None:
+    def peer_joined(self, peer: PeerId, now: float) -> None:
         """A session begins."""
         self._rates[peer] = Meter(GIVING_SECONDS, now)
         self._unpassed[peer] = 0
 
-    def left(self, peer: PeerId) -> None:
+    def peer_left(self, peer: PeerId) -> None:
         """A session ended."""
         del self._rates[peer], self._unpassed[peer]
         self._only = {piece: holder for piece, holder in self._only.items() if holder != peer}

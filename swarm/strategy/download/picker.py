@@ -1,4 +1,4 @@
-"""Which piece to ask a peer for: rarest first, ties and the first pieces at random.
+"""Which piece to ask a source for: rarest first, ties and the first pieces at random.
 
 Source: Cohen, "Incentives build robustness in BitTorrent" (2003), section 2.4. A new leecher takes its
 first pieces at random, because it needs something to offer and rare pieces come slowly; then the rarest
@@ -11,7 +11,7 @@ import random
 from typing import NamedTuple, Protocol
 
 from swarm.bits import CHUNK_SHIFT, Bits, PieceSet, draw
-from swarm.ids import PeerId
+from swarm.ids import SourceId
 from swarm.strategy.availability import Availability
 from swarm.strategy.pieces import Pieces
 
@@ -35,12 +35,12 @@ class Pick(NamedTuple):
 class Picker(Protocol):
     """A picking policy."""
 
-    def pick(self, peer: PeerId, without: PieceSet | None = None) -> Pick | None:
-        """A MISSING piece that the peer has and that is not in ``without``; None if there is none."""
+    def pick(self, source: SourceId, without: PieceSet | None = None) -> Pick | None:
+        """A MISSING piece that the source has and that is not in ``without``; None if there is none."""
 
 
 class RarestFirst:
-    """The policy of this module's head; the cost does not grow with the number of peers."""
+    """The policy of this module's head; the cost does not grow with the number of sources."""
 
     def __init__(self, pieces: Pieces, availability: Availability, rng: random.Random) -> None:
         self._pieces = pieces
@@ -48,16 +48,16 @@ class RarestFirst:
         self._rng = rng
         self._random_left = max(0, RANDOM_FIRST - pieces.stored_count)
 
-    def pick(self, peer: PeerId, without: PieceSet | None = None) -> Pick | None:
+    def pick(self, source: SourceId, without: PieceSet | None = None) -> Pick | None:
         """See `Picker.pick`."""
-        candidates = self._candidates(self._availability.pieces_of(peer), without)
+        candidates = self._candidates(self._availability.pieces_of(source), without)
         if not candidates:
             return None
         if self._random_left:
             self._random_left -= 1
             return Pick(draw(candidates, self._rng), "random first piece")
         rarest, count = narrow(candidates, self._availability.planes)
-        count += self._availability.full_peers
+        count += self._availability.full_sources
         return Pick(draw(rarest, self._rng), f"rarest ({count} have it)")
 
     def _candidates(self, theirs: PieceSet, without: PieceSet | None) -> list[Bits]:
@@ -77,7 +77,7 @@ class RarestFirst:
 
 
 class InOrder:
-    """For viewing while fetching: mostly the first missing piece that the peer has, else as ``otherwise``."""
+    """For viewing while fetching: mostly the first missing piece that the source has, else as ``otherwise``."""
 
     def __init__(
         self, otherwise: Picker, pieces: Pieces, availability: Availability, rng: random.Random
@@ -87,11 +87,11 @@ class InOrder:
         self._availability = availability
         self._rng = rng
 
-    def pick(self, peer: PeerId, without: PieceSet | None = None) -> Pick | None:
+    def pick(self, source: SourceId, without: PieceSet | None = None) -> Pick | None:
         """See `Picker.pick`."""
         if self._rng.random() >= IN_ORDER_SHARE:
-            return self._otherwise.pick(peer, without)
-        wanted, have = self._pieces.open.chunks, self._availability.pieces_of(peer).chunks
+            return self._otherwise.pick(source, without)
+        wanted, have = self._pieces.open.chunks, self._availability.pieces_of(source).chunks
         for index, bits in enumerate(wanted):
             both = bits & have[index]
             if both and without is not None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from typing import Protocol
 
-from swarm.ids import PeerId
+from swarm.ids import PeerId, SourceId
 from swarm.protocol.messages import Choke, Reject, RejectReason, Unchoke
 from swarm.protocol.protocol_limits import MAX_REQUESTS
 from swarm.strategy.availability import Availability
-from swarm.strategy.choker import SLOTS, UNLIMITED_SLOTS, Choker, Verdict
 from swarm.strategy.commands import Command, DropUpload, Send, Upload
-from swarm.strategy.credit import Credit
 from swarm.strategy.pieces import Pieces
-from swarm.strategy.spreading import Spreading
-from swarm.strategy.timers import Alarm, Timers
-from swarm.strategy.uploads import Uploads
+from swarm.strategy.timers import Timers, Wakeup
+from swarm.strategy.upload.choker import SLOTS, UNLIMITED_SLOTS, ChokeChange, Choker
+from swarm.strategy.upload.credit import Credit
+from swarm.strategy.upload.super_seeding import SuperSeeding
+from swarm.strategy.upload.upload_queue import UploadQueue
 
 UNGIVING_COPIES = 4
 """A piece counts as had by so many more when a peer asks for it that gives nothing."""
@@ -25,15 +26,27 @@ FAR_COPIES = -1.5
 always first: whoever answers pings late seems far, and would be done 7 % sooner (with this: 2 %)."""
 
 
-class Serving:
+class SourceFacts(Protocol):
+    """What the upload side asks the download side about a peer."""
+
+    @property
+    def availability(self) -> Availability:
+        """Who has what."""
+
+    def snubbed(self, source: SourceId) -> bool:
+        """Whether the peer lets our requests wait."""
+
+    def is_far(self, source: SourceId) -> bool:
+        """Whether the peer is of another site."""
+
+
+class UploadSide:
     """Inputs about peers as receivers; each returns the commands that follow. Peers are joined ones."""
 
-    def __init__(  # noqa: PLR0917 - the order of `Brain`
+    def __init__(
         self,
         pieces: Pieces,
-        availability: Availability,
-        snubbed: Callable[[PeerId], bool],
-        far: Callable[[PeerId], bool],
+        sources: SourceFacts,
         rng: random.Random,
         timers: Timers,
         now: float,
@@ -41,38 +54,37 @@ class Serving:
         limited: bool,
     ) -> None:
         self._pieces = pieces
-        self._snubbed = snubbed
-        self._far = far
+        self._sources = sources
         self._timers = timers
-        self._availability = availability
+        availability = sources.availability
         self._credit = Credit()
-        self._uploads = Uploads(pieces.layout, availability.spread, self._handicap, now)
-        self._spreading = Spreading(pieces, availability, self._uploads)
+        self._queue = UploadQueue(pieces.layout, availability.spread, self._handicap, now)
+        self._super_seeding = SuperSeeding(pieces, availability, self._queue)
         slots = SLOTS if limited else UNLIMITED_SLOTS
         self._choker = Choker(slots, pieces.layout.piece_length, timers, rng)
         self._peers: dict[PeerId, None] = {}
 
-    def joined(self, peer: PeerId, now: float) -> None:
+    def peer_joined(self, peer: PeerId, now: float) -> None:
         """A session begins: the peer is choked."""
         self._peers[peer] = None
-        self._uploads.joined(peer)
-        self._credit.joined(peer, now)
-        self._spreading.joined(peer)
-        self._choker.joined(peer, now)
+        self._queue.peer_joined(peer)
+        self._credit.peer_joined(peer, now)
+        self._super_seeding.peer_joined(peer)
+        self._choker.peer_joined(peer, now)
 
-    def left(self, peer: PeerId, now: float) -> list[Command]:
+    def peer_left(self, peer: PeerId, now: float) -> list[Command]:
         """A session ended: its slot goes to another."""
         del self._peers[peer]
-        self._uploads.left(peer, now)
-        self._credit.left(peer)
-        self._spreading.left(peer)
-        self._choker.left(peer)
+        self._queue.peer_left(peer, now)
+        self._credit.peer_left(peer)
+        self._super_seeding.peer_left(peer)
+        self._choker.peer_left(peer)
         return self._give(now) + self._release(now)
 
     def interested(self, peer: PeerId, now: float, *, yes: bool) -> list[Command]:
         """The peer wants pieces, or no longer does."""
-        verdicts = self._choker.interested(peer, now, yes=yes)
-        return self._tell(verdicts) + self._give(now)
+        changes = self._choker.interested(peer, now, yes=yes)
+        return self._tell(changes) + self._give(now)
 
     def received(self, peer: PeerId, size: int, now: float) -> None:
         """The peer gave us ``size`` bytes."""
@@ -85,51 +97,51 @@ class Serving:
             return [Send(peer, Reject(piece, RejectReason.CHOKED))]
         if not self._pieces.is_stored(piece):
             return [Send(peer, Reject(piece, RejectReason.NOT_STORED))]
-        if self._uploads.outstanding(peer) >= MAX_REQUESTS:
+        if self._queue.outstanding(peer) >= MAX_REQUESTS:
             return [Send(peer, Reject(piece, RejectReason.BUSY))]
-        if self._spreading.sends_away(peer, piece):
+        if self._super_seeding.sends_away(peer, piece):
             return [Send(peer, Reject(piece, RejectReason.BUSY))]
-        self._uploads.add(peer, piece, now)
+        self._queue.add(peer, piece, now)
         return self._release(now)
 
     def cancelled(self, peer: PeerId, piece: int, now: float) -> list[Command]:
         """The peer no longer wants a piece; one that is already answered is not known here any more."""
-        if self._uploads.withdraw(peer, piece):
+        if self._queue.withdraw(peer, piece):
             return [Send(peer, Reject(piece, RejectReason.CANCELLED))]
-        if self._uploads.drop(peer, piece, now):
+        if self._queue.drop(peer, piece, now):
             return [DropUpload(peer, piece), *self._release(now)]
         return []
 
     def uploaded(self, peer: PeerId, size: int, now: float) -> list[Command]:
         """``size`` bytes of a piece were handed to the link."""
         self._choker.sent(peer, size, now)
-        self._uploads.sent(peer, size, now)
+        self._queue.sent(peer, size, now)
         return self._release(now)
 
     def finished(self, peer: PeerId, piece: int, now: float) -> list[Command]:
         """An upload is over."""
-        self._uploads.finished(peer, piece, now)
+        self._queue.finished(peer, piece, now)
         return self._release(now)
 
     def lost(self, piece: int, now: float) -> list[Command]:
         """A piece can no longer be served: nobody waits for it in vain."""
         commands: list[Command] = []
-        for peer in self._uploads.asked_for(piece):
-            if self._uploads.withdraw(peer, piece):
+        for peer in self._queue.asked_for(piece):
+            if self._queue.withdraw(peer, piece):
                 commands.append(Send(peer, Reject(piece, RejectReason.NOT_STORED)))
-            elif self._uploads.drop(peer, piece, now):
+            elif self._queue.drop(peer, piece, now):
                 commands.append(DropUpload(peer, piece))
         return commands + self._release(now)
 
     def round(self, now: float) -> list[Command]:
         """The choker's round."""
-        for peer in self._uploads.kept_waiting():
+        for peer in self._queue.kept_waiting():
             self._choker.sent(peer, 0, now)  # it is not the peer that leaves its slot unused
-        verdicts = self._choker.round(self._snubbing(), now, seeding=self._pieces.complete)
-        return self._tell(verdicts)
+        changes = self._choker.round(self._snubbing(), now, seeding=self._pieces.complete)
+        return self._tell(changes)
 
     def _handicap(self, peer: PeerId, now: float) -> float:
-        if self._far(peer):
+        if self._sources.is_far(peer):
             return FAR_COPIES
         return 0 if self._credit.gives(peer, now, seeding=self._pieces.complete) else UNGIVING_COPIES
 
@@ -137,42 +149,42 @@ class Serving:
         return self._tell(self._choker.give(self._snubbing(), now, seeding=self._pieces.complete))
 
     def _snubbing(self) -> set[PeerId]:
-        return {peer for peer in self._peers if self._snubbed(peer)}
+        return {peer for peer in self._peers if self._sources.snubbed(peer)}
 
     def look_at_uploads(self, now: float) -> list[Command]:
         """Some receivers may be late."""
-        self._uploads.look(now)
+        self._queue.look(now)
         commands = self._release(now)
-        self._timers.set(Alarm.UPLOADS, self._uploads.next_look(now))
+        self._timers.set(Wakeup.UPLOADS, self._queue.next_look(now))
         return commands
 
     def has(self, peer: PeerId, pieces: Iterable[int]) -> None:
         """The peer has pieces now."""
         for piece in pieces:
-            self._uploads.has(peer, piece)
+            self._queue.has(peer, piece)
             self._credit.has(peer, piece)
 
     def _release(self, now: float) -> list[Command]:
-        released = self._uploads.release(now)
+        released = self._queue.release(now)
         for peer, piece in released:
-            self._credit.given(peer, piece, first=not self._uploads.spread_without(peer, piece))
+            self._credit.given(peer, piece, first=not self._queue.spread_without(peer, piece))
         if released:
-            self._timers.set(Alarm.UPLOADS, self._uploads.next_look(now))
+            self._timers.set(Wakeup.UPLOADS, self._queue.next_look(now))
         commands: list[Command] = [Upload(peer, piece) for peer, piece in released]
-        for peer, piece in self._spreading.rivals(piece for _, piece in released):
-            self._uploads.withdraw(peer, piece)
+        for peer, piece in self._super_seeding.rivals(piece for _, piece in released):
+            self._queue.withdraw(peer, piece)
             commands.append(Send(peer, Reject(piece, RejectReason.BUSY)))
         return commands
 
-    def _tell(self, verdicts: list[Verdict]) -> list[Command]:
+    def _tell(self, changes: list[ChokeChange]) -> list[Command]:
         commands: list[Command] = []
-        for peer, unchoked in verdicts:
+        for peer, unchoked in changes:
             if unchoked:
                 commands.append(Send(peer, Unchoke()))
                 continue
             commands.append(Send(peer, Choke()))
             # What is released is nearly sent: dropping it would waste more than it saves.
-            for piece in self._uploads.waiting(peer):
-                self._uploads.withdraw(peer, piece)
+            for piece in self._queue.waiting(peer):
+                self._queue.withdraw(peer, piece)
                 commands.append(Send(peer, Reject(piece, RejectReason.CHOKED)))
         return commands

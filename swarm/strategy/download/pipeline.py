@@ -1,4 +1,4 @@
-"""How much to have asked of a peer at once: rate x (round trip + queue time), found by slow start.
+"""How much to have asked of a source at once: rate x (round trip + queue time), found by slow start.
 
 Source: libtorrent's request queue (rate x 3 s, at least 2, slow start per received block). The queue
 time here is shorter: whole pieces are asked for, and control messages overtake payload.
@@ -11,7 +11,7 @@ from swarm.protocol.protocol_limits import MAX_REQUESTS
 QUEUE_SECONDS = 0.3
 """What lies asked beside the round trip; covers a late turn of either side's loop and a bursty link.
 
-Not more, because what waits at one peer cannot be had from another, and was chosen before the latest news.
+Not more, because what waits at one source cannot be had from another, and was chosen before the latest news.
 """
 
 FIRST_BYTES = 256 << 10
@@ -29,8 +29,8 @@ SLOW_START_SECONDS = 1.0
 DEADLINE_LEAST, DEADLINE_MOST = 2.0, 60.0
 
 
-class Window:
-    """Bytes that may be outstanding at one peer."""
+class PipelineWindow:
+    """Bytes that may be outstanding at one source."""
 
     __slots__ = ("_asked_at", "_bytes", "_slow_start")
 
@@ -65,7 +65,7 @@ class Window:
 
 
 def demand(rate: float, round_trip: float) -> float:
-    """Bytes that keep a peer busy that delivers ``rate`` bytes per second."""
+    """Bytes that keep a source busy that delivers ``rate`` bytes per second."""
     return rate * (round_trip + QUEUE_SECONDS)
 
 

@@ -1,0 +1,1 @@
+"""The download side of one transfer: which piece is asked of which source, and when it is moved."""

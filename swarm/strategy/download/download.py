@@ -1,0 +1,308 @@
+"""The download side of one transfer: turns what sources have and send into requests and pieces."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from swarm.bits import PieceSet
+from swarm.events import PieceRefused, PieceStored, PieceWasted
+from swarm.ids import SourceId, TransferId
+from swarm.protocol.messages import Cancel, RejectReason
+from swarm.strategy.availability import Availability
+from swarm.strategy.commands import Ban, Command, Disconnect, Publish, Send, StorePiece
+from swarm.strategy.download.asking import Asker, SourcePolicies
+from swarm.strategy.download.endgame import Endgame
+from swarm.strategy.download.interest import Interest
+from swarm.strategy.download.locality import Locality
+from swarm.strategy.download.picker import InOrder, Picker, RarestFirst
+from swarm.strategy.download.pipeline import demand
+from swarm.strategy.download.ranking import Ranking
+from swarm.strategy.download.requests import Claims, DownloadRequests, PendingRequest
+from swarm.strategy.download.timeouts import Timeouts
+from swarm.strategy.pieces import Pieces
+from swarm.strategy.timers import Timers, Wakeup
+
+DISK_SECONDS = 1.0
+"""How long a piece waits that our own disk refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadOptions:
+    """``limited``: a download limit of ours holds; the others are those of `BrainSetup`."""
+
+    me: SourceId
+    limited: bool = False
+    sequential: bool = False
+    prefer_near: bool = False
+
+
+class DownloadSide:
+    """Inputs about sources as sources; each returns the commands that follow. Sources are joined ones."""
+
+    def __init__(
+        self,
+        transfer: TransferId,
+        pieces: Pieces,
+        rng: random.Random,
+        timers: Timers,
+        options: DownloadOptions,
+    ) -> None:
+        self._transfer = transfer
+        self._pieces = pieces
+        self._timers = timers
+        self.availability = Availability(pieces.size)
+        self.requests = DownloadRequests(pieces.size)
+        self._ranking = Ranking(pieces.layout.piece_length, rng)
+        self._claims = Claims()
+        self._timeouts = Timeouts(self.availability, self.requests, throttled=options.limited)
+        self._interest = Interest(pieces, self.availability)
+        self._endgame = Endgame(
+            pieces, self.availability, self.requests, self._ranking, throttled=options.limited
+        )
+        picker: Picker = RarestFirst(pieces, self.availability, rng)
+        if options.sequential:
+            picker = InOrder(picker, pieces, self.availability, rng)
+        self._locality = Locality(options.me, pieces, self.availability, enabled=options.prefer_near)
+        self._asker = Asker(
+            transfer,
+            pieces,
+            timers,
+            SourcePolicies(
+                self.requests, self._ranking, picker, self._endgame, self._timeouts, self._locality
+            ),
+        )
+
+    # --- Sources ----------------------------------------------------------------------------------
+
+    def source_joined(
+        self, source: SourceId, rtt: float | None, now: float, *, receives: bool = True
+    ) -> None:
+        """A session begins: the source chokes us and has nothing; ``receives`` if it is a peer."""
+        self.availability.source_joined(source, receives=receives)
+        self.requests.source_joined(source)
+        self._ranking.source_joined(source, rtt, now)
+        if receives:
+            self._interest.source_joined(source)
+            self._locality.measured(source, rtt)
+
+    def source_left(self, source: SourceId, now: float) -> list[Command]:
+        """A session ended: what the source was asked for is asked elsewhere."""
+        self._release(self.requests.source_left(source))
+        self.availability.source_left(source)
+        self._ranking.source_left(source)
+        self._claims.source_left(source)
+        self._interest.source_left(source)
+        self._asker.source_left(source)
+        self._timers.forget(source)
+        self._locality.source_left(source)
+        return self._asker.refill(now)
+
+    def pinged(self, source: SourceId, seconds: float | None) -> list[Command]:
+        """A ping took ``seconds``, or was lost."""
+        self._locality.measured(source, seconds)
+        if self._ranking.pinged(source, seconds):
+            return []
+        return [Disconnect(source, "does not answer pings")]
+
+    def choked(self, source: SourceId) -> None:
+        """The source takes no more requests; what is outstanding still gets its replies."""
+        self.requests.lines[source].choked = True
+        self._asker.source_left(source)
+
+    def unchoked(self, source: SourceId, now: float) -> list[Command]:
+        """The source takes requests."""
+        self.requests.lines[source].choked = False
+        return self._asker.fill(source, now)
+
+    def snubbed(self, source: SourceId) -> bool:
+        """Whether the source lets our requests wait."""
+        return self.requests.lines[source].snubbed
+
+    def is_far(self, source: SourceId) -> bool:
+        """See `Locality.is_far`."""
+        return self._locality.is_far(source)
+
+    # --- What sources have ------------------------------------------------------------------------
+
+    def has_exactly(self, source: SourceId, pieces: PieceSet, now: float) -> list[Command]:
+        """The source says what it has."""
+        self.availability.replace(source, pieces)
+        self._locality.restated()
+        return self._interest.review(source) + self._asker.fill(source, now)
+
+    def has_new(self, source: SourceId, pieces: Sequence[int], now: float) -> list[Command]:
+        """The source says that it got pieces."""
+        commands: list[Command] = []
+        news = False
+        for piece in pieces:
+            self._claims.restated(source, piece)
+            if self.availability.have(source, piece):
+                commands += self._interest.got(source, piece)
+                news = True
+        self._locality.has(source, pieces)
+        # Most of what is heard in a swarm comes from sources that choke us.
+        if news and not self.requests.lines[source].choked:
+            commands += self._asker.fill(source, now)
+        return commands
+
+    def withdrew(self, source: SourceId, piece: int) -> list[Command]:
+        """The source says that it no longer has a piece; a request for it still gets its reply."""
+        self._claims.restated(source, piece)
+        self.availability.withdraw(source, piece)
+        self._locality.restated()
+        return self._interest.review(source)
+
+    # --- Replies --------------------------------------------------------------------------------
+
+    def data(self, source: SourceId, piece: int, size: int, now: float) -> list[Command]:
+        """``size`` bytes of a piece came."""
+        if self.requests.progress(source, piece, size, now):
+            self._timeouts.received(self.requests.lines[source], size, now)
+            self._ranking.received(source, size, now)
+        return self._asker.fill(source, now)
+
+    def whole(self, source: SourceId, piece: int, now: float) -> list[Command]:
+        """A piece is whole in memory; that of a cancelled request is not stored."""
+        settled = self.requests.settle(source, piece)
+        if settled is None:
+            return []
+        asked, _ = settled
+        self._credit(source, piece, asked, now)
+        if not asked.live:
+            return self._waste(source, piece, asked) + self._asker.fill(source, now)
+        commands: list[Command] = [Send(p, Cancel(piece)) for p in self.requests.outrun(source, piece, now)]
+        self._pieces.verifying(piece)
+        self.requests.lines[source].unverified = True
+        # Asking first: hashing and writing must not leave the source without work.
+        return [*commands, *self._asker.fill(source, now), StorePiece(source, piece)]
+
+    def rejected(self, source: SourceId, piece: int, reason: RejectReason, now: float) -> list[Command]:
+        """A request ended without its piece."""
+        settled = self.requests.settle(source, piece)
+        if settled is None:
+            return []
+        asked, free = settled
+        commands = self._waste(source, piece, asked) if asked.received else []
+        self._release([piece] if free else [])
+        self._idle_if_done(source, now)
+        if asked.live and not self._excused(source, piece, reason, now):
+            commands += self._blame(source, [piece], now, denied=reason == RejectReason.NOT_STORED)
+        return commands + self._asker.refill(now) + self._asker.fill(source, now)
+
+    def _excused(self, source: SourceId, piece: int, reason: RejectReason, now: float) -> bool:
+        """Whether a reject is no failure: the source chokes us, or would rather give another piece."""
+        if reason == RejectReason.BUSY:
+            return self.requests.avoid(source, piece, now)
+        return reason == RejectReason.CHOKED and self.requests.lines[source].choked
+
+    # --- What became of a piece -----------------------------------------------------------------
+
+    def stored(self, source: SourceId, piece: int, now: float) -> list[Command]:
+        """A piece is verified and written: its sender is trusted with more."""
+        self._pieces.now_stored(piece)
+        size = self._pieces.layout.length(piece)
+        told = Publish(PieceStored(self._transfer, piece, size, source))
+        return [told, *self._asker.verified(source, now)]
+
+    def refused(self, source: SourceId, piece: int) -> list[Command]:
+        """A piece did not match its hash. One source sent all of it, so that source is to blame."""
+        self._pieces.failed(piece)
+        size = self._pieces.layout.length(piece)
+        event = PieceRefused(self._transfer, piece, size, source)
+        return [Publish(event), Ban(source, f"piece {piece} does not match its hash", piece)]
+
+    def failed(self, piece: int, now: float) -> None:
+        """Our disk refused a piece. It is asked for again, but not in a hurry: the disk may be full."""
+        self._pieces.failed(piece)
+        self._timers.set(Wakeup.IDLE, now + DISK_SECONDS)
+
+    def sweep(self) -> list[Command]:
+        """Tell the sources that have nothing for us any more."""
+        return self._interest.sweep()
+
+    def wanted_again(self, now: float) -> list[Command]:
+        """A stored piece was lost: sources may have something for us that had nothing."""
+        return [c for source in self.requests.lines for c in self._interest.review(source)] + self.refill(now)
+
+    def refill(self, now: float) -> list[Command]:
+        """Ask the sources with room for what is open."""
+        return self._asker.refill(now)
+
+    # --- Alarms ---------------------------------------------------------------------------------
+
+    def look_at_requests(self, source: SourceId, now: float) -> list[Command]:
+        """Move the source's late requests elsewhere."""
+        if self._timeouts.owes(source, now):
+            return [Disconnect(source, "does not answer cancelled requests")]
+        late = self._timeouts.move(source, now)
+        if not self._timeouts.hopeless(source, now, patient=self._endgame.thrifty(now)):
+            late = self._endgame.affordable(late, now)
+        commands: list[Command] = []
+        for piece in late:
+            self._release([piece] if self.requests.cancel(source, piece, now) else [])
+            commands.append(Send(source, Cancel(piece)))
+        if late:
+            commands += self._blame(source, late, now, silent=self.snubbed(source))
+        if late or self._endgame.trickles(source, now):
+            commands += self._asker.refill(now)
+        self._timers.set(Wakeup.REQUESTS, self._timeouts.next_look(source, now), source)
+        return commands
+
+    def retry(self, source: SourceId, now: float) -> list[Command]:
+        """The source's back-off is over, unless it was made longer meanwhile."""
+        if (at := self.requests.lines[source].retry_at) > now:
+            self._timers.set(Wakeup.RETRY, at, source)
+        return self._asker.fill(source, now)
+
+    def restore_claims(self, source: SourceId, now: float) -> list[Command]:
+        """Cleared claims get another chance."""
+        for piece in self._claims.due(source, now):
+            self.availability.have(source, piece)
+        if (at := self._claims.next_due(source)) is not None:
+            self._timers.set(Wakeup.CLAIMS, at, source)
+        return self._interest.review(source) + self._asker.fill(source, now)
+
+    # --- Shared steps ---------------------------------------------------------------------------
+
+    def _credit(self, source: SourceId, piece: int, asked: PendingRequest, now: float) -> None:
+        line = self.requests.lines[source]
+        line.snubbed = False
+        line.turned_away = 0
+        line.retry_at = now
+        line.progressed(now)
+        if asked.live:
+            line.times.add(now - asked.at)
+        needed = demand(self._ranking.rate(source, now), self._ranking.round_trip(source))
+        line.window.delivered(asked.length, needed, now)
+        self._claims.delivered(source, piece)
+        self._ranking.outcome(source, good=True)
+        self._idle_if_done(source, now)
+
+    def _blame(
+        self, source: SourceId, pieces: list[int], now: float, *, denied: bool = False, silent: bool = False
+    ) -> list[Command]:
+        self._ranking.outcome(source, good=False)
+        for piece in self._claims.failed(source, pieces, now, denied=denied):
+            if not self.availability.withdraw(source, piece):
+                self._claims.restated(source, piece)  # it was withdrawn meanwhile: nothing to restore
+        if (at := self._claims.next_due(source)) is not None:
+            self._timers.set(Wakeup.CLAIMS, at, source)
+        line = self.requests.lines[source]
+        spare = silent and not line.trusted and self.requests.anybody_delivers
+        line.retry_at = retry_at = now + self._claims.backoff(source, silent=silent, spare=spare)
+        self._timers.set(Wakeup.RETRY, retry_at, source)
+        return self._interest.review(source)
+
+    def _waste(self, source: SourceId, piece: int, asked: PendingRequest) -> list[Command]:
+        self._endgame.wasted(asked.received)
+        return [Publish(PieceWasted(self._transfer, piece, asked.received, source))]
+
+    def _release(self, pieces: Iterable[int]) -> None:
+        for piece in pieces:
+            self._pieces.released(piece)
+
+    def _idle_if_done(self, source: SourceId, now: float) -> None:
+        if not self.requests.lines[source].asked:
+            self._ranking.idle(source, now)

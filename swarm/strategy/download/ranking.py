@@ -1,0 +1,189 @@
+"""How good a source is to ask: smoothed round trip, measured rate and reliability.
+
+The order is the expected time of a piece, ``(round trip + length / rate) / reliability``. A source that has
+delivered nothing yet is judged as the average of the others, but as no faster than one piece in the time
+that it has been asked. In `EXPLORATION_SHARE` of the orders fresh sources go first, so that a better newcomer
+is found (epsilon-greedy, Sutton and Barto, chapter 2). A round trip only orders requests: a source that lies
+about it wins a first place, and its rate then says the truth.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable
+
+from swarm.ids import SourceId
+from swarm.strategy.rates import Meter
+
+RATE_SECONDS = 2.0
+"""Time constant of the rate at which a source delivers while it is asked."""
+
+UNKNOWN_ROUND_TRIP = 0.1
+"""Seconds assumed of a source that was not pinged yet."""
+
+UNKNOWN_RATE = 1 << 20
+"""Bytes per second assumed while nobody has delivered anything."""
+
+EXPLORATION_SHARE = 0.2
+LOST_PINGS = 3
+"""Pings lost in a row after which a source is taken for dead."""
+
+LEAST_RELIABILITY = 0.05
+DESCRIBE_SECONDS = 1.0
+"""Places and rates named to observers are at most this old."""
+
+_GAIN = 1 / 8
+
+
+class RoundTripEstimate:
+    """Smoothed round trip and its deviation, seconds. Source: RFC 6298, section 2."""
+
+    __slots__ = ("deviation", "lost", "smoothed")
+
+    def __init__(self, first: float | None) -> None:
+        self.smoothed = first
+        self.deviation = first / 2 if first is not None else 0.0
+        self.lost = 0
+
+    def measured(self, seconds: float | None) -> None:
+        """A ping took ``seconds``, or was lost (None)."""
+        if seconds is None:
+            self.lost += 1
+            return
+        self.lost = 0
+        if self.smoothed is None:
+            self.smoothed, self.deviation = seconds, seconds / 2
+            return
+        self.deviation += (abs(self.smoothed - seconds) - self.deviation) / 4
+        self.smoothed += (seconds - self.smoothed) * _GAIN
+
+
+class SourceScore:
+    """What is known of one connected source as a source."""
+
+    __slots__ = ("delivered", "idle_since", "rate", "reliability", "round_trip")
+
+    def __init__(self, rtt: float | None, now: float) -> None:
+        self.round_trip = RoundTripEstimate(rtt)
+        self.rate = Meter(RATE_SECONDS, now)
+        self.idle_since: float | None = now
+        self.reliability = 1.0
+        self.delivered = 0
+
+    @property
+    def fresh(self) -> bool:
+        """Whether no request to the source has ended yet."""
+        return not self.delivered and self.reliability == 1.0
+
+    def outcome(self, *, good: bool) -> None:
+        """A request ended with the whole piece, or by the source's fault without it."""
+        self.delivered += good
+        target = 1.0 if good else 0.0
+        self.reliability = max(LEAST_RELIABILITY, self.reliability + (target - self.reliability) * _GAIN)
+
+
+class Ranking:
+    """Scores of the connected sources and the order that follows from them."""
+
+    def __init__(self, piece_length: int, rng: random.Random) -> None:
+        self._piece_length = piece_length
+        self._rng = rng
+        self._scores: dict[SourceId, SourceScore] = {}
+        self._described: dict[SourceId, str] = {}
+        self._described_at = -math.inf
+        self._rates: dict[SourceId, float] = {}
+        self._places: list[float] = []
+
+    def source_joined(self, source: SourceId, rtt: float | None, now: float) -> None:
+        """A source is connected; ``rtt`` seconds if it was pinged before."""
+        self._scores[source] = SourceScore(rtt, now)
+
+    def source_left(self, source: SourceId) -> None:
+        """Forget the source."""
+        del self._scores[source]
+        self._described.pop(source, None)
+        self._rates.pop(source, None)
+
+    def pinged(self, source: SourceId, seconds: float | None) -> bool:
+        """A ping ended; says whether the source is still to be taken for alive."""
+        round_trip = self._scores[source].round_trip
+        round_trip.measured(seconds)
+        return round_trip.lost < LOST_PINGS
+
+    def busy(self, source: SourceId, now: float) -> None:
+        """The source has requests to answer from now on."""
+        score = self._scores[source]
+        if score.idle_since is not None:
+            score.rate.skip(now - score.idle_since)
+            score.idle_since = None
+
+    def idle(self, source: SourceId, now: float) -> None:
+        """The source has answered everything."""
+        self._scores[source].idle_since = now
+
+    def received(self, source: SourceId, size: int, now: float) -> None:
+        """``size`` payload bytes came from the source."""
+        self._scores[source].rate.add(size, now)
+
+    def outcome(self, source: SourceId, *, good: bool) -> None:
+        """A request ended with the whole piece, or by the source's fault without it."""
+        self._scores[source].outcome(good=good)
+
+    def round_trip(self, source: SourceId) -> float:
+        """Smoothed seconds, or what is assumed."""
+        smoothed = self._scores[source].round_trip.smoothed
+        return UNKNOWN_ROUND_TRIP if smoothed is None else smoothed
+
+    def rate(self, source: SourceId, now: float) -> float:
+        """Bytes per second while asked; 0 while nothing has come."""
+        score = self._scores[source]
+        return score.rate.rate(now if score.idle_since is None else score.idle_since)
+
+    def seconds_for(self, source: SourceId, length: int, now: float) -> float:
+        """Expected time of ``length`` bytes asked of the source while it has nothing else to do."""
+        rate = self.rate(source, now) or self._assumed_rate(source, self.typical_rate(now), now)
+        return (self.round_trip(source) + length / rate) / self._scores[source].reliability
+
+    def order(self, sources: Iterable[SourceId], now: float) -> list[SourceId]:
+        """The sources, the best to ask first."""
+        explore = self._rng.random() < EXPLORATION_SHARE
+        typical = self.typical_rate(now)
+
+        def place(source: SourceId) -> tuple[bool, float]:
+            score = self._scores[source]
+            rate = self.rate(source, now) or self._assumed_rate(source, typical, now)
+            seconds = (self.round_trip(source) + self._piece_length / rate) / score.reliability
+            return not (explore and score.fresh), seconds
+
+        return sorted(sources, key=place)
+
+    def describe(self, source: SourceId, now: float) -> str:
+        """The source's place in words; at most `DESCRIBE_SECONDS` old, so that it costs a request nothing."""
+        if now - self._described_at >= DESCRIBE_SECONDS:
+            self._described_at = now
+            self._described.clear()
+            self._rates = {other: self.rate(other, now) for other in self._scores}
+            self._places = sorted(self._rates.values(), reverse=True)
+        if source not in self._described:
+            self._described[source] = self._words(source)
+        return self._described[source]
+
+    def _words(self, source: SourceId) -> str:
+        smoothed, rate = self._scores[source].round_trip.smoothed, self._rates.get(source)
+        trip = "rtt unknown" if smoothed is None else f"rtt {smoothed * 1e3:.1f} ms"
+        if not rate:
+            return f"new source, {trip}"
+        place = self._places.index(rate)
+        rank = "fastest" if not place else f"number {place + 1}"
+        return f"{rank} of {len(self._places)}: {rate / 1e6:.1f} MB/s, {trip}"
+
+    def _assumed_rate(self, source: SourceId, typical: float, now: float) -> float:
+        score = self._scores[source]
+        asked_for = score.rate.age(now if score.idle_since is None else score.idle_since)
+        return min(typical, self._piece_length / asked_for) if asked_for > 0 else typical
+
+    def typical_rate(self, now: float) -> float:
+        """Mean bytes per second of those from whom something has come, or what is assumed."""
+        rates = [rate for source in self._scores if (rate := self.rate(source, now))]
+        return sum(rates) / len(rates) if rates else UNKNOWN_RATE

@@ -1,0 +1,116 @@
+"""Which requests a source lets wait too long, and when to look again.
+
+Rules, the first two from libtorrent's snubbing and request timeouts:
+  - silence: a source that is asked for something and moves less than `LEAST_BYTES` in `SILENCE_SECONDS` (or in
+    as long as its replies usually take, up to `SILENCE_MOST`) loses all its requests and is snubbed until
+    it delivers a piece: one request at a time, no regular unchoke. Once bytes are dear, who has delivered
+    before and still answers pings is waited for instead, up to `BUSY_MOST`;
+  - lateness: a request no byte of which has come after the mean response time of the source and six
+    deviations (2 to 60 s) is moved, as long as there is an allowance for what may then come twice; its
+    source may be busy with others and is not snubbed.
+
+A request moves only if somebody else could take it now: the only source keeps it, however slow it is.
+"""
+
+from __future__ import annotations
+
+import math
+
+from swarm.ids import SourceId
+from swarm.strategy.availability import Availability
+from swarm.strategy.download.requests import DownloadRequests, RequestQueue
+
+SILENCE_SECONDS = 5.0
+SILENCE_MOST = 15.0
+"""Who serves many, one whole piece after another, lets each wait for its turn."""
+
+BUSY_MOST = 30.0
+"""How long a source that has delivered before, and is still there, is waited for once bytes are dear."""
+
+HEARD_SECONDS = 6.5
+"""Who was heard within that time is there: pings go out every 4 to 6 s. More costs time where sources crash."""
+
+LEAST_RATE = 1024
+"""Bytes per second; less than this over `SILENCE_SECONDS` counts as silence."""
+
+LEAST_BYTES = int(LEAST_RATE * SILENCE_SECONDS)
+RECHECK_SECONDS = 1.0
+"""How soon requests are looked at again that nobody else could take."""
+
+CANCEL_SECONDS = 60.0
+"""A source that owes the final reply to a cancelled request for so long is disconnected."""
+
+
+class Timeouts:
+    """Looks at the requests of one source at a time."""
+
+    def __init__(self, availability: Availability, requests: DownloadRequests, *, throttled: bool) -> None:
+        self._availability = availability
+        self._requests = requests
+        # Under a download limit it is we who make sources slow: then any byte breaks the silence.
+        self._least_bytes = 1 if throttled else LEAST_BYTES
+
+    def received(self, line: RequestQueue, size: int, now: float) -> None:
+        """``size`` bytes of something asked came."""
+        if now >= line.counted_at + SILENCE_SECONDS:
+            line.counted_at, line.progress_bytes = now, 0
+        line.progress_bytes += size
+        if line.progress_bytes >= self._least_bytes:
+            line.progressed(now)
+
+    def move(self, source: SourceId, now: float) -> list[int]:
+        """The pieces to be asked elsewhere; snubs the source if it was silent."""
+        line = self._requests.lines[source]
+        if line.asked and now >= _silent_at(line):
+            line.snubbed = True
+            late = [piece for piece, asked in line.asked.items() if asked.live]
+        else:
+            limit = line.times.deadline()
+            late = [
+                piece
+                for piece, asked in line.asked.items()
+                if asked.live and not asked.received and now >= asked.at + limit
+            ]
+        able = self._able(source, now) if late else []
+        return [piece for piece in late if any(self._availability.has(other, piece) for other in able)]
+
+    def hopeless(self, source: SourceId, now: float, *, patient: bool) -> bool:
+        """Whether nothing of the source is expected any more. Who has delivered before and says things, or
+        answers pings, may be busy with others: the ``patient`` wait for `BUSY_MOST`."""
+        line = self._requests.lines[source]
+        busy = line.trusted and now < min(line.heard_at + HEARD_SECONDS, line.progress_at + BUSY_MOST)
+        return line.snubbed and not (patient and busy)
+
+    def owes(self, source: SourceId, now: float) -> bool:
+        """Whether the source has owed the reply to a cancelled request for too long."""
+        line = self._requests.lines[source]
+        return bool(line.cancelled) and now >= self._owed_until(line)
+
+    def next_look(self, source: SourceId, now: float) -> float:
+        """When to look at the source's requests again; infinity if it has none."""
+        line = self._requests.lines[source]
+        if not line.asked:
+            return math.inf
+        at = self._owed_until(line) if line.cancelled else math.inf
+        if len(line.asked) > line.cancelled or not line.snubbed:
+            at = min(at, _silent_at(line), self._late_at(line))
+        return at if at > now else now + RECHECK_SECONDS
+
+    def _late_at(self, line: RequestQueue) -> float:
+        waiting = (asked.at for asked in line.asked.values() if asked.live and not asked.received)
+        return min(waiting, default=math.inf) + line.times.deadline()
+
+    def _owed_until(self, line: RequestQueue) -> float:
+        cancelled = (asked.cancelled_at for asked in line.asked.values() if asked.cancelled_at is not None)
+        return min(cancelled) + CANCEL_SECONDS
+
+    def _able(self, source: SourceId, now: float) -> list[SourceId]:
+        return [
+            other
+            for other, line in self._requests.lines.items()
+            if other != source and not line.choked and not line.snubbed and now >= line.retry_at
+        ]
+
+
+def _silent_at(line: RequestQueue) -> float:
+    return line.progress_at + min(max(SILENCE_SECONDS, line.times.usual()), SILENCE_MOST)
