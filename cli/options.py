@@ -22,7 +22,6 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 _PEER = re.compile(r"/.+/(?:p2p|ipfs)/[1-9A-HJ-NP-Za-km-z]+")
 _PEER_ID = re.compile(r"(?:12D3Koo|Qm)[1-9A-HJ-NP-Za-km-z]{25,57}")
-_LISTEN = re.compile(r"/ip[46]/[^/]+/tcp/[0-9]{1,5}")
 
 
 def names_a_peer(text: str) -> bool:
@@ -50,9 +49,27 @@ class ListenType(StrType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the text; click ends with exit code 2 unless it is an IP address and a TCP port."""
-        if not _LISTEN.fullmatch(value):
+        from swarm.endpoint import Endpoint
+
+        endpoint = Endpoint.read(value)
+        if endpoint is None or not endpoint.is_ip:
             self.fail(f"{value!r} is not /ip4/<ip>/tcp/<port> or /ip6/<ip>/tcp/<port>", param, ctx)
         return str(value)
+
+
+class AddressType(StrType):
+    """A multiaddr at which others reach this node."""
+
+    name = "multiaddr"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text; click ends with exit code 2 unless it can be dialled."""
+        from swarm.endpoint import Endpoint
+
+        try:
+            return str(Endpoint.parse(value))
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}, e.g. /ip4/192.0.2.1/tcp/4001", param, ctx)
 
 
 class PeerIdType(StrType):
@@ -120,6 +137,17 @@ def listen(command: Command) -> Command:
         metavar="MULTIADDR",
         multiple=True,
         help="Listen here, e.g. /ip4/127.0.0.1/tcp/4001 (repeatable; default: all interfaces, a free port).",
+    )(command)
+
+
+def announce(command: Command) -> Command:
+    """Add ``--announce``, which may be given several times."""
+    return click.option(
+        "--announce",
+        type=AddressType(),
+        metavar="MULTIADDR",
+        multiple=True,
+        help="Name this address in links and to peers, too, e.g. that of a forwarded port (repeatable).",
     )(command)
 
 

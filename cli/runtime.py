@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cli.render.live import Live
-    from swarm.config import NodeConfig
+    from swarm.config import NodeOptions
     from swarm.node import Node
 
-    OpenNode = Callable[[NodeConfig], AbstractAsyncContextManager[Node]]
+    OpenNode = Callable[[NodeOptions], AbstractAsyncContextManager[Node]]
 
 
 def open_node() -> OpenNode:
@@ -54,7 +54,7 @@ class Runtime:
         self.live.begin(command)
         return self.live
 
-    def with_node(self, config: NodeConfig, main: Callable[[Node], Awaitable[None]]) -> None:
+    def with_node(self, node_options: NodeOptions, main: Callable[[Node], Awaitable[None]]) -> None:
         """Open a node, run ``main`` with it, and close it; a signal cancels ``main``."""
         from cli import running
 
@@ -62,7 +62,7 @@ class Runtime:
         opener = self.load_node()
 
         async def opened() -> None:
-            async with opener(config) as node:
+            async with opener(node_options) as node:
                 await main(node)
 
         running.run(opened)

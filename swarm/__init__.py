@@ -1,1 +1,240 @@
-"""swarm: a peer-to-peer file sharing peer on libp2p."""
+"""Share files peer to peer: every receiver also sends.
+
+All that a program needs is in this one namespace, and is imported when it is first used. docs/api.md is the
+tutorial.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from swarm.blocking import BackgroundShare, fetch, share
+    from swarm.config import NodeOptions, TransferOptions
+    from swarm.content.envelope import Envelope
+    from swarm.content.link import SwarmLink
+    from swarm.content.manifest import FileEntry, Manifest
+    from swarm.endpoint import Endpoint, PeerAddress
+    from swarm.errors import (
+        DiskError,
+        Incomplete,
+        IntegrityError,
+        LinkClosed,
+        Locked,
+        ManifestError,
+        NoPeerReachable,
+        PieceMismatch,
+        PieceWithdrawn,
+        RemoteError,
+        SwarmError,
+        UsageError,
+    )
+    from swarm.events import (
+        BytesReceived,
+        BytesSent,
+        Event,
+        FilesSelected,
+        HashingProgress,
+        ManifestReady,
+        NodeListening,
+        PeerConnected,
+        PeerDialing,
+        PeerDisconnected,
+        PeerFailed,
+        PieceLost,
+        PieceRefused,
+        PieceRequested,
+        PieceStored,
+        PieceWasted,
+        RoundTrip,
+        SourceBanned,
+        SourceJoined,
+        SourceLeft,
+        TransferComplete,
+        TransferContinued,
+        TransferEnded,
+        TransferEvent,
+        TransferPaused,
+        TransferResumed,
+        TransferStarted,
+        Warned,
+    )
+    from swarm.ids import ManifestId, PeerId, SourceId, TransferId
+    from swarm.node.node import Node, PingSample, open_node
+    from swarm.observe.tally import NodeSnapshot, NodeTally, SourceRow, TransferSnapshot
+    from swarm.ports import Announcement, ByteStream, FoundPeer, PeerSource, PieceSource, RequestDesk, Store
+    from swarm.protocol.advert import Advert
+    from swarm.sources.folder_source import FolderSource
+    from swarm.storage.manifest_files import inspect
+    from swarm.storage.verification import BadPiece, VerifyReport, WrongSize, verify
+    from swarm.transfer.progress import Progress
+    from swarm.transfer.session import PeerStatus
+    from swarm.transfer.transfer import Transfer
+
+_MODULES = {
+    "swarm.blocking": ("BackgroundShare", "fetch", "share"),
+    "swarm.config": ("NodeOptions", "TransferOptions"),
+    "swarm.content.envelope": ("Envelope",),
+    "swarm.content.link": ("SwarmLink",),
+    "swarm.content.manifest": ("FileEntry", "Manifest"),
+    "swarm.endpoint": ("Endpoint", "PeerAddress"),
+    "swarm.errors": (
+        "DiskError",
+        "Incomplete",
+        "IntegrityError",
+        "LinkClosed",
+        "Locked",
+        "ManifestError",
+        "NoPeerReachable",
+        "PieceMismatch",
+        "PieceWithdrawn",
+        "RemoteError",
+        "SwarmError",
+        "UsageError",
+    ),
+    "swarm.events": (
+        "BytesReceived",
+        "BytesSent",
+        "Event",
+        "FilesSelected",
+        "HashingProgress",
+        "ManifestReady",
+        "NodeListening",
+        "PeerConnected",
+        "PeerDialing",
+        "PeerDisconnected",
+        "PeerFailed",
+        "PieceLost",
+        "PieceRefused",
+        "PieceRequested",
+        "PieceStored",
+        "PieceWasted",
+        "RoundTrip",
+        "SourceBanned",
+        "SourceJoined",
+        "SourceLeft",
+        "TransferComplete",
+        "TransferContinued",
+        "TransferEnded",
+        "TransferEvent",
+        "TransferPaused",
+        "TransferResumed",
+        "TransferStarted",
+        "Warned",
+    ),
+    "swarm.ids": ("ManifestId", "PeerId", "SourceId", "TransferId"),
+    "swarm.node.node": ("Node", "PingSample", "open_node"),
+    "swarm.observe.tally": ("NodeSnapshot", "NodeTally", "SourceRow", "TransferSnapshot"),
+    "swarm.ports": (
+        "Announcement",
+        "ByteStream",
+        "FoundPeer",
+        "PeerSource",
+        "PieceSource",
+        "RequestDesk",
+        "Store",
+    ),
+    "swarm.protocol.advert": ("Advert",),
+    "swarm.sources.folder_source": ("FolderSource",),
+    "swarm.storage.manifest_files": ("inspect",),
+    "swarm.storage.verification": ("BadPiece", "VerifyReport", "WrongSize", "verify"),
+    "swarm.transfer.progress": ("Progress",),
+    "swarm.transfer.session": ("PeerStatus",),
+    "swarm.transfer.transfer": ("Transfer",),
+}
+_WHERE = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "Advert",
+    "Announcement",
+    "BackgroundShare",
+    "BadPiece",
+    "ByteStream",
+    "BytesReceived",
+    "BytesSent",
+    "DiskError",
+    "Endpoint",
+    "Envelope",
+    "Event",
+    "FileEntry",
+    "FilesSelected",
+    "FolderSource",
+    "FoundPeer",
+    "HashingProgress",
+    "Incomplete",
+    "IntegrityError",
+    "LinkClosed",
+    "Locked",
+    "Manifest",
+    "ManifestError",
+    "ManifestId",
+    "ManifestReady",
+    "NoPeerReachable",
+    "Node",
+    "NodeListening",
+    "NodeOptions",
+    "NodeSnapshot",
+    "NodeTally",
+    "PeerAddress",
+    "PeerConnected",
+    "PeerDialing",
+    "PeerDisconnected",
+    "PeerFailed",
+    "PeerId",
+    "PeerSource",
+    "PeerStatus",
+    "PieceLost",
+    "PieceMismatch",
+    "PieceRefused",
+    "PieceRequested",
+    "PieceSource",
+    "PieceStored",
+    "PieceWasted",
+    "PieceWithdrawn",
+    "PingSample",
+    "Progress",
+    "RemoteError",
+    "RequestDesk",
+    "RoundTrip",
+    "SourceBanned",
+    "SourceId",
+    "SourceJoined",
+    "SourceLeft",
+    "SourceRow",
+    "Store",
+    "SwarmError",
+    "SwarmLink",
+    "Transfer",
+    "TransferComplete",
+    "TransferContinued",
+    "TransferEnded",
+    "TransferEvent",
+    "TransferId",
+    "TransferOptions",
+    "TransferPaused",
+    "TransferResumed",
+    "TransferSnapshot",
+    "TransferStarted",
+    "UsageError",
+    "VerifyReport",
+    "Warned",
+    "WrongSize",
+    "fetch",
+    "inspect",
+    "open_node",
+    "share",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    module = _WHERE.get(name)
+    if module is None:
+        raise AttributeError(f"module 'swarm' has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(module), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

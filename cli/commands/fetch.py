@@ -11,8 +11,8 @@ from cli import options
 from cli.runtime import Runtime
 
 if TYPE_CHECKING:
-    from cli.manifests import FetchTarget
     from cli.render.live import Live
+    from swarm.config import TransferOptions
     from swarm.ids import PeerId
     from swarm.node import Node
 
@@ -28,6 +28,15 @@ if TYPE_CHECKING:
     help="The folder in which the file or folder appears when all of it is verified.",
 )
 @options.listen
+@options.announce
+@click.option(
+    "--base",
+    "bases",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="PATH",
+    multiple=True,
+    help="Take pieces from this file or folder where it has the same content (repeatable).",
+)
 @click.option(
     "--only",
     metavar="PATTERN",
@@ -57,6 +66,8 @@ def command(
     peers: tuple[str, ...],
     output: Path,
     listen: tuple[str, ...],
+    announce: tuple[str, ...],
+    bases: tuple[Path, ...],
     only: tuple[str, ...],
     trust: tuple[PeerId, ...],
     sequential: bool,
@@ -72,69 +83,49 @@ def command(
 
     Prints the path of what was fetched. An interrupted fetch is resumed by the same command.
     """
-    from swarm.config import DEFAULT_LISTEN, DEFAULT_MAX_PEERS, DEFAULT_PATIENCE, NodeConfig, TransferConfig
+    from swarm.config import DEFAULT_LISTEN, DEFAULT_MAX_PEERS, DEFAULT_PATIENCE, NodeOptions, TransferOptions
 
     live = runtime.show("fetch", json=as_json)
-    transfer = TransferConfig(
-        max_peers=max_peers or DEFAULT_MAX_PEERS,
-        patience=patience or DEFAULT_PATIENCE,
+    node_options = NodeOptions(
+        listen=listen or DEFAULT_LISTEN,
+        announce=announce,
         upload_limit=upload_limit,
         download_limit=download_limit,
+    )
+    transfer_options = TransferOptions(
+        peers=peers,
+        only=only,
+        trusted=trust,
+        seed=seed,
+        max_peers=max_peers or DEFAULT_MAX_PEERS,
+        patience=patience or DEFAULT_PATIENCE,
         sequential=sequential,
         prefer_near=prefer_near,
+        bases=bases,
     )
 
     async def main(node: Node) -> None:
         async with live.following(node):
-            await _fetch(node, live, manifest, peers, output, only=only, trust=trust, seed=seed)
+            await _fetch(node, live, manifest, output, transfer_options)
 
-    runtime.with_node(NodeConfig(listen=listen or DEFAULT_LISTEN, transfer=transfer), main)
+    runtime.with_node(node_options, main)
 
 
 async def _fetch(
-    node: Node,
-    live: Live,
-    manifest: str,
-    peers: tuple[str, ...],
-    output: Path,
-    *,
-    only: tuple[str, ...],
-    trust: tuple[PeerId, ...],
-    seed: bool,
+    node: Node, live: Live, manifest: str, output: Path, transfer_options: TransferOptions
 ) -> None:
-    from cli.manifests import read_target
     from cli.render.lines import Phase, summary
     from swarm.content.paths import printable
     from swarm.observe.reports import PathFetched
 
-    target = await read_target(manifest)
-    sources = _sources(target, peers, live)
     live.phase = Phase.FETCHING
-
-    def checking(done: int, total: int) -> None:
-        live.phase = Phase.HASHING if done < total else Phase.FETCHING
-        live.hashing(done, total)
-
-    result = await node.fetch(
-        target.manifest, sources, output, only=only, trusted=trust, seed=seed, on_progress=checking
-    )
-    await live.settle()
-    live.say(summary(live.snapshot()))
-    path = str(result.path)
-    live.result(PathFetched(result.manifest.id, path, result.size, result.seconds), printable(path))
-    if seed:
-        live.phase = Phase.SEEDING
-        await node.seed_forever()
-
-
-def _sources(target: FetchTarget, peers: tuple[str, ...], live: Live) -> list[str]:
-    """Whom to ask: the PEERs, then those that a link brought; raises UsageError if there is nobody."""
-    from swarm.errors import UsageError
-    from swarm.ids import ManifestId
-
-    hints = [peer for peer in target.peers if options.names_a_peer(peer)]
-    if len(hints) < len(target.peers):
-        live.warn("some addresses in the link name no peer and are left out")
-    if not (peers or hints) and isinstance(target.manifest, ManifestId):
-        raise UsageError("an id alone names no peer to ask: add at least one PEER, or use a swarm: link")
-    return list(dict.fromkeys((*peers, *hints)))
+    async with node.fetch(manifest, into=output, options=transfer_options) as transfer:
+        path = str(await transfer.complete())
+        await live.settle()
+        snapshot = live.snapshot()
+        live.say(summary(snapshot))
+        report = PathFetched(transfer.id, path, transfer.size, snapshot.elapsed)
+        live.result(report, printable(path))
+        if transfer_options.seed:
+            live.phase = Phase.SEEDING
+            await transfer.closed()

@@ -22,7 +22,7 @@ def command(manifest: Path) -> None:
     from cli import running
 
     async def main() -> None:
-        from cli.manifests import read_envelope
+        from swarm.storage.manifest_files import read_envelope
 
         for line in describe(await read_envelope(manifest)):
             click.echo(line)

@@ -24,7 +24,7 @@ HEADINGS = ("ID", "NAME", "SIZE", "PIECES", "HAVE")
 @click.pass_obj
 def command(runtime: Runtime, peers: tuple[str, ...]) -> None:
     """List the manifests that each PEER advertises and how much of them it has."""
-    from swarm.config import NodeConfig
+    from swarm.config import NodeOptions
 
     live = runtime.show("list")
 
@@ -32,7 +32,7 @@ def command(runtime: Runtime, peers: tuple[str, ...]) -> None:
         async with live.following(node):
             await _list(node, peers)
 
-    runtime.with_node(NodeConfig(), main)
+    runtime.with_node(NodeOptions(), main)
 
 
 async def _list(node: Node, peers: tuple[str, ...]) -> None:
@@ -42,7 +42,7 @@ async def _list(node: Node, peers: tuple[str, ...]) -> None:
     failures: list[NoPeerReachable] = []
     for address in peers:
         try:
-            adverts = await node.list_manifests(address)
+            adverts = await node.list(address)
         except NoPeerReachable as error:
             failures.append(error)
             if len(peers) > 1:

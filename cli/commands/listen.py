@@ -21,7 +21,7 @@ def command(runtime: Runtime, listen: tuple[str, ...]) -> None:
     """Print this node's address and answer pings until interrupted."""
     import trio
 
-    from swarm.config import DEFAULT_LISTEN, NodeConfig
+    from swarm.config import DEFAULT_LISTEN, NodeOptions
 
     live = runtime.show("listen")
 
@@ -31,4 +31,4 @@ def command(runtime: Runtime, listen: tuple[str, ...]) -> None:
                 live.result(None, f"libp2p node address: {address}")
             await trio.sleep_forever()
 
-    runtime.with_node(NodeConfig(listen=listen or DEFAULT_LISTEN), main)
+    runtime.with_node(NodeOptions(listen=listen or DEFAULT_LISTEN), main)

@@ -45,7 +45,7 @@ def command(runtime: Runtime, peers: tuple[str, ...], count: int, interval: floa
 
     Ends with exit code 4 if no peer answered a single ping.
     """
-    from swarm.config import NodeConfig
+    from swarm.config import NodeOptions
 
     live = runtime.show("ping", json=as_json)
 
@@ -53,7 +53,7 @@ def command(runtime: Runtime, peers: tuple[str, ...], count: int, interval: floa
         async with live.following(node):
             await _ping(node, live, peers, count, interval)
 
-    runtime.with_node(NodeConfig(), main)
+    runtime.with_node(NodeOptions(), main)
 
 
 async def _ping(node: Node, live: Live, peers: tuple[str, ...], count: int, interval: float) -> None:

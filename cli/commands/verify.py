@@ -35,10 +35,10 @@ def command(runtime: Runtime, manifest: Path, path: Path) -> None:
     live = runtime.show("verify")
 
     async def main() -> None:
-        from cli.manifests import read_envelope
         from cli.render.lines import Phase
         from swarm.content.paths import printable
         from swarm.errors import IntegrityError
+        from swarm.storage.manifest_files import read_envelope
         from swarm.storage.verification import verify
 
         content = (await read_envelope(manifest)).manifest

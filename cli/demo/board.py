@@ -11,9 +11,9 @@ import click
 from cli.quantities import format_rate, format_size
 from cli.render.views import can_draw
 from swarm.events import BytesReceived, Event, NodeListening
-from swarm.ids import PeerId
+from swarm.ids import SourceId
 from swarm.observe.reports import PathFetched, PathShared
-from swarm.observe.tally import Snapshot, Tally
+from swarm.observe.tally import NodeTally, TransferSnapshot
 
 
 @dataclass(slots=True)
@@ -21,7 +21,7 @@ class DemoNode:
     """One process of the swarm."""
 
     name: str
-    tally: Tally
+    tally: NodeTally
     address: str = ""
     shared: PathShared | None = None
     fetched: PathFetched | None = None
@@ -32,12 +32,12 @@ class Board:
 
     def __init__(self) -> None:
         self.nodes: list[DemoNode] = []
-        self._names: dict[PeerId, str] = {}
-        self._flows: Counter[tuple[PeerId, str]] = Counter()
+        self._names: dict[SourceId, str] = {}
+        self._flows: Counter[tuple[SourceId, str]] = Counter()
 
     def join(self, name: str, now: float) -> DemoNode:
         """Add a node to the board."""
-        node = DemoNode(name, Tally(now))
+        node = DemoNode(name, NodeTally(now))
         self.nodes.append(node)
         return node
 
@@ -48,8 +48,8 @@ class Board:
             case NodeListening(peer=peer, addresses=addresses):
                 node.address = addresses[0]
                 self._names[peer] = node.name
-            case BytesReceived(peer=peer, size=size):
-                self._flows[peer, node.name] += size
+            case BytesReceived(source=source, size=size):
+                self._flows[source, node.name] += size
             case PathShared():
                 node.shared = event
             case PathFetched():
@@ -65,7 +65,7 @@ class Board:
 
     def progress(self, now: float) -> list[tuple[str, ...]]:
         """Return a row for each node: name, done, pieces, peers, down, up."""
-        return [_row(node, node.tally.snapshot(now)) for node in self.nodes]
+        return [_row(node, node.tally.latest(now)) for node in self.nodes]
 
     def flows(self) -> list[tuple[str, ...]]:
         """Return the table of who (rows) sent how much to whom (columns), with sums."""
@@ -83,7 +83,7 @@ class Board:
         return rows
 
 
-def _row(node: DemoNode, snapshot: Snapshot) -> tuple[str, ...]:
+def _row(node: DemoNode, snapshot: TransferSnapshot) -> tuple[str, ...]:
     done = "seeds" if node.shared else "complete" if node.fetched else _percent(snapshot)
     pieces = node.shared.pieces if node.shared else snapshot.have_pieces
     return (
@@ -96,7 +96,7 @@ def _row(node: DemoNode, snapshot: Snapshot) -> tuple[str, ...]:
     )
 
 
-def _percent(snapshot: Snapshot) -> str:
+def _percent(snapshot: TransferSnapshot) -> str:
     return f"{100 * snapshot.have_size / snapshot.size:.0f}%" if snapshot.size else "starting"
 
 

@@ -17,11 +17,11 @@ from typing import Any
 import trio
 
 from cli.demo.board import Board, DemoNode, Show, aligned
-from cli.manifests import read_envelope
 from cli.quantities import format_size
 from swarm.errors import Incomplete, IntegrityError, SwarmError, UsageError
 from swarm.events import Event
 from swarm.observe.jsonlines import decode
+from swarm.storage.manifest_files import read_envelope
 from swarm.storage.verification import verify
 
 MAX_LINE_BYTES = 1024 * 1024
@@ -72,7 +72,7 @@ class Child:
 
     async def _start(self, arguments: tuple[str, ...], *, task_status: Any) -> None:
         await trio.run_process(
-            [sys.executable, "-m", "cli", *arguments, "--json"],
+            [sys.executable, "-m", "swarm", *arguments, "--json"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -8,7 +8,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 
 from cli.render.lines import Phase, detail, notice, percent, status, title
 from swarm.events import Event
-from swarm.observe.tally import Snapshot
+from swarm.observe.tally import TransferSnapshot
 
 BAR_SECONDS = 0.2
 """Between two drawings."""
@@ -33,7 +33,7 @@ class BarView:
         if text:
             self.say(text)
 
-    def draw(self, snapshot: Snapshot, phase: Phase, t: float) -> None:  # noqa: ARG002
+    def draw(self, snapshot: TransferSnapshot, phase: Phase, t: float) -> None:  # noqa: ARG002
         """Draw the bar; another phase gets a bar of its own."""
         if phase is Phase.STARTING:
             return

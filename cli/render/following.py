@@ -40,7 +40,7 @@ class Follower:
         """Wait until everything that was published by now is shown."""
         last = self._last
         if not last.shown.is_set():
-            self._last = _Stretch(self._stream.subscribe())
+            self._last = _Stretch(self._stream.subscribe(replay=False))
             self._waiting.append(self._last)
             last.subscription.close()
             await last.shown.wait()

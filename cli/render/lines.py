@@ -9,7 +9,7 @@ from cli.quantities import counted, format_duration, format_rate, format_remaini
 from swarm import events
 from swarm.content.paths import printable
 from swarm.ids import PeerId
-from swarm.observe.tally import Snapshot
+from swarm.observe.tally import TransferSnapshot
 
 _PEER_TAIL = 8
 
@@ -40,8 +40,8 @@ def notice(event: events.Event) -> str | None:
             text = f"selected: {counted(files, 'file')} ({format_size(size)})"
         case events.TransferResumed(pieces=pieces, size=size) if pieces:
             text = f"here already: {counted(pieces, 'piece')} ({format_size(size)})"
-        case events.PeerBanned(peer=peer, reason=reason):
-            text = f"banned {printable(peer)}: {printable(reason)}"
+        case events.SourceBanned(source=source, reason=reason):
+            text = f"banned {printable(source)}: {printable(reason)}"
         case events.PieceRefused(piece=piece, source=source):
             text = f"piece {piece} from {short(PeerId(source))} does not match its hash: thrown away"
         case events.PieceLost(piece=piece):
@@ -59,6 +59,10 @@ def detail(event: events.Event) -> str | None:
             text = f"connected {'from' if inbound else 'to'} {short(peer)} at {printable(address)}"
         case events.PeerDisconnected(peer=peer, reason=reason):
             text = f"lost {short(peer)}: {printable(reason)}"
+        case events.SourceJoined(description=description):
+            text = f"taking pieces from {printable(description)}"
+        case events.SourceLeft(source=source, reason=reason):
+            text = f"no longer taking pieces from {printable(source)}: {printable(reason)}"
         case events.PeerFailed(peer=peer, reason=reason, retry_in=retry_in):
             again = f"again in {retry_in:.1f} s" if math.isfinite(retry_in) else "given up"
             text = f"cannot reach {short(peer)}: {printable(reason)}; {again}"
@@ -72,12 +76,12 @@ def detail(event: events.Event) -> str | None:
     return text
 
 
-def title(snapshot: Snapshot, phase: Phase) -> str:
+def title(snapshot: TransferSnapshot, phase: Phase) -> str:
     """Return what is going on: ``fetching photos``."""
     return f"{phase.value} {printable(snapshot.name)}".rstrip()
 
 
-def status(snapshot: Snapshot, phase: Phase) -> str:
+def status(snapshot: TransferSnapshot, phase: Phase) -> str:
     """Return the figures of ``phase``: sizes, rates, estimate, peers, pieces, up and down."""
     if phase in {Phase.HASHING, Phase.VERIFYING}:
         return f"{format_size(snapshot.hashed)} of {format_size(snapshot.hash_total)}"
@@ -96,7 +100,7 @@ def status(snapshot: Snapshot, phase: Phase) -> str:
     )
 
 
-def percent(snapshot: Snapshot, phase: Phase) -> float | None:
+def percent(snapshot: TransferSnapshot, phase: Phase) -> float | None:
     """Return how much of ``phase`` is done, 0 to 100; None where there is no end."""
     done, total = snapshot.have_size, snapshot.size
     if phase in {Phase.HASHING, Phase.VERIFYING}:
@@ -106,9 +110,9 @@ def percent(snapshot: Snapshot, phase: Phase) -> float | None:
     return 100 * done / total
 
 
-def summary(snapshot: Snapshot) -> str:
+def summary(snapshot: TransferSnapshot) -> str:
     """Return one line about a transfer that is complete."""
-    sources = sum(1 for peer in snapshot.peers if peer.pieces)
+    sources = sum(1 for source in snapshot.sources if source.pieces)
     rate = snapshot.received / snapshot.elapsed if snapshot.elapsed > 0 else 0.0
     return (
         f"fetched {format_size(snapshot.received)} in {snapshot.elapsed:.1f} s ({format_rate(rate)}) "

@@ -10,9 +10,9 @@ import click
 
 from cli.render.lines import Phase, detail, notice, percent, status, title
 from swarm.events import BytesReceived, BytesSent, Event, PieceRequested, PieceStored
-from swarm.ids import ManifestId, PeerId
+from swarm.ids import SourceId, TransferId
 from swarm.observe.jsonlines import encode
-from swarm.observe.tally import Snapshot
+from swarm.observe.tally import TransferSnapshot
 
 PLAIN_SECONDS = 3.0
 """Between two lines of progress where there is no terminal."""
@@ -31,7 +31,7 @@ class View(Protocol):
     def event(self, event: Event, t: float) -> None:
         """Something happened."""
 
-    def draw(self, snapshot: Snapshot, phase: Phase, t: float) -> None:
+    def draw(self, snapshot: TransferSnapshot, phase: Phase, t: float) -> None:
         """This is how things stand."""
 
     def say(self, text: str) -> None:
@@ -59,7 +59,7 @@ class PlainView:
         if text:
             self.say(text)
 
-    def draw(self, snapshot: Snapshot, phase: Phase, t: float) -> None:  # noqa: ARG002
+    def draw(self, snapshot: TransferSnapshot, phase: Phase, t: float) -> None:  # noqa: ARG002
         """Print a line of progress, unless it is the same as the last."""
         if phase is Phase.STARTING:
             return
@@ -89,7 +89,7 @@ class JsonView:
     interval = JSON_SECONDS
 
     def __init__(self) -> None:
-        self._sums: dict[tuple[type[BytesReceived | BytesSent], ManifestId, PeerId], int] = {}
+        self._sums: dict[tuple[type[BytesReceived | BytesSent], TransferId, SourceId], int] = {}
         self._waiting: list[str] = []
         self._printed_at = 0.0
 
@@ -100,20 +100,21 @@ class JsonView:
         more than the piece. Everything else is printed at once.
         """
         if isinstance(event, BytesReceived | BytesSent):
-            key = (type(event), event.manifest, event.peer)
+            source = event.source if isinstance(event, BytesReceived) else event.peer
+            key = (type(event), event.transfer, source)
             self._sums[key] = self._sums.get(key, 0) + event.size
             return
         self._waiting.append(encode(event, t))
         if not isinstance(event, PieceRequested | PieceStored) or t >= self._printed_at + TOGETHER_SECONDS:
             self._print(t)
 
-    def draw(self, snapshot: Snapshot, phase: Phase, t: float) -> None:  # noqa: ARG002
+    def draw(self, snapshot: TransferSnapshot, phase: Phase, t: float) -> None:  # noqa: ARG002
         """Print the sums."""
         self._print_sums(t)
 
     def _print_sums(self, t: float) -> None:
-        for (kind, manifest, peer), size in self._sums.items():
-            self._waiting.append(encode(kind(manifest, peer, size), t))
+        for (kind, transfer, source), size in self._sums.items():
+            self._waiting.append(encode(kind(transfer, source, size), t))  # type: ignore[arg-type]
         self._sums.clear()
         self._print(t)
 

@@ -1,4 +1,4 @@
-"""Dial several addresses of one peer: the next starts when one fails or hesitates, the first wins.
+"""Dial several endpoints of one peer: the next starts when one fails or hesitates, the first wins.
 
 Names are resolved by the system, with its hosts file and its name servers: what works for ssh works here.
 """
@@ -12,6 +12,7 @@ import trio
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.security.noise.exceptions import PeerIDMismatchesPubkey
 
+from swarm.endpoint import Endpoint
 from swarm.errors import NoPeerReachable
 
 HEAD_START = 0.3
@@ -32,17 +33,19 @@ _FAILURES = (
 )
 
 
-async def dial_any(where: Sequence[str], dial: Callable[[str], Awaitable[None]], deadline: float) -> str:
-    """Return the address of ``where`` whose ``dial`` succeeded first.
+async def dial_any(
+    where: Sequence[Endpoint], dial: Callable[[Endpoint], Awaitable[None]], deadline: float
+) -> Endpoint:
+    """Return the endpoint of ``where`` whose ``dial`` succeeded first.
 
     Raises NoPeerReachable with the last reason when all failed or ``deadline`` seconds passed.
     """
-    winners: list[str] = []
+    winners: list[Endpoint] = []
     reasons: list[str] = []
     with trio.move_on_after(deadline):
         async with trio.open_nursery() as nursery:
 
-            async def attempt(address: str, settled: trio.Event) -> None:
+            async def attempt(address: Endpoint, settled: trio.Event) -> None:
                 try:
                     await dial(address)
                 except _FAILURES as error:
@@ -65,19 +68,21 @@ async def dial_any(where: Sequence[str], dial: Callable[[str], Awaitable[None]],
     raise NoPeerReachable(f"no answer within {deadline:g} s" if where else "no address is known")
 
 
-async def resolved(address: str) -> list[str]:
-    """Return the ``/ip4`` and ``/ip6`` addresses behind ``/dns4/<name>/tcp/<port>``; any other as it is.
+async def resolved(endpoint: Endpoint) -> list[Endpoint]:
+    """Return the IP endpoints behind a host name; an IP endpoint as it is.
 
     Raises OSError when the name has none.
     """
-    kind, *rest = address.split("/")[1:]
-    if kind not in _FAMILIES:
-        return [address]
-    name, _tcp, port = rest
-    found = await trio.socket.getaddrinfo(name, int(port), family=_FAMILIES[kind], type=socket.SOCK_STREAM)
+    if endpoint.is_ip:
+        return [endpoint]
+    family = _FAMILIES[endpoint.kind]
+    found = await trio.socket.getaddrinfo(
+        endpoint.host, endpoint.port, family=family, type=socket.SOCK_STREAM
+    )
     kinds = {socket.AF_INET: "ip4", socket.AF_INET6: "ip6"}
     unique = dict.fromkeys((kinds[family], str(where[0])) for family, _, _, _, where in found)
-    return [f"/{kind}/{host}/tcp/{port}" for kind, host in unique if "%" not in host][:MOST_OF_A_NAME]
+    hosts = [(kind, host) for kind, host in unique if "%" not in host][:MOST_OF_A_NAME]
+    return [Endpoint(kind, host, endpoint.transport, endpoint.port) for kind, host in hosts]
 
 
 def _brief(error: BaseException) -> str:

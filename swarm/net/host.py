@@ -27,6 +27,7 @@ from libp2p.protocol_muxer.exceptions import MultiselectClientError
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 from libp2p.transport.tcp.tcp import TCP
 
+from swarm.endpoint import Endpoint
 from swarm.errors import LinkClosed, NoPeerReachable, RemoteError, SwarmError, UsageError
 from swarm.ids import PeerId, SourceId
 from swarm.net import addresses, admission
@@ -41,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 CONNECT_DEADLINE = 10.0
 """Seconds that one connect may take over all addresses of a peer."""
+PING_DEADLINE = 5.0
+"""Seconds after which a ping over a connection counts as lost."""
 Handler = Callable[[NegotiatedStream], Awaitable[None]]
 
 
@@ -60,8 +63,8 @@ class Host:
     @property
     def addresses(self) -> tuple[str, ...]:
         """The dialable addresses of this node with ``/p2p/<id>``; never an unspecified one."""
-        found = addresses.concrete(self._inner.get_transport_addrs())
-        return tuple(f"{address}/p2p/{self.peer_id}" for address in found)
+        listening = [Endpoint.parse(str(address)) for address in self._inner.get_transport_addrs()]
+        return tuple(f"{endpoint}/p2p/{self.peer_id}" for endpoint in addresses.concrete(listening))
 
     def serve(self, protocol: str, handler: Handler, *, most: int | None = None) -> None:
         """Answer ``protocol`` with ``handler``; whatever it raises ends its stream only.
@@ -103,10 +106,12 @@ class Host:
         """Pieces are exchanged with the peer: it is no mere taker of places."""
         self._gate.proven(peer)
 
-    async def connect(self, peer: PeerId, where: Sequence[str], deadline: float = CONNECT_DEADLINE) -> str:
-        """Reach ``peer`` at any of the addresses ``where`` (without ``/p2p``), or use an open connection.
+    async def connect(
+        self, peer: PeerId, where: Sequence[Endpoint], deadline: float = CONNECT_DEADLINE
+    ) -> str:
+        """Reach ``peer`` at any of the endpoints ``where``, or use an open connection.
 
-        Returns the address that answered. Raises NoPeerReachable after ``deadline`` seconds or
+        Returns the multiaddr that answered. Raises NoPeerReachable after ``deadline`` seconds or
         when every address failed. A connect never pays libp2p's happy-eyeballs delay.
         """
         if self.connected(peer):
@@ -116,14 +121,14 @@ class Host:
         if not self._gate.room_to_dial(peer):
             raise NoPeerReachable("this node has as many connections as it may: raise `ulimit -n`")
 
-        async def dial_one(address: str) -> None:
-            await self._network.dial_addr(multiaddr.Multiaddr(address), ID.from_base58(peer))
+        async def dial_one(endpoint: Endpoint) -> None:
+            await self._network.dial_addr(multiaddr.Multiaddr(str(endpoint)), ID.from_base58(peer))
 
-        async def dial_name(address: str) -> None:
-            addresses = await resolved(address)
-            await (dial_one(addresses[0]) if len(addresses) == 1 else dial_any(addresses, dial_one, deadline))
+        async def dial_name(endpoint: Endpoint) -> None:
+            found = await resolved(endpoint)
+            await (dial_one(found[0]) if len(found) == 1 else dial_any(found, dial_one, deadline))
 
-        return await dial_any(where, dial_name, deadline)
+        return str(await dial_any(where, dial_name, deadline))
 
     def connected(self, peer: PeerId) -> bool:
         """Whether a connection to ``peer`` is open."""
@@ -139,7 +144,16 @@ class Host:
         connection = self._connection(peer)
         return 0 if connection is None else int(getattr(connection.muxed_conn, "traffic", 0))
 
-    async def open_link(self, peer: PeerId, protocol: str) -> NegotiatedStream:
+    async def ping(self, peer: PeerId) -> float | None:
+        """Seconds of one round trip over the open connection to ``peer``; None when it was lost."""
+        await trio.lowlevel.checkpoint()
+        connection = self._connection(peer)
+        if connection is None:
+            return None
+        ping = getattr(connection.muxed_conn, "ping", None)
+        return None if ping is None else await ping(PING_DEADLINE)
+
+    async def open_stream(self, peer: PeerId, protocol: str) -> NegotiatedStream:
         """Open a stream to a connected peer and negotiate ``protocol``.
 
         Raises LinkClosed when there is no connection, it breaks, or the peer does not speak it.
@@ -212,7 +226,7 @@ async def open_host(
     gate.install(inner)
     host = Host(inner, network, gate)
     failure: Exception | None = None
-    async with inner.run(wanted):
+    async with inner.run([multiaddr.Multiaddr(str(endpoint)) for endpoint in wanted]):
         try:
             _check_listening(inner, wanted)
             yield host
@@ -260,22 +274,21 @@ def _new_network(private_key: bytes, max_connections: int) -> Swarm:
     return network
 
 
-def _refuse_taken_port(address: multiaddr.Multiaddr) -> None:
+def _refuse_taken_port(address: Endpoint) -> None:
     """libp2p listens with SO_REUSEPORT, so a second process on one port would silently take turns."""
-    host, port = addresses.host_and_port(address)
-    if port == 0:
+    if address.port == 0:
         return
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    family = socket.AF_INET6 if address.kind == "ip6" else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         # With SO_REUSEADDR a port in TIME_WAIT is free, one that somebody listens on is not.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, port))
+            probe.bind((address.host, address.port))
         except OSError as error:
             raise UsageError(f"cannot listen on {address}: {error.strerror}; choose another port") from error
 
 
-def _check_listening(inner: BasicHost, wanted: Sequence[multiaddr.Multiaddr]) -> None:
+def _check_listening(inner: BasicHost, wanted: Sequence[Endpoint]) -> None:
     if len(inner.get_transport_addrs()) < len(wanted):
         names = ", ".join(str(address) for address in wanted)
         raise UsageError(f"cannot listen on {names}: the address is not this machine's or is taken")

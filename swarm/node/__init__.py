@@ -1,6 +1,5 @@
-"""The node: the only place that wires the rooms together."""
+"""The node: the only place that joins the rooms together."""
 
-from swarm.node.node import Node, open_node
-from swarm.node.results import FetchResult, PingSample, Shared
+from swarm.node.node import Node, PingSample, open_node
 
-__all__ = ["FetchResult", "Node", "PingSample", "Shared", "open_node"]
+__all__ = ["Node", "PingSample", "open_node"]

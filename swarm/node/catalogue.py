@@ -11,11 +11,10 @@ from typing import Final
 import trio
 
 from swarm.content.envelope import MAX_ENVELOPE_BYTES, Envelope
+from swarm.endpoint import Endpoint, PeerAddress, by_peer
 from swarm.errors import Incomplete, LinkClosed, ManifestError, NoPeerReachable, RemoteError, UsageError
 from swarm.ids import DIGEST_BYTES, ManifestId, PeerId
-from swarm.net.addresses import PeerAddress, by_peer
-from swarm.net.host import Host
-from swarm.ports import ByteStream
+from swarm.ports import ByteStream, Network
 from swarm.protocol import protocol_limits as limits
 from swarm.protocol.advert import (
     LENGTH_BYTES,
@@ -32,39 +31,39 @@ CHUNK_BYTES: Final = 1 << 16
 """A manifest is read and sent in parts of this size: memory follows what arrives, not what is claimed."""
 
 
-async def ask_adverts(link: ByteStream) -> tuple[Advert, ...]:
+async def ask_adverts(stream: ByteStream) -> tuple[Advert, ...]:
     """Return what the peer offers.
 
     Raises RemoteError for a malformed answer, LinkClosed when none comes in `limits.ANSWER_TIMEOUT`.
     """
     with trio.move_on_after(limits.ANSWER_TIMEOUT):
-        size = decode_length(await link.read_exactly(LENGTH_BYTES), limits.MAX_ADVERTS_BYTES)
-        return decode_adverts(await link.read_exactly(size))
+        size = decode_length(await stream.read_exactly(LENGTH_BYTES), limits.MAX_ADVERTS_BYTES)
+        return decode_adverts(await stream.read_exactly(size))
     raise LinkClosed("the peer did not say in time what it offers")
 
 
-async def ask_manifest(link: ByteStream, manifest: ManifestId) -> Envelope | None:
+async def ask_manifest(stream: ByteStream, manifest: ManifestId) -> Envelope | None:
     """Return the manifest with that id and its signature, or None when the peer does not know it.
 
     The answer is checked against the id before it is parsed. Raises RemoteError when it is not that
     manifest, LinkClosed when the peer falls silent.
     """
     body = bytearray()
-    await link.write(manifest.digest)
-    size = decode_length(await _in_time(link, LENGTH_BYTES), MAX_ENVELOPE_BYTES)
+    await stream.write(manifest.digest)
+    size = decode_length(await _in_time(stream, LENGTH_BYTES), MAX_ENVELOPE_BYTES)
     while len(body) < size:
-        body += await _in_time(link, min(CHUNK_BYTES, size - len(body)))
+        body += await _in_time(stream, min(CHUNK_BYTES, size - len(body)))
     if not size:
         return None
     try:
         return await trio.to_thread.run_sync(Envelope.from_bytes, bytes(body), manifest)
     except ManifestError as error:
-        raise RemoteError(f"the manifest from {link.peer} is not to be used: {error}") from error
+        raise RemoteError(f"the manifest from {stream.peer} is not to be used: {error}") from error
 
 
-async def _in_time(link: ByteStream, size: int) -> bytes:
+async def _in_time(stream: ByteStream, size: int) -> bytes:
     with trio.move_on_after(limits.ANSWER_TIMEOUT):
-        return await link.read_exactly(size)
+        return await stream.read_exactly(size)
     raise LinkClosed("the peer fell silent while it sent a manifest")
 
 
@@ -79,45 +78,45 @@ class Catalogue:
         self._adverts = adverts
         self._envelope = envelope
 
-    async def advertise(self, link: ByteStream) -> None:
+    async def advertise(self, stream: ByteStream) -> None:
         """Tell the peer what this node offers."""
         body = encode_adverts(self._adverts()[: limits.MAX_ADVERTS])
-        await _send(link, body)
+        await _send(stream, body)
 
-    async def manifest(self, link: ByteStream) -> None:
+    async def manifest(self, stream: ByteStream) -> None:
         """Send the manifest whose id the peer names; an empty answer when it is not known here."""
-        digest = await _in_time(link, DIGEST_BYTES)
+        digest = await _in_time(stream, DIGEST_BYTES)
         envelope = self._envelope(ManifestId(digest))
-        await _send(link, b"" if envelope is None else envelope.to_bytes())
+        await _send(stream, b"" if envelope is None else envelope.to_bytes())
 
 
-async def _send(link: ByteStream, body: bytes) -> None:
-    await link.write(encode_length(len(body)))
+async def _send(stream: ByteStream, body: bytes) -> None:
+    await stream.write(encode_length(len(body)))
     view = memoryview(body)
     for start in range(0, len(view), CHUNK_BYTES):
         # A peer that does not take its answer is dropped; nothing is held for it for long.
         with trio.move_on_after(limits.ANSWER_TIMEOUT) as scope:
-            await link.write(view[start : start + CHUNK_BYTES])
+            await stream.write(view[start : start + CHUNK_BYTES])
         if scope.cancelled_caught:
             raise LinkClosed("the peer does not read the answer that it asked for")
 
 
 async def obtain(
-    host: Host, what: Envelope | ManifestId, peers: Sequence[PeerAddress], trusted: Collection[PeerId]
+    network: Network, what: Envelope | ManifestId, peers: Sequence[PeerAddress], trusted: Collection[PeerId]
 ) -> Envelope:
     """What is to be fetched, asked for if only its id is known, and signed by one of ``trusted`` if any.
 
     Raises what `find_manifest` does.
     """
     if isinstance(what, ManifestId):
-        return await find_manifest(host, what, peers, trusted)
+        return await find_manifest(network, what, peers, trusted)
     if trusted:
         what.require_signer(trusted)
     return what
 
 
 async def find_manifest(
-    host: Host, manifest: ManifestId, peers: Sequence[PeerAddress], trusted: Collection[PeerId] = ()
+    network: Network, manifest: ManifestId, peers: Sequence[PeerAddress], trusted: Collection[PeerId] = ()
 ) -> Envelope:
     """Ask all ``peers`` side by side; the first right answer is taken.
 
@@ -130,8 +129,8 @@ async def find_manifest(
     search = _Search(manifest, frozenset(trusted))
     async with trio.open_nursery() as nursery:
 
-        async def ask(peer: PeerId, where: Sequence[str]) -> None:
-            await search.ask(host, peer, where)
+        async def ask(peer: PeerId, where: Sequence[Endpoint]) -> None:
+            await search.ask(network, peer, where)
             if search.found is not None:
                 nursery.cancel_scope.cancel()
 
@@ -151,10 +150,10 @@ class _Search:
         self._unreachable: list[str] = []
         self.found: Envelope | None = None
 
-    async def ask(self, host: Host, peer: PeerId, where: Sequence[str]) -> None:
+    async def ask(self, network: Network, peer: PeerId, where: Sequence[Endpoint]) -> None:
         """Ask one peer; sets ``found`` if it has what is wanted."""
         try:
-            answer = await _ask(host, self._manifest, peer, where)
+            answer = await _ask(network, self._manifest, peer, where)
             if answer is not None and self._trusted:
                 answer.require_signer(self._trusted)
         except NoPeerReachable as error:
@@ -182,10 +181,12 @@ class _Search:
         raise NoPeerReachable(f"no peer could be reached: {self._unreachable[-1]}; check the addresses")
 
 
-async def _ask(host: Host, manifest: ManifestId, peer: PeerId, where: Sequence[str]) -> Envelope | None:
-    await host.connect(peer, where)
-    link = await host.open_link(peer, MANIFEST_PROTOCOL)
+async def _ask(
+    network: Network, manifest: ManifestId, peer: PeerId, where: Sequence[Endpoint]
+) -> Envelope | None:
+    await network.connect(peer, where)
+    stream = await network.open_stream(peer, MANIFEST_PROTOCOL)
     try:
-        return await ask_manifest(link, manifest)
+        return await ask_manifest(stream, manifest)
     finally:
-        await link.reset()
+        await stream.reset()

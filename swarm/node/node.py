@@ -1,70 +1,105 @@
-"""A node: one identity, one host, any number of transfers. The only place that wires rooms together."""
+"""A node: one identity, one host, any number of transfers. The only place that joins the rooms."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 
-from swarm.bits import PieceSet
-from swarm.config import NodeConfig
+from swarm.config import NodeOptions, TransferOptions
 from swarm.content.envelope import Envelope
 from swarm.content.link import MAX_LINK_PEERS, SwarmLink
-from swarm.content.selection import select
-from swarm.content.signature import sign
+from swarm.content.manifest import Manifest
 from swarm.errors import LinkClosed, NoPeerReachable, RemoteError, UsageError
-from swarm.events import FilesSelected, ManifestReady, NodeListening, TransferComplete, TransferResumed
-from swarm.ids import ManifestId, PeerId
-from swarm.net.addresses import PeerAddress, parse_peer_address
+from swarm.events import Event, NodeListening, RoundTrip
+from swarm.ids import ManifestId, PeerId, TransferId
+from swarm.net.addresses import parse_endpoint, parse_peer_address
 from swarm.net.host import Host, open_host
 from swarm.net.inbound import PeerStanding
 from swarm.net.network_limits import PING_RATE, STREAMS_PER_QUESTION
 from swarm.net.ping_protocol import PING_PROTOCOL, Prober, Responder
 from swarm.net.streams import shielded
-from swarm.node.catalogue import ADVERTISE_PROTOCOL, MANIFEST_PROTOCOL, Catalogue, ask_adverts, obtain
-from swarm.node.membership import EXCHANGE_PROTOCOL, Membership
-from swarm.node.racing import first_of
-from swarm.node.results import FetchResult, PingSample, Shared
+from swarm.node.catalogue import ADVERTISE_PROTOCOL, MANIFEST_PROTOCOL, Catalogue, ask_adverts
+from swarm.node.opening import FetchRequest, ShareRequest, open_fetch, open_share
+from swarm.node.round_trips import RoundTrips
 from swarm.observe.event_stream import EventStream
-from swarm.ports import ByteStream, Store
+from swarm.ports import ByteStream, PeerSource
 from swarm.protocol.advert import Advert, encode_length
 from swarm.storage.home import hold_identity, swarm_home
-from swarm.storage.scan import scan
-from swarm.storage.seed_store import SeedStore
-from swarm.storage.target import Target, open_target
-from swarm.transfer.memory import Memory
-from swarm.transfer.session import meet, refuse
+from swarm.transfer.buffers import TransferMemory
+from swarm.transfer.connector import EXCHANGE_PROTOCOL
+from swarm.transfer.pacing import RateLimit
+from swarm.transfer.services import NodeServices
+from swarm.transfer.session import SessionOrigin, read_greeting, refuse_stream
+from swarm.transfer.transfer import OpenContentOf, Transfer, TransferKind
 
 GOODBYE_SECONDS = 0.5
 """How long the end of a node waits for its sessions to end in words."""
 
+MAX_DIALS = 8
+"""Peers that are dialled at the same time, by all transfers together."""
+
+MAX_BANNED = 4096
+"""Peers that are refused; of more the oldest are forgotten. A new peer id costs its owner nothing."""
+
 NOT_ALLOWED = "this peer serves only those whom its user allows; ask its user to allow your peer id"
 
-Progress = Callable[[int, int], None]
+
+@dataclass(frozen=True, slots=True)
+class PingSample:
+    """One ping: the round trip in seconds, or None when it was lost."""
+
+    address: str
+    seconds: float | None
 
 
 class Node:
-    """Shares, fetches and pings; made by `open_node`."""
+    """Shares, fetches and pings; made by `open_node`. For the trio thread that opened it.
 
-    def __init__(self, host: Host, key: bytes, config: NodeConfig, nursery: trio.Nursery) -> None:
-        self.events = EventStream()
+    What concerns all transfers is owned here: rate limits, memory, dials, bans, connections.
+    """
+
+    def __init__(self, host: Host, key: bytes, options: NodeOptions, nursery: trio.Nursery) -> None:
         self._host = host
         self._key = key
-        self._config = config
+        self._options = options
         self._nursery = nursery
         self._rng = random.Random()
-        self._memory = Memory()
-        self._memberships: dict[ManifestId, Membership] = {}
-        self._stores = AsyncExitStack()
+        self._stream = EventStream()
+        self._transfers: dict[TransferId, Transfer] = {}
+        self._numbers = 0
+        self._banned: dict[PeerId, None] = {}
+        self._peer_sources: list[PeerSource] = []
+        self._round_trips = RoundTrips(host, self._round_trip_measured, nursery, self._rng)
+        announced = [f"{parse_endpoint(text, 'to announce')}/p2p/{host.peer_id}" for text in options.announce]
+        self._addresses = tuple(dict.fromkeys((*announced, *host.addresses)))
+        self._services = NodeServices(
+            network=host,
+            peers=self,
+            addresses=self._addresses,
+            publish=self._stream.publish,
+            memory=TransferMemory(),
+            upload_limit=RateLimit(options.upload_limit, trio.current_time),
+            download_limit=RateLimit(options.download_limit, trio.current_time),
+            dials=trio.CapacityLimiter(MAX_DIALS),
+            rng=self._rng,
+        )
+        self._serve(host)
+        self._stream.publish(NodeListening(self.peer_id, self.addresses))
+
+    def _serve(self, host: Host) -> None:
         catalogue = Catalogue(self._adverts, self._envelope)
         host.serve(PING_PROTOCOL, Responder())
         host.serve(ADVERTISE_PROTOCOL, self._for_allowed(catalogue.advertise), most=STREAMS_PER_QUESTION)
         host.serve(MANIFEST_PROTOCOL, self._for_allowed(catalogue.manifest), most=STREAMS_PER_QUESTION)
         host.serve(EXCHANGE_PROTOCOL, self._exchange)
         host.judge_by(self._standing)
+
+    # --- What it is ---------------------------------------------------------------------------------
 
     @property
     def peer_id(self) -> PeerId:
@@ -73,94 +108,106 @@ class Node:
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """The dialable multiaddrs of this node, with ``/p2p/<id>``."""
-        return self._host.addresses
+        """The dialable multiaddrs of this node, with ``/p2p/<id>``: those announced come first."""
+        return self._addresses
+
+    @property
+    def transfers(self) -> tuple[Transfer, ...]:
+        """The transfers that have not ended, oldest first."""
+        return tuple(self._transfers.values())
+
+    @property
+    def event_stream(self) -> EventStream:
+        """Where everything that happens in this node is published."""
+        return self._stream
+
+    def events(self) -> AsyncIterator[Event]:
+        """Everything that happens in this node from now on, after what is needed to understand it."""
+        return self._stream.subscribe()
+
+    def limit(self, *, upload: int | None, download: int | None) -> None:
+        """Set the limits of all transfers together, in bytes per second; None for none."""
+        self._services.upload_limit.change(upload)
+        self._services.download_limit.change(download)
+
+    def add_peer_source(self, source: PeerSource) -> None:
+        """Let ``source`` find peers for every transfer that begins from now on."""
+        self._peer_sources.append(source)
+
+    # --- Transfers ----------------------------------------------------------------------------------
 
     async def share(
         self,
-        path: Path,
+        path: str | Path,
         *,
         piece_length: int | None = None,
-        on_progress: Progress | None = None,
-        on_warning: Callable[[str], None] | None = None,
-    ) -> Shared:
-        """Hash the file or folder ``path``, sign its manifest and seed it in place.
+        options: TransferOptions | None = None,
+    ) -> Transfer:
+        """Hash the file or folder ``path``, sign its manifest and seed it in place, until it is stopped.
 
-        ``piece_length`` is in bytes, a power of two; by default it follows from the size.
-        ``on_progress`` is told hashed and total bytes. Raises UsageError, DiskError.
+        Returns when it is hashed; `Node.events` tells how far that is. ``piece_length`` is in bytes, a power of
+        two; by default it follows from the size. A cancelled call leaves nothing behind. Raises UsageError,
+        DiskError.
         """
-        scanned = await scan(path, piece_length=piece_length, progress=on_progress, warn=on_warning)
-        manifest = scanned.manifest
-        envelope = Envelope(manifest, sign(self._key, manifest.encode()))
-        store = SeedStore(manifest, path, scanned.checks)
-        self._stores.callback(store.close)
-        self._announce(envelope)
-        self._join(envelope, store, peers=())
-        return Shared(envelope, SwarmLink(manifest.id, self.addresses[:MAX_LINK_PEERS], manifest.name))
+        options = options or TransferOptions()
+        request = ShareRequest(Path(path), piece_length, self._peers_of(options))
+        transfer = self._begin(TransferKind.SHARE, options, lambda own: open_share(self, own, request))
+        try:
+            await transfer.opened()
+        except BaseException:
+            transfer.cancel()
+            raise
+        return transfer
 
-    async def fetch(
+    def fetch(
         self,
-        what: Envelope | ManifestId,
-        peers: Sequence[str],
-        output: Path,
+        content: str | Path | SwarmLink | ManifestId | Envelope,
         *,
-        only: Sequence[str] = (),
-        trusted: Collection[PeerId] = (),
-        seed: bool = False,
-        on_progress: Progress | None = None,
-    ) -> FetchResult:
-        """Fetch into the folder ``output`` from ``peers`` (multiaddrs with ``/p2p/<id>``) and others.
+        into: str | Path,
+        options: TransferOptions | None = None,
+    ) -> Transfer:
+        """Fetch into the folder ``into``; returns at once.
 
-        Given an id, the manifest itself comes from a peer and is checked against the id; with ``trusted`` it
-        must be signed by one of these. What earlier runs left is kept. ``only`` are patterns of files, see
-        `selection.select`; the others are neither fetched nor touched. Returns when all is verified and has
-        its final name; a node that is to ``seed`` goes on serving it until the node ends. ``on_progress`` is
-        told checked and total bytes of what is there already, from a worker thread.
+        Use the transfer as an ``async with`` block, at the end of which it ends, and await
+        `Transfer.complete`. ``content`` is a ``swarm:`` link, the path of a ``.swarm`` file, an id, or an
+        envelope. Given an id, the manifest itself comes from a peer and is checked against the id. What earlier
+        runs left in the folder is checked and kept.
 
-        Raises UsageError, ManifestError, NoPeerReachable, Incomplete, DiskError, Locked.
+        Raises UsageError and ManifestError at once for what is malformed; `Transfer.complete` raises the rest.
         """
-        started = trio.current_time()
-        named = [parse_peer_address(peer) for peer in peers]
-        what = await obtain(self._host, what, named, trusted)
-        self._announce(what)
-        files = select(what.manifest, only)
-        target = await self._stores.enter_async_context(
-            open_target(what.manifest, output, progress=on_progress, selected=files)
-        )
-        size = sum(what.manifest.files[file].length for file in files)
-        self._tell_begun(target, files if only else None, size)
-        if not (target.complete or named or seed):
-            raise UsageError("nobody to fetch from: name at least one peer, or wait for peers with --seed")
-        if seed or not target.complete:
-            membership = self._join(what, target, named, wanted=target.wanted, upkeep=target.run_syncer)
-            await membership.until_complete()
-        path = await target.finish()
-        result = FetchResult(what.manifest, path, size, trio.current_time() - started)
-        self.events.publish(TransferComplete(what.manifest.id, str(path), result.size, result.seconds))
-        return result
+        options = options or TransferOptions()
+        request = FetchRequest.read(content, Path(into), self._peers_of(options), options)
+        return self._begin(TransferKind.FETCH, options, lambda own: open_fetch(self, own, request))
 
-    def _tell_begun(self, target: Target, selected: Collection[int] | None, size: int) -> None:
-        manifest = target.manifest.id
-        if selected is not None:
-            self.events.publish(FilesSelected(manifest, len(selected), target.wanted.count, size))
-        if target.resumed_pieces:
-            self.events.publish(TransferResumed(manifest, target.resumed_pieces, target.resumed_bytes))
+    def _peers_of(self, options: TransferOptions) -> tuple[str, ...]:
+        return tuple(str(parse_peer_address(text)) for text in options.peers)
 
-    async def seed_forever(self) -> None:
-        """Serve what is shared and fetched until cancelled; raises DiskError when that fails."""
-        failures = (membership.failed for membership in self._memberships.values())
-        error = await first_of(trio.sleep_forever, *failures)
-        if error is not None:
-            raise error
+    def _begin(self, kind: TransferKind, options: TransferOptions, opening: OpenContentOf) -> Transfer:
+        self._numbers += 1
+        number = TransferId(self._numbers)
+        transfer = Transfer(kind, number, self._services, options, opening, self)
+        self._transfers[number] = transfer
+        self._nursery.start_soon(transfer.run)
+        return transfer
 
-    async def ping(self, address: str, *, count: int, interval: float) -> AsyncGenerator[PingSample, None]:
+    def claim(self, transfer: Transfer, manifest: ManifestId) -> None:
+        """Raise UsageError if another transfer of this node has that manifest."""
+        other = self._transfer_of(manifest)
+        if other is not None and other is not transfer:
+            raise UsageError("this node shares or fetches that already: stop that transfer first")
+
+    # --- Asking peers -------------------------------------------------------------------------------
+
+    async def ping(
+        self, address: str, *, count: int = 5, interval: float = 0.05
+    ) -> AsyncGenerator[PingSample, None]:
         """Ping the peer at ``address`` ``count`` times, ``interval`` seconds apart.
 
         Raises UsageError for a malformed address, NoPeerReachable when the peer does not answer there.
         """
         where = parse_peer_address(address)
-        await self._host.connect(where.peer, [where.address])
-        prober = Prober(lambda: self._host.open_link(where.peer, PING_PROTOCOL))
+        await self._host.connect(where.peer, [where.endpoint])
+        prober = Prober(lambda: self._host.open_stream(where.peer, PING_PROTOCOL))
         try:
             for number in range(count):
                 if number:
@@ -175,126 +222,170 @@ class Node:
         finally:
             await prober.aclose()
 
-    async def list_manifests(self, address: str) -> tuple[Advert, ...]:
+    async def list(self, address: str) -> tuple[Advert, ...]:
         """Return what the peer at ``address`` offers; raises UsageError, NoPeerReachable."""
         where = parse_peer_address(address)
-        await self._host.connect(where.peer, [where.address])
+        await self._host.connect(where.peer, [where.endpoint])
         try:
-            link = await self._host.open_link(where.peer, ADVERTISE_PROTOCOL)
+            stream = await self._host.open_stream(where.peer, ADVERTISE_PROTOCOL)
             try:
-                return await ask_adverts(link)
+                return await ask_adverts(stream)
             finally:
-                await link.reset()
+                await stream.reset()
         except (LinkClosed, RemoteError) as error:
             raise NoPeerReachable(f"{address} does not say what it offers: {error}") from error
 
-    def _announce(self, envelope: Envelope) -> None:
-        manifest = envelope.manifest
-        self.events.publish(
-            ManifestReady(
-                manifest.id,
-                manifest.name,
-                manifest.total_length,
-                manifest.piece_count,
-                manifest.piece_length,
-                len(manifest.files),
-                envelope.signer,
-            )
-        )
+    # --- For transfers ------------------------------------------------------------------------------
 
-    def _join(
-        self,
-        envelope: Envelope,
-        store: Store,
-        peers: Sequence[PeerAddress],
-        wanted: PieceSet | None = None,
-        upkeep: Callable[[], Awaitable[None]] | None = None,
-    ) -> Membership:
-        if envelope.manifest.id in self._memberships:
-            raise UsageError("this node shares or fetches that already")
-        membership = Membership(
-            self._host,
-            envelope,
-            store,
-            config=self._config.transfer,
-            events=self.events,
-            rng=self._rng,
-            named=peers,
-            in_use=self._in_use,
-            memory=self._memory,
-            wanted=wanted,
-            upkeep=upkeep,
-        )
-        self._memberships[envelope.manifest.id] = membership
-        self._nursery.start_soon(membership.run)
-        return membership
+    @property
+    def host(self) -> Host:
+        """The network of this node."""
+        return self._host
+
+    @property
+    def key(self) -> bytes:
+        """The private key with which this node signs manifests."""
+        return self._key
+
+    def publish(self, event: Event) -> None:
+        """Tell all observers."""
+        self._stream.publish(event)
+
+    def link_to(self, manifest: Manifest) -> str:
+        """A ``swarm:`` link with this node's addresses."""
+        return str(SwarmLink(manifest.id, self.addresses[:MAX_LINK_PEERS], manifest.name))
+
+    def events_of(self, transfer: TransferId) -> AsyncIterator[Event]:
+        """The events of one transfer."""
+        return self._stream.subscribe(transfer)
+
+    def peer_sources(self) -> Sequence[PeerSource]:
+        """The node's own sources of peers."""
+        return tuple(self._peer_sources)
+
+    def transfer_ended(self, transfer: Transfer) -> None:
+        """The transfer is no longer part of the node."""
+        del self._transfers[transfer.number]
+
+    def is_banned(self, peer: PeerId) -> bool:
+        """Whether the peer broke a rule in any transfer."""
+        return peer in self._banned
+
+    def ban(self, peer: PeerId) -> bool:
+        """Refuse the peer in all transfers from now on; says whether that is new."""
+        if peer in self._banned:
+            return False
+        self._banned[peer] = None
+        if len(self._banned) > MAX_BANNED:
+            del self._banned[next(iter(self._banned))]
+        for transfer in self.transfers:
+            transfer.peer_banned(peer)
+        return True
+
+    def session_opened(self, peer: PeerId) -> None:
+        """A transfer has a session with the peer."""
+        self._round_trips.begin(peer)
+
+    def session_closed(self, peer: PeerId) -> None:
+        """A session has ended: a connection that no transfer uses is closed."""
+        if not self._in_use(peer):
+            self._round_trips.end(peer)
+            # A peer that stopped answering would otherwise be met again over its dead connection.
+            self._nursery.start_soon(self._host.disconnect, peer)
+
+    def _round_trip_measured(self, peer: PeerId, seconds: float | None) -> None:
+        self._stream.publish(RoundTrip(peer, seconds))
+        for transfer in self.transfers:
+            transfer.round_trip(peer, seconds)
+
+    def _in_use(self, peer: PeerId) -> bool:
+        return any(transfer.has_session(peer) for transfer in self._transfers.values())
+
+    # --- Answering peers ----------------------------------------------------------------------------
+
+    def _transfer_of(self, manifest: ManifestId) -> Transfer | None:
+        for transfer in self._transfers.values():
+            if transfer.is_open and transfer.id == manifest:
+                return transfer
+        return None
+
+    async def _exchange(self, stream: ByteStream) -> None:
+        hello = await read_greeting(stream)
+        if self._standing(stream.peer) is PeerStanding.UNWANTED:
+            await refuse_stream(stream, "the peer is banned" if self.is_banned(stream.peer) else NOT_ALLOWED)
+            return
+        transfer = self._transfer_of(hello.manifest)
+        if transfer is None:
+            await refuse_stream(stream, "that manifest is not here")
+        else:
+            await transfer.accept(
+                stream, SessionOrigin(inbound=True, address=stream.remote_address, hello=hello)
+            )
 
     def _for_allowed(
         self, answer: Callable[[ByteStream], Awaitable[None]]
     ) -> Callable[[ByteStream], Awaitable[None]]:
-        async def guarded(link: ByteStream) -> None:
+        async def guarded(stream: ByteStream) -> None:
             # To whom it does not serve, it has nothing.
-            unwanted = self._standing(link.peer) is PeerStanding.UNWANTED
-            await (link.write(encode_length(0)) if unwanted else answer(link))
+            unwanted = self._standing(stream.peer) is PeerStanding.UNWANTED
+            await (stream.write(encode_length(0)) if unwanted else answer(stream))
 
         return guarded
 
-    async def _exchange(self, link: ByteStream) -> None:
-        hello = await meet(link)
-        if self._standing(link.peer) is PeerStanding.UNWANTED:
-            await refuse(link, NOT_ALLOWED)
-            return
-        membership = self._memberships.get(hello.manifest)
-        if membership is None:
-            await refuse(link, "that manifest is not here")
-        else:
-            await membership.accept(link, hello)
-
     def _standing(self, peer: PeerId) -> PeerStanding:
-        each = (membership.standing(peer) for membership in self._memberships.values())
-        known = max(each, default=PeerStanding.STRANGER)
-        allowed = self._config.allowed
-        if allowed is None or known is PeerStanding.NAMED:
-            return known
-        return PeerStanding.NAMED if peer in allowed else PeerStanding.UNWANTED
-
-    def _in_use(self, peer: PeerId) -> bool:
-        return any(membership.has_session(peer) for membership in self._memberships.values())
+        if peer in self._banned:
+            return PeerStanding.UNWANTED
+        allowed = self._options.allowed
+        if any(transfer.is_named(peer) for transfer in self._transfers.values()):
+            return PeerStanding.NAMED
+        if allowed is not None:
+            return PeerStanding.NAMED if peer in allowed else PeerStanding.UNWANTED
+        return PeerStanding.IN_SESSION if self._in_use(peer) else PeerStanding.STRANGER
 
     def _envelope(self, manifest: ManifestId) -> Envelope | None:
-        membership = self._memberships.get(manifest)
-        return None if membership is None else membership.envelope
+        transfer = self._transfer_of(manifest)
+        return None if transfer is None else transfer.envelope
 
     def _adverts(self) -> Sequence[Advert]:
-        return tuple(membership.advert() for membership in self._memberships.values())
+        return tuple(transfer.advert() for transfer in self._transfers.values() if transfer.is_open)
+
+    # --- End ----------------------------------------------------------------------------------------
 
     async def aclose(self) -> None:
-        """Say goodbye to all peers, save every journal and release every file."""
+        """Say goodbye to all peers, save every journal and close every file."""
         with shielded(GOODBYE_SECONDS):
             async with trio.open_nursery() as nursery:
-                for membership in self._memberships.values():
-                    nursery.start_soon(membership.leave, "this node ends")
+                for transfer in self.transfers:
+                    nursery.start_soon(transfer.stop)
+        for transfer in self.transfers:
+            transfer.cancel()
+        with trio.CancelScope(shield=True):
+            for transfer in self.transfers:
+                await transfer.ended()
         self._nursery.cancel_scope.cancel()
-        await self._stores.aclose()
-        self.events.close()
+        self._stream.close()
 
 
 @asynccontextmanager
-async def open_node(config: NodeConfig | None = None) -> AsyncIterator[Node]:
+async def open_node(options: NodeOptions | None = None) -> AsyncIterator[Node]:
     """Open a node with this machine's identity, or an own one while another process holds that.
 
-    Raises UsageError when an address to listen on is malformed or taken, DiskError when the identity
-    cannot be kept.
+    Leaving the block ends all transfers. What the block raises arrives as it is, in no group. Raises
+    UsageError when an address to listen on is malformed or taken, DiskError when the identity cannot be kept.
     """
-    config = config or NodeConfig()
+    options = options or NodeOptions()
+    failure: Exception | None = None
     async with (
-        hold_identity(swarm_home()) as identity,
-        open_host(identity.private, config.listen, max_connections=config.max_connections) as host,
+        hold_identity(options.home or swarm_home()) as identity,
+        open_host(identity.private, options.listen, max_connections=options.max_connections) as host,
         trio.open_nursery() as nursery,
     ):
-        node = Node(host, identity.private, config, nursery)
-        node.events.publish(NodeListening(node.peer_id, node.addresses))
+        node = Node(host, identity.private, options, nursery)
         try:
             yield node
+        except Exception as error:  # noqa: BLE001 - carried past the nursery, which would put it into a group
+            failure = error
         finally:
             await node.aclose()
+    if failure is not None:
+        raise failure

@@ -12,11 +12,11 @@ from types import MappingProxyType
 from typing import Any
 
 from swarm import events
-from swarm.events import Event
+from swarm.events import Event, TransferEvent
 from swarm.ids import ManifestId
 from swarm.observe import reports
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _TIME_DIGITS = 6
 _WORD_START = re.compile(r"(?<!^)(?=[A-Z])")
 
@@ -29,7 +29,7 @@ def event_name(kind: type[Event]) -> str:
 def _kinds() -> Iterator[type[Event]]:
     for module in (events, reports):
         for value in vars(module).values():
-            if isinstance(value, type) and issubclass(value, Event) and value is not Event:
+            if isinstance(value, type) and issubclass(value, Event) and value not in {Event, TransferEvent}:
                 yield value
 
 

@@ -154,6 +154,11 @@ class Transfer:
         return self._node.link_to(self.manifest)
 
     @property
+    def is_open(self) -> bool:
+        """Whether the manifest is known and the transfer has not ended: peers may ask for it."""
+        return self._content is not None and not self._ended.is_set()
+
+    @property
     def path(self) -> Path | None:
         """Where the complete content lies; None until then."""
         return self._path
@@ -198,6 +203,10 @@ class Transfer:
         await self._ended.wait()
         if self._failure is not None:
             raise self._failure
+
+    async def ended(self) -> None:
+        """Wait until the transfer has ended, however it did; never raises its failure."""
+        await self._ended.wait()
 
     async def progress(self) -> AsyncIterator[Progress]:
         """How far the transfer is, at least twice a second, until it is complete or has ended.

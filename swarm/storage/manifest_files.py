@@ -1,4 +1,4 @@
-"""Manifests as a user names them: a ``.swarm`` file, an id, a ``swarm:`` link."""
+"""Manifests as a user names them (a ``.swarm`` file, an id, a ``swarm:`` link), and their files."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _LIKE_AN_ID = re.compile(r"b[a-z0-9]{50,70}", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class FetchTarget:
+class NamedContent:
     """What to fetch, and the peers that its name brought along."""
 
     manifest: Envelope | ManifestId
     peers: tuple[str, ...] = ()
 
 
-async def read_target(text: str) -> FetchTarget:
+async def find_content(text: str) -> NamedContent:
     """Find out what ``text`` names.
 
     Raises `UsageError` if it is none of the three, `ManifestError` for a malformed file, id or
@@ -36,16 +36,24 @@ async def read_target(text: str) -> FetchTarget:
     """
     if text[: len(SCHEME)].lower() == SCHEME:
         link = SwarmLink.parse(text)
-        return FetchTarget(link.id, link.peers)
+        return NamedContent(link.id, link.peers)
     path = Path(text)
     if await trio.Path(path).is_file():
-        return FetchTarget(await read_envelope(path))
+        return NamedContent(await read_envelope(path))
     if not _LIKE_AN_ID.fullmatch(text):
         raise UsageError(f"there is no file {printable(text)}: give a .swarm file, an id or a swarm: link")
     try:
-        return FetchTarget(ManifestId.parse(text))
+        return NamedContent(ManifestId.parse(text))
     except ValueError as error:
         raise ManifestError(f"{printable(text)} is no id: {error}") from error
+
+
+async def inspect(path: str | Path) -> Envelope:
+    """Read the ``.swarm`` file at ``path``: its manifest and its signature.
+
+    Raises `ManifestError` for a file that is none, `DiskError` for one that cannot be read.
+    """
+    return await read_envelope(Path(path))
 
 
 async def read_envelope(path: Path) -> Envelope:

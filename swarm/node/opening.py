@@ -1,0 +1,198 @@
+"""How the content of a transfer is opened: hashing what is shared, finding and checking what is fetched."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+from swarm.bits import PieceSet
+from swarm.config import TransferOptions
+from swarm.content.envelope import Envelope
+from swarm.content.link import SCHEME, SwarmLink
+from swarm.content.selection import select
+from swarm.content.signature import parse_signer, sign
+from swarm.discovery.named_peers import NamedPeers
+from swarm.endpoint import PeerAddress
+from swarm.errors import UsageError
+from swarm.events import FilesSelected, HashingProgress, ManifestReady, TransferResumed, Warned
+from swarm.ids import ManifestId, PeerId
+from swarm.net.addresses import parse_peer_address
+from swarm.node.catalogue import obtain
+from swarm.sources.folder_source import FolderSource
+from swarm.storage.manifest_files import NamedContent, find_content
+from swarm.storage.scan import scan
+from swarm.storage.seed_store import SeedStore
+from swarm.storage.target import Target, open_target
+from swarm.transfer.transfer import OpenContent, Transfer
+
+if TYPE_CHECKING:
+    from swarm.node.node import Node
+
+HASHING_SECONDS = 0.1
+"""The least time between two events about the progress of hashing."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShareRequest:
+    """What is to be shared; ``piece_length`` is bytes, or None to choose it by the size."""
+
+    path: Path
+    piece_length: int | None
+    peers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FetchRequest:
+    """What is to be fetched into ``into``, and from whom."""
+
+    content: str | NamedContent
+    into: Path
+    peers: tuple[str, ...]
+    trusted: frozenset[PeerId]
+    options: TransferOptions
+
+    @classmethod
+    def read(
+        cls,
+        content: str | Path | SwarmLink | ManifestId | Envelope,
+        into: Path,
+        peers: tuple[str, ...],
+        options: TransferOptions,
+    ) -> FetchRequest:
+        """Read what the user gave; raises UsageError, ManifestError for what is malformed."""
+        if isinstance(content, str) and content[: len(SCHEME)].lower() == SCHEME:
+            content = SwarmLink.parse(content)
+        named: str | NamedContent
+        match content:
+            case SwarmLink():
+                named = NamedContent(content.id, content.peers)
+            case Envelope() | ManifestId():
+                named = NamedContent(content)
+            case _:
+                named = str(content)
+        return cls(named, into, peers, frozenset(map(_signer, options.trusted)), options)
+
+
+@asynccontextmanager
+async def open_share(node: Node, transfer: Transfer, request: ShareRequest) -> AsyncIterator[OpenContent]:
+    """Hash the path and open it to be served in place."""
+    scanned = await scan(
+        request.path,
+        piece_length=request.piece_length,
+        progress=_hashing_progress(node, transfer),
+        warn=lambda message: node.publish(Warned(message, transfer.number)),
+    )
+    manifest = scanned.manifest
+    node.claim(transfer, manifest.id)
+    envelope = Envelope(manifest, sign(node.key, manifest.encode()))
+    with SeedStore(manifest, request.path, scanned.checks) as store:
+        _tell_manifest(node, transfer, envelope)
+
+        async def finish() -> Path:
+            await trio.lowlevel.checkpoint()
+            return request.path
+
+        named = [parse_peer_address(peer) for peer in request.peers]
+        yield OpenContent(
+            envelope=envelope,
+            store=store,
+            wanted=PieceSet.all(manifest.piece_count),
+            size=manifest.total_length,
+            finish=finish,
+            peer_sources=(NamedPeers(named),),
+            expects_peers=bool(named),
+        )
+
+
+@asynccontextmanager
+async def open_fetch(node: Node, transfer: Transfer, request: FetchRequest) -> AsyncIterator[OpenContent]:
+    """Find the manifest, and open the target with what earlier runs left in it."""
+    options = request.options
+    content = request.content
+    named_content = await find_content(content) if isinstance(content, str) else content
+    peers = _peer_addresses(node, transfer, request.peers, named_content.peers)
+    envelope = await obtain(node.host, named_content.manifest, peers, request.trusted)
+    manifest = envelope.manifest
+    node.claim(transfer, manifest.id)
+    _tell_manifest(node, transfer, envelope)
+    files = select(manifest, options.only)
+    size = sum(manifest.files[file].length for file in files)
+    progress = _hashing_progress(node, transfer)
+    async with open_target(manifest, request.into, progress=progress, selected=files) as target:
+        _tell_resumed(node, transfer, target, (len(files), size) if options.only else None)
+        if not (target.complete or peers or options.seed or options.bases):
+            raise UsageError("nobody to fetch from: name at least one peer, or wait for peers with --seed")
+        yield OpenContent(
+            envelope=envelope,
+            store=target,
+            wanted=target.wanted,
+            size=size,
+            finish=target.finish,
+            upkeep=target.run_syncer,
+            peer_sources=(NamedPeers(peers),),
+            piece_sources=tuple(map(FolderSource, options.bases)),
+            expects_peers=bool(peers),
+        )
+
+
+def _peer_addresses(
+    node: Node, transfer: Transfer, given: Sequence[str], hints: Sequence[str]
+) -> list[PeerAddress]:
+    """Whom to ask: the peers that the user gave, then those in the link, each once."""
+    found = [parse_peer_address(text) for text in given]
+    for hint in hints:
+        try:
+            found.append(parse_peer_address(hint))
+        except UsageError:
+            node.publish(Warned("an address in the link cannot be used and is left out", transfer.number))
+    return list(dict.fromkeys(found))
+
+
+def _signer(text: str) -> PeerId:
+    try:
+        return parse_signer(text)
+    except ValueError as error:
+        raise UsageError(f"{text!r} is not a signer: {error}") from error
+
+
+def _hashing_progress(node: Node, transfer: Transfer) -> Callable[[int, int], None]:
+    told_at = -math.inf
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told_at
+        now = trio.current_time()
+        if done >= total or now >= told_at + HASHING_SECONDS:
+            told_at = now
+            node.publish(HashingProgress(transfer.number, done, total))
+
+    return tell
+
+
+def _tell_manifest(node: Node, transfer: Transfer, envelope: Envelope) -> None:
+    manifest = envelope.manifest
+    node.publish(
+        ManifestReady(
+            transfer.number,
+            manifest.id,
+            manifest.name,
+            manifest.total_length,
+            manifest.piece_count,
+            manifest.piece_length,
+            len(manifest.files),
+            envelope.signer,
+        )
+    )
+
+
+def _tell_resumed(node: Node, transfer: Transfer, target: Target, selected: tuple[int, int] | None) -> None:
+    if selected is not None:
+        files, size = selected
+        node.publish(FilesSelected(transfer.number, files, target.wanted.count, size))
+    if target.resumed_pieces:
+        node.publish(TransferResumed(transfer.number, target.resumed_pieces, target.resumed_bytes))

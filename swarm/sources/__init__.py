@@ -1,0 +1,1 @@
+"""Sources of pieces that are no peers: each module is a `PieceSource` (see `swarm.ports`)."""
