@@ -24,7 +24,7 @@ from swarm.net.network_limits import PING_RATE, STREAMS_PER_QUESTION
 from swarm.net.ping_protocol import PING_PROTOCOL, Prober, Responder
 from swarm.net.streams import shielded
 from swarm.node.catalogue import ADVERTISE_PROTOCOL, MANIFEST_PROTOCOL, Catalogue, ask_adverts
-from swarm.node.opening import FetchRequest, ShareRequest, open_fetch, open_share
+from swarm.node.opening import ContentOpener, FetchRequest, ShareRequest, open_fetch, open_share
 from swarm.node.round_trips import RoundTrips
 from swarm.observe.event_stream import EventStream
 from swarm.ports import ByteStream, PeerSource
@@ -65,12 +65,12 @@ class Node:
 
     def __init__(self, host: Host, key: bytes, options: NodeOptions, nursery: trio.Nursery) -> None:
         self._host = host
-        self._key = key
         self._options = options
         self._nursery = nursery
         self._rng = random.Random()
         self._stream = EventStream()
         self._transfers: dict[TransferId, Transfer] = {}
+        self._by_manifest: dict[ManifestId, Transfer] = {}
         self._numbers = 0
         self._banned: dict[PeerId, None] = {}
         self._peer_sources: list[PeerSource] = []
@@ -88,6 +88,7 @@ class Node:
             dials=trio.CapacityLimiter(MAX_DIALS),
             rng=self._rng,
         )
+        self._opener = ContentOpener(host, key, self._stream.publish, self._claim)
         self._serve(host)
         self._stream.publish(NodeListening(self.peer_id, self.addresses))
 
@@ -143,19 +144,23 @@ class Node:
         piece_length: int | None = None,
         options: TransferOptions | None = None,
     ) -> Transfer:
-        """Hash the file or folder ``path``, sign its manifest and seed it in place, until it is stopped.
+        """Hash the file or folder ``path``, sign its manifest and seed it in place until it is stopped.
 
-        Returns when it is hashed; `Node.events` tells how far that is. ``piece_length`` is in bytes, a power of
+        Returns when it is hashed; `events` tells how far that is. ``piece_length`` is in bytes, a power of
         two; by default it follows from the size. A cancelled call leaves nothing behind. Raises UsageError,
         DiskError.
         """
         options = options or TransferOptions()
         request = ShareRequest(Path(path), piece_length, self._peers_of(options))
-        transfer = self._begin(TransferKind.SHARE, options, lambda own: open_share(self, own, request))
+        transfer = self._begin(
+            TransferKind.SHARE, options, lambda own: open_share(self._opener, own, request)
+        )
         try:
             await transfer.opened()
         except BaseException:
             transfer.cancel()
+            with trio.CancelScope(shield=True):
+                await transfer.ended()
             raise
         return transfer
 
@@ -168,16 +173,16 @@ class Node:
     ) -> Transfer:
         """Fetch into the folder ``into``; returns at once.
 
-        Use the transfer as an ``async with`` block, at the end of which it ends, and await
-        `Transfer.complete`. ``content`` is a ``swarm:`` link, the path of a ``.swarm`` file, an id, or an
-        envelope. Given an id, the manifest itself comes from a peer and is checked against the id. What earlier
-        runs left in the folder is checked and kept.
+        Use the transfer as an ``async with`` block, at the end of which it ends, and await its `complete`.
+        ``content`` is a ``swarm:`` link, the path of a ``.swarm`` file, an id, or an envelope. Given an id,
+        the manifest itself comes from a peer and is checked against the id. What earlier runs left in the
+        folder is checked and kept.
 
         Raises UsageError and ManifestError at once for what is malformed; `Transfer.complete` raises the rest.
         """
         options = options or TransferOptions()
         request = FetchRequest.read(content, Path(into), self._peers_of(options), options)
-        return self._begin(TransferKind.FETCH, options, lambda own: open_fetch(self, own, request))
+        return self._begin(TransferKind.FETCH, options, lambda own: open_fetch(self._opener, own, request))
 
     def _peers_of(self, options: TransferOptions) -> tuple[str, ...]:
         return tuple(str(parse_peer_address(text)) for text in options.peers)
@@ -190,10 +195,9 @@ class Node:
         self._nursery.start_soon(transfer.run)
         return transfer
 
-    def claim(self, transfer: Transfer, manifest: ManifestId) -> None:
-        """Raise UsageError if another transfer of this node has that manifest."""
-        other = self._transfer_of(manifest)
-        if other is not None and other is not transfer:
+    def _claim(self, transfer: Transfer, manifest: ManifestId) -> None:
+        other = self._by_manifest.setdefault(manifest, transfer)
+        if other is not transfer:
             raise UsageError("this node shares or fetches that already: stop that transfer first")
 
     # --- Asking peers -------------------------------------------------------------------------------
@@ -237,20 +241,6 @@ class Node:
 
     # --- For transfers ------------------------------------------------------------------------------
 
-    @property
-    def host(self) -> Host:
-        """The network of this node."""
-        return self._host
-
-    @property
-    def key(self) -> bytes:
-        """The private key with which this node signs manifests."""
-        return self._key
-
-    def publish(self, event: Event) -> None:
-        """Tell all observers."""
-        self._stream.publish(event)
-
     def link_to(self, manifest: Manifest) -> str:
         """A ``swarm:`` link with this node's addresses."""
         return str(SwarmLink(manifest.id, self.addresses[:MAX_LINK_PEERS], manifest.name))
@@ -266,6 +256,7 @@ class Node:
     def transfer_ended(self, transfer: Transfer) -> None:
         """The transfer is no longer part of the node."""
         del self._transfers[transfer.number]
+        self._by_manifest = {key: one for key, one in self._by_manifest.items() if one is not transfer}
 
     def is_banned(self, peer: PeerId) -> bool:
         """Whether the peer broke a rule in any transfer."""
@@ -304,10 +295,8 @@ class Node:
     # --- Answering peers ----------------------------------------------------------------------------
 
     def _transfer_of(self, manifest: ManifestId) -> Transfer | None:
-        for transfer in self._transfers.values():
-            if transfer.is_open and transfer.id == manifest:
-                return transfer
-        return None
+        transfer = self._by_manifest.get(manifest)
+        return transfer if transfer is not None and transfer.is_open else None
 
     async def _exchange(self, stream: ByteStream) -> None:
         hello = await read_greeting(stream)

@@ -55,6 +55,7 @@ class Exchange:
         store: Store,
         options: TransferOptions,
         book: PeerBook,
+        *,
         wanted: PieceSet,
     ) -> None:
         now = services.now
@@ -146,6 +147,8 @@ class Exchange:
                     nursery.cancel_scope.cancel()
         finally:
             self._close("the transfer ended")
+            # Whoever waits to join finds it closed.
+            self._performer.started.set()
             for scope in self._scopes:
                 scope.cancel()
             with trio.CancelScope(shield=True):

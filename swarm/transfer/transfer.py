@@ -366,7 +366,7 @@ class Transfer:
             connect = min(CONNECT_PATIENCE, connect)
         self._timer = GiveUpTimer(connect, self.options.patience, self._services.now())
         self._exchange = exchange = Exchange(
-            self._services, self._record, content.store, self.options, self._book, content.wanted
+            self._services, self._record, content.store, self.options, self._book, wanted=content.wanted
         )
         self._connector = connector = PeerConnector(
             self._services, self._record, exchange, self._book, self._timer
