@@ -178,7 +178,7 @@ class Node:
         the manifest itself comes from a peer and is checked against the id. What earlier runs left in the
         folder is checked and kept.
 
-        Raises UsageError and ManifestError at once for what is malformed; `Transfer.complete` raises the rest.
+        Raises UsageError and ManifestError at once for what is malformed; `complete` raises the rest.
         """
         options = options or TransferOptions()
         request = FetchRequest.read(content, Path(into), self._peers_of(options), options)

@@ -39,7 +39,7 @@ HASHING_SECONDS = 0.1
 class ContentOpener:
     """What the node gives to open content with.
 
-    ``key`` signs manifests. ``claim`` makes a manifest the transfer's, and raises UsageError if it is another's.
+    ``key`` signs manifests. ``claim`` makes a manifest the transfer's own; UsageError if it is another's.
     """
 
     network: Network

@@ -197,12 +197,8 @@ class Performer:
             case Send():
                 if sink := self.sources.get(command.source):
                     sink.send(command.message)
-            case Upload():
-                if receiver := self.receivers.get(command.peer):
-                    receiver.upload(command.piece)
-            case DropUpload():
-                if receiver := self.receivers.get(command.peer):
-                    receiver.drop_upload(command.piece)
+            case Upload() | DropUpload():
+                self._tell_receiver(command)
             case StorePiece():
                 self._begin_to_store(command.source, command.piece)
             case Publish():
@@ -213,6 +209,15 @@ class Performer:
                 self._keeper.expel(command.source, command.reason, command.piece)
             case _:
                 raise TypeError(f"no such command: {command!r}")
+
+    def _tell_receiver(self, command: Upload | DropUpload) -> None:
+        receiver = self.receivers.get(command.peer)
+        if receiver is None:
+            return
+        if isinstance(command, Upload):
+            receiver.upload(command.piece)
+        else:
+            receiver.drop_upload(command.piece)
 
     def _begin_to_store(self, source: SourceId, piece: int) -> None:
         buffer = self._whole.pop((source, piece))

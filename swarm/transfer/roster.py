@@ -53,8 +53,8 @@ class AdmissionVerdict(Generic[S]):
 class Roster(Generic[S]):
     """Admits sessions of one transfer, one for each peer, at most ``max_peers``.
 
-    A place is kept for each peer that the user named (as ``book`` says) and that is not connected, for at most
-    half of all places together: so strangers cannot crowd them out, nor they everybody.
+    A place is kept for each peer that the user named (as ``book`` says) and that is not connected, for at
+    most half of all places together: so strangers cannot crowd them out, nor they everybody.
     """
 
     def __init__(self, me: PeerId, max_peers: int, book: NamedPeersView) -> None:

@@ -278,7 +278,7 @@ class SessionOrigin:
 
 
 class Participant:
-    """One peer in a transfer: what its session reports becomes inputs of the brain; silent once it has left."""
+    """One peer in a transfer: what its session reports becomes input of the brain, until it has left."""
 
     def __init__(
         self,

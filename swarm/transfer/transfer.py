@@ -1,8 +1,8 @@
 """One transfer: the owner of everything that one manifest needs on this node, from beginning to end.
 
-A transfer owns its tasks, its store, its exchange and its connector, and ends them all together, whichever way
-it ends: by `stop`, by leaving its ``async with`` block, by failing, or with its node. After that its files are
-closed, its target is unlocked, and the same content can be shared or fetched again.
+A transfer owns its tasks, its store, its exchange and its connector, and ends them all together, whichever
+way it ends: by `stop`, by leaving its ``async with`` block, by failing, or with its node. After that its files
+are closed, its target is unlocked, and the same content can be shared or fetched again.
 """
 
 from __future__ import annotations
@@ -190,8 +190,8 @@ class Transfer:
     async def complete(self) -> Path:
         """Wait until everything wanted is verified and in place; returns its path.
 
-        Raises what ended the transfer before that: ManifestError, NoPeerReachable, Incomplete, IntegrityError,
-        DiskError, Locked; Incomplete also when it was stopped.
+        Raises what ended the transfer before that: ManifestError, NoPeerReachable, Incomplete,
+        IntegrityError, DiskError, Locked; Incomplete also when it was stopped.
         """
         await self._in_place.wait()
         if self._path is None:
@@ -347,7 +347,7 @@ class Transfer:
             with self._scope:
                 async with self._open_content(self) as content:
                     await self._run_content(content)
-        except Exception as error:  # noqa: BLE001 - kept for whoever waits; it must not end the node
+        except Exception as error:
             self._failure = _bare(error)
             if not isinstance(self._failure, SwarmError):
                 logger.exception("transfer %d failed", self.number)
