@@ -99,9 +99,9 @@ def main() -> None:
                 turns[name].append(turn(versions[name], source, Path(temporary) / "work"))
                 print(f"round {number + 1}, {name}: {turns[name][-1]}", flush=True)
     print(f"\n{given.size}, medians of {given.rounds}: this version, the other, ratio")
-    for figure in LABELS:
+    for figure, label in LABELS.items():
         mine, theirs = (statistics.median(getattr(t, figure) for t in turns[name]) for name in versions)
-        print(f"{LABELS[figure]:22} {mine:7.2f} s {theirs:7.2f} s {mine / theirs:6.2f}x")
+        print(f"{label:22} {mine:7.2f} s {theirs:7.2f} s {mine / theirs:6.2f}x")
 
 
 if __name__ == "__main__":
