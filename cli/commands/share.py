@@ -34,7 +34,7 @@ SUFFIX = ".swarm"
     type=options.PeerType(),
     metavar="PEER",
     multiple=True,
-    help="Dial this peer and keep in touch with it, so that nobody need dial you (repeatable).",
+    help="Dial this peer and stay connected, so that nobody has to dial you (repeatable).",
 )
 @options.allow
 @options.piece_size

@@ -99,11 +99,11 @@ class Host:
         self._inner.set_stream_handler(TProtocol(protocol), guarded)
 
     def judge_by(self, standing: Callable[[PeerId], PeerStanding]) -> None:
-        """Ask ``standing`` what a peer is to this node when not all can be let in."""
+        """Let ``standing`` say what a peer is to this node, for when not all connections can be kept."""
         self._gate.judge_by(standing)
 
     def proven(self, peer: PeerId) -> None:
-        """Pieces are exchanged with the peer: it is no mere taker of places."""
+        """Pieces are exchanged with the peer: its connection is kept in preference to others."""
         self._gate.proven(peer)
 
     async def connect(
@@ -242,7 +242,7 @@ async def open_host(
 
 
 class _NoAutoConnector(AutoConnector):
-    """Whom to dial is the node's decision; libp2p's own would dial whoever it has heard of."""
+    """The node decides which peers are dialled; libp2p would dial every peer it has heard of."""
 
     async def maybe_connect(self) -> None:
         return

@@ -38,7 +38,7 @@ from swarm.transfer.session import SessionOrigin, read_greeting, refuse_stream
 from swarm.transfer.transfer import OpenContentOf, Transfer, TransferKind
 
 GOODBYE_SECONDS = 0.5
-"""How long the end of a node waits for its sessions to end in words."""
+"""Seconds that a closing node gives its sessions to say GOODBYE."""
 
 MAX_DIALS = 8
 """Peers that are dialled at the same time, by all transfers together."""
@@ -46,7 +46,7 @@ MAX_DIALS = 8
 MAX_BANNED = 4096
 """Peers that are refused; of more the oldest are forgotten. A new peer id costs its owner nothing."""
 
-NOT_ALLOWED = "this peer serves only those whom its user allows; ask its user to allow your peer id"
+NOT_ALLOWED = "this peer serves only peers that its user allows; ask its user to allow your peer id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +315,7 @@ class Node:
         self, answer: Callable[[ByteStream], Awaitable[None]]
     ) -> Callable[[ByteStream], Awaitable[None]]:
         async def guarded(stream: ByteStream) -> None:
-            # To whom it does not serve, it has nothing.
+            # A peer that is not served is told of nothing.
             unwanted = self._standing(stream.peer) is PeerStanding.UNWANTED
             await (stream.write(encode_length(0)) if unwanted else answer(stream))
 

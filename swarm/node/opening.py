@@ -50,7 +50,7 @@ class ContentOpener:
 
 @dataclass(frozen=True, slots=True)
 class ShareRequest:
-    """What is to be shared; ``piece_length`` is bytes, or None to choose it by the size."""
+    """What to share; ``piece_length`` is bytes, or None to choose it by the size."""
 
     path: Path
     piece_length: int | None
@@ -59,7 +59,7 @@ class ShareRequest:
 
 @dataclass(frozen=True, slots=True)
 class FetchRequest:
-    """What is to be fetched into ``into``, and from whom."""
+    """What to fetch, into which folder, and from which peers."""
 
     content: str | NamedContent
     into: Path

@@ -352,7 +352,7 @@ class NodeTally:
                 tally.add(event, now)
 
     def transfer(self, transfer: TransferId, now: float) -> TransferSnapshot:
-        """How one transfer stands at ``now``; an empty one if nothing is known of it."""
+        """How one transfer stands at ``now``; an empty snapshot if nothing is known of it."""
         return self._tally(transfer, now).snapshot(now)
 
     def latest(self, now: float) -> TransferSnapshot:

@@ -40,7 +40,7 @@ class Alarm:
         self._now = now
         self._scope = trio.CancelScope()
         self.at = -math.inf
-        """When the sleeper wakes; minus infinity while nobody sleeps."""
+        """When the sleeper wakes; minus infinity while there is none."""
 
     def bring_forward(self, at: float) -> None:
         """Wake the sleeper at ``at``, if that is before it would wake."""
@@ -91,7 +91,7 @@ class SourceKeeper(Protocol):
 
 
 class Performer:
-    """Owns the order of commands: the results of a command never run before the commands behind it."""
+    """Keeps commands in order: the result of a command is never handled before the commands behind it."""
 
     def __init__(
         self,
@@ -118,7 +118,7 @@ class Performer:
         self.receivers: dict[PeerId, UploadSink] = {}
         """The peers whose sessions pieces are sent over."""
         self.failure: DiskError | None = None
-        """What the disk refused; the transfer is over then."""
+        """The error of the disk that ended the transfer."""
         self.started = trio.Event()
         self.complete = trio.Event()
         if brain.complete:

@@ -1,4 +1,4 @@
-"""One transfer: the owner of everything that one manifest needs on this node, from beginning to end.
+"""One transfer: the owner of everything that one share or fetch needs, from beginning to end.
 
 A transfer owns its tasks, its store, its exchange and its connector, and ends them all together, whichever
 way it ends: by `stop`, by leaving its ``async with`` block, by failing, or with its node. After that its files
@@ -48,7 +48,7 @@ CONNECT_PATIENCE = 10.0
 """Seconds after which a fetch gives up when no peer at all could be reached."""
 
 GOODBYE_SECONDS = 0.5
-"""How long `Transfer.stop` waits for sessions to end in words."""
+"""Seconds that `Transfer.stop` gives its sessions to say GOODBYE."""
 
 PROGRESS_SECONDS = 0.5
 """The longest time between two values of `Transfer.progress`."""
