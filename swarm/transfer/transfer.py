@@ -1,7 +1,7 @@
 """One transfer: the owner of everything that one share or fetch needs, from beginning to end.
 
 A transfer owns its tasks, its store, its exchange and its connector, and ends them all together, whichever
-way it ends: by `stop`, by leaving its ``async with`` block, by failing, or with its node. After that its files
+way it ends: by `stop`, by leaving its ``async with`` block, by failing, or with its node. Then its files
 are closed, its target is unlocked, and the same content can be shared or fetched again.
 """
 
