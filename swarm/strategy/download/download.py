@@ -58,9 +58,7 @@ class DownloadSide:
         self._claims = Claims()
         self._timeouts = Timeouts(self.availability, self.requests, throttled=options.limited)
         self._interest = Interest(pieces, self.availability)
-        self._endgame = Endgame(
-            pieces, self.availability, self.requests, self._ranking, throttled=options.limited
-        )
+        self._endgame = Endgame(pieces, self.availability, self.requests, self._ranking)
         picker: Picker = RarestFirst(pieces, self.availability, rng)
         if options.sequential:
             picker = InOrder(picker, pieces, self.availability, rng)
@@ -245,7 +243,7 @@ class DownloadSide:
             commands.append(Send(source, Cancel(piece)))
         if late:
             commands += self._blame(source, late, now, silent=self.snubbed(source))
-        if late or self._endgame.trickles(source, now):
+        if late:
             commands += self._asker.refill(now)
         self._timers.set(Wakeup.REQUESTS, self._timeouts.next_look(source, now), source)
         return commands
