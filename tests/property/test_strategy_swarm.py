@@ -116,7 +116,7 @@ class Node:
         if isinstance(message, Request):
             holders = self.asked.setdefault(message.piece, set())
             holders.add(peer)
-            assert len(holders) <= COPIES + 1  # the last where the others would take half a minute longer
+            assert len(holders) <= COPIES + 1  # the last where all others are overdue
         if isinstance(message, Cancel):
             self.asked[message.piece].discard(peer)
         self.sessions[peer].protocol.sent(message)

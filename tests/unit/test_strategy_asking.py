@@ -29,8 +29,8 @@ from swarm.strategy.download.requests import (
 from swarm.strategy.download.timeouts import (
     CANCEL_SECONDS,
     LEAST_BYTES,
+    PROVEN_SILENCE_SECONDS,
     RECHECK_SECONDS,
-    SILENCE_MOST,
     SILENCE_SECONDS,
     Timeouts,
 )
@@ -151,20 +151,14 @@ def test_a_trickle_is_silence() -> None:
     assert lines.stalls.move(A, 5.0) == [0]
 
 
-def test_who_usually_takes_longer_is_silent_later() -> None:
+def test_a_source_that_has_delivered_is_given_two_seconds_more() -> None:
     lines = Lines(A, B)
-    times = lines.requests.lines[A].times
-    for _ in range(20):
-        times.add(4.0)
+    lines.requests.lines[A].trusted = True
     lines.ask(A, range(1), 0.0)
-    assert lines.stalls.move(A, times.usual() - 0.1) == []
+    assert lines.stalls.move(A, PROVEN_SILENCE_SECONDS - 0.1) == []
     assert not lines.requests.lines[A].snubbed
-    assert lines.stalls.move(A, times.usual()) == [0]
+    assert lines.stalls.move(A, PROVEN_SILENCE_SECONDS) == [0]
     assert lines.requests.lines[A].snubbed
-    for _ in range(20):
-        times.add(100.0)
-    lines.requests.lines[A].snubbed = False
-    assert lines.stalls.move(A, SILENCE_MOST) == [0]
 
 
 def test_the_least_rate_is_no_silence() -> None:

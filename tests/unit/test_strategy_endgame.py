@@ -201,7 +201,9 @@ def creeping(rate: int, until: float, *, others: int = RATES[FAST]) -> Finish:
     return finish
 
 
-@pytest.mark.parametrize(("rate", "until", "doubled"), [(500, 30.0, True), (7000, 25.0, False)])
+@pytest.mark.parametrize(
+    ("rate", "until", "doubled"), [(500, 39.0, False), (500, 40.0, True), (7000, 22.0, False)]
+)
 def test_what_comes_very_slowly_is_doubled_whatever_it_costs(rate: int, until: float, doubled: bool) -> None:
     assert (creeping(rate, until).pick(FAST, until) is not None) == doubled
 
@@ -211,12 +213,12 @@ def test_what_our_own_downlink_makes_slow_is_not_doubled() -> None:
 
 
 def test_two_that_send_very_slowly_do_not_keep_a_piece_between_them() -> None:
-    finish = creeping(500, 30.0)
-    finish.ask(FAST, 0, now=30.0)
-    assert finish.pick(THIRD, 30.0) == 1
-    for second in range(31, 70):
+    finish = creeping(500, 40.0)
+    finish.ask(FAST, 0, now=40.0)
+    assert finish.pick(THIRD, 40.0) == 1
+    for second in range(41, 80):
         for other, size in ((SLOW, 500), (FAST, 500), (THIRD, RATES[THIRD])):
             finish.ranking.received(other, size, float(second))
         finish.requests.progress(FAST, 0, 500, float(second))
-    finish.ask(FAST, 1, now=69.0)
-    assert finish.pick(THIRD, 69.0) is not None
+    finish.ask(FAST, 1, now=79.0)
+    assert finish.pick(THIRD, 79.0) == 0

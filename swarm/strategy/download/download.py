@@ -235,7 +235,7 @@ class DownloadSide:
         if self._timeouts.owes(source, now):
             return [Disconnect(source, "does not answer cancelled requests")]
         late = self._timeouts.move(source, now)
-        if not self._timeouts.hopeless(source, now, patient=self._endgame.thrifty(now)):
+        if not self.snubbed(source):
             late = self._endgame.affordable(late, now)
         commands: list[Command] = []
         for piece in late:

@@ -18,7 +18,7 @@ from swarm.strategy.download.requests import DownloadRequests
 from swarm.strategy.pieces import Pieces
 
 COPIES = 2
-"""Sources that are asked for one piece at once, unless one more gains `LONG_GAIN_SECONDS`."""
+"""Sources that are asked for one piece at once, and one more if all are overdue."""
 
 ALLOWANCE_SHARE = 160
 """What comes in vain may be the total length divided by this, or `ALLOWANCE_PIECES` if that is more."""
@@ -33,9 +33,9 @@ LEAST_GAIN = 2.0
 """The holder must be expected this many times later than the idle source."""
 
 LEAST_GAIN_SECONDS = 0.2
-LONG_GAIN_SECONDS = 30.0
-"""A copy that is expected so much sooner is asked for whatever the allowance: a source that sends very slowly
-must not keep a piece for as long as it likes, nor two such sources together."""
+OVERDUE_SECONDS = 30.0
+"""What was asked for so long ago may be asked of one more source, whatever the allowance: a source that sends
+very slowly must not keep a piece for as long as it likes, nor two such sources together."""
 
 LOOKED_AT = 32
 """Requests, oldest first, among which the slowest is searched."""
@@ -60,7 +60,7 @@ class Endgame:
         self._ranking = ranking
         layout = pieces.layout
         least = ALLOWANCE_PIECES * layout.piece_length
-        self._allowance = self._whole = max(layout.total_length // ALLOWANCE_SHARE, least)
+        self._allowance = max(layout.total_length // ALLOWANCE_SHARE, least)
 
     def pick(self, source: SourceId, now: float) -> Pick | None:
         """A piece that the idle source is asked for although another one already is; None if there is none."""
@@ -71,12 +71,16 @@ class Endgame:
             holders = self._requests.holders[piece]
             gain = self._gain(source, holders, piece, now)
             affordable = len(holders) < COPIES and self._pieces.layout.length(piece) <= left
-            overdue = len(holders) <= COPIES and gain > LONG_GAIN_SECONDS
-            if gain > most and (affordable or overdue):
+            if gain > most and (affordable or self._overdue(holders, piece, now)):
                 best, most = piece, gain
         if best is None:
             return None
         return Pick(best, f"endgame ({most:.1f} s sooner)")
+
+    def _overdue(self, holders: list[SourceId], piece: int, now: float) -> bool:
+        return len(holders) <= COPIES and all(
+            now >= self._requests.lines[holder].asked[piece].at + OVERDUE_SECONDS for holder in holders
+        )
 
     def _early(self) -> bool:
         return self._pieces.lacking_count > max(EARLY_PIECES, self._pieces.size // EARLY_SHARE)
@@ -86,10 +90,6 @@ class Endgame:
         left = self._left(now)
         costs = accumulate(self._pieces.layout.length(piece) for piece in pieces)
         return [piece for piece, cost in zip(pieces, costs, strict=True) if cost <= left]
-
-    def thrifty(self, now: float) -> bool:
-        """Whether bytes are dear: something came or may come in vain."""
-        return self._left(now) < self._whole
 
     def _left(self, now: float) -> int:
         return self._allowance - self._requests.in_doubt(now)

@@ -22,7 +22,6 @@ and longer.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -61,7 +60,7 @@ class RequestQueue:
     """The requests at one source, in the order in which they were made, and what decides about more.
 
     ``trusted``: a piece of the source was verified; until then it is asked for one at a time. ``unverified``:
-    that one has come. ``heard_at``: when it last said anything or answered a ping.
+    that one has come.
     ``progress_bytes`` have come since ``counted_at``.
     """
 
@@ -78,7 +77,6 @@ class RequestQueue:
     turned_away: int = 0
     window: PipelineWindow = field(default_factory=PipelineWindow)
     times: ResponseTimes = field(default_factory=ResponseTimes)
-    heard_at: float = -math.inf
     progress_at: float = 0.0
     progress_bytes: int = 0
     counted_at: float = 0.0
