@@ -37,7 +37,6 @@ from swarm.strategy.download.requests import (
     CLEARED_SECONDS,
     FIRST_SNUB,
     MOST_TURNED_AWAY,
-    MOVING_SECONDS,
     UNPROVEN_BACKOFF,
 )
 from swarm.strategy.download.timeouts import (
@@ -316,22 +315,6 @@ def test_a_silent_peer_is_cancelled_after_five_seconds_and_its_late_piece_is_dro
     commands = brain.piece_received(A, asked[0], 6.0)
     assert published(commands)[0] == PieceWasted(TRANSFER, asked[0], PIECE, A)
     assert not any(isinstance(command, StorePiece) for command in commands)
-
-
-def test_no_more_late_pieces_move_than_may_come_twice() -> None:
-    brain = a_brain(40)
-    asked = source(brain, A)
-    for number in range(8):
-        asked = [*asked[1:], *requests(deliver(brain, A, asked[0], number / 10), A)]
-    source(brain, B, 0.9)
-    assert len(asked) > 2
-    brain.data_received(A, asked[0], PIECE // 2, 1.5)
-    moved: list[object] = []
-    while (at := brain.next_wakeup()) < 1.5 + SILENCE_SECONDS:
-        moved += [(at, message) for message in sent(brain.tick(at), A) if isinstance(message, Cancel)]
-    (first, one), (second, two), *_ = moved
-    assert [one, two] == [Cancel(asked[1]), Cancel(asked[2])]
-    assert second >= first + MOVING_SECONDS  # nothing came of the first
 
 
 @pytest.mark.parametrize("spent", [0, 1, PIECE])

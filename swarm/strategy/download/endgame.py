@@ -8,7 +8,7 @@ source has to be expected in less than half the time, and the wasted bytes have 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import accumulate, islice
+from itertools import islice
 
 from swarm.ids import SourceId
 from swarm.strategy.availability import Availability
@@ -84,12 +84,6 @@ class Endgame:
 
     def _early(self) -> bool:
         return self._pieces.lacking_count > max(EARLY_PIECES, self._pieces.size // EARLY_SHARE)
-
-    def affordable(self, pieces: list[int], now: float) -> list[int]:
-        """As many of the pieces, from the first, as may all come twice."""
-        left = self._left(now)
-        costs = accumulate(self._pieces.layout.length(piece) for piece in pieces)
-        return [piece for piece, cost in zip(pieces, costs, strict=True) if cost <= left]
 
     def _left(self, now: float) -> int:
         return self._allowance - self._requests.in_doubt(now)

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 
 from swarm.bits import PieceSet
 from swarm.ids import SourceId
-from swarm.strategy.download.pipeline import PipelineWindow, ResponseTimes
+from swarm.strategy.download.pipeline import PipelineWindow
 
 MOST_TURNED_AWAY = 16
 """So often in a row a source may be too busy for what it is asked before that counts as failing."""
@@ -76,7 +76,6 @@ class RequestQueue:
     avoided: dict[int, float] = field(default_factory=dict)
     turned_away: int = 0
     window: PipelineWindow = field(default_factory=PipelineWindow)
-    times: ResponseTimes = field(default_factory=ResponseTimes)
     progress_at: float = 0.0
     progress_bytes: int = 0
     counted_at: float = 0.0

@@ -2,8 +2,7 @@
 
 A source that is asked for something and moves less than `LEAST_BYTES` in `SILENCE_SECONDS`, or in
 `PROVEN_SILENCE_SECONDS` if it has delivered before, loses all its requests and is snubbed until it delivers a
-piece: one request at a time, no regular unchoke (libtorrent's snubbing). A request no byte of which has come
-after the mean response time of the source and six deviations is moved, if it may come twice.
+piece: one request at a time, no regular unchoke (libtorrent's snubbing).
 
 A request moves only if somebody else could take it now: the only source keeps it, however slow it is.
 """
@@ -53,18 +52,15 @@ class Timeouts:
     def move(self, source: SourceId, now: float) -> list[int]:
         """The pieces to be asked elsewhere; snubs the source if it was silent."""
         line = self._requests.lines[source]
-        if line.asked and now >= _silent_at(line):
-            line.snubbed = True
-            late = [piece for piece, asked in line.asked.items() if asked.live]
-        else:
-            limit = line.times.deadline()
-            late = [
-                piece
-                for piece, asked in line.asked.items()
-                if asked.live and not asked.received and now >= asked.at + limit
-            ]
-        able = self._able(source, now) if late else []
-        return [piece for piece in late if any(self._availability.has(other, piece) for other in able)]
+        if not line.asked or now < _silent_at(line):
+            return []
+        line.snubbed = True
+        able = self._able(source, now)
+        return [
+            piece
+            for piece, asked in line.asked.items()
+            if asked.live and any(self._availability.has(other, piece) for other in able)
+        ]
 
     def owes(self, source: SourceId, now: float) -> bool:
         """Whether the source has owed the reply to a cancelled request for too long."""
@@ -78,12 +74,8 @@ class Timeouts:
             return math.inf
         at = self._owed_until(line) if line.cancelled else math.inf
         if len(line.asked) > line.cancelled or not line.snubbed:
-            at = min(at, _silent_at(line), self._late_at(line))
+            at = min(at, _silent_at(line))
         return at if at > now else now + RECHECK_SECONDS
-
-    def _late_at(self, line: RequestQueue) -> float:
-        waiting = (asked.at for asked in line.asked.values() if asked.live and not asked.received)
-        return min(waiting, default=math.inf) + line.times.deadline()
 
     def _owed_until(self, line: RequestQueue) -> float:
         cancelled = (asked.cancelled_at for asked in line.asked.values() if asked.cancelled_at is not None)
