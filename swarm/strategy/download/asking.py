@@ -11,10 +11,10 @@ from swarm.strategy.commands import Command, Publish, Send
 from swarm.strategy.download.endgame import RECHECK_SECONDS, Endgame
 from swarm.strategy.download.locality import Locality
 from swarm.strategy.download.picker import Pick, Picker
-from swarm.strategy.download.pipeline import DEADLINE_LEAST, demand
+from swarm.strategy.download.pipeline import demand
 from swarm.strategy.download.ranking import Ranking
 from swarm.strategy.download.requests import DownloadRequests, RequestQueue
-from swarm.strategy.download.timeouts import Timeouts
+from swarm.strategy.download.timeouts import SILENCE_SECONDS, Timeouts
 from swarm.strategy.pieces import Pieces
 from swarm.strategy.timers import Timers, Wakeup
 
@@ -131,7 +131,7 @@ class Asker:
     def _ask(self, source: SourceId, pick: Pick, now: float, commands: list[Command]) -> None:
         if not self._requests.lines[source].asked:
             self._ranking.busy(source, now)
-        self._timers.set(Wakeup.REQUESTS, now + DEADLINE_LEAST, source)
+        self._timers.set(Wakeup.REQUESTS, now + SILENCE_SECONDS, source)
         length = self._pieces.layout.length(pick.piece)
         self._requests.ask(source, pick.piece, length, now)
         self._pieces.requested(pick.piece)

@@ -58,9 +58,7 @@ class DownloadSide:
         self._claims = Claims()
         self._timeouts = Timeouts(self.availability, self.requests, throttled=options.limited)
         self._interest = Interest(pieces, self.availability)
-        self._endgame = Endgame(
-            pieces, self.availability, self.requests, self._ranking, throttled=options.limited
-        )
+        self._endgame = Endgame(pieces, self.availability, self.requests, self._ranking)
         picker: Picker = RarestFirst(pieces, self.availability, rng)
         if options.sequential:
             picker = InOrder(picker, pieces, self.availability, rng)
@@ -237,15 +235,12 @@ class DownloadSide:
         if self._timeouts.owes(source, now):
             return [Disconnect(source, "does not answer cancelled requests")]
         late = self._timeouts.move(source, now)
-        if not self._timeouts.hopeless(source, now, patient=self._endgame.thrifty(now)):
-            late = self._endgame.affordable(late, now)
         commands: list[Command] = []
         for piece in late:
             self._release([piece] if self.requests.cancel(source, piece, now) else [])
             commands.append(Send(source, Cancel(piece)))
         if late:
-            commands += self._blame(source, late, now, silent=self.snubbed(source))
-        if late or self._endgame.trickles(source, now):
+            commands += self._blame(source, late, now, silent=True)
             commands += self._asker.refill(now)
         self._timers.set(Wakeup.REQUESTS, self._timeouts.next_look(source, now), source)
         return commands
@@ -272,8 +267,6 @@ class DownloadSide:
         line.turned_away = 0
         line.retry_at = now
         line.progressed(now)
-        if asked.live:
-            line.times.add(now - asked.at)
         needed = demand(self._ranking.rate(source, now), self._ranking.round_trip(source))
         line.window.delivered(asked.length, needed, now)
         self._claims.delivered(source, piece)

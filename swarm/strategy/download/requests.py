@@ -22,13 +22,12 @@ and longer.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from swarm.bits import PieceSet
 from swarm.ids import SourceId
-from swarm.strategy.download.pipeline import PipelineWindow, ResponseTimes
+from swarm.strategy.download.pipeline import PipelineWindow
 
 MOST_TURNED_AWAY = 16
 """So often in a row a source may be too busy for what it is asked before that counts as failing."""
@@ -42,19 +41,13 @@ MOVING_SECONDS = 2.0
 
 @dataclass(slots=True)
 class PendingRequest:
-    """One outstanding request; ``begun_at`` is when its first data came, ``touched`` when its last did, or
-    when it was asked.
-
-    ``outrun``: it was cancelled because another source delivered the piece first.
-    """
+    """One outstanding request; ``touched`` is when its last data came, or when it was asked."""
 
     length: int
     at: float
     touched: float
     received: int = 0
     cancelled_at: float | None = None
-    outrun: bool = False
-    begun_at: float = math.inf
 
     @property
     def live(self) -> bool:
@@ -67,9 +60,8 @@ class RequestQueue:
     """The requests at one source, in the order in which they were made, and what decides about more.
 
     ``trusted``: a piece of the source was verified; until then it is asked for one at a time. ``unverified``:
-    that one has come. ``heard_at``: when it last said anything or answered a ping.
-    ``progress_bytes`` have come since ``counted_at``. ``under_way``: of which piece something came last.
-    ``trickles``: see `Endgame`.
+    that one has come.
+    ``progress_bytes`` have come since ``counted_at``.
     """
 
     choked: bool = True
@@ -83,11 +75,7 @@ class RequestQueue:
     cancelled: int = 0
     avoided: dict[int, float] = field(default_factory=dict)
     turned_away: int = 0
-    under_way: PendingRequest | None = None
-    trickles: bool = False
     window: PipelineWindow = field(default_factory=PipelineWindow)
-    times: ResponseTimes = field(default_factory=ResponseTimes)
-    heard_at: float = -math.inf
     progress_at: float = 0.0
     progress_bytes: int = 0
     counted_at: float = 0.0
@@ -139,8 +127,6 @@ class DownloadRequests:
         asked = self.lines[source].asked.get(piece)
         if asked is not None:
             asked.received += size
-            asked.begun_at = min(asked.begun_at, now)
-            self.lines[source].under_way = asked
             self.lines[source].come += size
             asked.touched = now
         return asked
@@ -162,8 +148,6 @@ class DownloadRequests:
         asked = line.asked.pop(piece, None)
         if asked is None:
             return None
-        if line.under_way is asked:
-            line.under_way = None
         line.bytes -= asked.length
         line.come -= asked.received
         if not asked.live:
@@ -222,7 +206,6 @@ class DownloadRequests:
         others = list(self.others(source, piece))
         for other in others:
             self.cancel(other, piece, now)
-            self.lines[other].asked[piece].outrun = True
         return others
 
     def others(self, source: SourceId, piece: int) -> Iterator[SourceId]:
