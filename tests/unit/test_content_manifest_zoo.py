@@ -183,7 +183,9 @@ def hostile_shapes() -> Iterator[Specimen]:
         yield Specimen(f"without {key}", canonical(folder(file("a"), **{key: ...})), "")
     yield Specimen("without v", canonical(folder(file("a"), v=...)), "'v' is missing")
     for key in ("path", "blake3", "length", "pieces", "executable"):
-        yield Specimen(f"entry without {key}", canonical(folder(file("a", **{key: ...}))), "4 fields instead of 5")
+        yield Specimen(
+            f"entry without {key}", canonical(folder(file("a", **{key: ...}))), "4 fields instead of 5"
+        )
     yield Specimen("extra field", canonical(folder(file("a"), author="me")), "map of 6 fields")
     yield Specimen("extra field of a file", canonical(folder(file("a", mtime=1))), "6 fields instead of 5")
     yield Specimen(
@@ -219,7 +221,9 @@ def hostile_shapes() -> Iterator[Specimen]:
     yield Specimen("much newer", canonical({"v": 99, "x": [1.5, {}]}), "newer swarm")
     yield Specimen("older than the first", canonical(folder(v=0)), "unknown format")
     yield Specimen(
-        "file with two entries", canonical(single() | {"entries": [file("thing"), file("x")]}), "must have one entry"
+        "file with two entries",
+        canonical(single() | {"entries": [file("thing"), file("x")]}),
+        "must have one entry",
     )
     yield Specimen("file with no entry", canonical(single(entries=[])), "must have one entry")
     yield Specimen("file named otherwise", canonical(single(entries=[file("x")])), "named like")
@@ -254,7 +258,9 @@ def hostile_encodings() -> Iterator[Specimen]:
     yield Specimen("text is not UTF-8", sound.replace(b"\x66things", b"\x66thing\xff"), "not UTF-8")
     yield Specimen("text is a surrogate", sound.replace(b"\x66things", b"\x66abc\xed\xa0\x80"), "not UTF-8")
     yield Specimen("text is overlong", sound.replace(b"\x66things", b"\x66thin\xc0\xaf"), "not UTF-8")
-    yield Specimen("half float", sound.replace(b"\x61v\x01", b"\x61v\xf9\x3c\x00"), "a simple value instead of")
+    yield Specimen(
+        "half float", sound.replace(b"\x61v\x01", b"\x61v\xf9\x3c\x00"), "a simple value instead of"
+    )
     yield Specimen("big number", sound.replace(b"\x61v\x01", b"\x61v\xc2\x41\x01"), "a tag instead of")
     for head, what in ((b"\x9b", "entries"), (b"\xbb", "map"), (b"\x5b", "bytes"), (b"\x7b", "text")):
         for claimed in (1 << 32, (1 << 63) - 1, (1 << 64) - 1):
@@ -330,7 +336,9 @@ def hostile_masses() -> Iterator[Specimen]:
 
     flat = [small(f"{index:05}") for index in range(MAX_FILES)]
     yield Specimen("many files, then a byte", canonical(folder(*flat)) + b"\0", "1 bytes follow")
-    yield Specimen("many files, the last one bad", canonical(folder(*flat[:-1], small(".."))), "not a valid file name")
+    yield Specimen(
+        "many files, the last one bad", canonical(folder(*flat[:-1], small(".."))), "not a valid file name"
+    )
     yield Specimen(
         "many files, the last one again", canonical(folder(*flat[:-1], flat[-2])), "duplicate or out of order"
     )
