@@ -1,8 +1,8 @@
 """``swarm:`` links: one line that names a manifest and peers that have it.
 
-``swarm:<cid>?name=<text>&peer=<multiaddr>&peer=…``, values percent-encoded UTF-8 (RFC 3986). The id
-is what counts: names and peers are hints. Unknown parameters are skipped, so that a newer swarm may
-add some.
+``swarm:<cid>?name=<text>&peer=<multiaddr>&peer=…``, values percent-encoded UTF-8 (RFC 3986). Only the id is
+binding; the name and the peers are hints. Unknown parameters are ignored, so that later versions can add
+some.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_LINK_PEERS = 32
 MAX_ADDRESS_BYTES = 512
 """Characters of one multiaddr."""
 
-# Allowed as they stand in a query (RFC 3986, section 3.4) and common in multiaddrs and names.
+# Need no escape in a query (RFC 3986, section 3.4) and are common in multiaddrs and names.
 _SAFE = "/:@!$'()*,;"
 _ADDRESS = re.compile(f"/[!-~]{{1,{MAX_ADDRESS_BYTES - 1}}}", re.ASCII)
 _LINK = re.compile(r"[!-~]+", re.ASCII)
@@ -31,10 +31,10 @@ _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class SwarmLink:
-    """A manifest's id, multiaddrs of peers, and the name that the content had for the sharer.
+    """A manifest id, multiaddrs of peers that have it, and the content's name.
 
-    Only the form of the addresses is checked here. Raises ManifestError for a name that a manifest
-    could not have, a malformed address, and more than `MAX_LINK_PEERS` peers.
+    Addresses are checked for their form only. Raises ManifestError for a name that a manifest cannot
+    have, a malformed address, and more than `MAX_LINK_PEERS` peers.
     """
 
     id: ManifestId
@@ -43,10 +43,12 @@ class SwarmLink:
 
     def __post_init__(self) -> None:
         if len(self.peers) > MAX_LINK_PEERS:
-            raise ManifestError(f"a swarm link has at most {MAX_LINK_PEERS} peers, not {len(self.peers)}")
+            raise ManifestError(
+                f"a swarm link can have at most {MAX_LINK_PEERS} peers, not {len(self.peers)}"
+            )
         for peer in self.peers:
             if not _ADDRESS.fullmatch(peer):
-                raise ManifestError(f"a peer in a swarm link is a multiaddr, not {peer[:80]!a}")
+                raise ManifestError(f"a peer in a swarm link must be a multiaddr, not {peer[:80]!a}")
         if self.name is not None:
             check_title(self.name)
 
@@ -59,9 +61,9 @@ class SwarmLink:
 
     @classmethod
     def parse(cls, text: str) -> SwarmLink:
-        """Read a link; raises ManifestError for any text that is none."""
+        """Parse a link; raises ManifestError for any other text."""
         if len(text) > MAX_LINK_CHARS:
-            raise ManifestError(f"a swarm link has at most {MAX_LINK_CHARS} characters, not {len(text)}")
+            raise ManifestError(f"a swarm link can have at most {MAX_LINK_CHARS} characters, not {len(text)}")
         if not _LINK.fullmatch(text) or text[: len(SCHEME)].lower() != SCHEME:
             raise ManifestError("a swarm link looks like swarm:<id>?name=…&peer=…")
         cid, _, query = text[len(SCHEME) :].partition("?")
@@ -73,7 +75,7 @@ class SwarmLink:
             elif key == "name":
                 names.append(value)
         if len(names) > 1:
-            raise ManifestError("a swarm link has one name")
+            raise ManifestError("a swarm link can have only one name")
         return cls(_parse_id(cid), tuple(dict.fromkeys(peers)), names[0] if names else None)
 
 

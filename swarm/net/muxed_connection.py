@@ -1,9 +1,9 @@
-"""Our Yamux connection and its streams under libp2p's interfaces.
+"""A Yamux connection and its streams, implementing libp2p's interfaces.
 
-The protocol's state is in `swarm.mux.connection`; here it meets its socket. Three tasks move a
-connection: one receives and never waits to send, one waits for the socket when it is full, one asks the
-peer for signs of life. Every change of the state, and the sealing and sending that follow from it, is one
-synchronous step of some task, so a task can be cancelled anywhere.
+The protocol state is in `swarm.mux.connection`; this module connects it to the socket. Three tasks run
+per connection: one receives and never waits to send, one waits while the socket is full, one checks that
+the peer is alive. Every change of the state, with the sealing and sending that follow from it, is one
+synchronous step of some task, so a task may be cancelled at any await.
 """
 
 from __future__ import annotations
@@ -36,20 +36,21 @@ from swarm.net.record_socket import RecordSocket
 from swarm.net.streams import shielded
 
 KEEPALIVE_INTERVAL = 60.0
-"""Seconds between a sign of life and the next question for one."""
+"""Seconds between two checks of a peer."""
 LIFE_BYTES = 4096
-"""What a quiet peer says for itself in that time; with more, the round trip is of interest as well."""
+"""Bytes received between two checks. A peer that sent some, but at most this many, is alive and quiet and
+needs no ping; a busy peer is pinged to keep the round trip up to date."""
 SECOND_PING = 1.0
-"""Seconds after which the round trip is measured again, past the bustle of the beginning."""
+"""Seconds after the first ping at which the round trip is measured again, once the start-up is over."""
 KEEPALIVE_DEADLINE = 20.0
-"""Seconds within which a peer must be heard after it was asked."""
+"""Seconds after a ping within which something must be received from the peer."""
 
 
 class LivenessProbe:
-    """Asks with ``ping``, given a number, when nothing was heard over ``wire`` for a while.
+    """Pings the peer with ``ping(number)`` when nothing was received over ``wire`` for a while.
 
-    ``round_trip``: seconds from a question to its answer, smoothed; 0.0 until there was one. ``gone``: why
-    the peer is taken for dead, or an empty string.
+    ``round_trip``: smoothed seconds from a ping to its answer; 0.0 until the first answer.
+    ``gone``: why the peer counts as dead, or an empty string.
     """
 
     def __init__(self, wire: RecordSocket, ping: Callable[[int], None]) -> None:
@@ -62,13 +63,13 @@ class LivenessProbe:
         self.gone = ""
 
     def answered(self) -> None:
-        """The answer to the latest question is here."""
+        """The answer to the latest ping has arrived."""
         self._answer.set()
 
     async def look(self) -> float:
-        """Ask if need be, and wait for the answer; returns in how many seconds to look again."""
+        """Ping if necessary and wait for the answer; return the seconds until the next check."""
         self._number = (self._number + 1) % 2**32
-        # One of the two ends asks; the other has heard it and need not.
+        # A ping from the peer is a sign of life too, so only one of the two ends needs to ping.
         if self._number <= 2 or not 0 < self._wire.received_bytes - self._heard <= LIFE_BYTES:
             await self._ask()
         self._heard = self._wire.received_bytes
@@ -83,23 +84,22 @@ class LivenessProbe:
             seconds = trio.current_time() - asked
             self.round_trip = (self.round_trip + seconds) / 2 if self.round_trip else seconds
         if self._wire.received_bytes == heard:
-            self.gone = f"the peer has not been heard for {KEEPALIVE_DEADLINE:.0f} s"
+            self.gone = f"nothing was received from the peer for {KEEPALIVE_DEADLINE:.0f} s"
 
 
 logger = logging.getLogger(__name__)
 
 STALL_SECONDS = 60.0
-"""Seconds for which a peer may take nothing of what waits in the socket."""
+"""Seconds after which a peer that reads nothing from a full socket is disconnected."""
 DRAIN_SECONDS = 0.5
-"""Seconds that readers here have for each next read once the peer has closed the connection."""
+"""Seconds between two reads after which unread data is given up once the peer has closed the connection."""
 
 
 class Driver:
-    """One connection at work.
+    """Runs one connection: moves bytes between its state machine, its socket and its streams.
 
-    ``changed``: where tasks park that wait for a stream to accept, for leave to open one, or for
-    an end. ``ended``: set once, when the socket is closed and nothing will happen any more.
-    ``cause``: why it ended, or an empty string.
+    ``changed``: tasks park here until they can accept or open a stream, or the connection ends.
+    ``ended``: set once the socket is closed. ``cause``: why the connection ended, or an empty string.
     """
 
     def __init__(
@@ -131,24 +131,24 @@ class Driver:
 
     @property
     def round_trip(self) -> float:
-        """Seconds that the peer takes to answer, smoothed; 0.0 until it has answered."""
+        """Smoothed seconds from a ping to its answer; 0.0 until the first answer."""
         return self._life.round_trip
 
-    # Steps, each synchronous.
+    # Synchronous steps.
 
     def open(self) -> MuxedStream:
-        """Open a stream; LinkClosed when either end is leaving."""
+        """Open a stream; LinkClosed when either end is closing."""
         stream = self.core.open()
         self.pump()
         return self._muxed(stream)
 
     def accept(self) -> MuxedStream | None:
-        """Return the stream of the peer that waits longest, or None."""
+        """Return the oldest stream of the peer that was not accepted yet, or None."""
         stream = self.core.accept()
         return None if stream is None else self._muxed(stream)
 
     def consumed(self, muxed: MuxedStream) -> None:
-        """Let the peer send what a read of ``muxed`` has made room for."""
+        """Update the window after a read from ``muxed``."""
         stream = muxed.state
         due = self.core.consumed(stream, trio.current_time())
         self._budget.note(muxed, stream.inbox.size, consumed=True)
@@ -159,21 +159,22 @@ class Driver:
             self.pump()
 
     def write(self, muxed: MuxedStream, data: list[memoryview]) -> Write | None:
-        """Send what can be sent of ``data`` now, queue the rest; LinkClosed when the stream takes none.
+        """Send as much of ``data`` as possible now and queue the rest.
 
-        Returns the last part that is not empty: with it all are on their way.
+        Returns the last non-empty part: once it is sent, all are. LinkClosed when the stream is closed
+        for writing.
         """
         writes = [self.core.write(muxed.state, part) for part in data]
         self.pump()
         return next((write for write in reversed(writes) if write.data), None)
 
     def finish(self, muxed: MuxedStream) -> None:
-        """Send FIN behind what is queued."""
+        """Send FIN after the queued bytes."""
         self.core.finish(muxed.state)
         self._settle()
 
     def close_stream(self, muxed: MuxedStream) -> None:
-        """Send FIN behind what is queued, and drop what is unread and what still arrives."""
+        """Send FIN after the queued bytes; drop unread bytes and those that still arrive."""
         self.core.close(muxed.state, trio.current_time())
         self._settle()
 
@@ -183,7 +184,7 @@ class Driver:
         self._settle()
 
     def leave(self) -> None:
-        """Give up every stream, send what is sealed and GO_AWAY, then listen until the peer has closed."""
+        """End every stream, send the sealed bytes and GO_AWAY, then receive until the peer closes."""
         if not self.core.leaving and not self.ended.is_set():
             self._blame("the connection was closed here")
             self._closed_here = True
@@ -192,7 +193,7 @@ class Driver:
             self.changed.unpark_all()
 
     def pump(self) -> None:
-        """Send what the socket takes, leave the rest to the sender, wake whoever waited for it."""
+        """Send what the socket takes, leave the rest to the sending task, and wake waiting tasks."""
         if self._sender_busy or self._mute:
             return
         try:
@@ -201,7 +202,7 @@ class Driver:
                 self._mute = True
                 self._wire.finish()
         except SwarmError as error:
-            # What the peer sent before it went may still be there to read: the receiver decides.
+            # Data that the peer sent before it closed may still be readable, so the receiver ends it.
             self._mute = True
             self._blame(str(error))
             done = True
@@ -217,7 +218,7 @@ class Driver:
         self.pump()
 
     def _act(self) -> None:
-        """Wake whoever is concerned by what has happened in the protocol."""
+        """Wake the tasks that the results of the state machine concern."""
         happened = self.core.take()
         for stream in happened.touched:
             muxed = self._muxed(stream)
@@ -243,7 +244,7 @@ class Driver:
     # Tasks.
 
     async def run(self, started: trio.Event) -> None:
-        """Set ``started``, then run until the connection has ended; call `end` afterwards."""
+        """Set ``started``, then run until the connection ends; call `end` afterwards."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(self._send)
@@ -300,12 +301,12 @@ class Driver:
             except LinkClosed as error:
                 self._abort(str(error))
         if scope.cancelled_caught:
-            self._abort(f"the peer has taken nothing for {STALL_SECONDS:.0f} s")
+            self._abort(f"the peer has read nothing for {STALL_SECONDS:.0f} s")
 
     async def _keep_alive(self) -> None:
         while True:
             pause = await self._life.look()
-            # Pings queue behind bulk; what windows are measured by is the path alone.
+            # Pings queue behind bulk data; window growth needs the round trip of the path itself.
             self.core.rtt = self._wire.round_trip or self._life.round_trip
             if self._life.gone:
                 self._abort(self._life.gone)
@@ -318,7 +319,7 @@ class Driver:
         self.pump()
 
     async def _drain(self) -> None:
-        """Let the readers here have what arrived before the peer closed the connection."""
+        """Let local readers read what arrived before the peer closed the connection."""
         while not self._closed_here and any(stream.inbox.size for stream in self._streams):
             with trio.move_on_after(DRAIN_SECONDS) as scope:
                 await self.changed.park()
@@ -330,13 +331,13 @@ class Driver:
         self.end()
 
     def _blame(self, cause: str) -> None:
-        """Remember why the connection ended: the first reason counts, the rest follows from it."""
+        """Record why the connection ended; only the first cause is kept."""
         self.cause = self.cause or cause
 
     def end(self) -> None:
-        """Close the socket and end everything that waits.
+        """Close the socket and wake every waiting task.
 
-        What is unread stays with its streams, in the budget, until they are read or reset.
+        Unread bytes stay in their streams, and in the budget, until they are read or reset.
         """
         if self.ended.is_set():
             return
@@ -360,8 +361,8 @@ _ENDINGS = {
 class MuxedStream(IMuxedStream):
     """A Yamux stream.
 
-    A cancelled read takes nothing; a cancelled write resets the stream, for part of it may be on
-    its way. Either leaves the connection and its other streams as they were.
+    A cancelled read consumes nothing. A cancelled write resets the stream, because part of it may
+    already be sent. Neither affects the connection or its other streams.
     """
 
     def __init__(self, connection: MuxedConnection, driver: Driver, state: Stream) -> None:
@@ -374,16 +375,16 @@ class MuxedStream(IMuxedStream):
 
     @property
     def stream_id(self) -> int:
-        """The number of the stream on the wire."""
+        """The Yamux stream id."""
         return self.state.id
 
     # Reading.
 
     async def read(self, n: int | None = None) -> bytes:
-        """Return 1 to ``n`` bytes as soon as there are any, or all there are for None and -1.
+        """Wait for data and return 1 to ``n`` bytes; None and -1 mean everything available.
 
-        MuxedStreamEOF once the peer has finished or the stream was closed here; MuxedStreamReset
-        when either end reset it or the connection was lost.
+        Raises MuxedStreamEOF once the peer has finished or the stream was closed here, and
+        MuxedStreamReset when either end reset it or the connection was lost.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         if n == 0:
@@ -396,9 +397,9 @@ class MuxedStream(IMuxedStream):
         return data
 
     async def readinto(self, buffer: memoryview) -> int:
-        """Put 1 to ``len(buffer)`` bytes into ``buffer`` as soon as there are any; return how many.
+        """Wait for data and put 1 to ``len(buffer)`` bytes into ``buffer``; return how many.
 
-        Raises as `read`. The buffer is written in one step, never after a cancellation.
+        Raises what `read` does. The buffer is never written after a cancellation.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         if not len(buffer):
@@ -430,10 +431,10 @@ class MuxedStream(IMuxedStream):
     # Writing.
 
     async def write(self, *data: bytes | bytearray | memoryview) -> None:
-        """Hand all of ``data`` to the socket, in frames that take turns with those of other streams.
+        """Send all of ``data``, in frames that alternate with those of other streams.
 
-        The buffers may be reused once this returns. MuxedStreamClosed after `close` or
-        `close_write`; MuxedStreamReset when either end reset the stream or the connection was lost.
+        The buffers may be reused once this returns. Raises MuxedStreamClosed after `close` or
+        `close_write`, and MuxedStreamReset when either end reset the stream or the connection was lost.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         try:
@@ -464,27 +465,27 @@ class MuxedStream(IMuxedStream):
     # Ending.
 
     async def close_write(self) -> None:
-        """Write no more; the peer reads what was written and then EOF. Reading goes on."""
+        """Stop writing; the peer reads what was written and then EOF. Reading continues."""
         self._driver.finish(self)
         await trio.lowlevel.checkpoint()
 
     async def close(self) -> None:
-        """Finish writing and read no more; tasks that wait in `read` get MuxedStreamEOF."""
+        """Stop writing and reading; tasks waiting in `read` get MuxedStreamEOF."""
         self._driver.close_stream(self)
         await trio.lowlevel.checkpoint()
 
     async def reset(self) -> None:
-        """Abandon the stream in both directions; tasks that wait in it get MuxedStreamReset."""
+        """Abandon the stream in both directions; tasks waiting on it get MuxedStreamReset."""
         self._driver.reset(self)
         await trio.lowlevel.checkpoint()
 
     def is_closed(self) -> bool:
-        """Whether neither reading nor writing makes sense any more."""
+        """Whether the stream is closed for both reading and writing."""
         state = self.state
         return bool(state.ending or state.discarding or not (state.sending or state.receiving))
 
     def wake(self) -> None:
-        """Let waiting tasks look again."""
+        """Wake waiting tasks to check the state again."""
         state = self.state
         if state.inbox.size or state.ending or state.discarding or not state.receiving:
             self._readable.unpark_all()
@@ -497,12 +498,12 @@ class MuxedStream(IMuxedStream):
     # The rest of libp2p's interface.
 
     def set_deadline(self, ttl: int) -> None:
-        """Let reads and writes that still wait ``ttl`` seconds from now fail with MuxedStreamError.
+        """Fail reads and writes that are still waiting ``ttl`` seconds from now with MuxedStreamError.
 
-        ValueError for a negative ``ttl``.
+        Raises ValueError for a negative ``ttl``.
         """
         if ttl < 0:
-            raise ValueError("a deadline lies in the future")
+            raise ValueError("a deadline must be in the future")
         self._deadline = trio.current_time() + ttl
 
     def get_remote_address(self) -> tuple[str, int] | None:
@@ -522,11 +523,11 @@ class MuxedStream(IMuxedStream):
 
 
 CLOSE_SECONDS = 1.0
-"""Seconds that a closing end waits for its peer to have read everything."""
+"""Seconds that a closing end waits for the peer to read everything."""
 
 
 class MuxedConnection(IMuxedConn):
-    """One connection. libp2p sets ``on_close``, ``swarm``, ``remove_stream`` and more on it."""
+    """One connection. libp2p sets ``on_close``, ``swarm``, ``remove_stream`` and other attributes on it."""
 
     def __init__(
         self,
@@ -553,21 +554,21 @@ class MuxedConnection(IMuxedConn):
 
     @property
     def round_trip(self) -> float:
-        """Seconds that the peer takes to answer, smoothed; 0.0 until it has answered once."""
+        """Smoothed seconds from a ping to its answer; 0.0 until the first answer."""
         return self._driver.round_trip
 
     @property
     def traffic(self) -> int:
-        """Bytes received and sent so far, as they are on the wire."""
+        """Encrypted bytes received and sent so far."""
         return self._wire.received_bytes + self._wire.sent_bytes
 
     async def start(self) -> None:
-        """Run until the connection ends; raises nothing but cancellation."""
+        """Run until the connection ends; raises only Cancelled."""
         if self.event_started.is_set():
             return
         try:
             await self._driver.run(self.event_started)
-        except Exception:  # whatever goes wrong here costs this connection, never the host
+        except Exception:  # any failure ends this connection only, never the host
             logger.exception("the connection to %s failed", self.peer_id)
         finally:
             self._driver.end()
@@ -579,11 +580,11 @@ class MuxedConnection(IMuxedConn):
             return
         try:
             await self.on_close()
-        except Exception:  # libp2p's callback, and its caller's notifees: the host must outlive them
-            logger.exception("the owner of the connection to %s failed to let it go", self.peer_id)
+        except Exception:  # libp2p's callback and notifees must not end the host
+            logger.exception("the close callback of the connection to %s failed", self.peer_id)
 
     async def open_stream(self) -> MuxedStream:
-        """Open a stream; waits while too many are unacknowledged. MuxedConnUnavailable when it cannot."""
+        """Open a stream; waits while too many are unacknowledged. Raises MuxedConnUnavailable."""
         await trio.lowlevel.checkpoint_if_cancelled()
         while not self._driver.core.may_open:
             await self._driver.changed.park()
@@ -593,7 +594,7 @@ class MuxedConnection(IMuxedConn):
             raise MuxedConnUnavailable(str(error)) from None
 
     async def accept_stream(self) -> MuxedStream:
-        """Wait for the next stream of the peer; MuxedConnUnavailable when there will be none."""
+        """Wait for the next stream of the peer; MuxedConnUnavailable once the connection has ended."""
         await trio.lowlevel.checkpoint_if_cancelled()
         driver = self._driver
         while (stream := driver.accept()) is None:
@@ -603,7 +604,7 @@ class MuxedConnection(IMuxedConn):
         return stream
 
     async def close(self) -> None:
-        """Say goodbye, let the peer read what was sent, and close; takes at most CLOSE_SECONDS."""
+        """Send GO_AWAY, let the peer read what was sent, and close; takes at most CLOSE_SECONDS."""
         if not self.event_started.is_set():
             self._driver.end()
             self.event_started.set()
@@ -616,7 +617,7 @@ class MuxedConnection(IMuxedConn):
 
     @property
     def is_initiator(self) -> bool:
-        """Whether this end dialled."""
+        """Whether this end dialed."""
         return self.secured_conn.is_initiator
 
     @property
@@ -626,7 +627,7 @@ class MuxedConnection(IMuxedConn):
 
     @property
     def is_closed(self) -> bool:
-        """Whether the connection has ended or is ending."""
+        """Whether the connection has ended or is closing."""
         core = self._driver.core
         return self._driver.ended.is_set() or core.leaving or core.peer_gone
 

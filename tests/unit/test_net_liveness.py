@@ -69,7 +69,7 @@ async def test_who_is_not_heard_after_a_question_is_gone(autojump_clock):
     began = trio.current_time()
     await peer.life.look()
     assert trio.current_time() - began == pytest.approx(KEEPALIVE_DEADLINE)
-    assert "not been heard" in peer.life.gone
+    assert "nothing was received" in peer.life.gone
 
 
 async def test_who_is_late_but_heard_is_not_gone(autojump_clock):
