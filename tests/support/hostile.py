@@ -33,8 +33,8 @@ from swarm.errors import NoPeerReachable, SwarmError
 from swarm.net.addresses import parse_peer_address
 from swarm.net.host import open_host
 from swarm.net.ping_protocol import PING_PROTOCOL, Responder
-from swarm.transfer.connector import EXCHANGE_PROTOCOL
 from swarm.ports import ByteStream
+from swarm.transfer.connector import EXCHANGE_PROTOCOL
 from tests.support import hostile_link, hostile_pinged, hostile_streams
 from tests.support.hostile_seeder import ANSWERS, Content, say_nothing, seed
 

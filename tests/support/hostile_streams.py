@@ -20,9 +20,9 @@ from swarm.ids import PeerId
 from swarm.net.host import Host
 from swarm.net.ping_protocol import PAYLOAD_BYTES, PING_PROTOCOL
 from swarm.node.catalogue import ADVERTISE_PROTOCOL, MANIFEST_PROTOCOL
-from swarm.transfer.connector import EXCHANGE_PROTOCOL
 from swarm.protocol.codec import HELLO, encode
 from swarm.protocol.messages import ExchangedPeer, Have, Hello, Interested, KeepAlive, Peers, Request, Unchoke
+from swarm.transfer.connector import EXCHANGE_PROTOCOL
 from tests.support.raw_peer import RawPeer
 
 GARBAGE_BYTES = 1 << 16
