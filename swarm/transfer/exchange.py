@@ -323,6 +323,9 @@ class Exchange:
         ``piece`` did not match its hash.
         """
         is_peer = source not in self._desks
-        if not is_peer or self._services.peers.ban(PeerId(source)):
+        if not is_peer or not self._services.peers.is_banned(PeerId(source)):
             self._record.publish(SourceBanned(self._record.transfer, source, reason, piece))
+        # Before the node ends the peer's sessions in all transfers: in this one it is told the true reason.
         self.dismiss(source, reason)
+        if is_peer:
+            self._services.peers.ban(PeerId(source))

@@ -32,7 +32,7 @@ class Patient:
         self.moved = 0
         self.times: list[float] = []
 
-    async def open_link(self, peer: PeerId, protocol: str) -> Any:
+    async def open_stream(self, peer: PeerId, protocol: str) -> Any:
         await trio.lowlevel.checkpoint()
         if not self.answers:
             raise LinkClosed("gone")
