@@ -47,6 +47,20 @@ PING_DEADLINE = 5.0
 Handler = Callable[[NegotiatedStream], Awaitable[None]]
 
 
+class _Connecting:
+    """One connect that is under way; others to the same peer wait for it."""
+
+    def __init__(self, where: Sequence[Endpoint]) -> None:
+        self._where = frozenset(where)
+        self.ended = trio.Event()
+        self.error: NoPeerReachable | None = None
+
+    def raise_failure(self, where: Sequence[Endpoint]) -> None:
+        """Raise what it failed with, if it tried all of ``where``."""
+        if self.error is not None and self._where.issuperset(where):
+            raise NoPeerReachable(str(self.error))
+
+
 class Host:
     """One libp2p node; made by `open_host`. All methods are for the trio thread that made it."""
 
@@ -54,6 +68,7 @@ class Host:
         self._inner = inner
         self._network = network
         self._gate = gate
+        self._connecting: dict[PeerId, _Connecting] = {}
 
     @property
     def peer_id(self) -> PeerId:
@@ -112,12 +127,28 @@ class Host:
         """Reach ``peer`` at any of the endpoints ``where``, or use an open connection.
 
         Returns the multiaddr that answered. Raises NoPeerReachable after ``deadline`` seconds or
-        when every address failed. A connect never pays libp2p's happy-eyeballs delay.
+        when every address failed. A connect never pays libp2p's happy-eyeballs delay. Connects to one
+        peer at the same time make one connection.
         """
-        if self.connected(peer):
-            return self.remote_address(peer)
         if peer == self.peer_id:
             raise NoPeerReachable("that is this node itself")
+        while (earlier := self._connecting.get(peer)) is not None:
+            await earlier.ended.wait()
+            if not self.connected(peer):
+                earlier.raise_failure(where)
+        if self.connected(peer):
+            return self.remote_address(peer)
+        attempt = self._connecting[peer] = _Connecting(where)
+        try:
+            return await self._dial(peer, where, deadline)
+        except NoPeerReachable as error:
+            attempt.error = error
+            raise
+        finally:
+            del self._connecting[peer]
+            attempt.ended.set()
+
+    async def _dial(self, peer: PeerId, where: Sequence[Endpoint], deadline: float) -> str:
         if not self._gate.room_to_dial(peer):
             raise NoPeerReachable("this node has as many connections as it may: raise `ulimit -n`")
 
