@@ -124,6 +124,7 @@ class Transfer:
         self._path: Path | None = None
         self._failure: BaseException | None = None
         self._nursery: trio.Nursery | None = None
+        self._piece_sources: list[PieceSource] = []
 
     def __repr__(self) -> str:
         name = self._content.envelope.manifest.name if self._content else "not open yet"
@@ -258,6 +259,12 @@ class Transfer:
         self._record.publish(TransferContinued(self.number))
         await trio.lowlevel.checkpoint()
 
+    def add_piece_source(self, source: PieceSource) -> None:
+        """Request pieces from ``source``, too, until it ends or the transfer does."""
+        self._piece_sources.append(source)
+        if self._exchange is not None and self._nursery is not None and self._unpaused.is_set():
+            self._nursery.start_soon(self._exchange.run_source, source)
+
     def limit(self, *, upload: int | None = None, download: int | None = None) -> None:
         """Set the transfer's own limits in bytes per second, within those of the node; None for none."""
         if self._exchange is not None:
@@ -361,6 +368,7 @@ class Transfer:
 
     async def _run_content(self, content: OpenContent) -> None:
         self._content = content
+        self._piece_sources[:0] = content.piece_sources
         connect = self.options.patience
         if content.expects_peers:
             connect = min(CONNECT_PATIENCE, connect)
@@ -387,8 +395,8 @@ class Transfer:
             nursery.cancel_scope.cancel()
 
     def _start_piece_sources(self, exchange: Exchange) -> None:
-        if self._content is not None and self._nursery is not None and not exchange.complete.is_set():
-            for source in self._content.piece_sources:
+        if self._nursery is not None and not exchange.complete.is_set():
+            for source in self._piece_sources:
                 self._nursery.start_soon(exchange.run_source, source)
 
     async def _fetch(self, content: OpenContent, exchange: Exchange) -> None:
