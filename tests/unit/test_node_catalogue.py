@@ -1,4 +1,4 @@
-"""What a peer offers and a manifest by its id, over streams in memory; whom a search asks, and what it says."""
+"""What a peer offers and a manifest by its id, over streams in memory; and the search for one."""
 
 from __future__ import annotations
 
