@@ -218,10 +218,24 @@ async def test_an_observer_of_a_transfer_that_is_over_or_unknown_hears_nothing(a
 
 
 async def test_what_is_kept_for_those_who_come_late_is_bounded(autojump_clock):
+    """And warnings never take the place of what the other events need."""
     stream = EventStream()
+    publish(stream, NodeListening(A, ("/a",)), lasting(ONE)[0])
     for number in range(1000):
         publish(stream, Warned(f"{number}"), Warned(f"{number}", ONE))
+    publish(stream, *lasting(ONE)[1:])
     events = await heard(stream, stream.subscribe())
-    of_node = [event.message for event in events if event.transfer is None]
+    assert events[0] == NodeListening(A, ("/a",))
+    of_node = [event.message for event in events if isinstance(event, Warned) and event.transfer is None]
     assert of_node == [str(number) for number in range(1000 - MAX_WARNINGS, 1000)]
-    assert len(events) == 2 * MAX_WARNINGS
+    of_transfer = [event for event in events if isinstance(event, Warned) and event.transfer == ONE]
+    assert of_transfer == [Warned(str(number), ONE) for number in range(MAX_WARNINGS)]
+    others = [event for event in events[1:] if not isinstance(event, Warned)]
+    assert others == [event for event in lasting(ONE) if not isinstance(event, Warned)]
+
+
+async def test_what_comes_after_the_end_of_a_transfer_is_not_kept(autojump_clock):
+    stream = EventStream()
+    publish(stream, *lasting(ONE), TransferEnded(ONE), Warned("late", ONE))
+    assert [event async for event in stream.subscribe(ONE)] == []
+    assert await heard(stream, stream.subscribe()) == []
