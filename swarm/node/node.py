@@ -15,7 +15,7 @@ from swarm.content.envelope import Envelope
 from swarm.content.link import MAX_LINK_PEERS, SwarmLink
 from swarm.content.manifest import Manifest
 from swarm.errors import LinkClosed, NoPeerReachable, RemoteError, UsageError
-from swarm.events import Event, NodeListening, RoundTrip
+from swarm.events import Event, NodeListening, RoundTrip, TransferStarted
 from swarm.ids import ManifestId, PeerId, TransferId
 from swarm.net.addresses import parse_endpoint, parse_peer_address
 from swarm.net.host import Host, open_host
@@ -193,6 +193,8 @@ class Node:
         transfer = Transfer(kind, number, self._services, options, opening, self)
         self._transfers[number] = transfer
         self._nursery.start_soon(transfer.run)
+        # Before it runs, so that its events can be asked for at once.
+        self._stream.publish(TransferStarted(number, kind.value))
         return transfer
 
     def _claim(self, transfer: Transfer, manifest: ManifestId) -> None:

@@ -29,7 +29,6 @@ from swarm.events import (
     TransferContinued,
     TransferEnded,
     TransferPaused,
-    TransferStarted,
 )
 from swarm.ids import ManifestId, PeerId, TransferId
 from swarm.ports import ByteStream, PeerSource, PieceSource, Store
@@ -349,7 +348,6 @@ class Transfer:
 
     async def run(self) -> None:
         """Run from beginning to end; never raises anything but cancellation of the node."""
-        self._record.publish(TransferStarted(self.number, self.kind.value))
         try:
             with self._scope:
                 async with self._open_content(self) as content:
