@@ -23,7 +23,7 @@ from swarm.net.inbound import PeerStanding
 from swarm.net.network_limits import PING_RATE, STREAMS_PER_QUESTION
 from swarm.net.ping_protocol import PING_PROTOCOL, Prober, Responder
 from swarm.net.streams import shielded
-from swarm.node.catalogue import ADVERTISE_PROTOCOL, MANIFEST_PROTOCOL, Catalogue, ask_adverts
+from swarm.node.catalogue import ADVERTISE_PROTOCOL, MANIFEST_PROTOCOL, Catalogue, Questions, ask_adverts
 from swarm.node.opening import FetchRequest, ShareRequest, open_fetch, open_share
 from swarm.node.round_trips import RoundTrips
 from swarm.observe.event_stream import EventStream
@@ -71,9 +71,11 @@ class Node:
         self._rng = random.Random()
         self._stream = EventStream()
         self._transfers: dict[TransferId, Transfer] = {}
+        self._claimed: dict[ManifestId, Transfer] = {}
         self._numbers = 0
         self._banned: dict[PeerId, None] = {}
         self._peer_sources: list[PeerSource] = []
+        self._questions = Questions(host)
         self._round_trips = RoundTrips(host, self._round_trip_measured, nursery, self._rng)
         announced = [f"{parse_endpoint(text, 'to announce')}/p2p/{host.peer_id}" for text in options.announce]
         self._addresses = tuple(dict.fromkeys((*announced, *host.addresses)))
@@ -191,9 +193,8 @@ class Node:
         return transfer
 
     def claim(self, transfer: Transfer, manifest: ManifestId) -> None:
-        """Raise UsageError if another transfer of this node has that manifest."""
-        other = self._transfer_of(manifest)
-        if other is not None and other is not transfer:
+        """Let the manifest be this transfer's until it ends; raises UsageError if it is another's."""
+        if self._claimed.setdefault(manifest, transfer) is not transfer:
             raise UsageError("this node shares or fetches that already: stop that transfer first")
 
     # --- Asking peers -------------------------------------------------------------------------------
@@ -225,22 +226,18 @@ class Node:
     async def list(self, address: str) -> tuple[Advert, ...]:
         """Return what the peer at ``address`` offers; raises UsageError, NoPeerReachable."""
         where = parse_peer_address(address)
-        await self._host.connect(where.peer, [where.endpoint])
         try:
-            stream = await self._host.open_stream(where.peer, ADVERTISE_PROTOCOL)
-            try:
+            async with self._questions.ask(where.peer, [where.endpoint], ADVERTISE_PROTOCOL) as stream:
                 return await ask_adverts(stream)
-            finally:
-                await stream.reset()
         except (LinkClosed, RemoteError) as error:
             raise NoPeerReachable(f"{address} does not say what it offers: {error}") from error
 
     # --- For transfers ------------------------------------------------------------------------------
 
     @property
-    def host(self) -> Host:
-        """The network of this node."""
-        return self._host
+    def questions(self) -> Questions:
+        """How peers are asked for a manifest."""
+        return self._questions
 
     @property
     def key(self) -> bytes:
@@ -266,6 +263,8 @@ class Node:
     def transfer_ended(self, transfer: Transfer) -> None:
         """The transfer is no longer part of the node."""
         del self._transfers[transfer.number]
+        for manifest in [manifest for manifest, owner in self._claimed.items() if owner is transfer]:
+            del self._claimed[manifest]
 
     def is_banned(self, peer: PeerId) -> bool:
         """Whether the peer broke a rule in any transfer."""
@@ -299,15 +298,13 @@ class Node:
             transfer.round_trip(peer, seconds)
 
     def _in_use(self, peer: PeerId) -> bool:
-        return any(transfer.has_session(peer) for transfer in self._transfers.values())
+        return self._questions.asking(peer) or any(transfer.uses(peer) for transfer in self.transfers)
 
     # --- Answering peers ----------------------------------------------------------------------------
 
     def _transfer_of(self, manifest: ManifestId) -> Transfer | None:
-        for transfer in self._transfers.values():
-            if transfer.is_open and transfer.id == manifest:
-                return transfer
-        return None
+        transfer = self._claimed.get(manifest)
+        return transfer if transfer is not None and transfer.is_open else None
 
     async def _exchange(self, stream: ByteStream) -> None:
         hello = await read_greeting(stream)
@@ -340,7 +337,8 @@ class Node:
             return PeerStanding.NAMED
         if allowed is not None:
             return PeerStanding.NAMED if peer in allowed else PeerStanding.UNWANTED
-        return PeerStanding.IN_SESSION if self._in_use(peer) else PeerStanding.STRANGER
+        in_session = any(transfer.has_session(peer) for transfer in self._transfers.values())
+        return PeerStanding.IN_SESSION if in_session else PeerStanding.STRANGER
 
     def _envelope(self, manifest: ManifestId) -> Envelope | None:
         transfer = self._transfer_of(manifest)
@@ -362,7 +360,6 @@ class Node:
         with trio.CancelScope(shield=True):
             for transfer in self.transfers:
                 await transfer.ended()
-        self._nursery.cancel_scope.cancel()
         self._stream.close()
 
 
@@ -387,5 +384,7 @@ async def open_node(options: NodeOptions | None = None) -> AsyncIterator[Node]:
             failure = error
         finally:
             await node.aclose()
+            # Not in `aclose`: the caller's block is inside this nursery.
+            nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure

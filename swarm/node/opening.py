@@ -116,10 +116,11 @@ async def open_fetch(node: Node, transfer: Transfer, request: FetchRequest) -> A
     options = request.options
     content = request.content
     named_content = await find_content(content) if isinstance(content, str) else content
+    what = named_content.manifest
+    node.claim(transfer, what if isinstance(what, ManifestId) else what.manifest.id)
     peers = _peer_addresses(node, transfer, request.peers, named_content.peers)
-    envelope = await obtain(node.host, named_content.manifest, peers, request.trusted)
+    envelope = await obtain(node.questions, what, peers, request.trusted)
     manifest = envelope.manifest
-    node.claim(transfer, manifest.id)
     _tell_manifest(node, transfer, envelope)
     files = select(manifest, options.only)
     size = sum(manifest.files[file].length for file in files)

@@ -124,6 +124,8 @@ class Transfer:
         self._path: Path | None = None
         self._failure: BaseException | None = None
         self._nursery: trio.Nursery | None = None
+        # Not first when its task runs: `events` may be asked for before.
+        self._record.publish(TransferStarted(self.number, self.kind.value))
 
     def __repr__(self) -> str:
         name = self._content.envelope.manifest.name if self._content else "not open yet"
@@ -308,6 +310,10 @@ class Transfer:
         """Whether pieces are exchanged with the peer."""
         return self._exchange is not None and self._exchange.has_session(peer)
 
+    def uses(self, peer: PeerId) -> bool:
+        """Whether a connection to the peer is needed: a session is open, or about to be."""
+        return self.has_session(peer) or (self._connector is not None and self._connector.is_dialling(peer))
+
     def round_trip(self, peer: PeerId, seconds: float | None) -> None:
         """A ping of the peer was answered after ``seconds``, or lost (None)."""
         if self._exchange is not None and self._exchange.has_session(peer):
@@ -342,7 +348,6 @@ class Transfer:
 
     async def run(self) -> None:
         """Run from beginning to end; never raises anything but cancellation of the node."""
-        self._record.publish(TransferStarted(self.number, self.kind.value))
         try:
             with self._scope:
                 async with self._open_content(self) as content:
