@@ -1,8 +1,8 @@
 """The state machine of one Yamux connection.
 
 It has no clock, no socket and no task. The caller passes in received plaintexts and the time, reads the
-results with `take`, and gets the next plaintext to seal from `fill`. Source: hashicorp/yamux `spec.md`,
-libp2p Yamux specification.
+results with `take_results`, and gets the next plaintext to seal from `fill`. Source: hashicorp/yamux
+`spec.md`, libp2p Yamux specification.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ControlQueue:
         """Queue one frame."""
         self._frames.append(yamux.encode(kind, flags, stream, length))
 
-    def update(self, stream: int, increase: int) -> bool:
+    def add_update(self, stream: int, increase: int) -> bool:
         """Queue a window update of ``increase`` bytes, merged with one already queued; return False for 0."""
         if increase:
             self._updates[stream] = self._updates.get(stream, 0) + increase
@@ -81,9 +81,9 @@ class Outgoing:
         """Queue bytes of a stream behind its earlier writes."""
         if write.left:
             stream.writes.append(write)
-            self.allow(stream)
+            self.schedule(stream)
 
-    def allow(self, stream: Stream) -> None:
+    def schedule(self, stream: Stream) -> None:
         """Schedule the stream if it has both bytes to send and a send window."""
         if stream.writes and stream.send_window and not stream.queued:
             stream.queued = True
@@ -124,7 +124,7 @@ class Outgoing:
             stream.writes.popleft()
             progressed.add(stream)
         stream.queued = False
-        self.allow(stream)
+        self.schedule(stream)
         if not stream.writes and not stream.sending:
             self._fin(stream)
         return YAMUX_HEADER + size
@@ -161,7 +161,7 @@ class PeerIds:
         self._limit = skipped_limit
         self._skipped: dict[int, None] = {}
 
-    def use(self, stream_id: int) -> None:
+    def register(self, stream_id: int) -> None:
         """Record the id of a new stream; RemoteError for an id of this end or one already used."""
         if stream_id % 2 != self._parity:
             raise RemoteError(f"the peer opened stream {stream_id}, an id that belongs to this end")
@@ -177,7 +177,7 @@ class PeerIds:
         else:
             raise RemoteError(f"the peer opened stream {stream_id} twice")
 
-    def used(self, stream_id: int) -> bool:
+    def was_used(self, stream_id: int) -> bool:
         """Whether the peer has opened this id, or skipped it too long ago to open it now."""
         return stream_id % 2 == self._parity and stream_id <= self._highest and stream_id not in self._skipped
 
@@ -205,19 +205,19 @@ class Connection:
         self._payload_of: Stream | None = None
         self._payload_left = 0
         self._payload_finishes = False
-        self._happened = MuxResults()
+        self._results = MuxResults()
         self.streams: dict[int, Stream] = {}
         self.pace = FramePace()
         self.rtt = 0.0
-        self.peer_gone = False
+        self.peer_leaving = False
         self.leaving = False
 
     # Results for the caller.
 
-    def take(self) -> MuxResults:
+    def take_results(self) -> MuxResults:
         """Return the results since the last call."""
-        happened, self._happened = self._happened, MuxResults()
-        return happened
+        results, self._results = self._results, MuxResults()
+        return results
 
     @property
     def may_open(self) -> bool:
@@ -225,7 +225,7 @@ class Connection:
         return self._unacknowledged < self._limits.unacknowledged
 
     @property
-    def crowded(self) -> bool:
+    def should_flush(self) -> bool:
         """Whether the queue of control frames is half full; time to send some."""
         return 2 * len(self._control) > self._limits.control_frames
 
@@ -234,7 +234,7 @@ class Connection:
         progressed: set[Stream] = set()
         used = self._outgoing.fill(out, progressed)
         for stream in progressed:
-            self._happened.touched.add(stream)
+            self._results.touched.add(stream)
             self._forget_if_done(stream)
         return used
 
@@ -242,7 +242,7 @@ class Connection:
 
     def open(self) -> Stream:
         """Open a stream; LinkClosed when either end is closing or no stream id is left."""
-        if self.leaving or self.peer_gone:
+        if self.leaving or self.peer_leaving:
             raise LinkClosed("the connection is closing")
         if self._next_id > _LAST_ID:
             raise LinkClosed("the connection has used all its stream ids; reconnect")
@@ -270,7 +270,7 @@ class Connection:
         """Note that bytes were read from the stream's inbox; return whether a window update is queued."""
         is_open = stream.receiving and not stream.ending and not stream.discarding
         increase = stream.window.replenish(stream.inbox.size, now, self.rtt) if is_open else 0
-        return self._control.update(stream.id, increase)
+        return self._control.add_update(stream.id, increase)
 
     def finish(self, stream: Stream) -> None:
         """Stop writing: FIN follows the queued bytes. Reading continues."""
@@ -281,7 +281,7 @@ class Connection:
     def close(self, stream: Stream, now: float) -> None:
         """Stop writing and reading: data that still arrives is dropped.
 
-        `tick` resets the stream if the peer has not finished it within `ABANDONED_SECONDS`.
+        `reset_abandoned` resets the stream if the peer has not finished it within `ABANDONED_SECONDS`.
         """
         self.finish(stream)
         if not stream.discarding:
@@ -289,7 +289,7 @@ class Connection:
             stream.closed_at = now
             stream.inbox.clear()
             self._control.drop_update(stream.id)
-            self._happened.touched.add(stream)
+            self._results.touched.add(stream)
 
     def reset(self, stream: Stream) -> None:
         """Abandon the stream in both directions at once; unread bytes are dropped."""
@@ -303,19 +303,19 @@ class Connection:
         """Queue a ping with this 32-bit value; the peer's answer appears in `MuxResults.pongs`."""
         self._control.add(PING, SYN, 0, value)
 
-    def leave(self, code: int = NORMAL) -> None:
+    def go_away(self, code: int = NORMAL) -> None:
         """Send GO_AWAY with ``code`` and end every stream; new streams of the peer are reset."""
         if not self.leaving:
             self.leaving = True
             self._control.add(GO_AWAY, 0, 0, code)
-        self.lose()
+        self.connection_lost()
 
-    def lose(self) -> None:
+    def connection_lost(self) -> None:
         """End every stream because the connection is lost. Received bytes stay readable."""
         for stream in list(self.streams.values()):
             self._end(stream, Ending.CONNECTION_LOST)
 
-    def tick(self, now: float) -> None:
+    def reset_abandoned(self, now: float) -> None:
         """Reset streams closed here `ABANDONED_SECONDS` ago that the peer has not finished."""
         for stream in list(self.streams.values()):
             if stream.discarding and now - stream.closed_at >= ABANDONED_SECONDS:
@@ -343,7 +343,7 @@ class Connection:
         if frame.kind == PING:
             self._ping(frame)
         elif frame.kind == GO_AWAY:
-            self.peer_gone = True
+            self.peer_leaving = True
         else:
             stream = self._stream_of(frame)
             if frame.kind == DATA:
@@ -355,7 +355,7 @@ class Connection:
         if frame.flags == SYN:
             self._control.add(PING, ACK, 0, frame.length)
         else:
-            self._happened.pongs.append(frame.length)
+            self._results.pongs.append(frame.length)
 
     def _stream_of(self, frame: Frame) -> Stream | None:
         """Return the stream that a frame names; None when the stream has ended or was refused."""
@@ -366,7 +366,7 @@ class Connection:
             if not stream.acknowledged:
                 stream.acknowledged = True
                 self._unacknowledged -= 1
-                self._happened.touched.add(stream)
+                self._results.touched.add(stream)
         elif not self._used(frame.stream):
             raise RemoteError(f"the peer sent a frame for stream {frame.stream}, which was never opened")
         return stream
@@ -374,10 +374,10 @@ class Connection:
     def _used(self, stream_id: int) -> bool:
         if stream_id % 2 == self._next_id % 2:
             return stream_id < self._next_id
-        return self._peer_ids.used(stream_id)
+        return self._peer_ids.was_used(stream_id)
 
     def _syn(self, stream_id: int) -> Stream | None:
-        self._peer_ids.use(stream_id)
+        self._peer_ids.register(stream_id)
         limits, waiting = self._limits, len(self._backlog)
         if self.leaving or self._inbound >= limits.inbound_streams or waiting >= limits.accept_backlog:
             self._control.add(WINDOW_UPDATE, RST, stream_id)
@@ -385,13 +385,13 @@ class Connection:
         stream = self._add(stream_id, inbound=True)
         self._inbound += 1
         self._backlog[stream_id] = stream
-        self._happened.acceptable = True
+        self._results.acceptable = True
         self._control.add(WINDOW_UPDATE, ACK, stream_id)
         return stream
 
     def _window_update(self, stream: Stream, frame: Frame) -> None:
         stream.send_window = min(stream.send_window + frame.length, MAX_SEND_WINDOW)
-        self._outgoing.allow(stream)
+        self._outgoing.schedule(stream)
         self._closing_flags(stream, frame.flags)
 
     def _data_header(self, stream: Stream | None, frame: Frame) -> None:
@@ -415,7 +415,7 @@ class Connection:
             return False
         if not stream.discarding:
             kept = stream.inbox.append(part)
-            self._happened.touched.add(stream)
+            self._results.touched.add(stream)
         if not self._payload_left and self._payload_finishes:
             self._closing_flags(stream, FIN)
         return kept
@@ -426,7 +426,7 @@ class Connection:
         elif flags & FIN and stream.receiving:
             stream.receiving = False
             self._control.drop_update(stream.id)
-            self._happened.touched.add(stream)
+            self._results.touched.add(stream)
             self._forget_if_done(stream)
 
     def _add(self, stream_id: int, *, inbound: bool) -> Stream:
@@ -446,7 +446,7 @@ class Connection:
         if ending is not Ending.CONNECTION_LOST:
             stream.inbox.clear()
             self._backlog.pop(stream.id, None)
-        self._happened.touched.add(stream)
+        self._results.touched.add(stream)
         self._forget(stream)
 
     def _forget(self, stream: Stream) -> None:

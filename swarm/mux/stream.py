@@ -106,34 +106,30 @@ class WindowBudget:
 
     def __init__(self, held_limit: int = MEMORY_BUDGET, growth_limit: int = GROWTH_BUDGET) -> None:
         self._held_limit = held_limit
-        self._growth_left = growth_limit
+        self.growth_left = growth_limit
+        """Bytes by which windows may still grow."""
         self._unread: dict[Hashable, int] = {}
         self.held = 0
 
-    @property
-    def growth_left(self) -> int:
-        """Bytes by which windows may still grow."""
-        return self._growth_left
-
-    def grow(self, size: int) -> bool:
+    def reserve_growth(self, size: int) -> bool:
         """Take ``size`` bytes of growth; return False, with nothing taken, for more than a fair share."""
-        if size * GROWTH_SHARE > self._growth_left:
+        if size * GROWTH_SHARE > self.growth_left:
             return False
-        self._growth_left -= size
+        self.growth_left -= size
         return True
 
-    def give_back(self, size: int) -> None:
+    def release_growth(self, size: int) -> None:
         """Return the growth of a stream that has ended."""
-        self._growth_left += size
+        self.growth_left += size
 
-    def note(self, stream: Hashable, unread: int, *, consumed: bool) -> None:
+    def record_unread(self, stream: Hashable, unread: int, *, consumed: bool) -> None:
         """Record that ``stream`` holds ``unread`` bytes; ``consumed`` is true when it was just read from."""
         before = self._unread.pop(stream, 0) if consumed or not unread else self._unread.get(stream, 0)
         if unread:
             self._unread[stream] = unread
         self.held += unread - before
 
-    def stalest(self) -> Hashable | None:
+    def least_recently_read(self) -> Hashable | None:
         """Return the least recently read stream when the budget is exceeded, else None."""
         if self.held <= self._held_limit:
             return None
@@ -186,7 +182,7 @@ class ReceiveWindow:
         else:
             return 0
         step = min(self.target, most - self.target)
-        if step <= 0 or not self._budget.grow(step):
+        if step <= 0 or not self._budget.reserve_growth(step):
             return 0
         self._grown += step
         self.target += step
@@ -194,7 +190,7 @@ class ReceiveWindow:
 
     def release(self) -> None:
         """Return the growth to the budget; the stream takes no more data."""
-        self._budget.give_back(self._grown)
+        self._budget.release_growth(self._grown)
         self._grown = 0
 
 

@@ -36,6 +36,7 @@ from swarm.net.admission import sockets_allowed
 from swarm.net.dialer import dial_any, resolved
 from swarm.net.inbound import PeerStanding
 from swarm.net.libp2p import internals, muxer, negotiation, noise_session
+from swarm.net.muxed_connection import MuxedConnection
 from swarm.net.streams import ENDED, NegotiatedStream, shielded
 
 logger = logging.getLogger(__name__)
@@ -181,8 +182,8 @@ class Host:
         connection = self._connection(peer)
         if connection is None:
             return None
-        ping = getattr(connection.muxed_conn, "ping", None)
-        return None if ping is None else await ping(PING_DEADLINE)
+        muxed = connection.muxed_conn
+        return await muxed.ping(PING_DEADLINE) if isinstance(muxed, MuxedConnection) else None
 
     async def open_stream(self, peer: PeerId, protocol: str) -> NegotiatedStream:
         """Open a stream to a connected peer and negotiate ``protocol``.

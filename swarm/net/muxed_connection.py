@@ -9,6 +9,7 @@ synchronous step of some task, so a task may be cancelled at any await.
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Awaitable, Callable, Iterator
 from types import TracebackType
 from typing import Any
@@ -32,60 +33,9 @@ from swarm.mux.connection import Connection
 from swarm.mux.mux_limits import MuxLimits
 from swarm.mux.stream import Ending, Stream, WindowBudget, Write
 from swarm.net.libp2p.noise_session import NoiseSession
+from swarm.net.liveness import LivenessProbe, OutstandingPings
 from swarm.net.record_socket import RecordSocket
 from swarm.net.streams import shielded
-
-KEEPALIVE_INTERVAL = 60.0
-"""Seconds between two checks of a peer."""
-LIFE_BYTES = 4096
-"""Bytes received between two checks. A peer that sent some, but at most this many, is alive and quiet and
-needs no ping; a busy peer is pinged to keep the round trip up to date."""
-SECOND_PING = 1.0
-"""Seconds after the first ping at which the round trip is measured again, once the start-up is over."""
-KEEPALIVE_DEADLINE = 20.0
-"""Seconds after a ping within which something must be received from the peer."""
-
-
-class LivenessProbe:
-    """Pings the peer with ``ping(number)`` when nothing was received over ``wire`` for a while.
-
-    ``round_trip``: smoothed seconds from a ping to its answer; 0.0 until the first answer.
-    ``gone``: why the peer counts as dead, or an empty string.
-    """
-
-    def __init__(self, wire: RecordSocket, ping: Callable[[int], None]) -> None:
-        self._wire = wire
-        self._ping = ping
-        self._answer = trio.Event()
-        self._number = 0
-        self._heard = 0
-        self.round_trip = 0.0
-        self.gone = ""
-
-    def answered(self) -> None:
-        """The answer to the latest ping has arrived."""
-        self._answer.set()
-
-    async def look(self) -> float:
-        """Ping if necessary and wait for the answer; return the seconds until the next check."""
-        self._number = (self._number + 1) % 2**32
-        # A ping from the peer is a sign of life too, so only one of the two ends needs to ping.
-        if self._number <= 2 or not 0 < self._wire.received_bytes - self._heard <= LIFE_BYTES:
-            await self._ask()
-        self._heard = self._wire.received_bytes
-        return KEEPALIVE_INTERVAL if self._number > 1 else min(SECOND_PING, KEEPALIVE_INTERVAL)
-
-    async def _ask(self) -> None:
-        heard, asked = self._wire.received_bytes, trio.current_time()
-        self._answer = trio.Event()
-        self._ping(self._number)
-        with trio.move_on_after(KEEPALIVE_DEADLINE):
-            await self._answer.wait()
-            seconds = trio.current_time() - asked
-            self.round_trip = (self.round_trip + seconds) / 2 if self.round_trip else seconds
-        if self._wire.received_bytes == heard:
-            self.gone = f"nothing was received from the peer for {KEEPALIVE_DEADLINE:.0f} s"
-
 
 logger = logging.getLogger(__name__)
 
@@ -98,41 +48,38 @@ DRAIN_SECONDS = 0.5
 class Driver:
     """Runs one connection: moves bytes between its state machine, its socket and its streams.
 
-    ``changed``: tasks park here until they can accept or open a stream, or the connection ends.
-    ``ended``: set once the socket is closed. ``cause``: why the connection ended, or an empty string.
+    ``pings``: the pings that wait for an answer. ``changed``: tasks park here until they can accept or open
+    a stream, or the connection ends. ``ended``: set once the socket is closed. ``cause``: why the
+    connection ended, or an empty string.
     """
 
     def __init__(
         self,
         owner: MuxedConnection,
-        wire: RecordSocket,
+        socket: RecordSocket,
         early: list[tuple[bytearray, int]],
         *,
-        initiator: bool,
-        limits: MuxLimits,
+        core: Connection,
         budget: WindowBudget,
+        rng: random.Random,
     ) -> None:
         self._owner = owner
-        self._wire = wire
+        self._socket = socket
         self._early = early
         self._budget = budget
-        self.core = Connection(initiator=initiator, blocks=wire.blocks, budget=budget, limits=limits)
-        self.core.rtt = wire.round_trip
+        self.core = core
+        self.core.rtt = socket.round_trip
         self._streams: dict[Stream, MuxedStream] = {}
         self._nursery: trio.Nursery | None = None
         self._sender_needed = trio.Event()
         self._sender_busy = False
-        self._mute = False
+        self._sending_ended = False
         self._closed_here = False
-        self._life = LivenessProbe(wire, self._ask_for_life)
+        self.pings = OutstandingPings(self._send_ping, rng)
+        self._liveness = LivenessProbe(lambda: socket.received_bytes, self.pings.ping)
         self.changed = trio.lowlevel.ParkingLot()
         self.ended = trio.Event()
         self.cause = ""
-
-    @property
-    def round_trip(self) -> float:
-        """Smoothed seconds from a ping to its answer; 0.0 until the first answer."""
-        return self._life.round_trip
 
     # Synchronous steps.
 
@@ -151,7 +98,7 @@ class Driver:
         """Update the window after a read from ``muxed``."""
         stream = muxed.state
         due = self.core.consumed(stream, trio.current_time())
-        self._budget.note(muxed, stream.inbox.size, consumed=True)
+        self._budget.record_unread(muxed, stream.inbox.size, consumed=True)
         if stream.id not in self.core.streams:
             self._release(muxed)
             self.changed.unpark_all()
@@ -171,64 +118,64 @@ class Driver:
     def finish(self, muxed: MuxedStream) -> None:
         """Send FIN after the queued bytes."""
         self.core.finish(muxed.state)
-        self._settle()
+        self._after_step()
 
     def close_stream(self, muxed: MuxedStream) -> None:
         """Send FIN after the queued bytes; drop unread bytes and those that still arrive."""
         self.core.close(muxed.state, trio.current_time())
-        self._settle()
+        self._after_step()
 
     def reset(self, muxed: MuxedStream) -> None:
         """Send RST and forget the stream."""
         self.core.reset(muxed.state)
-        self._settle()
+        self._after_step()
 
     def leave(self) -> None:
         """End every stream, send the sealed bytes and GO_AWAY, then receive until the peer closes."""
         if not self.core.leaving and not self.ended.is_set():
-            self._blame("the connection was closed here")
+            self._note_cause("the connection was closed here")
             self._closed_here = True
-            self.core.leave()
-            self._settle()
+            self.core.go_away()
+            self._after_step()
             self.changed.unpark_all()
 
     def pump(self) -> None:
         """Send what the socket takes, leave the rest to the sending task, and wake waiting tasks."""
-        if self._sender_busy or self._mute:
+        if self._sender_busy or self._sending_ended:
             return
         try:
-            done = self._wire.send(self.core.fill)
+            done = self._socket.send(self.core.fill)
             if done and self.core.leaving:
-                self._mute = True
-                self._wire.finish()
+                self._sending_ended = True
+                self._socket.finish()
         except SwarmError as error:
             # Data that the peer sent before it closed may still be readable, so the receiver ends it.
-            self._mute = True
-            self._blame(str(error))
+            self._sending_ended = True
+            self._note_cause(str(error))
             done = True
         if not done:
             self._sender_busy = True
             self._sender_needed.set()
-        self._act()
+        self._deliver_results()
 
-    def _settle(self) -> None:
-        self._act()
-        if self.core.peer_gone and not self.core.streams:
-            self.core.leave()
+    def _after_step(self) -> None:
+        self._deliver_results()
+        if self.core.peer_leaving and not self.core.streams:
+            self.core.go_away()
         self.pump()
 
-    def _act(self) -> None:
+    def _deliver_results(self) -> None:
         """Wake the tasks that the results of the state machine concern."""
-        happened = self.core.take()
-        for stream in happened.touched:
+        results = self.core.take_results()
+        for stream in results.touched:
             muxed = self._muxed(stream)
-            self._budget.note(muxed, stream.inbox.size, consumed=False)
+            self._budget.record_unread(muxed, stream.inbox.size, consumed=False)
             muxed.wake()
             self._release(muxed)
-        if happened.touched or happened.acceptable:
+        if results.touched or results.acceptable:
             self.changed.unpark_all()
-        if happened.pongs:
-            self._life.answered()
+        for value in results.pongs:
+            self.pings.answered(value)
 
     def _muxed(self, stream: Stream) -> MuxedStream:
         muxed = self._streams.get(stream)
@@ -248,7 +195,7 @@ class Driver:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(self._send)
-            nursery.start_soon(self._keep_alive)
+            nursery.start_soon(self._check_liveness)
             started.set()
             await self._receive()
             await self._drain()
@@ -258,29 +205,29 @@ class Driver:
         try:
             self._received(iter(self._early))
             while True:
-                self._received(await self._wire.receive())
+                self._received(await self._socket.receive())
                 await trio.lowlevel.checkpoint()
         except LinkClosed as error:
-            self._blame(str(error))
-            self.core.lose()
+            self._note_cause(str(error))
+            self.core.connection_lost()
         except RemoteError as error:
             logger.debug("closing a connection: %s", error)
-            self._blame(str(error))
-            self.core.leave(yamux.PROTOCOL_ERROR)
-        self._settle()
+            self._note_cause(str(error))
+            self.core.go_away(yamux.PROTOCOL_ERROR)
+        self._after_step()
 
     def _received(self, plaintexts: Iterator[tuple[bytearray, int]]) -> None:
         self.core.pace.refill(trio.current_time())
         for block, size in plaintexts:
             self.core.receive(block, size)
-            if self.core.crowded:
+            if self.core.should_flush:
                 self.pump()
-        self._settle()
-        while victim := self._budget.stalest():
+        self._after_step()
+        while victim := self._budget.least_recently_read():
             if isinstance(victim, MuxedStream):
-                logger.debug("resetting the stalest stream: the window memory is full")
+                logger.debug("resetting the least recently read stream: the window memory is full")
                 victim.give_up()
-                self._budget.note(victim, 0, consumed=True)
+                self._budget.record_unread(victim, 0, consumed=True)
 
     async def _send(self) -> None:
         while True:
@@ -292,30 +239,30 @@ class Driver:
                 self.pump()
 
     async def _socket_writable(self) -> None:
-        if not self._wire.unsent:
+        if not self._socket.unsent:
             await trio.lowlevel.checkpoint()
             return
         with trio.move_on_after(STALL_SECONDS) as scope:
             try:
-                await self._wire.writable()
+                await self._socket.writable()
             except LinkClosed as error:
                 self._abort(str(error))
         if scope.cancelled_caught:
             self._abort(f"the peer has read nothing for {STALL_SECONDS:.0f} s")
 
-    async def _keep_alive(self) -> None:
+    async def _check_liveness(self) -> None:
         while True:
-            pause = await self._life.look()
+            pause = await self._liveness.check()
             # Pings queue behind bulk data; window growth needs the round trip of the path itself.
-            self.core.rtt = self._wire.round_trip or self._life.round_trip
-            if self._life.gone:
-                self._abort(self._life.gone)
-            self.core.tick(trio.current_time())
-            self._settle()
+            self.core.rtt = self._socket.round_trip or self.pings.round_trip
+            if self._liveness.failure:
+                self._abort(self._liveness.failure)
+            self.core.reset_abandoned(trio.current_time())
+            self._after_step()
             await trio.sleep(pause)
 
-    def _ask_for_life(self, number: int) -> None:
-        self.core.ping(number)
+    def _send_ping(self, value: int) -> None:
+        self.core.ping(value)
         self.pump()
 
     async def _drain(self) -> None:
@@ -327,10 +274,10 @@ class Driver:
                 return
 
     def _abort(self, cause: str) -> None:
-        self._blame(cause)
+        self._note_cause(cause)
         self.end()
 
-    def _blame(self, cause: str) -> None:
+    def _note_cause(self, cause: str) -> None:
         """Record why the connection ended; only the first cause is kept."""
         self.cause = self.cause or cause
 
@@ -341,10 +288,11 @@ class Driver:
         """
         if self.ended.is_set():
             return
-        self._mute = True
-        self.core.lose()
-        self._act()
-        self._wire.close()
+        self._sending_ended = True
+        self.core.connection_lost()
+        self._deliver_results()
+        self._socket.close()
+        self.pings.end()
         self.ended.set()
         self.changed.unpark_all()
         if self._nursery:
@@ -527,7 +475,10 @@ CLOSE_SECONDS = 1.0
 
 
 class MuxedConnection(IMuxedConn):
-    """One connection. libp2p sets ``on_close``, ``swarm``, ``remove_stream`` and other attributes on it."""
+    """One connection. libp2p sets ``on_close``, ``swarm``, ``remove_stream`` and other attributes on it.
+
+    ``rng`` draws the values of pings; by default the system's secure randomness.
+    """
 
     def __init__(
         self,
@@ -536,31 +487,30 @@ class MuxedConnection(IMuxedConn):
         *,
         limits: MuxLimits | None = None,
         budget: WindowBudget | None = None,
+        rng: random.Random | None = None,
     ) -> None:
         self.secured_conn = conn
         self.peer_id = peer_id
         self.event_started = trio.Event()
         self.on_close: Callable[[], Awaitable[Any]] | None = None
-        wire, early = conn.take_over()
-        self._wire = wire
-        self._driver = Driver(
-            self,
-            wire,
-            early,
-            initiator=conn.is_initiator,
-            limits=limits or MuxLimits(),
-            budget=budget or WindowBudget(),
-        )
-
-    @property
-    def round_trip(self) -> float:
-        """Smoothed seconds from a ping to its answer; 0.0 until the first answer."""
-        return self._driver.round_trip
+        socket, early = conn.take_over()
+        budget = budget or WindowBudget()
+        core = Connection(initiator=conn.is_initiator, blocks=socket.blocks, budget=budget, limits=limits)
+        self._socket = socket
+        self._driver = Driver(self, socket, early, core=core, budget=budget, rng=rng or random.SystemRandom())
 
     @property
     def traffic(self) -> int:
         """Encrypted bytes received and sent so far."""
-        return self._wire.received_bytes + self._wire.sent_bytes
+        return self._socket.received_bytes + self._socket.sent_bytes
+
+    async def ping(self, deadline: float) -> float | None:
+        """Measure the round trip to the peer with one Yamux ping; return it in seconds.
+
+        Returns None when the answer does not arrive within ``deadline`` seconds, or the connection ends.
+        Calls may overlap. Each ping has a random 32-bit value, and only an answer with that value counts.
+        """
+        return await self._driver.pings.ping(deadline)
 
     async def start(self) -> None:
         """Run until the connection ends; raises only Cancelled."""
@@ -629,7 +579,7 @@ class MuxedConnection(IMuxedConn):
     def is_closed(self) -> bool:
         """Whether the connection has ended or is closing."""
         core = self._driver.core
-        return self._driver.ended.is_set() or core.leaving or core.peer_gone
+        return self._driver.ended.is_set() or core.leaving or core.peer_leaving
 
     def get_remote_address(self) -> tuple[str, int] | None:
         """Return the other end's host and port."""

@@ -5,7 +5,9 @@ Both are one answer on one stream. Specified in docs/protocol.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
 from typing import Final
 
 import trio
@@ -29,6 +31,39 @@ ADVERTISE_PROTOCOL: Final = "/swarm/advertise/1.0.0"
 MANIFEST_PROTOCOL: Final = "/swarm/manifest/1.0.0"
 CHUNK_BYTES: Final = 1 << 16
 """A manifest is read and sent in parts of this size: memory follows what arrives, not what is claimed."""
+
+QUESTIONS_PER_PEER: Final = 4
+"""Questions to one peer at the same time; a peer answers only so many, and takes more for an attack."""
+
+
+class Questions:
+    """Opens the streams on which this node asks peers; a peer that is asked is in use."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._limiters: dict[PeerId, trio.CapacityLimiter] = {}
+        self._asked: Counter[PeerId] = Counter()
+
+    def asking(self, peer: PeerId) -> bool:
+        """Whether a question to the peer is open: its connection is not to be closed."""
+        return peer in self._asked
+
+    @asynccontextmanager
+    async def ask(self, peer: PeerId, where: Sequence[Endpoint], protocol: str) -> AsyncIterator[ByteStream]:
+        """A stream to the peer, which is connected to if need be; raises NoPeerReachable, LinkClosed."""
+        self._asked[peer] += 1
+        try:
+            async with self._limiters.setdefault(peer, trio.CapacityLimiter(QUESTIONS_PER_PEER)):
+                await self._network.connect(peer, where)
+                stream = await self._network.open_stream(peer, protocol)
+                try:
+                    yield stream
+                finally:
+                    await stream.reset()
+        finally:
+            self._asked[peer] -= 1
+            if not self._asked[peer]:
+                del self._asked[peer], self._limiters[peer]
 
 
 async def ask_adverts(stream: ByteStream) -> tuple[Advert, ...]:
@@ -102,7 +137,10 @@ async def _send(stream: ByteStream, body: bytes) -> None:
 
 
 async def obtain(
-    network: Network, what: Envelope | ManifestId, peers: Sequence[PeerAddress], trusted: Collection[PeerId]
+    questions: Questions,
+    what: Envelope | ManifestId,
+    peers: Sequence[PeerAddress],
+    trusted: Collection[PeerId],
 ) -> Envelope:
     """Return the envelope to fetch: given, or asked for if only its id is known.
 
@@ -111,14 +149,17 @@ async def obtain(
     Raises what `find_manifest` does.
     """
     if isinstance(what, ManifestId):
-        return await find_manifest(network, what, peers, trusted)
+        return await find_manifest(questions, what, peers, trusted)
     if trusted:
         what.require_signer(trusted)
     return what
 
 
 async def find_manifest(
-    network: Network, manifest: ManifestId, peers: Sequence[PeerAddress], trusted: Collection[PeerId] = ()
+    questions: Questions,
+    manifest: ManifestId,
+    peers: Sequence[PeerAddress],
+    trusted: Collection[PeerId] = (),
 ) -> Envelope:
     """Ask all ``peers`` side by side; the first right answer is taken.
 
@@ -132,7 +173,7 @@ async def find_manifest(
     async with trio.open_nursery() as nursery:
 
         async def ask(peer: PeerId, where: Sequence[Endpoint]) -> None:
-            await search.ask(network, peer, where)
+            await search.ask(questions, peer, where)
             if search.found is not None:
                 nursery.cancel_scope.cancel()
 
@@ -152,10 +193,11 @@ class _Search:
         self._unreachable: list[str] = []
         self.found: Envelope | None = None
 
-    async def ask(self, network: Network, peer: PeerId, where: Sequence[Endpoint]) -> None:
+    async def ask(self, questions: Questions, peer: PeerId, where: Sequence[Endpoint]) -> None:
         """Ask one peer; sets ``found`` if it has what is wanted."""
         try:
-            answer = await _ask(network, self._manifest, peer, where)
+            async with questions.ask(peer, where, MANIFEST_PROTOCOL) as stream:
+                answer = await ask_manifest(stream, self._manifest)
             if answer is not None and self._trusted:
                 answer.require_signer(self._trusted)
         except NoPeerReachable as error:
@@ -181,14 +223,3 @@ class _Search:
                 f"no peer that was asked gave the manifest {self._manifest}: {self._refusals[-1]}"
             )
         raise NoPeerReachable(f"no peer could be reached: {self._unreachable[-1]}; check the addresses")
-
-
-async def _ask(
-    network: Network, manifest: ManifestId, peer: PeerId, where: Sequence[Endpoint]
-) -> Envelope | None:
-    await network.connect(peer, where)
-    stream = await network.open_stream(peer, MANIFEST_PROTOCOL)
-    try:
-        return await ask_manifest(stream, manifest)
-    finally:
-        await stream.reset()

@@ -23,7 +23,7 @@ from swarm.net.inbound import PeerStanding
 from swarm.net.network_limits import PING_RATE, STREAMS_PER_QUESTION
 from swarm.net.ping_protocol import PING_PROTOCOL, Prober, Responder
 from swarm.net.streams import shielded
-from swarm.node.catalogue import ADVERTISE_PROTOCOL, MANIFEST_PROTOCOL, Catalogue, ask_adverts
+from swarm.node.catalogue import ADVERTISE_PROTOCOL, MANIFEST_PROTOCOL, Catalogue, Questions, ask_adverts
 from swarm.node.opening import ContentOpener, FetchRequest, ShareRequest, open_fetch, open_share
 from swarm.node.round_trips import RoundTrips
 from swarm.observe.event_stream import EventStream
@@ -74,6 +74,7 @@ class Node:
         self._numbers = 0
         self._banned: dict[PeerId, None] = {}
         self._peer_sources: list[PeerSource] = []
+        self._questions = Questions(host)
         self._round_trips = RoundTrips(host, self._round_trip_measured, nursery, self._rng)
         announced = [f"{parse_endpoint(text, 'to announce')}/p2p/{host.peer_id}" for text in options.announce]
         self._addresses = tuple(dict.fromkeys((*announced, *host.addresses)))
@@ -88,7 +89,7 @@ class Node:
             dials=trio.CapacityLimiter(MAX_DIALS),
             rng=self._rng,
         )
-        self._opener = ContentOpener(host, key, self._stream.publish, self._claim)
+        self._opener = ContentOpener(self._questions, key, self._stream.publish, self._claim)
         self._serve(host)
         self._stream.publish(NodeListening(self.peer_id, self.addresses))
 
@@ -231,13 +232,9 @@ class Node:
     async def list(self, address: str) -> tuple[Advert, ...]:
         """Return what the peer at ``address`` offers; raises UsageError, NoPeerReachable."""
         where = parse_peer_address(address)
-        await self._host.connect(where.peer, [where.endpoint])
         try:
-            stream = await self._host.open_stream(where.peer, ADVERTISE_PROTOCOL)
-            try:
+            async with self._questions.ask(where.peer, [where.endpoint], ADVERTISE_PROTOCOL) as stream:
                 return await ask_adverts(stream)
-            finally:
-                await stream.reset()
         except (LinkClosed, RemoteError) as error:
             raise NoPeerReachable(f"{address} does not say what it offers: {error}") from error
 
@@ -292,7 +289,7 @@ class Node:
             transfer.round_trip(peer, seconds)
 
     def _in_use(self, peer: PeerId) -> bool:
-        return any(transfer.has_session(peer) for transfer in self._transfers.values())
+        return self._questions.asking(peer) or any(transfer.uses(peer) for transfer in self.transfers)
 
     # --- Answering peers ----------------------------------------------------------------------------
 
@@ -331,7 +328,8 @@ class Node:
             return PeerStanding.NAMED
         if allowed is not None:
             return PeerStanding.NAMED if peer in allowed else PeerStanding.UNWANTED
-        return PeerStanding.IN_SESSION if self._in_use(peer) else PeerStanding.STRANGER
+        in_session = any(transfer.has_session(peer) for transfer in self._transfers.values())
+        return PeerStanding.IN_SESSION if in_session else PeerStanding.STRANGER
 
     def _envelope(self, manifest: ManifestId) -> Envelope | None:
         transfer = self._transfer_of(manifest)
@@ -353,7 +351,6 @@ class Node:
         with trio.CancelScope(shield=True):
             for transfer in self.transfers:
                 await transfer.ended()
-        self._nursery.cancel_scope.cancel()
         self._stream.close()
 
 
@@ -378,5 +375,7 @@ async def open_node(options: NodeOptions | None = None) -> AsyncIterator[Node]:
             failure = error
         finally:
             await node.aclose()
+            # Not in `aclose`: the caller's block is inside this nursery.
+            nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure

@@ -22,8 +22,7 @@ from swarm.errors import UsageError
 from swarm.events import Event, FilesSelected, HashingProgress, ManifestReady, TransferResumed, Warned
 from swarm.ids import ManifestId, PeerId
 from swarm.net.addresses import parse_peer_address
-from swarm.node.catalogue import obtain
-from swarm.ports import Network
+from swarm.node.catalogue import Questions, obtain
 from swarm.sources.folder_source import FolderSource
 from swarm.storage.manifest_files import NamedContent, find_content
 from swarm.storage.scan import scan
@@ -39,10 +38,10 @@ HASHING_SECONDS = 0.1
 class ContentOpener:
     """What the node gives to open content with.
 
-    ``key`` signs manifests. ``claim`` makes a manifest the transfer's own; UsageError if it is another's.
+    ``questions`` asks peers for manifests. ``key`` signs them. ``claim`` makes a manifest the transfer's own; UsageError if it is another's.
     """
 
-    network: Network
+    questions: Questions
     key: bytes
     publish: Callable[[Event], None]
     claim: Callable[[Transfer, ManifestId], None]
@@ -130,10 +129,11 @@ async def open_fetch(
     options = request.options
     content = request.content
     named_content = await find_content(content) if isinstance(content, str) else content
+    what = named_content.manifest
+    opener.claim(transfer, what if isinstance(what, ManifestId) else what.manifest.id)
     peers = _peer_addresses(opener, transfer, request.peers, named_content.peers)
-    envelope = await obtain(opener.network, named_content.manifest, peers, request.trusted)
+    envelope = await obtain(opener.questions, what, peers, request.trusted)
     manifest = envelope.manifest
-    opener.claim(transfer, manifest.id)
     _tell_manifest(opener, transfer, envelope)
     files = select(manifest, options.only)
     size = sum(manifest.files[file].length for file in files)

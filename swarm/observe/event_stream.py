@@ -113,6 +113,9 @@ class Subscription:
             return
         if len(self._queue) >= self._capacity:
             self._forget_one()
+        if isinstance(event, TransferEnded):
+            # The last event of a transfer, so what has moved comes before it.
+            self._queue_moved(event.transfer)
         self._queue.append(event)
         self._woken.set()
         if self._transfer is not None and isinstance(event, TransferEnded):
@@ -131,11 +134,15 @@ class Subscription:
             return self._queue.popleft()
         if not self._moved or (not self._closed and trio.current_time() < self._next_progress):
             return None
-        for (kind, transfer, source), size in self._moved.items():
-            self._queue.append(kind(transfer, source, size))  # type: ignore[arg-type]
-        self._moved.clear()
+        self._queue_moved()
         self._next_progress = trio.current_time() + PROGRESS_SECONDS
         return self._queue.popleft()
+
+    def _queue_moved(self, of: TransferId | None = None) -> None:
+        """Queue the bytes that have moved so far, of one transfer or of all."""
+        for key in [key for key in self._moved if of is None or key[1] == of]:
+            kind, transfer, source = key
+            self._queue.append(kind(transfer, source, self._moved.pop(key)))  # type: ignore[arg-type]
 
     def _forget_one(self) -> None:
         self.lost += 1

@@ -50,6 +50,7 @@ class PeerConnector:
         self._timer = timer
         self._changed = trio.Event()
         self._paused = False
+        self._dialling: set[PeerId] = set()
         self._sources: list[tuple[PeerSource, ManifestId]] = []
         self.failures: dict[PeerId, str] = {}
         """The latest reason of every peer that could not be reached, or that refused to exchange."""
@@ -85,6 +86,10 @@ class PeerConnector:
     def peer_banned(self, peer: PeerId) -> None:
         """The node refuses the peer from now on."""
         self._book.ban(peer)
+
+    def is_dialling(self, peer: PeerId) -> bool:
+        """Whether a session with the peer is about to be opened."""
+        return peer in self._dialling
 
     # --- Sources ------------------------------------------------------------------------------------
 
@@ -127,14 +132,19 @@ class PeerConnector:
         peer = dial.peer
         try:
             async with self._services.dials:
+                self._dialling.add(peer)
                 stream, address = await self._reach(dial)
             self._timer.met(self._services.now())
             await self._run_session(stream, SessionOrigin(inbound=False, address=address))
         except (NoPeerReachable, LinkClosed) as error:
+            self._dialling.discard(peer)
             self._failed(peer, str(error))
+            self._services.peers.session_closed(peer)
         except Exception as error:  # noqa: BLE001 - as in a stream handler: it costs this session alone
             logger.debug("the session with %s failed: %r", peer, error)
             self._failed(peer, f"unexpected: {error!r}")
+        finally:
+            self._dialling.discard(peer)
 
     async def _reach(self, dial: Dial) -> tuple[ByteStream, str]:
         self._record.publish(PeerDialing(self._record.transfer, dial.peer, dial.addresses[0], dial.why))
@@ -163,6 +173,7 @@ class PeerConnector:
         try:
             end = await self._exchange.add_stream(stream, origin)
         finally:
+            self._dialling.discard(peer)
             self._session_ended(peer, end)
             self._services.peers.session_closed(peer)
 

@@ -314,6 +314,10 @@ class Transfer:
         """Whether pieces are exchanged with the peer."""
         return self._exchange is not None and self._exchange.has_session(peer)
 
+    def uses(self, peer: PeerId) -> bool:
+        """Whether a connection to the peer is needed: a session is open, or about to be."""
+        return self.has_session(peer) or (self._connector is not None and self._connector.is_dialling(peer))
+
     def round_trip(self, peer: PeerId, seconds: float | None) -> None:
         """A ping of the peer was answered after ``seconds``, or lost (None)."""
         if self._exchange is not None and self._exchange.has_session(peer):
