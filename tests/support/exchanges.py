@@ -130,7 +130,7 @@ class Member:
         for peer in named:
             self.book.add(peer, ["/ip4/192.0.2.1/tcp/1"], provenance=NAMED)
         wanted = PieceSet.all(store.manifest.piece_count)
-        self.exchange = Exchange(self.services, self.record, store, options, self.book, wanted)
+        self.exchange = Exchange(self.services, self.record, store, options, self.book, wanted=wanted)
         self.node.exchanges.append(self.exchange)
 
     @property

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TypeVar
 
 import pytest
 import trio
+import trio.testing
 
 from swarm.content.envelope import MAX_ENVELOPE_BYTES, Envelope
 from swarm.content.signature import sign
@@ -23,7 +25,9 @@ from swarm.errors import (
 from swarm.ids import PeerId
 from swarm.node.catalogue import (
     MANIFEST_PROTOCOL,
+    QUESTIONS_PER_PEER,
     Catalogue,
+    Questions,
     ask_adverts,
     ask_manifest,
     find_manifest,
@@ -119,6 +123,41 @@ async def test_who_does_not_read_the_answer_is_dropped(autojump_clock: trio.test
         await Catalogue(list, {large.manifest.id: large}.get).manifest(there)
 
 
+# --- Asking -----------------------------------------------------------------------------------------
+
+
+async def test_a_peer_is_asked_few_questions_at_a_time_and_is_in_use_meanwhile() -> None:
+    network = Peers(a=late, b=late)
+    questions = Questions(network)
+    open_now: Counter[str] = Counter()
+    most: Counter[str] = Counter()
+
+    async def ask(peer: PeerId) -> None:
+        async with questions.ask(peer, [ENDPOINT], MANIFEST_PROTOCOL):
+            open_now[peer] += 1
+            most[peer] = max(most[peer], open_now[peer])
+            assert questions.asking(peer)
+            await trio.testing.wait_all_tasks_blocked()
+            open_now[peer] -= 1
+
+    async with trio.open_nursery() as network.nursery:
+        async with trio.open_nursery() as asking:
+            for _ in range(3 * QUESTIONS_PER_PEER):
+                for peer in ("a", "b"):
+                    asking.start_soon(ask, PeerId(peer))
+        network.nursery.cancel_scope.cancel()
+    assert most == {"a": QUESTIONS_PER_PEER, "b": QUESTIONS_PER_PEER}
+    assert not questions.asking(PeerId("a"))
+
+
+async def test_a_question_that_cannot_be_asked_leaves_nothing_behind() -> None:
+    questions = Questions(Peers(a="connection refused"))
+    with pytest.raises(NoPeerReachable, match="connection refused"):
+        async with questions.ask(PeerId("a"), [ENDPOINT], MANIFEST_PROTOCOL):
+            pytest.fail("there is nobody to ask")
+    assert not questions.asking(PeerId("a"))
+
+
 # --- Finding a manifest ---------------------------------------------------------------------------
 
 ENDPOINT = Endpoint.parse("/ip4/192.0.2.1/tcp/1")
@@ -155,7 +194,7 @@ class Peers:
         async with trio.open_nursery() as self.nursery:
             found: Envelope | SwarmError
             try:
-                found = await find_manifest(self, MANIFEST.id, peers, trusted)  # type: ignore[arg-type]
+                found = await find_manifest(Questions(self), MANIFEST.id, peers, trusted)
             except SwarmError as error:
                 found = error
             self.nursery.cancel_scope.cancel()
@@ -223,7 +262,7 @@ async def test_what_is_known_already_is_not_asked_for_but_its_signature_is_looke
     assert ENVELOPE.signer is not None
     peers = Peers(a="must not be dialled")
     where = [PeerAddress(PeerId("a"), ENDPOINT)]
-    assert await obtain(peers, ENVELOPE, where, ()) is ENVELOPE  # type: ignore[arg-type]
-    assert await obtain(peers, ENVELOPE, where, [ENVELOPE.signer]) is ENVELOPE  # type: ignore[arg-type]
+    assert await obtain(Questions(peers), ENVELOPE, where, ()) is ENVELOPE
+    assert await obtain(Questions(peers), ENVELOPE, where, [ENVELOPE.signer]) is ENVELOPE
     with pytest.raises(ManifestError):
-        await obtain(peers, Envelope(MANIFEST), where, [ENVELOPE.signer])  # type: ignore[arg-type]
+        await obtain(Questions(peers), Envelope(MANIFEST), where, [ENVELOPE.signer])
