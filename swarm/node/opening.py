@@ -38,8 +38,8 @@ HASHING_SECONDS = 0.1
 class ContentOpener:
     """What the node gives to open content with.
 
-    ``questions`` asks peers for manifests, ``key`` signs them. ``claim`` makes a manifest the transfer's own, and
-    raises UsageError if it is another's.
+    ``questions`` asks peers for manifests, ``key`` signs them. ``claim`` makes a manifest the transfer's own,
+    and raises UsageError if it is another's.
     """
 
     questions: Questions
