@@ -109,5 +109,7 @@ async def _share(
     await live.settle()
     addresses = [f"libp2p node address: {address}" for address in node.addresses]
     live.result(report, str(target), str(manifest.id), shared.link, *addresses)
+    # Links hold no quote, so this can be pasted into any shell.
+    live.say(f"others fetch it with: swarm fetch '{shared.link}' --output .")
     live.phase = Phase.SEEDING
     await shared.closed()

@@ -13,7 +13,7 @@ import trio
 from swarm.bits import PieceSet
 from swarm.config import TransferOptions
 from swarm.content.envelope import Envelope
-from swarm.content.link import SCHEME, SwarmLink
+from swarm.content.link import SwarmLink, is_link
 from swarm.content.selection import select
 from swarm.content.signature import parse_signer, sign
 from swarm.discovery.named_peers import NamedPeers
@@ -38,7 +38,8 @@ HASHING_SECONDS = 0.1
 class ContentOpener:
     """What the node gives to open content with.
 
-    ``questions`` asks peers for manifests. ``key`` signs them. ``claim`` makes a manifest the transfer's own; UsageError if it is another's.
+    ``questions`` asks peers for manifests, ``key`` signs them. ``claim`` makes a manifest the transfer's own,
+    and raises UsageError if it is another's.
     """
 
     questions: Questions
@@ -75,12 +76,12 @@ class FetchRequest:
         options: TransferOptions,
     ) -> FetchRequest:
         """Read what the user gave; raises UsageError, ManifestError for what is malformed."""
-        if isinstance(content, str) and content[: len(SCHEME)].lower() == SCHEME:
-            content = SwarmLink.parse(content)
+        if isinstance(content, str) and is_link(content):
+            content = SwarmLink.pasted(content)
         named: str | NamedContent
         match content:
             case SwarmLink():
-                named = NamedContent(content.id, content.peers)
+                named = NamedContent(content.id, content.peers, linked=True)
             case Envelope() | ManifestId():
                 named = NamedContent(content)
             case _:
@@ -132,6 +133,10 @@ async def open_fetch(
     what = named_content.manifest
     opener.claim(transfer, what if isinstance(what, ManifestId) else what.manifest.id)
     peers = _peer_addresses(opener, transfer, request.peers, named_content.peers)
+    if named_content.linked and not peers:
+        raise UsageError(
+            "the link names no peer to ask: if a shell cut it at '&', put quotes around it; or add a peer"
+        )
     envelope = await obtain(opener.questions, what, peers, request.trusted)
     manifest = envelope.manifest
     _tell_manifest(opener, transfer, envelope)

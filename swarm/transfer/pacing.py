@@ -59,8 +59,8 @@ class RateLimit:
     def __init__(self, rate: int | None, now: Callable[[], float]) -> None:
         self._now = now
         self._bucket: TokenBucket | None = None
-        self.slice_bytes = CHUNK_BYTES
-        """The most that one turn should be for."""
+        self.slice_bytes = self.burst_bytes = CHUNK_BYTES
+        """The most that one turn should be for, and what may pass at once."""
         self.change(rate)
 
     @property
@@ -71,10 +71,12 @@ class RateLimit:
     def change(self, rate: int | None) -> None:
         """Set another rate from now on; None takes the limit away."""
         if rate is None:
-            self._bucket, self.slice_bytes = None, CHUNK_BYTES
+            self._bucket = None
+            self.slice_bytes = self.burst_bytes = CHUNK_BYTES
             return
         self.slice_bytes = max(LEAST_SLICE_BYTES, min(CHUNK_BYTES, int(rate * SLICE_SECONDS)))
-        self._bucket = TokenBucket(rate, max(rate * BURST_SECONDS, self.slice_bytes), self._now())
+        self.burst_bytes = max(int(rate * BURST_SECONDS), self.slice_bytes)
+        self._bucket = TokenBucket(rate, self.burst_bytes, self._now())
 
     def take(self, size: int, now: float) -> float:
         """Take ``size`` bytes, or give back as many if it is negative; returns seconds to wait."""
@@ -102,8 +104,15 @@ class Pacer:
 
     @property
     def slice_bytes(self) -> int:
-        """The most that one turn should be for."""
-        return min((limit.slice_bytes for limit in self._limits), default=CHUNK_BYTES)
+        """The most that one turn should be for.
+
+        Turns at the widest limit are equal for all who share it, so a narrower limit makes them smaller only
+        where one would pass its burst: smaller turns would be a smaller share.
+        """
+        limited = [limit for limit in self._limits if limit.limited]
+        if not limited:
+            return CHUNK_BYTES
+        return min(max(limit.slice_bytes for limit in limited), min(limit.burst_bytes for limit in limited))
 
     def turn(self, size: int) -> float:
         """Take ``size`` bytes of every limit; returns the time from which on they may pass."""

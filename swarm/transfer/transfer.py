@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
@@ -266,6 +266,7 @@ class Transfer:
 
     def limit(self, *, upload: int | None = None, download: int | None = None) -> None:
         """Set the transfer's own limits in bytes per second, within those of the node; None for none."""
+        self.options = replace(self.options, upload_limit=upload, download_limit=download)
         if self._exchange is not None:
             self._exchange.limit(upload=upload, download=download)
 
