@@ -119,7 +119,9 @@ async def open_fetch(node: Node, transfer: Transfer, request: FetchRequest) -> A
     what = named_content.manifest
     node.claim(transfer, what if isinstance(what, ManifestId) else what.manifest.id)
     peers = _peer_addresses(node, transfer, request.peers, named_content.peers)
-    envelope = await obtain(node.questions, what, peers, request.trusted)
+    named = NamedPeers(peers)
+    sources = ((named,) if peers else ()) + tuple(node.peer_sources())
+    envelope = await obtain(node.questions, what, sources, request.trusted, options.patience)
     manifest = envelope.manifest
     _tell_manifest(node, transfer, envelope)
     files = select(manifest, options.only)
@@ -127,7 +129,7 @@ async def open_fetch(node: Node, transfer: Transfer, request: FetchRequest) -> A
     progress = _hashing_progress(node, transfer)
     async with open_target(manifest, request.into, progress=progress, selected=files) as target:
         _tell_resumed(node, transfer, target, (len(files), size) if options.only else None)
-        if not (target.complete or peers or options.seed or options.bases):
+        if not (target.complete or sources or options.seed or options.bases):
             raise UsageError("nobody to fetch from: name at least one peer, or wait for peers with --seed")
         yield OpenContent(
             envelope=envelope,
@@ -136,7 +138,7 @@ async def open_fetch(node: Node, transfer: Transfer, request: FetchRequest) -> A
             size=size,
             finish=target.finish,
             upkeep=target.run_syncer,
-            peer_sources=(NamedPeers(peers),),
+            peer_sources=(named,),
             piece_sources=tuple(map(FolderSource, options.bases)),
             expects_peers=bool(peers),
         )
