@@ -80,7 +80,7 @@ class Node:
         self._numbers = 0
         self._banned: dict[PeerId, None] = {}
         self._peer_sources: list[PeerSource] = []
-        self._questions = Questions(host)
+        self._questions = Questions(host, self.is_banned)
         self._round_trips = RoundTrips(host, self._round_trip_measured, nursery, self._rng)
         announced = [f"{parse_endpoint(text, 'to announce')}/p2p/{host.peer_id}" for text in options.announce]
         self._addresses = tuple(dict.fromkeys((*announced, *host.addresses)))
@@ -95,7 +95,9 @@ class Node:
             dials=trio.CapacityLimiter(MAX_DIALS),
             rng=self._rng,
         )
-        self._opener = ContentOpener(self._questions, key, self._stream.publish, self._claim)
+        self._opener = ContentOpener(
+            self._questions, key, self._stream.publish, self._claim, self.peer_sources
+        )
         self._serve(host)
         self._stream.publish(NodeListening(self.peer_id, self.addresses))
 
@@ -391,13 +393,15 @@ async def open_node(options: NodeOptions | None = None) -> AsyncIterator[Node]:
         _listening(identity, options) as host,
         trio.open_nursery() as nursery,
     ):
-        node = Node(host, identity.private, options, nursery)
         try:
-            yield node
+            node = Node(host, identity.private, options, nursery)
+            try:
+                yield node
+            finally:
+                await node.aclose()
         except Exception as error:  # noqa: BLE001 - carried past the nursery, which would put it into a group
             failure = error
         finally:
-            await node.aclose()
             # Not in `aclose`: the caller's block is inside this nursery.
             nursery.cancel_scope.cancel()
     if failure is not None:
