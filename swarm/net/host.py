@@ -82,6 +82,12 @@ class Host:
         listening = [Endpoint.parse(str(address)) for address in self._inner.get_transport_addrs()]
         return tuple(f"{endpoint}/p2p/{self.peer_id}" for endpoint in addresses.concrete(listening))
 
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """The ports that this node listens on."""
+        listening = (Endpoint.parse(str(address)) for address in self._inner.get_transport_addrs())
+        return tuple(dict.fromkeys(endpoint.port for endpoint in listening))
+
     def serve(self, protocol: str, handler: Handler, *, most: int | None = None) -> None:
         """Answer ``protocol`` with ``handler``; whatever it raises ends its stream only.
 
@@ -304,6 +310,15 @@ def _new_network(private_key: bytes, max_connections: int) -> Swarm:
         )
     internals.replace_auto_connector(network, _NoAutoConnector(network))
     return network
+
+
+def can_listen(address: Endpoint) -> bool:
+    """Whether the address is this machine's and its port is free."""
+    try:
+        _refuse_taken_port(address)
+    except UsageError:
+        return False
+    return True
 
 
 def _refuse_taken_port(address: Endpoint) -> None:

@@ -5,6 +5,7 @@ Both are one answer on one stream. Specified in docs/protocol.md.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
@@ -13,10 +14,11 @@ from typing import Final
 import trio
 
 from swarm.content.envelope import MAX_ENVELOPE_BYTES, Envelope
-from swarm.endpoint import Endpoint, PeerAddress, by_peer
+from swarm.discovery.peer_sources import peers_of
+from swarm.endpoint import Endpoint
 from swarm.errors import Incomplete, LinkClosed, ManifestError, NoPeerReachable, RemoteError, UsageError
 from swarm.ids import DIGEST_BYTES, ManifestId, PeerId
-from swarm.ports import ByteStream, Network
+from swarm.ports import ByteStream, Network, PeerSource
 from swarm.protocol import protocol_limits as limits
 from swarm.protocol.advert import (
     LENGTH_BYTES,
@@ -35,12 +37,18 @@ CHUNK_BYTES: Final = 1 << 16
 QUESTIONS_PER_PEER: Final = 4
 """Questions to one peer at the same time; a peer answers only so many, and takes more for an attack."""
 
+MAX_ASKED_AT_ONCE: Final = 32
+"""Peers that are asked for one manifest at the same time."""
+MAX_ASKED: Final = 1024
+"""Peers that are asked for one manifest at all: the sources of a program may name any number."""
+
 
 class Questions:
     """Opens the streams on which this node asks peers; a peer that is asked is in use."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, is_banned: Callable[[PeerId], bool]) -> None:
         self._network = network
+        self._is_banned = is_banned
         self._limiters: dict[PeerId, trio.CapacityLimiter] = {}
         self._asked: Counter[PeerId] = Counter()
 
@@ -51,6 +59,8 @@ class Questions:
     @asynccontextmanager
     async def ask(self, peer: PeerId, where: Sequence[Endpoint], protocol: str) -> AsyncIterator[ByteStream]:
         """A stream to the peer, which is connected to if need be; raises NoPeerReachable, LinkClosed."""
+        if self._is_banned(peer):
+            raise NoPeerReachable(f"{peer} broke a rule and is banned")
         self._asked[peer] += 1
         try:
             async with self._limiters.setdefault(peer, trio.CapacityLimiter(QUESTIONS_PER_PEER)):
@@ -139,8 +149,9 @@ async def _send(stream: ByteStream, body: bytes) -> None:
 async def obtain(
     questions: Questions,
     what: Envelope | ManifestId,
-    peers: Sequence[PeerAddress],
+    sources: Sequence[PeerSource],
     trusted: Collection[PeerId],
+    patience: float,
 ) -> Envelope:
     """Return the envelope to fetch: given, or asked for if only its id is known.
 
@@ -149,7 +160,7 @@ async def obtain(
     Raises what `find_manifest` does.
     """
     if isinstance(what, ManifestId):
-        return await find_manifest(questions, what, peers, trusted)
+        return await find_manifest(questions, what, sources, trusted, patience)
     if trusted:
         what.require_signer(trusted)
     return what
@@ -158,45 +169,57 @@ async def obtain(
 async def find_manifest(
     questions: Questions,
     manifest: ManifestId,
-    peers: Sequence[PeerAddress],
+    sources: Sequence[PeerSource],
     trusted: Collection[PeerId] = (),
+    patience: float = math.inf,
 ) -> Envelope:
-    """Ask all ``peers`` side by side; the first right answer is taken.
+    """Ask all peers of ``sources`` side by side, for ``patience`` seconds; the first right answer is taken.
 
-    With ``trusted`` it must be signed by one of them. Raises UsageError without peers,
+    With ``trusted`` it must be signed by one of them. Raises UsageError without sources,
     NoPeerReachable when none could be asked, Incomplete when those asked do not have it,
     ManifestError when those that have it have no signature of the trusted.
     """
-    if not peers:
+    if not sources:
         raise UsageError("an id alone names no peer to ask: add at least one peer")
-    search = _Search(manifest, frozenset(trusted))
-    async with trio.open_nursery() as nursery:
-
-        async def ask(peer: PeerId, where: Sequence[Endpoint]) -> None:
-            await search.ask(questions, peer, where)
-            if search.found is not None:
-                nursery.cancel_scope.cancel()
-
-        for peer, where in by_peer(peers).items():
-            nursery.start_soon(ask, peer, where)
+    search = _Search(questions, manifest, frozenset(trusted))
+    with trio.move_on_after(patience):
+        async with trio.open_nursery() as nursery:
+            for source in sources:
+                nursery.start_soon(search.ask_all, source, nursery)
     return search.result()
 
 
 class _Search:
     """The results of asking each peer; the most telling kind of failure is raised."""
 
-    def __init__(self, manifest: ManifestId, trusted: frozenset[PeerId]) -> None:
+    def __init__(self, questions: Questions, manifest: ManifestId, trusted: frozenset[PeerId]) -> None:
+        self._questions = questions
         self._manifest = manifest
         self._trusted = trusted
         self._untrusted: list[ManifestError] = []
         self._refusals: list[str] = []
         self._unreachable: list[str] = []
+        self._asked: set[PeerId] = set()
+        self._limiter = trio.CapacityLimiter(MAX_ASKED_AT_ONCE)
         self.found: Envelope | None = None
 
-    async def ask(self, questions: Questions, peer: PeerId, where: Sequence[Endpoint]) -> None:
-        """Ask one peer; sets ``found`` if it has what is wanted."""
+    async def ask_all(self, source: PeerSource, nursery: trio.Nursery) -> None:
+        """Ask every peer that the source finds, each once."""
+        async for found in peers_of(source, self._manifest):
+            where = [endpoint for text in found.addresses if (endpoint := Endpoint.read(text)) is not None]
+            if where and found.peer not in self._asked and len(self._asked) < MAX_ASKED:
+                self._asked.add(found.peer)
+                nursery.start_soon(self._ask, found.peer, where, nursery)
+
+    async def _ask(self, peer: PeerId, where: Sequence[Endpoint], nursery: trio.Nursery) -> None:
+        async with self._limiter:
+            await self._ask_one(peer, where)
+        if self.found is not None:
+            nursery.cancel_scope.cancel()
+
+    async def _ask_one(self, peer: PeerId, where: Sequence[Endpoint]) -> None:
         try:
-            async with questions.ask(peer, where, MANIFEST_PROTOCOL) as stream:
+            async with self._questions.ask(peer, where, MANIFEST_PROTOCOL) as stream:
                 answer = await ask_manifest(stream, self._manifest)
             if answer is not None and self._trusted:
                 answer.require_signer(self._trusted)
@@ -222,4 +245,6 @@ class _Search:
             raise Incomplete(
                 f"no peer that was asked gave the manifest {self._manifest}: {self._refusals[-1]}"
             )
-        raise NoPeerReachable(f"no peer could be reached: {self._unreachable[-1]}; check the addresses")
+        if self._unreachable:
+            raise NoPeerReachable(f"no peer could be reached: {self._unreachable[-1]}; check the addresses")
+        raise NoPeerReachable("no peer was found that could be asked; try again later")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import trio
@@ -17,8 +17,8 @@ from swarm.content.manifest import Manifest
 from swarm.errors import LinkClosed, NoPeerReachable, RemoteError, UsageError
 from swarm.events import Event, NodeListening, RoundTrip, TransferStarted
 from swarm.ids import ManifestId, PeerId, TransferId
-from swarm.net.addresses import parse_endpoint, parse_peer_address
-from swarm.net.host import Host, open_host
+from swarm.net.addresses import parse_endpoint, parse_listen_address, parse_peer_address
+from swarm.net.host import Host, can_listen, open_host
 from swarm.net.inbound import PeerStanding
 from swarm.net.network_limits import PING_RATE, STREAMS_PER_QUESTION
 from swarm.net.ping_protocol import PING_PROTOCOL, Prober, Responder
@@ -29,7 +29,13 @@ from swarm.node.round_trips import RoundTrips
 from swarm.observe.event_stream import EventStream
 from swarm.ports import ByteStream, PeerSource
 from swarm.protocol.advert import Advert, encode_length
-from swarm.storage.home import hold_identity, swarm_home
+from swarm.storage.home import (
+    StoredIdentity,
+    hold_identity,
+    remember_port,
+    remembered_port,
+    swarm_home,
+)
 from swarm.transfer.buffers import TransferMemory
 from swarm.transfer.connector import EXCHANGE_PROTOCOL
 from swarm.transfer.pacing import RateLimit
@@ -74,7 +80,7 @@ class Node:
         self._numbers = 0
         self._banned: dict[PeerId, None] = {}
         self._peer_sources: list[PeerSource] = []
-        self._questions = Questions(host)
+        self._questions = Questions(host, self.is_banned)
         self._round_trips = RoundTrips(host, self._round_trip_measured, nursery, self._rng)
         announced = [f"{parse_endpoint(text, 'to announce')}/p2p/{host.peer_id}" for text in options.announce]
         self._addresses = tuple(dict.fromkeys((*announced, *host.addresses)))
@@ -89,7 +95,9 @@ class Node:
             dials=trio.CapacityLimiter(MAX_DIALS),
             rng=self._rng,
         )
-        self._opener = ContentOpener(self._questions, key, self._stream.publish, self._claim)
+        self._opener = ContentOpener(
+            self._questions, key, self._stream.publish, self._claim, self.peer_sources
+        )
         self._serve(host)
         self._stream.publish(NodeListening(self.peer_id, self.addresses))
 
@@ -355,6 +363,23 @@ class Node:
 
 
 @asynccontextmanager
+async def _listening(identity: StoredIdentity, options: NodeOptions) -> AsyncIterator[Host]:
+    """Open the host. Where any port will do it takes the one of last time: links name it."""
+    port = await remembered_port(identity)
+    listen = [_at_port(text, port) for text in options.listen]
+    async with open_host(identity.private, listen, max_connections=options.max_connections) as host:
+        if any(parse_listen_address(text).port == 0 for text in options.listen):
+            await remember_port(identity, next(iter(host.ports), 0))
+        yield host
+
+
+def _at_port(text: str, port: int) -> str:
+    endpoint = parse_listen_address(text)
+    before = replace(endpoint, port=port)
+    return str(before) if port and endpoint.port == 0 and can_listen(before) else text
+
+
+@asynccontextmanager
 async def open_node(options: NodeOptions | None = None) -> AsyncIterator[Node]:
     """Open a node with this machine's identity, or an own one while another process holds that.
 
@@ -365,16 +390,18 @@ async def open_node(options: NodeOptions | None = None) -> AsyncIterator[Node]:
     failure: Exception | None = None
     async with (
         hold_identity(options.home or swarm_home()) as identity,
-        open_host(identity.private, options.listen, max_connections=options.max_connections) as host,
+        _listening(identity, options) as host,
         trio.open_nursery() as nursery,
     ):
-        node = Node(host, identity.private, options, nursery)
         try:
-            yield node
+            node = Node(host, identity.private, options, nursery)
+            try:
+                yield node
+            finally:
+                await node.aclose()
         except Exception as error:  # noqa: BLE001 - carried past the nursery, which would put it into a group
             failure = error
         finally:
-            await node.aclose()
             # Not in `aclose`: the caller's block is inside this nursery.
             nursery.cancel_scope.cancel()
     if failure is not None:

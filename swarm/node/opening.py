@@ -23,6 +23,7 @@ from swarm.events import Event, FilesSelected, HashingProgress, ManifestReady, T
 from swarm.ids import ManifestId, PeerId
 from swarm.net.addresses import parse_peer_address
 from swarm.node.catalogue import Questions, obtain
+from swarm.ports import PeerSource
 from swarm.sources.folder_source import FolderSource
 from swarm.storage.manifest_files import NamedContent, find_content
 from swarm.storage.scan import scan
@@ -39,13 +40,14 @@ class ContentOpener:
     """What the node gives to open content with.
 
     ``questions`` asks peers for manifests, ``key`` signs them. ``claim`` makes a manifest the transfer's own,
-    and raises UsageError if it is another's.
+    and raises UsageError if it is another's. ``peer_sources`` are the node's own.
     """
 
     questions: Questions
     key: bytes
     publish: Callable[[Event], None]
     claim: Callable[[Transfer, ManifestId], None]
+    peer_sources: Callable[[], Sequence[PeerSource]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +135,13 @@ async def open_fetch(
     what = named_content.manifest
     opener.claim(transfer, what if isinstance(what, ManifestId) else what.manifest.id)
     peers = _peer_addresses(opener, transfer, request.peers, named_content.peers)
-    if named_content.linked and not peers:
+    named = NamedPeers(peers)
+    sources = ((named,) if peers else ()) + tuple(opener.peer_sources())
+    if named_content.linked and not sources:
         raise UsageError(
             "the link names no peer to ask: if a shell cut it at '&', put quotes around it; or add a peer"
         )
-    envelope = await obtain(opener.questions, what, peers, request.trusted)
+    envelope = await obtain(opener.questions, what, sources, request.trusted, options.patience)
     manifest = envelope.manifest
     _tell_manifest(opener, transfer, envelope)
     files = select(manifest, options.only)
@@ -145,7 +149,7 @@ async def open_fetch(
     progress = _hashing_progress(opener, transfer)
     async with open_target(manifest, request.into, progress=progress, selected=files) as target:
         _tell_resumed(opener, transfer, target, (len(files), size) if options.only else None)
-        if not (target.complete or peers or options.seed or options.bases):
+        if not (target.complete or sources or options.seed or options.bases):
             raise UsageError("nobody to fetch from: name at least one peer, or wait for peers with --seed")
         yield OpenContent(
             envelope=envelope,
@@ -154,7 +158,7 @@ async def open_fetch(
             size=size,
             finish=target.finish,
             upkeep=target.run_syncer,
-            peer_sources=(NamedPeers(peers),),
+            peer_sources=(named,),
             piece_sources=tuple(map(FolderSource, options.bases)),
             expects_peers=bool(peers),
         )

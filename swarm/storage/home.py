@@ -6,7 +6,7 @@ import fcntl
 import os
 import stat
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,9 @@ KEY_MODE = 0o600
 HOME_MODE = 0o700
 MAX_IDENTITIES = 1024
 """Identities in one home folder, and so the number of processes that can use it at the same time."""
+MAX_PORT = 65535
+PORT_FILE_LIMIT = 5
+"""Bytes of a file that holds a port."""
 _IDENTITY = "identity"
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
@@ -71,6 +74,29 @@ async def first_identity(home: Path) -> StoredIdentity:
     """
     await aio.make_folder(home, HOME_MODE)
     return await _load_or_create(home / _IDENTITY)
+
+
+async def remembered_port(identity: StoredIdentity) -> int:
+    """Return the port that this identity listened on last, or 0 if that is not known.
+
+    A link names a port. It would not survive a restart on another one.
+    """
+    try:
+        text = await aio.read_bytes(_port_file(identity), PORT_FILE_LIMIT)
+    except DiskError:
+        return 0
+    return int(text) if text.isdigit() and int(text) <= MAX_PORT else 0
+
+
+async def remember_port(identity: StoredIdentity, port: int) -> None:
+    """Note the port that this identity listens on; a disk that refuses this costs nothing more."""
+    if port and await remembered_port(identity) != port:
+        with suppress(DiskError):
+            await aio.write_atomic(_port_file(identity), b"%d" % port, KEY_MODE)
+
+
+def _port_file(identity: StoredIdentity) -> Path:
+    return identity.path.with_name(f"{identity.path.name}.port")
 
 
 def _lock_free(home: Path) -> tuple[str, int]:

@@ -8,6 +8,7 @@ from typing import Final
 
 import trio
 
+from swarm.discovery.peer_sources import peers_of, tell
 from swarm.endpoint import Endpoint
 from swarm.errors import LinkClosed, NoPeerReachable
 from swarm.events import PeerDialing, PeerFailed
@@ -51,23 +52,23 @@ class PeerConnector:
         self._changed = trio.Event()
         self._paused = False
         self._dialling: set[PeerId] = set()
-        self._sources: list[tuple[PeerSource, ManifestId]] = []
+        self._sources: Sequence[PeerSource] = ()
         self.failures: dict[PeerId, str] = {}
         """The latest reason of every peer that could not be reached, or that refused to exchange."""
 
     async def run(self, manifest: ManifestId, sources: Sequence[PeerSource]) -> None:
         """Dial until cancelled."""
-        self._sources = [(source, manifest) for source in sources]
-        self._announce(complete=self._exchange.complete.is_set())
+        self._sources = sources
+        self._announce(manifest, complete=self._exchange.complete.is_set())
         try:
             async with trio.open_nursery() as nursery:
                 for source in sources:
                     nursery.start_soon(self._collect, source, manifest)
-                nursery.start_soon(self._announce_completion)
+                nursery.start_soon(self._announce_completion, manifest)
                 await self._dial_all(nursery)
         finally:
             for source in sources:
-                source.withdraw(manifest)
+                tell(source, lambda source: source.withdraw(manifest))
 
     async def accept(self, stream: ByteStream, origin: SessionOrigin) -> None:
         """Exchange over a stream that a peer has opened, until the session ends."""
@@ -94,21 +95,22 @@ class PeerConnector:
     # --- Sources ------------------------------------------------------------------------------------
 
     async def _collect(self, source: PeerSource, manifest: ManifestId) -> None:
-        async for found in source.peers(manifest):
+        async for found in peers_of(source, manifest):
             if not self._services.peers.is_banned(found.peer):
                 self._book.add(
                     found.peer, found.addresses, provenance=source.provenance, told_by=found.told_by
                 )
                 self._changed.set()
 
-    async def _announce_completion(self) -> None:
+    async def _announce_completion(self, manifest: ManifestId) -> None:
         if not self._exchange.complete.is_set():
             await self._exchange.complete.wait()
-            self._announce(complete=True)
+            self._announce(manifest, complete=True)
 
-    def _announce(self, *, complete: bool) -> None:
-        for source, manifest in self._sources:
-            source.announce(Announcement(manifest, self._services.addresses, complete))
+    def _announce(self, manifest: ManifestId, *, complete: bool) -> None:
+        announcement = Announcement(manifest, self._services.addresses, complete)
+        for source in self._sources:
+            tell(source, lambda source: source.announce(announcement))
 
     # --- Dialling -----------------------------------------------------------------------------------
 

@@ -36,7 +36,6 @@ from swarm.strategy.download.download import DISK_SECONDS
 from swarm.strategy.download.requests import (
     CLEARED_SECONDS,
     FIRST_SNUB,
-    MOST_TURNED_AWAY,
     UNPROVEN_BACKOFF,
 )
 from swarm.strategy.download.timeouts import (
@@ -127,7 +126,7 @@ def test_an_unchoke_is_answered_with_requests_and_their_reasons() -> None:
     assert len(asked) == 1  # until it is verified
     events = published(commands)
     assert [event.piece for event in events] == asked
-    assert events[0] == PieceRequested(TRANSFER, asked[0], A, "random first piece; new source, rtt 12.3 ms")
+    assert events[0] == PieceRequested(TRANSFER, asked[0], A, "rarest (1 have it); new source, rtt 12.3 ms")
 
 
 def test_every_arrival_is_followed_by_a_request_before_the_piece_is_stored() -> None:
@@ -256,21 +255,22 @@ def test_rejects_of_an_unchoking_peer_cost_time_and_in_the_end_the_claim() -> No
     assert sent(commands, A) == [Interested(), Request(0)]
 
 
-def test_who_is_too_busy_for_a_piece_is_asked_for_another_and_not_blamed() -> None:
+def test_who_is_too_busy_for_a_piece_is_asked_for_all_others_first_and_then_counts_as_failing() -> None:
     brain = a_brain(8)
-    asked = source(brain, A)
-    commands = brain.received(A, Reject(asked[0], RejectReason.BUSY), 0.0)
-    (other,) = requests(commands, A)
-    assert other not in asked
-    assert brain._download._ranking.order([A], 0.0) == [A]
-    for piece in {*range(8)} - {*asked}:
-        commands = brain.received(A, Reject(piece, RejectReason.BUSY), 0.1)
-    assert len(requests(commands, A)) == 1  # everything was tried: then the same again
-    last, busy = requests(commands, A)[0], 0
-    while commands := brain.received(A, Reject(last, RejectReason.BUSY), 0.2):
-        (last,), busy = requests(commands, A), busy + 1
-    assert 0 < busy < MOST_TURNED_AWAY
-    assert brain.next_wakeup() < 1.0  # it counts as failing, and is tried again
+    waiting = source(brain, A)
+    refused: list[int] = []
+    while waiting and len(refused) < 20:
+        refused.append(waiting.pop(0))
+        waiting += requests(brain.received(A, Reject(refused[-1], RejectReason.BUSY), 0.1), A)
+    assert sorted(refused[:8]) == list(range(8))
+    assert 8 < len(refused) < 20
+    assert 0.1 < brain.next_wakeup() < 1.0  # from then on it is left alone for a while
+    waiting = []
+    while not waiting:
+        waiting = requests(brain.tick(now := brain.next_wakeup()), A)
+    assert now < 1.0
+    deliver(brain, A, waiting[0], 1.0)
+    assert brain.received(A, Reject(refused[0], RejectReason.BUSY), 1.1) == []  # not asked for
 
 
 def test_a_denied_piece_is_asked_elsewhere_at_once() -> None:

@@ -101,12 +101,12 @@ class Asker:
 
     def _pick(self, source: SourceId, now: float) -> Pick | None:
         if self._locality.is_far(source):
-            occupied = self._requests.unwelcome(source, now) or self._requests.occupied(source)
+            occupied = self._requests.unwelcome(source) or self._requests.occupied(source)
             pick, again = self._locality.pick(lambda out: self._picker.pick(source, out), occupied, now)
             if again is not None:
                 self._timers.set(Wakeup.IDLE, again)
             return pick
-        unwelcome = self._requests.unwelcome(source, now)
+        unwelcome = self._requests.unwelcome(source)
         if unwelcome is not None and (pick := self._picker.pick(source, unwelcome)):
             return pick
         return self._picker.pick(source, self._requests.occupied(source))

@@ -24,11 +24,6 @@ ALLOWANCE_SHARE = 160
 """What comes in vain may be the total length divided by this, or `ALLOWANCE_PIECES` if that is more."""
 
 ALLOWANCE_PIECES = 1
-EARLY_PIECES = 32
-EARLY_SHARE = 2
-"""While so many pieces are lacking, and one in so many of all, there is no hurry: it is the others that have
-nothing more to give yet."""
-
 LEAST_GAIN = 2.0
 """The holder must be expected this many times later than the idle source."""
 
@@ -64,9 +59,9 @@ class Endgame:
 
     def pick(self, source: SourceId, now: float) -> Pick | None:
         """A piece that the idle source is asked for although another one already is; None if there is none."""
-        if not self._requests.holders or self._early() or self._availability.reachable(self._pieces.open):
+        if not self._requests.holders or self._availability.reachable(self._pieces.open):
             return None
-        best, most, left = None, 0.0, self._left(now)
+        best, most, left = None, 0.0, self._left()
         for piece in self._candidates(source, now):
             holders = self._requests.holders[piece]
             gain = self._gain(source, holders, piece, now)
@@ -82,11 +77,8 @@ class Endgame:
             now >= self._requests.lines[holder].asked[piece].at + OVERDUE_SECONDS for holder in holders
         )
 
-    def _early(self) -> bool:
-        return self._pieces.lacking_count > max(EARLY_PIECES, self._pieces.size // EARLY_SHARE)
-
-    def _left(self, now: float) -> int:
-        return self._allowance - self._requests.in_doubt(now)
+    def _left(self) -> int:
+        return self._allowance - self._requests.in_doubt()
 
     def wasted(self, size: int) -> None:
         """``size`` bytes of a piece came in vain."""
