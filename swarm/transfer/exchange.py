@@ -6,6 +6,7 @@ the session has ended. What sessions report becomes inputs of the brain; what th
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,6 +31,8 @@ from swarm.transfer.services import NodeServices
 from swarm.transfer.session import Participant, PeerStatus, SessionOrigin, refuse_stream
 from swarm.transfer.session_io import SessionResources
 from swarm.transfer.source_desk import SourceDesk
+
+logger = logging.getLogger(__name__)
 
 AGENT: Final = "swarm/0.1"
 
@@ -303,6 +306,9 @@ class Exchange:
             reason = desk.reason or reason
         except SwarmError as error:
             reason = str(error)
+        except Exception as error:
+            logger.exception("the source of pieces %s failed", source.id)
+            reason = f"unexpected: {error!r}"
         finally:
             del self._desks[source.id], self._performer.sources[source.id]
             self._record.publish(SourceLeft(transfer, source.id, reason))
