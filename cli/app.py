@@ -104,6 +104,6 @@ def _close(runtime: Runtime) -> None:
 
 
 def _reader_gone() -> int:
-    # Whoever read our output has gone; there is nobody to tell, and Python must not try at exit.
+    # The reader of our output has gone: Python must not write to it again at exit.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return EXIT_UNEXPECTED

@@ -123,7 +123,7 @@ def common(command: Command) -> Command:
         is_flag=True,
         expose_value=False,
         callback=_note("verbose"),
-        help="Say more, such as why a peer was chosen.",
+        help="Say more, such as why a peer was dialled.",
     )
     return verbose(debug(command))
 

@@ -1,7 +1,7 @@
 """``python -m swarm``, and the entry point of the ``swarm`` command.
 
-The commands are in the top-level package ``cli``, a common name. It is loaded from beside this package, so that
-another ``cli`` that comes first on the search path is never taken for it.
+The commands are in the top-level package ``cli``, a common name. It is loaded from beside this package, so
+that another ``cli`` that comes first on the search path is never taken for it.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -56,7 +57,7 @@ def share(
 class BackgroundShare:
     """What `share` seeds; a ``with`` block ends it.
 
-    ``link`` is the ``swarm:`` link to give to others, ``id`` the manifest's id, ``addresses`` are this node's.
+    ``link`` is the ``swarm:`` link to give to others, ``id`` the manifest's id, ``addresses`` are the node's.
     """
 
     def __init__(
@@ -93,10 +94,8 @@ class BackgroundShare:
         Raises what the share failed with meanwhile.
         """
         if self._thread.is_alive() and self._token is not None:
-            try:
+            with suppress(trio.RunFinishedError):
                 self._token.run_sync_soon(self._scope.cancel)
-            except trio.RunFinishedError:
-                pass
         self._thread.join()
         if self._failure is not None:
             raise self._failure

@@ -30,7 +30,7 @@ class TransferOptions:
     """A limit of this transfer's own, within that of the node."""
     download_limit: int | None = None
     patience: float = DEFAULT_PATIENCE
-    """How long a fetch waits while nobody connected has anything that it lacks."""
+    """Seconds that a fetch waits while no connected source has anything that it lacks."""
     prefer_near: bool = False
     """Ask far peers only for what no near peer has, and only once for all near peers together."""
     sequential: bool = False

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 )
 @options.trust
 @click.option("--sequential", is_flag=True, help="Fetch the pieces in order, to watch or read meanwhile.")
-@click.option("--prefer-near", is_flag=True, help="Take over far links only what no near peer has.")
+@click.option("--prefer-near", is_flag=True, help="Ask far peers only for what no near peer has.")
 @click.option("--seed", is_flag=True, help="Go on seeding when complete.")
 @click.option("--max-peers", type=click.IntRange(min=1), metavar="N", help="Exchange with at most N peers.")
 @click.option(

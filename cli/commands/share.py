@@ -34,7 +34,7 @@ SUFFIX = ".swarm"
     type=options.PeerType(),
     metavar="PEER",
     multiple=True,
-    help="Dial this peer and keep in touch with it, so that nobody need dial you (repeatable).",
+    help="Dial this peer and stay connected, so that nobody has to dial you (repeatable).",
 )
 @options.allow
 @options.piece_size
@@ -109,5 +109,7 @@ async def _share(
     await live.settle()
     addresses = [f"libp2p node address: {address}" for address in node.addresses]
     live.result(report, str(target), str(manifest.id), shared.link, *addresses)
+    # Links hold no quote, so this can be pasted into any shell.
+    live.say(f"others fetch it with: swarm fetch '{shared.link}' --output .")
     live.phase = Phase.SEEDING
     await shared.closed()

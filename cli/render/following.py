@@ -1,4 +1,4 @@
-"""Reads a node's events without losing any, up to a moment of our choice."""
+"""Shows a node's events without losing any, and knows when all events so far are shown."""
 
 from __future__ import annotations
 

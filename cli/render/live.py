@@ -91,6 +91,8 @@ class Live:
         from cli.render.following import following
 
         async with self.drawing(), following(node.event_stream, self.event) as self._follower:
+            # What happened before comes before all that the command says.
+            await self.settle()
             yield
 
     async def settle(self) -> None:

@@ -1,1 +1,1 @@
-"""What is shared: manifests, names, layouts, bitfields and records; pure, no file and no network."""
+"""Manifests, links, piece layouts and the journal format. Pure: no file and no network."""

@@ -1,15 +1,14 @@
-"""Deterministic CBOR, strict in both directions: one value has one encoding and no other is read.
+"""Deterministic CBOR: each value has exactly one encoding, and any other encoding is refused.
 
-The accepted subset is that of DAG-CBOR without floats, links and other tags: unsigned and negative
-integers of at most 64 bits, byte strings, UTF-8 text, arrays, maps with text keys, booleans, null;
-definite lengths, shortest heads, map keys ordered by length and then bytewise, no duplicates.
-Sources: RFC 8949 section 4.2.3 (length-first core deterministic encoding); the IPLD DAG-CBOR
-specification.
+The accepted subset is DAG-CBOR without floats, links and other tags: unsigned and negative integers of at
+most 64 bits, byte strings, UTF-8 text, arrays, maps with text keys, booleans, null; definite lengths,
+shortest heads, map keys ordered by length and then bytewise, no duplicates. Sources: RFC 8949 section 4.2.3
+(length-first core deterministic encoding); the IPLD DAG-CBOR specification.
 
-Writing is cbor2's canonical mode. Reading is a cursor of our own, because a peer chooses the bytes:
-a general decoder builds the whole tree before anything can be refused (32 MiB of empty arrays
-become 2 GiB of objects), this one allocates nothing whose bytes it has not seen, and its caller
-refuses at the first wrong field.
+Encoding uses cbor2's canonical mode. Decoding uses the cursor in this module, because the input is hostile. A
+general decoder builds the whole tree before anything can be refused: 32 MiB of empty arrays become 2 GiB of
+objects. The cursor allocates nothing before it has seen the bytes, and its caller stops at the first wrong
+field.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _TOO_SHORT = "the bytes end too early"
 _INLINE = 24
 _SHORT_TEXT, _LONG_TEXT = _TEXT << 5, _TEXT << 5 | _INLINE
 _UNBOUNDED = 1 << 64
-# Additional information 24..27: bytes that follow the head's first byte, and the least value that needs them.
+# For additional information 24..27: the bytes of the argument, and the least value that needs that many.
 _WIDTHS = {24: (1, 24), 25: (2, 1 << 8), 26: (4, 1 << 16), 27: (8, 1 << 32)}
 _KINDS = (
     "an unsigned integer",
@@ -44,24 +43,24 @@ _KINDS = (
 
 
 class CborError(ValueError):
-    """The bytes are not the one deterministic encoding of an expected value."""
+    """The bytes are not the deterministic encoding of the expected value."""
 
 
 def text_key(name: str) -> bytes:
-    """The encoding of a map key of at most 23 ASCII characters, for `Reader.key`."""
+    """Encode a map key of at most 23 ASCII characters, for `Reader.key`."""
     return bytes((_TEXT << 5 | len(name),)) + name.encode("ascii")
 
 
 def encode(value: Value) -> bytes:
-    """The deterministic encoding of ``value``; its integers must fit into 64 bits."""
+    """Return the deterministic encoding of ``value``; its integers must fit into 64 bits."""
     return cbor2.dumps(value, canonical=True)
 
 
 def decode(data: bytes, *, max_bytes: int, max_depth: int = MAX_DEPTH, max_items: int = MAX_ITEMS) -> Value:
-    """The value whose deterministic encoding is exactly ``data``.
+    """Decode ``data``, which must be exactly one value in its deterministic encoding.
 
-    ``max_bytes`` bounds the input, ``max_items`` the values in it (keys included), ``max_depth``
-    the nesting of arrays and maps. Raises `CborError` for anything else.
+    ``max_bytes`` limits the input, ``max_items`` the number of values (keys included), ``max_depth`` the
+    nesting of arrays and maps. Raises `CborError` for anything else.
     """
     if len(data) > max_bytes:
         raise CborError(f"{len(data)} bytes are more than the {max_bytes} allowed")
@@ -74,8 +73,8 @@ def decode(data: bytes, *, max_bytes: int, max_depth: int = MAX_DEPTH, max_items
 class Reader:
     """A cursor over deterministic CBOR; each method reads one item or raises `CborError`.
 
-    Reads the part of ``data`` from ``start`` to ``end``, all of it by default. ``at`` is where the next item
-    begins; who reads some of it otherwise moves it on.
+    Reads ``data`` from ``start`` to ``end``, all of it by default. ``at`` is the offset of the next item; a
+    caller that parses some bytes itself advances it.
     """
 
     __slots__ = ("_data", "_end", "at")
@@ -86,18 +85,18 @@ class Reader:
         self._end = len(data) if end is None else end
 
     def end(self) -> None:
-        """Nothing may follow."""
+        """Check that nothing follows."""
         if self.at != self._end:
             raise CborError(f"{self._end - self.at} bytes follow the end")
 
     def peek(self) -> int:
-        """The first byte of the next item, not consumed."""
+        """Return the first byte of the next item without consuming it."""
         if self.at >= self._end:
             raise CborError(_TOO_SHORT)
         return self._data[self.at]
 
     def key(self, encoded: bytes) -> None:
-        """The map key that `text_key` encoded."""
+        """Read the map key that `text_key` encoded."""
         if not self._data.startswith(encoded, self.at, self._end):
             if self._end - self.at < len(encoded):
                 raise CborError(_TOO_SHORT)
@@ -105,50 +104,50 @@ class Reader:
         self.at += len(encoded)
 
     def null(self) -> None:
-        """The null."""
+        """Read a null."""
         if self.peek() != _NULL:
-            raise CborError(f"{_KINDS[self.peek() >> 5]} where null belongs")
+            raise CborError(f"{_KINDS[self.peek() >> 5]} instead of null")
         self.at += 1
 
     def unsigned(self) -> int:
-        """An unsigned integer."""
+        """Read an unsigned integer."""
         return self._argument(_UINT, _UNBOUNDED)
 
     def array(self, max_size: int) -> int:
-        """The head of an array: its number of items, which follow."""
+        """Read the head of an array; return the number of items that follow."""
         return self._argument(_ARRAY, max_size)
 
     def fields(self, count: int) -> None:
-        """The head of a map of exactly ``count`` pairs, which follow."""
+        """Read the head of a map, which must have exactly ``count`` pairs."""
         found = self._argument(_MAP, _UNBOUNDED)
         if found != count:
-            raise CborError(f"a map of {found} fields where {count} belong")
+            raise CborError(f"a map of {found} fields instead of {count}")
 
     def map(self, max_size: int) -> int:
-        """The head of a map: its number of pairs, which follow."""
+        """Read the head of a map; return the number of pairs that follow."""
         return self._argument(_MAP, max_size)
 
     def data(self, max_size: int) -> bytes:
-        """A byte string."""
+        """Read a byte string."""
         return self._take(self._argument(_BYTES, max_size))
 
     def part(self, max_size: int) -> tuple[int, int]:
-        """Where a byte string begins and ends, for who must not copy it."""
+        """Read a byte string without copying it; return where it starts and ends."""
         size = self._argument(_BYTES, max_size)
         start = self.at
         self.skip(size)
         return start, start + size
 
     def skip(self, size: int) -> None:
-        """Pass over so many bytes."""
+        """Skip ``size`` bytes."""
         if size > self._end - self.at:
             raise CborError(_TOO_SHORT)
         self.at += size
 
     def text(self, max_bytes: int) -> str:
-        """A text; ``max_bytes`` counts its UTF-8."""
+        """Read a text of at most ``max_bytes`` bytes of UTF-8."""
         start = self.at + 1
-        # The usual short text, at a third of the cost: a manifest has one for each file.
+        # Fast path for short ASCII, at a third of the cost: a manifest has one text for each file.
         if start < self._end and _SHORT_TEXT <= (first := self._data[start - 1]) < _LONG_TEXT:
             stop = start + first - _SHORT_TEXT
             text = self._data[start:stop]
@@ -158,28 +157,28 @@ class Reader:
         return self._utf8(self._argument(_TEXT, max_bytes))
 
     def boolean(self) -> bool:
-        """A boolean."""
+        """Read a boolean."""
         first = self.peek()
         if first not in (_FALSE, _TRUE):
-            raise CborError(f"{_KINDS[first >> 5]} where a boolean belongs")
+            raise CborError(f"{_KINDS[first >> 5]} instead of a boolean")
         self.at += 1
         return first == _TRUE
 
     def negative(self) -> int:
-        """A negative integer."""
+        """Read a negative integer."""
         return -1 - self._argument(_NEGATIVE, _UNBOUNDED)
 
     def _argument(self, major: int, limit: int) -> int:
-        """The value of an integer's head, or the size in the head of anything longer."""
+        """Read a head; return its argument: the value of an integer, or the size of anything else."""
         first = self.peek()
         if first >> 5 != major:
-            raise CborError(f"{_KINDS[first >> 5]} where {_KINDS[major]} belongs")
+            raise CborError(f"{_KINDS[first >> 5]} instead of {_KINDS[major]}")
         self.at += 1
         argument = first & 0x1F
         if argument >= _INLINE:
             argument = self._long(argument)
         if argument > limit:
-            raise CborError(f"{_KINDS[major]} of size {argument} where at most {limit} is allowed")
+            raise CborError(f"{_KINDS[major]} of size {argument}, but at most {limit} is allowed")
         return argument
 
     def _long(self, information: int) -> int:
@@ -206,7 +205,7 @@ class Reader:
 
 
 class _Tree:
-    """Builds plain values from a reader within a budget of items."""
+    """Builds Python values from a reader, up to a number of items."""
 
     def __init__(self, reader: Reader, items: int) -> None:
         self._reader = reader

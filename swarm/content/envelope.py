@@ -1,4 +1,4 @@
-"""What travels: a manifest with its optional signature, in a ``.swarm`` file and on the wire alike."""
+"""A manifest with its optional signature, as stored in a ``.swarm`` file and as sent to peers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MANIFEST, _SIGNATURE, _PUBLIC_KEY = map(cbor.text_key, ("manifest", "signature"
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A manifest and who vouches for it; raises ManifestError when the signature is not of it."""
+    """A manifest and its optional signature; raises ManifestError when the signature does not match."""
 
     manifest: Manifest
     signature: Signature | None = None
@@ -35,18 +35,18 @@ class Envelope:
 
     @property
     def signer(self) -> PeerId | None:
-        """The peer id of whoever signed, None when unsigned; a valid signer is not yet a trusted one."""
+        """The peer id of the signer, None when unsigned; a valid signer is not necessarily a trusted one."""
         return self.signature.peer_id if self.signature else None
 
     def require_signer(self, trusted: Collection[PeerId]) -> None:
-        """Raise ManifestError unless one of ``trusted`` has signed."""
+        """Raise ManifestError unless one of ``trusted`` signed the manifest."""
         if self.signer is None:
-            raise ManifestError("this manifest is not signed, so nobody whom you trust vouches for it")
+            raise ManifestError("this manifest is not signed, so no signer that you trust vouches for it")
         if self.signer not in trusted:
-            raise ManifestError(f"this manifest is signed by {self.signer}, whom you did not say you trust")
+            raise ManifestError(f"this manifest is signed by {self.signer}, which is not a signer you trust")
 
     def to_bytes(self) -> bytes:
-        """The deterministic encoding."""
+        """Return the deterministic encoding."""
         fields: dict[str, cbor.Value] = {"v": ENVELOPE_VERSION, "manifest": self.manifest.encode()}
         if self.signature:
             fields["signature"] = self.signature.signature
@@ -55,25 +55,27 @@ class Envelope:
 
     @classmethod
     def from_bytes(cls, data: bytes, expected: ManifestId | None = None) -> Envelope:
-        """Read what `to_bytes` wrote; any other bytes raise ManifestError.
+        """Decode the output of `to_bytes`; raises ManifestError for any other bytes.
 
-        With ``expected`` the manifest must have that id, which is checked before anything in it is
-        read: then a peer can serve a hostile manifest only to who asked for that very one.
+        With ``expected``, the manifest must have that id. This is checked before the manifest is parsed,
+        so a peer can serve a hostile manifest only to someone who asked for exactly that one.
         """
         if len(data) > MAX_ENVELOPE_BYTES:
-            raise ManifestError(f"a manifest file has at most {MAX_ENVELOPE_BYTES} bytes, not {len(data)}")
+            raise ManifestError(
+                f"a manifest file can have at most {MAX_ENVELOPE_BYTES} bytes, not {len(data)}"
+            )
         data = bytes(data)
         try:
             start, end, signature = _read(cbor.Reader(data))
         except cbor.CborError as error:
-            raise ManifestError(f"this is no swarm manifest file: {error}") from error
+            raise ManifestError(f"this is not a swarm manifest file: {error}") from error
         if expected is not None and blake3(memoryview(data)[start:end]).digest() != expected.digest:
-            raise ManifestError(f"the manifest received is not {expected}")
+            raise ManifestError(f"the received manifest is not {expected}")
         return cls(Manifest.decode_part(data, start, end), signature)
 
 
 def _read(reader: cbor.Reader) -> tuple[int, int, Signature | None]:
-    """Where the manifest begins and ends, and who signed it."""
+    """Return where the manifest starts and ends, and its signature."""
     fields = read_version(reader, ENVELOPE_VERSION, (_FIELDS_UNSIGNED, _FIELDS_SIGNED), "manifest file")
     reader.key(_MANIFEST)
     start, end = reader.part(MAX_MANIFEST_BYTES)

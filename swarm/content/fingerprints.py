@@ -1,6 +1,6 @@
-"""XXH3-128 of stored pieces: what this machine wrote, to be recognised cheaply later.
+"""XXH3-128 fingerprints of stored pieces: a cheap check that a piece is still what this machine wrote.
 
-Never proof against a peer: XXH3 is not a cryptographic hash, and pieces are forged in milliseconds.
+XXH3 is not a cryptographic hash; a collision takes milliseconds to forge. Never use it on data from a peer.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ FINGERPRINT_BYTES = 16
 
 
 def fingerprint(data: bytes | bytearray | memoryview) -> bytes:
-    """The XXH3-128 of ``data``, 16 bytes, most significant first."""
+    """Return the XXH3-128 of ``data``: 16 bytes, most significant first."""
     return xxhash.xxh3_128_digest(data)
 
 
 class Fingerprints(MutableMapping[int, bytes]):
-    """Fingerprint by piece, for pieces below ``size``; 17 bytes a piece whatever is stored.
+    """Maps each piece below ``size`` to its fingerprint, in a fixed 17 bytes a piece.
 
-    A piece outside ``range(size)`` raises IndexError when set, another length than 16 ValueError.
+    Setting raises IndexError for a piece outside ``range(size)`` and ValueError for a wrong length.
     """
 
     __slots__ = ("_digests", "_stored")
@@ -32,7 +32,7 @@ class Fingerprints(MutableMapping[int, bytes]):
         self._digests = bytearray(size * FINGERPRINT_BYTES)
 
     def stored(self) -> PieceSet:
-        """A copy of which pieces have a fingerprint."""
+        """Return a copy of the set of pieces that have a fingerprint."""
         return self._stored.copy()
 
     def __getitem__(self, piece: int) -> bytes:

@@ -1,8 +1,8 @@
-"""The journal of a partial file: which pieces are on the disk, and what they looked like.
+"""The journal of a partial download: which pieces are on the disk, with their fingerprints.
 
-A header that binds the journal to one manifest, then records, each a batch of pieces under one
-checksum. A record counts wholly or not at all, and the first that does not check ends the journal,
-because what follows a torn write proves nothing. Only this machine writes it, so XXH3-128 is enough.
+A header binds the journal to one manifest. Records follow, each a batch of pieces under one checksum. A
+record counts as a whole or not at all, and the first invalid one ends the journal, because data after a torn
+write cannot be trusted. Only this machine writes the journal, so XXH3-128 is enough.
 
 All integers are big-endian::
 
@@ -11,8 +11,8 @@ All integers are big-endian::
     stored  "S", u32 count, count times (u32 piece, XXH3-128 of the piece's bytes), checksum
     lost    "L", u32 count, count times (u32 piece), checksum
 
-A record's checksum is the XXH3-128 of all of it before, seeded with the first eight bytes of the
-header's checksum: a record of another journal never counts.
+A record's checksum is the XXH3-128 of the rest of the record, seeded with the first eight bytes of the
+header's checksum, so a record of another journal is never valid.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from swarm.ids import ManifestId
 
 JOURNAL_VERSION = 1
 MAX_BATCH = 32_768
-"""Pieces of one record; a longer batch is cut."""
+"""Pieces in one record; a longer batch is split."""
 
 _MAGIC = b"swarm-journal\x00"
 _HEADER = struct.Struct(">14sH32sQI")
@@ -48,7 +48,7 @@ HEADER_BYTES = _HEADER.size + _CHECKSUM_BYTES
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a journal belongs to; ``total_length`` is in bytes."""
+    """The content that a journal belongs to; ``total_length`` is in bytes."""
 
     manifest: ManifestId
     total_length: int
@@ -56,8 +56,10 @@ class Header:
 
 
 class Replay(NamedTuple):
-    """What a journal says: the header if there is a sound one, the pieces stored and not lost since,
-    and how many bytes are sound; appending goes on there, after cutting off what follows.
+    """The content of a journal.
+
+    ``header`` is None if there is no valid one. ``fingerprints`` are those of the pieces stored and not
+    lost since. ``valid_length`` is how many bytes are valid; cut the file there before appending.
     """
 
     header: Header | None
@@ -66,7 +68,7 @@ class Replay(NamedTuple):
 
 
 def encode_header(header: Header) -> bytes:
-    """The first `HEADER_BYTES` of a journal."""
+    """Encode the first `HEADER_BYTES` of a journal."""
     fields = _HEADER.pack(
         _MAGIC, JOURNAL_VERSION, header.manifest.digest, header.total_length, header.piece_count
     )
@@ -74,7 +76,7 @@ def encode_header(header: Header) -> bytes:
 
 
 def encode_stored(header: Header, fingerprints: Mapping[int, bytes]) -> bytes:
-    """Records that these pieces are on the disk and had these XXH3-128; empty for no pieces."""
+    """Encode records that these pieces are on the disk, with their fingerprints; empty for no pieces."""
     return _encode(header, _STORED, (_STORED_ENTRY.pack(*entry) for entry in fingerprints.items()))
 
 
@@ -84,10 +86,10 @@ def encode_lost(header: Header, pieces: Iterable[int]) -> bytes:
 
 
 def replay(data: bytes, expected: Header | None = None) -> Replay:
-    """Read a journal, or what a crash left of one; never raises.
+    """Decode a journal, or what a crash left of one; never raises.
 
-    Of a journal with another header than ``expected`` only that header counts: then the memory for
-    its pieces is that of a manifest which the caller holds.
+    If the header differs from ``expected``, only the header is returned. So the memory used depends on
+    the caller's manifest, not on the file.
     """
     header = _decode_header(data)
     if header is None:
@@ -132,7 +134,7 @@ def _decode_header(data: bytes) -> Header | None:
 
 
 def _record_end(view: memoryview, at: int, seed: int, piece_count: int) -> int:
-    """Where the sound record at ``at`` ends, 0 if there is none."""
+    """Return the end of the valid record at ``at``, 0 if there is none."""
     if at + _RECORD.size > len(view):
         return 0
     kind, count = _RECORD.unpack_from(view, at)

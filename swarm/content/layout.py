@@ -1,4 +1,4 @@
-"""Where each piece lies in the files of a manifest."""
+"""Where each piece is located in the files of a manifest."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Span(NamedTuple):
-    """The place of one piece: index of its file, byte offset in that file, length in bytes."""
+    """The location of one piece: index of its file, byte offset in that file, length in bytes."""
 
     file: int
     offset: int
@@ -16,10 +16,10 @@ class Span(NamedTuple):
 
 
 class Layout:
-    """Pieces numbered through the files in order; every file starts with a piece of its own.
+    """The division of files into pieces. Pieces are numbered through all files; each file starts a new one.
 
-    So no piece crosses a file's end, the last piece of a file may be short, and an empty file has
-    no piece. Sizes are bytes. Raises ValueError for a piece length below 1 or a negative length.
+    So no piece spans two files, the last piece of a file may be short, and an empty file has no piece.
+    Sizes are bytes. Raises ValueError for a piece length below 1 or a negative file length.
     """
 
     __slots__ = ("_first", "_lengths", "_piece_length", "_total")
@@ -30,7 +30,7 @@ class Layout:
         self._piece_length = piece_length
         self._lengths = tuple(file_lengths)
         self._total = sum(self._lengths)
-        # The first piece of each file, then the piece count: an empty file shares its successor's.
+        # The first piece of each file, then the piece count. An empty file has the same entry as the next.
         self._first = [0]
         for length in self._lengths:
             if length < 0:
@@ -49,29 +49,29 @@ class Layout:
 
     @property
     def piece_count(self) -> int:
-        """How many pieces all files have together."""
+        """The number of pieces of all files."""
         return self._first[-1]
 
     @property
     def total_length(self) -> int:
-        """Bytes of all files together."""
+        """Bytes of all files."""
         return self._total
 
     def span(self, piece: int) -> Span:
-        """The place of ``piece``; raises IndexError if there is no such piece."""
+        """Return the location of ``piece``; raises IndexError if there is no such piece."""
         if not 0 <= piece < self._first[-1]:
             raise IndexError(f"piece {piece} is not in 0..{self._first[-1] - 1}")
-        # Of several files that begin at one piece, the last one is not empty.
+        # If several files share a first piece, all but the last are empty.
         file = bisect_right(self._first, piece) - 1
         offset = (piece - self._first[file]) * self._piece_length
         return Span(file, offset, min(self._piece_length, self._lengths[file] - offset))
 
     def length(self, piece: int) -> int:
-        """Bytes of ``piece``; raises IndexError if there is no such piece."""
+        """Return the bytes of ``piece``; raises IndexError if there is no such piece."""
         return self.span(piece).length
 
     def pieces_of(self, file: int) -> range:
-        """The pieces of the file with that index; empty for an empty file."""
+        """Return the pieces of the file with that index; raises IndexError if there is no such file."""
         if not 0 <= file < len(self._lengths):
             raise IndexError(f"file {file} is not in 0..{len(self._lengths) - 1}")
         return range(self._first[file], self._first[file + 1])

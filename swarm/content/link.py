@@ -1,8 +1,8 @@
 """``swarm:`` links: one line that names a manifest and peers that have it.
 
-``swarm:<cid>?name=<text>&peer=<multiaddr>&peer=…``, values percent-encoded UTF-8 (RFC 3986). The id
-is what counts: names and peers are hints. Unknown parameters are skipped, so that a newer swarm may
-add some.
+``swarm:<cid>?name=<text>&peer=<multiaddr>&peer=…``, values percent-encoded UTF-8 (RFC 3986). Only the id is
+binding; the name and the peers are hints. Unknown parameters are ignored, so that later versions can add
+some. ``swarm:<cid>,name=<text>,peer=<multiaddr>,…`` means the same and needs no quotes in a shell.
 """
 
 from __future__ import annotations
@@ -22,19 +22,25 @@ MAX_LINK_PEERS = 32
 MAX_ADDRESS_BYTES = 512
 """Characters of one multiaddr."""
 
-# Allowed as they stand in a query (RFC 3986, section 3.4) and common in multiaddrs and names.
-_SAFE = "/:@!$'()*,;"
+# Need no escape in a query (RFC 3986, section 3.4), and mean nothing to a shell or to whatever finds links in
+# a text. A comma separates parameters in the form without "?" and "&".
+_SAFE = "/:@"
 _ADDRESS = re.compile(f"/[!-~]{{1,{MAX_ADDRESS_BYTES - 1}}}", re.ASCII)
 _LINK = re.compile(r"[!-~]+", re.ASCII)
+_WITH_SLASHES = "swarm://"
+_BARE_SEPARATOR = ","
+_SPACE = re.compile(r"[\s\u200b-\u200f\u2060\ufeff]+")
+_WRAPPINGS = "<>\"'`\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u00ab\u00bb\u2039\u203a"
+_AFTER = ".,;!"
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class SwarmLink:
-    """A manifest's id, multiaddrs of peers, and the name that the content had for the sharer.
+    """A manifest id, multiaddrs of peers that have it, and the content's name.
 
-    Only the form of the addresses is checked here. Raises ManifestError for a name that a manifest
-    could not have, a malformed address, and more than `MAX_LINK_PEERS` peers.
+    Addresses are checked for their form only. Raises ManifestError for a name that a manifest cannot
+    have, a malformed address, and more than `MAX_LINK_PEERS` peers.
     """
 
     id: ManifestId
@@ -43,37 +49,63 @@ class SwarmLink:
 
     def __post_init__(self) -> None:
         if len(self.peers) > MAX_LINK_PEERS:
-            raise ManifestError(f"a swarm link has at most {MAX_LINK_PEERS} peers, not {len(self.peers)}")
+            raise ManifestError(
+                f"a swarm link can have at most {MAX_LINK_PEERS} peers, not {len(self.peers)}"
+            )
         for peer in self.peers:
             if not _ADDRESS.fullmatch(peer):
-                raise ManifestError(f"a peer in a swarm link is a multiaddr, not {peer[:80]!a}")
+                raise ManifestError(f"a peer in a swarm link must be a multiaddr, not {peer[:80]!a}")
         if self.name is not None:
             check_title(self.name)
 
     def __str__(self) -> str:
+        return self._written("?", "&")
+
+    def bare(self) -> str:
+        """The form that a shell takes as one word without quotes."""
+        return self._written(_BARE_SEPARATOR, _BARE_SEPARATOR)
+
+    def _written(self, first: str, other: str) -> str:
         parameters = [("peer", peer) for peer in self.peers]
         if self.name is not None:
             parameters.insert(0, ("name", self.name))
-        query = "&".join(f"{key}={quote(value, safe=_SAFE)}" for key, value in parameters)
-        return f"{SCHEME}{self.id}{'?' if query else ''}{query}"
+        query = other.join(f"{key}={quote(value, safe=_SAFE)}" for key, value in parameters)
+        return f"{SCHEME}{self.id}{first if query else ''}{query}"
+
+    @classmethod
+    def pasted(cls, text: str) -> SwarmLink:
+        """Parse a link as people paste it.
+
+        Ignores white space, also within (a mail program wraps lines), and quotes, angle brackets and
+        punctuation around. Accepts ``swarm://`` and ``&amp;``. Raises ManifestError for any other text.
+        """
+        text = unwrapped(text).replace("&amp;", "&")
+        if text[: len(_WITH_SLASHES)].lower() == _WITH_SLASHES:
+            text = SCHEME + text[len(_WITH_SLASHES) :]
+        return cls.parse(text)
 
     @classmethod
     def parse(cls, text: str) -> SwarmLink:
-        """Read a link; raises ManifestError for any text that is none."""
+        """Parse a link; raises ManifestError for any other text."""
         if len(text) > MAX_LINK_CHARS:
-            raise ManifestError(f"a swarm link has at most {MAX_LINK_CHARS} characters, not {len(text)}")
+            raise ManifestError(f"a swarm link can have at most {MAX_LINK_CHARS} characters, not {len(text)}")
         if not _LINK.fullmatch(text) or text[: len(SCHEME)].lower() != SCHEME:
             raise ManifestError("a swarm link looks like swarm:<id>?name=…&peer=…")
-        cid, _, query = text[len(SCHEME) :].partition("?")
+        body = text[len(SCHEME) :]
+        cid, mark, query = body.partition("?")
+        separator = "&"
+        if not mark:
+            cid, _, query = body.partition(_BARE_SEPARATOR)
+            separator = _BARE_SEPARATOR
         peers: list[str] = []
         names: list[str] = []
-        for key, value in _parameters(query):
+        for key, value in _parameters(query, separator):
             if key == "peer":
                 peers.append(value)
             elif key == "name":
                 names.append(value)
         if len(names) > 1:
-            raise ManifestError("a swarm link has one name")
+            raise ManifestError("a swarm link can have only one name")
         return cls(_parse_id(cid), tuple(dict.fromkeys(peers)), names[0] if names else None)
 
 
@@ -84,8 +116,21 @@ def _parse_id(text: str) -> ManifestId:
         raise ManifestError(f"the id in the swarm link is malformed: {error}") from error
 
 
-def _parameters(query: str) -> Iterator[tuple[str, str]]:
-    for parameter in query.split("&") if query else ():
+def unwrapped(text: str) -> str:
+    """``text`` without white space, and without the quotes, brackets and punctuation around it."""
+    before, text = "", _SPACE.sub("", text)
+    while text != before:
+        before, text = text, text.strip(_WRAPPINGS).rstrip(_AFTER)
+    return text
+
+
+def is_link(text: str) -> bool:
+    """Whether ``text`` is meant as a link, perhaps a broken one."""
+    return unwrapped(text)[: len(SCHEME)].lower() == SCHEME
+
+
+def _parameters(query: str, separator: str) -> Iterator[tuple[str, str]]:
+    for parameter in query.split(separator) if query else ():
         key, _, value = parameter.partition("=")
         if _BAD_ESCAPE.search(value):
             raise ManifestError("a swarm link has a malformed percent escape")

@@ -1,11 +1,11 @@
-"""What a manifest holds, how it is checked, and its deterministic encoding.
+"""The manifest of a shared file or folder: its content, its rules and its deterministic encoding.
 
-A manifest names the pieces of a file or folder. Its id is the BLAKE3 of its encoded bytes. Source:
+A manifest lists the files and the hashes of their pieces. Its id is the BLAKE3 of its encoded bytes. Source:
 docs/manifest.md.
 
-Reading is written for hostile input: an entry is recognised as a whole where it has the one form that
-sound entries have, and is read field by field only to say what is wrong with it. Piece hashes stay views
-of the encoded bytes until everything has been checked.
+Decoding is built for hostile input. A regular expression matches a valid entry as a whole; an entry that
+does not match is decoded field by field, to report what is wrong. Piece hashes stay views of the encoded
+bytes until everything is checked.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from swarm.errors import ManifestError
 from swarm.ids import DIGEST_BYTES, ManifestId
 
 BLOCK = 24
-"""Entries that are checked together."""
+"""Entries checked together."""
 MAX_FILES = 10_000
-"""Files of one manifest: reading one costs 4 to 10 microseconds, and a hostile manifest may have its
-only fault in the last. Whoever has more shares several folders, or an archive."""
+"""Files in one manifest. Decoding one costs 4 to 10 microseconds, and in a hostile manifest only the last may
+be invalid. To share more files, share several folders or an archive."""
 MAX_PIECES = 1_000_000
-"""Pieces of one manifest: their hashes alone are 32 MB of it."""
+"""Pieces in one manifest; their hashes alone take 32 MB."""
 MIN_PIECE_LENGTH = 16 * 1024
 MAX_PIECE_LENGTH = 16 * 1024 * 1024
 MAX_TOTAL_LENGTH = MAX_PIECES * MAX_PIECE_LENGTH
-"""Bytes of all files together, about 16.8 TB; follows from the pieces."""
+"""Bytes of all files, about 16.8 TB; follows from the limits on pieces."""
 _EMPTY_BLAKE3 = blake3(b"").digest()
 
 
 class FileEntry(NamedTuple):
-    """One file: relative path, length in bytes, executable bit, BLAKE3 of the whole and of each piece.
+    """One file: relative path, length in bytes, executable bit, BLAKE3-256 of the whole file.
 
-    ``pieces`` are the pieces' BLAKE3-256 digests one after the other. A manifest checks its
-    entries; an entry alone promises nothing.
+    ``pieces`` is the concatenation of the BLAKE3-256 digests of its pieces. A `Manifest` checks its
+    entries; an entry by itself is unchecked.
     """
 
     path: tuple[str, ...]
@@ -53,10 +53,9 @@ class FileEntry(NamedTuple):
 
 
 def checked(files: Iterable[FileEntry], piece_length: int) -> Iterator[FileEntry]:
-    """Pass the entries on, each checked alone and against those before it.
+    """Yield the entries after checking each by itself and against the earlier ones.
 
-    Raises ManifestError for the first `BLOCK` in which something breaks a rule or a limit, before more is
-    read.
+    Raises ManifestError at the first `BLOCK` that breaks a rule or limit, before reading further.
     """
     tree = Tree()
     count = pieces = 0
@@ -64,16 +63,16 @@ def checked(files: Iterable[FileEntry], piece_length: int) -> Iterator[FileEntry
     while block := tuple(islice(source, BLOCK)):
         count += len(block)
         if count > MAX_FILES:
-            raise ManifestError(f"a manifest has at most {MAX_FILES} files")
+            raise ManifestError(f"a manifest can have at most {MAX_FILES} files")
         tree.add([entry.path for entry in block])
         for entry in block:
             _, length, _, digest, hashes = entry
-            # The usual small file costs no call.
+            # Inlined for a file of one piece, which is the common case.
             if not (hashes is digest and 0 < length <= piece_length and len(digest) == DIGEST_BYTES):
                 _check_hashes(entry, piece_length)
             pieces += len(hashes) // DIGEST_BYTES
         if pieces > MAX_PIECES:
-            raise ManifestError(f"a manifest has at most {MAX_PIECES} pieces: use a larger piece length")
+            raise ManifestError(f"a manifest can have at most {MAX_PIECES} pieces: use a larger piece length")
         yield from block
     tree.finish()
 
@@ -90,7 +89,7 @@ def _check_hashes(entry: FileEntry, piece_length: int) -> None:
             f"not {len(entry.pieces)} bytes of them"
         )
     if count == 0 and entry.blake3 != _EMPTY_BLAKE3:
-        raise ManifestError(f"the empty file {_shown(entry.path)} has the hash of something else")
+        raise ManifestError(f"the empty file {_shown(entry.path)} does not have the hash of no bytes")
     if count == 1 and entry.blake3 != entry.pieces:
         raise ManifestError(f"the file {_shown(entry.path)} and its only piece have different hashes")
 
@@ -108,11 +107,11 @@ _TEXT = 0x60
 _BYTES = 0x40
 _ARRAY = 0x80
 _ONE_BYTE = 24
-"""In an item's first byte: its size is in the byte that follows."""
+"""Additional information in an item's first byte: the size is in the next byte."""
 
 
 def _head(major: int) -> bytes:
-    """A pattern of the shortest head of an item, alone or with the 1, 2, 4 or 8 bytes of its argument."""
+    """Return a pattern for an item's head in its shortest form, with 0, 1, 2, 4 or 8 bytes of argument."""
     first = [re.escape(bytes([major + extra])) for extra in (0, 23, 24, 25, 26, 27)]
     return b"([%s-%s]|%s[\\x18-\\xff]|%s(?!\\x00).{2}|%s(?!\\x00{2}).{4}|%s(?!\\x00{4}).{8})" % tuple(first)
 
@@ -124,7 +123,7 @@ _REST = re.compile(
     + re.escape(_LENGTH)
     + _head(0)
     + re.escape(_PIECES)
-    # One piece has the hash of its file, an empty file none; any other hashes are passed over by their size.
+    # A file of one piece repeats its hash, an empty file has none; other hashes are skipped by their size.
     + b"(?:(?:\x58\x20\\1|(\x40))"
     + re.escape(_EXECUTABLE)
     + b"([\xf4\xf5])|"
@@ -134,13 +133,13 @@ _REST = re.compile(
 )
 _EXECUTED = re.compile(re.escape(_EXECUTABLE) + b"([\xf4\xf5])", re.DOTALL)
 _VIEW_FROM = 1024
-"""Hashes of more bytes than this are not copied while a later fault may make it needless."""
+"""Piece hashes of more bytes than this are copied only after the whole manifest was checked."""
 
 
 def read_entries(reader: cbor.Reader, data: bytes, end: int) -> Iterator[FileEntry]:
-    """The files in order, which the reader reads from ``data`` up to ``end``; ``pieces`` may be views of it.
+    """Yield the files decoded from ``data`` up to ``end``; their ``pieces`` may be views of ``data``.
 
-    Raises CborError at the first that is not the encoding of one.
+    Raises CborError at the first malformed entry.
     """
     usual = _Usual(data, end)
     for _ in range(reader.array(MAX_FILES)):
@@ -153,17 +152,17 @@ def read_entries(reader: cbor.Reader, data: bytes, end: int) -> Iterator[FileEnt
 
 
 class _Usual:
-    """Reads entries of the form that sound ones have; ``at`` is where the latest ends."""
+    """Decodes entries of the usual form; ``at`` is the end of the latest one."""
 
     def __init__(self, data: bytes, end: int) -> None:
         self._data, self._end = data, end
         self.at = 0
-        # Of the latest entry, all that comes before the file's own name: most files have a neighbour.
+        # The latest entry's bytes up to the file name: the next file is usually in the same folder.
         self._prefix = _BEGIN + b"\x81"
         self._folders: tuple[str, ...] = ()
 
     def read(self, start: int) -> FileEntry | None:
-        """The entry at ``start``, or None if it has another form."""
+        """Decode the entry at ``start``; None if it has another form."""
         try:
             if self._data.startswith(self._prefix, start):
                 name, at = self._text(start + len(self._prefix))
@@ -194,7 +193,7 @@ class _Usual:
         return _make((path, _argument(length), end[1] == b"\xf5", digest, pieces))
 
     def _new_folders(self, start: int) -> int:
-        """Read the folders of a path; returns where the file's own name begins."""
+        """Decode the folders of a path; return where the file name starts."""
         data, at = self._data, start + len(_BEGIN)
         depth = data[at] - _ARRAY
         at += 1
@@ -204,10 +203,10 @@ class _Usual:
         elif depth >= _ONE_BYTE:
             depth = 0
         if not (data.startswith(_BEGIN, start) and 0 < depth <= MAX_PATH_DEPTH):
-            raise ValueError("not the begin of a path")
+            raise ValueError("not the start of a path")
         names = []
         for _ in range(depth - 1):
-            # As `_text` does, without its call: a hostile manifest may have new folders in each of its paths.
+            # `_text` inlined, for speed: in a hostile manifest every path may have new folders.
             size = data[at] - _TEXT
             at += 1
             if not 0 <= size < _ONE_BYTE:
@@ -219,7 +218,7 @@ class _Usual:
         return at
 
     def _text(self, at: int) -> tuple[str, int]:
-        """The text at ``at``, and where it ends."""
+        """Return the text at ``at``, and where it ends."""
         data = self._data
         size = data[at] - _TEXT
         at += 1
@@ -230,10 +229,10 @@ class _Usual:
         return data[at:end].decode(), end
 
     def _long(self, size: int, at: int) -> int:
-        """The size of a text that is in the byte at ``at``, as ``size`` is to say."""
+        """Return the size of a text when it is in the byte at ``at``, as ``size`` must indicate."""
         if size == _ONE_BYTE and self._data[at] >= _ONE_BYTE:
             return self._data[at]
-        raise ValueError("not a text of up to 255 bytes")
+        raise ValueError("not a text of at most 255 bytes")
 
 
 def _make(fields: tuple[tuple[str, ...], int, bool, bytes, Any]) -> FileEntry:
@@ -245,7 +244,7 @@ def _argument(head: bytes) -> int:
 
 
 def _slowly(reader: cbor.Reader) -> FileEntry:
-    """An entry field by field; raises CborError naming the first that is wrong."""
+    """Decode an entry field by field; raises CborError naming the first wrong field."""
     reader.fields(_ENTRY_FIELDS)
     reader.key(_PATH)
     path = tuple([reader.text(MAX_NAME_BYTES) for _ in range(reader.array(MAX_PATH_DEPTH))])
@@ -281,7 +280,7 @@ MAX_MANIFEST_BYTES = 32 * 1024 * 1024
 
 _FIELDS = 5
 _MAX_FIELDS = 23
-# The shortest key comes first in any deterministic map: the version is read before all else.
+# The shortest key comes first in a deterministic map, so the version is read before anything else.
 _VERSION = cbor.text_key("v")
 _NAME, _PIECE, _FOLDER, _ENTRIES = map(cbor.text_key, ("name", "piece", "folder", "entries"))
 
@@ -289,11 +288,11 @@ _NAME, _PIECE, _FOLDER, _ENTRIES = map(cbor.text_key, ("name", "piece", "folder"
 class Manifest:
     """A checked, immutable description of one shared file or folder.
 
-    ``name`` is what the receiver creates; ``folder`` says whether it is a folder. A single file has
-    one entry whose path is ``(name,)``; entries of a folder are relative to it. ``piece_length`` is
-    in bytes. Two manifests are equal when their encodings, and so their ids, are.
+    ``name`` is the file or folder that the receiver creates; ``folder`` tells which. A single file has one
+    entry with the path ``(name,)``; the paths in a folder are relative to it. ``piece_length`` is in bytes.
+    Two manifests are equal when their encodings, and so their ids, are equal.
 
-    Raises ManifestError when any rule or limit of docs/manifest.md is broken.
+    Raises ManifestError when a rule or limit of docs/manifest.md is broken.
     """
 
     __slots__ = ("_encoded", "_id", "_layout", "files", "folder", "name", "piece_length")
@@ -311,21 +310,21 @@ class Manifest:
         encoded = _encode(self)
         if len(encoded) > MAX_MANIFEST_BYTES:
             raise ManifestError(
-                f"a manifest has at most {MAX_MANIFEST_BYTES} bytes, this one would have {len(encoded)}: "
-                "use a larger piece length or share fewer files"
+                f"a manifest can have at most {MAX_MANIFEST_BYTES} bytes, but this one would have "
+                f"{len(encoded)}: use a larger piece length or share fewer files"
             )
         object.__setattr__(self, "_encoded", encoded)
 
     @classmethod
     def decode(cls, data: bytes) -> Manifest:
-        """Read what `encode` wrote; any other bytes raise ManifestError."""
+        """Decode the output of `encode`; raises ManifestError for any other bytes."""
         if len(data) > MAX_MANIFEST_BYTES:
-            raise ManifestError(f"a manifest has at most {MAX_MANIFEST_BYTES} bytes, not {len(data)}")
+            raise ManifestError(f"a manifest can have at most {MAX_MANIFEST_BYTES} bytes, not {len(data)}")
         return cls.decode_part(bytes(data), 0, len(data))
 
     @classmethod
     def decode_part(cls, data: bytes, start: int, end: int) -> Manifest:
-        """Read the manifest that is a part of ``data``; nothing is copied unless it is sound.
+        """Decode the manifest in ``data[start:end]``; nothing is copied unless it is valid.
 
         Raises ManifestError as `decode` does.
         """
@@ -333,38 +332,38 @@ class Manifest:
         try:
             cls._read(manifest, cbor.Reader(data, start, end), data, end)
         except cbor.CborError as error:
-            raise ManifestError(f"this is no swarm manifest: {error}") from error
+            raise ManifestError(f"this is not a swarm manifest: {error}") from error
         object.__setattr__(manifest, "_encoded", data[start:end])
         return manifest
 
     def encode(self) -> bytes:
-        """The deterministic bytes that the id is the BLAKE3-256 of."""
+        """Return the deterministic encoding; the id is its BLAKE3-256."""
         return self._encoded
 
     @property
     def id(self) -> ManifestId:
-        """The name under which everybody knows this content."""
+        """The id of this content, the same for every peer that shares it."""
         if self._id is None:
             object.__setattr__(self, "_id", ManifestId(blake3(self._encoded).digest()))
         return self._id  # type: ignore[return-value]
 
     @property
     def layout(self) -> Layout:
-        """Where each piece lies."""
+        """Where each piece is located."""
         return self._layout
 
     @property
     def total_length(self) -> int:
-        """Bytes of all files together."""
+        """Bytes of all files."""
         return self._layout.total_length
 
     @property
     def piece_count(self) -> int:
-        """Pieces of all files together."""
+        """The number of pieces of all files."""
         return self._layout.piece_count
 
     def piece_hash(self, piece: int) -> bytes:
-        """The BLAKE3-256 of ``piece``; raises IndexError if there is no such piece."""
+        """Return the BLAKE3-256 of ``piece``; raises IndexError if there is no such piece."""
         span = self._layout.span(piece)
         start = span.offset // self.piece_length * DIGEST_BYTES
         return self.files[span.file].pieces[start : start + DIGEST_BYTES]
@@ -384,10 +383,10 @@ class Manifest:
         return Manifest.decode, (self._encoded,)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError("a manifest does not change")
+        raise AttributeError("a manifest is immutable")
 
     def __delattr__(self, name: str) -> NoReturn:
-        raise AttributeError("a manifest does not change")
+        raise AttributeError("a manifest is immutable")
 
     def _read(self, reader: cbor.Reader, data: bytes, end: int) -> None:
         read_version(reader, VERSION, (_FIELDS,), "manifest")
@@ -400,7 +399,7 @@ class Manifest:
         reader.key(_ENTRIES)
         self._fill(name, folder, piece_length, read_entries(reader, data, end))
         reader.end()
-        # Views of the encoded bytes until here: what is refused is not copied.
+        # Views of the encoded bytes are copied only now that the manifest is known to be valid.
         files = tuple(
             entry if type(entry.pieces) is bytes else entry._replace(pieces=bytes(entry.pieces))
             for entry in self.files
@@ -411,12 +410,12 @@ class Manifest:
         check_title(name)
         if not _is_piece_length(piece_length):
             raise ManifestError(
-                f"a piece length is a power of two from {MIN_PIECE_LENGTH} to {MAX_PIECE_LENGTH}, "
+                f"a piece length must be a power of two from {MIN_PIECE_LENGTH} to {MAX_PIECE_LENGTH}, "
                 f"not {piece_length}"
             )
         entries = tuple(checked(files, piece_length))
         if not folder and (len(entries) != 1 or entries[0].path != (name,)):
-            raise ManifestError("a manifest of a single file has exactly one entry, named like the manifest")
+            raise ManifestError("a manifest of a single file must have one entry, named like the manifest")
         values = {
             "name": name,
             "folder": folder,
@@ -430,7 +429,7 @@ class Manifest:
 
 
 def choose_piece_length(size: int) -> int:
-    """The piece length for ``size`` bytes of content: a power of two, 16 KiB to 16 MiB.
+    """Return the piece length in bytes for ``size`` bytes of content: a power of two, 16 KiB to 16 MiB.
 
     About ``10 * sqrt(size)``, rounded up: 256 KiB up to 687 MB, 1 MiB up to 11 GB. Source:
     libtorrent's create_torrent, whose list of 20-byte hashes aims at ``2 * sqrt(size)`` bytes.
@@ -469,10 +468,10 @@ def _encode(manifest: Manifest) -> bytes:
 
 
 def read_version(reader: cbor.Reader, supported: int, fields: tuple[int, ...], what: str) -> int:
-    """Read a map's head and its leading version; return how many pairs the map has, the version's included.
+    """Read a map's head and its first field, the version; return the number of pairs, the version included.
 
-    Raises ManifestError unless it is the ``supported`` version, CborError unless the number of
-    pairs is among ``fields``.
+    Raises ManifestError unless the version is ``supported``, and CborError unless the number of pairs is
+    in ``fields``.
     """
     found = reader.map(_MAX_FIELDS)
     reader.key(_VERSION)
@@ -480,7 +479,7 @@ def read_version(reader: cbor.Reader, supported: int, fields: tuple[int, ...], w
     if version > supported:
         raise ManifestError(
             f"this {what} was made by a newer swarm: upgrade swarm "
-            f"(its format is {version}, this one reads {supported})"
+            f"(its format is {version}, this version reads {supported})"
         )
     if version != supported:
         raise ManifestError(f"this {what} has the unknown format {version}")

@@ -1,22 +1,15 @@
-"""Characters that are no letters of their own: ignored ones, and marks, too many of which are costly.
+"""The rules for names and paths of a manifest, and how untrusted text is displayed.
 
-Canonical decomposition sifts the marks that follow a letter into their order. Names of nothing but marks
-in the wrong order take three times as long as any others; with few in a row they do not.
+A valid name can be created on Linux, macOS and Windows, denotes the same file on each, stays inside its
+folder, and cannot mislead on a terminal. The character sets are listed here instead of being taken from
+Unicode categories, so that every implementation decides alike. Only combining classes come from Unicode.
 
+The number of combining marks in a row is limited because canonical decomposition sorts them: names made of
+marks in the wrong order take three times as long as any others.
 
-The one rule for names that come from somewhere else, and how untrusted text is shown.
-
-A name that passes can be created on Linux, macOS and Windows, means the same file on each, stays
-inside its folder, and cannot deceive on a terminal. The sets are listed here rather than taken from
-Unicode categories, so that every version and every language decides alike; only what a combining mark is
-(`swarm.content.paths`) is Unicode's to say.
-
-
-The paths of a manifest: one tree, in which no file system takes two names for one.
-
-A hostile manifest is to cost little however many paths it has before its first fault. So paths are checked
-by the block, each rule for all of them at once; only a block that breaks one is looked at path by path, to
-say what is wrong. Clashes are counted in all paths at once, when the last is there.
+A hostile manifest must be cheap to refuse, however many valid paths precede the first invalid one. So paths
+are checked in blocks, each rule for the whole block at once. Only a block that breaks a rule is checked path
+by path, to report what is wrong. Clashes are checked over all paths at the end.
 """
 
 from __future__ import annotations
@@ -31,38 +24,38 @@ from operator import eq, itemgetter, lt
 from swarm.errors import ManifestError
 
 MAX_MARKS = 10
-"""Combining marks in a row. Writing needs a handful; the Stream-Safe Text Format (Unicode Standard Annex #15,
-section 13) allows 30, but 30 in the wrong order cost three times as much."""
+"""Combining marks in a row. Real text needs a handful. The Stream-Safe Text Format (Unicode Standard Annex
+#15, section 13) allows 30, but 30 in the wrong order cost three times as much."""
 
 # Default-ignorable characters that a name may carry and that some file systems skip when comparing.
 JOINERS = (
     "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u200c\u200d\u3164\ufe00-\ufe0f\uffa0"
     "\U000e0100-\U000e01ef"
 )
-"""A set of a pattern."""
+"""The content of a regular expression's character set."""
 _IGNORED = re.compile(f"[{JOINERS}]")
 _IGNORED_RUN = re.compile(f"[{JOINERS}][{JOINERS}]*")
 
-# Class 0 as they are, but two marks when decomposed.
+# Combining class 0, but they decompose into two marks.
 _PAIRS = "\u0f73\u0f75\u0f81"
 _IN_PAIRS = re.compile(f"[{_PAIRS}]")
 _PLAIN_MARK = "\u0f72"
-# Shorter runs are passed over, longer ones taken whole: no character is looked at more often than this.
+# Shorter runs of marks are skipped and longer ones matched as a whole, so the scan stays linear.
 _LOOKED_AT = 8
 _TOO_MANY = re.compile(rb"[^\0]{%d}" % (MAX_MARKS + 1))
 
 
 def without_ignored(text: str) -> str:
-    """``text`` as those see it that skip default-ignorable characters when comparing."""
-    # Looking for one character is faster than for runs, and most texts have none. That a run begins with
-    # one, rather than being one or more, lets the pattern skip to it.
+    """Return ``text`` without the default-ignorable characters that some file systems skip in comparisons."""
+    # Searching for one character first is faster, because most texts have none. `_IGNORED_RUN` starts with
+    # a single set, not a repeated one, so that the regex engine can skip to it.
     return text if text.isascii() or not _IGNORED.search(text) else _IGNORED_RUN.sub("", text)
 
 
 def has_too_many_marks(text: str) -> bool:
     """Whether more than `MAX_MARKS` characters in a row have a canonical combining class other than 0.
 
-    ``text`` is `without_ignored`, as what is ignored when names are compared interrupts no row.
+    ``text`` must be the result of `without_ignored`: ignored characters do not interrupt a row.
     """
     if text.isascii():
         return False
@@ -76,16 +69,19 @@ def has_too_many_marks(text: str) -> bool:
 
 @cache
 def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """Find a mark and runs of them, or of anything beyond U+FFFF: a set of single ones from there is slow."""
+    """Return patterns for one mark and for runs of marks; the caller checks the combining classes.
+
+    Every character beyond U+FFFF counts as a mark, because listing single ones makes matching slow.
+    """
     marks = "".join(filter(unicodedata.combining, map(chr, range(0x10000))))
     one = f"[{marks}{_PAIRS}\U00010000-\U0010ffff]"
     return re.compile(one), re.compile(f"{one}{{{_LOOKED_AT},}}")
 
 
 MAX_NAME_BYTES = 255
-"""UTF-8 bytes of one name: the limit of ext4, XFS, Btrfs, APFS and NTFS (there in UTF-16 units)."""
+"""UTF-8 bytes of one name: the limit of ext4, XFS, Btrfs, APFS and NTFS (in UTF-16 units there)."""
 MAX_PATH_BYTES = 1024
-"""UTF-8 bytes of a relative path with its separators: the least PATH_MAX in use (macOS)."""
+"""UTF-8 bytes of a relative path with its separators: the smallest PATH_MAX in use (macOS)."""
 MAX_PATH_DEPTH = 64
 """Names in one path."""
 
@@ -93,19 +89,19 @@ PART_SUFFIX = ".swarm-part"
 JOURNAL_SUFFIX = ".swarm-journal"
 LOCK_SUFFIX = ".swarm-lock"
 RESERVED_SUFFIXES = (PART_SUFFIX, JOURNAL_SUFFIX, LOCK_SUFFIX)
-"""Ends of names that belong to unfinished transfers; no shared name may have one."""
+"""Suffixes of the files of an unfinished transfer; no shared name may end in one."""
 MAX_TITLE_BYTES = MAX_NAME_BYTES - max(len(suffix) for suffix in RESERVED_SUFFIXES) - 1
-"""UTF-8 bytes of a manifest's own name: a reserved suffix and a leading dot must still fit."""
+"""UTF-8 bytes of a manifest's own name: leaves room for a reserved suffix and a leading dot."""
 
 MAX_QUOTED = 120
-"""Characters of untrusted text that an error's message repeats."""
+"""Characters of untrusted text that an error message quotes."""
 
-# C0 and C1 controls but the line's end, DEL, line and paragraph separator, lone surrogates, noncharacters.
+# C0 and C1 controls except line feed, DEL, line and paragraph separator, lone surrogates, noncharacters.
 _CONTROL = "\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff"
 _CONTROL_BEYOND = "".join(f"{chr(plane << 16 | 0xFFFE)}{chr(plane << 16 | 0xFFFF)}" for plane in range(1, 17))
 # Invisible format characters (general category Cf): bidirectional overrides and isolates, byte order
-# mark, soft hyphen, tags and the like. U+200C and U+200D are left out: Persian, Indic scripts and
-# emoji need them; the clash rule sees through them.
+# mark, soft hyphen, tags and the like. U+200C and U+200D are allowed, because Persian, Indic scripts and
+# emoji need them; the clash key ignores them.
 _FORMAT = "\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
 _FORMAT_BEYOND = "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e007f"
 _BEYOND = _CONTROL_BEYOND + _FORMAT_BEYOND
@@ -113,10 +109,11 @@ _ILLEGAL = '\\\\<>:"|?*'
 
 _REFUSED = re.compile(f"[/\n{_CONTROL}{_FORMAT}{_ILLEGAL}{_BEYOND}]")
 _UNPRINTABLE = re.compile(f"[\n{_CONTROL}{_FORMAT}{_BEYOND}]")
-# Windows takes these for devices in every folder, whatever follows the first dot.
+# Windows treats these names as devices in every folder, whatever follows the first dot.
 _DEVICE = "(?ai:(?:CON|PRN|AUX|NUL|CONIN\\$|CONOUT\\$|(?:COM|LPT)[0-9\u00b9\u00b2\u00b3]) *(?:\\.[^/\n]*)?)"
 _IS_DEVICE = re.compile(_DEVICE)
-# The same in texts of many names. Sets of characters beyond U+FFFF are slow, so those are found in UTF-8.
+# The same rules for a text of many names. Sets of characters beyond U+FFFF are slow, so those are matched in
+# UTF-8.
 _END = "(?=[/\n]|\\Z)"
 _WRONG = re.compile(f"[{_CONTROL}{_FORMAT}{_ILLEGAL}]")
 _WRONG_BEYOND = re.compile(
@@ -129,10 +126,10 @@ _WRONG_NAME = re.compile(
 
 
 def all_sound(text: str, plain: str) -> bool:
-    """Whether ``text`` is safe names with ``/`` or a line's end between them, their lengths left out.
+    """Whether all names in ``text``, separated by ``/`` or line feeds, are safe; lengths are not checked.
 
-    ``plain`` is the same `without_ignored`. It says at once for thousands of names what `check_name` says
-    of each, but not what is wrong.
+    ``plain`` is ``text`` `without_ignored`. This applies the rules of `check_name` to thousands of names at
+    once, but cannot tell which is broken.
     """
     return not (
         _WRONG.search(text)
@@ -145,13 +142,13 @@ def all_sound(text: str, plain: str) -> bool:
 def check_name(text: str) -> str:
     """Return ``text`` if it is a safe name of one file or folder.
 
-    Raises ManifestError for an empty name, ``.`` and ``..``, a separator, a control, format or
-    noncharacter, a character or ending or device name that Windows does not take, for more than
-    `MAX_MARKS` combining marks in a row, and for a name over `MAX_NAME_BYTES`.
+    Raises ManifestError for an empty name, ``.`` and ``..``; a separator; a control, format or
+    noncharacter; a character, ending or device name that Windows refuses; more than `MAX_MARKS` combining
+    marks in a row; and a name over `MAX_NAME_BYTES`.
     """
-    # HFS+ compares without the ignored characters: to it "." with a joiner in it is the folder itself.
+    # HFS+ ignores joiners in comparisons, so "." with a joiner in it is the folder itself.
     if without_ignored(text) in {"", ".", ".."}:
-        raise ManifestError(f"{quoted(text)} is not a name of a file")
+        raise ManifestError(f"{quoted(text)} is not a valid file name")
     found = _REFUSED.search(text)
     if found:
         raise ManifestError(f"the name {quoted(text)} contains the forbidden character U+{ord(found[0]):04X}")
@@ -167,10 +164,10 @@ def check_name(text: str) -> str:
 
 
 def check_title(text: str) -> str:
-    """Return ``text`` if it is safe as the name of a whole shared file or folder.
+    """Return ``text`` if it is safe as the name of a manifest.
 
-    Raises ManifestError where `check_name` does, for a name over `MAX_TITLE_BYTES`, and for one
-    that ends like the files of an unfinished transfer.
+    Raises ManifestError where `check_name` does, for a name over `MAX_TITLE_BYTES`, and for one that ends
+    in a reserved suffix.
     """
     check_name(text)
     if len(text.encode("utf-8")) > MAX_TITLE_BYTES:
@@ -181,16 +178,16 @@ def check_title(text: str) -> str:
 
 
 def clash_key(name: str) -> str:
-    """What two names share when some file system takes them for one.
+    """Return a key that is equal for two names if some file system treats them as the same.
 
-    Canonical decomposition, full case folding, default-ignorable characters removed: the union of
-    what APFS, HFS+, NTFS and case-folding ext4 ignore. Compatibility forms stay distinct.
+    Canonical decomposition, full case folding, default-ignorable characters removed: the union of what
+    APFS, HFS+, NTFS and case-folding ext4 ignore. Compatibility forms stay distinct.
     """
     return folded(without_ignored(name))
 
 
 def folded(plain: str) -> str:
-    """The `clash_key` of names that are `without_ignored`."""
+    """Return the `clash_key` of names from which `without_ignored` has removed the ignored characters."""
     if plain.isascii():
         return plain.lower()
     # Canonical caseless matching, definition D145 of the Unicode standard, section 3.13.
@@ -200,17 +197,17 @@ def folded(plain: str) -> str:
 
 
 def printable(text: str) -> str:
-    """``text`` with everything escaped that a terminal would obey, hide or reorder."""
+    """Return ``text`` with every character escaped that a terminal would interpret, hide or reorder."""
     return _UNPRINTABLE.sub(_escape, text)
 
 
 def quoted(text: str) -> str:
-    """``text`` printable, in quotes and cut to `MAX_QUOTED` characters: for messages of one line."""
+    """Return ``text`` printable, in quotes and cut to `MAX_QUOTED` characters, for one-line messages."""
     return f"'{printable(text if len(text) <= MAX_QUOTED else text[:MAX_QUOTED] + '…')}'"
 
 
 def _is_beyond(text: str) -> bool:
-    """Whether some character is beyond U+FFFF; ``text`` has no surrogates."""
+    """Whether a character is beyond U+FFFF; ``text`` must not contain surrogates."""
     return len(text.encode("utf-16-le")) > 2 * len(text)
 
 
@@ -222,15 +219,15 @@ def _escape(found: re.Match[str]) -> str:
 
 
 MAX_PATH_NAMES = 45_000
-"""Names in all paths of a manifest together: two bytes of a manifest make a name of sixty in memory."""
+"""Names in all paths of a manifest: two bytes of a manifest become a name of sixty bytes in memory."""
 MAX_PATHS_BYTES = 768 * 1024
-"""UTF-8 bytes of all paths of a manifest together, each with its separators."""
+"""UTF-8 bytes of all paths of a manifest, with their separators."""
 
 Path = tuple[str, ...]
 
 
 class Tree:
-    """The paths so far in their canonical order, and the same paths with each name's clash key for it."""
+    """The paths of a manifest, added in canonical order, with the clash keys of their names."""
 
     def __init__(self) -> None:
         self._paths: list[Path] = []
@@ -239,10 +236,10 @@ class Tree:
         self._names = self._bytes = 0
 
     def add(self, paths: Sequence[Path]) -> None:
-        """Take the next paths of the manifest, at least one.
+        """Add the next paths of the manifest, at least one.
 
-        Raises ManifestError for the first that breaks the rules of names, is too long, is not above the
-        one before it, or is too much together with those before it.
+        Raises ManifestError for the first path that has an invalid name, is too long, is out of order, or
+        exceeds the limits on all paths.
         """
         text = "\n".join(["/".join(path) for path in paths])
         plain = without_ignored(text)
@@ -251,22 +248,22 @@ class Tree:
                 self._check(path)
         keys = folded(plain)
         self._paths += paths
-        # A separator is no part of any clash key, and a path that is its own needs no second one.
+        # Clash keys contain no separator. Paths equal to their keys are stored once.
         self._keys += paths if keys == text else [tuple(key.split("/")) for key in keys.split("\n")]
         self._previous = paths[-1]
 
     def finish(self) -> None:
-        """Look at all paths together; raises ManifestError where a name clashes with another."""
+        """Compare all paths; raises ManifestError if two names in one folder clash."""
         paths, keys = self._paths, self._keys
         order = sorted(range(len(keys)), key=keys.__getitem__)
         by_key = [keys[index] for index in order]
-        # Names that clash are one name more that neighbours in the order of the keys have in common.
+        # If names clash, neighbours in key order share more leading names than neighbours in path order.
         shared = _shared_names(by_key)
         if shared is None or shared != _shared_names(paths):
             raise _clash(by_key, [paths[index] for index in order])
 
     def _are_good(self, paths: Sequence[Path], text: str, plain: str) -> bool:
-        """Whether all paths keep all rules but the one of clashes; takes them from the budgets then."""
+        """Whether all paths obey every rule except clashes; if so, counts them towards the limits."""
         if not (self._previous < paths[0] and _ascend(paths) and _are_sound(paths, text, plain)):
             return False
         names = self._names + sum(map(len, paths))
@@ -277,9 +274,9 @@ class Tree:
         return True
 
     def _check(self, path: Path) -> None:
-        """What `_are_good` asks of many, of one path, with a word on what is wrong."""
+        """Check one path by the rules of `_are_good`; raises ManifestError saying what is wrong."""
         if not 1 <= len(path) <= MAX_PATH_DEPTH:
-            raise ManifestError(f"a path has 1 to {MAX_PATH_DEPTH} names, not {len(path)}")
+            raise ManifestError(f"a path must have 1 to {MAX_PATH_DEPTH} names, not {len(path)}")
         for name in path:
             check_name(name)
         size = _size("/".join(path))
@@ -288,18 +285,19 @@ class Tree:
         self._names += len(path)
         self._bytes += size
         if self._names > MAX_PATH_NAMES:
-            raise ManifestError(f"the paths of a manifest have at most {MAX_PATH_NAMES} names together")
+            raise ManifestError(f"the paths of a manifest can have at most {MAX_PATH_NAMES} names in total")
         if self._bytes > MAX_PATHS_BYTES:
-            raise ManifestError(f"the paths of a manifest have at most {MAX_PATHS_BYTES} bytes together")
+            raise ManifestError(f"the paths of a manifest can have at most {MAX_PATHS_BYTES} bytes in total")
         if path <= self._previous:
-            raise ManifestError(f"the file {_shown(path)} is duplicate or out of order")
+            raise ManifestError(f"the file {_shown(path)} is a duplicate or out of order")
         self._previous = path
 
 
 def _shared_names(paths: list[Path]) -> int | None:
-    """How many leading names paths in order share with the next, in all; None where one begins the next.
+    """Count the leading names that sorted paths share with the next path, in total.
 
-    The names of a tree are those of all paths but these, as what is alike is next to each other.
+    Returns None if one path is a prefix of the next. The names of all paths minus this count are the
+    nodes of the tree.
     """
     upper, lower = paths[:-1], paths[1:]
     depth = shared = 0
@@ -315,7 +313,7 @@ def _shared_names(paths: list[Path]) -> int | None:
 
 
 def _clash(keys: list[Path], paths: list[Path]) -> ManifestError:
-    """Say which names are one in their folder, where some are known to be; all in the order of the keys."""
+    """Return the error that names two clashing files; both lists are in key order and contain a clash."""
     for key, other_key, path, other in zip(keys, keys[1:], paths, paths[1:], strict=False):
         alike = _shared(path, other)
         if not alike == _shared(key, other_key) < len(key):
@@ -326,17 +324,17 @@ def _clash(keys: list[Path], paths: list[Path]) -> ManifestError:
 
 
 def _shared(path: Path, other: Path) -> int:
-    """How many leading names two paths share."""
+    """Return the number of leading names that two paths share."""
     return sum(1 for _ in takewhile(bool, map(eq, path, other)))
 
 
 def _are_sound(paths: Sequence[Path], text: str, plain: str) -> bool:
-    """Whether every path has some names, not too many, and all of them are safe and short enough."""
+    """Whether every path has a legal number of names, and all of them are safe and short enough."""
     depths = [len(path) for path in paths]
     return (
         min(depths) > 0
         and max(depths) <= MAX_PATH_DEPTH
-        # No name has a separator in it.
+        # No name contains a separator.
         and text.count("/") == sum(depths) - len(depths)
         and text.count("\n") == len(depths) - 1
         and all_sound(text, plain)
@@ -354,7 +352,7 @@ def _are_short(text: str) -> bool:
 
 
 def _ascend(paths: Sequence[Path]) -> bool:
-    # Comparing code points orders as comparing UTF-8 does.
+    # Comparing code points gives the same order as comparing UTF-8.
     return all(map(lt, paths, islice(paths, 1, None)))
 
 

@@ -1,4 +1,4 @@
-"""Which files of a manifest are wanted: shell patterns over their names. Pure."""
+"""Selects files of a manifest by shell patterns. Pure."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from swarm.content.paths import quoted
 from swarm.errors import UsageError
 
 ANY_FOLDERS = "**"
-"""The part of a pattern that stands for any number of folders, none included."""
+"""The part of a pattern that matches any number of folders, including none."""
 
 
 def select(manifest: Manifest, patterns: Sequence[str]) -> frozenset[int]:
-    """The indices of the files that any of ``patterns`` selects; all of them without a pattern.
+    """Return the indices of the files that match any of ``patterns``; all files without a pattern.
 
-    A pattern is compared with every file's path relative to the shared folder, and with every folder on
-    its way: a folder selects all that is in it. ``*``, ``?`` and ``[…]`` stay within one name, ``**``
-    stands for any number of folders. A pattern without ``/`` may match at any depth. Capitals count.
+    A pattern is compared with the path of each file, relative to the shared folder, and with each folder
+    of that path; a matching folder selects everything in it. ``*``, ``?`` and ``[…]`` match within one
+    name, ``**`` any number of folders. A pattern without ``/`` matches at any depth. Case matters.
 
-    Raises UsageError when a pattern selects nothing.
+    Raises UsageError when a pattern matches nothing.
     """
     everything = frozenset(range(len(manifest.files)))
     selected: set[int] = set()
@@ -40,7 +40,7 @@ def select(manifest: Manifest, patterns: Sequence[str]) -> frozenset[int]:
 
 
 def pieces_of(layout: Layout, files: Iterable[int]) -> PieceSet:
-    """The pieces that those files touch: each file begins with a piece of its own, so no others."""
+    """Return the pieces of those files. No piece is shared with another file."""
     pieces = PieceSet(layout.piece_count)
     for file in files:
         for piece in layout.pieces_of(file):
@@ -49,16 +49,16 @@ def pieces_of(layout: Layout, files: Iterable[int]) -> PieceSet:
 
 
 def _parts(pattern: str) -> tuple[str, ...]:
-    """The pattern name by name; one that may match at any depth begins with `ANY_FOLDERS`."""
+    """Split the pattern into names; one that matches at any depth starts with `ANY_FOLDERS`."""
     composed = unicodedata.normalize("NFC", pattern)
     parts = tuple(part for part in composed.split("/") if part not in {"", "."})
     return (ANY_FOLDERS, *parts) if parts and "/" not in composed else parts
 
 
 def _selects(pattern: tuple[str, ...], path: tuple[str, ...]) -> bool:
-    """Whether the pattern matches the path or a folder on its way.
+    """Whether the pattern matches the path or one of its folders.
 
-    ``reached`` are the positions in the pattern at which the names read so far may leave off.
+    ``reached`` is the set of positions in the pattern that the names so far can lead to.
     """
     reached = _skip(pattern, {0})
     for name in path:
@@ -76,7 +76,7 @@ def _selects(pattern: tuple[str, ...], path: tuple[str, ...]) -> bool:
 
 
 def _skip(pattern: tuple[str, ...], reached: set[int]) -> set[int]:
-    """Add the positions behind each `ANY_FOLDERS`, which may stand for nothing."""
+    """Add the positions after each `ANY_FOLDERS`, which may match nothing."""
     found = set(reached)
     for at, part in enumerate(pattern):
         if part == ANY_FOLDERS and at in found:

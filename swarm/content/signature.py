@@ -1,4 +1,4 @@
-"""Who vouches for a manifest: a detached Ed25519 signature (RFC 8032) by a libp2p identity."""
+"""Signatures of manifests: detached Ed25519 (RFC 8032) by a libp2p identity."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from swarm.errors import ManifestError
 from swarm.ids import PeerId, SourceId
 
 DOMAIN = b"swarm-manifest-signature-v1\x00"
-"""Signed before the manifest's bytes, so that a signature made for anything else is worthless here."""
+"""Prefix of the signed message, so that a signature made for another purpose is not valid here."""
 KEY_BYTES = 32
 SIGNATURE_BYTES = 64
 # Identity multihash of 36 bytes, then the protobuf PublicKey: type Ed25519, 32 bytes of data.
 # Source: the libp2p peer id specification.
 _PEER_ID_PREFIX = bytes.fromhex("002408011220")
 _SIGN_BIT = 0x80
-# Every encoding of a point of order 1, 2, 4 or 8, without the sign bit: for such a key one signature
-# fits any message. Source: libsodium, ge25519_has_small_order.
+# Every encoding of a point of order 1, 2, 4 or 8, without the sign bit. With such a key, one signature is
+# valid for any message. Source: libsodium, ge25519_has_small_order.
 _SMALL_ORDER = frozenset(
     map(
         bytes.fromhex,
@@ -49,11 +49,11 @@ class Signature:
     def __post_init__(self) -> None:
         if len(self.public) != KEY_BYTES or len(self.signature) != SIGNATURE_BYTES:
             raise ManifestError(
-                f"a manifest's signature has a key of {KEY_BYTES} and a signature of {SIGNATURE_BYTES} bytes"
+                f"a signature must have a key of {KEY_BYTES} bytes and {SIGNATURE_BYTES} bytes of signature"
             )
 
     def verify(self, manifest_bytes: bytes) -> bool:
-        """Whether this key signed exactly these manifest bytes; never for a key of small order."""
+        """Whether this key signed exactly these manifest bytes; False for a key of small order."""
         if is_small_order(self.public):
             return False
         try:
@@ -69,20 +69,20 @@ class Signature:
 
 
 def is_small_order(public: bytes) -> bool:
-    """Whether an Ed25519 key of 32 bytes is a point of small order, whose signatures prove nothing."""
+    """Whether a 32-byte Ed25519 key is a point of small order, whose signatures prove nothing."""
     return public[:-1] + bytes([public[-1] & ~_SIGN_BIT]) in _SMALL_ORDER
 
 
 def peer_id_of(public: bytes) -> PeerId:
-    """The libp2p peer id of an Ed25519 public key of 32 bytes."""
+    """Return the libp2p peer id of a 32-byte Ed25519 public key."""
     return PeerId(SourceId(base58.b58encode(_PEER_ID_PREFIX + public).decode("ascii")))
 
 
 def parse_signer(text: str) -> PeerId:
-    """Read whom a user trusts: the peer id of an Ed25519 key, or its 32 bytes in hexadecimal.
+    """Parse a signer: the peer id of an Ed25519 key, or its 32 bytes in hexadecimal.
 
-    Raises ValueError for anything else, also for a peer id (``Qm…``) that does not contain its key
-    and for a key of small order.
+    Raises ValueError for anything else, including a peer id (``Qm…``) that does not contain its key and
+    a key of small order.
     """
     if _HEX_KEY.fullmatch(text):
         public = bytes.fromhex(text)
@@ -92,14 +92,14 @@ def parse_signer(text: str) -> PeerId:
         if not raw.startswith(_PEER_ID_PREFIX) or len(public) != KEY_BYTES:
             raise ValueError("not the peer id of an Ed25519 key")
     if is_small_order(public):
-        raise ValueError("a key of small order, which anybody can sign for")
+        raise ValueError("a key of small order, for which anyone can sign")
     return peer_id_of(public)
 
 
 def sign(private: bytes, manifest_bytes: bytes) -> Signature:
     """Sign encoded manifest bytes with the 32-byte seed of an Ed25519 key.
 
-    Raises ValueError when ``private`` has another size.
+    Raises ValueError for a seed of another size.
     """
     key = Ed25519PrivateKey.from_private_bytes(private)
     return Signature(key.public_key().public_bytes_raw(), key.sign(DOMAIN + manifest_bytes))

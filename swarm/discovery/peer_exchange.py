@@ -1,4 +1,4 @@
-"""Peer exchange: each peer is told with whom else a session is open, and tells us the same.
+"""Peer exchange: each peer is told which other peers we have sessions with, and tells us the same.
 
 Source: BEP 11, with a shorter interval: only peers really connected, at most so many at once, coalesced.
 What peers say about others proves nothing: it is filtered here, and the peer book bounds it.
@@ -62,7 +62,7 @@ class PeerExchange:
     def __init__(self, me: PeerId) -> None:
         self._me = me
         self.introductions = Introductions()
-        """What is to be sent to whom."""
+        """What to tell each peer."""
         self._send, self._receive = trio.open_memory_channel[FoundPeer](FOUND_PEERS)
 
     async def peers(self, manifest: ManifestId) -> AsyncIterator[FoundPeer]:  # noqa: ARG002 - see the port

@@ -1,1 +1,1 @@
-"""Noise records and Yamux, pure: bytes in, happenings out; bytes to send out."""
+"""Noise records and the Yamux multiplexer. Pure: received bytes go in, results and bytes to send come out."""

@@ -1,7 +1,7 @@
-"""One Yamux connection: plaintexts in, results out; plaintexts to send out.
+"""The state machine of one Yamux connection.
 
-No clock, no socket, no task: the caller hands in what it received with the time at which it did,
-asks `take` what has happened and `fill` for the next plaintext to seal. Source: hashicorp/yamux
+It has no clock, no socket and no task. The caller passes in received plaintexts and the time, reads the
+results with `take_results`, and gets the next plaintext to seal from `fill`. Source: hashicorp/yamux
 `spec.md`, libp2p Yamux specification.
 """
 
@@ -19,7 +19,7 @@ from swarm.mux.stream import Ending, Inbox, ReceiveWindow, Stream, WindowBudget,
 
 
 class ControlQueue:
-    """Frames without payload, at most ``limit`` of them."""
+    """Queued frames without payload; `check` enforces ``limit``."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -33,23 +33,23 @@ class ControlQueue:
         """Queue one frame."""
         self._frames.append(yamux.encode(kind, flags, stream, length))
 
-    def update(self, stream: int, increase: int) -> bool:
-        """Queue a window update of ``increase`` bytes, merged with one that still waits; False if it is 0."""
+    def add_update(self, stream: int, increase: int) -> bool:
+        """Queue a window update of ``increase`` bytes, merged with one already queued; return False for 0."""
         if increase:
             self._updates[stream] = self._updates.get(stream, 0) + increase
         return increase > 0
 
     def drop_update(self, stream: int) -> None:
-        """Forget a waiting window update of a stream that takes no more data."""
+        """Drop the queued window update of a stream that takes no more data."""
         self._updates.pop(stream, None)
 
     def check(self) -> None:
-        """RemoteError when more frames wait than allowed: the peer provokes answers that it does not read."""
+        """Raise RemoteError when more than ``limit`` frames are queued because the peer does not read."""
         if len(self) > self._limit:
-            raise RemoteError(f"more than {self._limit} control frames wait for the peer to read them")
+            raise RemoteError(f"the peer does not read: more than {self._limit} control frames are queued")
 
     def fill(self, out: memoryview) -> int:
-        """Move frames into ``out`` while whole ones fit; return the bytes written."""
+        """Move as many whole frames into ``out`` as fit; return the number of bytes written."""
         used = 0
         room = len(out) - YAMUX_HEADER
         while self._frames and used <= room:
@@ -64,11 +64,11 @@ class ControlQueue:
 
 
 LEAST_ROOM = 4096
-"""A plaintext with less room than this left gets no further data: the frame would be too small."""
+"""Bytes. A plaintext with less room left gets no further DATA frame, which would be too small."""
 
 
 class Outgoing:
-    """The queue of frames; every stream that may send is in it once, and gives one frame per turn."""
+    """The send queue: control frames first, then one DATA frame of each ready stream in turn."""
 
     def __init__(self, control_limit: int) -> None:
         self.control = ControlQueue(control_limit)
@@ -78,25 +78,25 @@ class Outgoing:
         return bool(self._ready or self.control)
 
     def write(self, stream: Stream, write: Write) -> None:
-        """Queue bytes of a stream behind its earlier ones."""
+        """Queue bytes of a stream behind its earlier writes."""
         if write.left:
             stream.writes.append(write)
-            self.allow(stream)
+            self.schedule(stream)
 
-    def allow(self, stream: Stream) -> None:
-        """Give the stream its turns if it has both something to send and the window for it."""
+    def schedule(self, stream: Stream) -> None:
+        """Schedule the stream if it has both bytes to send and a send window."""
         if stream.writes and stream.send_window and not stream.queued:
             stream.queued = True
             self._ready.append(stream)
 
     def finish(self, stream: Stream) -> None:
-        """Send FIN once everything written is on its way."""
+        """Send FIN after everything that was written."""
         stream.sending = False
         if not stream.writes:
             self._fin(stream)
 
     def cancel(self, stream: Stream) -> None:
-        """Drop what the stream still has to send."""
+        """Drop everything the stream has queued."""
         stream.writes.clear()
         self.control.drop_update(stream.id)
         if stream.queued:
@@ -104,9 +104,9 @@ class Outgoing:
             self._ready.remove(stream)
 
     def fill(self, out: memoryview, progressed: set[Stream]) -> int:
-        """Write the next plaintext into ``out`` and return its size, 0 when there is nothing to send.
+        """Write the next plaintext into ``out``; return its size in bytes, 0 when nothing is queued.
 
-        Streams of which a write is complete are added to ``progressed``.
+        Adds to ``progressed`` each stream with a completed write.
         """
         used = self.control.fill(out)
         while self._ready and (len(out) - used >= LEAST_ROOM or not used):
@@ -124,7 +124,7 @@ class Outgoing:
             stream.writes.popleft()
             progressed.add(stream)
         stream.queued = False
-        self.allow(stream)
+        self.schedule(stream)
         if not stream.writes and not stream.sending:
             self._fin(stream)
         return YAMUX_HEADER + size
@@ -136,10 +136,11 @@ class Outgoing:
 
 @dataclass(slots=True)
 class MuxResults:
-    """What the shell has to act on.
+    """What the caller has to act on.
 
-    ``touched``: streams with something new to read, a finished write, or an end.
-    ``acceptable``: streams of the peer wait for `Connection.accept`. ``pongs``: answered pings.
+    ``touched``: streams with new data, a completed write, or an end.
+    ``acceptable``: the peer opened a stream; call `Connection.accept`.
+    ``pongs``: values of the ping answers received, checked by nobody yet.
     """
 
     touched: set[Stream] = field(default_factory=set)
@@ -148,10 +149,10 @@ class MuxResults:
 
 
 class PeerIds:
-    """Stream ids of the other end.
+    """The stream ids that the peer has used.
 
-    An id may come late, for peers whose concurrent opens reach the wire out of order, but only
-    while it is among the last ``skipped_limit`` ids that were jumped over.
+    Some peers open streams concurrently and send the ids out of order. A skipped id may therefore
+    arrive late, as long as it is one of the last ``skipped_limit`` skipped ids.
     """
 
     def __init__(self, *, even: bool, skipped_limit: int) -> None:
@@ -160,10 +161,10 @@ class PeerIds:
         self._limit = skipped_limit
         self._skipped: dict[int, None] = {}
 
-    def use(self, stream_id: int) -> None:
-        """Take an id for a new stream; RemoteError when it is not the peer's or was used before."""
+    def register(self, stream_id: int) -> None:
+        """Record the id of a new stream; RemoteError for an id of this end or one already used."""
         if stream_id % 2 != self._parity:
-            raise RemoteError(f"the peer opened stream {stream_id}, an id of this end")
+            raise RemoteError(f"the peer opened stream {stream_id}, an id that belongs to this end")
         if stream_id > self._highest:
             oldest = max(self._highest + 2, stream_id - 2 * self._limit)
             for skipped in range(oldest, stream_id, 2):
@@ -176,8 +177,8 @@ class PeerIds:
         else:
             raise RemoteError(f"the peer opened stream {stream_id} twice")
 
-    def used(self, stream_id: int) -> bool:
-        """Whether the peer has opened this id at some time, or jumped over it for good."""
+    def was_used(self, stream_id: int) -> bool:
+        """Whether the peer has opened this id, or skipped it too long ago to open it now."""
         return stream_id % 2 == self._parity and stream_id <= self._highest and stream_id not in self._skipped
 
 
@@ -185,7 +186,7 @@ _LAST_ID = 2**32 - 1
 
 
 class Connection:
-    """Streams of one connection and everything about them that the two ends agree on."""
+    """The streams of one connection and the protocol state shared with the peer."""
 
     def __init__(
         self, *, initiator: bool, blocks: Blocks, budget: WindowBudget, limits: MuxLimits | None = None
@@ -204,44 +205,44 @@ class Connection:
         self._payload_of: Stream | None = None
         self._payload_left = 0
         self._payload_finishes = False
-        self._happened = MuxResults()
+        self._results = MuxResults()
         self.streams: dict[int, Stream] = {}
         self.pace = FramePace()
         self.rtt = 0.0
-        self.peer_gone = False
+        self.peer_leaving = False
         self.leaving = False
 
-    # What the shell asks.
+    # Results for the caller.
 
-    def take(self) -> MuxResults:
-        """Return what has happened since the last call."""
-        happened, self._happened = self._happened, MuxResults()
-        return happened
+    def take_results(self) -> MuxResults:
+        """Return the results since the last call."""
+        results, self._results = self._results, MuxResults()
+        return results
 
     @property
     def may_open(self) -> bool:
-        """Whether `open` may be called now, or must wait for the peer to acknowledge streams."""
+        """Whether `open` may be called now; otherwise wait until the peer acknowledges streams."""
         return self._unacknowledged < self._limits.unacknowledged
 
     @property
-    def crowded(self) -> bool:
-        """Whether so many answers to the peer wait that it is time to send some."""
+    def should_flush(self) -> bool:
+        """Whether the queue of control frames is half full; time to send some."""
         return 2 * len(self._control) > self._limits.control_frames
 
     def fill(self, out: memoryview) -> int:
-        """Write the next plaintext to seal into ``out``; return its size, 0 when there is nothing to send."""
+        """Write the next plaintext to seal into ``out``; return its size, 0 when nothing is queued."""
         progressed: set[Stream] = set()
         used = self._outgoing.fill(out, progressed)
         for stream in progressed:
-            self._happened.touched.add(stream)
+            self._results.touched.add(stream)
             self._forget_if_done(stream)
         return used
 
-    # What the shell does.
+    # Actions of this end.
 
     def open(self) -> Stream:
-        """Open a stream; LinkClosed when either end is leaving or no stream id is left."""
-        if self.leaving or self.peer_gone:
+        """Open a stream; LinkClosed when either end is closing or no stream id is left."""
+        if self.leaving or self.peer_leaving:
             raise LinkClosed("the connection is closing")
         if self._next_id > _LAST_ID:
             raise LinkClosed("the connection has used all its stream ids; reconnect")
@@ -252,13 +253,13 @@ class Connection:
         return stream
 
     def accept(self) -> Stream | None:
-        """Return the stream of the peer that waits longest, or None."""
+        """Return the oldest stream of the peer that was not accepted yet, or None."""
         if not self._backlog:
             return None
         return self._backlog.pop(next(iter(self._backlog)))
 
     def write(self, stream: Stream, data: memoryview) -> Write:
-        """Queue bytes; LinkClosed when the stream takes none. `Write.left` tells how far they are."""
+        """Queue bytes; LinkClosed when the stream is closed for writing. `Write.left` tells the progress."""
         if not stream.sending:
             raise LinkClosed("the stream is closed for writing")
         write = Write(data)
@@ -266,21 +267,21 @@ class Connection:
         return write
 
     def consumed(self, stream: Stream, now: float) -> bool:
-        """Tell that bytes were taken from the stream's inbox; return whether the peer is to be told."""
+        """Note that bytes were read from the stream's inbox; return whether a window update is queued."""
         is_open = stream.receiving and not stream.ending and not stream.discarding
         increase = stream.window.replenish(stream.inbox.size, now, self.rtt) if is_open else 0
-        return self._control.update(stream.id, increase)
+        return self._control.add_update(stream.id, increase)
 
     def finish(self, stream: Stream) -> None:
-        """Write no more: FIN follows what is queued. The other direction goes on."""
+        """Stop writing: FIN follows the queued bytes. Reading continues."""
         if stream.sending:
             self._outgoing.finish(stream)
             self._forget_if_done(stream)
 
     def close(self, stream: Stream, now: float) -> None:
-        """Finish, and read no more: what arrives from now on is dropped.
+        """Stop writing and reading: data that still arrives is dropped.
 
-        A peer that has not finished `ABANDONED_SECONDS` later gets a reset from `tick`.
+        `reset_abandoned` resets the stream if the peer has not finished it within `ABANDONED_SECONDS`.
         """
         self.finish(stream)
         if not stream.discarding:
@@ -288,10 +289,10 @@ class Connection:
             stream.closed_at = now
             stream.inbox.clear()
             self._control.drop_update(stream.id)
-            self._happened.touched.add(stream)
+            self._results.touched.add(stream)
 
     def reset(self, stream: Stream) -> None:
-        """Abandon the stream in both directions at once, with whatever is unread."""
+        """Abandon the stream in both directions at once; unread bytes are dropped."""
         if stream.id in self.streams:
             self._end(stream, Ending.RESET_HERE)
             self._control.add(WINDOW_UPDATE, RST, stream.id)
@@ -299,31 +300,31 @@ class Connection:
             self._end(stream, Ending.RESET_HERE)
 
     def ping(self, value: int) -> None:
-        """Ask the peer for an answer; it comes back in `MuxResults.pongs`."""
+        """Queue a ping with this 32-bit value; the peer's answer appears in `MuxResults.pongs`."""
         self._control.add(PING, SYN, 0, value)
 
-    def leave(self, code: int = NORMAL) -> None:
-        """Say that we go (GO_AWAY) and give up every stream; new ones of the peer are reset."""
+    def go_away(self, code: int = NORMAL) -> None:
+        """Send GO_AWAY with ``code`` and end every stream; new streams of the peer are reset."""
         if not self.leaving:
             self.leaving = True
             self._control.add(GO_AWAY, 0, 0, code)
-        self.lose()
+        self.connection_lost()
 
-    def lose(self) -> None:
-        """Give up every stream: the connection is gone. What was received stays readable."""
+    def connection_lost(self) -> None:
+        """End every stream because the connection is lost. Received bytes stay readable."""
         for stream in list(self.streams.values()):
             self._end(stream, Ending.CONNECTION_LOST)
 
-    def tick(self, now: float) -> None:
-        """Reset the streams that were closed here and that the peer does not finish."""
+    def reset_abandoned(self, now: float) -> None:
+        """Reset streams closed here `ABANDONED_SECONDS` ago that the peer has not finished."""
         for stream in list(self.streams.values()):
             if stream.discarding and now - stream.closed_at >= ABANDONED_SECONDS:
                 self.reset(stream)
 
-    # What the peer does.
+    # Frames of the peer.
 
     def receive(self, block: bytearray, size: int) -> None:
-        """Take one opened record, the first ``size`` bytes of ``block``, and the block, which is of ours.
+        """Process one opened record, the first ``size`` bytes of ``block``, and take over the block.
 
         RemoteError when the peer breaks the protocol.
         """
@@ -342,7 +343,7 @@ class Connection:
         if frame.kind == PING:
             self._ping(frame)
         elif frame.kind == GO_AWAY:
-            self.peer_gone = True
+            self.peer_leaving = True
         else:
             stream = self._stream_of(frame)
             if frame.kind == DATA:
@@ -354,10 +355,10 @@ class Connection:
         if frame.flags == SYN:
             self._control.add(PING, ACK, 0, frame.length)
         else:
-            self._happened.pongs.append(frame.length)
+            self._results.pongs.append(frame.length)
 
     def _stream_of(self, frame: Frame) -> Stream | None:
-        """Return the stream that a frame is about; None when it is gone or was refused."""
+        """Return the stream that a frame names; None when the stream has ended or was refused."""
         if frame.flags & SYN:
             return self._syn(frame.stream)
         stream = self.streams.get(frame.stream)
@@ -365,18 +366,18 @@ class Connection:
             if not stream.acknowledged:
                 stream.acknowledged = True
                 self._unacknowledged -= 1
-                self._happened.touched.add(stream)
+                self._results.touched.add(stream)
         elif not self._used(frame.stream):
-            raise RemoteError(f"the peer uses stream {frame.stream}, which nobody has opened")
+            raise RemoteError(f"the peer sent a frame for stream {frame.stream}, which was never opened")
         return stream
 
     def _used(self, stream_id: int) -> bool:
         if stream_id % 2 == self._next_id % 2:
             return stream_id < self._next_id
-        return self._peer_ids.used(stream_id)
+        return self._peer_ids.was_used(stream_id)
 
     def _syn(self, stream_id: int) -> Stream | None:
-        self._peer_ids.use(stream_id)
+        self._peer_ids.register(stream_id)
         limits, waiting = self._limits, len(self._backlog)
         if self.leaving or self._inbound >= limits.inbound_streams or waiting >= limits.accept_backlog:
             self._control.add(WINDOW_UPDATE, RST, stream_id)
@@ -384,13 +385,13 @@ class Connection:
         stream = self._add(stream_id, inbound=True)
         self._inbound += 1
         self._backlog[stream_id] = stream
-        self._happened.acceptable = True
+        self._results.acceptable = True
         self._control.add(WINDOW_UPDATE, ACK, stream_id)
         return stream
 
     def _window_update(self, stream: Stream, frame: Frame) -> None:
         stream.send_window = min(stream.send_window + frame.length, MAX_SEND_WINDOW)
-        self._outgoing.allow(stream)
+        self._outgoing.schedule(stream)
         self._closing_flags(stream, frame.flags)
 
     def _data_header(self, stream: Stream | None, frame: Frame) -> None:
@@ -414,7 +415,7 @@ class Connection:
             return False
         if not stream.discarding:
             kept = stream.inbox.append(part)
-            self._happened.touched.add(stream)
+            self._results.touched.add(stream)
         if not self._payload_left and self._payload_finishes:
             self._closing_flags(stream, FIN)
         return kept
@@ -425,7 +426,7 @@ class Connection:
         elif flags & FIN and stream.receiving:
             stream.receiving = False
             self._control.drop_update(stream.id)
-            self._happened.touched.add(stream)
+            self._results.touched.add(stream)
             self._forget_if_done(stream)
 
     def _add(self, stream_id: int, *, inbound: bool) -> Stream:
@@ -445,7 +446,7 @@ class Connection:
         if ending is not Ending.CONNECTION_LOST:
             stream.inbox.clear()
             self._backlog.pop(stream.id, None)
-        self._happened.touched.add(stream)
+        self._results.touched.add(stream)
         self._forget(stream)
 
     def _forget(self, stream: Stream) -> None:

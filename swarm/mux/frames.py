@@ -1,8 +1,8 @@
-"""Yamux frames: a 12-byte header, and a payload for DATA alone.
+"""Yamux frames: a 12-byte header, followed by a payload for DATA only.
 
-The reader hands payloads on in the parts in which they arrive, so it never holds more than an
-unfinished header. `FramePace` limits frames that carry nothing: a header costs us as much as a payload
-costs the peer. Source: hashicorp/yamux `spec.md`, libp2p Yamux specification.
+`FrameReader` passes payloads on in the parts in which they arrive, so it never buffers more than one
+partial header. `FramePace` limits frames without payload, which are cheap to send and costly to process.
+Source: hashicorp/yamux `spec.md`, libp2p Yamux specification.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _U32 = 2**32 - 1
 
 
 class Frame(NamedTuple):
-    """One header; ``length`` is a DATA payload's size, a window's increase, a ping's value or a code."""
+    """One header; ``length`` is a payload size, a window increase, a ping value or a GO_AWAY code."""
 
     kind: int
     flags: int
@@ -54,7 +54,7 @@ def encode_into(out: memoryview, offset: int, frame: Frame) -> None:
 
 
 def decode(data: bytes | memoryview, offset: int = 0) -> Frame:
-    """Read and check the header at ``offset``; RemoteError when the specification forbids it."""
+    """Decode and check the header at ``offset``; RemoteError when the specification forbids it."""
     version, kind, flags, stream, length = _HEADER.unpack_from(data, offset)
     if version or kind > GO_AWAY or flags & ~_ALL_FLAGS:
         raise RemoteError(f"not a Yamux header: version {version}, type {kind}, flags {flags:#x}")
@@ -71,18 +71,17 @@ def decode(data: bytes | memoryview, offset: int = 0) -> Frame:
 
 
 class FrameReader:
-    """Cuts plaintexts, themselves cut anywhere, into headers and parts of DATA payloads."""
+    """Splits plaintexts, whose boundaries are arbitrary, into headers and parts of DATA payloads."""
 
     def __init__(self) -> None:
         self._header = b""
         self._payload = 0
 
     def read(self, data: memoryview) -> Iterator[Frame | memoryview]:
-        """Yield what ``data`` holds, in order: frames, each DATA frame followed by its payload's parts.
+        """Yield the content of ``data`` in order: frames, each DATA frame followed by parts of its payload.
 
-        The parts are views of ``data``. The iteration must be carried to its end. RemoteError as
-        `decode` raises it, after all that came before: an error takes nothing from what precedes
-        it, however the bytes were cut into records.
+        The parts are views of ``data``. Iterate to the end. Raises RemoteError as `decode` does, but
+        only after everything before the bad header was yielded, however the bytes were split.
         """
         position, end = 0, len(data)
         while position < end:
@@ -109,9 +108,9 @@ class FrameReader:
 
 
 class FramePace:
-    """FRAME_RATE frames a second for ever, FRAME_BURST at once, more with the payload that comes.
+    """Rate limit on the peer's frames: FRAME_RATE a second, FRAME_BURST at once, more with payload.
 
-    Each frame costs one, a new stream FRAMES_PER_STREAM; FRAME_EARNINGS bytes of payload earn one.
+    A frame costs one token, a new stream FRAMES_PER_STREAM. FRAME_EARNINGS bytes of payload earn one.
     """
 
     __slots__ = ("_bucket", "refill")
@@ -119,13 +118,13 @@ class FramePace:
     def __init__(self) -> None:
         self._bucket = TokenBucket(FRAME_RATE, FRAME_BURST, 0.0)
         self.refill = self._bucket.refill
-        """To be told the time, monotonic seconds, before frames are taken."""
+        """Call with the time, in monotonic seconds, before frames are taken."""
 
     def take(self, frame: Frame) -> None:
-        """A frame of the peer; RemoteError when it has sent too many."""
+        """Count one frame of the peer; RemoteError when it has sent too many."""
         bucket = self._bucket
         bucket.tokens -= FRAMES_PER_STREAM if frame.flags & SYN and frame.stream else 1
         if frame.kind == DATA:
             bucket.earn(frame.length / FRAME_EARNINGS)
         if bucket.tokens < 0:
-            raise RemoteError("too many Yamux frames that carry nothing")
+            raise RemoteError("the peer sent too many Yamux frames without payload")

@@ -1,4 +1,4 @@
-"""Every limit of the link by name. Sizes are bytes, times are seconds.
+"""Every limit of the encrypted, multiplexed connection. Sizes are bytes, times are seconds.
 
 Sources: the Noise specification section 3 (message size), hashicorp/yamux `spec.md` and the libp2p
 Yamux specification (header, first window, ACK backlog).
@@ -17,61 +17,60 @@ NOISE_MAX_NONCE = 2**64 - 2
 
 YAMUX_HEADER = 12
 YAMUX_FRAME_PAYLOAD = NOISE_MAX_PLAINTEXT - YAMUX_HEADER
-"""Payload of our largest DATA frame: header and payload fill one Noise message."""
+"""The largest payload of a DATA frame sent here: header and payload fill one Noise message."""
 
 INITIAL_WINDOW = 256 * 1024
 MAX_WINDOW = 16 * 1024 * 1024
 MAX_SEND_WINDOW = 2**32 - 1
-"""A sender's window never counts beyond this, however many updates a peer sends."""
+"""The send window is capped here, however many updates the peer sends."""
 
 GROWTH_RTTS = 4.0
-"""A window doubles when updates come within so many round trips."""
+"""A window doubles when its updates are at most this many round trips apart."""
 
 LOCAL_WINDOW = 1024 * 1024
 LOCAL_GROWTH_SECONDS = 0.005
-"""Up to LOCAL_WINDOW it also doubles when updates come within this, however short the round trip:
-the two ends do not run all the time. More gains nothing on a fast path and delays what is urgent.
+"""On a short path a window also doubles, up to LOCAL_WINDOW, when updates are at most LOCAL_GROWTH_SECONDS
+apart: scheduling, not the round trip, is the delay there. A larger window would only delay urgent frames.
 """
 
 MEMORY_BUDGET = 64 * 1024 * 1024
-"""Received and unread bytes of all streams of the process together."""
+"""Received and unread bytes of all streams in the process."""
 
 GROWTH_BUDGET = MEMORY_BUDGET * 3 // 4
-"""What windows may grow by, all together, beyond INITIAL_WINDOW each."""
+"""Total growth of all windows beyond INITIAL_WINDOW each."""
 
 GROWTH_SHARE = 4
-"""One step of growth takes at most 1/GROWTH_SHARE of what is left of GROWTH_BUDGET."""
+"""One growth step takes at most 1/GROWTH_SHARE of the remaining GROWTH_BUDGET."""
 
 DEPTH_SECONDS = 0.02
 DEPTH_MIN = 64 * 1024
 DEPTH_START = 128 * 1024
 DEPTH_MAX = 1024 * 1024
-"""What is sealed and handed to the socket ahead of the network: DEPTH_SECONDS of its rate."""
+"""Bytes sealed ahead of the network: DEPTH_SECONDS at its measured rate, within these bounds."""
 
 ABANDONED_SECONDS = 60.0
-"""A stream closed here whose peer has not finished after this long is reset."""
+"""A stream closed here is reset when the peer has not finished it after this long."""
 
 FRAME_RATE = 2000.0
 FRAME_BURST = 16384.0
 FRAME_EARNINGS = 512
 FRAMES_PER_STREAM = 8
-"""Frames a second and at once that a peer may send; so many bytes of payload earn one more, and a
-stream that it opens costs as many as this. Bulk data in frames of half a KiB pays for itself, a thousand
-streams may be opened in a row, and who goes on at that rate is gone within seconds.
+"""Frames that a peer may send a second, and in a burst. FRAME_EARNINGS bytes of payload earn one more
+frame; opening a stream costs FRAMES_PER_STREAM. Bulk data in frames of 512 bytes pays for itself. A peer may
+open a thousand streams in a row; one that keeps that rate up is disconnected within seconds.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class MuxLimits:
-    """What one connection allows its peer.
+    """Limits of one connection.
 
-    ``inbound_streams``: streams of the peer open at once; one more is reset.
-    ``accept_backlog``: of these, how many may wait to be accepted; one more is reset.
-    ``unacknowledged``: our streams that the peer has not acknowledged; opening waits beyond it.
-    ``control_frames``: control frames waiting to be sent; one more ends the connection.
-    ``skipped_ids``: stream ids that the peer jumped over and may still open, for peers whose
-    concurrent opens reach the wire out of order.
-    ``max_window``: the largest receive window of one stream.
+    ``inbound_streams``: open streams of the peer; one more is reset.
+    ``accept_backlog``: of these, streams not accepted yet; one more is reset.
+    ``unacknowledged``: streams opened here that the peer has not acknowledged; opening then waits.
+    ``control_frames``: queued control frames; one more ends the connection.
+    ``skipped_ids``: skipped stream ids that the peer may still open, see `PeerIds`.
+    ``max_window``: bytes of the largest receive window of a stream.
     """
 
     inbound_streams: int = 64

@@ -1,12 +1,12 @@
 """Noise transport records as libp2p frames them: u16 big-endian length, ciphertext, tag.
 
-A `Sealer` and an `Opener` own their nonce and take records strictly in order, so a nonce cannot be
+A `Sealer` and an `Opener` each own their nonce and process records strictly in order, so no nonce is
 skipped or used twice. Source: Noise specification revision 34, sections 3 and 5.1 (ChaChaPoly: 32
 zero bits, then the nonce in little-endian), and the libp2p Noise specification, "Wire Format".
 
-Opened records come in `Blocks`: buffers that are used again, because a fresh 64 KiB buffer for each
-record costs more in page faults and clearing than its decryption. `SendDepth` says how much may be
-sealed ahead of the network: what is sealed cannot be overtaken any more.
+Opened records are placed in `Blocks`, which are reused: page faults and clearing of a fresh 64 KiB buffer
+cost more than decrypting into it. `SendDepth` limits how much is sealed ahead of the network, because
+urgent frames cannot overtake what is already sealed.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from swarm.mux.mux_limits import (
 
 BLOCK_BYTES = NOISE_MAX_PLAINTEXT
 SPARE_BLOCKS = 64
-"""Blocks kept for the next records; 4 MiB."""
+"""Blocks kept for reuse; 4 MiB."""
 
 
 class Blocks:
-    """A stock of buffers of `BLOCK_BYTES` each."""
+    """A pool of reusable buffers of `BLOCK_BYTES` each."""
 
     def __init__(self) -> None:
         self._spare: list[bytearray] = []
 
     def take(self) -> bytearray:
-        """Return a buffer of the caller's own, with anything in it."""
+        """Return a buffer, now the caller's; its content is arbitrary."""
         return self._spare.pop() if self._spare else bytearray(BLOCK_BYTES)
 
     def give(self, block: bytearray) -> None:
-        """Take back a buffer from `take`; nobody may look at it any more."""
+        """Return a buffer from `take` to the pool; the caller must not use it afterwards."""
         if len(self._spare) < SPARE_BLOCKS:
             self._spare.append(block)
 
@@ -55,18 +55,17 @@ _NONCE = struct.Struct("<4xQ")
 
 
 class Sealer:
-    """Turns plaintexts into records under one key."""
+    """Encrypts plaintexts into records under one key."""
 
     def __init__(self, key: bytes, nonce: int) -> None:
         self._cipher = ChaCha20Poly1305(key)
         self._nonce = nonce
 
     def seal_into(self, plaintext: memoryview, out: memoryview) -> int:
-        """Write one record of ``plaintext`` at the start of ``out``; return its size in bytes.
+        """Write ``plaintext`` as one record at the start of ``out``; return the record's size in bytes.
 
-        ``plaintext`` is at most `NOISE_MAX_PLAINTEXT` bytes and ``out`` has room for it, its tag
-        and its length; ValueError otherwise, with the nonce untouched. RemoteError once the key's
-        nonces are used up.
+        Raises ValueError, without using a nonce, when ``plaintext`` exceeds `NOISE_MAX_PLAINTEXT` bytes
+        or ``out`` is too small for the record. Raises RemoteError when the nonces are used up.
         """
         sealed = len(plaintext) + NOISE_TAG
         total = NOISE_LENGTH_PREFIX + sealed
@@ -81,7 +80,7 @@ class Sealer:
         return total
 
     def seal(self, plaintext: bytes) -> bytes:
-        """Return ``plaintext``, of any length, as records."""
+        """Return ``plaintext``, of any length, as one or more records."""
         view = memoryview(plaintext)
         out = bytearray()
         for start in range(0, len(view), NOISE_MAX_PLAINTEXT):
@@ -93,9 +92,9 @@ class Sealer:
 
 
 class Opener:
-    """Turns received bytes, cut anywhere, back into plaintexts under one key.
+    """Decrypts received bytes, which may be split anywhere, into plaintexts under one key.
 
-    Keeps at most one unfinished record, `NOISE_MAX_SEALED` bytes.
+    Buffers at most one partial record, `NOISE_MAX_SEALED` bytes.
     """
 
     def __init__(self, key: bytes, nonce: int) -> None:
@@ -110,15 +109,15 @@ class Opener:
 
     @property
     def missing(self) -> int:
-        """Bytes without which nothing more can be opened, at least."""
+        """The least number of further bytes needed to open another record."""
         return self._tail_misses()
 
     def open(self, data: memoryview, blocks: Blocks) -> Iterator[tuple[bytearray, int]]:
         """Take the next received bytes and yield the plaintexts that they complete, in order.
 
-        Each is a block, now the caller's, and the size of the plaintext at its beginning. The
-        iteration must be carried to its end. RemoteError for a record that is forged, damaged or
-        shorter than its tag; nothing can be opened after that.
+        Yields a block, now the caller's, and the size of the plaintext at its start. Iterate to the end.
+        Raises RemoteError for a record that is forged, damaged or shorter than its tag; the connection
+        cannot continue after that.
         """
         start = 0
         if self._tail:
@@ -138,7 +137,7 @@ class Opener:
         self._tail += data[start:]
 
     def _extend_tail(self, data: memoryview) -> int:
-        """Move what the kept record misses from the front of ``data``; return how much that is."""
+        """Complete the partial record from the front of ``data``; return the number of bytes used."""
         used = 0
         while used < len(data) and (missing := self._tail_misses()):
             part = data[used : used + missing]
@@ -147,7 +146,7 @@ class Opener:
         return used
 
     def _tail_misses(self) -> int:
-        """Bytes that the kept record misses, or that its length misses while that is incomplete."""
+        """Bytes missing from the partial record, or from its length field while that is incomplete."""
         kept = len(self._tail)
         if kept < NOISE_LENGTH_PREFIX:
             return NOISE_LENGTH_PREFIX - kept
@@ -157,7 +156,7 @@ class Opener:
     def _decrypt(self, sealed: memoryview, blocks: Blocks) -> tuple[bytearray, int]:
         size = len(sealed) - NOISE_TAG
         if size < 0:
-            raise RemoteError(f"a Noise record of {len(sealed)} bytes has no room for its tag")
+            raise RemoteError(f"a Noise record of {len(sealed)} bytes is shorter than its tag")
         if self._nonce > NOISE_MAX_NONCE:
             raise RemoteError("all nonces of this connection are used; reconnect")
         block = blocks.take()
@@ -171,11 +170,14 @@ class Opener:
 
 
 _FORGET = 0.75
-"""Weight of everything before, at each new observation."""
+"""Weight of all earlier observations when a new one is added."""
 
 
 class SendDepth:
-    """Follows the rate at which a full socket drains; ``size`` is a power of two in bytes."""
+    """How many bytes to seal ahead: follows the rate at which a full socket drains.
+
+    ``size`` is a power of two, in bytes.
+    """
 
     def __init__(self) -> None:
         self.size = DEPTH_START
@@ -183,16 +185,16 @@ class SendDepth:
         self._seconds = 0.0
 
     def observe(self, sent: int, waited: float) -> bool:
-        """Take ``sent`` bytes after which the full socket made us wait ``waited`` seconds.
+        """Record that ``sent`` bytes were sent and the full socket then blocked for ``waited`` seconds.
 
-        Returns whether ``size`` has changed. Time in which the socket was not full does not
-        count, so an idle link does not look slow.
+        Returns whether ``size`` has changed. Only time with a full socket counts, so an idle connection
+        does not look slow.
         """
         self._bytes = self._bytes * _FORGET + sent
         self._seconds = self._seconds * _FORGET + waited
         wanted = DEPTH_MAX if self._seconds <= 0 else self._bytes / self._seconds * DEPTH_SECONDS
         before = self.size
-        # Factors of two apart in both directions, so that it does not swing around one limit.
+        # A factor of two in both directions is the hysteresis: the size does not oscillate at one rate.
         if wanted >= 2 * self.size and self.size < DEPTH_MAX:
             self.size *= 2
         elif wanted <= self.size / 2 and self.size > DEPTH_MIN:

@@ -1,7 +1,7 @@
 """One Yamux stream: its unread bytes, its receive window, its state.
 
-`Connection` owns every transition. Receive windows follow bandwidth x round trip within one budget of
-memory for the whole process, which also counts what is received and unread.
+`Connection` owns every state transition. Receive windows follow the bandwidth-delay product within one
+memory budget for the whole process, which also counts received and unread bytes.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from swarm.mux.mux_limits import (
 from swarm.mux.records import BLOCK_BYTES, Blocks
 
 KEEP_FROM = BLOCK_BYTES * 3 // 4
-"""A part of at least this size keeps its block, which then has room for no other such part."""
+"""Bytes. A part of at least this size keeps its block; smaller parts are copied."""
 COPIES_BYTES = 32 * 1024
-"""A buffer of copied parts grows no further than this and one more part."""
+"""Bytes. A buffer of copied parts takes no further part once it has this size."""
 
 
 class Inbox:
-    """A queue of bytes with whole-part input and any-size output."""
+    """The unread bytes of a stream: appended in parts, read in any size."""
 
     __slots__ = ("_blocks", "_offset", "_parts", "size")
 
@@ -41,7 +41,7 @@ class Inbox:
         self.size = 0
 
     def append(self, part: memoryview) -> bool:
-        """Add ``part``, a view of a block; return whether the block now belongs to this inbox."""
+        """Append ``part``, a view of a block; return whether the inbox keeps that block."""
         size = len(part)
         self.size += size
         if size >= KEEP_FROM:
@@ -75,7 +75,7 @@ class Inbox:
         return data
 
     def take_into(self, out: memoryview) -> int:
-        """Move bytes from the front into ``out`` until one of the two is exhausted; return how many."""
+        """Move bytes into ``out`` until it is full or the inbox is empty; return how many."""
         filled, wanted = 0, min(len(out), self.size)
         while filled < wanted:
             part = self._parts[0]
@@ -90,7 +90,7 @@ class Inbox:
         return filled
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop all bytes."""
         while self._parts:
             self._give_back(self._parts.popleft())
         self._offset = 0
@@ -102,48 +102,45 @@ class Inbox:
 
 
 class WindowBudget:
-    """Memory of all windows together: what they may grow by, and what is unread in them."""
+    """Memory budget of all receive windows: their growth, and the unread bytes in them."""
 
     def __init__(self, held_limit: int = MEMORY_BUDGET, growth_limit: int = GROWTH_BUDGET) -> None:
         self._held_limit = held_limit
-        self._growth_left = growth_limit
+        self.growth_left = growth_limit
+        """Bytes by which windows may still grow."""
         self._unread: dict[Hashable, int] = {}
         self.held = 0
 
-    @property
-    def growth_left(self) -> int:
-        """Bytes that windows may still grow by."""
-        return self._growth_left
-
-    def grow(self, size: int) -> bool:
-        """Take ``size`` bytes of growth; False, with nothing taken, where that is more than a fair share."""
-        if size * GROWTH_SHARE > self._growth_left:
+    def reserve_growth(self, size: int) -> bool:
+        """Take ``size`` bytes of growth; return False, with nothing taken, for more than a fair share."""
+        if size * GROWTH_SHARE > self.growth_left:
             return False
-        self._growth_left -= size
+        self.growth_left -= size
         return True
 
-    def give_back(self, size: int) -> None:
-        """Return growth of a stream that has ended."""
-        self._growth_left += size
+    def release_growth(self, size: int) -> None:
+        """Return the growth of a stream that has ended."""
+        self.growth_left += size
 
-    def note(self, stream: Hashable, unread: int, *, consumed: bool) -> None:
-        """Record that ``stream`` now holds ``unread`` bytes; ``consumed`` when its owner has just read."""
+    def record_unread(self, stream: Hashable, unread: int, *, consumed: bool) -> None:
+        """Record that ``stream`` holds ``unread`` bytes; ``consumed`` is true when it was just read from."""
         before = self._unread.pop(stream, 0) if consumed or not unread else self._unread.get(stream, 0)
         if unread:
             self._unread[stream] = unread
         self.held += unread - before
 
-    def stalest(self) -> Hashable | None:
-        """Return the stream read longest ago when more is held than the budget allows, else None."""
+    def least_recently_read(self) -> Hashable | None:
+        """Return the least recently read stream when the budget is exceeded, else None."""
         if self.held <= self._held_limit:
             return None
         return next(iter(self._unread))
 
 
 class ReceiveWindow:
-    """What one stream's peer may still send, and when it is told of more.
+    """The receive window of one stream, in bytes.
 
-    Invariant: ``credit`` plus the unread bytes never exceed ``target``.
+    ``credit`` is what the peer may still send, ``target`` the size of the window. Invariant: ``credit``
+    plus the unread bytes never exceed ``target``.
     """
 
     __slots__ = ("_budget", "_grown", "_maximum", "_updated", "credit", "target")
@@ -157,16 +154,16 @@ class ReceiveWindow:
         self.target = INITIAL_WINDOW
 
     def spend(self, size: int) -> None:
-        """Account for ``size`` bytes that the peer sends; RemoteError when it was not allowed that many."""
+        """Deduct ``size`` bytes sent by the peer; RemoteError when they exceed the window."""
         if size > self.credit:
             raise RemoteError(f"the peer sent {size} bytes into a window of {self.credit}")
         self.credit -= size
 
     def replenish(self, unread: int, now: float, rtt: float) -> int:
-        """Return how many bytes to allow the peer on top, 0 while less than half the target is due.
+        """Return the window increase to announce, 0 while it is less than half the target.
 
-        The target doubles when the last update was so short ago that the window held the peer up.
-        Source: go-yamux `sendWindowUpdate`, with a budget for the process instead of one per session.
+        The target doubles when the last update is so recent that the window is what limits the peer.
+        Source: go-yamux `sendWindowUpdate`, with one budget for the process instead of one per session.
         """
         due = self.target - self.credit - unread
         if 2 * due < self.target:
@@ -185,20 +182,20 @@ class ReceiveWindow:
         else:
             return 0
         step = min(self.target, most - self.target)
-        if step <= 0 or not self._budget.grow(step):
+        if step <= 0 or not self._budget.reserve_growth(step):
             return 0
         self._grown += step
         self.target += step
         return step
 
     def release(self) -> None:
-        """Give the growth back to the budget; the stream takes no more data."""
-        self._budget.give_back(self._grown)
+        """Return the growth to the budget; the stream takes no more data."""
+        self._budget.release_growth(self._grown)
         self._grown = 0
 
 
 class Ending(Enum):
-    """Why a stream is dead in both directions."""
+    """Why a stream ended in both directions before both sides had finished it."""
 
     RESET_BY_PEER = auto()
     RESET_HERE = auto()
@@ -206,7 +203,7 @@ class Ending(Enum):
 
 
 class Write:
-    """Bytes of the caller on their way out; the caller must not change them until ``left`` is 0."""
+    """A pending write; the caller must not change ``data`` until ``left`` is 0."""
 
     __slots__ = ("data", "sent")
 
@@ -216,17 +213,17 @@ class Write:
 
     @property
     def left(self) -> int:
-        """Bytes that are not sealed yet."""
+        """Bytes not sealed yet."""
         return len(self.data) - self.sent
 
 
 class Stream:
-    """One stream as both ends see it.
+    """The state of one stream.
 
-    ``sending``: we may still write. ``finished``: our FIN is queued behind everything written.
-    ``receiving``: the peer has not sent FIN. ``discarding``: closed here, arriving data is dropped.
-    ``ending``: set when the stream is dead in both directions before both were finished; unread
-    bytes are gone then, but for a lost connection.
+    ``sending``: this end may still write. ``finished``: FIN is queued behind everything written.
+    ``receiving``: the peer has not sent FIN. ``discarding``: closed here; arriving data is dropped.
+    ``ending``: why the stream was reset or lost, if it was. A reset drops the unread bytes; a lost
+    connection keeps them.
     """
 
     __slots__ = (

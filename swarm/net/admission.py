@@ -100,7 +100,7 @@ class Admission:
         """Guard the host's streams and take over its inbound connections."""
 
         async def guarded(stream: INetStream) -> None:
-            # The one guard of every stream handler: whatever escapes would end the host.
+            # The one guard of every stream handler: an exception that escapes would end the host.
             try:
                 await self._answer(inner, stream)
             except Exception as error:  # noqa: BLE001
@@ -154,7 +154,7 @@ class Admission:
         return None
 
     async def _host(self, connection: SwarmConn, remote: str) -> None:
-        """Keep one inbound connection while it is of use, and close it then."""
+        """Keep one inbound connection while it is used, then close it."""
         peer = PeerId(SourceId(connection.muxed_conn.peer_id.to_base58()))
         leaving = trio.CancelScope()
         visitor = InboundConnection(peer, remote, trio.current_time(), leaving.cancel)
@@ -219,7 +219,7 @@ async def _while_used(connection: SwarmConn) -> None:
         if not scope.cancelled_caught:
             return
         unused = not had_streams and not connection.streams
-        # Whoever has long been of use is looked at seldom: a hundred such peers must cost nothing.
+        # A connection that was long in use is checked rarely: a hundred of them must cost nothing.
         used = had_streams and connection.streams
         pause = min(2 * pause, limits.USED_SECONDS) if used else limits.UNUSED_SECONDS / 2
 

@@ -36,6 +36,7 @@ from swarm.net.admission import sockets_allowed
 from swarm.net.dialer import dial_any, resolved
 from swarm.net.inbound import PeerStanding
 from swarm.net.libp2p import internals, muxer, negotiation, noise_session
+from swarm.net.muxed_connection import MuxedConnection
 from swarm.net.streams import ENDED, NegotiatedStream, shielded
 
 logger = logging.getLogger(__name__)
@@ -81,6 +82,12 @@ class Host:
         listening = [Endpoint.parse(str(address)) for address in self._inner.get_transport_addrs()]
         return tuple(f"{endpoint}/p2p/{self.peer_id}" for endpoint in addresses.concrete(listening))
 
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """The ports that this node listens on."""
+        listening = (Endpoint.parse(str(address)) for address in self._inner.get_transport_addrs())
+        return tuple(dict.fromkeys(endpoint.port for endpoint in listening))
+
     def serve(self, protocol: str, handler: Handler, *, most: int | None = None) -> None:
         """Answer ``protocol`` with ``handler``; whatever it raises ends its stream only.
 
@@ -114,11 +121,11 @@ class Host:
         self._inner.set_stream_handler(TProtocol(protocol), guarded)
 
     def judge_by(self, standing: Callable[[PeerId], PeerStanding]) -> None:
-        """Ask ``standing`` what a peer is to this node when not all can be let in."""
+        """Let ``standing`` say what a peer is to this node, for when not all connections can be kept."""
         self._gate.judge_by(standing)
 
     def proven(self, peer: PeerId) -> None:
-        """Pieces are exchanged with the peer: it is no mere taker of places."""
+        """Pieces are exchanged with the peer: its connection is kept in preference to others."""
         self._gate.proven(peer)
 
     async def connect(
@@ -181,8 +188,8 @@ class Host:
         connection = self._connection(peer)
         if connection is None:
             return None
-        ping = getattr(connection.muxed_conn, "ping", None)
-        return None if ping is None else await ping(PING_DEADLINE)
+        muxed = connection.muxed_conn
+        return await muxed.ping(PING_DEADLINE) if isinstance(muxed, MuxedConnection) else None
 
     async def open_stream(self, peer: PeerId, protocol: str) -> NegotiatedStream:
         """Open a stream to a connected peer and negotiate ``protocol``.
@@ -273,7 +280,7 @@ async def open_host(
 
 
 class _NoAutoConnector(AutoConnector):
-    """Whom to dial is the node's decision; libp2p's own would dial whoever it has heard of."""
+    """The node decides which peers are dialled; libp2p would dial every peer it has heard of."""
 
     async def maybe_connect(self) -> None:
         return
@@ -303,6 +310,15 @@ def _new_network(private_key: bytes, max_connections: int) -> Swarm:
         )
     internals.replace_auto_connector(network, _NoAutoConnector(network))
     return network
+
+
+def can_listen(address: Endpoint) -> bool:
+    """Whether the address is this machine's and its port is free."""
+    try:
+        _refuse_taken_port(address)
+    except UsageError:
+        return False
+    return True
 
 
 def _refuse_taken_port(address: Endpoint) -> None:

@@ -1,4 +1,4 @@
-"""The inbound connections of a node: which are let in, and which go when all places are taken. Pure.
+"""Which inbound connections a node accepts, and which it closes when it is full. Pure.
 
 ``now`` is monotonic seconds. A connection is *proven* once pieces were exchanged over it.
 """
@@ -17,18 +17,19 @@ from swarm.net import network_limits as limits
 
 
 class PeerStanding(IntEnum):
-    """What the node makes of a peer, least first."""
+    """How much a peer matters to this node, least first."""
 
     UNWANTED = -1
-    """The user serves others only."""
+    """The user has not allowed this peer."""
     STRANGER = 0
     IN_SESSION = 1
     NAMED = 2
+    """The user named this peer."""
 
 
 @dataclass(slots=True, eq=False)
 class InboundConnection:
-    """One inbound connection; ``leave`` closes it."""
+    """One inbound connection from the IP ``address``, made at ``since``; ``leave`` closes it."""
 
     peer: PeerId
     address: str
@@ -38,7 +39,7 @@ class InboundConnection:
 
 
 def network_of(address: str) -> str:
-    """The unit that is counted: an IPv4 address, or the /64 network that one IPv6 subscriber has."""
+    """The unit that limits apply to: an IPv4 address, or the /64 network of one IPv6 subscriber."""
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:
@@ -50,9 +51,9 @@ def network_of(address: str) -> str:
 
 
 class InboundConnections:
-    """Every inbound connection and the recent conduct of the addresses they came from.
+    """Every inbound connection, and a rate limit for each network they come from.
 
-    ``capacity`` is how many there may be; ``standing`` is asked what a peer is to this node.
+    ``capacity`` is the most connections; ``standing`` tells how much a peer matters.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -67,11 +68,11 @@ class InboundConnections:
 
     @property
     def pending(self) -> int:
-        """Handshakes under way."""
+        """Handshakes in progress."""
         return sum(self._pending.values())
 
     def knock(self, address: str, now: float) -> bool:
-        """A socket from ``address``: may it begin its handshake? If so, `settle` is due."""
+        """Return whether a socket from ``address`` may begin its handshake; if so, call `settle` after it."""
         network = network_of(address)
         mine = self._pending.get(network, 0)
         if self.pending >= self._most_pending() or mine >= limits.MAX_PENDING_PER_ADDRESS:
@@ -82,16 +83,16 @@ class InboundConnections:
         return True
 
     def settle(self, address: str) -> None:
-        """The handshake is over, one way or the other."""
+        """A handshake from ``address`` has ended, successfully or not."""
         network = network_of(address)
         self._pending[network] -= 1
         if not self._pending[network]:
             del self._pending[network]
 
     def enter(self, visitor: InboundConnection, others: int, now: float) -> bool:
-        """Let a connection in whose peer is known now, beside ``others`` that are not visitors.
+        """Add a connection whose handshake is complete; return False when there is no place for it.
 
-        Whom it displaces is told to leave. False: there is no place for it.
+        ``others`` is the number of connections that are not inbound. A displaced connection is closed.
         """
         for old in self._of_peer(visitor.peer)[limits.MAX_CONNECTIONS_PER_PEER - 1 :]:
             self._dismiss(old)
@@ -104,24 +105,24 @@ class InboundConnections:
         return True
 
     def make_room(self, peer: PeerId, now: float) -> bool:
-        """Somebody of less use leaves for a connection that this node opens to ``peer``; False: nobody is."""
+        """Close a less useful connection to make room for dialing ``peer``; return whether there was one."""
         return self._displace(peer, now)
 
     def leave(self, visitor: InboundConnection) -> None:
-        """The connection has ended."""
+        """Remove a connection that has ended."""
         self._inside.pop(visitor, None)
 
     def proven(self, peer: PeerId, now: float) -> None:
-        """Pieces are exchanged with the peer: its connections have cost its address nothing."""
+        """Mark the peer's connections as proven; each refunds one token to its network."""
         for visitor in self._of_peer(peer):
             if not visitor.proven:
                 visitor.proven = True
                 self._budget(network_of(visitor.address), now).earn(1.0)
 
-    # --- Who goes -----------------------------------------------------------------------------------
+    # --- Displacement -------------------------------------------------------------------------------
 
     def _displace(self, newcomer: PeerId, now: float, network: str | None = None) -> bool:
-        """The oldest connection of least use goes, if it is of less use than the newcomer may be."""
+        """Close the oldest of the least useful connections if the newcomer outranks it."""
         standing = self.standing(newcomer)
         ranked = [
             ((self.standing(visitor.peer), visitor.proven, visitor.since), visitor)

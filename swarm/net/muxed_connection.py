@@ -1,14 +1,15 @@
-"""Our Yamux connection and its streams under libp2p's interfaces.
+"""A Yamux connection and its streams, implementing libp2p's interfaces.
 
-The protocol's state is in `swarm.mux.connection`; here it meets its socket. Three tasks move a
-connection: one receives and never waits to send, one waits for the socket when it is full, one asks the
-peer for signs of life. Every change of the state, and the sealing and sending that follow from it, is one
-synchronous step of some task, so a task can be cancelled anywhere.
+The protocol state is in `swarm.mux.connection`; this module connects it to the socket. Three tasks run
+per connection: one receives and never waits to send, one waits while the socket is full, one checks that
+the peer is alive. Every change of the state, with the sealing and sending that follow from it, is one
+synchronous step of some task, so a task may be cancelled at any await.
 """
 
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Awaitable, Callable, Iterator
 from types import TracebackType
 from typing import Any
@@ -32,126 +33,72 @@ from swarm.mux.connection import Connection
 from swarm.mux.mux_limits import MuxLimits
 from swarm.mux.stream import Ending, Stream, WindowBudget, Write
 from swarm.net.libp2p.noise_session import NoiseSession
+from swarm.net.liveness import LivenessProbe, OutstandingPings
 from swarm.net.record_socket import RecordSocket
 from swarm.net.streams import shielded
-
-KEEPALIVE_INTERVAL = 60.0
-"""Seconds between a sign of life and the next question for one."""
-LIFE_BYTES = 4096
-"""What a quiet peer says for itself in that time; with more, the round trip is of interest as well."""
-SECOND_PING = 1.0
-"""Seconds after which the round trip is measured again, past the bustle of the beginning."""
-KEEPALIVE_DEADLINE = 20.0
-"""Seconds within which a peer must be heard after it was asked."""
-
-
-class LivenessProbe:
-    """Asks with ``ping``, given a number, when nothing was heard over ``wire`` for a while.
-
-    ``round_trip``: seconds from a question to its answer, smoothed; 0.0 until there was one. ``gone``: why
-    the peer is taken for dead, or an empty string.
-    """
-
-    def __init__(self, wire: RecordSocket, ping: Callable[[int], None]) -> None:
-        self._wire = wire
-        self._ping = ping
-        self._answer = trio.Event()
-        self._number = 0
-        self._heard = 0
-        self.round_trip = 0.0
-        self.gone = ""
-
-    def answered(self) -> None:
-        """The answer to the latest question is here."""
-        self._answer.set()
-
-    async def look(self) -> float:
-        """Ask if need be, and wait for the answer; returns in how many seconds to look again."""
-        self._number = (self._number + 1) % 2**32
-        # One of the two ends asks; the other has heard it and need not.
-        if self._number <= 2 or not 0 < self._wire.received_bytes - self._heard <= LIFE_BYTES:
-            await self._ask()
-        self._heard = self._wire.received_bytes
-        return KEEPALIVE_INTERVAL if self._number > 1 else min(SECOND_PING, KEEPALIVE_INTERVAL)
-
-    async def _ask(self) -> None:
-        heard, asked = self._wire.received_bytes, trio.current_time()
-        self._answer = trio.Event()
-        self._ping(self._number)
-        with trio.move_on_after(KEEPALIVE_DEADLINE):
-            await self._answer.wait()
-            seconds = trio.current_time() - asked
-            self.round_trip = (self.round_trip + seconds) / 2 if self.round_trip else seconds
-        if self._wire.received_bytes == heard:
-            self.gone = f"the peer has not been heard for {KEEPALIVE_DEADLINE:.0f} s"
-
 
 logger = logging.getLogger(__name__)
 
 STALL_SECONDS = 60.0
-"""Seconds for which a peer may take nothing of what waits in the socket."""
+"""Seconds after which a peer that reads nothing from a full socket is disconnected."""
 DRAIN_SECONDS = 0.5
-"""Seconds that readers here have for each next read once the peer has closed the connection."""
+"""Seconds between two reads after which unread data is given up once the peer has closed the connection."""
 
 
 class Driver:
-    """One connection at work.
+    """Runs one connection: moves bytes between its state machine, its socket and its streams.
 
-    ``changed``: where tasks park that wait for a stream to accept, for leave to open one, or for
-    an end. ``ended``: set once, when the socket is closed and nothing will happen any more.
-    ``cause``: why it ended, or an empty string.
+    ``pings``: the pings that wait for an answer. ``changed``: tasks park here until they can accept or open
+    a stream, or the connection ends. ``ended``: set once the socket is closed. ``cause``: why the
+    connection ended, or an empty string.
     """
 
     def __init__(
         self,
         owner: MuxedConnection,
-        wire: RecordSocket,
+        socket: RecordSocket,
         early: list[tuple[bytearray, int]],
         *,
-        initiator: bool,
-        limits: MuxLimits,
+        core: Connection,
         budget: WindowBudget,
+        rng: random.Random,
     ) -> None:
         self._owner = owner
-        self._wire = wire
+        self._socket = socket
         self._early = early
         self._budget = budget
-        self.core = Connection(initiator=initiator, blocks=wire.blocks, budget=budget, limits=limits)
-        self.core.rtt = wire.round_trip
+        self.core = core
+        self.core.rtt = socket.round_trip
         self._streams: dict[Stream, MuxedStream] = {}
         self._nursery: trio.Nursery | None = None
         self._sender_needed = trio.Event()
         self._sender_busy = False
-        self._mute = False
+        self._sending_ended = False
         self._closed_here = False
-        self._life = LivenessProbe(wire, self._ask_for_life)
+        self.pings = OutstandingPings(self._send_ping, rng)
+        self._liveness = LivenessProbe(lambda: socket.received_bytes, self.pings.ping)
         self.changed = trio.lowlevel.ParkingLot()
         self.ended = trio.Event()
         self.cause = ""
 
-    @property
-    def round_trip(self) -> float:
-        """Seconds that the peer takes to answer, smoothed; 0.0 until it has answered."""
-        return self._life.round_trip
-
-    # Steps, each synchronous.
+    # Synchronous steps.
 
     def open(self) -> MuxedStream:
-        """Open a stream; LinkClosed when either end is leaving."""
+        """Open a stream; LinkClosed when either end is closing."""
         stream = self.core.open()
         self.pump()
         return self._muxed(stream)
 
     def accept(self) -> MuxedStream | None:
-        """Return the stream of the peer that waits longest, or None."""
+        """Return the oldest stream of the peer that was not accepted yet, or None."""
         stream = self.core.accept()
         return None if stream is None else self._muxed(stream)
 
     def consumed(self, muxed: MuxedStream) -> None:
-        """Let the peer send what a read of ``muxed`` has made room for."""
+        """Update the window after a read from ``muxed``."""
         stream = muxed.state
         due = self.core.consumed(stream, trio.current_time())
-        self._budget.note(muxed, stream.inbox.size, consumed=True)
+        self._budget.record_unread(muxed, stream.inbox.size, consumed=True)
         if stream.id not in self.core.streams:
             self._release(muxed)
             self.changed.unpark_all()
@@ -159,75 +106,76 @@ class Driver:
             self.pump()
 
     def write(self, muxed: MuxedStream, data: list[memoryview]) -> Write | None:
-        """Send what can be sent of ``data`` now, queue the rest; LinkClosed when the stream takes none.
+        """Send as much of ``data`` as possible now and queue the rest.
 
-        Returns the last part that is not empty: with it all are on their way.
+        Returns the last non-empty part: once it is sent, all are. LinkClosed when the stream is closed
+        for writing.
         """
         writes = [self.core.write(muxed.state, part) for part in data]
         self.pump()
         return next((write for write in reversed(writes) if write.data), None)
 
     def finish(self, muxed: MuxedStream) -> None:
-        """Send FIN behind what is queued."""
+        """Send FIN after the queued bytes."""
         self.core.finish(muxed.state)
-        self._settle()
+        self._after_step()
 
     def close_stream(self, muxed: MuxedStream) -> None:
-        """Send FIN behind what is queued, and drop what is unread and what still arrives."""
+        """Send FIN after the queued bytes; drop unread bytes and those that still arrive."""
         self.core.close(muxed.state, trio.current_time())
-        self._settle()
+        self._after_step()
 
     def reset(self, muxed: MuxedStream) -> None:
         """Send RST and forget the stream."""
         self.core.reset(muxed.state)
-        self._settle()
+        self._after_step()
 
     def leave(self) -> None:
-        """Give up every stream, send what is sealed and GO_AWAY, then listen until the peer has closed."""
+        """End every stream, send the sealed bytes and GO_AWAY, then receive until the peer closes."""
         if not self.core.leaving and not self.ended.is_set():
-            self._blame("the connection was closed here")
+            self._note_cause("the connection was closed here")
             self._closed_here = True
-            self.core.leave()
-            self._settle()
+            self.core.go_away()
+            self._after_step()
             self.changed.unpark_all()
 
     def pump(self) -> None:
-        """Send what the socket takes, leave the rest to the sender, wake whoever waited for it."""
-        if self._sender_busy or self._mute:
+        """Send what the socket takes, leave the rest to the sending task, and wake waiting tasks."""
+        if self._sender_busy or self._sending_ended:
             return
         try:
-            done = self._wire.send(self.core.fill)
+            done = self._socket.send(self.core.fill)
             if done and self.core.leaving:
-                self._mute = True
-                self._wire.finish()
+                self._sending_ended = True
+                self._socket.finish()
         except SwarmError as error:
-            # What the peer sent before it went may still be there to read: the receiver decides.
-            self._mute = True
-            self._blame(str(error))
+            # Data that the peer sent before it closed may still be readable, so the receiver ends it.
+            self._sending_ended = True
+            self._note_cause(str(error))
             done = True
         if not done:
             self._sender_busy = True
             self._sender_needed.set()
-        self._act()
+        self._deliver_results()
 
-    def _settle(self) -> None:
-        self._act()
-        if self.core.peer_gone and not self.core.streams:
-            self.core.leave()
+    def _after_step(self) -> None:
+        self._deliver_results()
+        if self.core.peer_leaving and not self.core.streams:
+            self.core.go_away()
         self.pump()
 
-    def _act(self) -> None:
-        """Wake whoever is concerned by what has happened in the protocol."""
-        happened = self.core.take()
-        for stream in happened.touched:
+    def _deliver_results(self) -> None:
+        """Wake the tasks that the results of the state machine concern."""
+        results = self.core.take_results()
+        for stream in results.touched:
             muxed = self._muxed(stream)
-            self._budget.note(muxed, stream.inbox.size, consumed=False)
+            self._budget.record_unread(muxed, stream.inbox.size, consumed=False)
             muxed.wake()
             self._release(muxed)
-        if happened.touched or happened.acceptable:
+        if results.touched or results.acceptable:
             self.changed.unpark_all()
-        if happened.pongs:
-            self._life.answered()
+        for value in results.pongs:
+            self.pings.answered(value)
 
     def _muxed(self, stream: Stream) -> MuxedStream:
         muxed = self._streams.get(stream)
@@ -243,11 +191,11 @@ class Driver:
     # Tasks.
 
     async def run(self, started: trio.Event) -> None:
-        """Set ``started``, then run until the connection has ended; call `end` afterwards."""
+        """Set ``started``, then run until the connection ends; call `end` afterwards."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(self._send)
-            nursery.start_soon(self._keep_alive)
+            nursery.start_soon(self._check_liveness)
             started.set()
             await self._receive()
             await self._drain()
@@ -257,29 +205,29 @@ class Driver:
         try:
             self._received(iter(self._early))
             while True:
-                self._received(await self._wire.receive())
+                self._received(await self._socket.receive())
                 await trio.lowlevel.checkpoint()
         except LinkClosed as error:
-            self._blame(str(error))
-            self.core.lose()
+            self._note_cause(str(error))
+            self.core.connection_lost()
         except RemoteError as error:
             logger.debug("closing a connection: %s", error)
-            self._blame(str(error))
-            self.core.leave(yamux.PROTOCOL_ERROR)
-        self._settle()
+            self._note_cause(str(error))
+            self.core.go_away(yamux.PROTOCOL_ERROR)
+        self._after_step()
 
     def _received(self, plaintexts: Iterator[tuple[bytearray, int]]) -> None:
         self.core.pace.refill(trio.current_time())
         for block, size in plaintexts:
             self.core.receive(block, size)
-            if self.core.crowded:
+            if self.core.should_flush:
                 self.pump()
-        self._settle()
-        while victim := self._budget.stalest():
+        self._after_step()
+        while victim := self._budget.least_recently_read():
             if isinstance(victim, MuxedStream):
-                logger.debug("resetting the stalest stream: the window memory is full")
+                logger.debug("resetting the least recently read stream: the window memory is full")
                 victim.give_up()
-                self._budget.note(victim, 0, consumed=True)
+                self._budget.record_unread(victim, 0, consumed=True)
 
     async def _send(self) -> None:
         while True:
@@ -291,34 +239,34 @@ class Driver:
                 self.pump()
 
     async def _socket_writable(self) -> None:
-        if not self._wire.unsent:
+        if not self._socket.unsent:
             await trio.lowlevel.checkpoint()
             return
         with trio.move_on_after(STALL_SECONDS) as scope:
             try:
-                await self._wire.writable()
+                await self._socket.writable()
             except LinkClosed as error:
                 self._abort(str(error))
         if scope.cancelled_caught:
-            self._abort(f"the peer has taken nothing for {STALL_SECONDS:.0f} s")
+            self._abort(f"the peer has read nothing for {STALL_SECONDS:.0f} s")
 
-    async def _keep_alive(self) -> None:
+    async def _check_liveness(self) -> None:
         while True:
-            pause = await self._life.look()
-            # Pings queue behind bulk; what windows are measured by is the path alone.
-            self.core.rtt = self._wire.round_trip or self._life.round_trip
-            if self._life.gone:
-                self._abort(self._life.gone)
-            self.core.tick(trio.current_time())
-            self._settle()
+            pause = await self._liveness.check()
+            # Pings queue behind bulk data; window growth needs the round trip of the path itself.
+            self.core.rtt = self._socket.round_trip or self.pings.round_trip
+            if self._liveness.failure:
+                self._abort(self._liveness.failure)
+            self.core.reset_abandoned(trio.current_time())
+            self._after_step()
             await trio.sleep(pause)
 
-    def _ask_for_life(self, number: int) -> None:
-        self.core.ping(number)
+    def _send_ping(self, value: int) -> None:
+        self.core.ping(value)
         self.pump()
 
     async def _drain(self) -> None:
-        """Let the readers here have what arrived before the peer closed the connection."""
+        """Let local readers read what arrived before the peer closed the connection."""
         while not self._closed_here and any(stream.inbox.size for stream in self._streams):
             with trio.move_on_after(DRAIN_SECONDS) as scope:
                 await self.changed.park()
@@ -326,24 +274,25 @@ class Driver:
                 return
 
     def _abort(self, cause: str) -> None:
-        self._blame(cause)
+        self._note_cause(cause)
         self.end()
 
-    def _blame(self, cause: str) -> None:
-        """Remember why the connection ended: the first reason counts, the rest follows from it."""
+    def _note_cause(self, cause: str) -> None:
+        """Record why the connection ended; only the first cause is kept."""
         self.cause = self.cause or cause
 
     def end(self) -> None:
-        """Close the socket and end everything that waits.
+        """Close the socket and wake every waiting task.
 
-        What is unread stays with its streams, in the budget, until they are read or reset.
+        Unread bytes stay in their streams, and in the budget, until they are read or reset.
         """
         if self.ended.is_set():
             return
-        self._mute = True
-        self.core.lose()
-        self._act()
-        self._wire.close()
+        self._sending_ended = True
+        self.core.connection_lost()
+        self._deliver_results()
+        self._socket.close()
+        self.pings.end()
         self.ended.set()
         self.changed.unpark_all()
         if self._nursery:
@@ -360,8 +309,8 @@ _ENDINGS = {
 class MuxedStream(IMuxedStream):
     """A Yamux stream.
 
-    A cancelled read takes nothing; a cancelled write resets the stream, for part of it may be on
-    its way. Either leaves the connection and its other streams as they were.
+    A cancelled read consumes nothing. A cancelled write resets the stream, because part of it may
+    already be sent. Neither affects the connection or its other streams.
     """
 
     def __init__(self, connection: MuxedConnection, driver: Driver, state: Stream) -> None:
@@ -374,16 +323,16 @@ class MuxedStream(IMuxedStream):
 
     @property
     def stream_id(self) -> int:
-        """The number of the stream on the wire."""
+        """The Yamux stream id."""
         return self.state.id
 
     # Reading.
 
     async def read(self, n: int | None = None) -> bytes:
-        """Return 1 to ``n`` bytes as soon as there are any, or all there are for None and -1.
+        """Wait for data and return 1 to ``n`` bytes; None and -1 mean everything available.
 
-        MuxedStreamEOF once the peer has finished or the stream was closed here; MuxedStreamReset
-        when either end reset it or the connection was lost.
+        Raises MuxedStreamEOF once the peer has finished or the stream was closed here, and
+        MuxedStreamReset when either end reset it or the connection was lost.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         if n == 0:
@@ -396,9 +345,9 @@ class MuxedStream(IMuxedStream):
         return data
 
     async def readinto(self, buffer: memoryview) -> int:
-        """Put 1 to ``len(buffer)`` bytes into ``buffer`` as soon as there are any; return how many.
+        """Wait for data and put 1 to ``len(buffer)`` bytes into ``buffer``; return how many.
 
-        Raises as `read`. The buffer is written in one step, never after a cancellation.
+        Raises what `read` does. The buffer is never written after a cancellation.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         if not len(buffer):
@@ -430,10 +379,10 @@ class MuxedStream(IMuxedStream):
     # Writing.
 
     async def write(self, *data: bytes | bytearray | memoryview) -> None:
-        """Hand all of ``data`` to the socket, in frames that take turns with those of other streams.
+        """Send all of ``data``, in frames that alternate with those of other streams.
 
-        The buffers may be reused once this returns. MuxedStreamClosed after `close` or
-        `close_write`; MuxedStreamReset when either end reset the stream or the connection was lost.
+        The buffers may be reused once this returns. Raises MuxedStreamClosed after `close` or
+        `close_write`, and MuxedStreamReset when either end reset the stream or the connection was lost.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         try:
@@ -464,27 +413,27 @@ class MuxedStream(IMuxedStream):
     # Ending.
 
     async def close_write(self) -> None:
-        """Write no more; the peer reads what was written and then EOF. Reading goes on."""
+        """Stop writing; the peer reads what was written and then EOF. Reading continues."""
         self._driver.finish(self)
         await trio.lowlevel.checkpoint()
 
     async def close(self) -> None:
-        """Finish writing and read no more; tasks that wait in `read` get MuxedStreamEOF."""
+        """Stop writing and reading; tasks waiting in `read` get MuxedStreamEOF."""
         self._driver.close_stream(self)
         await trio.lowlevel.checkpoint()
 
     async def reset(self) -> None:
-        """Abandon the stream in both directions; tasks that wait in it get MuxedStreamReset."""
+        """Abandon the stream in both directions; tasks waiting on it get MuxedStreamReset."""
         self._driver.reset(self)
         await trio.lowlevel.checkpoint()
 
     def is_closed(self) -> bool:
-        """Whether neither reading nor writing makes sense any more."""
+        """Whether the stream is closed for both reading and writing."""
         state = self.state
         return bool(state.ending or state.discarding or not (state.sending or state.receiving))
 
     def wake(self) -> None:
-        """Let waiting tasks look again."""
+        """Wake waiting tasks to check the state again."""
         state = self.state
         if state.inbox.size or state.ending or state.discarding or not state.receiving:
             self._readable.unpark_all()
@@ -497,12 +446,12 @@ class MuxedStream(IMuxedStream):
     # The rest of libp2p's interface.
 
     def set_deadline(self, ttl: int) -> None:
-        """Let reads and writes that still wait ``ttl`` seconds from now fail with MuxedStreamError.
+        """Fail reads and writes that are still waiting ``ttl`` seconds from now with MuxedStreamError.
 
-        ValueError for a negative ``ttl``.
+        Raises ValueError for a negative ``ttl``.
         """
         if ttl < 0:
-            raise ValueError("a deadline lies in the future")
+            raise ValueError("a deadline must be in the future")
         self._deadline = trio.current_time() + ttl
 
     def get_remote_address(self) -> tuple[str, int] | None:
@@ -522,11 +471,14 @@ class MuxedStream(IMuxedStream):
 
 
 CLOSE_SECONDS = 1.0
-"""Seconds that a closing end waits for its peer to have read everything."""
+"""Seconds that a closing end waits for the peer to read everything."""
 
 
 class MuxedConnection(IMuxedConn):
-    """One connection. libp2p sets ``on_close``, ``swarm``, ``remove_stream`` and more on it."""
+    """One connection. libp2p sets ``on_close``, ``swarm``, ``remove_stream`` and other attributes on it.
+
+    ``rng`` draws the values of pings; by default the system's secure randomness.
+    """
 
     def __init__(
         self,
@@ -535,39 +487,38 @@ class MuxedConnection(IMuxedConn):
         *,
         limits: MuxLimits | None = None,
         budget: WindowBudget | None = None,
+        rng: random.Random | None = None,
     ) -> None:
         self.secured_conn = conn
         self.peer_id = peer_id
         self.event_started = trio.Event()
         self.on_close: Callable[[], Awaitable[Any]] | None = None
-        wire, early = conn.take_over()
-        self._wire = wire
-        self._driver = Driver(
-            self,
-            wire,
-            early,
-            initiator=conn.is_initiator,
-            limits=limits or MuxLimits(),
-            budget=budget or WindowBudget(),
-        )
-
-    @property
-    def round_trip(self) -> float:
-        """Seconds that the peer takes to answer, smoothed; 0.0 until it has answered once."""
-        return self._driver.round_trip
+        socket, early = conn.take_over()
+        budget = budget or WindowBudget()
+        core = Connection(initiator=conn.is_initiator, blocks=socket.blocks, budget=budget, limits=limits)
+        self._socket = socket
+        self._driver = Driver(self, socket, early, core=core, budget=budget, rng=rng or random.SystemRandom())
 
     @property
     def traffic(self) -> int:
-        """Bytes received and sent so far, as they are on the wire."""
-        return self._wire.received_bytes + self._wire.sent_bytes
+        """Encrypted bytes received and sent so far."""
+        return self._socket.received_bytes + self._socket.sent_bytes
+
+    async def ping(self, deadline: float) -> float | None:
+        """Measure the round trip to the peer with one Yamux ping; return it in seconds.
+
+        Returns None when the answer does not arrive within ``deadline`` seconds, or the connection ends.
+        Calls may overlap. Each ping has a random 32-bit value, and only an answer with that value counts.
+        """
+        return await self._driver.pings.ping(deadline)
 
     async def start(self) -> None:
-        """Run until the connection ends; raises nothing but cancellation."""
+        """Run until the connection ends; raises only Cancelled."""
         if self.event_started.is_set():
             return
         try:
             await self._driver.run(self.event_started)
-        except Exception:  # whatever goes wrong here costs this connection, never the host
+        except Exception:  # any failure ends this connection only, never the host
             logger.exception("the connection to %s failed", self.peer_id)
         finally:
             self._driver.end()
@@ -579,11 +530,11 @@ class MuxedConnection(IMuxedConn):
             return
         try:
             await self.on_close()
-        except Exception:  # libp2p's callback, and its caller's notifees: the host must outlive them
-            logger.exception("the owner of the connection to %s failed to let it go", self.peer_id)
+        except Exception:  # libp2p's callback and notifees must not end the host
+            logger.exception("the close callback of the connection to %s failed", self.peer_id)
 
     async def open_stream(self) -> MuxedStream:
-        """Open a stream; waits while too many are unacknowledged. MuxedConnUnavailable when it cannot."""
+        """Open a stream; waits while too many are unacknowledged. Raises MuxedConnUnavailable."""
         await trio.lowlevel.checkpoint_if_cancelled()
         while not self._driver.core.may_open:
             await self._driver.changed.park()
@@ -593,7 +544,7 @@ class MuxedConnection(IMuxedConn):
             raise MuxedConnUnavailable(str(error)) from None
 
     async def accept_stream(self) -> MuxedStream:
-        """Wait for the next stream of the peer; MuxedConnUnavailable when there will be none."""
+        """Wait for the next stream of the peer; MuxedConnUnavailable once the connection has ended."""
         await trio.lowlevel.checkpoint_if_cancelled()
         driver = self._driver
         while (stream := driver.accept()) is None:
@@ -603,7 +554,7 @@ class MuxedConnection(IMuxedConn):
         return stream
 
     async def close(self) -> None:
-        """Say goodbye, let the peer read what was sent, and close; takes at most CLOSE_SECONDS."""
+        """Send GO_AWAY, let the peer read what was sent, and close; takes at most CLOSE_SECONDS."""
         if not self.event_started.is_set():
             self._driver.end()
             self.event_started.set()
@@ -616,7 +567,7 @@ class MuxedConnection(IMuxedConn):
 
     @property
     def is_initiator(self) -> bool:
-        """Whether this end dialled."""
+        """Whether this end dialed."""
         return self.secured_conn.is_initiator
 
     @property
@@ -626,9 +577,9 @@ class MuxedConnection(IMuxedConn):
 
     @property
     def is_closed(self) -> bool:
-        """Whether the connection has ended or is ending."""
+        """Whether the connection has ended or is closing."""
         core = self._driver.core
-        return self._driver.ended.is_set() or core.leaving or core.peer_gone
+        return self._driver.ended.is_set() or core.leaving or core.peer_leaving
 
     def get_remote_address(self) -> tuple[str, int] | None:
         """Return the other end's host and port."""

@@ -1,8 +1,8 @@
-"""One TCP socket with its two ciphers: the only place where link bytes meet the kernel.
+"""Noise records over one TCP socket.
 
-Nothing is awaited between sealing a record and keeping it for the socket, so a cancelled task can
-neither lose a record nor let one go out twice. Idle wires hold no buffers: all wires of a thread
-receive into and seal into the same two buffers, each within one synchronous step.
+Nothing is awaited between sealing a record and queueing it for the socket, so a cancelled task can
+neither lose a record nor send one twice. An idle connection holds no buffers: all connections of a thread
+receive into and seal into the same buffers, each within one synchronous step.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from swarm.mux.mux_limits import NOISE_MAX_PLAINTEXT, NOISE_MAX_SEALED
 from swarm.mux.records import Blocks, Opener, Sealer, SendDepth
 
 RECEIVE_BYTES = 1024 * 1024
-"""Most bytes taken from the socket in one step."""
+"""The most bytes received in one step."""
 SEAL_BYTES = 8 * NOISE_MAX_SEALED
-"""Most bytes sealed ahead of the socket."""
+"""The most bytes sealed ahead of the socket."""
 TURN_BYTES = 16 * NOISE_MAX_SEALED
-"""Most bytes sealed before other tasks get their turn."""
+"""The most bytes sealed before other tasks run."""
 
 WAKE_BYTES = 16 * 1024
-"""The socket wakes us when the record that is under way is complete, or this much of it has come: a slow
-link brings a packet at a time, and a part of a record says nothing. Not more, so that a crawling peer
-is still heard."""
+"""Bytes. The socket becomes readable when the current record is complete or this much of it has arrived. On
+a slow path, waking up for every packet would cost time and yield nothing. The bound keeps a very slow peer
+visible as alive."""
 
 _MIN_RTT = struct.Struct("148xI")
-"""Where Linux keeps ``tcpi_min_rtt``, in microseconds (linux/tcp.h)."""
+"""The offset of ``tcpi_min_rtt``, in microseconds, in Linux's ``struct tcp_info`` (linux/tcp.h)."""
 _NO_RTT = 2**32 - 1
 
 
 class _Buffers(threading.local):
-    """Buffers of one thread, made when it first uses a wire."""
+    """The buffers of one thread, allocated on first use."""
 
     def __init__(self) -> None:
         self.received = memoryview(bytearray(RECEIVE_BYTES))
@@ -49,11 +49,11 @@ class _Buffers(threading.local):
 _buffers = _Buffers()
 
 Fill = Callable[[memoryview], int]
-"""Writes the next plaintext into its argument and returns its size, 0 when there is none."""
+"""Writes the next plaintext into its argument and returns its size in bytes, 0 when there is none."""
 
 
 class RecordSocket:
-    """Records over one socket. Methods raise LinkClosed once the socket has ended."""
+    """Sends and receives records over one socket. Methods raise LinkClosed once the socket has ended."""
 
     def __init__(self, stream: trio.SocketStream, sealer: Sealer, opener: Opener) -> None:
         self._socket = stream.socket
@@ -68,18 +68,18 @@ class RecordSocket:
         self._limit_unsent()
 
     def _limit_unsent(self) -> None:
-        """Let the kernel keep no more than our depth beyond what TCP may send right now."""
+        """Limit the unsent bytes that the kernel buffers to the send depth."""
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, self._depth.size)
 
     @property
     def blocks(self) -> Blocks:
-        """The stock of buffers that received records come in."""
+        """The pool of buffers for received records."""
         return _buffers.blocks
 
     @property
     def round_trip(self) -> float:
-        """The shortest round trip that TCP has seen, in seconds; 0.0 where the kernel does not tell."""
+        """The shortest round trip measured by TCP, in seconds; 0.0 where the kernel does not report it."""
         try:
             data = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _MIN_RTT.size)
         except (AttributeError, OSError):
@@ -91,13 +91,13 @@ class RecordSocket:
 
     @property
     def unsent(self) -> int:
-        """Sealed bytes that the socket has not taken."""
+        """Sealed bytes not accepted by the socket yet."""
         return len(self._unsent)
 
     def send(self, fill: Fill) -> bool:
-        """Seal and send until ``fill`` has nothing more, the socket is full or the turn is over.
+        """Seal and send until ``fill`` returns 0, the socket is full, or TURN_BYTES are sent.
 
-        Returns whether everything is sent; if not, wait for `writable` (while `unsent`) and call again.
+        Returns whether everything is sent. If not, wait for `writable` (while `unsent`) and call again.
         """
         turn = TURN_BYTES
         while self._send_unsent():
@@ -108,7 +108,7 @@ class RecordSocket:
             self._unsent = _buffers.sealed[:size]
             done = self._send_unsent()
             if not done:
-                # The shared buffer is the next wire's in a moment.
+                # Another connection is about to use the shared buffer.
                 self._unsent = memoryview(bytes(self._unsent))
                 return False
             if turn <= 0:
@@ -126,7 +126,7 @@ class RecordSocket:
         return used
 
     def _send_unsent(self) -> bool:
-        """Offer what is sealed to the socket; return whether it took all of it."""
+        """Write the sealed bytes to the socket; return whether it accepted all of them."""
         if not self._unsent:
             return True
         try:
@@ -140,16 +140,16 @@ class RecordSocket:
         return not self._unsent
 
     def queue(self, data: bytes) -> None:
-        """Seal ``data`` behind what is unsent, to go with the next `flush`."""
+        """Seal ``data`` behind the unsent bytes; `flush` sends it."""
         self._unsent = memoryview(bytes(self._unsent) + self._sealer.seal(data))
 
     async def flush(self) -> None:
-        """Wait until the socket has taken everything that is sealed."""
+        """Wait until the socket has accepted every sealed byte."""
         while not self._send_unsent():
             await self.writable()
 
     async def writable(self) -> None:
-        """Wait until the socket takes more."""
+        """Wait until the socket accepts more bytes."""
         began = trio.current_time()
         try:
             await trio.lowlevel.wait_writable(self._fileno())
@@ -160,10 +160,10 @@ class RecordSocket:
         self._sent_at_wait = self.sent_bytes
 
     async def receive(self) -> Iterator[tuple[bytearray, int]]:
-        """Wait for bytes and return the plaintexts that they complete, perhaps none, as `Opener.open` does.
+        """Wait for bytes and return the plaintexts that they complete, if any, as `Opener.open` does.
 
-        They must be taken before anything is awaited. LinkClosed at the end of the connection;
-        RemoteError, while they are taken, for a forged record.
+        Iterate to the end before the next await. Raises LinkClosed at the end of the connection; the
+        iteration raises RemoteError for a forged record.
         """
         while True:
             size = self._receive_now()
@@ -176,13 +176,13 @@ class RecordSocket:
                 raise LinkClosed("the connection was closed") from error
 
     def _wake_at(self, size: int) -> None:
-        """Let the socket be readable once it holds ``size`` bytes, or its end."""
+        """Make the socket readable only once it holds ``size`` bytes or has ended."""
         if size != self._wakes_at:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
             self._wakes_at = size
 
     def _receive_now(self) -> int:
-        """Take what the socket has into the shared buffer; return how much, 0 when nothing is there."""
+        """Read into the shared buffer without waiting; return the number of bytes, 0 when there are none."""
         try:
             size = os.readv(self._fileno(), [_buffers.received])
         except BlockingIOError:
@@ -201,7 +201,7 @@ class RecordSocket:
         return descriptor
 
     def finish(self) -> None:
-        """Tell the peer that nothing more is sent; it can still be heard."""
+        """Shut down the sending direction; receiving continues."""
         try:
             self._socket.shutdown(socket.SHUT_WR)
         except OSError as error:

@@ -1,6 +1,4 @@
-"""Deadlines that also hold while the surrounding scope is being cancelled.
-
-libp2p streams as our small Link port; their exceptions mapped to ours."""
+"""libp2p streams behind the `swarm.ports.ByteStream` port, with their exceptions mapped to `LinkClosed`."""
 
 from __future__ import annotations
 
@@ -15,9 +13,9 @@ from swarm.ids import PeerId
 
 
 def shielded(seconds: float) -> trio.CancelScope:
-    """Return a scope that outer cancellation does not enter and that ends after ``seconds``.
+    """Return a scope shielded from outer cancellation that itself ends after ``seconds``.
 
-    For what must be finished properly but may never hold anybody up: closing, resetting, saving.
+    For clean-up that must complete but must not block: closing, resetting, saving.
     """
     scope = trio.CancelScope(deadline=trio.current_time() + seconds)
     scope.shield = True
@@ -25,16 +23,16 @@ def shielded(seconds: float) -> trio.CancelScope:
 
 
 CLOSE_DEADLINE = 2.0
-"""Seconds that closing or resetting a stream may take, whatever the peer does."""
+"""The most seconds that closing or resetting a stream takes, whatever the peer does."""
 
 ENDED = (NetStreamError, MuxedStreamError, MuxedConnError, IOException, trio.ClosedResourceError, OSError)
 
 
 class NegotiatedStream:
-    """A `swarm.ports.Link` over one negotiated libp2p stream.
+    """A `swarm.ports.ByteStream` over one negotiated libp2p stream.
 
-    Reads and writes go to the muxed stream itself where that offers ``readinto`` (our own muxer does),
-    which spares a copy and takes several buffers at once; the stock muxers are used through NetStream.
+    When the muxed stream has ``readinto`` (`MuxedStream` does), reads and writes go to it directly: this
+    saves a copy and takes several buffers at once. libp2p's own muxers are used through NetStream.
     """
 
     def __init__(self, stream: INetStream, peer: PeerId, remote_address: str) -> None:
@@ -83,10 +81,10 @@ class NegotiatedStream:
         return count
 
     async def write(self, *data: bytes | bytearray | memoryview) -> None:
-        """Hand all of ``data``, one after the other, to the link; raises LinkClosed."""
+        """Send all of ``data`` in order; raises LinkClosed."""
         try:
             if self._write is not None:
-                # A write that is sent at once waits for nothing: other tasks get their turn here.
+                # A write that the socket takes at once awaits nothing, so let other tasks run here.
                 await trio.lowlevel.checkpoint()
                 await self._write(*data)
             else:
@@ -96,7 +94,7 @@ class NegotiatedStream:
             raise LinkClosed("the stream ended") from error
 
     async def close(self) -> None:
-        """Finish sending and release the stream; never raises."""
+        """Finish sending and release the stream; never raises an error."""
         with shielded(CLOSE_DEADLINE) as scope:
             try:
                 await self._stream.close()
@@ -106,7 +104,7 @@ class NegotiatedStream:
             await self.reset()
 
     async def reset(self) -> None:
-        """Abandon the stream in both directions; never raises."""
+        """Abandon the stream in both directions; never raises an error."""
         with shielded(CLOSE_DEADLINE):
             try:
                 await self._stream.reset()

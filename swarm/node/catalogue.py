@@ -153,7 +153,9 @@ async def obtain(
     trusted: Collection[PeerId],
     patience: float,
 ) -> Envelope:
-    """What is to be fetched, asked for if only its id is known, and signed by one of ``trusted`` if any.
+    """Return the envelope to fetch: given, or asked for if only its id is known.
+
+    With ``trusted`` it must be signed by one of these.
 
     Raises what `find_manifest` does.
     """
@@ -188,7 +190,7 @@ async def find_manifest(
 
 
 class _Search:
-    """What became of asking each peer, the most telling kind of failure first."""
+    """The results of asking each peer; the most telling kind of failure is raised."""
 
     def __init__(self, questions: Questions, manifest: ManifestId, trusted: frozenset[PeerId]) -> None:
         self._questions = questions

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import trio
@@ -15,21 +15,27 @@ from swarm.content.envelope import Envelope
 from swarm.content.link import MAX_LINK_PEERS, SwarmLink
 from swarm.content.manifest import Manifest
 from swarm.errors import LinkClosed, NoPeerReachable, RemoteError, UsageError
-from swarm.events import Event, NodeListening, RoundTrip
+from swarm.events import Event, NodeListening, RoundTrip, TransferStarted
 from swarm.ids import ManifestId, PeerId, TransferId
-from swarm.net.addresses import parse_endpoint, parse_peer_address
-from swarm.net.host import Host, open_host
+from swarm.net.addresses import parse_endpoint, parse_listen_address, parse_peer_address
+from swarm.net.host import Host, can_listen, open_host
 from swarm.net.inbound import PeerStanding
 from swarm.net.network_limits import PING_RATE, STREAMS_PER_QUESTION
 from swarm.net.ping_protocol import PING_PROTOCOL, Prober, Responder
 from swarm.net.streams import shielded
 from swarm.node.catalogue import ADVERTISE_PROTOCOL, MANIFEST_PROTOCOL, Catalogue, Questions, ask_adverts
-from swarm.node.opening import FetchRequest, ShareRequest, open_fetch, open_share
+from swarm.node.opening import ContentOpener, FetchRequest, ShareRequest, open_fetch, open_share
 from swarm.node.round_trips import RoundTrips
 from swarm.observe.event_stream import EventStream
 from swarm.ports import ByteStream, PeerSource
 from swarm.protocol.advert import Advert, encode_length
-from swarm.storage.home import hold_identity, swarm_home
+from swarm.storage.home import (
+    StoredIdentity,
+    hold_identity,
+    remember_port,
+    remembered_port,
+    swarm_home,
+)
 from swarm.transfer.buffers import TransferMemory
 from swarm.transfer.connector import EXCHANGE_PROTOCOL
 from swarm.transfer.pacing import RateLimit
@@ -38,7 +44,7 @@ from swarm.transfer.session import SessionOrigin, read_greeting, refuse_stream
 from swarm.transfer.transfer import OpenContentOf, Transfer, TransferKind
 
 GOODBYE_SECONDS = 0.5
-"""How long the end of a node waits for its sessions to end in words."""
+"""Seconds that a closing node gives its sessions to say GOODBYE."""
 
 MAX_DIALS = 8
 """Peers that are dialled at the same time, by all transfers together."""
@@ -46,7 +52,7 @@ MAX_DIALS = 8
 MAX_BANNED = 4096
 """Peers that are refused; of more the oldest are forgotten. A new peer id costs its owner nothing."""
 
-NOT_ALLOWED = "this peer serves only those whom its user allows; ask its user to allow your peer id"
+NOT_ALLOWED = "this peer serves only peers that its user allows; ask its user to allow your peer id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +71,12 @@ class Node:
 
     def __init__(self, host: Host, key: bytes, options: NodeOptions, nursery: trio.Nursery) -> None:
         self._host = host
-        self._key = key
         self._options = options
         self._nursery = nursery
         self._rng = random.Random()
         self._stream = EventStream()
         self._transfers: dict[TransferId, Transfer] = {}
-        self._claimed: dict[ManifestId, Transfer] = {}
+        self._by_manifest: dict[ManifestId, Transfer] = {}
         self._numbers = 0
         self._banned: dict[PeerId, None] = {}
         self._peer_sources: list[PeerSource] = []
@@ -89,6 +94,9 @@ class Node:
             download_limit=RateLimit(options.download_limit, trio.current_time),
             dials=trio.CapacityLimiter(MAX_DIALS),
             rng=self._rng,
+        )
+        self._opener = ContentOpener(
+            self._questions, key, self._stream.publish, self._claim, self.peer_sources
         )
         self._serve(host)
         self._stream.publish(NodeListening(self.peer_id, self.addresses))
@@ -145,19 +153,23 @@ class Node:
         piece_length: int | None = None,
         options: TransferOptions | None = None,
     ) -> Transfer:
-        """Hash the file or folder ``path``, sign its manifest and seed it in place, until it is stopped.
+        """Hash the file or folder ``path``, sign its manifest and seed it in place until it is stopped.
 
-        Returns when it is hashed; `Node.events` tells how far that is. ``piece_length`` is in bytes, a power of
+        Returns when it is hashed; `events` tells how far that is. ``piece_length`` is in bytes, a power of
         two; by default it follows from the size. A cancelled call leaves nothing behind. Raises UsageError,
         DiskError.
         """
         options = options or TransferOptions()
         request = ShareRequest(Path(path), piece_length, self._peers_of(options))
-        transfer = self._begin(TransferKind.SHARE, options, lambda own: open_share(self, own, request))
+        transfer = self._begin(
+            TransferKind.SHARE, options, lambda own: open_share(self._opener, own, request)
+        )
         try:
             await transfer.opened()
         except BaseException:
             transfer.cancel()
+            with trio.CancelScope(shield=True):
+                await transfer.ended()
             raise
         return transfer
 
@@ -170,16 +182,16 @@ class Node:
     ) -> Transfer:
         """Fetch into the folder ``into``; returns at once.
 
-        Use the transfer as an ``async with`` block, at the end of which it ends, and await
-        `Transfer.complete`. ``content`` is a ``swarm:`` link, the path of a ``.swarm`` file, an id, or an
-        envelope. Given an id, the manifest itself comes from a peer and is checked against the id. What earlier
-        runs left in the folder is checked and kept.
+        Use the transfer as an ``async with`` block, at the end of which it ends, and await its `complete`.
+        ``content`` is a ``swarm:`` link, the path of a ``.swarm`` file, an id, or an envelope. Given an id,
+        the manifest itself comes from a peer and is checked against the id. What earlier runs left in the
+        folder is checked and kept.
 
-        Raises UsageError and ManifestError at once for what is malformed; `Transfer.complete` raises the rest.
+        Raises UsageError and ManifestError at once for what is malformed; `complete` raises the rest.
         """
         options = options or TransferOptions()
         request = FetchRequest.read(content, Path(into), self._peers_of(options), options)
-        return self._begin(TransferKind.FETCH, options, lambda own: open_fetch(self, own, request))
+        return self._begin(TransferKind.FETCH, options, lambda own: open_fetch(self._opener, own, request))
 
     def _peers_of(self, options: TransferOptions) -> tuple[str, ...]:
         return tuple(str(parse_peer_address(text)) for text in options.peers)
@@ -190,11 +202,13 @@ class Node:
         transfer = Transfer(kind, number, self._services, options, opening, self)
         self._transfers[number] = transfer
         self._nursery.start_soon(transfer.run)
+        # Before it runs, so that its events can be asked for at once.
+        self._stream.publish(TransferStarted(number, kind.value))
         return transfer
 
-    def claim(self, transfer: Transfer, manifest: ManifestId) -> None:
-        """Let the manifest be this transfer's until it ends; raises UsageError if it is another's."""
-        if self._claimed.setdefault(manifest, transfer) is not transfer:
+    def _claim(self, transfer: Transfer, manifest: ManifestId) -> None:
+        other = self._by_manifest.setdefault(manifest, transfer)
+        if other is not transfer:
             raise UsageError("this node shares or fetches that already: stop that transfer first")
 
     # --- Asking peers -------------------------------------------------------------------------------
@@ -234,20 +248,6 @@ class Node:
 
     # --- For transfers ------------------------------------------------------------------------------
 
-    @property
-    def questions(self) -> Questions:
-        """How peers are asked for a manifest."""
-        return self._questions
-
-    @property
-    def key(self) -> bytes:
-        """The private key with which this node signs manifests."""
-        return self._key
-
-    def publish(self, event: Event) -> None:
-        """Tell all observers."""
-        self._stream.publish(event)
-
     def link_to(self, manifest: Manifest) -> str:
         """A ``swarm:`` link with this node's addresses."""
         return str(SwarmLink(manifest.id, self.addresses[:MAX_LINK_PEERS], manifest.name))
@@ -263,8 +263,7 @@ class Node:
     def transfer_ended(self, transfer: Transfer) -> None:
         """The transfer is no longer part of the node."""
         del self._transfers[transfer.number]
-        for manifest in [manifest for manifest, owner in self._claimed.items() if owner is transfer]:
-            del self._claimed[manifest]
+        self._by_manifest = {key: one for key, one in self._by_manifest.items() if one is not transfer}
 
     def is_banned(self, peer: PeerId) -> bool:
         """Whether the peer broke a rule in any transfer."""
@@ -303,7 +302,7 @@ class Node:
     # --- Answering peers ----------------------------------------------------------------------------
 
     def _transfer_of(self, manifest: ManifestId) -> Transfer | None:
-        transfer = self._claimed.get(manifest)
+        transfer = self._by_manifest.get(manifest)
         return transfer if transfer is not None and transfer.is_open else None
 
     async def _exchange(self, stream: ByteStream) -> None:
@@ -323,7 +322,7 @@ class Node:
         self, answer: Callable[[ByteStream], Awaitable[None]]
     ) -> Callable[[ByteStream], Awaitable[None]]:
         async def guarded(stream: ByteStream) -> None:
-            # To whom it does not serve, it has nothing.
+            # A peer that is not served is told of nothing.
             unwanted = self._standing(stream.peer) is PeerStanding.UNWANTED
             await (stream.write(encode_length(0)) if unwanted else answer(stream))
 
@@ -364,6 +363,23 @@ class Node:
 
 
 @asynccontextmanager
+async def _listening(identity: StoredIdentity, options: NodeOptions) -> AsyncIterator[Host]:
+    """Open the host. Where any port will do it takes the one of last time: links name it."""
+    port = await remembered_port(identity)
+    listen = [_at_port(text, port) for text in options.listen]
+    async with open_host(identity.private, listen, max_connections=options.max_connections) as host:
+        if any(parse_listen_address(text).port == 0 for text in options.listen):
+            await remember_port(identity, next(iter(host.ports), 0))
+        yield host
+
+
+def _at_port(text: str, port: int) -> str:
+    endpoint = parse_listen_address(text)
+    before = replace(endpoint, port=port)
+    return str(before) if port and endpoint.port == 0 and can_listen(before) else text
+
+
+@asynccontextmanager
 async def open_node(options: NodeOptions | None = None) -> AsyncIterator[Node]:
     """Open a node with this machine's identity, or an own one while another process holds that.
 
@@ -374,7 +390,7 @@ async def open_node(options: NodeOptions | None = None) -> AsyncIterator[Node]:
     failure: Exception | None = None
     async with (
         hold_identity(options.home or swarm_home()) as identity,
-        open_host(identity.private, options.listen, max_connections=options.max_connections) as host,
+        _listening(identity, options) as host,
         trio.open_nursery() as nursery,
     ):
         try:

@@ -7,23 +7,23 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import trio
 
 from swarm.bits import PieceSet
 from swarm.config import TransferOptions
 from swarm.content.envelope import Envelope
-from swarm.content.link import SCHEME, SwarmLink
+from swarm.content.link import SwarmLink, is_link
 from swarm.content.selection import select
 from swarm.content.signature import parse_signer, sign
 from swarm.discovery.named_peers import NamedPeers
 from swarm.endpoint import PeerAddress
 from swarm.errors import UsageError
-from swarm.events import FilesSelected, HashingProgress, ManifestReady, TransferResumed, Warned
+from swarm.events import Event, FilesSelected, HashingProgress, ManifestReady, TransferResumed, Warned
 from swarm.ids import ManifestId, PeerId
 from swarm.net.addresses import parse_peer_address
-from swarm.node.catalogue import obtain
+from swarm.node.catalogue import Questions, obtain
+from swarm.ports import PeerSource
 from swarm.sources.folder_source import FolderSource
 from swarm.storage.manifest_files import NamedContent, find_content
 from swarm.storage.scan import scan
@@ -31,16 +31,28 @@ from swarm.storage.seed_store import SeedStore
 from swarm.storage.target import Target, open_target
 from swarm.transfer.transfer import OpenContent, Transfer
 
-if TYPE_CHECKING:
-    from swarm.node.node import Node
-
 HASHING_SECONDS = 0.1
 """The least time between two events about the progress of hashing."""
 
 
 @dataclass(frozen=True, slots=True)
+class ContentOpener:
+    """What the node gives to open content with.
+
+    ``questions`` asks peers for manifests, ``key`` signs them. ``claim`` makes a manifest the transfer's own,
+    and raises UsageError if it is another's. ``peer_sources`` are the node's own.
+    """
+
+    questions: Questions
+    key: bytes
+    publish: Callable[[Event], None]
+    claim: Callable[[Transfer, ManifestId], None]
+    peer_sources: Callable[[], Sequence[PeerSource]]
+
+
+@dataclass(frozen=True, slots=True)
 class ShareRequest:
-    """What is to be shared; ``piece_length`` is bytes, or None to choose it by the size."""
+    """What to share; ``piece_length`` is bytes, or None to choose it by the size."""
 
     path: Path
     piece_length: int | None
@@ -49,7 +61,7 @@ class ShareRequest:
 
 @dataclass(frozen=True, slots=True)
 class FetchRequest:
-    """What is to be fetched into ``into``, and from whom."""
+    """What to fetch, into which folder, and from which peers."""
 
     content: str | NamedContent
     into: Path
@@ -66,12 +78,12 @@ class FetchRequest:
         options: TransferOptions,
     ) -> FetchRequest:
         """Read what the user gave; raises UsageError, ManifestError for what is malformed."""
-        if isinstance(content, str) and content[: len(SCHEME)].lower() == SCHEME:
-            content = SwarmLink.parse(content)
+        if isinstance(content, str) and is_link(content):
+            content = SwarmLink.pasted(content)
         named: str | NamedContent
         match content:
             case SwarmLink():
-                named = NamedContent(content.id, content.peers)
+                named = NamedContent(content.id, content.peers, linked=True)
             case Envelope() | ManifestId():
                 named = NamedContent(content)
             case _:
@@ -80,19 +92,21 @@ class FetchRequest:
 
 
 @asynccontextmanager
-async def open_share(node: Node, transfer: Transfer, request: ShareRequest) -> AsyncIterator[OpenContent]:
+async def open_share(
+    opener: ContentOpener, transfer: Transfer, request: ShareRequest
+) -> AsyncIterator[OpenContent]:
     """Hash the path and open it to be served in place."""
     scanned = await scan(
         request.path,
         piece_length=request.piece_length,
-        progress=_hashing_progress(node, transfer),
-        warn=lambda message: node.publish(Warned(message, transfer.number)),
+        progress=_hashing_progress(opener, transfer),
+        warn=lambda message: opener.publish(Warned(message, transfer.number)),
     )
     manifest = scanned.manifest
-    node.claim(transfer, manifest.id)
-    envelope = Envelope(manifest, sign(node.key, manifest.encode()))
+    opener.claim(transfer, manifest.id)
+    envelope = Envelope(manifest, sign(opener.key, manifest.encode()))
     with SeedStore(manifest, request.path, scanned.checks) as store:
-        _tell_manifest(node, transfer, envelope)
+        _tell_manifest(opener, transfer, envelope)
 
         async def finish() -> Path:
             await trio.lowlevel.checkpoint()
@@ -111,24 +125,30 @@ async def open_share(node: Node, transfer: Transfer, request: ShareRequest) -> A
 
 
 @asynccontextmanager
-async def open_fetch(node: Node, transfer: Transfer, request: FetchRequest) -> AsyncIterator[OpenContent]:
+async def open_fetch(
+    opener: ContentOpener, transfer: Transfer, request: FetchRequest
+) -> AsyncIterator[OpenContent]:
     """Find the manifest, and open the target with what earlier runs left in it."""
     options = request.options
     content = request.content
     named_content = await find_content(content) if isinstance(content, str) else content
     what = named_content.manifest
-    node.claim(transfer, what if isinstance(what, ManifestId) else what.manifest.id)
-    peers = _peer_addresses(node, transfer, request.peers, named_content.peers)
+    opener.claim(transfer, what if isinstance(what, ManifestId) else what.manifest.id)
+    peers = _peer_addresses(opener, transfer, request.peers, named_content.peers)
     named = NamedPeers(peers)
-    sources = ((named,) if peers else ()) + tuple(node.peer_sources())
-    envelope = await obtain(node.questions, what, sources, request.trusted, options.patience)
+    sources = ((named,) if peers else ()) + tuple(opener.peer_sources())
+    if named_content.linked and not sources:
+        raise UsageError(
+            "the link names no peer to ask: if a shell cut it at '&', put quotes around it; or add a peer"
+        )
+    envelope = await obtain(opener.questions, what, sources, request.trusted, options.patience)
     manifest = envelope.manifest
-    _tell_manifest(node, transfer, envelope)
+    _tell_manifest(opener, transfer, envelope)
     files = select(manifest, options.only)
     size = sum(manifest.files[file].length for file in files)
-    progress = _hashing_progress(node, transfer)
+    progress = _hashing_progress(opener, transfer)
     async with open_target(manifest, request.into, progress=progress, selected=files) as target:
-        _tell_resumed(node, transfer, target, (len(files), size) if options.only else None)
+        _tell_resumed(opener, transfer, target, (len(files), size) if options.only else None)
         if not (target.complete or sources or options.seed or options.bases):
             raise UsageError("nobody to fetch from: name at least one peer, or wait for peers with --seed")
         yield OpenContent(
@@ -145,7 +165,7 @@ async def open_fetch(node: Node, transfer: Transfer, request: FetchRequest) -> A
 
 
 def _peer_addresses(
-    node: Node, transfer: Transfer, given: Sequence[str], hints: Sequence[str]
+    opener: ContentOpener, transfer: Transfer, given: Sequence[str], hints: Sequence[str]
 ) -> list[PeerAddress]:
     """Whom to ask: the peers that the user gave, then those in the link, each once."""
     found = [parse_peer_address(text) for text in given]
@@ -153,7 +173,7 @@ def _peer_addresses(
         try:
             found.append(parse_peer_address(hint))
         except UsageError:
-            node.publish(Warned("an address in the link cannot be used and is left out", transfer.number))
+            opener.publish(Warned("an address in the link cannot be used and is left out", transfer.number))
     return list(dict.fromkeys(found))
 
 
@@ -164,7 +184,7 @@ def _signer(text: str) -> PeerId:
         raise UsageError(f"{text!r} is not a signer: {error}") from error
 
 
-def _hashing_progress(node: Node, transfer: Transfer) -> Callable[[int, int], None]:
+def _hashing_progress(opener: ContentOpener, transfer: Transfer) -> Callable[[int, int], None]:
     told_at = -math.inf
 
     def tell(done: int, total: int) -> None:
@@ -172,14 +192,14 @@ def _hashing_progress(node: Node, transfer: Transfer) -> Callable[[int, int], No
         now = trio.current_time()
         if done >= total or now >= told_at + HASHING_SECONDS:
             told_at = now
-            node.publish(HashingProgress(transfer.number, done, total))
+            opener.publish(HashingProgress(transfer.number, done, total))
 
     return tell
 
 
-def _tell_manifest(node: Node, transfer: Transfer, envelope: Envelope) -> None:
+def _tell_manifest(opener: ContentOpener, transfer: Transfer, envelope: Envelope) -> None:
     manifest = envelope.manifest
-    node.publish(
+    opener.publish(
         ManifestReady(
             transfer.number,
             manifest.id,
@@ -193,9 +213,11 @@ def _tell_manifest(node: Node, transfer: Transfer, envelope: Envelope) -> None:
     )
 
 
-def _tell_resumed(node: Node, transfer: Transfer, target: Target, selected: tuple[int, int] | None) -> None:
+def _tell_resumed(
+    opener: ContentOpener, transfer: Transfer, target: Target, selected: tuple[int, int] | None
+) -> None:
     if selected is not None:
         files, size = selected
-        node.publish(FilesSelected(transfer.number, files, target.wanted.count, size))
+        opener.publish(FilesSelected(transfer.number, files, target.wanted.count, size))
     if target.resumed_pieces:
-        node.publish(TransferResumed(transfer.number, target.resumed_pieces, target.resumed_bytes))
+        opener.publish(TransferResumed(transfer.number, target.resumed_pieces, target.resumed_bytes))

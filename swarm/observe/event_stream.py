@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 
 import trio
@@ -36,18 +36,16 @@ PROGRESS_SECONDS = 0.1
 """Bytes that moved are summed up for so long before an observer is woken for them alone."""
 
 MAX_WARNINGS = 64
-"""Warnings of the node that a later observer is still told."""
+"""Warnings of the node, and of each transfer, that a later observer is still told."""
 
 _Key = tuple[type[BytesReceived] | type[BytesSent], TransferId, SourceId]
 
 # Of these, old ones are forgotten first when an observer falls too far behind.
 _PROGRESS = (PieceRequested, PieceStored, PieceWasted, RoundTrip)
 
-# A later observer is told these again, because other events mean nothing without them.
+# A later observer is told these of a transfer again, because other events mean nothing without them. Each
+# happens once in a transfer.
 _LASTING = (
-    NodeListening,
-    Warned,
-    TransferStarted,
     ManifestReady,
     FilesSelected,
     TransferResumed,
@@ -165,7 +163,8 @@ class EventStream:
     def __init__(self) -> None:
         self._subscriptions: list[Subscription] = []
         self._closed = False
-        self._of_node: deque[Event] = deque(maxlen=MAX_WARNINGS)
+        self._listening: NodeListening | None = None
+        self._warnings: deque[Warned] = deque(maxlen=MAX_WARNINGS)
         self._of_transfers: dict[TransferId, list[Event]] = {}
 
     def subscribe(
@@ -178,7 +177,7 @@ class EventStream:
         subscription = Subscription(self._forget, transfer, capacity)
         self._subscriptions.append(subscription)
         if replay:
-            for event in (*self._of_node, *(e for some in self._of_transfers.values() for e in some)):
+            for event in self._lasting():
                 subscription.put(event)
         if self._closed or (transfer is not None and transfer not in self._of_transfers):
             subscription.close()
@@ -196,17 +195,34 @@ class EventStream:
         for subscription in tuple(self._subscriptions):
             subscription.close()
 
+    def _lasting(self) -> Iterator[Event]:
+        """What is told again, in an order that makes sense."""
+        if self._listening is not None:
+            yield self._listening
+        yield from self._warnings
+        for events in self._of_transfers.values():
+            yield from events
+
     def _remember(self, event: Event) -> None:
-        if isinstance(event, TransferEnded):
-            self._of_transfers.pop(event.transfer, None)
-        elif isinstance(event, _LASTING):
-            transfer = getattr(event, "transfer", None)
-            if transfer is None:
-                self._of_node.append(event)
-            else:
-                lasting = self._of_transfers.setdefault(transfer, [])
-                if len(lasting) < MAX_WARNINGS:
-                    lasting.append(event)
+        match event:
+            case NodeListening():
+                self._listening = event
+            case TransferStarted():
+                self._of_transfers[event.transfer] = [event]
+            case TransferEnded():
+                self._of_transfers.pop(event.transfer, None)
+            case Warned():
+                self._remember_warning(event)
+            case TransferEvent() if isinstance(event, _LASTING):
+                self._of_transfers.get(event.transfer, []).append(event)
+
+    def _remember_warning(self, event: Warned) -> None:
+        if event.transfer is None:
+            self._warnings.append(event)
+            return
+        known = self._of_transfers.get(event.transfer, [])
+        if sum(isinstance(each, Warned) for each in known) < MAX_WARNINGS:
+            known.append(event)
 
     def _forget(self, subscription: Subscription) -> None:
         self._subscriptions.remove(subscription)

@@ -91,7 +91,7 @@ class NodeSnapshot:
     transfers: tuple[TransferSnapshot, ...]
 
 
-class _Source:
+class _SourceCounts:
     """What is known of one source so far."""
 
     def __init__(self, source: SourceId, now: float) -> None:
@@ -138,7 +138,7 @@ class TransferTally:
         self._paused = self._ended = False
         self._error: str | None = None
         self._down, self._up = Meter(SMOOTHING, now), Meter(SMOOTHING, now)
-        self._sources: dict[SourceId, _Source] = {}
+        self._sources: dict[SourceId, _SourceCounts] = {}
         self._sizes: dict[int, int] = {}
         self._folds: dict[type[events.Event], Callable[[Any, float], None]] = {
             events.TransferStarted: self._begin,
@@ -208,12 +208,12 @@ class TransferTally:
 
     # --- Sources ------------------------------------------------------------------------------------
 
-    def _source(self, source: SourceId, now: float) -> _Source:
+    def _source(self, source: SourceId, now: float) -> _SourceCounts:
         found = self._sources.get(source)
         if found is None:
             if len(self._sources) >= MAX_SOURCE_ROWS:
                 self._forget_one()
-            found = self._sources[source] = _Source(source, now)
+            found = self._sources[source] = _SourceCounts(source, now)
         return found
 
     def _forget_one(self) -> None:
@@ -352,7 +352,7 @@ class NodeTally:
                 tally.add(event, now)
 
     def transfer(self, transfer: TransferId, now: float) -> TransferSnapshot:
-        """How one transfer stands at ``now``; an empty one if nothing is known of it."""
+        """How one transfer stands at ``now``; an empty snapshot if nothing is known of it."""
         return self._tally(transfer, now).snapshot(now)
 
     def latest(self, now: float) -> TransferSnapshot:

@@ -1,1 +1,1 @@
-"""What peers say to each other: messages, their bytes, and what is legal when. Pure."""
+"""The messages between peers, their encoding, and the rules for when each is legal. Pure."""

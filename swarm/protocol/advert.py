@@ -1,6 +1,6 @@
-"""The answers of the advertise and the manifest protocol. Source: docs/protocol.md.
+"""Answers of the advertise and manifest protocols. Source: docs/protocol.md.
 
-Both are one ``u32`` length, big endian, and so many bytes.
+Each answer is a big-endian ``u32`` length followed by that many bytes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from swarm.ids import DIGEST_BYTES, ManifestId
 from swarm.protocol import protocol_limits as limits
 
 LENGTH_BYTES: Final = 4
-"""Bytes of the length before an answer."""
+"""Bytes of the length field before an answer."""
 
 _LENGTH = struct.Struct(">I")
 _KEYS = {"id", "name", "size", "pieces", "piece_length", "have"}
@@ -26,7 +26,7 @@ _KEYS = {"id", "name", "size", "pieces", "piece_length", "have"}
 
 @dataclass(frozen=True, slots=True)
 class Advert:
-    """One manifest that a peer offers, and how many of its pieces that peer has."""
+    """One manifest that a peer offers; ``have`` is how many of its pieces the peer has, ``size`` in bytes."""
 
     manifest: ManifestId
     name: str
@@ -37,20 +37,20 @@ class Advert:
 
 
 def encode_length(size: int) -> bytes:
-    """What precedes an answer of ``size`` bytes."""
+    """Encode the length field of an answer of ``size`` bytes."""
     return _LENGTH.pack(size)
 
 
 def decode_length(head: bytes, limit: int) -> int:
-    """Read ``LENGTH_BYTES``; raises RemoteError for a length over ``limit``."""
+    """Decode the length field; raises RemoteError for a length over ``limit`` bytes."""
     size: int = _LENGTH.unpack(head)[0]
     if size > limit:
-        raise RemoteError(f"an answer of {size} bytes where at most {limit} are allowed")
+        raise RemoteError(f"an answer of {size} bytes exceeds the limit of {limit}")
     return size
 
 
 def encode_adverts(adverts: Sequence[Advert]) -> bytes:
-    """The body of an advertisement; raises LocalProtocolError when it breaks a limit."""
+    """Encode the body of an advertisement; raises LocalProtocolError when it breaks a limit."""
     try:
         _check(adverts)
         return cbor.encode([_fields(advert) for advert in adverts])
@@ -59,11 +59,11 @@ def encode_adverts(adverts: Sequence[Advert]) -> bytes:
 
 
 def decode_adverts(body: bytes) -> tuple[Advert, ...]:
-    """Read the body of an advertisement; raises RemoteError with one line if it is not exactly that."""
+    """Decode the body of an advertisement; raises RemoteError if it is malformed or breaks a limit."""
     try:
         value = cbor.decode(body, max_bytes=limits.MAX_ADVERTS_BYTES)
         if not isinstance(value, list):
-            raise ValueError("expected a list")  # noqa: TRY004, TRY301 - malformed bytes, not a wrong type of ours
+            raise ValueError("expected a list")  # noqa: TRY004, TRY301 - malformed input, not a caller's error
         adverts = tuple(_advert(entry) for entry in value)
         _check(adverts)
     except (ValueError, ManifestError) as error:
@@ -87,7 +87,7 @@ def _advert(value: cbor.Value) -> Advert:
         raise ValueError(f"expected a map of {', '.join(sorted(_KEYS))}")
     digest, name = value["id"], value["name"]
     if not isinstance(digest, bytes) or len(digest) != DIGEST_BYTES or not isinstance(name, str):
-        raise ValueError(f"'id' is {DIGEST_BYTES} bytes and 'name' is text")
+        raise ValueError(f"'id' must be {DIGEST_BYTES} bytes and 'name' must be text")
     return Advert(
         ManifestId(digest),
         name,
@@ -100,18 +100,18 @@ def _advert(value: cbor.Value) -> Advert:
 
 def _unsigned(value: cbor.Value) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError("sizes and counts are unsigned numbers")
+        raise ValueError("sizes and counts must be unsigned integers")
     return value
 
 
 def _check(adverts: Sequence[Advert]) -> None:
     if len(adverts) > limits.MAX_ADVERTS:
-        raise ValueError(f"at most {limits.MAX_ADVERTS} manifests are advertised at once")
+        raise ValueError(f"at most {limits.MAX_ADVERTS} manifests can be advertised at once")
     if len({advert.manifest for advert in adverts}) != len(adverts):
         raise ValueError("a manifest is advertised twice")
     for advert in adverts:
         check_name(advert.name)
         if not 0 <= advert.have <= advert.pieces <= MAX_PIECES or advert.size > MAX_TOTAL_LENGTH:
-            raise ValueError("the counts of an advert do not fit each other")
+            raise ValueError("the counts of an advert contradict each other")
         if not MIN_PIECE_LENGTH <= advert.piece_length <= MAX_PIECE_LENGTH:
-            raise ValueError(f"a piece length of {advert.piece_length} is not possible")
+            raise ValueError(f"a piece length of {advert.piece_length} bytes is not allowed")

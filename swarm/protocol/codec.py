@@ -1,8 +1,8 @@
-"""Messages to bytes and back. Source: docs/protocol.md.
+"""Encodes and decodes messages. Source: docs/protocol.md.
 
-A frame is ``u32 body length | u8 kind | body``, big endian. `decode_header` refuses an unknown kind or
-a length that the kind cannot have, so that a reader never allocates what a peer merely claims.
-The payload of DATA is not part of these functions: it goes straight into the piece's buffer.
+A frame is ``u32 body length | u8 kind | body``, big endian. `decode_header` refuses an unknown kind and
+any length that the kind cannot have, so a reader never allocates memory for a claimed length. These
+functions do not handle the payload of DATA, which is read directly into the piece's buffer.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _PEERS_KEYS = {"added", "dropped"}
 
 
 def encode_hello(hello: Hello) -> bytes:
-    """The body of HELLO."""
+    """Encode the body of HELLO."""
     _check_hello(hello)
     return cbor.encode(
         {
@@ -67,14 +67,14 @@ def encode_hello(hello: Hello) -> bytes:
 
 
 def decode_hello(body: bytes) -> Hello:
-    """Read the body of HELLO."""
+    """Decode the body of HELLO."""
     found = _map(cbor.decode(body, max_bytes=limits.MAX_HELLO_BYTES), _HELLO_KEYS)
     digest = found["manifest"]
     if not isinstance(digest, bytes) or len(digest) != DIGEST_BYTES:
-        raise ValueError(f"'manifest' is {DIGEST_BYTES} bytes")
+        raise ValueError(f"'manifest' must be {DIGEST_BYTES} bytes")
     extensions = found["extensions"]
     if not isinstance(extensions, dict):
-        raise ValueError("'extensions' is a map")  # noqa: TRY004 - one kind of error for all malformed bytes
+        raise ValueError("'extensions' must be a map")  # noqa: TRY004 - malformed bytes raise one exception type
     hello = Hello(
         manifest=ManifestId(digest),
         pieces=_unsigned(found["pieces"], "pieces"),
@@ -88,7 +88,7 @@ def decode_hello(body: bytes) -> Hello:
 
 
 def encode_peers(peers: Peers) -> bytes:
-    """The body of PEERS."""
+    """Encode the body of PEERS."""
     _check_peers(peers)
     return cbor.encode(
         {
@@ -99,11 +99,11 @@ def encode_peers(peers: Peers) -> bytes:
 
 
 def decode_peers(body: bytes) -> Peers:
-    """Read the body of PEERS."""
+    """Decode the body of PEERS."""
     found = _map(cbor.decode(body, max_bytes=limits.MAX_PEERS_BYTES), _PEERS_KEYS)
     added = found["added"]
     if not isinstance(added, list):
-        raise ValueError("'added' is a list")  # noqa: TRY004 - as above
+        raise ValueError("'added' must be a list")  # noqa: TRY004 - as above
     peers = Peers(
         added=tuple(_peer_address(entry) for entry in added),
         dropped=tuple(PeerId(SourceId(peer)) for peer in _texts(found["dropped"], "dropped")),
@@ -113,25 +113,25 @@ def decode_peers(body: bytes) -> Peers:
 
 
 def encode_goodbye(goodbye: Goodbye) -> bytes:
-    """The body of GOODBYE; the size is checked where the frame is made."""
+    """Encode the body of GOODBYE; its size is checked when the frame is built."""
     _check_line(goodbye.reason, limits.MAX_GOODBYE_BYTES, "reason")
     return goodbye.reason.encode("utf-8")
 
 
 def decode_goodbye(body: bytes) -> Goodbye:
-    """Read the body of GOODBYE."""
+    """Decode the body of GOODBYE."""
     reason = body.decode("utf-8")
     _check_line(reason, limits.MAX_GOODBYE_BYTES, "reason")
     return Goodbye(reason)
 
 
 def is_peer_id(text: str) -> bool:
-    """Whether ``text`` has the shape of a base58 peer id."""
+    """Whether ``text`` has the form of a base58 peer id."""
     return _PEER_ID.fullmatch(text) is not None
 
 
 def is_address(text: str) -> bool:
-    """Whether ``text`` has the shape of a multiaddr and a legal length."""
+    """Whether ``text`` has the form of a multiaddr of legal length."""
     return _ADDRESS.fullmatch(text) is not None
 
 
@@ -142,15 +142,15 @@ def _check_hello(hello: Hello) -> None:
     _check_addresses(hello.addresses)
     names = [name for name, _ in hello.extensions]
     if len(names) > limits.MAX_EXTENSIONS or names != sorted(set(names)):
-        raise ValueError(f"at most {limits.MAX_EXTENSIONS} extensions, each once")
+        raise ValueError(f"at most {limits.MAX_EXTENSIONS} extensions are allowed, each once")
     for name, value in hello.extensions:
         if not _EXTENSION.fullmatch(name) or not 0 <= value <= limits.MAX_EXTENSION_VALUE:
-            raise ValueError("an extension is a short lower-case name with an unsigned number")
+            raise ValueError("an extension must be a short lower-case name with an unsigned number")
 
 
 def _check_peers(peers: Peers) -> None:
     if len(peers.added) > limits.MAX_PEERS_ADDED or len(peers.dropped) > limits.MAX_PEERS_DROPPED:
-        raise ValueError(f"at most {limits.MAX_PEERS_ADDED} peers are added and as many dropped at once")
+        raise ValueError(f"at most {limits.MAX_PEERS_ADDED} peers can be added, and as many dropped, at once")
     named = [added.peer for added in peers.added] + list(peers.dropped)
     if len(set(named)) != len(named):
         raise ValueError("a peer is named twice")
@@ -163,7 +163,7 @@ def _check_peers(peers: Peers) -> None:
 
 def _check_addresses(addresses: tuple[str, ...]) -> None:
     if len(addresses) > limits.MAX_ADDRESSES_PER_PEER:
-        raise ValueError(f"a peer has at most {limits.MAX_ADDRESSES_PER_PEER} addresses")
+        raise ValueError(f"a peer can have at most {limits.MAX_ADDRESSES_PER_PEER} addresses")
     for address in addresses:
         if not is_address(address):
             raise ValueError(f"'{printable(address[: limits.MAX_ADDRESS_BYTES])}' is not an address")
@@ -171,9 +171,9 @@ def _check_addresses(addresses: tuple[str, ...]) -> None:
 
 def _check_line(text: str, max_bytes: int, name: str) -> None:
     if len(text.encode("utf-8")) > max_bytes:
-        raise ValueError(f"'{name}' has at most {max_bytes} bytes")
+        raise ValueError(f"'{name}' can have at most {max_bytes} bytes")
     if printable(text) != text:
-        raise ValueError(f"'{name}' is one printable line")
+        raise ValueError(f"'{name}' must be one printable line")
 
 
 def _map(value: cbor.Value, keys: set[str]) -> dict[str, cbor.Value]:
@@ -184,34 +184,34 @@ def _map(value: cbor.Value, keys: set[str]) -> dict[str, cbor.Value]:
 
 def _unsigned(value: cbor.Value, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"'{printable(name)}' is an unsigned number")
+        raise ValueError(f"'{printable(name)}' must be an unsigned integer")
     return value
 
 
 def _text(value: cbor.Value, name: str) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"'{name}' is text")  # noqa: TRY004 - as above
+        raise ValueError(f"'{name}' must be text")  # noqa: TRY004 - as above
     return value
 
 
 def _texts(value: cbor.Value, name: str) -> tuple[str, ...]:
     if not isinstance(value, list):
-        raise ValueError(f"'{name}' is a list")  # noqa: TRY004 - as above
+        raise ValueError(f"'{name}' must be a list")  # noqa: TRY004 - as above
     return tuple(_text(item, name) for item in value)
 
 
 def _peer_address(value: cbor.Value) -> ExchangedPeer:
     if not isinstance(value, list) or len(value) != 2:
-        raise ValueError("an added peer is its id and its addresses")
+        raise ValueError("an added peer must be a list of its id and its addresses")
     peer, addresses = value
     return ExchangedPeer(PeerId(SourceId(_text(peer, "peer"))), _texts(addresses, "addresses"))
 
 
 HEADER_BYTES: Final = 5
-"""Length and kind, before every body."""
+"""Bytes of length and kind, before every body."""
 
 DATA_HEAD_BYTES: Final = 8
-"""Piece and offset, at the start of DATA's body; the payload follows."""
+"""Bytes of piece and offset, at the start of the body of DATA; the payload follows."""
 
 KEEP_ALIVE: Final = 0
 HELLO: Final = 1
@@ -251,7 +251,7 @@ _BARE: dict[int, Message] = {
 }
 _BARE_FRAMES: dict[type[Message], bytes] = {type(m): _HEADER.pack(0, k) for k, m in _BARE.items()}
 
-# The least and the greatest body of each kind.
+# The smallest and the largest body of each kind, in bytes.
 _BODY_SIZES: dict[int, tuple[int, int]] = {
     **dict.fromkeys(_BARE, (0, 0)),
     HELLO: (1, limits.MAX_HELLO_BYTES),
@@ -268,26 +268,26 @@ _BODY_SIZES: dict[int, tuple[int, int]] = {
 
 
 def decode_header(header: bytes) -> tuple[int, int]:
-    """Read ``HEADER_BYTES`` and return (kind, body size); raises RemoteError for what no body may be."""
+    """Decode a header into (kind, body size); raises RemoteError for an unknown kind or an illegal size."""
     size, kind = _HEADER.unpack(header)
     bounds = _BODY_SIZES.get(kind)
     if bounds is None:
         raise RemoteError(f"unknown message kind {kind}")
     if not bounds[0] <= size <= bounds[1]:
-        raise RemoteError(f"a message of kind {kind} cannot have {size} bytes")
+        raise RemoteError(f"a message of kind {kind} cannot have a body of {size} bytes")
     return kind, size
 
 
 def decode_data_head(head: bytes, body_size: int) -> Data:
-    """Read the ``DATA_HEAD_BYTES`` before the payload of a DATA whose header said ``body_size``."""
+    """Decode the ``DATA_HEAD_BYTES`` before the payload of a DATA with ``body_size`` bytes in its header."""
     piece, offset = _DATA_HEAD.unpack(head)
     return Data(piece, offset, body_size - DATA_HEAD_BYTES)
 
 
 def decode_body(kind: int, body: bytes) -> Message:
-    """Read the body of any message but DATA, whose size `decode_header` has accepted.
+    """Decode the body of any message but DATA; `decode_header` must have accepted its size.
 
-    Raises RemoteError with one line when the body is not exactly one message.
+    Raises RemoteError when the body is not exactly one message.
     """
     bare = _BARE.get(kind)
     if bare is not None:
@@ -299,7 +299,7 @@ def decode_body(kind: int, body: bytes) -> Message:
 
 
 def encode(message: Message) -> bytes:
-    """The frame of ``message``; of `Data` all that precedes the payload.
+    """Encode ``message`` as a frame; for `Data`, everything before the payload.
 
     Raises LocalProtocolError when the message breaks a limit.
     """
@@ -316,16 +316,16 @@ def encode(message: Message) -> bytes:
 
 
 def encode_data_head(piece: int, offset: int, size: int) -> bytes:
-    """What precedes ``size`` bytes of payload; the sender's fast path of `encode`."""
+    """Encode everything before ``size`` bytes of payload; the fast path of `encode` for senders."""
     if not 1 <= size <= limits.MAX_DATA_BYTES:
-        raise LocalProtocolError(f"a DATA cannot carry {size} bytes")
+        raise LocalProtocolError(f"a DATA cannot have a payload of {size} bytes")
     return _DATA_FRAME.pack(DATA_HEAD_BYTES + size, DATA, piece, offset)
 
 
 def _frame(kind: int, body: bytes) -> bytes:
     low, high = _BODY_SIZES[kind]
     if not low <= len(body) <= high:
-        raise ValueError(f"{len(body)} bytes where {low} to {high} are allowed")
+        raise ValueError(f"{len(body)} bytes, but {low} to {high} are allowed")
     return _HEADER.pack(len(body), kind) + body
 
 

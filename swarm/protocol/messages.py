@@ -1,7 +1,7 @@
-"""What two peers say to each other in an exchange session. Values only; see docs/protocol.md.
+"""The messages of an exchange session, as immutable values. Source: docs/protocol.md.
 
-A message is immutable and carries no behaviour. Pieces are indices into the manifest, sizes and
-offsets are bytes. `codec` turns messages into bytes, `session_rules` says which of them is legal when.
+Pieces are indices into the manifest; sizes and offsets are bytes. `codec` encodes messages,
+`session_rules` decides which message is legal when.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ PROTOCOL_VERSION = 1
 
 
 class RejectReason(IntEnum):
-    """Why a request ends without its data; none of them blames the asker."""
+    """Why a request ends without its data; no reason blames the requester."""
 
     CHOKED = 1
-    """The asker is choked; ask again after the next UNCHOKE."""
+    """The requester is choked and may request again after the next UNCHOKE."""
     NOT_STORED = 2
-    """The piece is not here (any more); the asker forgets the claim."""
+    """The sender does not have the piece, or no longer; the requester must not request it here again."""
     CANCELLED = 3
-    """The final reply to a CANCEL that arrived before the last byte left."""
+    """The final reply to a CANCEL that arrived before the last byte was sent."""
     BUSY = 4
-    """More requests are queued than this peer will serve; ask later."""
+    """The sender serves other requests first; request this piece later."""
     READ_FAILED = 5
-    """The piece is here but could not be read; it may be asked again later."""
+    """The sender could not read the piece; it may be requested again later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,9 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Hello(Message):
-    """The first message in each direction: what this session is about and who speaks.
+    """The first message in each direction: names the manifest and describes the sender.
 
-    ``addresses`` are the speaker's own dialable multiaddrs, without ``/p2p``. ``extensions`` are
+    ``addresses`` are the sender's own dialable multiaddrs, without ``/p2p``. ``extensions`` are
     (name, parameter) pairs in ascending order of the names; unknown names are ignored.
     """
 
@@ -52,65 +52,65 @@ class Hello(Message):
 
 @dataclass(frozen=True, slots=True)
 class HaveBitfield(Message):
-    """The pieces that the speaker has, ``ceil(pieces / 8)`` bytes, most significant bit first."""
+    """The pieces that the sender has: ``ceil(pieces / 8)`` bytes, most significant bit first."""
 
     data: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class HaveAll(Message):
-    """The speaker has every piece."""
+    """The sender has every piece."""
 
 
 @dataclass(frozen=True, slots=True)
 class HaveNone(Message):
-    """The speaker has no piece."""
+    """The sender has no piece."""
 
 
 @dataclass(frozen=True, slots=True)
 class Have(Message):
-    """The speaker has stored these pieces since its last announcement."""
+    """The sender has stored these pieces since its last announcement."""
 
     pieces: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Withdraw(Message):
-    """The speaker can no longer serve a piece that it announced."""
+    """The sender can no longer serve a piece that it announced."""
 
     piece: int
 
 
 @dataclass(frozen=True, slots=True)
 class Interested(Message):
-    """The hearer has pieces that the speaker wants."""
+    """The receiver has pieces that the sender wants."""
 
 
 @dataclass(frozen=True, slots=True)
 class NotInterested(Message):
-    """The hearer has nothing that the speaker wants."""
+    """The receiver has no piece that the sender wants."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choke(Message):
-    """The speaker will reject further requests; those outstanding still get one reply each."""
+    """The sender will reject further requests; each outstanding one still gets its final reply."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unchoke(Message):
-    """The speaker serves requests from now on."""
+    """The sender serves requests from now on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request(Message):
-    """Send one whole piece, or one `Reject`."""
+    """Requests one whole piece; the final reply is the piece or one `Reject`."""
 
     piece: int
 
 
 @dataclass(frozen=True, slots=True)
 class Data(Message):
-    """``size`` bytes of a requested piece from byte ``offset``; the payload travels apart."""
+    """``size`` bytes of a requested piece from byte ``offset``; the payload is not part of this value."""
 
     piece: int
     offset: int
@@ -119,14 +119,14 @@ class Data(Message):
 
 @dataclass(frozen=True, slots=True)
 class Cancel(Message):
-    """The speaker no longer wants a piece; the request still gets its one final reply."""
+    """The sender no longer wants a piece; the request still gets its final reply."""
 
     piece: int
 
 
 @dataclass(frozen=True, slots=True)
 class Reject(Message):
-    """The one reply to a request that is not answered by the whole piece."""
+    """The final reply to a request that is not answered with the whole piece."""
 
     piece: int
     reason: RejectReason
@@ -134,12 +134,12 @@ class Reject(Message):
 
 @dataclass(frozen=True, slots=True)
 class KeepAlive(Message):
-    """The speaker has nothing to say and is still there."""
+    """Tells the receiver that the sender is still alive."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExchangedPeer:
-    """A peer and where it may be dialled: multiaddrs without ``/p2p``."""
+    """A peer and its dialable multiaddrs, without ``/p2p``."""
 
     peer: PeerId
     addresses: tuple[str, ...]
@@ -147,7 +147,7 @@ class ExchangedPeer:
 
 @dataclass(frozen=True, slots=True)
 class Peers(Message):
-    """Peer exchange: with whom the speaker has opened and closed sessions since its last word."""
+    """Peer exchange: the peers with which the sender has opened and closed sessions since its last PEERS."""
 
     added: tuple[ExchangedPeer, ...] = ()
     dropped: tuple[PeerId, ...] = ()
@@ -155,6 +155,6 @@ class Peers(Message):
 
 @dataclass(frozen=True, slots=True)
 class Goodbye(Message):
-    """The last message of the speaker; ``reason`` is one short line for the log."""
+    """The last message of the sender; ``reason`` is one short line for the log."""
 
     reason: str = ""

@@ -1,7 +1,7 @@
 """Every limit of the exchange, manifest and advertise protocols, by name.
 
-Sizes are bytes, times are seconds. Both sides keep them: a sender never exceeds them and a receiver
-ends the session of a peer that does, before anything is allocated. docs/protocol.md states them.
+Sizes are bytes, times are seconds. Both sides enforce them: a sender never exceeds a limit, and a receiver
+ends the session of a peer that does, before it allocates anything. Source: docs/protocol.md.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from swarm.content.manifest import MAX_PIECES
 # --- Frames -------------------------------------------------------------------------------------
 
 MAX_BITFIELD_BYTES = (MAX_PIECES + 7) // 8
-"""That of the largest manifest; a session knows its manifest and takes its exact size only."""
+"""The bitfield of the largest manifest. A session knows its manifest and accepts only the exact size."""
 
 MAX_DATA_BYTES = 1 << 20
-"""Payload of one DATA message. A piece may be larger; its sender then cuts it into several."""
+"""Payload of one DATA message. A larger piece is sent in several."""
 
 MAX_HELLO_BYTES = 4096
 
 MAX_PEERS_BYTES = 128 * 1024
-"""Holds 50 added peers with the most and longest addresses, and 50 dropped."""
+"""Enough for 50 added peers with the most and longest addresses, and 50 dropped ones."""
 
 MAX_GOODBYE_BYTES = 200
 
@@ -42,36 +42,36 @@ MAX_PEERS_DROPPED = 50
 # --- Conduct ------------------------------------------------------------------------------------
 
 MAX_REQUESTS = 256
-"""Requests of one side without their final reply.
+"""Outstanding requests of one side.
 
-A request is one index: no data is held for it until the writer comes to it, so 256 cost a peer a few
-KiB of memory. 64 of them would be enough for pieces of 256 KiB (16 MiB in flight), but a folder of small
-files has pieces of 1 KiB, where 64 KiB in flight would cap a 20 ms path at 3 MB/s.
+A request is one index and holds no data until it is served, so 256 cost the server a few KiB of memory.
+For pieces of 256 KiB, 64 would be enough (16 MiB in flight). But a folder of small files has pieces of
+1 KiB, and 64 KiB in flight would limit a path of 20 ms to 3 MB/s.
 """
 
 CONTROL_RATE = 1000.0
-"""Messages a second, beside DATA, that a peer may send for ever without moving a piece."""
+"""Messages other than DATA that a peer may send a second, indefinitely, without transferring a piece."""
 
 CONTROL_BURST = 4000.0
-"""Messages that may come at once; every piece moved in either direction earns CONTROL_PER_PIECE more."""
+"""Messages in one burst; each piece transferred in either direction earns CONTROL_PER_PIECE more."""
 
 CONTROL_PER_PIECE = 4.0
-"""REQUEST, CANCEL, HAVE and one to spare."""
+"""REQUEST, CANCEL, HAVE and one spare."""
 
 PEERS_INTERVAL = 1.0
-"""A sender leaves at least this time between two PEERS messages of one session."""
+"""The least time between two PEERS messages of one side."""
 
 PEERS_BURST = 8.0
-"""PEERS messages that may arrive bunched together (they may have waited behind bulk data)."""
+"""PEERS messages accepted in one burst, because they may have been queued behind bulk data."""
 
 KEEP_ALIVE_INTERVAL = 120.0
-"""A side that has sent nothing for so long sends KEEP_ALIVE; the link asks for signs of life more often."""
+"""A side that has sent nothing for this long sends KEEP_ALIVE. Connections are checked more often."""
 
 IDLE_TIMEOUT = 400.0
-"""A session from which nothing has come for so long is ended: three keep-alives and some."""
+"""A session is ended when nothing was received for this long: three keep-alives and a margin."""
 
 HELLO_TIMEOUT = 8.0
-"""From the opening of the stream until the peer's HELLO and its announcement are here."""
+"""From the opening of the stream until the peer's HELLO and announcement have arrived."""
 
 # --- Manifest and advertise protocols -----------------------------------------------------------
 
@@ -81,4 +81,4 @@ MAX_ADVERTS = 256
 MAX_ADVERTS_BYTES = 128 * 1024
 
 ANSWER_TIMEOUT = 10.0
-"""For the one answer of the advertise protocol and for the length that begins a manifest's answer."""
+"""For the answer of the advertise protocol, and for the length field of a manifest answer."""

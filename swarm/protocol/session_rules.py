@@ -1,9 +1,9 @@
 """The rules of one exchange session, in both directions. Source: docs/protocol.md.
 
-`SessionRules` is told of every message: of ours before it is written, of the peer's once its body (of
-DATA: its head) was read. It refuses what is illegal and decides nothing else: whom to ask and whom to
-serve is the strategy's choice. The rules are the same for both sides; only the blame differs:
-`RemoteError` for the peer's messages, `LocalProtocolError` for ours.
+`SessionRules` checks every message: outgoing ones before they are written, incoming ones once the body
+(for DATA, the head) was read. It refuses illegal messages and makes no other decision; what to request and
+whom to serve is up to the strategy. The rules are the same for both sides. An illegal message raises
+`RemoteError` when the peer sent it and `LocalProtocolError` when this side is about to.
 """
 
 from __future__ import annotations
@@ -37,11 +37,10 @@ from swarm.protocol.messages import (
 
 
 class OutstandingRequests:
-    """Outstanding requests: piece to the offset that its next DATA must have.
+    """The outstanding requests of one side, each with the offset of its next DATA.
 
-    The DATA of two pieces are never interleaved: a piece that was begun is finished or rejected before
-    another begins, so that a session needs one buffer, whatever its peer does.
-    Every method raises ValueError with one line for what is illegal.
+    The DATA of two pieces are never interleaved: a started piece is finished or rejected before another
+    starts, so a session needs only one buffer. Methods raise ValueError for an illegal message.
     """
 
     __slots__ = ("_begun", "_cancelled", "_layout", "_next")
@@ -59,11 +58,11 @@ class OutstandingRequests:
         return piece in self._next
 
     def cancelled(self, piece: int) -> bool:
-        """Whether the asker has cancelled this outstanding request."""
+        """Whether this outstanding request was cancelled."""
         return piece in self._cancelled
 
     def ask(self, piece: int) -> None:
-        """A REQUEST."""
+        """Record a REQUEST."""
         if not 0 <= piece < self._layout.piece_count:
             raise ValueError(f"there is no piece {piece}")
         if piece in self._next:
@@ -73,7 +72,7 @@ class OutstandingRequests:
         self._next[piece] = 0
 
     def cancel(self, piece: int) -> None:
-        """A CANCEL; one that crosses the final reply is nothing, one that is repeated is illegal."""
+        """Record a CANCEL; without an outstanding request it has no effect, a repeated one is illegal."""
         if not 0 <= piece < self._layout.piece_count:
             raise ValueError(f"there is no piece {piece}")
         if piece in self._cancelled:
@@ -82,18 +81,18 @@ class OutstandingRequests:
             self._cancelled.add(piece)
 
     def data(self, piece: int, offset: int, size: int) -> bool:
-        """A DATA; says whether it is the last of its piece, which ends the request."""
+        """Record a DATA; return whether it completes its piece and so ends the request."""
         expected = self._next.get(piece)
         if expected is None:
-            raise ValueError(f"data of piece {piece}, which is not requested")
+            raise ValueError(f"data of piece {piece}, which was not requested")
         if self._begun is not None and self._begun != piece:
-            raise ValueError(f"data of piece {piece} before the end of piece {self._begun}")
+            raise ValueError(f"data of piece {piece} before piece {self._begun} is complete")
         if offset != expected:
-            raise ValueError(f"data of piece {piece} from byte {offset} where {expected} is next")
+            raise ValueError(f"data of piece {piece} at byte {offset} instead of {expected}")
         end = offset + size
         length = self._layout.length(piece)
         if not 1 <= size <= limits.MAX_DATA_BYTES or end > length:
-            raise ValueError(f"{size} bytes from byte {offset} do not fit piece {piece} of {length}")
+            raise ValueError(f"{size} bytes at byte {offset} do not fit into piece {piece} of {length} bytes")
         if end == length:
             self._end(piece)
             return True
@@ -102,9 +101,9 @@ class OutstandingRequests:
         return False
 
     def reject(self, piece: int) -> None:
-        """A REJECT, which ends the request."""
+        """Record a REJECT, which ends the request."""
         if piece not in self._next:
-            raise ValueError(f"piece {piece} is rejected without a request")
+            raise ValueError(f"piece {piece} is rejected but was not requested")
         self._end(piece)
 
     def _end(self, piece: int) -> None:
@@ -115,16 +114,16 @@ class OutstandingRequests:
 
 
 class SpeakerPhase(Enum):
-    """What a side must say next."""
+    """Which message a side may send next."""
 
     HELLO = "HELLO"
     ANNOUNCEMENT = "HAVE_BITFIELD, HAVE_ALL or HAVE_NONE"
-    OPEN = "anything but a second greeting"
-    SILENT = "nothing after GOODBYE"
+    OPEN = "any message but a second greeting"
+    SILENT = "no message after GOODBYE"
 
 
 class Speaker:
-    """One side; every method raises ValueError with one line for what this side may not say now."""
+    """The state of one side; methods raise ValueError for a message that is illegal now."""
 
     __slots__ = ("announced", "farewell", "hello", "phase", "requests")
 
@@ -136,7 +135,7 @@ class Speaker:
         self.requests = OutstandingRequests(layout)
 
     def greet(self, message: Message, manifest: ManifestId) -> None:
-        """A message of this side while its phase is not OPEN."""
+        """Record a message of this side while its phase is not OPEN."""
         if isinstance(message, Goodbye) and self.phase is not SpeakerPhase.SILENT:
             self.leave(message)
         elif isinstance(message, Hello) and self.phase is SpeakerPhase.HELLO:
@@ -146,31 +145,31 @@ class Speaker:
         ):
             self._announce(message)
         else:
-            raise ValueError(f"{type(message).__name__} where the next message is {self.phase.value}")
+            raise ValueError(f"got {type(message).__name__}, expected {self.phase.value}")
 
     def leave(self, message: Goodbye) -> None:
-        """A GOODBYE."""
+        """Record a GOODBYE."""
         self.phase = SpeakerPhase.SILENT
         self.farewell = message.reason
 
     def have(self, pieces: tuple[int, ...]) -> None:
-        """A HAVE: only pieces that were not announced or that were withdrawn since."""
+        """Record a HAVE; each piece must not be announced already."""
         for piece in pieces:
             if not 0 <= piece < self.announced.size or not self.announced.add(piece):
                 raise ValueError(f"piece {piece} is announced twice or does not exist")
 
     def withdraw(self, piece: int) -> None:
-        """A WITHDRAW: only an announced piece."""
+        """Record a WITHDRAW; the piece must be announced."""
         if piece not in self.announced or not self.announced.discard(piece):
-            raise ValueError(f"piece {piece} is withdrawn without having been announced")
+            raise ValueError(f"piece {piece} is withdrawn but was not announced")
 
     def _say_hello(self, hello: Hello, manifest: ManifestId) -> None:
         if hello.version != PROTOCOL_VERSION:
-            raise ValueError(f"protocol version {hello.version} where {PROTOCOL_VERSION} is spoken")
+            raise ValueError(f"protocol version {hello.version} instead of {PROTOCOL_VERSION}")
         if hello.manifest != manifest:
             raise ValueError(f"the session is about {manifest}, not {hello.manifest}")
         if hello.pieces != self.announced.size:
-            raise ValueError(f"{hello.pieces} pieces where the manifest has {self.announced.size}")
+            raise ValueError(f"{hello.pieces} pieces, but the manifest has {self.announced.size}")
         self.hello = hello
         self.phase = SpeakerPhase.ANNOUNCEMENT
 
@@ -183,16 +182,16 @@ class Speaker:
 
 
 class Arrival(NamedTuple):
-    """A DATA of the peer: ``wanted`` is false for a cancelled request, ``last`` ends the request."""
+    """A received DATA. ``wanted``: the request is not cancelled. ``last``: it ends the request."""
 
     wanted: bool
     last: bool
 
 
 class SessionRules:
-    """One session with one peer about one manifest; ``now`` is monotonic seconds.
+    """The rules of one session with one peer for one manifest; ``now`` is monotonic seconds.
 
-    ``layout`` gives the number and the lengths of the pieces.
+    ``layout`` gives the number and lengths of the pieces.
     """
 
     def __init__(self, manifest: ManifestId, layout: Layout, now: float) -> None:
@@ -205,53 +204,53 @@ class SessionRules:
 
     @property
     def remote_hello(self) -> Hello | None:
-        """The peer's greeting, once it is here."""
+        """The peer's HELLO, once it has arrived."""
         return self._there.hello
 
     @property
     def greeted(self) -> bool:
-        """Whether both sides have said HELLO and announced their pieces."""
+        """Whether both sides have sent HELLO and announced their pieces."""
         return self._here.phase is SpeakerPhase.OPEN and self._there.phase is SpeakerPhase.OPEN
 
     @property
     def peer_greeted(self) -> bool:
-        """Whether the peer has said HELLO and announced its pieces."""
+        """Whether the peer has sent HELLO and announced its pieces, and not said GOODBYE."""
         return self._there.phase is SpeakerPhase.OPEN
 
     @property
     def peer_left(self) -> bool:
-        """Whether the peer has said GOODBYE."""
+        """Whether the peer has sent GOODBYE."""
         return self._there.phase is SpeakerPhase.SILENT
 
     @property
     def farewell(self) -> str | None:
-        """The reason in the peer's GOODBYE, once it is here."""
+        """The reason in the peer's GOODBYE, once it has arrived."""
         return self._there.farewell
 
     @property
     def announced(self) -> PieceSet:
-        """The pieces that this side has announced; not to be changed by callers."""
+        """The pieces that this side has announced; callers must not change it."""
         return self._here.announced
 
     def asked(self, piece: int) -> bool:
-        """Whether our request of ``piece`` still waits for its final reply."""
+        """Whether this side's request for ``piece`` is outstanding."""
         return piece in self._here.requests
 
     def owed(self, piece: int) -> bool:
-        """Whether we still owe the peer the final reply to its request of ``piece``."""
+        """Whether the peer's request for ``piece`` is outstanding, so this side owes the final reply."""
         return piece in self._there.requests
 
     def owed_cancelled(self, piece: int) -> bool:
-        """Whether the peer has cancelled its request of ``piece``, which we still owe a reply."""
+        """Whether the peer's request for ``piece`` is outstanding and cancelled."""
         return self._there.requests.cancelled(piece)
 
     def check_size(self, kind: int, size: int) -> None:
-        """Refuse a body that this manifest cannot have, before it is read; raises RemoteError."""
+        """Check the size of a body before it is read; raises RemoteError if this manifest rules it out."""
         if kind == codec.HAVE_BITFIELD and size != self._bitfield_bytes:
-            raise RemoteError(f"a bitfield of {size} bytes where the manifest needs {self._bitfield_bytes}")
+            raise RemoteError(f"a bitfield of {size} bytes, but the manifest needs {self._bitfield_bytes}")
 
     def received(self, message: Message, now: float) -> None:
-        """The peer said ``message`` (not `Data`); raises RemoteError if it may not."""
+        """Record a received ``message`` (not `Data`); raises RemoteError if it is illegal."""
         if not self._budget.spend(now):
             raise RemoteError("too many messages")
         if isinstance(message, Peers) and not self._peers_budget.spend(now):
@@ -262,9 +261,9 @@ class SessionRules:
             raise RemoteError(str(error)) from error
 
     def received_data(self, data: Data) -> Arrival:
-        """The head of a DATA was read; raises RemoteError if nothing may follow it."""
+        """Record the head of a received DATA; raises RemoteError if it is illegal."""
         if self._there.phase is not SpeakerPhase.OPEN:
-            raise RemoteError(f"Data where the next message is {self._there.phase.value}")
+            raise RemoteError(f"got Data, expected {self._there.phase.value}")
         requests = self._here.requests
         wanted = not requests.cancelled(data.piece)
         try:
@@ -276,19 +275,19 @@ class SessionRules:
         return Arrival(wanted, last)
 
     def sent(self, message: Message) -> None:
-        """This side is about to send ``message`` (not `Data`); raises LocalProtocolError if it may not."""
+        """Record a ``message`` (not `Data`) about to be sent; raises LocalProtocolError if it is illegal."""
         try:
             self._say(self._here, self._there, message)
         except ValueError as error:
             raise LocalProtocolError(str(error)) from error
 
     def sent_data(self, piece: int, offset: int, size: int) -> bool:
-        """This side is about to send a DATA; says whether it is the last of its piece.
+        """Record a DATA about to be sent; return whether it completes its piece.
 
-        Raises LocalProtocolError if it may not be sent.
+        Raises LocalProtocolError if it is illegal.
         """
         if self._here.phase is not SpeakerPhase.OPEN:
-            raise LocalProtocolError(f"Data where the next message is {self._here.phase.value}")
+            raise LocalProtocolError(f"got Data, expected {self._here.phase.value}")
         try:
             last = self._there.requests.data(piece, offset, size)
         except ValueError as error:
@@ -298,7 +297,7 @@ class SessionRules:
         return last
 
     def _say(self, speaker: Speaker, hearer: Speaker, message: Message) -> None:
-        """The one rule book; raises ValueError."""
+        """Apply the rules for ``message``, the same for both directions; raises ValueError."""
         if speaker.phase is not SpeakerPhase.OPEN:
             speaker.greet(message, self._manifest)
             return
@@ -316,6 +315,6 @@ class SessionRules:
             case Goodbye():
                 speaker.leave(message)
             case Hello() | HaveBitfield() | HaveAll() | HaveNone() | Data():
-                raise ValueError(f"{type(message).__name__} where the next message is {speaker.phase.value}")
+                raise ValueError(f"got {type(message).__name__}, expected {speaker.phase.value}")
             case _:
-                pass  # the state of choking and interest, KEEP_ALIVE and PEERS are legal at any time
+                pass  # choking, interest, KEEP_ALIVE and PEERS are legal at any time

@@ -22,8 +22,8 @@ from swarm.storage.hashing import piece_matches
 class FolderSource:
     """Takes each piece from the same place of a file of the same name and length.
 
-    ``path`` is a file, the folder that corresponds to the shared one, or the folder that this lies in. What does
-    not match the manifest is refused here, so a folder with other content costs reading and nothing else.
+    ``path`` is a file, the folder that corresponds to the shared one, or the folder that this lies in. What
+    does not match the manifest is refused here, so a folder with other content costs reading and no more.
     """
 
     def __init__(self, path: Path) -> None:

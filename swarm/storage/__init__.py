@@ -1,1 +1,1 @@
-"""Pieces on disk: scanning what is shared, seeding in place, fetch targets, keys; see docs/storage.md."""
+"""Pieces on disk: scanning, seeding in place, fetch targets and identity keys. Source: docs/storage.md."""

@@ -1,8 +1,7 @@
-"""Small files (manifests, journals, keys) through aiofiles, whose work is done in trio's threads.
+"""Reads and writes small files (manifests, journals, keys) with aiofiles in trio's worker threads.
 
-aiofiles is written for asyncio, but all that it asks of a loop is ``run_in_executor``. A file is
-opened with ``await`` and closed by hand: its own ``async with`` would look for a running
-asyncio loop.
+aiofiles is written for asyncio, but the only method of a loop that it uses is ``run_in_executor``. Files are
+opened with ``await`` and closed explicitly, because aiofiles' ``async with`` needs a running asyncio loop.
 """
 
 from __future__ import annotations
@@ -28,21 +27,21 @@ _FRESH = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class TrioThreads:
-    """What aiofiles needs of an event loop, on trio's worker threads."""
+    """The part of an asyncio event loop that aiofiles uses, on trio's worker threads."""
 
     async def run_in_executor(self, _executor: object, function: Callable[..., T], *arguments: object) -> T:
-        """Run ``function`` in a worker thread; a cancellation waits until the function is done."""
+        """Run ``function`` in a worker thread; cancellation waits until it has returned."""
         return await trio.to_thread.run_sync(function, *arguments)
 
 
-# aiofiles' stubs name asyncio's loop, of which it uses this one method.
+# Typed Any because aiofiles' stubs require a whole asyncio loop.
 THREADS: Any = TrioThreads()
 
 
 async def abandonable(function: Callable[..., T], *arguments: object) -> T:
-    """Run ``function`` in a worker thread that is left behind on cancellation.
+    """Run ``function`` in a worker thread; on cancellation, return without waiting for it.
 
-    For waiting on a disk, which may take for ever when it is failing: a process must end before that.
+    For waiting on a disk: a failing one may block for ever, and the process must be able to end.
     """
     # The stubs that libp2p's dependencies install are older than this parameter.
     run: Any = trio.to_thread.run_sync
@@ -53,7 +52,7 @@ async def abandonable(function: Callable[..., T], *arguments: object) -> T:
 async def read_bytes(path: Path, limit: int) -> bytes:
     """Return the content of a file of at most ``limit`` bytes.
 
-    Raises `DiskError` when it cannot be read or is longer.
+    Raises `DiskError` when the file cannot be read or is longer.
     """
     with refusals(path):
         file = await aiofiles.open(path, "rb", loop=THREADS)
@@ -62,14 +61,14 @@ async def read_bytes(path: Path, limit: int) -> bytes:
         finally:
             await _close(file)
     if len(data) > limit:
-        raise DiskError(f"{printable(str(path))}: longer than the {limit} bytes that such a file may have")
+        raise DiskError(f"{printable(str(path))}: too long, such a file has at most {limit} bytes")
     return data
 
 
 async def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Write a file so that a reader sees the old content or all of the new, and after a crash too.
+    """Write a file atomically: a reader sees the old or the new content, also after a crash.
 
-    ``mode`` are the permission bits, less the umask. Raises `DiskError`.
+    ``mode`` holds the permission bits before the umask. Raises `DiskError`.
     """
     with refusals(path):
         async with _temporary(path, data, mode) as temporary:
@@ -78,10 +77,7 @@ async def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
 
 
 async def write_once(path: Path, data: bytes, mode: int) -> None:
-    """Create a file as `write_atomic` does, unless it exists: then that one is left as it is.
-
-    Raises `DiskError`.
-    """
+    """Create a file as `write_atomic` does; an existing file is left unchanged. Raises `DiskError`."""
     with refusals(path):
         async with _temporary(path, data, mode) as temporary:
             with suppress(FileExistsError):
@@ -91,7 +87,7 @@ async def write_once(path: Path, data: bytes, mode: int) -> None:
 
 @asynccontextmanager
 async def _temporary(path: Path, data: bytes, mode: int) -> AsyncIterator[Path]:
-    """A synced file with ``data`` beside ``path``, which is gone after the block."""
+    """Hold a synced temporary file with ``data`` in the folder of ``path``; removed after the block."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         await _write_new(temporary, data, mode)
@@ -115,7 +111,7 @@ async def _write_new(path: Path, data: bytes, mode: int) -> None:
 
 
 async def sync_folder(path: Path) -> None:
-    """Wait until the entries of a folder are on the disk; raises `DiskError`."""
+    """Sync the entries of a folder to the disk; raises `DiskError`."""
 
     def sync() -> None:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -129,7 +125,7 @@ async def sync_folder(path: Path) -> None:
 
 
 async def make_folder(path: Path, mode: int = 0o777) -> None:
-    """Create a folder and those above it unless they exist; raises `DiskError`."""
+    """Create a folder and its parents unless they exist; raises `DiskError`."""
     with refusals(path):
         await aiofiles.os.makedirs(path, mode, exist_ok=True, loop=THREADS)
 

@@ -1,4 +1,4 @@
-"""What the operating system refused, said in one line that tells the user what to do."""
+"""Turns an OSError into one line that tells the user what to do."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _ADVICE = {
     errno.ENFILE: _MANY,
     errno.ENAMETOOLONG: "the name is too long for this file system; choose another folder",
     errno.EFBIG: "larger than this file system or 'ulimit -f' allows; choose another folder",
-    errno.ELOOP: "a symbolic link, which is not followed here; move it away",
+    errno.ELOOP: "this is a symbolic link, which is not followed; move it away",
     errno.ENOTDIR: _IN_THE_WAY,
     errno.EISDIR: "a folder is where a file should be; move it away",
-    errno.EEXIST: "exists already; move it away or choose another folder",
+    errno.EEXIST: "already exists; move it away or choose another folder",
     errno.ENOENT: "there is no such file or folder",
     errno.ESTALE: "the network file system lost this file; mount it again",
     errno.ETXTBSY: "a running program uses this file; stop it first",
@@ -37,7 +37,7 @@ _ADVICE = {
 
 
 def disk_error(error: OSError, path: str | os.PathLike[str]) -> DiskError:
-    """Turn a refusal of the operating system into the declared error that names ``path``."""
+    """Convert an OSError to a `DiskError` that names ``path``."""
     if error.errno is None:
         return DiskError(f"{printable(os.fspath(path))}: {error}")
     advice = _ADVICE.get(error.errno) or os.strerror(error.errno)
@@ -46,7 +46,7 @@ def disk_error(error: OSError, path: str | os.PathLike[str]) -> DiskError:
 
 @contextmanager
 def refusals(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Raise any OSError of the block as a `DiskError` about ``path``."""
+    """Convert any OSError raised in the block to a `DiskError` that names ``path``."""
     try:
         yield
     except OSError as error:

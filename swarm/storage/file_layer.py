@@ -1,14 +1,12 @@
-"""The operations on files that storage is made of: the seam under every byte that is kept.
+"""The file operations that storage is built on.
 
-`FileLayer` names each operation that changes or reads a target, its journal or its folders.
-`PosixLayer` performs them. A layer that records and replays them (to enumerate the states in
-which a crash may leave the disk) implements the same protocol and is passed to `open_target`.
+`FileLayer` declares each operation that reads or changes a target, its journal or its folders. `PosixLayer`
+performs them. Tests pass other layers to `open_target`, for example one that records the operations to
+enumerate the states in which a crash can leave the disk.
 
-All names are relative to a folder's descriptor and are never followed if they are symbolic
-links. Every method raises OSError; callers turn that into `DiskError`.
-
-
-Reading and writing at a position until all of it is done."""
+Names are relative to a folder's descriptor, and symbolic links are never followed. Every method raises
+OSError; callers convert it to `DiskError`.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +18,7 @@ from typing import Protocol
 
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY
 _RENAME_NOREPLACE = 1
-# syncfs reports write-back errors since Linux 5.8; before, its success proves nothing.
+# syncfs reports write-back errors since Linux 5.8; before that, its success proves nothing.
 _SYNCFS_REPORTS_SINCE = (5, 8)
 _UNSUPPORTED = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP})
 _NO_LINKS = _UNSUPPORTED | {errno.EPERM, errno.EMLINK}
@@ -28,7 +26,7 @@ _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 
 
 class FileLayer(Protocol):
-    """Files by descriptor, and names by (folder descriptor, name)."""
+    """Operations on files by descriptor, and on names relative to a folder's descriptor."""
 
     def open(self, folder: int, name: str, flags: int, mode: int = 0o666) -> int:
         """Open without following a symbolic link."""
@@ -43,37 +41,37 @@ class FileLayer(Protocol):
         """Create a folder."""
 
     def stat(self, folder: int, name: str) -> os.stat_result:
-        """Describe a name itself, not what it links to."""
+        """Stat a name without following a symbolic link."""
 
     def read_into(self, fd: int, buffer: memoryview, offset: int, *, cached: bool = False) -> int:
-        """Read once at ``offset``; with ``cached`` raise BlockingIOError rather than wait for a disk."""
+        """Read once at ``offset``; with ``cached``, raise BlockingIOError instead of waiting for the disk."""
 
     def write(self, fd: int, data: memoryview, offset: int) -> int:
-        """Write once at ``offset`` and return how many bytes were taken."""
+        """Write once at ``offset``; return the number of bytes written."""
 
     def resize(self, fd: int, size: int) -> None:
-        """Cut or extend a file; what is added reads as zeros and takes no space."""
+        """Truncate or extend a file; the extension is a hole."""
 
     def set_mode(self, fd: int, mode: int) -> None:
         """Set the permission bits."""
 
     def sync_data(self, fd: int) -> None:
-        """Wait until the file's data, and what is needed to read it, is on the disk."""
+        """Sync the file's data, and the metadata needed to read it, to the disk."""
 
     def sync(self, fd: int) -> None:
-        """Wait until a file with its attributes, or a folder's entries, is on the disk."""
+        """Sync a file with its attributes, or a folder's entries, to the disk."""
 
     def sync_all(self, fd: int) -> bool:
-        """Sync the whole file system of ``fd``; False if this machine cannot do that and report errors."""
+        """Sync the whole file system of ``fd``; return False where the system cannot report its errors."""
 
     def forget_cache(self, fd: int, offset: int, size: int) -> None:
-        """Let the next read of this range come from the disk, as far as the system allows."""
+        """Drop this range from the page cache, as far as the system allows."""
 
     def next_data(self, fd: int, offset: int) -> int | None:
-        """Where, from ``offset`` on, a file holds more than a hole; None if nowhere."""
+        """Return the first position from ``offset`` on that is not in a hole; None if there is none."""
 
     def move(self, source: int, name: str, target: int, new_name: str) -> None:
-        """Rename without replacing anything; FileExistsError if the new name is taken."""
+        """Rename without replacing anything; raises FileExistsError if the new name exists."""
 
     def remove(self, folder: int, name: str) -> None:
         """Remove a file's name."""
@@ -82,11 +80,11 @@ class FileLayer(Protocol):
         """Remove an empty folder."""
 
     def stream(self, fd: int) -> io.FileIO:
-        """A raw file object over ``fd``, which stays the caller's to close."""
+        """A raw file object over ``fd``; closing ``fd`` stays up to the caller."""
 
 
 class PosixLayer:
-    """The real operations."""
+    """The operations performed by the operating system."""
 
     def open(self, folder: int, name: str, flags: int, mode: int = 0o666) -> int:
         """Open without following a symbolic link."""
@@ -105,11 +103,11 @@ class PosixLayer:
         os.mkdir(name, dir_fd=folder)
 
     def stat(self, folder: int, name: str) -> os.stat_result:
-        """Describe a name itself, not what it links to."""
+        """Stat a name without following a symbolic link."""
         return os.stat(name, dir_fd=folder, follow_symlinks=False)
 
     def read_into(self, fd: int, buffer: memoryview, offset: int, *, cached: bool = False) -> int:
-        """Read once at ``offset``; with ``cached`` raise BlockingIOError rather than wait for a disk."""
+        """Read once at ``offset``; with ``cached``, raise BlockingIOError instead of waiting for the disk."""
         if not cached or not _NOWAIT:
             return os.preadv(fd, [buffer], offset)
         try:
@@ -120,11 +118,11 @@ class PosixLayer:
             return os.preadv(fd, [buffer], offset)
 
     def write(self, fd: int, data: memoryview, offset: int) -> int:
-        """Write once at ``offset`` and return how many bytes were taken."""
+        """Write once at ``offset``; return the number of bytes written."""
         return os.pwrite(fd, data, offset)
 
     def resize(self, fd: int, size: int) -> None:
-        """Cut or extend a file; what is added reads as zeros and takes no space."""
+        """Truncate or extend a file; the extension is a hole."""
         os.ftruncate(fd, size)
 
     def set_mode(self, fd: int, mode: int) -> None:
@@ -132,26 +130,26 @@ class PosixLayer:
         os.fchmod(fd, mode)
 
     def sync_data(self, fd: int) -> None:
-        """Wait until the file's data, and what is needed to read it, is on the disk."""
+        """Sync the file's data, and the metadata needed to read it, to the disk."""
         os.fdatasync(fd)
 
     def sync(self, fd: int) -> None:
-        """Wait until a file with its attributes, or a folder's entries, is on the disk."""
+        """Sync a file with its attributes, or a folder's entries, to the disk."""
         os.fsync(fd)
 
     def sync_all(self, fd: int) -> bool:
-        """Sync the whole file system of ``fd``; False if this machine cannot do that and report errors."""
+        """Sync the whole file system of ``fd``; return False where the system cannot report its errors."""
         if not _syncfs_reports():
             return False
         _libc_call("syncfs", ctypes.c_int(fd))
         return True
 
     def forget_cache(self, fd: int, offset: int, size: int) -> None:
-        """Let the next read of this range come from the disk, as far as the system allows."""
+        """Drop this range from the page cache, as far as the system allows."""
         os.posix_fadvise(fd, offset, size, os.POSIX_FADV_DONTNEED)
 
     def next_data(self, fd: int, offset: int) -> int | None:
-        """Where, from ``offset`` on, a file holds more than a hole; None if nowhere."""
+        """Return the first position from ``offset`` on that is not in a hole; None if there is none."""
         try:
             return os.lseek(fd, offset, os.SEEK_DATA)
         except OSError as error:
@@ -160,7 +158,7 @@ class PosixLayer:
             return None
 
     def move(self, source: int, name: str, target: int, new_name: str) -> None:
-        """Rename without replacing anything; FileExistsError if the new name is taken."""
+        """Rename without replacing anything; raises FileExistsError if the new name exists."""
         try:
             _rename_exclusive(source, name, target, new_name)
         except OSError as error:
@@ -177,7 +175,7 @@ class PosixLayer:
         os.rmdir(name, dir_fd=folder)
 
     def stream(self, fd: int) -> io.FileIO:
-        """A raw file object over ``fd``, which stays the caller's to close."""
+        """A raw file object over ``fd``; closing ``fd`` stays up to the caller."""
         return io.FileIO(fd, "r+", closefd=False)
 
 
@@ -210,10 +208,10 @@ def _rename_exclusive(source: int, name: str, target: int, new_name: str) -> Non
 
 
 def _rename_checked(source: int, name: str, target: int, new_name: str) -> None:
-    """Move where the file system has no exclusive rename: by a hard link, or else check and rename.
+    """Move on a file system without an exclusive rename: by a hard link, or else check and rename.
 
-    Between the check and the rename another program may create the name; for a folder the
-    system still refuses to replace anything but an empty one.
+    Another program may create the name between the check and the rename. For a folder, the system still
+    refuses to replace anything but an empty one.
     """
     try:
         os.link(name, new_name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
@@ -235,14 +233,14 @@ POSIX = PosixLayer()
 
 
 WRITE_BYTES = 128 * 1024
-"""The most that is written in one call. Linux takes memory for the page cache in blocks as large as the call,
-and the larger they are, the likelier a virtual machine's host has taken them back: docs/performance.md."""
+"""The most bytes written in one call. Linux allocates page cache in blocks as large as the call, and the host
+of a virtual machine is more likely to have reclaimed larger ones: docs/performance.md."""
 
 
 def read_at(layer: FileLayer, fd: int, buffer: memoryview, offset: int, *, cached: bool = False) -> int:
-    """Fill ``buffer`` from the file at ``offset``; returns fewer bytes only where the file ends.
+    """Fill ``buffer`` from the file at ``offset``; return the bytes read, fewer only at the end of the file.
 
-    With ``cached``, raises BlockingIOError as soon as a byte would have to come from the disk.
+    With ``cached``, raises BlockingIOError as soon as a byte is not in the page cache.
     """
     done = 0
     while done < len(buffer):
@@ -254,7 +252,7 @@ def read_at(layer: FileLayer, fd: int, buffer: memoryview, offset: int, *, cache
 
 
 def write_at(layer: FileLayer, fd: int, data: memoryview, offset: int) -> None:
-    """Write all of ``data`` at ``offset``; OSError if the system takes only a part of it."""
+    """Write all of ``data`` at ``offset``; raises OSError if the system writes only a part of it."""
     while data:
         taken = layer.write(fd, data[:WRITE_BYTES], offset)
         if taken == 0:

@@ -1,6 +1,6 @@
-"""A folder held by its descriptor, below which nothing is reached through a symbolic link.
+"""A folder held by its descriptor; paths below it never follow symbolic links.
 
-`flush` brings many of its files and folders to the disk.
+`flush` syncs many of its files and folders to the disk.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from swarm.storage.file_layer import FOLDER_FLAGS, POSIX, FileLayer
 
 
 class Folder:
-    """A folder and relative paths below it, each part opened from its parent's descriptor.
+    """A folder and paths below it; each part is opened relative to its parent's descriptor.
 
-    A folder that is moved stays reachable; one that is replaced by a symbolic link is not followed.
-    Paths are sequences of names. Methods raise OSError; `at` says what the path is called.
+    The folder stays reachable when it is moved. Paths are sequences of names. Methods raise OSError; `at`
+    returns the full path for messages.
     """
 
     def __init__(self, fd: int, path: Path, layer: FileLayer = POSIX) -> None:
@@ -30,7 +30,7 @@ class Folder:
 
     @classmethod
     def open(cls, path: Path, layer: FileLayer = POSIX) -> Folder:
-        """Open a folder that the user named; symbolic links in ``path`` are the user's own."""
+        """Open a folder named by the user; symbolic links in ``path`` are followed."""
         return cls(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), path, layer)
 
     def subfolder(self, name: str) -> Folder:
@@ -38,31 +38,31 @@ class Folder:
         return Folder(self.layer.open(self.fd, name, FOLDER_FLAGS), self.path / name, self.layer)
 
     def twin(self) -> Folder:
-        """The same open folder by a descriptor of its own, which outlives this one's closing."""
+        """Return the same folder with its own descriptor, which stays open when this one is closed."""
         return Folder(self.layer.duplicate(self.fd), self.path, self.layer)
 
     def close(self) -> None:
-        """Release the descriptor; harmless when done twice."""
+        """Close the descriptor; does nothing the second time."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
             self.layer.close(fd)
 
     def at(self, parts: Sequence[str]) -> Path:
-        """The path of something below, for messages."""
+        """Return the full path of ``parts``, for messages."""
         return self.path.joinpath(*parts)
 
     def refusal(self, error: OSError, parts: Sequence[str]) -> DiskError:
-        """The declared error for what the system refused at ``parts``."""
+        """Return the `DiskError` for an OSError at ``parts``."""
         return disk_error(error, self.at(parts))
 
     @contextmanager
     def parent(
         self, parts: Sequence[str], *, created: Callable[[tuple[str, ...]], None] | None = None
     ) -> Iterator[int]:
-        """Hold the descriptor of the folder that ``parts`` lies in.
+        """Hold the descriptor of the folder that contains ``parts``.
 
-        With ``created`` missing folders are made, and it is told the path of each folder that got
-        a new entry by that.
+        With ``created``, missing folders are created, and it is called with the path of each folder that
+        got a new entry.
         """
         fd = self.fd
         try:
@@ -84,7 +84,7 @@ class Folder:
                 self.layer.close(fd)
 
     def stat(self, parts: Sequence[str]) -> os.stat_result | None:
-        """Describe what is at ``parts`` itself, or None if there is nothing."""
+        """Stat ``parts`` without following a symbolic link; None if it does not exist."""
         try:
             with self.parent(parts) as fd:
                 return self.layer.stat(fd, parts[-1])
@@ -92,18 +92,18 @@ class Folder:
             return None
 
     def open_folder(self, parts: Sequence[str]) -> int:
-        """Open the folder at ``parts``; this one for no parts."""
+        """Open the folder at ``parts``; this folder for no parts."""
         with self.parent((*parts, ".")) as fd:
             return self.layer.open(fd, ".", FOLDER_FLAGS)
 
     def open_file(self, parts: Sequence[str], flags: int) -> int:
-        """Open a regular file; what else is there is refused with OSError and never waited for."""
+        """Open a regular file; anything else raises OSError and never blocks."""
         with self.parent(parts) as fd:
             return open_regular(self.layer, fd, parts[-1], flags)
 
 
 def open_regular(layer: FileLayer, folder: int, name: str, flags: int) -> int:
-    """Open a regular file in a folder; a device, socket or pipe raises OSError."""
+    """Open a regular file in a folder; raises OSError for a device, socket or pipe."""
     fd = layer.open(folder, name, flags | os.O_NONBLOCK)
     if stat.S_ISREG(os.fstat(fd).st_mode):
         return fd
@@ -112,17 +112,15 @@ def open_regular(layer: FileLayer, folder: int, name: str, flags: int) -> int:
 
 
 SYNC_EACH = 64
-"""Up to so many files and folders of a batch are synced one by one, at 0.4 ms each on ext4 (0.2 ms
-by 16 threads). Beyond, the file system is synced as a whole: 13 ms for 1,000 files of 1 KiB and
-130 ms for 10,000, where one by one took 430 ms and 4 s. Fewer are not worth it, because that also
-writes out what other programs have pending."""
+"""Up to this many files and folders are synced one by one, at 0.4 ms each on ext4 (0.2 ms with 16 threads).
+For more, the whole file system is synced: 13 ms for 1,000 files of 1 KiB and 130 ms for 10,000, instead of
+430 ms and 4 s. For fewer that is not worth it, because it also writes out other programs' pending data."""
 
 
 def flush(folder: Folder, files: Collection[tuple[str, ...]], folders: Collection[tuple[str, ...]]) -> None:
-    """Wait until files and folders below ``folder`` are on the disk.
+    """Sync files and folders below ``folder`` to the disk.
 
-    Goes on by itself if ``folder`` is closed meanwhile. Raises `DiskError` naming the one that the
-    disk refused.
+    Continues if ``folder`` is closed meanwhile. Raises `DiskError` naming the path that failed.
     """
     with refusals(folder.path):
         folder = folder.twin()
@@ -149,8 +147,7 @@ def _sync_all(folder: Folder) -> bool:
 
 
 def _sync_data(folder: Folder, parts: tuple[str, ...]) -> None:
-    # An error of an earlier write-back is still reported here: Linux keeps it with the inode until
-    # somebody was told.
+    # Linux keeps a write-back error with the inode until it is reported once, so an earlier one is seen here.
     fd = folder.open_file(parts, os.O_RDONLY)
     try:
         folder.layer.sync_data(fd)

@@ -1,7 +1,7 @@
-"""One pass over a file: its BLAKE3, and the BLAKE3 and XXH3-128 of each of its pieces.
+"""Hashes a file in one pass: its BLAKE3, and the BLAKE3 and XXH3-128 of each of its pieces.
 
-BLAKE3 is what peers and manifests are checked with. XXH3-128 is for what this machine itself read
-or wrote before: it costs a tenth and is not safe against anybody who means harm.
+BLAKE3 verifies data from peers. XXH3-128 recognizes data that this machine itself read or wrote before; it
+costs a tenth and gives no protection against forgery.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from xxhash import xxh3_128
 from swarm.storage.file_layer import FileLayer, read_at
 
 READ_BYTES = 1024 * 1024
-"""Memory of one pass: what is read at a time."""
+"""Bytes read at a time, and so the memory of one pass."""
 HOP_SECONDS = 0.05
-"""Work of one hop to a worker thread: progress and cancellation are as fine as this, and a hop's
-50 microseconds do not count, whether a hop does half of a large piece or 1,000 small files."""
+"""Work done in one call to a worker thread. It sets the granularity of progress and cancellation, and makes
+the 50 microseconds of a call negligible, for half of a large piece as for 1,000 small files."""
 
 Progress = Callable[[int, int], None]
-"""Told ``done`` and ``total`` bytes."""
+"""Called with ``done`` and ``total`` bytes."""
 Keep = Callable[[int, bytes], None]
-"""Told a piece that is sound and its XXH3-128."""
+"""Called with each valid piece and its XXH3-128."""
 
 
 class FileHashing:
     """The hashes of one file, complete once `steps` is exhausted.
 
-    ``whole`` is its BLAKE3, ``pieces`` and ``checks`` the concatenated BLAKE3 and XXH3-128 of its
-    pieces.
+    ``whole`` is its BLAKE3; ``pieces`` and ``checks`` are the concatenated BLAKE3 and XXH3-128 of its
+    pieces; ``length`` is the number of bytes read.
     """
 
     def __init__(self, piece_length: int) -> None:
@@ -43,18 +43,18 @@ class FileHashing:
 
     @property
     def whole(self) -> bytes:
-        """BLAKE3-256 of everything read."""
+        """The BLAKE3-256 of everything read."""
         return self._whole.digest()
 
     def steps(self, layer: FileLayer, fd: int, length: int, buffer: memoryview) -> Iterator[int]:
         """Read ``length`` bytes through ``buffer``; yields the bytes of each step.
 
-        Ends early where the file ends; ``self.length`` says how much was read.
+        Stops early at the end of the file.
         """
         single = length <= self._piece_length
         while self.length < length:
             piece = min(self._piece_length, length - self.length)
-            # The only piece of a file has the hash of the file.
+            # A file of one piece has the same hash as its piece.
             strong = self._whole if single else blake3()
             quick, left = xxh3_128(), piece
             while left:
@@ -76,19 +76,19 @@ class FileHashing:
 
 
 def new_buffer() -> memoryview:
-    """Memory for one pass."""
+    """Allocate the buffer for one pass."""
     return memoryview(bytearray(READ_BYTES))
 
 
 def piece_matches(data: memoryview, digest: bytes) -> bool:
-    """Whether a piece has the BLAKE3-256 that its manifest names."""
+    """Whether ``data`` has the BLAKE3-256 ``digest``."""
     return blake3(data).digest() == digest
 
 
 async def in_thread(steps: Generator[int, None, None], total: int, progress: Progress | None) -> None:
-    """Exhaust ``steps`` in worker threads; each step says how many bytes it dealt with.
+    """Exhaust ``steps`` in worker threads; each step yields the number of bytes it processed.
 
-    ``progress`` is called in the event loop. When cancelled, the generator is closed before this returns.
+    ``progress`` is called in the event loop. On cancellation, the generator is closed before this returns.
     """
     done, more = 0, True
     try:
@@ -102,7 +102,7 @@ async def in_thread(steps: Generator[int, None, None], total: int, progress: Pro
 
 
 def _advance(steps: Iterator[int]) -> tuple[int, bool]:
-    """Take steps for `HOP_SECONDS`; returns their bytes and whether there are more."""
+    """Run steps for `HOP_SECONDS`; return their bytes and whether there are more."""
     end = time.perf_counter() + HOP_SECONDS
     done = 0
     for count in steps:

@@ -1,4 +1,4 @@
-"""Where a user's state lives, and the identity keys in it."""
+"""The folder of a user's state, and the identity keys in it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import fcntl
 import os
 import stat
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,18 +23,21 @@ from swarm.storage.disk_errors import disk_error, refusals
 HOME_VARIABLE = "SWARM_HOME"
 KEY_BYTES = 32
 KEY_FILE_LIMIT = 4096
-"""Bytes of a key file that are looked at: enough to say how long a wrong one is."""
+"""Bytes read of a key file: enough to report the length of a wrong one."""
 KEY_MODE = 0o600
 HOME_MODE = 0o700
 MAX_IDENTITIES = 1024
-"""Identities of one home, and so processes that can run beside each other from it."""
+"""Identities in one home folder, and so the number of processes that can use it at the same time."""
+MAX_PORT = 65535
+PORT_FILE_LIMIT = 5
+"""Bytes of a file that holds a port."""
 _IDENTITY = "identity"
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 @dataclass(frozen=True, slots=True)
 class StoredIdentity:
-    """A private Ed25519 key (its 32-byte seed) and the file that keeps it."""
+    """A private Ed25519 key (its 32-byte seed) and the file that it is stored in."""
 
     private: bytes
     path: Path
@@ -44,17 +47,17 @@ class StoredIdentity:
 
 
 def swarm_home() -> Path:
-    """``$SWARM_HOME``, or else the platform's folder for a user's data."""
+    """Return ``$SWARM_HOME`` if set, otherwise the platform's folder for user data."""
     chosen = os.environ.get(HOME_VARIABLE)
     return Path(chosen) if chosen else Path(platformdirs.user_data_dir("swarm", appauthor=False))
 
 
 @asynccontextmanager
 async def hold_identity(home: Path) -> AsyncIterator[StoredIdentity]:
-    """Hold an identity that no other process on this machine uses while the block runs.
+    """Hold an identity for the block; no other process on this machine uses it meanwhile.
 
-    The first process takes ``identity``, one beside it ``identity-1`` and so on; each is created
-    when it is first needed and kept for good. Raises `DiskError`, also for a damaged key file.
+    The first process takes ``identity``, the next ``identity-1`` and so on. Each is created on first use
+    and kept. Raises `DiskError`, also for a damaged key file.
     """
     await aio.make_folder(home, HOME_MODE)
     name, lock = await trio.to_thread.run_sync(_lock_free, home)
@@ -65,7 +68,7 @@ async def hold_identity(home: Path) -> AsyncIterator[StoredIdentity]:
 
 
 async def first_identity(home: Path) -> StoredIdentity:
-    """The identity that a process alone on this machine takes, created if missing; nothing is held.
+    """Return the identity that `hold_identity` tries first, created if missing, without holding it.
 
     Raises `DiskError`, also for a damaged key file.
     """
@@ -73,8 +76,31 @@ async def first_identity(home: Path) -> StoredIdentity:
     return await _load_or_create(home / _IDENTITY)
 
 
+async def remembered_port(identity: StoredIdentity) -> int:
+    """Return the port that this identity listened on last, or 0 if that is not known.
+
+    A link names a port. It would not survive a restart on another one.
+    """
+    try:
+        text = await aio.read_bytes(_port_file(identity), PORT_FILE_LIMIT)
+    except DiskError:
+        return 0
+    return int(text) if text.isdigit() and int(text) <= MAX_PORT else 0
+
+
+async def remember_port(identity: StoredIdentity, port: int) -> None:
+    """Note the port that this identity listens on; a disk that refuses this costs nothing more."""
+    if port and await remembered_port(identity) != port:
+        with suppress(DiskError):
+            await aio.write_atomic(_port_file(identity), b"%d" % port, KEY_MODE)
+
+
+def _port_file(identity: StoredIdentity) -> Path:
+    return identity.path.with_name(f"{identity.path.name}.port")
+
+
 def _lock_free(home: Path) -> tuple[str, int]:
-    """Lock the first identity that is not held; the descriptor is the lock."""
+    """Lock the first free identity; return its name and the descriptor that holds the lock."""
     for number in range(MAX_IDENTITIES):
         name = f"{_IDENTITY}-{number}" if number else _IDENTITY
         path = home / f"{name}.lock"
@@ -89,7 +115,7 @@ def _lock_free(home: Path) -> tuple[str, int]:
                 os.close(fd)
                 raise
         return name, fd
-    raise DiskError(f"{printable(str(home))}: all {MAX_IDENTITIES} identities are in use; end a process")
+    raise DiskError(f"{printable(str(home))}: all {MAX_IDENTITIES} identities are in use; stop a process")
 
 
 async def _load_or_create(path: Path) -> StoredIdentity:
@@ -99,14 +125,14 @@ async def _load_or_create(path: Path) -> StoredIdentity:
     private = await aio.read_bytes(path, KEY_FILE_LIMIT)
     if len(private) != KEY_BYTES:
         raise DiskError(
-            f"{printable(str(path))}: a key has {KEY_BYTES} bytes, this file has {len(private)}; "
+            f"{printable(str(path))}: a key has {KEY_BYTES} bytes, but this file has {len(private)}; "
             "restore it, or remove it to get a new identity"
         )
     return StoredIdentity(private, path)
 
 
 def _keep_private(path: Path) -> bool:
-    """Take a key file's permissions from everybody but its owner; False if there is no file."""
+    """Restrict a key file to its owner; return False if there is no file."""
     try:
         about = path.lstat()
         if stat.S_ISREG(about.st_mode) and about.st_mode & _OTHERS:

@@ -1,4 +1,4 @@
-"""The journal beside a partial file: the lock of its target, and the claims that survive a crash."""
+"""The journal file of a target: it holds the target's lock and the claims that survive a crash."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from swarm.storage.disk_errors import refusals
 from swarm.storage.folder import Folder, open_regular
 
 JOURNAL_LIMIT = 64 * 1024 * 1024
-"""Bytes that are replayed: a million pieces, each in a record of its own, take 41 MB."""
+"""The most bytes replayed: a million pieces, each in its own record, take 41 MB."""
 
 
 class JournalFile:
-    """A journal held by its lock; whoever holds it owns the target and its partial file.
+    """A locked journal; whoever holds the lock owns the target and its partial file.
 
-    Appending goes on at `length`, the end of what is known to be sound, so that a torn write is
-    written over and never followed by records that a replay would not reach.
+    Records are appended at `length`, the end of the valid part. So a torn write is overwritten and never
+    followed by records that a replay could not reach.
     """
 
     def __init__(self, folder: Folder, name: str, fd: int) -> None:
@@ -39,7 +39,7 @@ class JournalFile:
     def lock(cls, folder: Folder, name: str) -> JournalFile:
         """Open the journal, created if missing, and lock it without waiting.
 
-        Raises `Locked` if another process holds it, `DiskError` if it cannot be opened.
+        Raises `Locked` if another process holds the lock, `DiskError` if it cannot be opened.
         """
         layer = folder.layer
         with refusals(folder.path / name):
@@ -57,14 +57,14 @@ class JournalFile:
                 except BaseException:
                     layer.close(fd)
                     raise
-                # Its owner finished and removed it between our opening and our locking.
+                # Its owner finished and removed it after this opened it; try again.
                 layer.close(fd)
 
     async def replay(self, header: Header) -> Replay:
-        """Read what earlier runs claimed, and drop what a crash tore off the end.
+        """Read the claims of earlier runs, ignoring a torn record at the end.
 
-        Without a sound header there are no claims. Raises `DiskError` if the journal is another
-        content's, or is a file that no swarm wrote.
+        Without a valid header there are no claims. Raises `DiskError` if the journal belongs to other
+        content or is not a journal.
         """
         with refusals(self.path):
             await self._file.seek(0)
@@ -72,24 +72,24 @@ class JournalFile:
         said = await trio.to_thread.run_sync(replay, data, header)
         shown = printable(str(self.path))
         if said.header is None and not _may_be_torn(data, header):
-            raise DiskError(f"{shown}: is not a journal of swarm; move it away or choose another folder")
+            raise DiskError(f"{shown}: this is not a swarm journal; move it away or choose another folder")
         if said.header is not None and said.header != header:
             raise DiskError(
-                f"{shown}: belongs to an unfinished fetch of other content under this name; "
-                "finish that one, move its files away, or choose another folder"
+                f"{shown}: this belongs to an unfinished fetch of other content with this name; "
+                "finish that fetch, move its files away, or choose another folder"
             )
         self.length = said.valid_length
         return said
 
     async def start(self, header: Header) -> None:
-        """Begin the journal anew, on the disk when this returns; raises `DiskError`."""
+        """Empty the journal and write its header, synced when this returns; raises `DiskError`."""
         self.length = 0
         with refusals(self.path):
             await trio.to_thread.run_sync(self._folder.layer.resize, self._fd, 0)
         await self.append(encode_header(header))
 
     async def append(self, records: bytes) -> None:
-        """Add records, on the disk when this returns; raises `DiskError`, and then they do not count."""
+        """Append records, synced when this returns; on `DiskError` they do not count."""
         with refusals(self.path):
             await self._file.seek(self.length)
             view = memoryview(records)
@@ -99,29 +99,29 @@ class JournalFile:
         self.length += len(records)
 
     def cut(self) -> None:
-        """Remove what follows the sound part; raises `DiskError`."""
+        """Truncate the journal to its valid part; raises `DiskError`."""
         with refusals(self.path):
             self._folder.layer.resize(self._fd, self.length)
 
     def remove(self) -> None:
-        """Remove the journal from its folder; the lock stays held. Raises `DiskError`."""
+        """Remove the journal from its folder but keep the lock; raises `DiskError`."""
         with refusals(self.path):
             self._folder.layer.remove(self._folder.fd, self._name)
 
     def empty(self) -> bool:
-        """Whether nothing was ever written to it; raises `DiskError`."""
+        """Whether nothing was written to the journal yet; raises `DiskError`."""
         with refusals(self.path):
             return os.fstat(self._fd).st_size == 0
 
     def close(self) -> None:
-        """Give up the lock; harmless when done twice."""
+        """Release the lock; does nothing the second time."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             self._folder.layer.close(fd)
 
 
 def _locked_in_place(folder: Folder, name: str, fd: int) -> bool:
-    """Lock; False if what was locked is no longer what the name leads to. BlockingIOError if held."""
+    """Lock ``fd``; return False if ``name`` is no longer this file. BlockingIOError if it is locked."""
     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     held = os.fstat(fd)
     try:
@@ -132,10 +132,10 @@ def _locked_in_place(folder: Folder, name: str, fd: int) -> bool:
 
 
 def _may_be_torn(data: bytes, header: Header) -> bool:
-    """Whether a file without a sound header can be what a crash left of a journal's beginning.
+    """Whether a file without a valid header can be a journal whose header was torn by a crash.
 
-    The header is synced before anything follows it, so a torn one is alone in its file, and a
-    sector that was being written may hold anything.
+    The header is synced before anything is appended, so a torn one is alone in its file. A sector that
+    was being written may contain anything.
     """
     begin = encode_header(header)
     mark = begin[: begin.index(0) + 1]

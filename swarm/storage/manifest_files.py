@@ -9,7 +9,7 @@ from pathlib import Path
 import trio
 
 from swarm.content.envelope import MAX_ENVELOPE_BYTES, Envelope
-from swarm.content.link import SCHEME, SwarmLink
+from swarm.content.link import SwarmLink, is_link, unwrapped
 from swarm.content.paths import printable
 from swarm.errors import ManifestError, UsageError
 from swarm.ids import ManifestId
@@ -22,10 +22,11 @@ _LIKE_AN_ID = re.compile(r"b[a-z0-9]{50,70}", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class NamedContent:
-    """What to fetch, and the peers that its name brought along."""
+    """What to fetch, and the peers that its name brought along; ``linked`` if that was a link."""
 
     manifest: Envelope | ManifestId
     peers: tuple[str, ...] = ()
+    linked: bool = False
 
 
 async def find_content(text: str) -> NamedContent:
@@ -34,12 +35,13 @@ async def find_content(text: str) -> NamedContent:
     Raises `UsageError` if it is none of the three, `ManifestError` for a malformed file, id or
     link, `DiskError` for a file that cannot be read.
     """
-    if text[: len(SCHEME)].lower() == SCHEME:
-        link = SwarmLink.parse(text)
-        return NamedContent(link.id, link.peers)
+    if is_link(text):
+        link = SwarmLink.pasted(text)
+        return NamedContent(link.id, link.peers, linked=True)
     path = Path(text)
     if await trio.Path(path).is_file():
         return NamedContent(await read_envelope(path))
+    text = unwrapped(text)
     if not _LIKE_AN_ID.fullmatch(text):
         raise UsageError(f"there is no file {printable(text)}: give a .swarm file, an id or a swarm: link")
     try:

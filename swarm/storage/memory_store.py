@@ -1,4 +1,4 @@
-"""The pieces of one manifest in memory: for simulations and tests."""
+"""A store in memory, for simulations and tests."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from swarm.storage.hashing import piece_matches
 
 
 class MemoryStore:
-    """A `ports.Store` whose work is all inline, so that virtual time does not pass in it.
+    """A `ports.Store` that does all its work inline, so that no virtual time passes in it.
 
-    ``data`` are all files one after the other; ``stored`` says which pieces of it are there, by
-    default all. Without ``data`` it starts empty. Pieces are kept by reference: a thousand stores
-    that pass one content round share its bytes. Raises ValueError if ``data`` has another length,
-    or ``stored`` comes without it.
+    ``data`` is the concatenation of all files; ``stored`` selects the pieces that are present, by default
+    all. Without ``data`` the store starts empty. Pieces are kept by reference, so a thousand stores of one
+    content share its bytes. Raises ValueError if ``data`` has the wrong length or ``stored`` is given
+    without it.
     """
 
     def __init__(self, manifest: Manifest, data: bytes | None = None, stored: PieceSet | None = None) -> None:
         if data is not None and len(data) != manifest.total_length:
             raise ValueError(f"the content has {manifest.total_length} bytes, not {len(data)}")
         if data is None and stored is not None:
-            raise ValueError("pieces without their bytes cannot be stored")
+            raise ValueError("stored pieces need the content in data")
         self._manifest = manifest
         self._stored = PieceSet(manifest.piece_count)
         self._pieces: dict[int, memoryview] = {}
@@ -37,13 +37,13 @@ class MemoryStore:
 
     @property
     def stored(self) -> PieceSet:
-        """The pieces that are verified and readable; not to be changed by callers."""
+        """The pieces that are verified and readable; callers must not change it."""
         return self._stored
 
     async def put(self, piece: int, data: memoryview) -> None:
-        """Verify one whole piece and keep it; raises `PieceMismatch` with nothing kept."""
+        """Verify and keep one whole piece; raises `PieceMismatch`, with nothing kept."""
         if not piece_matches(data, self._manifest.piece_hash(piece)):
-            raise PieceMismatch(f"piece {piece} does not have the hash that the manifest names")
+            raise PieceMismatch(f"piece {piece} does not match the hash in the manifest")
         self._keep(piece, data if isinstance(data.obj, bytes) else memoryview(bytes(data)))
 
     async def get(self, piece: int) -> memoryview:
@@ -57,13 +57,13 @@ class MemoryStore:
         return data
 
     def damage(self, piece: int) -> None:
-        """Flip a bit of a stored piece, as rot would."""
+        """Flip one bit of a stored piece, like bit rot."""
         rotten = bytearray(self._pieces[piece])
         rotten[0] ^= 1
         self._pieces[piece] = memoryview(bytes(rotten))
 
     def content(self) -> bytes:
-        """All files one after the other; raises KeyError unless every piece is stored."""
+        """Return the concatenation of all files; raises KeyError unless every piece is stored."""
         return b"".join(self._pieces[piece] for piece in range(self._manifest.piece_count))
 
     def _fill(self, data: memoryview, stored: PieceSet) -> None:

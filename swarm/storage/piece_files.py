@@ -1,6 +1,6 @@
-"""The files of one manifest in one place, by index, read and written at positions.
+"""The files of one manifest in one folder, addressed by index.
 
-Descriptors are kept in a bounded cache: a folder of 10,000 files must not hold 10,000 of them.
+Descriptors are kept in a bounded cache, so that 10,000 files do not need 10,000 descriptors.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from swarm.errors import DiskError
 from swarm.storage.folder import Folder, open_regular
 
 OPEN_FILES = 8
-"""Descriptors kept by one store. Opening a file again costs about 10 microseconds, a descriptor is
-scarce where a process has 64 of them; pieces of one file follow each other anyway."""
+"""Descriptors cached by one store. Reopening a file costs about 10 microseconds, and a process may be limited
+to 64 descriptors. Successive pieces are usually in one file."""
 
 
 @dataclass(slots=True)
@@ -31,7 +31,7 @@ class _Opened:
 
 
 class OpenFiles:
-    """Descriptors by file index; the least recently used is closed first, never one in use."""
+    """A cache of descriptors by file index; evicts the least recently used one that is not in use."""
 
     def __init__(self, close: Callable[[int], None], limit: int = OPEN_FILES) -> None:
         self._close = close
@@ -39,13 +39,13 @@ class OpenFiles:
         self._files: OrderedDict[int, _Opened] = OrderedDict()
 
     def identity(self, file: int) -> tuple[int, int] | None:
-        """Device and inode of the descriptor held for a file, or None."""
+        """Return device and inode of the cached descriptor of a file, or None."""
         opened = self._files.get(file)
         return None if opened is None else opened.identity
 
     @contextmanager
     def use(self, file: int, open_file: Callable[[], int]) -> Iterator[int]:
-        """Hold a descriptor of ``file`` for the block, from the cache or else by ``open_file``."""
+        """Hold a descriptor of ``file`` for the block, from the cache or from ``open_file``."""
         opened = self._files.get(file)
         if opened is None:
             fd = open_file()
@@ -64,7 +64,7 @@ class OpenFiles:
                 self._evict()
 
     def drop(self, file: int) -> None:
-        """Forget the descriptor of a file; it is closed once nobody uses it."""
+        """Remove the descriptor of a file from the cache; it is closed when no longer in use."""
         opened = self._files.pop(file, None)
         if opened is None:
             return
@@ -73,7 +73,7 @@ class OpenFiles:
             self._close(opened.fd)
 
     def close(self) -> None:
-        """Forget every descriptor."""
+        """Remove every descriptor from the cache."""
         for file in list(self._files):
             self.drop(file)
 
@@ -85,11 +85,10 @@ class OpenFiles:
 
 
 class PieceFiles:
-    """Files of a manifest below ``folder``, through a bounded number of descriptors.
+    """The files of a manifest below ``folder``, opened through a bounded number of descriptors.
 
-    A single file is called ``name`` there, whatever its manifest calls it; the files of a folder
-    keep their paths. Not for several threads: descriptors are taken in the event loop's thread and
-    used wherever the work is done.
+    A single file has the name ``name`` there, whatever its manifest says; the files of a folder keep their
+    paths. Not thread-safe: call it in the event loop's thread; the descriptors may be used in any thread.
     """
 
     def __init__(self, manifest: Manifest, folder: Folder, name: str) -> None:
@@ -100,16 +99,16 @@ class PieceFiles:
         self._known: dict[int, tuple[int, int]] = {}
 
     def parts(self, file: int) -> tuple[str, ...]:
-        """The path of a file below the folder."""
+        """Return the path of a file below the folder."""
         return self._single or self._manifest.files[file].path
 
     def path(self, file: int) -> Path:
-        """The path of a file, for messages."""
+        """Return the full path of a file, for messages."""
         return self.folder.at(self.parts(file))
 
     @contextmanager
     def reading(self, file: int) -> Iterator[int]:
-        """Hold a descriptor of what the file's name leads to now; raises OSError."""
+        """Hold a descriptor of the file that is now at the file's path; raises OSError."""
         parts = self.parts(file)
         held = self._opened.identity(file)
         if held is not None:
@@ -120,25 +119,25 @@ class PieceFiles:
             yield fd
 
     def writing(self, file: int, created: Callable[[tuple[str, ...]], None]) -> AbstractContextManager[int]:
-        """Hold a descriptor to write a file with, which is created with the folders above it.
+        """Hold a descriptor for writing; a missing file is created, with its folders.
 
-        ``created`` is told the path of each folder that got a new entry. Raises OSError, and
-        `DiskError` if what was written before is no longer what the name leads to.
+        ``created`` is called with the path of each folder that got a new entry. Raises OSError, and
+        `DiskError` if the file was replaced since it was last used.
         """
-        # Apart from those for reading: what was opened to be read cannot be written to.
+        # A separate key from the one for reading, whose descriptor is read-only.
         return self._opened.use(~file, lambda: self._open_to_write(file, created))
 
     def create(self, file: int, created: Callable[[tuple[str, ...]], None]) -> None:
-        """Create a file with the folders above it unless it is there; raises what `writing` does."""
+        """Create a file, with its folders, unless it exists; raises what `writing` does."""
         self.folder.layer.close(self._open_to_write(file, created))
 
     def expect(self, file: int, fd: int) -> None:
-        """From now on only this open file is taken for ``file``."""
+        """Record that ``file`` must be this open file from now on."""
         about = os.fstat(fd)
         self._known[file] = (about.st_dev, about.st_ino)
 
     def is_in_place(self, file: int) -> bool:
-        """Whether the file that was read or written, if any was, is what its name leads to."""
+        """Whether the file exists and is the one that was used before, if it was used."""
         known = self._known.get(file)
         about = self.folder.stat(self.parts(file))
         return about is not None and known in {None, (about.st_dev, about.st_ino)}
@@ -164,17 +163,17 @@ class PieceFiles:
         identity = (about.st_dev, about.st_ino)
         if self._known.setdefault(file, identity) != identity:
             shown = printable(str(self.path(file)))
-            raise DiskError(f"{shown}: was replaced by something else; run the same command again")
+            raise DiskError(f"{shown}: was replaced by another file; run the same command again")
         length = self._manifest.files[file].length
-        # The one write of a file of one piece makes it as long as it has to be.
+        # A file of one piece gets its length from its only write.
         if about.st_size > length or (about.st_size < length and length > self._manifest.piece_length):
             self.folder.layer.resize(fd, length)
 
     def forget(self) -> None:
-        """Close every descriptor of a file; they are opened again when they are needed."""
+        """Close the cached descriptors of files; they are reopened when needed."""
         self._opened.close()
 
     def close(self) -> None:
-        """Close everything, the folder's descriptor too."""
+        """Close every descriptor, including the folder's."""
         self._opened.close()
         self.folder.close()

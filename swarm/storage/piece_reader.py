@@ -1,10 +1,10 @@
-"""Reading stored pieces, each checked to be what was verified, and where such work runs.
+"""Reads stored pieces with a check of their content, and decides in which thread such work runs.
 
-A hop to a worker thread costs about 50 microseconds and, when every core is busy, a share of the
-core that the event loop needs: 1 MiB pieces hashed and written inline came to 1.23 GB/s against
-0.97 GB/s through threads. So a piece up to `INLINE_BYTES` is processed inline, as long as that does
-not wait for a disk: a read that the page cache cannot answer is done in a thread, and after a write
-that was slow (the system throttles who dirties too many pages) writes use a thread until one is fast again.
+A call to a worker thread costs about 50 microseconds and competes with the event loop for a core: pieces of
+1 MiB hashed and written inline reached 1.23 GB/s, through threads 0.97 GB/s. So a piece of up to
+`INLINE_BYTES` is processed inline, unless that would wait for a disk. A read that is not in the page cache
+uses a thread. After a slow write (the system throttles a process with too many dirty pages), writes use a
+thread until one is fast again.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ from swarm.storage.piece_files import PieceFiles
 T = TypeVar("T")
 
 INLINE_BYTES = 1024 * 1024
-"""Pieces up to this size are hashed and copied inline: about 0.4 ms."""
+"""Pieces up to this size are hashed and copied inline, in about 0.4 ms."""
 SLOW_SECONDS = 0.01
-"""A write that takes longer waited for the disk; the event loop must not."""
+"""A write that takes longer has waited for the disk, which the event loop must not do."""
 HOPS = 4
-"""Worker threads of one store, and so the descriptors that they may hold."""
+"""Worker threads of one store, and so the most descriptors that they hold."""
 
 
 class PieceExecutor:
-    """Runs the blocking work on single pieces of one store."""
+    """Runs blocking work on single pieces of one store, inline or in a thread."""
 
     def __init__(self) -> None:
         self._threads = trio.CapacityLimiter(HOPS)
         self._slow = False
 
     async def compute(self, size: int, work: Callable[[], T]) -> T:
-        """Run ``work``, which touches no disk: inline if small (without a checkpoint), else in a thread."""
+        """Run ``work``, which uses no disk: inline and without a checkpoint if small, else in a thread."""
         if size <= INLINE_BYTES:
             return work()
         return await trio.to_thread.run_sync(work, limiter=self._threads)
 
     async def read(self, size: int, attempt: Callable[[bool], T]) -> T:
-        """Run ``attempt(cached)``: inline with True, and in a thread with False if that would block."""
+        """Run ``attempt(True)`` inline; if that would block, ``attempt(False)`` in a thread."""
         if size <= INLINE_BYTES:
             await trio.lowlevel.checkpoint()
             try:
@@ -59,7 +59,7 @@ class PieceExecutor:
         return await trio.to_thread.run_sync(attempt, False, limiter=self._threads)
 
     async def write(self, size: int, work: Callable[[], T]) -> T:
-        """Run ``work`` inline while writes are fast and small, in a thread otherwise."""
+        """Run ``work`` inline if it is small and the last write was fast, else in a thread."""
 
         def timed() -> tuple[T, float]:
             started = time.perf_counter()
@@ -74,14 +74,14 @@ class PieceExecutor:
         return result
 
 
-# This process's own shortages, which say nothing about the file.
+# This process lacks resources; the file may be fine.
 _OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 class CheckedReader:
-    """Reads stored pieces and compares the XXH3-128 of each with what is ``expected`` of it.
+    """Reads stored pieces and compares the XXH3-128 of each with the ``expected`` one.
 
-    A piece whose file is gone, unreadable, shorter or changed leaves ``stored``.
+    A piece whose file is missing, unreadable, too short or changed is removed from ``stored``.
     """
 
     def __init__(
@@ -93,10 +93,10 @@ class CheckedReader:
         self._work = work
 
     async def read(self, piece: int, holder: Callable[[int], PieceFiles]) -> memoryview:
-        """Return a whole piece from where ``holder`` says that its file is.
+        """Return a whole piece; ``holder`` returns where its file is.
 
-        Raises `PieceWithdrawn` if it is not what was verified, `DiskError` for what is no fault of
-        the file (this process has no descriptors left).
+        Raises `PieceWithdrawn` if the piece is no longer what was verified, `DiskError` if this process
+        lacks descriptors or memory.
         """
         if piece not in self._stored:
             raise PieceWithdrawn(f"piece {piece} is not stored here")

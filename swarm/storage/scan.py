@@ -1,4 +1,4 @@
-"""What is shared: the files below a path, hashed into a manifest."""
+"""Makes the manifest of a file or folder to share: finds the files and hashes them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class FileIdentity:
-    """What tells that a file is the one seen before: size in bytes, time stamp, inode, device."""
+    """Identifies an unchanged file: size in bytes, time stamp, inode, device."""
 
     size: int
     mtime_ns: int
@@ -41,13 +41,13 @@ class FileIdentity:
 
     @classmethod
     def of(cls, about: os.stat_result) -> FileIdentity:
-        """The identity in what stat said."""
+        """Return the identity in a stat result."""
         return cls(about.st_size, about.st_mtime_ns, about.st_ino, about.st_dev)
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A regular file: its path below the walked folder, its identity, its owner's executable bit."""
+    """A regular file: its path below the scanned folder, its identity, its owner's executable bit."""
 
     parts: tuple[str, ...]
     identity: FileIdentity
@@ -55,15 +55,15 @@ class Found:
 
     @classmethod
     def of(cls, parts: tuple[str, ...], about: os.stat_result) -> Found:
-        """The file at ``parts`` that stat described."""
+        """Return the file at ``parts`` with this stat result."""
         return cls(parts, FileIdentity.of(about), bool(about.st_mode & OWNER_EXECUTES))
 
 
 def walk(folder: Folder, skipped: Callable[[str], None], parts: tuple[str, ...] = ()) -> Iterator[Found]:
-    """Every regular file below ``folder``, folders in order of their names, links never followed.
+    """Yield every regular file below ``folder``, in order of names, without following links.
 
-    ``skipped`` is told in one line of everything that is neither file nor folder, and of empty
-    folders. Raises `DiskError` for what cannot be read, `UsageError` below `MAX_PATH_DEPTH`.
+    ``skipped`` is called with one line for everything that is neither file nor folder, and for each empty
+    folder. Raises `DiskError` for an unreadable entry, `UsageError` for paths deeper than `MAX_PATH_DEPTH`.
     """
     with refusals(folder.path), os.scandir(folder.fd) as entries:
         listed = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
@@ -87,7 +87,7 @@ def _enter(
     folder: Folder, name: str, skipped: Callable[[str], None], parts: tuple[str, ...]
 ) -> Iterator[Found]:
     if len(parts) >= MAX_PATH_DEPTH:
-        raise UsageError(f"{_shown(parts)}: folders are nested deeper than {MAX_PATH_DEPTH} levels")
+        raise UsageError(f"{_shown(parts)}: folders are nested more than {MAX_PATH_DEPTH} levels deep")
     with refusals(folder.path / name):
         inner = folder.subfolder(name)
     try:
@@ -102,7 +102,7 @@ def _shown(parts: tuple[str, ...]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Checks:
-    """What the scan saw: the identity of each file and the XXH3-128 of every piece, concatenated."""
+    """What later checks compare with: the identity of each file, the concatenated XXH3-128 of the pieces."""
 
     files: tuple[FileIdentity, ...]
     pieces: bytes
@@ -110,7 +110,7 @@ class Checks:
 
 @dataclass(frozen=True, slots=True)
 class Scanned:
-    """A manifest made here, and what tells later that the files are still the same."""
+    """A manifest, and the checks that later tell whether the files are unchanged."""
 
     manifest: Manifest
     checks: Checks
@@ -124,14 +124,14 @@ async def scan(
     progress: Progress | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> Scanned:
-    """Describe and hash the file or folder at ``path`` for sharing.
+    """Hash the file or folder at ``path`` and make its manifest.
 
-    ``name`` is what receivers create, by default the last part of ``path``; ``piece_length`` is in
-    bytes, by default chosen from the size. ``progress`` is told hashed and total bytes, ``warn``
-    one line for each thing that is left out (links, sockets, pipes, devices, empty folders).
+    ``name`` is the name that receivers create, by default the last part of ``path``. ``piece_length`` is
+    in bytes, by default chosen from the size. ``progress`` is called with hashed and total bytes, ``warn``
+    with one line for each entry that is left out (links, sockets, pipes, devices, empty folders).
 
-    Raises `UsageError` for a path that cannot be shared or a name that no manifest may hold,
-    `DiskError` for what cannot be read and for a file that changes while it is hashed.
+    Raises `UsageError` for a path that cannot be shared or a name that a manifest cannot have, and
+    `DiskError` for an unreadable file or one that changes while it is hashed.
     """
     source, found, skipped = await trio.to_thread.run_sync(_find, path)
     with closing(source.folder):
@@ -152,7 +152,7 @@ async def scan(
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """The folder to read from, and whether the whole of it is shared or one file in it."""
+    """The folder to read from; ``whole`` tells whether all of it is shared or one file in it."""
 
     folder: Folder
     whole: bool
@@ -168,13 +168,13 @@ def _title(path: Path, name: str | None) -> str:
 
 
 def _check_early(title: str, whole: bool, piece_length: int, found: list[Found]) -> None:
-    """Refuse, before an hour of hashing, what no manifest could hold; raises `UsageError`."""
+    """Raise `UsageError` before hashing for content that no manifest can describe."""
     empty = blake3(b"").digest()
     paths = [file.parts for file in found] if whole else [(title,)]
     _manifest(title, whole, piece_length, [FileEntry(path, 0, False, empty, b"") for path in paths])
     pieces = Layout(piece_length, [file.identity.size for file in found]).piece_count
     if pieces > MAX_PIECES:
-        raise UsageError(f"this has {pieces} pieces, more than {MAX_PIECES}; choose a larger piece length")
+        raise UsageError(f"this is {pieces} pieces, more than {MAX_PIECES}; choose a larger piece length")
 
 
 def _manifest(title: str, folder: bool, piece_length: int, entries: Sequence[FileEntry]) -> Manifest:
@@ -185,7 +185,7 @@ def _manifest(title: str, folder: bool, piece_length: int, entries: Sequence[Fil
 
 
 def _find(path: Path) -> tuple[_Source, list[Found], list[str]]:
-    """Open the folder to read from; list the files, sorted as manifests are, and what is left out."""
+    """Open the folder to read from; list the files in manifest order, and a line for each skipped entry."""
     real = Path(os.path.realpath(path))
     try:
         about = real.stat()
@@ -195,7 +195,7 @@ def _find(path: Path) -> tuple[_Source, list[Found], list[str]]:
         raise disk_error(error, path) from error
     whole = stat.S_ISDIR(about.st_mode)
     if not whole and not stat.S_ISREG(about.st_mode):
-        raise UsageError(f"{printable(str(path))}: neither a file nor a folder")
+        raise UsageError(f"{printable(str(path))}: this is neither a file nor a folder")
     with refusals(path):
         folder = Folder.open(real if whole else real.parent)
     skipped: list[str] = []
@@ -245,5 +245,5 @@ def _hash_all(
             raise DiskError(f"{shown}: changed while it was hashed; run the same command again")
         entry = FileEntry(file.parts, size, file.executable, hashing.whole, bytes(hashing.pieces))
         hashed.append((entry, bytes(hashing.checks)))
-        # A thousand empty files are work too: give the batch a chance to end.
+        # Empty files take time too, so let the batch end here.
         yield 0

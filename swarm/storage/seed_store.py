@@ -1,4 +1,4 @@
-"""Seeding a file or folder where it is, without a copy."""
+"""The store that seeds a file or folder in place, without a copy."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from swarm.storage.scan import Checks
 
 
 class SeedStore:
-    """The pieces of what was scanned at ``path``, read-only; a `ports.Store`.
+    """A read-only `ports.Store` of the content scanned at ``path``.
 
-    Nothing is assumed of the files: every piece is compared with the scan each time it is read, so
-    one that was edited, truncated, replaced or rotted is withdrawn, and the others are still served.
-    Raises `DiskError` if ``path`` cannot be opened.
+    Every piece is compared with the scan each time it is read. A piece that was edited, truncated,
+    replaced or corrupted is withdrawn; the others are still served. Raises `DiskError` if ``path`` cannot
+    be opened.
     """
 
     def __init__(self, manifest: Manifest, path: Path, checks: Checks, *, layer: FileLayer = POSIX) -> None:
@@ -45,26 +45,26 @@ class SeedStore:
 
     @property
     def stored(self) -> PieceSet:
-        """The pieces that have not been withdrawn; not to be changed by callers."""
+        """The pieces that have not been withdrawn; callers must not change it."""
         return self._stored
 
     async def get(self, piece: int) -> memoryview:
-        """Read one whole piece that still is what was scanned.
+        """Read one whole piece.
 
-        Raises `PieceWithdrawn` when it is not (the piece then leaves ``stored``), `DiskError` when
-        this process cannot open files.
+        Raises `PieceWithdrawn` when it differs from the scan (the piece is then removed from ``stored``),
+        `DiskError` when this process cannot open files.
         """
         return await self._reader.read(piece, lambda _file: self._files)
 
     async def put(self, piece: int, data: memoryview) -> None:
-        """Raise `DiskError`: what the user shares is never written to."""
+        """Raise `DiskError`: shared content is never written to."""
         raise DiskError(
-            f"{printable(str(self._path))}: shared in place and never written to, "
-            f"so piece {piece} of {len(data)} bytes has no place here"
+            f"{printable(str(self._path))}: shared content is never written to, "
+            f"so piece {piece} of {len(data)} bytes is refused"
         )
 
     def close(self) -> None:
-        """Release the descriptors."""
+        """Close the descriptors."""
         self._files.close()
 
     def __enter__(self) -> SeedStore:

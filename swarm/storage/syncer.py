@@ -1,8 +1,8 @@
-"""Making stored pieces durable in batches: the data first, then the journal's claims.
+"""Makes stored pieces durable in batches: first the data, then the journal's claims.
 
-A batch is what was put since the last one. Its order on the disk is what crash safety rests on:
-`fdatasync` of the data, then the journal's record, then `fdatasync` of the journal. So a claim
-never precedes its data.
+A batch holds the pieces put since the previous one. Crash safety depends on the order on the disk:
+`fdatasync` of the data, then the journal's record, then `fdatasync` of the journal. So a claim never
+precedes its data.
 """
 
 from __future__ import annotations
@@ -21,17 +21,16 @@ from swarm.storage.journal_file import JournalFile
 from swarm.storage.target_files import TargetFiles
 
 BATCH_BYTES = 16 * 1024 * 1024
-"""Unsynced data that starts a sync."""
+"""Bytes of unsynced data that start a sync."""
 BATCH_SECONDS = 2.0
 """Age of unsynced data that starts a sync."""
 UNSYNCED_BYTES = 32 * 1024 * 1024
-"""Written but not claimed: more of it waits for the disk, so that with the pieces that are just being
-written a power failure costs at most about 40 MiB. After a kill this is found again. What waiting
-costs: docs/decisions/0006-unsynced.md."""
+"""The most bytes written but not claimed; `put` then waits for the disk. With the pieces being written, a
+power failure costs at most about 40 MiB. A kill costs nothing. Source: docs/decisions/0006-unsynced.md."""
 
 
 class _Batch:
-    """Pieces that are written and not claimed yet, and what has to be synced for them."""
+    """Pieces that are written but not claimed, with the files and folders to sync for them."""
 
     def __init__(self) -> None:
         self.pieces: dict[int, bytes] = {}
@@ -50,7 +49,7 @@ class _Batch:
             self.full.set()
 
     def take_back(self, other: _Batch) -> None:
-        """Join a batch whose sync was cancelled."""
+        """Merge a batch whose sync was cancelled."""
         self.pieces = other.pieces | self.pieces
         self.files |= other.files
         self.folders |= other.folders
@@ -61,10 +60,10 @@ class _Batch:
 
 
 class Syncer:
-    """Owns what is stored but not durable yet, and the journal that claims what is.
+    """Owns the pieces that are stored but not durable, and the journal that claims the durable ones.
 
-    Once the disk refused a sync, ``failed`` is set and nothing more is believed: Linux marks pages
-    that it could not write as clean, so trying again would succeed and prove nothing.
+    ``failed`` is set once a sync fails, and nothing more is claimed: Linux marks pages that it could not
+    write as clean, so a second sync would succeed and prove nothing.
     """
 
     def __init__(
@@ -86,36 +85,38 @@ class Syncer:
 
     @property
     def begun(self) -> bool:
-        """Whether the journal has its header and its name, both on the disk."""
+        """Whether the journal's header and its folder entry are on the disk."""
         return self._begun and self._entered
 
     @property
     def unsynced(self) -> int:
-        """Bytes that are written and not claimed."""
+        """Bytes that are written but not claimed."""
         return self._batch.size + self._syncing
 
     def add(self, piece: int, check: bytes, file: int, size: int) -> None:
-        """A piece is written: claim it with the next batch."""
+        """Claim a written piece with the next batch."""
         self._batch.add(piece, check, file, size)
 
     def changed(self, folder: tuple[str, ...]) -> None:
-        """A folder below the partial one got a new entry: sync it with the next batch."""
+        """Sync a folder below the partial one, which got a new entry, with the next batch."""
         self._batch.folders.add(folder)
 
     async def begin(self) -> None:
-        """Bring the journal's header and name to the disk unless they are there: before any data, so
-        that data without a journal is never ours to overwrite. Raises `DiskError`."""
+        """Sync the journal's header and folder entry to the disk, once, before any data is written.
+
+        So data without a journal is always somebody else's. Raises `DiskError`.
+        """
         async with self._begin_lock:
             if not self._begun:
                 await self._journal.start(self._header)
                 self._begun = True
             if not self._entered:
-                # Once in each run: an earlier one may have been killed before it did.
+                # Once in each run, because an earlier run may have been killed before it did.
                 await abandonable(flush, self._places.output, (), [()])
                 self._entered = True
 
     async def run(self) -> None:
-        """Sync every 16 MiB or 2 s of unsynced data, for ever; raises `DiskError`. Idle, it sleeps."""
+        """Sync every 16 MiB or 2 s of unsynced data until cancelled; raises `DiskError`."""
         while True:
             batch = self._batch
             await batch.begun.wait()
@@ -127,8 +128,8 @@ class Syncer:
     async def sync(self) -> None:
         """Make everything written so far durable and claim it.
 
-        Raises `DiskError` if the disk refuses; the batch's pieces then leave ``stored``. A
-        cancelled sync claims nothing, and the next one takes up its batch.
+        On `DiskError` the pieces of the batch are removed from ``stored``. A cancelled sync claims nothing;
+        the next one includes its batch.
         """
         async with self._sync_lock:
             if self.failed is not None:
@@ -154,15 +155,17 @@ class Syncer:
         await self.begin()
         if places.partial is not None:
             files = [places.partial.parts(file) for file in batch.files]
-            # Left behind when cancelled: a disk that hangs must not keep the process.
+            # Abandoned on cancellation: a disk that hangs must not block the process.
             await abandonable(self._flush, places.partial.folder, files, batch.folders)
         await self._journal.append(encode_stored(self._header, batch.pieces))
 
     def _flush(
         self, folder: Folder, files: Collection[tuple[str, ...]], folders: Collection[tuple[str, ...]]
     ) -> None:
-        """Flush in a worker thread, one at a time: the system reports an error once, and the flush
-        that it told may have been left behind by a cancelled sync."""
+        """Flush in a worker thread, one at a time, and remember an error.
+
+        The system reports an error only once, perhaps to a flush that a cancelled sync has abandoned.
+        """
         with self._flushing:
             if self._refused is not None:
                 raise self._refused

@@ -1,7 +1,7 @@
-"""A file or folder that is being fetched; docs/storage.md describes its states on the disk.
+"""The file or folder that a fetch writes. Source: docs/storage.md.
 
-Opening one checks what is there before it is believed: files under the final name, then the partial
-place by the journal's claims.
+Opening a target checks what exists already: files under the final name, then the partial file or folder
+against the journal's claims.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from swarm.storage.target_files import TargetFiles, check_room
 def recognise(
     manifest: Manifest, final: PieceFiles, selected: Collection[int], existing: set[int], keep: Keep
 ) -> Generator[int, None, None]:
-    """Find the files that are in place and hash them; yields bytes read.
+    """Hash the files that already have their final name; yields bytes read.
 
-    Each file that is the manifest's is put into ``existing``, its pieces are told to ``keep``.
-    Raises `DiskError` naming the first of the ``selected`` files that differs; nothing is changed.
-    Another one that differs is left alone: nobody asks for it.
+    A file that matches the manifest is added to ``existing``, and its pieces are passed to ``keep``.
+    Raises `DiskError` naming the first of the ``selected`` files that differs, with nothing changed. A
+    differing file that is not selected is ignored.
     """
     buffer = new_buffer()
     layer = final.folder.layer
@@ -65,8 +65,10 @@ def recognise(
 
 
 def _candidates(manifest: Manifest, final: PieceFiles, selected: Collection[int]) -> list[int]:
-    """The files that are there with the right length; `DiskError` before any is read if a selected one
-    has not."""
+    """Return the files that exist with the right length.
+
+    Raises `DiskError`, before any is read, if a selected one exists with another length.
+    """
     found = []
     for file, entry in enumerate(manifest.files):
         with refusals(final.path(file)):
@@ -83,16 +85,15 @@ def _candidates(manifest: Manifest, final: PieceFiles, selected: Collection[int]
 
 def _differs(final: PieceFiles, file: int) -> DiskError:
     shown = printable(str(final.path(file)))
-    return DiskError(f"{shown}: exists and differs; move it away or choose another --output")
+    return DiskError(f"{shown}: already exists with other content; move it away or choose another --output")
 
 
 class Resumption:
     """Checks the pieces of a partial file or folder.
 
-    A piece that the journal claims is compared by its XXH3-128. One that holds data without being
-    claimed was written but not synced, or its journal is lost: it is compared by BLAKE3. That one
-    is read from the disk and not from the page cache, which still shows what an I/O error kept
-    from the disk.
+    A piece that the journal claims is compared by its XXH3-128. Data without a claim was written but not
+    synced, or its journal is lost; it is compared by BLAKE3. Such data is read from the disk and not from
+    the page cache, which may still show data that failed to reach the disk.
     """
 
     def __init__(self, manifest: Manifest, partial: PieceFiles, claims: Fingerprints, keep: Keep) -> None:
@@ -104,10 +105,10 @@ class Resumption:
         self._buffer = memoryview(bytearray(manifest.piece_length))
         self.kept = 0
         self.foreign = 0
-        """Pieces that hold data which is neither claimed nor of this manifest."""
+        """The number of pieces with data that is neither claimed nor valid."""
 
     def steps(self, skip: set[int]) -> Generator[int, None, None]:
-        """Check every file but those in ``skip``; yields the bytes of each step."""
+        """Check every file except those in ``skip``; yields the bytes of each step."""
         for file, entry in enumerate(self._manifest.files):
             if file in skip:
                 continue
@@ -144,7 +145,7 @@ class Resumption:
 
 
 class _Unsynced:
-    """Reads the parts of one open file that nobody vouches for as they are on the disk."""
+    """Reads unclaimed parts of one open file from the disk, past the page cache."""
 
     def __init__(self, layer: FileLayer, fd: int) -> None:
         self._layer = layer
@@ -153,7 +154,7 @@ class _Unsynced:
         self._synced = False
 
     def read(self, span: Span, buffer: memoryview) -> bool:
-        """Fill ``buffer`` with a piece; False if the file ends before or has a hole there."""
+        """Fill ``buffer`` with a piece; return False if the file is too short or has a hole there."""
         if self._data_from is not None and self._data_from <= span.offset:
             self._data_from = self._layer.next_data(self._fd, span.offset)
         if self._data_from is None or self._data_from >= span.offset + span.length:
@@ -170,9 +171,9 @@ class _Unsynced:
 
 
 class Restored:
-    """The stored pieces, the XXH3-128 of each, and what makes more of them durable.
+    """The stored pieces, the XXH3-128 of each, and the syncer that makes more of them durable.
 
-    ``syncer`` is None when everything is in place already.
+    ``syncer`` is None when nothing will be written.
     """
 
     def __init__(self, manifest: Manifest) -> None:
@@ -181,16 +182,16 @@ class Restored:
         self.syncer: Syncer | None = None
 
     def keep(self, piece: int, check: bytes) -> None:
-        """A piece is sound and has this XXH3-128."""
+        """Record a valid piece and its XXH3-128."""
         self.checks[piece] = check
         self.stored.add(piece)
 
 
 async def restore(places: TargetFiles, progress: Progress | None) -> Restored:
-    """Check what has the final name, then the partial place by the journal's claims.
+    """Check what has the final name, then the partial file or folder against the journal's claims.
 
-    ``progress`` is told checked and total bytes. Raises `DiskError` for what is not the wanted
-    content; nothing is changed then.
+    ``progress`` is called with checked and total bytes. Raises `DiskError` for other content, with nothing
+    changed.
     """
     manifest = places.manifest
     restored = Restored(manifest)
@@ -213,7 +214,7 @@ async def restore(places: TargetFiles, progress: Progress | None) -> Restored:
 async def _resume(
     places: TargetFiles, journal: JournalFile, header: Header, restored: Restored, progress: Progress | None
 ) -> None:
-    """Check the partial place; what is sound there beyond the journal's claims is claimed next."""
+    """Check the partial file or folder; valid pieces that the journal does not claim are claimed next."""
     manifest = places.manifest
     said = await journal.replay(header)
     syncer = Syncer(places, journal, header, restored.stored, begun=said.header is not None)
@@ -234,7 +235,7 @@ async def _resume(
         span = manifest.layout.span(piece)
         syncer.add(piece, restored.checks[piece], span.file, span.length)
         if manifest.folder:
-            # Whoever made the folders above it may have been killed before syncing them.
+            # An earlier run may have been killed after creating its folders and before syncing them.
             path = manifest.files[span.file].path
             for depth in range(len(path)):
                 syncer.changed(path[:depth])
@@ -242,7 +243,7 @@ async def _resume(
 
 
 async def _check_owner(places: TargetFiles, journal: JournalFile, header: Header) -> None:
-    """Leave a journal alone that is not of a fetch of what is in place."""
+    """Release the journal if it belongs to other content; the content in place is complete."""
     try:
         await journal.replay(header)
     except DiskError:
@@ -250,14 +251,16 @@ async def _check_owner(places: TargetFiles, journal: JournalFile, header: Header
 
 
 def _refuse_foreign(places: TargetFiles, said: Replay, resumption: Resumption) -> None:
-    """Data without a journal that holds not one wanted piece is not ours to write over."""
+    """Raise `DiskError` for data without a journal and without a valid piece: it is somebody else's."""
     if said.header is None and resumption.foreign and not resumption.kept:
         shown = printable(str(places.output.path / places.part_name))
-        raise DiskError(f"{shown}: exists and holds nothing of this; move it away or choose another --output")
+        raise DiskError(
+            f"{shown}: already exists with other content; move it away or choose another --output"
+        )
 
 
 SAVE_SECONDS = 1.5
-"""What closing may take to save the journal; what is unsynced then is checked again when resumed."""
+"""The most seconds that closing takes to save the journal; unsynced pieces are checked again on resume."""
 
 
 @asynccontextmanager
@@ -269,14 +272,14 @@ async def open_target(
     progress: Progress | None = None,
     selected: frozenset[int] | None = None,
 ) -> AsyncIterator[Target]:
-    """Lock, resume and hold the target of a fetch; leaving the block saves the journal.
+    """Lock and resume the target of a fetch, and hold it for the block; leaving saves the journal.
 
-    ``output_dir`` is created if missing. ``progress`` is told how many bytes of earlier runs, or of
-    files that exist already, are checked. ``selected`` are the indices of the files that are wanted
-    (None: all); what earlier runs left of the others is kept and can be read.
+    ``output_dir`` is created if missing. ``progress`` is called with checked and total bytes of earlier
+    runs and existing files. ``selected`` holds the indices of the wanted files (None: all); pieces of other
+    files from earlier runs are kept and can be read.
 
-    Raises `Locked` if another process fetches this; `DiskError` if there is no space, if what has
-    the final name differs, if a journal is another content's, or when the system refuses.
+    Raises `Locked` if another process fetches this, and `DiskError` if there is not enough space, if the
+    final name has other content, if the journal belongs to other content, or if the system refuses.
     """
     everything = frozenset(range(len(manifest.files)))
     selected = everything if selected is None else selected & everything
@@ -298,9 +301,9 @@ async def open_target(
 
 
 class Target:
-    """A `ports.Store` over a partial file or folder, which gets its final name in `finish`.
+    """A `ports.Store` over a partial file or folder; `finish` gives it its final name.
 
-    Made by `open_target`.
+    Use `open_target` to make one.
     """
 
     def __init__(self, places: TargetFiles, restored: Restored) -> None:
@@ -316,10 +319,10 @@ class Target:
         self._moving: trio.Event | None = None
         self._finished = False
         self.wanted = pieces_of(self._layout, places.selected)
-        """The pieces of the selected files; not to be changed by callers."""
+        """The pieces of the selected files; callers must not change it."""
         resumed = [piece for piece in self._stored if piece in self.wanted]
         self.resumed_pieces = len(resumed)
-        """Wanted pieces that earlier runs left, or that were in place already."""
+        """Wanted pieces that were stored before this run."""
         self.resumed_bytes = sum(map(self._layout.length, resumed))
 
     @property
@@ -329,7 +332,7 @@ class Target:
 
     @property
     def stored(self) -> PieceSet:
-        """The pieces that are verified and readable; not to be changed by callers."""
+        """The pieces that are verified and readable; callers must not change it."""
         return self._stored
 
     @property
@@ -339,19 +342,19 @@ class Target:
 
     @property
     def path(self) -> Path:
-        """The final place."""
+        """The final path."""
         return self._places.path
 
     async def put(self, piece: int, data: memoryview) -> None:
         """Verify one whole piece against the manifest's BLAKE3 and write it.
 
-        Raises `PieceMismatch` with nothing written when the hash differs, `DiskError` when the
-        file system refuses. Waits for the disk while too much is unsynced.
+        Raises `PieceMismatch`, with nothing written, when the hash differs, and `DiskError` when the file
+        system refuses. Waits for the disk when more than `UNSYNCED_BYTES` are unsynced.
         """
         span = self._layout.span(piece)
         check = await self._work.compute(span.length, lambda: self._verified(piece, data))
         if check is None:
-            raise PieceMismatch(f"piece {piece} does not have the hash that the manifest names")
+            raise PieceMismatch(f"piece {piece} does not match the hash in the manifest")
         if piece in self._stored:
             return
         syncer, files = await self._begun(span.file)
@@ -367,10 +370,10 @@ class Target:
             await syncer.sync()
 
     async def get(self, piece: int) -> memoryview:
-        """Read one whole stored piece, checked to be what was verified before.
+        """Read one whole stored piece and check that it is unchanged.
 
-        Raises `PieceWithdrawn` when it is not (the piece then leaves ``stored``), `DiskError` when
-        this process cannot open files.
+        Raises `PieceWithdrawn` when it has changed (the piece is then removed from ``stored``), `DiskError`
+        when this process cannot open files.
         """
         if self._moving is not None:
             await self._moving.wait()
@@ -382,7 +385,7 @@ class Target:
             await self._syncer.sync()
 
     async def run_syncer(self) -> None:
-        """Sync every 16 MiB or 2 s of unsynced data, until cancelled; raises `DiskError`."""
+        """Sync every 16 MiB or 2 s of unsynced data until cancelled; raises `DiskError`."""
         if self._syncer is None:
             await trio.sleep_forever()
         else:
@@ -391,10 +394,10 @@ class Target:
     async def finish(self) -> Path:
         """Sync everything, set executable bits, give the final name, and remove the journal.
 
-        Returns the final path, from which pieces are served on. Of a selection, the selected files
-        alone get there; a partial place that holds more than these stays, with its journal.
-        Raises `Incomplete` while wanted pieces are missing, `DiskError` if the final name was taken
-        meanwhile; then all is kept.
+        Returns the final path, from which pieces are served afterwards. Of a selection, only the selected
+        files are moved there; a partial folder with pieces of other files stays, with its journal.
+        Raises `Incomplete` while wanted pieces are missing, and `DiskError`, with everything kept, if the
+        final name was taken meanwhile.
         """
         if self._finished:
             return self.path
@@ -414,7 +417,7 @@ class Target:
         return self.path
 
     async def aclose(self) -> None:
-        """Save the journal, for at most `SAVE_SECONDS`, and release everything; raises `DiskError`."""
+        """Save the journal, in at most `SAVE_SECONDS`, and release everything; raises `DiskError`."""
         try:
             if self._syncer is not None and self._syncer.failed is None:
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + SAVE_SECONDS):
@@ -423,13 +426,13 @@ class Target:
             self._places.close()
 
     def _verified(self, piece: int, data: memoryview) -> bytes | None:
-        """The XXH3-128 of a piece that has the right BLAKE3, else None."""
+        """Return the XXH3-128 of a piece if its BLAKE3 is right, else None."""
         return fingerprint(data) if piece_matches(data, self._manifest.piece_hash(piece)) else None
 
     async def _begun(self, file: int) -> tuple[Syncer, PieceFiles]:
-        """What a piece is written with: the journal has its header, the partial folder exists."""
+        """Prepare for writing: write the journal's header and create the partial folder if necessary."""
         if self._syncer is None or self._finished or file in self._places.existing:
-            raise DiskError(f"{printable(str(self.path))}: is in place already and never written to")
+            raise DiskError(f"{printable(str(self.path))}: is complete already and never written to")
         if self._syncer.failed is not None:
             raise self._syncer.failed
         partial = self._places.partial

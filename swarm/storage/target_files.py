@@ -1,7 +1,7 @@
-"""Where a target lies on the disk, and the steps that give it its final name.
+"""The files and folders of a target on the disk, and the steps that give them their final names.
 
-A target has a final place, a partial one beside that, and a journal that is also its lock. Finishing
-brings everything to the disk first and then moves it, never over anything.
+A target has a final path, a partial file or folder beside it, and a journal that is also its lock. Finishing
+syncs everything to the disk first and then moves it, without replacing anything.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from swarm.storage.journal_file import JournalFile
 from swarm.storage.piece_files import PieceFiles
 
 BLOCK_BYTES = 512
-"""Unit of ``st_blocks``, by POSIX."""
+"""The unit of ``st_blocks`` (POSIX)."""
 
 
 def check_space(folder: Path, needed: int, *, what: str) -> None:
-    """Raise `DiskError` if fewer than ``needed`` bytes are free where ``folder`` is or will be."""
+    """Raise `DiskError` if fewer than ``needed`` bytes are free where ``folder`` is or would be created."""
     place = folder
     while not place.exists() and place != place.parent:
         place = place.parent
@@ -47,9 +47,9 @@ _READ_TO_EXECUTE = 2
 
 
 def prepare(manifest: Manifest, partial: PieceFiles, missing: Collection[int]) -> None:
-    """Create the empty ones of the ``missing`` files, set executable bits, and sync all of them.
+    """Create the empty files among ``missing``, set executable bits, and sync all ``missing`` files.
 
-    Raises `DiskError`, also if a file is not the one that was written.
+    Raises `DiskError`, also if a file was replaced since it was written.
     """
     folders: set[tuple[str, ...]] = {()}
     for file in missing:
@@ -66,7 +66,7 @@ def prepare(manifest: Manifest, partial: PieceFiles, missing: Collection[int]) -
 
 
 def set_executable(files: PieceFiles, file: int, *, wanted: bool) -> None:
-    """Let those who may read a file execute it, or nobody; on the disk when this returns."""
+    """Make a file executable for those who may read it, or for nobody; synced when this returns."""
     layer = files.folder.layer
     fd = files.folder.open_file(files.parts(file), os.O_RDONLY)
     try:
@@ -80,14 +80,14 @@ def set_executable(files: PieceFiles, file: int, *, wanted: bool) -> None:
 
 
 def move_file(output: Folder, part_name: str, name: str) -> None:
-    """Give a single file its final name; raises `DiskError` if that is taken."""
+    """Give a single file its final name; raises `DiskError` if that name exists."""
     with refusals(output.path / name):
         output.layer.move(output.fd, part_name, output.fd, name)
         output.layer.sync(output.fd)
 
 
 def move_folder(partial: Folder, output: Folder, part_name: str, name: str) -> None:
-    """Give a whole partial folder its final name; raises `DiskError` if that is taken."""
+    """Give a whole partial folder its final name; raises `DiskError` if that name exists."""
     with refusals(output.path / part_name):
         about = output.layer.stat(output.fd, part_name)
         held = os.fstat(partial.fd)
@@ -97,14 +97,14 @@ def move_folder(partial: Folder, output: Folder, part_name: str, name: str) -> N
 
 
 def move_into(manifest: Manifest, partial: Folder, final: Folder, missing: Collection[int]) -> None:
-    """Move the ``missing`` files from the partial folder into the existing one, replacing nothing."""
+    """Move the ``missing`` files from the partial folder into the existing final one, replacing nothing."""
     made: set[tuple[str, ...]] = set()
     changed: set[tuple[str, ...]] = set()
     for file in missing:
         path = manifest.files[file].path
         with refusals(final.at(path)), final.parent(path, created=made.add):
             changed.add(path[:-1])
-    # The new folders' own names first: what is moved into a folder that a power cut takes is lost.
+    # Sync the new folders' entries first: files moved into a folder that a power cut removes would be lost.
     flush(final, (), made)
     for file in missing:
         path = manifest.files[file].path
@@ -114,7 +114,7 @@ def move_into(manifest: Manifest, partial: Folder, final: Folder, missing: Colle
 
 
 def prune(manifest: Manifest, partial: Folder, output: Folder, part_name: str) -> None:
-    """Remove the partial folder and the manifest's folders in it, as far as they are empty."""
+    """Remove the partial folder and the manifest's folders in it if they are empty."""
     folders = {entry.path[:depth] for entry in manifest.files for depth in range(1, len(entry.path))}
     for parts in sorted(folders, key=len, reverse=True):
         with refusals(partial.at(parts)):
@@ -135,18 +135,17 @@ def _remove_empty(folder: Folder, parts: tuple[str, ...]) -> None:
 
 def _replaced(path: Path) -> DiskError:
     return DiskError(
-        f"{printable(str(path))}: was replaced by something else while it was fetched; move that away"
+        f"{printable(str(path))}: was replaced by another file during the fetch; move that file away"
     )
 
 
 class TargetFiles:
-    """What a target has on the disk, locked while this is open.
+    """The files of a target on the disk, locked while this is open. Raises `Locked` and `DiskError`.
 
-    ``final`` is what already has the final name, if anything; ``existing`` are the files there, by
-    index, that are known to be the manifest's. ``selected`` are those that are to get there; of the
-    others, what is in the partial place stays. ``partial`` is None until a partial folder exists.
-    ``journal`` is None only where nothing may be written, as ``refused`` says: then everything has
-    to be in place. Raises `Locked` and `DiskError`.
+    ``final``: what has the final name, or None. ``existing``: indices of the files there that match the
+    manifest. ``selected``: indices of the files that `put_in_place` moves there; pieces of other files stay
+    in the partial folder. ``partial``: None until a partial folder exists. ``journal``: None when nothing
+    can be written, for the reason ``refused``; then every selected file must exist already.
     """
 
     def __init__(
@@ -170,21 +169,21 @@ class TargetFiles:
 
     @property
     def path(self) -> Path:
-        """The final place."""
+        """The final path."""
         return self.output.path / self.manifest.name
 
     def holder(self, file: int) -> PieceFiles:
-        """Where a file is read from; raises `DiskError` if nothing of it can be anywhere."""
+        """Return where a file is read from; raises `DiskError` if it is neither final nor partial."""
         files = self.final if file in self.existing else self.partial
         if files is None:
             raise DiskError(f"{self.path}: file {file} is not here")
         return files
 
     def create_partial(self) -> PieceFiles:
-        """Make the partial folder unless it exists, on the disk when this returns; raises `DiskError`."""
+        """Create the partial folder unless it exists, synced when this returns; raises `DiskError`."""
         if self.partial is None:
             with refusals(self.output.path / self.part_name):
-                # It exists if an earlier call made it and could not go on.
+                # It exists if an earlier call created it and then failed.
                 with suppress(FileExistsError):
                     self.output.layer.make_folder(self.output.fd, self.part_name)
                 self.output.layer.sync(self.output.fd)
@@ -192,9 +191,9 @@ class TargetFiles:
         return self.partial
 
     def put_in_place(self) -> None:
-        """Give everything selected its final name and executable bits; for a worker thread.
+        """Give the selected files their final names and executable bits; run it in a worker thread.
 
-        `settle` has to follow in the event loop before anything is read again. Raises `DiskError`.
+        Call `settle` in the event loop afterwards, before anything is read again. Raises `DiskError`.
         """
         missing = sorted(self.selected - self.existing)
         if self.final is not None:
@@ -230,7 +229,7 @@ class TargetFiles:
         return len(self.selected) == len(self.manifest.files)
 
     def _remove_leftovers(self) -> None:
-        """Remove what is left of the partial place, as far as it holds nothing of its own."""
+        """Remove what is left of the partial file or folder, unless it holds other pieces."""
         if self.manifest.folder:
             if self.final is not None and self.partial is not None:
                 prune(self.manifest, self.partial.folder, self.output, self.part_name)
@@ -238,14 +237,14 @@ class TargetFiles:
         with refusals(self.output.path / self.part_name):
             part = self.output.stat((self.part_name,))
             final = self.output.stat((self.manifest.name,))
-            # A crash between the two steps of a move by hard link leaves both names.
+            # A move by hard link has two steps; a crash between them leaves both names.
             if part and final and (part.st_dev, part.st_ino) == (final.st_dev, final.st_ino):
                 self.output.layer.remove(self.output.fd, self.part_name)
 
     def settle(self) -> None:
-        """After `put_in_place`: read what was selected from the final place, remove the journal, unlock.
+        """After `put_in_place`: read the selected files from the final path, remove the journal, unlock.
 
-        The journal stays, locked, for as long as it vouches for other files in the partial place.
+        The journal stays, locked, if it claims pieces of other files in the partial folder.
         """
         if self.manifest.folder and self.final is None and self.partial is not None:
             self.final, self.partial = self.partial, None
@@ -261,13 +260,13 @@ class TargetFiles:
             self.journal = None
 
     def leave_journal(self) -> None:
-        """Unlock the journal and let it be: it is not this target's."""
+        """Unlock the journal and leave it unchanged, because it belongs to another target."""
         if self.journal is not None:
             self.journal.close()
             self.journal = None
 
     def close(self) -> None:
-        """Release every descriptor and the lock; a journal that says nothing is removed."""
+        """Release every descriptor and the lock; remove an empty journal."""
         with ExitStack() as stack:
             stack.callback(self.output.close)
             for files in (self.partial, self.final):
@@ -283,7 +282,7 @@ class TargetFiles:
         try:
             self.journal = JournalFile.lock(self.output, name + JOURNAL_SUFFIX)
         except DiskError as error:
-            # Where nothing can be written, what is complete can still be shared.
+            # On a read-only file system, complete content can still be shared.
             if not self._exists(name):
                 raise
             self.refused = error
@@ -304,9 +303,9 @@ class TargetFiles:
 
 
 def check_room(manifest: Manifest, output_dir: Path, selected: frozenset[int]) -> None:
-    """Raise `DiskError` if what is missing of the selected files does not fit where they are to go.
+    """Raise `DiskError` if the missing part of the selected files does not fit into ``output_dir``.
 
-    Nothing is written, and nothing but sizes is read.
+    Nothing is written, and only sizes are read.
     """
     needed, what = sum(manifest.files[file].length for file in selected), manifest.name
     try:
@@ -316,7 +315,7 @@ def check_room(manifest: Manifest, output_dir: Path, selected: frozenset[int]) -
 
 
 def _on_disk(manifest: Manifest, output_dir: Path, selected: frozenset[int]) -> int:
-    """Bytes that need no more space: files in the final place, and what the partial one takes."""
+    """Return the bytes that are allocated already, by files under the final and the partial name."""
     total = 0
     for name in (manifest.name, manifest.name + PART_SUFFIX):
         place = output_dir / name

@@ -1,4 +1,4 @@
-"""Does this file or folder match its manifest, and where does it not."""
+"""Compares a file or folder with its manifest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from swarm.storage.scan import OWNER_EXECUTES, walk
 
 @dataclass(frozen=True, slots=True)
 class BadPiece:
-    """A piece that is not what the manifest names; ``file`` is the relative path, ``reason`` one line."""
+    """A piece that differs from the manifest; ``file`` is the relative path, ``reason`` one line."""
 
     piece: int
     file: str
@@ -31,7 +31,7 @@ class BadPiece:
 
 @dataclass(frozen=True, slots=True)
 class WrongSize:
-    """A file of another length, in bytes, than the manifest names."""
+    """A file whose length, in bytes, differs from the manifest."""
 
     file: str
     expected: int
@@ -40,35 +40,34 @@ class WrongSize:
 
 @dataclass(slots=True)
 class VerifyReport:
-    """What differs. Files are relative paths with ``/``, as they are: escape them when printing."""
+    """The differences found. Files are relative paths with ``/``, unescaped: escape them for display."""
 
     bad_pieces: list[BadPiece] = field(default_factory=list)
     bad_files: list[str] = field(default_factory=list)
-    """Files whose pieces all match and whose own BLAKE3 does not: the manifest contradicts itself."""
+    """Files whose pieces all match but whose own BLAKE3 does not: the manifest contradicts itself."""
     missing: list[str] = field(default_factory=list)
     wrong_sizes: list[WrongSize] = field(default_factory=list)
     extra: list[str] = field(default_factory=list)
-    """Files that the manifest does not name; they take nothing from what matches."""
+    """Files that the manifest does not name; they do not affect `matches`."""
     executable: list[str] = field(default_factory=list)
     """Files whose executable bit differs."""
 
     @property
     def matches(self) -> bool:
-        """Whether every file of the manifest is there with its content."""
+        """Whether every file of the manifest exists with its content."""
         return not (self.bad_pieces or self.bad_files or self.missing or self.wrong_sizes)
 
     @property
     def identical(self) -> bool:
-        """Whether nothing at all differs: no extra files and the same executable bits too."""
+        """Whether nothing differs: also no extra files, and the same executable bits."""
         return self.matches and not (self.extra or self.executable)
 
 
 async def verify(manifest: Manifest, path: Path, progress: Progress | None = None) -> VerifyReport:
     """Compare the file or folder at ``path`` with ``manifest``: every piece and every whole file.
 
-    ``progress`` is told done and total bytes. Raises `UsageError` if ``path`` is missing or is a
-    folder where the manifest describes a file (or the other way round), `DiskError` for what cannot
-    be read.
+    ``progress`` is called with done and total bytes. Raises `UsageError` if ``path`` is missing, or is a
+    folder and the manifest describes a file, or the reverse; `DiskError` for an unreadable file.
     """
     report = VerifyReport()
     folder, name = await trio.to_thread.run_sync(_open, manifest, path)
@@ -81,7 +80,7 @@ async def verify(manifest: Manifest, path: Path, progress: Progress | None = Non
 
 
 def _open(manifest: Manifest, path: Path) -> tuple[Folder, str]:
-    """The folder that the files are below, and what a single file is called in it."""
+    """Open the folder that contains the files; also return the name of a single file in it."""
     shown = printable(str(path))
     real = Path(os.path.realpath(path))
     try:
@@ -92,7 +91,7 @@ def _open(manifest: Manifest, path: Path) -> tuple[Folder, str]:
         raise disk_error(error, path) from error
     if is_folder != manifest.folder:
         kinds = ("a folder", "a file") if is_folder else ("a file", "a folder")
-        raise UsageError(f"{shown}: is {kinds[0]}, but the manifest describes {kinds[1]}")
+        raise UsageError(f"{shown}: this is {kinds[0]}, but the manifest describes {kinds[1]}")
     with refusals(path):
         return Folder.open(real if is_folder else real.parent), real.name
 
@@ -143,7 +142,7 @@ class _Comparison:
             span = self._manifest.layout.span(piece)
             digest = slice(index * DIGEST_BYTES, (index + 1) * DIGEST_BYTES)
             if span.offset + span.length > hashing.length:
-                reason = "the file ends before"
+                reason = "the file is too short"
             elif hashing.pieces[digest] != entry.pieces[digest]:
                 reason = "the bytes differ"
             else:

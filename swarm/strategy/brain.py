@@ -130,13 +130,9 @@ class Brain:
         self._announcer.peer_left(peer)
         return commands + self._upload.peer_left(peer, now)
 
-    def round_trip(self, source: SourceId, seconds: float | None, now: float) -> list[Command]:
+    def round_trip(self, source: SourceId, seconds: float | None, now: float) -> list[Command]:  # noqa: ARG002
         """A ping of the source was answered after ``seconds``, or lost (None)."""
-        if source not in self._sources:
-            return []
-        if seconds is not None:
-            self._download.requests.lines[source].heard_at = now
-        return self._download.pinged(source, seconds)
+        return self._download.pinged(source, seconds) if source in self._sources else []
 
     def _wake(self, wakeup: Wakeup, now: float) -> list[Command]:
         match wakeup:
@@ -164,7 +160,6 @@ class Brain:
         """A control message of the source that is legal in its session."""
         if source not in self._sources:
             return []
-        self._download.requests.lines[source].heard_at = now
         peer = self._sources[source]
         match message:
             case Request() | Cancel() | Interested() | NotInterested():

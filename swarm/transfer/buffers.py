@@ -83,7 +83,7 @@ UPLOAD_BYTES = 64 * 1024 * 1024
 """Pieces read and not yet sent, of all sessions together: what peers that do not read can hold."""
 
 IDLE_BYTES = 16 * 1024 * 1024
-"""Kept for reuse: fresh memory costs a page fault for every 4 KiB, a tenth of the time at 1 GB/s."""
+"""Free buffers kept for reuse: fresh memory costs a page fault every 4 KiB, a tenth of the time at 1 GB/s."""
 
 
 class PieceBuffer:
@@ -99,7 +99,7 @@ class PieceBuffer:
         self.view = memoryview(memory)
 
     def abandon(self, evict: Callable[[], object]) -> None:
-        """The piece is not wanted any more, but its peer may stall in the middle of it for ever.
+        """The piece is no longer wanted, but its peer may never finish sending it.
 
         ``evict`` is called once somebody else needs the memory.
         """
@@ -107,7 +107,7 @@ class PieceBuffer:
         self._pool._abandoned(self)  # noqa: SLF001 - the two halves of one mechanism
 
     def release(self, *, reuse: bool = True) -> None:
-        """Give the memory back; ``reuse`` is false if somebody may still look at it. May be repeated."""
+        """Give the memory back. Pass ``reuse=False`` if something may still read it. May be called twice."""
         self._pool._released(self, self._memory if reuse else None)  # noqa: SLF001 - see above
         self._grant.release()
 

@@ -55,6 +55,7 @@ class Exchange:
         store: Store,
         options: TransferOptions,
         book: PeerBook,
+        *,
         wanted: PieceSet,
     ) -> None:
         now = services.now
@@ -88,6 +89,7 @@ class Exchange:
         self._performer = Performer(self._brain, store, self, record, now)
         self._roster: Roster[Participant] = Roster(services.me, options.max_peers, book)
         self._desks: dict[SourceId, SourceDesk] = {}
+        self._expelled: set[SourceId] = set()
         self._scopes: set[trio.CancelScope] = set()
         self._all_out = trio.Event()
         self._closed = ""
@@ -146,6 +148,8 @@ class Exchange:
                     nursery.cancel_scope.cancel()
         finally:
             self._close("the transfer ended")
+            # Whoever waits to join finds it closed.
+            self._performer.started.set()
             for scope in self._scopes:
                 scope.cancel()
             with trio.CancelScope(shield=True):
@@ -283,7 +287,7 @@ class Exchange:
     async def run_source(self, source: PieceSource) -> None:
         """Ask a source that is no peer until it ends; nothing that it does ends more than itself."""
         await self._performer.started.wait()
-        if self._closed or source.id in self._desks:
+        if self._closed or source.id in self._desks or source.id in self._expelled:
             return
         desk = self._desks[source.id] = SourceDesk(source, self._resources, self._performer)
         self._performer.sources[source.id] = desk
@@ -320,6 +324,11 @@ class Exchange:
         ``piece`` did not match its hash.
         """
         is_peer = source not in self._desks
-        if not is_peer or self._services.peers.ban(PeerId(source)):
+        if not is_peer:
+            self._expelled.add(source)
+        if not is_peer or not self._services.peers.is_banned(PeerId(source)):
             self._record.publish(SourceBanned(self._record.transfer, source, reason, piece))
+        # Before the node ends the peer's sessions in all transfers: in this one it is told the true reason.
         self.dismiss(source, reason)
+        if is_peer:
+            self._services.peers.ban(PeerId(source))

@@ -24,7 +24,7 @@ class GiveUpTimer:
 
     @property
     def met_somebody(self) -> bool:
-        """Whether there has been a session with anybody."""
+        """Whether any session was ever opened."""
         return self._met_somebody
 
     def useful(self, now: float) -> None:

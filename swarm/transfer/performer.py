@@ -40,7 +40,7 @@ class Alarm:
         self._now = now
         self._scope = trio.CancelScope()
         self.at = -math.inf
-        """When the sleeper wakes; minus infinity while nobody sleeps."""
+        """When the sleeper wakes; minus infinity while there is none."""
 
     def bring_forward(self, at: float) -> None:
         """Wake the sleeper at ``at``, if that is before it would wake."""
@@ -91,7 +91,7 @@ class SourceKeeper(Protocol):
 
 
 class Performer:
-    """Owns the order of commands: the results of a command never run before the commands behind it."""
+    """Keeps commands in order: the result of a command is never handled before the commands behind it."""
 
     def __init__(
         self,
@@ -118,7 +118,7 @@ class Performer:
         self.receivers: dict[PeerId, UploadSink] = {}
         """The peers whose sessions pieces are sent over."""
         self.failure: DiskError | None = None
-        """What the disk refused; the transfer is over then."""
+        """The error of the disk that ended the transfer."""
         self.started = trio.Event()
         self.complete = trio.Event()
         if brain.complete:
@@ -197,12 +197,8 @@ class Performer:
             case Send():
                 if sink := self.sources.get(command.source):
                     sink.send(command.message)
-            case Upload():
-                if receiver := self.receivers.get(command.peer):
-                    receiver.upload(command.piece)
-            case DropUpload():
-                if receiver := self.receivers.get(command.peer):
-                    receiver.drop_upload(command.piece)
+            case Upload() | DropUpload():
+                self._tell_receiver(command)
             case StorePiece():
                 self._begin_to_store(command.source, command.piece)
             case Publish():
@@ -213,6 +209,15 @@ class Performer:
                 self._keeper.expel(command.source, command.reason, command.piece)
             case _:
                 raise TypeError(f"no such command: {command!r}")
+
+    def _tell_receiver(self, command: Upload | DropUpload) -> None:
+        receiver = self.receivers.get(command.peer)
+        if receiver is None:
+            return
+        if isinstance(command, Upload):
+            receiver.upload(command.piece)
+        else:
+            receiver.drop_upload(command.piece)
 
     def _begin_to_store(self, source: SourceId, piece: int) -> None:
         buffer = self._whole.pop((source, piece))

@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar
 from swarm.ids import PeerId
 
 DEAD_SECONDS = 5.0
-"""A session that heard nothing for so long gives way to a newer one of the same peer."""
+"""A session that has heard nothing for this long gives way to a newer one of the same peer."""
 
 
 class Seat(Protocol):
@@ -53,8 +53,8 @@ class AdmissionVerdict(Generic[S]):
 class Roster(Generic[S]):
     """Admits sessions of one transfer, one for each peer, at most ``max_peers``.
 
-    A place is kept for each peer that the user named (as ``book`` says) and that is not connected, for at most
-    half of all places together: so strangers cannot crowd them out, nor they everybody.
+    A place is kept for each peer that the user named (as ``book`` says) and that is not connected, for at
+    most half of all places together. So strangers cannot take every place, and neither can named peers.
     """
 
     def __init__(self, me: PeerId, max_peers: int, book: NamedPeersView) -> None:
@@ -86,7 +86,7 @@ class Roster(Generic[S]):
         return AdmissionVerdict()
 
     def enter(self, seat: S) -> None:
-        """Seat an admitted session; a place that it replaces is to be left first."""
+        """Give an admitted session its place; a session that it replaces must leave first."""
         self._seats[seat.peer] = seat
 
     def get(self, peer: PeerId) -> S | None:
@@ -99,7 +99,7 @@ class Roster(Generic[S]):
             del self._seats[seat.peer]
 
     def _gives_way(self, old: S, inbound: bool, now: float) -> bool:
-        """Both ends must decide alike when they opened a session to each other at the same time."""
+        """Both ends must decide the same way when each opened a session to the other at the same time."""
         if now - old.heard_at > DEAD_SECONDS:
             return True
         if old.inbound == inbound:

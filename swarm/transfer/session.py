@@ -1,7 +1,7 @@
 """One exchange session over a stream: greeting, a reader and a writer side by side, and one end.
 
-Whatever the peer does ends this session and nothing else. Whatever ends it, the stream is closed after a
-GOODBYE that could be written in time, and reset otherwise.
+Nothing that the peer does can end more than this session. When it ends, the stream is closed if GOODBYE
+could be sent in time, and reset otherwise.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from swarm.transfer.performer import Performer
 from swarm.transfer.session_io import Outbox, Reports, SessionReader, SessionResources, SessionWriter
 
 REFUSAL_TIMEOUT = 2.0
-"""For one small GOODBYE to leave."""
+"""Seconds to send one GOODBYE."""
 
 
 async def read_greeting(stream: ByteStream) -> Hello:
-    """Read the HELLO with which the opener of a stream begins; the link is reset if it does not come.
+    """Read the HELLO with which a peer begins a stream; without one the stream is reset.
 
     Raises RemoteError for anything else or after `limits.HELLO_TIMEOUT`, LinkClosed when the stream ends.
     """
@@ -58,7 +58,7 @@ def goodbye(reason: str) -> Goodbye:
 
 
 async def refuse_stream(stream: ByteStream, reason: str) -> None:
-    """Say GOODBYE on a stream that is not wanted, and close it; never waits long and never raises."""
+    """Say GOODBYE on an unwanted stream and close it; never waits long and never raises."""
     with trio.move_on_after(REFUSAL_TIMEOUT) as scope:
         try:
             await stream.write(encode(goodbye(reason)))
@@ -71,7 +71,7 @@ async def refuse_stream(stream: ByteStream, reason: str) -> None:
 
 
 GOODBYE_TIMEOUT = 1.0
-"""For what is queued and GOODBYE to leave, and the peer to close, once a session is to end."""
+"""Seconds for queued messages and GOODBYE to be sent, and for the peer to close, when a session ends."""
 
 
 class PeerSession:
@@ -104,7 +104,7 @@ class PeerSession:
         self._read_all = trio.Event()
         self._closed = False
         self.offence: str | None = None
-        """The rule that the peer broke after its greeting, if that ended the session."""
+        """The rule that the peer broke after its greeting, if this ended the session."""
 
     @property
     def heard_at(self) -> float:
@@ -116,7 +116,7 @@ class PeerSession:
     def send(self, message: Message) -> None:
         """Queue a control message; a peer that lets too many pile up loses the session.
 
-        So does one to whom we are about to say something illegal: the others are not to suffer from it.
+        A message that would break the rules ends this session too, and no other.
         """
         try:
             look = self._outbox.put(message)
@@ -209,7 +209,7 @@ class PeerSession:
             await self._reader.step()
 
     async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
-        """The one place where what the peer and the link do becomes the end of the session."""
+        """The one place where errors of the peer or of the stream end the session."""
         try:
             await work()
         except LinkClosed as error:
@@ -226,13 +226,13 @@ class PeerSession:
             await self._stream.reset()
 
     def _fail(self, reason: str) -> None:
-        """End the session without a word."""
+        """End the session without GOODBYE."""
         if self._reason is None:
             self._reason = reason
         self._scope.cancel()
 
     async def _watch(self) -> None:
-        """End the session of a peer that has fallen silent."""
+        """End the session of a silent peer."""
         while True:
             left = self._reader.heard_at + limits.IDLE_TIMEOUT - self._now()
             if left <= 0:
@@ -255,7 +255,7 @@ class PeerStatus:
 
 
 class ParticipantOwner(Protocol):
-    """Is told what a participant says that is not the brain's business."""
+    """Hears from a participant what does not concern the brain."""
 
     def participant_joined(self, participant: Participant, hello: Hello) -> None:
         """The peer has greeted."""
@@ -278,7 +278,7 @@ class SessionOrigin:
 
 
 class Participant:
-    """One peer in a transfer: what its session reports becomes inputs of the brain; silent once it has left."""
+    """One peer in a transfer: what its session reports becomes input of the brain, until it has left."""
 
     def __init__(
         self,
@@ -320,7 +320,7 @@ class Participant:
     # --- Reports of the session ---------------------------------------------------------------------
 
     def message_received(self, message: Message) -> None:
-        """Sort what the brain must hear from what it need not."""
+        """Pass on what concerns the brain, and handle the rest."""
         if self.left:
             return
         match message:
@@ -354,10 +354,10 @@ class Participant:
             self._performer.uploaded(self.peer, piece, size)
 
     def upload_finished(self, piece: int) -> None:
-        """An upload is over."""
+        """An upload has its final reply."""
         if not self.left:
             self._performer.upload_finished(self.peer, piece)
 
     def piece_lost(self, piece: int) -> None:
-        """The store withdrew a piece, whoever asked for it."""
+        """The store withdrew a piece that some peer had requested."""
         self._performer.piece_lost(piece)

@@ -1,8 +1,8 @@
 """The two halves of a session: what is still to be written, the writer, and the reader.
 
 The writer sends control first, then one chunk of an upload, then control again; small writes are corked
-into one. The reader hands control messages to whoever decides and payload straight into the piece's
-buffer. Neither waits for the other.
+into one. The reader reports control messages and reads payload straight into the piece's buffer. Neither
+waits for the other.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class SessionResources:
 
 
 class Reports(Protocol):
-    """The owner's ear for one session; sizes are payload bytes."""
+    """What a session reports to its owner; sizes are payload bytes."""
 
     def message_received(self, message: Message) -> None:
         """A legal control message of the peer, greeting and announcement included."""
@@ -67,7 +67,7 @@ class Reports(Protocol):
 
 
 QUEUE_BYTES = 1024 * 1024
-"""Control that waits for a peer that does not read; beyond it the session is ended."""
+"""Control messages that may wait for a slow peer; with more the session is ended."""
 
 
 @dataclass(slots=True, eq=False)
@@ -89,10 +89,10 @@ class UploadJob:
 
 
 class Outbox:
-    """Keeps the order that matters: control before data, HAVE before the WITHDRAW of the same piece.
+    """Messages to be sent, in the order that matters: control before data, HAVE before WITHDRAW.
 
-    Whatever enters is checked and noted by the session's protocol at that moment, so that the replies
-    to one request are one, whichever part of the program gives them.
+    Every message is checked against the session's rules when it is queued, so each request gets exactly one
+    final reply, whichever part of the program gives it.
     """
 
     def __init__(self, rules: SessionRules) -> None:
@@ -102,7 +102,7 @@ class Outbox:
         self.uploads: deque[UploadJob] = deque()
         self.current: UploadJob | None = None
         self.finished = False
-        """GOODBYE is queued: nothing enters any more, and no upload is begun."""
+        """GOODBYE is queued: nothing more is queued, and no upload begins."""
 
     def put(self, message: Message) -> bool:
         """Queue a control message; says whether there was something to queue.
@@ -148,13 +148,13 @@ class Outbox:
         return self.current
 
     def end_upload(self) -> None:
-        """The current upload is over."""
+        """The current upload has its final reply."""
         if self.current is not None:
             self.current.release()
             self.current = None
 
     def clear(self) -> None:
-        """The session is over: give back what uploads hold."""
+        """The session has ended: release the memory of its uploads."""
         self.uploads.clear()
         self.end_upload()
 
@@ -198,7 +198,7 @@ class Outbox:
 
 
 MESSAGES_IN_A_ROW = 32
-"""A peer whose messages are all here already gives way to other tasks after so many."""
+"""Messages that are read without a pause for other tasks."""
 
 
 class SessionReader:
@@ -321,7 +321,7 @@ class SessionReader:
 
 
 WRITE_TIMEOUT = 30.0
-"""A chunk that the peer does not take for so long ends the session: it keeps a piece in memory."""
+"""Seconds in which the peer must take a chunk: a waiting chunk keeps its piece in memory."""
 
 JOIN_BYTES = 16 * 1024
 """A chunk up to this size is copied behind its header; a larger one is written from where it lies."""
@@ -469,7 +469,7 @@ class SessionWriter:
                 self._reports.upload_finished(piece)
 
     async def _rest(self) -> None:
-        """Sleep until something is to be done; say KEEP_ALIVE if that is all there is to say."""
+        """Sleep until there is something to do; send KEEP_ALIVE after a long silence."""
         quiet = self._written_at + limits.KEEP_ALIVE_INTERVAL
         until = quiet if self._turn is None else min(quiet, self._turn[0])
         with trio.move_on_after(max(0.0, until - self._now())):

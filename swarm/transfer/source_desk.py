@@ -25,7 +25,7 @@ from swarm.transfer.session_io import SessionResources
 
 
 class SourceDesk:
-    """The `RequestDesk` of one source in one transfer; to the brain it looks like a peer that wants nothing."""
+    """The `RequestDesk` of one source in one transfer; to the brain it is a peer that wants nothing."""
 
     def __init__(self, source: PieceSource, resources: SessionResources, performer: Performer) -> None:
         self.source: SourceId = source.id

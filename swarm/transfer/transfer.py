@@ -1,8 +1,8 @@
-"""One transfer: the owner of everything that one manifest needs on this node, from beginning to end.
+"""One transfer: the owner of everything that one share or fetch needs, from beginning to end.
 
-A transfer owns its tasks, its store, its exchange and its connector, and ends them all together, whichever way
-it ends: by `stop`, by leaving its ``async with`` block, by failing, or with its node. After that its files are
-closed, its target is unlocked, and the same content can be shared or fetched again.
+A transfer owns its tasks, its store, its exchange and its connector, and ends them all together, whichever
+way it ends: by `stop`, by leaving its ``async with`` block, by failing, or with its node. Then its files
+are closed, its target is unlocked, and the same content can be shared or fetched again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from swarm.events import (
     TransferContinued,
     TransferEnded,
     TransferPaused,
-    TransferStarted,
 )
 from swarm.ids import ManifestId, PeerId, TransferId
 from swarm.ports import ByteStream, PeerSource, PieceSource, Store
@@ -48,7 +47,7 @@ CONNECT_PATIENCE = 10.0
 """Seconds after which a fetch gives up when no peer at all could be reached."""
 
 GOODBYE_SECONDS = 0.5
-"""How long `Transfer.stop` waits for sessions to end in words."""
+"""Seconds that `Transfer.stop` gives its sessions to say GOODBYE."""
 
 PROGRESS_SECONDS = 0.5
 """The longest time between two values of `Transfer.progress`."""
@@ -124,8 +123,7 @@ class Transfer:
         self._path: Path | None = None
         self._failure: BaseException | None = None
         self._nursery: trio.Nursery | None = None
-        # Not first when its task runs: `events` may be asked for before.
-        self._record.publish(TransferStarted(self.number, self.kind.value))
+        self._piece_sources: list[PieceSource] = []
 
     def __repr__(self) -> str:
         name = self._content.envelope.manifest.name if self._content else "not open yet"
@@ -192,8 +190,8 @@ class Transfer:
     async def complete(self) -> Path:
         """Wait until everything wanted is verified and in place; returns its path.
 
-        Raises what ended the transfer before that: ManifestError, NoPeerReachable, Incomplete, IntegrityError,
-        DiskError, Locked; Incomplete also when it was stopped.
+        Raises what ended the transfer before that: ManifestError, NoPeerReachable, Incomplete,
+        IntegrityError, DiskError, Locked; Incomplete also when it was stopped.
         """
         await self._in_place.wait()
         if self._path is None:
@@ -259,6 +257,12 @@ class Transfer:
         self._unpaused.set()
         self._record.publish(TransferContinued(self.number))
         await trio.lowlevel.checkpoint()
+
+    def add_piece_source(self, source: PieceSource) -> None:
+        """Request pieces from ``source``, too, until it ends or the transfer does."""
+        self._piece_sources.append(source)
+        if self._exchange is not None and self._nursery is not None and self._unpaused.is_set():
+            self._nursery.start_soon(self._exchange.run_source, source)
 
     def limit(self, *, upload: int | None = None, download: int | None = None) -> None:
         """Set the transfer's own limits in bytes per second, within those of the node; None for none."""
@@ -353,7 +357,7 @@ class Transfer:
             with self._scope:
                 async with self._open_content(self) as content:
                     await self._run_content(content)
-        except Exception as error:  # noqa: BLE001 - kept for whoever waits; it must not end the node
+        except Exception as error:
             self._failure = _bare(error)
             if not isinstance(self._failure, SwarmError):
                 logger.exception("transfer %d failed", self.number)
@@ -367,12 +371,13 @@ class Transfer:
 
     async def _run_content(self, content: OpenContent) -> None:
         self._content = content
+        self._piece_sources[:0] = content.piece_sources
         connect = self.options.patience
         if content.expects_peers:
             connect = min(CONNECT_PATIENCE, connect)
         self._timer = GiveUpTimer(connect, self.options.patience, self._services.now())
         self._exchange = exchange = Exchange(
-            self._services, self._record, content.store, self.options, self._book, content.wanted
+            self._services, self._record, content.store, self.options, self._book, wanted=content.wanted
         )
         self._connector = connector = PeerConnector(
             self._services, self._record, exchange, self._book, self._timer
@@ -393,8 +398,8 @@ class Transfer:
             nursery.cancel_scope.cancel()
 
     def _start_piece_sources(self, exchange: Exchange) -> None:
-        if self._content is not None and self._nursery is not None and not exchange.complete.is_set():
-            for source in self._content.piece_sources:
+        if self._nursery is not None and not exchange.complete.is_set():
+            for source in self._piece_sources:
                 self._nursery.start_soon(exchange.run_source, source)
 
     async def _fetch(self, content: OpenContent, exchange: Exchange) -> None:

@@ -53,8 +53,6 @@ def policies(pieces_count: int, peers: int, rng: random.Random) -> tuple[float, 
         data = bytes(rng.getrandbits(8) & rng.getrandbits(8) for _ in range((pieces_count + 7) // 8))
         availability.replace(name, PieceSet.from_bytes(data, pieces_count))
     picker = RarestFirst(pieces, availability, rng)
-    for _ in range(8):  # the random first pieces are not what is measured
-        picker.pick(names[0])
 
     def one_pick() -> None:
         pick = picker.pick(rng.choice(names))

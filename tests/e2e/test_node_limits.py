@@ -225,5 +225,3 @@ async def test_options_are_the_node_s_own(tmp_path: Path) -> None:
         assert one.peer_id != other.peer_id
         one.ban(other.peer_id)
         assert not other.is_banned(one.peer_id)
-
-

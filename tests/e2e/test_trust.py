@@ -22,7 +22,7 @@ def test_only_a_manifest_of_a_trusted_signer_is_fetched(processes: Processes, tm
     for what in (seeder.manifest, seeder.link):
         refused = fetch(processes, what, tmp_path / "no", seeder.address, "--trust", ENOUGH)
         refused.expect_exit(3)
-        assert f"signed by {seeder.peer}, whom you did not say you trust" in refused.errors()
+        assert f"signed by {seeder.peer}, which is not a signer you trust" in refused.errors()
     assert not (tmp_path / "no").exists()
     # The same manifest without a signature, and signed by somebody else: the id is the same.
     (tmp_path / "unsigned.swarm").write_bytes(Envelope(sound.manifest).to_bytes())

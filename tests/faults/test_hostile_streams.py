@@ -17,7 +17,7 @@ from swarm.net.host import Host, open_host
 from swarm.net.inbound import PeerStanding
 from swarm.ports import ByteStream
 from swarm.protocol.codec import HELLO
-from swarm.transfer.session import meet
+from swarm.transfer.session import read_greeting
 
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
 TALK = "/test/talk/1.0.0"
@@ -39,7 +39,7 @@ async def three() -> AsyncIterator[tuple[Host, Host, Host]]:
 
 async def connect(client: Host, server: Host) -> None:
     where = parse_peer_address(server.addresses[0])
-    await client.connect(server.peer_id, [where.address])
+    await client.connect(server.peer_id, [where.endpoint])
 
 
 async def gone(client: Host, server: Host, within: float = 2) -> None:
@@ -50,7 +50,7 @@ async def gone(client: Host, server: Host, within: float = 2) -> None:
 
 
 async def pings(client: Host, server: Host) -> bool:
-    prober = ping_protocol.Prober(lambda: client.open_link(server.peer_id, ping_protocol.PING_PROTOCOL))
+    prober = ping_protocol.Prober(lambda: client.open_stream(server.peer_id, ping_protocol.PING_PROTOCOL))
     seconds = await prober.probe()
     await prober.aclose()
     return seconds is not None
@@ -65,10 +65,10 @@ async def test_who_breaks_a_rule_on_a_stream_loses_the_connection(said: bytes) -
     async with three() as (server, hostile, honest):
 
         async def talk(link: ByteStream) -> None:
-            await meet(link)
+            await read_greeting(link)
 
         server.serve(TALK, talk)
-        link = await hostile.open_link(server.peer_id, TALK)
+        link = await hostile.open_stream(server.peer_id, TALK)
         with suppress(LinkClosed):
             await link.write(said)
         await gone(hostile, server)
@@ -84,7 +84,7 @@ async def test_what_breaks_in_our_handler_costs_the_stream_alone() -> None:
         server.serve(TALK, talk)
         for _ in range(2 * int(limits.OFFENCE_BURST)):
             with pytest.raises(LinkClosed):
-                link = await hostile.open_link(server.peer_id, TALK)
+                link = await hostile.open_stream(server.peer_id, TALK)
                 await link.read_exactly(1)
         assert await pings(hostile, server)
 
@@ -106,7 +106,7 @@ async def test_a_few_protocols_that_are_not_spoken_here_are_no_offence() -> None
     async with three() as (server, hostile, _):
         for number in range(int(limits.OFFENCE_BURST) - 2):
             with pytest.raises(LinkClosed):
-                await hostile.open_link(server.peer_id, f"/test/{number}")
+                await hostile.open_stream(server.peer_id, f"/test/{number}")
         assert await pings(hostile, server)
 
 
@@ -120,11 +120,11 @@ async def test_one_peer_is_answered_on_so_many_streams_at_once_and_others_beside
 
         server.serve(TALK, talk, most=limits.STREAMS_PER_QUESTION)
         for _ in range(limits.STREAMS_PER_QUESTION):
-            await hostile.open_link(server.peer_id, TALK)
+            await hostile.open_stream(server.peer_id, TALK)
         with pytest.raises(LinkClosed):
-            one_more = await hostile.open_link(server.peer_id, TALK)
+            one_more = await hostile.open_stream(server.peer_id, TALK)
             await one_more.read_exactly(1)
-        await honest.open_link(server.peer_id, TALK)
+        await honest.open_stream(server.peer_id, TALK)
         await trio.testing.wait_all_tasks_blocked(0.02)
         assert answering.count(hostile.peer_id) == limits.STREAMS_PER_QUESTION
         assert answering.count(honest.peer_id) == 1
@@ -139,7 +139,7 @@ async def test_asking_again_and_again_beyond_that_ends_the_connection() -> None:
         server.serve(TALK, talk, most=1)
         for _ in range(int(limits.OFFENCE_BURST) + 3):
             with suppress(LinkClosed):
-                await hostile.open_link(server.peer_id, TALK)
+                await hostile.open_stream(server.peer_id, TALK)
             await trio.sleep(0.005)
         await gone(hostile, server)
 
@@ -148,7 +148,7 @@ async def test_a_flood_of_pings_ends_the_connection(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(ping_protocol, "PING_RATE", 10.0)
     monkeypatch.setattr(ping_protocol, "PING_BURST", 500.0)
     async with three() as (server, hostile, honest):
-        link = await hostile.open_link(server.peer_id, ping_protocol.PING_PROTOCOL)
+        link = await hostile.open_stream(server.peer_id, ping_protocol.PING_PROTOCOL)
         block = bytes(ping_protocol.PAYLOAD_BYTES * 50)
         answered = 0
         with suppress(LinkClosed), trio.fail_after(10):
@@ -180,7 +180,7 @@ async def test_a_new_stream_for_every_ping_is_borne_for_a_while_and_not_for_ever
 async def test_a_connection_without_a_use_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "UNUSED_SECONDS", 0.2)
     async with three() as (server, hostile, honest):
-        await honest.open_link(server.peer_id, ping_protocol.PING_PROTOCOL)
+        await honest.open_stream(server.peer_id, ping_protocol.PING_PROTOCOL)
         await gone(hostile, server)
         await trio.sleep(0.2)
         assert honest.connected(server.peer_id), "one that holds a stream stays"
@@ -211,7 +211,7 @@ async def guest(nursery: trio.Nursery, server: Host) -> Host:
     async def live(task_status: trio.TaskStatus[Host]) -> None:
         async with open_host(secrets.token_bytes(32)) as host:
             await connect(host, server)
-            await host.open_link(server.peer_id, ping_protocol.PING_PROTOCOL)
+            await host.open_stream(server.peer_id, ping_protocol.PING_PROTOCOL)
             task_status.started(host)
             await trio.sleep_forever()
 
@@ -231,7 +231,7 @@ async def test_a_rule_broken_by_a_peer_that_we_dialled_ends_that_connection_too(
 
         near.serve(TALK, refuse)
         await connect(near, far)
-        link = await far.open_link(near.peer_id, TALK)
+        link = await far.open_stream(near.peer_id, TALK)
         with pytest.raises(LinkClosed):
             await link.read_exactly(1)
         await gone(near, far)

@@ -39,7 +39,7 @@ def untouched(outside: Path) -> bool:
 async def test_a_partial_file_that_is_a_link_is_refused(tmp_path: Path, outside: Path) -> None:
     out = make_tree(tmp_path / "out", {})
     (out / "f.swarm-part").symlink_to(outside / "f")
-    with pytest.raises(DiskError, match=r"f\.swarm-part: a symbolic link"):
+    with pytest.raises(DiskError, match=r"f\.swarm-part: this is a symbolic link"):
         async with open_target(FILE, out):
             pass
     assert untouched(outside)
@@ -159,7 +159,7 @@ async def test_a_partial_file_swapped_for_another_is_not_finished(tmp_path: Path
         await copy(MemoryStore(FILE, DATA), target)
         os.rename(out / "f.swarm-part", out / "aside")
         (out / "f.swarm-part").write_bytes(noise(len(DATA), 7))
-        with pytest.raises(DiskError, match="replaced by something else"):
+        with pytest.raises(DiskError, match="replaced by another file"):
             await target.finish()
         with pytest.raises(PieceWithdrawn):
             await target.get(0)

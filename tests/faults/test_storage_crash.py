@@ -208,9 +208,9 @@ def users_part(out: Path) -> None:
 @pytest.mark.parametrize(
     ("meddle", "complaint"),
     [
-        (other_journal, "other content under this name"),
-        (users_journal, "not a journal of swarm"),
-        (users_part, "holds nothing of this"),
+        (other_journal, "other content with this name"),
+        (users_journal, "not a swarm journal"),
+        (users_part, "already exists with other content"),
     ],
 )
 async def test_what_is_not_ours_is_refused_and_kept(

@@ -338,8 +338,8 @@ def _outcome(plaintexts: Iterator[tuple[bytearray, int]]) -> tuple[object, ...]:
         (number, stream.inbox.take(1 << 30), stream.ending, stream.receiving, stream.send_window)
         for number, stream in core.streams.items()
     ]
-    core.lose()
-    return error, bytes(answers), states, core.peer_gone
+    core.connection_lost()
+    return error, bytes(answers), states, core.peer_leaving
 
 
 def link_seeds() -> Iterator[bytes]:

@@ -22,8 +22,13 @@ def test_round_trip(manifest: ManifestId, known: list[str], name: str | None) ->
         assume(False)
     text = str(link)
     assert text.isascii()
-    assert not set(text) & set(" \"'<>`\\^{|}\n") - {"'"}
+    assert not set(text) & set(" \"'<>`\\^{|}\n$!()*;,")
     assert SwarmLink.parse(text) == link
+    assert SwarmLink.parse(link.bare()) == link
+    assert not set(link.bare()) & set("?&")
+    # A full stop at the end of a link may be that of the sentence.
+    if not text.endswith("."):
+        assert SwarmLink.pasted(f"  <{text}>\n") == link
 
 
 @settings(deadline=None, max_examples=500)

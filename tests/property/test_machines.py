@@ -13,7 +13,7 @@ from swarm.content.journal import HEADER_BYTES, Header, encode_header, encode_lo
 from swarm.content.layout import Layout
 from swarm.ids import ManifestId, PeerId
 from swarm.strategy.availability import Availability
-from swarm.strategy.download.picker import RANDOM_FIRST, InOrder, RarestFirst
+from swarm.strategy.download.picker import InOrder, RarestFirst
 from swarm.strategy.pieces import Pieces, State
 from tests.property.test_mux_pair import End, check, finish_everything, settle
 
@@ -48,7 +48,6 @@ class PiecesAndPicker(RuleBasedStateMachine):
         rng = random.Random(1)
         self.rarest = RarestFirst(self.pieces, self.availability, rng)
         self.in_order = InOrder(self.rarest, self.pieces, self.availability, rng)
-        self.picks = 0
 
     @rule(move=st.sampled_from(sorted(MOVES)), piece=INDEX)
     def moves(self, move: str, piece: int) -> None:
@@ -90,9 +89,8 @@ class PiecesAndPicker(RuleBasedStateMachine):
         if pick is None:
             return
         assert pick.piece in candidates
-        if not in_order and self.picks >= RANDOM_FIRST:
+        if not in_order:
             assert self._copies(pick.piece) == min(map(self._copies, candidates))
-        self.picks += not in_order
 
     @invariant()
     def every_set_is_what_its_invariant_says(self) -> None:

@@ -114,7 +114,7 @@ def outcome(pieces: list[bytes]) -> tuple[object, ...]:
         number: (stream.inbox.take(10**9), stream.ending, stream.receiving, stream.send_window)
         for number, stream in core.streams.items()
     }
-    return error, answers, states, core.peer_gone
+    return error, answers, states, core.peer_leaving
 
 
 @settings(max_examples=200, deadline=None)

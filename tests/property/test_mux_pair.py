@@ -164,7 +164,7 @@ def finish_everything(ends: list[End]) -> None:
             end.core.close(stream, 2.0)
     settle(ends, 3.0)
     for end in ends:
-        end.core.tick(3.0 + ABANDONED_SECONDS)
+        end.core.reset_abandoned(3.0 + ABANDONED_SECONDS)
     settle(ends, 4.0)
     for end in ends:
         assert end.core.streams == {}

@@ -33,6 +33,7 @@ from swarm.strategy.commands import (
     StorePiece,
     Upload,
 )
+from swarm.strategy.download.endgame import COPIES
 from swarm.strategy.pieces import State
 
 MANIFEST = ManifestId(bytes(32))
@@ -115,7 +116,7 @@ class Node:
         if isinstance(message, Request):
             holders = self.asked.setdefault(message.piece, set())
             holders.add(peer)
-            assert len(holders) <= 2
+            assert len(holders) <= COPIES + 1  # the last where all others are overdue
         if isinstance(message, Cancel):
             self.asked[message.piece].discard(peer)
         self.sessions[peer].protocol.sent(message)
@@ -315,7 +316,7 @@ class World:
             for piece, asked in line.asked.items():
                 assert asked.live == (peer in fetching.requests.holders.get(piece, ()))
         for piece, holders in fetching.requests.holders.items():
-            assert 1 <= len(holders) <= 2
+            assert 1 <= len(holders) <= COPIES + 1
             assert all(fetching.requests.lines[peer].asked[piece].live for peer in holders)
         if self.rng.random() < 0.4:
             self.check_pieces(node)

@@ -1,4 +1,4 @@
-"""Whole swarms in virtual time: real runners, brains and sessions over links in memory.
+"""Whole swarms in virtual time: real exchanges, brains and sessions over streams in memory.
 
 Every run is decided by its seed: the scheduler of trio, the windows and latencies of the links, the
 brains' choices.
@@ -7,16 +7,15 @@ brains' choices.
 from __future__ import annotations
 
 import random
-from functools import partial
 
 import pytest
 import trio
 import trio._core._run as trio_run
 
 from swarm.bits import PieceSet
-from swarm.config import TransferConfig
+from swarm.config import TransferOptions
 from swarm.errors import LinkClosed
-from swarm.events import PeerBanned, PieceRefused
+from swarm.events import PieceRefused, SourceBanned
 from swarm.ids import PeerId
 from swarm.protocol.codec import encode
 from swarm.protocol.messages import (
@@ -38,8 +37,8 @@ from swarm.protocol.messages import (
     Withdraw,
 )
 from swarm.storage.memory_store import MemoryStore
-from swarm.transfer.memory import Memory
-from swarm.transfer.runner import Identity, Runner
+from swarm.transfer.session import SessionOrigin
+from tests.support import exchanges
 from tests.support.contents import file_manifest, folder_manifest
 from tests.support.memory_link import memory_link_pair
 from tests.support.raw_peer import RawPeer
@@ -57,33 +56,31 @@ def rng(request, monkeypatch) -> random.Random:
     return random.Random(request.param)
 
 
-class Member:
-    """One node: a runner, its store, and a dialler that follows what it learns."""
+class Member(exchanges.Member):
+    """One node: an exchange, its store, and a dialler that follows what it finds."""
 
-    def __init__(self, world: World, name: str, store: MemoryStore, config: TransferConfig) -> None:
-        self.world = world
-        self.id = PeerId(name * 40)
+    def __init__(self, world: World, name: str, store: MemoryStore, options: TransferOptions) -> None:
         self.address = f"/ip4/10.0.0.{len(world.members) + 1}/tcp/4001"
-        self.store = store
-        self.memory = Memory()
-        identity = Identity(self.id, "test", (self.address,))
-        self.runner = Runner(store, identity, config, random.Random(world.rng.random()), memory=self.memory)
+        rng = random.Random(world.rng.random())
+        super().__init__(PeerId(name * 40), store, options, addresses=(self.address,), rng=rng)
+        self.world = world
         self.dialled: list[PeerId] = []
         self.alive = True
         self.scope = trio.CancelScope()
 
     async def live(self) -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._dial_learnt, nursery)
+            nursery.start_soon(self._dial_found, nursery)
             with self.scope:
-                await self.runner.run()
+                await self.exchange.run()
             self.alive = False
+            self.exchange.discovered.close()
 
-    async def _dial_learnt(self, nursery: trio.Nursery) -> None:
-        async for learnt in self.runner.learnt:
-            other = self.world.members.get(learnt.address.peer)
-            if other is not None and not self.runner.has_session(other.id):
-                assert learnt.address.addresses == (other.address,)
+    async def _dial_found(self, nursery: trio.Nursery) -> None:
+        async for found in self.exchange.discovered.peers(self.store.manifest.id):
+            other = self.world.members.get(found.peer)
+            if other is not None and not self.exchange.has_session(other.id):
+                assert found.addresses == (other.address,)
                 nursery.start_soon(self.dial, other)
 
     async def dial(self, other: Member, window: int | None = None) -> None:
@@ -99,11 +96,11 @@ class Member:
         )
         self.world.links += [ours, theirs]
         self.world.nursery.start_soon(self._accept, other, theirs)
-        await self.runner.add_link(ours, inbound=False, address=other.address)
+        await self.exchange.add_stream(ours, SessionOrigin(inbound=False, address=other.address))
 
     async def _accept(self, other: Member, link) -> None:
         if other.alive:
-            await other.runner.add_link(link, inbound=True)
+            await other.exchange.add_stream(link, SessionOrigin(inbound=True))
         else:
             await link.reset()
 
@@ -118,8 +115,8 @@ class World:
         self.members: dict[PeerId, Member] = {}
         self.links: list = []
 
-    def add(self, name: str, data: bytes | None = None, stored: PieceSet | None = None, **config) -> Member:
-        member = Member(self, name, MemoryStore(self.manifest, data, stored), TransferConfig(**config))
+    def add(self, name: str, data: bytes | None = None, stored: PieceSet | None = None, **options) -> Member:
+        member = Member(self, name, MemoryStore(self.manifest, data, stored), TransferOptions(**options))
         self.members[member.id] = member
         self.nursery.start_soon(member.live)
         return member
@@ -127,20 +124,19 @@ class World:
     async def end(self) -> None:
         async with trio.open_nursery() as nursery:
             for member in self.members.values():
-                nursery.start_soon(member.runner.stop)
+                nursery.start_soon(member.exchange.stop, "the transfer ended")
         for member in self.members.values():
-            assert member.memory.pool.used == 0
-            assert member.memory.uploads.used == 0
+            assert member.nothing_is_held()
 
 
 def sent(member: Member) -> int:
-    return sum(status.sent for status in member.runner.peers())
+    return sum(status.sent for status in member.exchange.peers())
 
 
 async def all_complete(members, seconds: float) -> None:
     with trio.fail_after(seconds):
         for member in members:
-            await member.runner.complete.wait()
+            await member.exchange.complete.wait()
     for member in members:
         assert member.store.content() == DATA
 
@@ -158,12 +154,12 @@ async def test_leechers_that_know_only_the_seeder_find_and_feed_each_other(rng, 
             nursery.start_soon(leecher.dial, seeder)
         await trio.sleep(1.2)
         for member in world.members.values():
-            connected = {status.peer for status in member.runner.peers()}
+            connected = {status.peer for status in member.exchange.peers()}
             assert connected == set(world.members) - {member.id}
         await all_complete(leechers, 4 * COPY_SECONDS)
         assert sent(seeder) < 3 * len(DATA)
         assert all(sent(leecher) > 0 for leecher in leechers)
-        assert not any(member.runner.banned for member in world.members.values())
+        assert not any(member.banned for member in world.members.values())
         await world.end()
 
 
@@ -179,7 +175,7 @@ async def test_the_seeder_may_leave_after_one_full_copy(rng, autojump_clock):
                 len(set().union(*(set(leecher.store.stored) for leecher in leechers))) < MANIFEST.piece_count
             ):
                 await trio.sleep(0.002)
-        assert not all(leecher.runner.complete.is_set() for leecher in leechers)
+        assert not all(leecher.exchange.complete.is_set() for leecher in leechers)
         seeder.scope.cancel()
         await all_complete(leechers, 5 * COPY_SECONDS)
         await world.end()
@@ -206,7 +202,7 @@ async def test_sessions_opened_to_each_other_at_once_become_one(rng, autojump_cl
         nursery.start_soon(seeder.dial, leecher)
         nursery.start_soon(leecher.dial, seeder)
         await trio.sleep(1)
-        (here,), (there,) = seeder.runner.peers(), leecher.runner.peers()
+        (here,), (there,) = seeder.exchange.peers(), leecher.exchange.peers()
         assert here.inbound != there.inbound
         assert there.inbound is False, "the session that the smaller id opened stays"
         await all_complete([leecher], 2 * COPY_SECONDS)
@@ -220,8 +216,8 @@ async def test_links_that_break_all_the_time_lose_nothing(rng, autojump_clock):
         leechers = [world.add(name, upload_limit=RATE) for name in "ABC"]
 
         async def redial(member: Member) -> None:
-            while not member.runner.complete.is_set():
-                if not member.runner.has_session(seeder.id):
+            while not member.exchange.complete.is_set():
+                if not member.exchange.has_session(seeder.id):
                     nursery.start_soon(member.dial, seeder)
                 await trio.sleep(rng.uniform(0.05, 0.3))
 
@@ -236,7 +232,7 @@ async def test_links_that_break_all_the_time_lose_nothing(rng, autojump_clock):
             storm.start_soon(saw)
             await all_complete(leechers, 20 * COPY_SECONDS)
             storm.cancel_scope.cancel()
-        assert not any(member.runner.banned for member in world.members.values())
+        assert not any(member.banned for member in world.members.values())
         await world.end()
 
 
@@ -249,7 +245,7 @@ async def test_thousands_of_small_files_pass(autojump_clock):
         seeder, leecher = world.add("S", data), world.add("A")
         nursery.start_soon(leecher.dial, seeder, 1 << 20)
         with trio.fail_after(5):
-            await leecher.runner.complete.wait()
+            await leecher.exchange.complete.wait()
         assert leecher.store.content() == data
         await world.end()
 
@@ -294,7 +290,7 @@ async def trickle(peer: RawPeer, piece: int) -> None:
 async def pretend(world: World, name: str, target: Member, conduct) -> None:
     """Connect to ``target`` as a peer that has everything, and answer its requests with ``conduct``."""
     ours, theirs = memory_link_pair(PeerId(name * 40), target.id, latency=0.001)
-    world.nursery.start_soon(partial(target.runner.add_link, theirs, inbound=True))
+    world.nursery.start_soon(target.exchange.add_stream, theirs, SessionOrigin(inbound=True))
     peer = RawPeer(ours, world.manifest)
     try:
         await peer.greet(HaveAll())
@@ -318,16 +314,16 @@ async def test_exactly_the_peers_that_send_bad_pieces_are_banned(rng, autojump_c
     async with trio.open_nursery() as nursery:
         world = World(rng, nursery)
         leecher = world.add("A")
-        observer = leecher.runner.events.subscribe()
+        observer = leecher.events.subscribe()
         for name, conduct in zip("CDEFG", (corrupt, replay, corrupt, stall, reject), strict=True):
             nursery.start_soon(pretend, world, name, leecher, conduct)
         await trio.sleep(0.5)
         for name in "ST":
             nursery.start_soon(leecher.dial, world.add(name, DATA, upload_limit=RATE))
         await all_complete([leecher], 20 * COPY_SECONDS)
-        assert leecher.runner.banned == {PeerId(name * 40) for name in "CDE"}
-        leecher.runner.events.close()
-        refused = [event.peer async for event in observer if isinstance(event, PieceRefused)]
+        assert leecher.banned == {PeerId(name * 40) for name in "CDE"}
+        leecher.events.close()
+        refused = [event.source async for event in observer if isinstance(event, PieceRefused)]
         assert len(refused) == len(set(refused)), "one piece wasted for each liar at most"
         await world.end()
 
@@ -336,7 +332,7 @@ async def test_slow_peers_do_not_hold_up_the_transfer(rng, autojump_clock):
     async with trio.open_nursery() as nursery:
         world = World(rng, nursery)
         leecher = world.add("A")
-        observer = leecher.runner.events.subscribe()
+        observer = leecher.events.subscribe()
         for number in range(16):
             conduct = (be_silent, trickle, stall)[number % 3]
             nursery.start_soon(pretend, world, "BCDEFGHJKLMNPQRT"[number], leecher, conduct)
@@ -344,8 +340,8 @@ async def test_slow_peers_do_not_hold_up_the_transfer(rng, autojump_clock):
         for name in "ST":
             nursery.start_soon(leecher.dial, world.add(name, DATA, upload_limit=RATE))
         await all_complete([leecher], 15 + COPY_SECONDS)
-        leecher.runner.events.close()
-        assert not [event async for event in observer if isinstance(event, PeerBanned)]
+        leecher.events.close()
+        assert not [event async for event in observer if isinstance(event, SourceBanned)]
         nursery.cancel_scope.cancel()
 
 
@@ -376,7 +372,7 @@ def noise(rng: random.Random) -> bytes:
 
 async def make_noise(world: World, peer: PeerId, target: Member, rng: random.Random) -> None:
     ours, theirs = memory_link_pair(peer, target.id, window=rng.choice((16, 4096, 1 << 18)))
-    world.nursery.start_soon(partial(target.runner.add_link, theirs, inbound=True))
+    world.nursery.start_soon(target.exchange.add_stream, theirs, SessionOrigin(inbound=True))
     with trio.move_on_after(rng.uniform(0.01, 3)):
         try:
             if rng.random() < 0.9:
@@ -404,10 +400,10 @@ async def test_noise_ends_the_sessions_of_those_who_make_it_and_nothing_else(rng
             nursery.start_soon(make_noise, world, peer, target, random.Random(rng.random()))
             await trio.sleep(rng.uniform(0, 0.1))
         await all_complete([leecher], 60)
-        assert leecher.id not in seeder.runner.banned
-        assert seeder.id not in leecher.runner.banned
-        assert seeder.runner.banned
+        assert leecher.id not in seeder.banned
+        assert seeder.id not in leecher.banned
+        assert seeder.banned
         with trio.fail_after(200):
-            while len(seeder.runner.peers()) + len(leecher.runner.peers()) > 2:
+            while len(seeder.exchange.peers()) + len(leecher.exchange.peers()) > 2:
                 await trio.sleep(1)
         await world.end()

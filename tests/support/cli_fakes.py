@@ -20,14 +20,25 @@ import trio
 from cli import main
 from cli.app import run
 from cli.runtime import Runtime
-from swarm.config import NodeConfig
+from swarm.config import NodeOptions, TransferOptions
 from swarm.content.envelope import Envelope
 from swarm.content.link import SwarmLink
 from swarm.content.manifest import Manifest
-from swarm.events import BytesReceived, ManifestReady, PieceStored, TransferComplete
-from swarm.ids import ManifestId, PeerId
+from swarm.events import (
+    BytesReceived,
+    HashingProgress,
+    ManifestReady,
+    NodeListening,
+    PieceStored,
+    TransferComplete,
+    TransferStarted,
+    Warned,
+)
+from swarm.ids import ManifestId, PeerId, TransferId
+from swarm.node.opening import FetchRequest
 from swarm.observe.event_stream import EventStream
 from swarm.protocol.advert import Advert
+from swarm.storage.manifest_files import find_content
 from swarm.storage.scan import scan
 
 SELF = PeerId("12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo")
@@ -35,21 +46,6 @@ OTHER = PeerId("12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X")
 ADDRESSES = (f"/ip4/192.0.2.7/tcp/4001/p2p/{SELF}", f"/ip4/127.0.0.1/tcp/4001/p2p/{SELF}")
 PEER = f"/ip4/192.0.2.1/tcp/4001/p2p/{OTHER}"
 PEER_2 = f"/ip4/192.0.2.2/tcp/4001/ipfs/{SELF}"
-
-
-@dataclass
-class Shared:
-    envelope: Envelope
-    manifest: Manifest
-    link: SwarmLink
-
-
-@dataclass
-class Fetched:
-    path: Path
-    size: int
-    seconds: float
-    manifest: Manifest
 
 
 @dataclass
@@ -62,17 +58,97 @@ async def _nothing(*_arguments: object) -> None:
     """What a script does where the test says nothing."""
 
 
+class FakeTransfer:
+    """What a command sees of a share or a fetch."""
+
+    def __init__(self, node: FakeNode, number: TransferId, envelope: Envelope | None = None) -> None:
+        self.number = number
+        self._node = node
+        self._envelope = envelope
+
+    async def __aenter__(self) -> FakeTransfer:
+        await trio.lowlevel.checkpoint()
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await trio.lowlevel.checkpoint()
+        self._node.calls.append(("left", self.number))
+
+    @property
+    def envelope(self) -> Envelope:
+        assert self._envelope is not None
+        return self._envelope
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.envelope.manifest
+
+    @property
+    def id(self) -> ManifestId:
+        return self.manifest.id
+
+    @property
+    def size(self) -> int:
+        return self.manifest.total_length
+
+    @property
+    def link(self) -> str:
+        return str(SwarmLink(self.id, self._node.addresses, self.manifest.name))
+
+    async def closed(self) -> None:
+        await self._node.seeding(self._node)
+
+
+class FakeFetch(FakeTransfer):
+    """Finds the manifest as a node does, and says that it was fetched from `OTHER`."""
+
+    def __init__(self, node: FakeNode, number: TransferId, request: FetchRequest) -> None:
+        super().__init__(node, number)
+        self._request = request
+
+    async def complete(self) -> Path:
+        node, content = self._node, self._request.content
+        named = await find_content(content) if isinstance(content, str) else content
+        known = named.manifest if isinstance(named.manifest, Envelope) else None
+        node.calls.append(("fetch", known or named.manifest, named.peers))
+        await node.fetching(node)
+        assert known is not None or node.manifest is not None
+        self._envelope = known or Envelope(node.manifest)  # type: ignore[arg-type]
+        manifest = self.manifest
+        publish, number = node.event_stream.publish, self.number
+        publish(
+            ManifestReady(
+                number,
+                manifest.id,
+                manifest.name,
+                manifest.total_length,
+                manifest.piece_count,
+                manifest.piece_length,
+                len(manifest.files),
+                None,
+            )
+        )
+        for piece in range(manifest.piece_count):
+            size = manifest.layout.length(piece)
+            publish(BytesReceived(number, OTHER, size))
+            publish(PieceStored(number, piece, size, OTHER))
+        path = self._request.into / manifest.name
+        publish(TransferComplete(number, manifest.id, str(path), manifest.total_length, 1.5))
+        return path
+
+
 class FakeNode:
     """Shares with the real scan; everything else is scripted by attributes."""
 
     def __init__(self) -> None:
         self.peer_id = SELF
         self.addresses = ADDRESSES
-        self.events = EventStream()
-        self.config: NodeConfig | None = None
+        self.event_stream = EventStream()
+        self.options: NodeOptions | None = None
+        self.transfer_options: TransferOptions | None = None
+        self.into: Path | None = None
         self.closed = False
         self.calls: list[tuple[Any, ...]] = []
-        self.only: tuple[str, ...] | None = None
         self.pings: dict[str, list[float | None] | Exception] = {}
         self.adverts: dict[str, Sequence[Advert] | Exception] = {}
         self.manifest: Manifest | None = None
@@ -81,63 +157,49 @@ class FakeNode:
         self.seeding: Callable[..., Awaitable[None]] = _nothing
         self.closing: Callable[..., Awaitable[None]] = _nothing
         self.loading: Callable[[], None] = lambda: None
+        self._numbers = 0
+        self.event_stream.publish(NodeListening(self.peer_id, self.addresses))
 
     @asynccontextmanager
-    async def open(self, config: NodeConfig) -> AsyncIterator[FakeNode]:
-        self.config = config
+    async def open(self, options: NodeOptions) -> AsyncIterator[FakeNode]:
+        self.options = options
         try:
             yield self
         finally:
             await self.closing()
             self.closed = True
 
-    def load(self) -> Callable[[NodeConfig], Any]:
+    def load(self) -> Callable[[NodeOptions], Any]:
         self.loading()
         return self.open
 
     async def share(
-        self,
-        path: Path,
-        piece_length: int | None = None,
-        on_progress: Callable[[int, int], None] | None = None,
-        on_warning: Callable[[str], None] | None = None,
-    ) -> Shared:
+        self, path: Path, *, piece_length: int | None = None, options: TransferOptions | None = None
+    ) -> FakeTransfer:
+        self.transfer_options = options
+        number = self._begin("share")
         await self.before_share()
-        scanned = await scan(path, piece_length=piece_length, progress=on_progress, warn=on_warning)
-        manifest = scanned.manifest
-        return Shared(Envelope(manifest), manifest, SwarmLink(manifest.id, self.addresses, manifest.name))
-
-    async def fetch(
-        self,
-        manifest: Envelope | ManifestId,
-        peers: list[str],
-        output: Path,
-        *,
-        only: tuple[str, ...] = (),
-        trusted: tuple[str, ...] = (),
-        seed: bool = False,
-        on_progress: object = None,
-    ) -> Fetched:
-        self.calls.append(("fetch", manifest, peers, output, seed))
-        self.only = only
-        self.trusted = trusted
-        await self.fetching(self)
-        content = manifest.manifest if isinstance(manifest, Envelope) else self.manifest
-        assert content is not None
-        self.events.publish(
-            ManifestReady(content.id, content.name, content.total_length, content.piece_count, 16384, 1, None)
+        scanned = await scan(
+            path,
+            piece_length=piece_length,
+            progress=lambda done, total: self.event_stream.publish(HashingProgress(number, done, total)),
+            warn=lambda message: self.event_stream.publish(Warned(message, number)),
         )
-        for piece in range(content.piece_count):
-            self.events.publish(BytesReceived(content.id, OTHER, content.layout.length(piece)))
-            self.events.publish(PieceStored(content.id, piece, content.layout.length(piece), OTHER))
-        path = output / content.name
-        self.events.publish(TransferComplete(content.id, str(path), content.total_length, 1.5))
-        return Fetched(path, content.total_length, 1.5, content)
+        return FakeTransfer(self, number, Envelope(scanned.manifest))
 
-    async def seed_forever(self) -> None:
-        await self.seeding(self)
+    def fetch(self, content: str, *, into: Path, options: TransferOptions | None = None) -> FakeFetch:
+        self.transfer_options, self.into = options, into
+        options = options or TransferOptions()
+        request = FetchRequest.read(content, into, options.peers, options)
+        return FakeFetch(self, self._begin("fetch"), request)
 
-    async def ping(self, address: str, count: int, interval: float) -> AsyncIterator[Sample]:
+    def _begin(self, kind: str) -> TransferId:
+        self._numbers += 1
+        number = TransferId(self._numbers)
+        self.event_stream.publish(TransferStarted(number, kind))
+        return number
+
+    async def ping(self, address: str, *, count: int, interval: float) -> AsyncIterator[Sample]:
         self.calls.append(("ping", address, count, interval))
         script = self.pings[address]
         if isinstance(script, Exception):
@@ -146,7 +208,7 @@ class FakeNode:
             await trio.lowlevel.checkpoint()
             yield Sample(address, seconds)
 
-    async def list_manifests(self, address: str) -> Sequence[Advert]:
+    async def list(self, address: str) -> Sequence[Advert]:
         script = self.adverts[address]
         if isinstance(script, Exception):
             raise script

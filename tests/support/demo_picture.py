@@ -18,7 +18,7 @@ PROGRESS_LINES = 9
 
 def main() -> None:
     """Run the demo without a terminal and draw what it prints, with some of its progress lines."""
-    ran = subprocess.run([sys.executable, "-m", "cli", "demo"], capture_output=True, text=True, check=True)
+    ran = subprocess.run([sys.executable, "-m", "swarm", "demo"], capture_output=True, text=True, check=True)
     progress = [line for line in ran.stderr.splitlines() if "%" in line]
     step = max(1, len(progress) // PROGRESS_LINES)
     console = Console(record=True, width=COLUMNS, file=io.StringIO())

@@ -33,8 +33,8 @@ from swarm.errors import NoPeerReachable, SwarmError
 from swarm.net.addresses import parse_peer_address
 from swarm.net.host import open_host
 from swarm.net.ping_protocol import PING_PROTOCOL, Responder
-from swarm.node.membership import EXCHANGE_PROTOCOL
 from swarm.ports import ByteStream
+from swarm.transfer.connector import EXCHANGE_PROTOCOL
 from tests.support import hostile_link, hostile_pinged, hostile_streams
 from tests.support.hostile_seeder import ANSWERS, Content, say_nothing, seed
 
@@ -82,7 +82,7 @@ async def stream_attack(name: str, options: argparse.Namespace) -> None:
     """One attack over streams, by a peer that is new."""
     where = parse_peer_address(options.target)
     async with open_host(os.urandom(32)) as host:
-        await host.connect(where.peer, [where.address])
+        await host.connect(where.peer, [where.endpoint])
         manifest = Envelope.from_bytes(options.manifest.read_bytes()).manifest
         victim = hostile_streams.Victim(host, where.peer, manifest)
         await hostile_streams.STREAM_ATTACKS[name](victim)
@@ -97,8 +97,7 @@ def _dialers() -> dict[str, Callable[[hostile_link.Door], Awaitable[None]]]:
 async def link_attack(name: str, options: argparse.Namespace) -> None:
     """One attack below the streams."""
     where = parse_peer_address(options.target)
-    _, _, host, _, port = where.address.split("/")
-    door = hostile_link.Door(host, int(port), where.peer)
+    door = hostile_link.Door(where.endpoint.host, where.endpoint.port, where.peer)
     if name in DIALERS:
         await _dialers()[name](door)
     else:

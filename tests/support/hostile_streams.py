@@ -20,9 +20,9 @@ from swarm.ids import PeerId
 from swarm.net.host import Host
 from swarm.net.ping_protocol import PAYLOAD_BYTES, PING_PROTOCOL
 from swarm.node.catalogue import ADVERTISE_PROTOCOL, MANIFEST_PROTOCOL
-from swarm.node.membership import EXCHANGE_PROTOCOL
 from swarm.protocol.codec import HELLO, encode
 from swarm.protocol.messages import ExchangedPeer, Have, Hello, Interested, KeepAlive, Peers, Request, Unchoke
+from swarm.transfer.connector import EXCHANGE_PROTOCOL
 from tests.support.raw_peer import RawPeer
 
 GARBAGE_BYTES = 1 << 16
@@ -40,7 +40,7 @@ class Victim:
 
     async def exchange(self) -> RawPeer:
         """A stream of the exchange protocol, nothing said yet."""
-        return RawPeer(await self.host.open_link(self.peer, EXCHANGE_PROTOCOL), self.manifest)
+        return RawPeer(await self.host.open_stream(self.peer, EXCHANGE_PROTOCOL), self.manifest)
 
     async def session(self) -> RawPeer:
         """A session, greeted, interested, and unchoked."""
@@ -157,7 +157,7 @@ async def slow_hello(victim: Victim) -> None:
 
 async def pings(victim: Victim) -> None:
     """Pings without a pause, their answers read."""
-    link = await victim.host.open_link(victim.peer, PING_PROTOCOL)
+    link = await victim.host.open_stream(victim.peer, PING_PROTOCOL)
     block = bytes(PAYLOAD_BYTES * FLOOD_BATCH)
 
     async def read() -> None:
@@ -174,7 +174,7 @@ async def ping_streams(victim: Victim) -> None:
     """A new stream for each ping, as fast as it goes."""
     while True:
         with suppress(LinkClosed):
-            link = await victim.host.open_link(victim.peer, PING_PROTOCOL)
+            link = await victim.host.open_stream(victim.peer, PING_PROTOCOL)
             await link.write(bytes(PAYLOAD_BYTES))
             await link.read_exactly(PAYLOAD_BYTES)
             await link.reset()
@@ -190,7 +190,7 @@ async def _ask_in_vain(victim: Victim, protocol: str, question: bytes) -> None:
             if not victim.host.connected(victim.peer):
                 raise LinkClosed("cut off")
             with suppress(LinkClosed):
-                link = await victim.host.open_link(victim.peer, protocol)
+                link = await victim.host.open_stream(victim.peer, protocol)
                 await link.write(question)
                 await trio.sleep(5)
                 await link.reset()

@@ -15,7 +15,7 @@ Synchronous (threads read the pipes), so it serves plain test functions and benc
 every process that still runs, with its children.
 
 processes.swarm(*arguments, name=None, env=None, cwd=None, stdout=None) -> Running
-    `python -m cli ARGUMENTS`. ``name`` chooses SWARM_HOME (folder/name/home) and the working folder
+    `python -m swarm ARGUMENTS`. ``name`` chooses SWARM_HOME (folder/name/home) and the working folder
     (folder/name/work): the same name again is the same node restarted; without it a new node.
 processes.command(argv, name=None, env=None, cwd=None, stdout=None) -> Running
     any other program. ``stdout`` is a file that its output goes to unread, as measurements want it: a
@@ -93,7 +93,7 @@ class Processes:
     ) -> Running:
         """Start ``swarm ARGUMENTS`` with this interpreter (and its ``-O``)."""
         optimize = ["-" + "O" * sys.flags.optimize] if sys.flags.optimize else []
-        argv = [sys.executable, *optimize, "-m", "cli", *map(str, arguments)]
+        argv = [sys.executable, *optimize, "-m", "swarm", *map(str, arguments)]
         return self.command(argv, name=name or f"node{len(self.started)}", env=env, cwd=cwd, stdout=stdout)
 
     def command(

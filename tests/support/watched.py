@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 import trio
 
-from swarm.config import NodeConfig
+from swarm.config import NodeOptions
 from swarm.node import open_node
 
 LISTEN = "/ip4/127.0.0.1/tcp/0"
@@ -64,7 +64,7 @@ async def census() -> None:
 
 async def run(paths: list[Path], piece_size: int | None) -> None:
     """Share until ended."""
-    async with open_node(NodeConfig(listen=(LISTEN,))) as node, trio.open_nursery() as nursery:
+    async with open_node(NodeOptions(listen=(LISTEN,))) as node, trio.open_nursery() as nursery:
         tell("node_listening", peer=node.peer_id, addresses=node.addresses)
         for path in paths:
             shared = await node.share(path, piece_length=piece_size)
@@ -72,7 +72,7 @@ async def run(paths: list[Path], piece_size: int | None) -> None:
             manifest.write_bytes(shared.envelope.to_bytes())
             tell("path_shared", manifest=str(manifest))
         nursery.start_soon(census)
-        await node.seed_forever()
+        await trio.sleep_forever()
 
 
 def main() -> int:

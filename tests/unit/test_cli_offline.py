@@ -140,7 +140,7 @@ def test_verify_tells_a_cut_file(folder: Path, capsys: Capture) -> None:
     assert run(["verify", "tree.swarm", "tree"]) == 6
     assert capsys.readouterr().out.splitlines() == [
         "a.bin: 81921 bytes, expected 102400",
-        "a.bin: the file ends before, pieces 5-6",
+        "a.bin: the file is too short, pieces 5-6",
     ]
 
 

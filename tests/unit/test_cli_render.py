@@ -10,7 +10,7 @@ from rich.console import Console
 
 from cli.render.bar import BarView
 from cli.render.lines import Phase, percent, short, status, summary, title
-from cli.render.live import Live
+from cli.render.live import NO_TRANSFER, Live
 from cli.render.views import JsonView, PlainView, choose_view
 from swarm.events import (
     BytesReceived,
@@ -25,31 +25,32 @@ from swarm.events import (
     TransferComplete,
     Warned,
 )
-from swarm.ids import ManifestId, PeerId
+from swarm.ids import ManifestId, PeerId, TransferId
 from swarm.observe.jsonlines import encode
-from swarm.observe.tally import Tally
+from swarm.observe.tally import NodeTally
 from tests.support.cli_fakes import FakeNode
 
 Capture = pytest.CaptureFixture[str]
 ID = ManifestId(bytes(32))
 ANN = PeerId("12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X")
 MIB = 2**20
+ONE, TWO = TransferId(1), TransferId(2)
 
 
-def half_way(name: str = "photos") -> Tally:
+def half_way(name: str = "photos") -> NodeTally:
     """Four of eight MiB in four seconds from one peer, half a MiB sent."""
-    tally = Tally(0.0)
-    tally.add(ManifestReady(ID, name, 8 * MIB, 8, MIB, 3, None), 0.0)
-    tally.add(PeerConnected(ID, ANN, "/ip4/192.0.2.1/tcp/1", inbound=False), 0.0)
+    tally = NodeTally(0.0)
+    tally.add(ManifestReady(ONE, ID, name, 8 * MIB, 8, MIB, 3, None), 0.0)
+    tally.add(PeerConnected(ONE, ANN, "/ip4/192.0.2.1/tcp/1", inbound=False), 0.0)
     for second in range(1, 5):
-        tally.add(BytesReceived(ID, ANN, MIB), float(second))
-        tally.add(PieceStored(ID, second, MIB, ANN), float(second))
-    tally.add(BytesSent(ID, ANN, MIB // 2), 4.0)
+        tally.add(BytesReceived(ONE, ANN, MIB), float(second))
+        tally.add(PieceStored(ONE, second, MIB, ANN), float(second))
+    tally.add(BytesSent(ONE, ANN, MIB // 2), 4.0)
     return tally
 
 
 def test_the_status_of_a_fetch_has_rate_estimate_peers_pieces_up_and_down() -> None:
-    snapshot = half_way().snapshot(4.0)
+    snapshot = half_way().latest(4.0)
     line = status(snapshot, Phase.FETCHING)
     assert line.startswith("4.0MiB of 8.0MiB, 0:0")
     for part in (" left", "1 peer", "4/8 pieces", "down 1.", "up 512.0KiB at "):
@@ -60,15 +61,15 @@ def test_the_status_of_a_fetch_has_rate_estimate_peers_pieces_up_and_down() -> N
 
 
 def test_a_name_cannot_talk_to_the_terminal() -> None:
-    snapshot = half_way("\x1b]0;owned\x07[bold]x").snapshot(4.0)
+    snapshot = half_way("\x1b]0;owned\x07[bold]x").latest(4.0)
     assert title(snapshot, Phase.FETCHING) == "fetching \\x1b]0;owned\\x07[bold]x"
     assert short(PeerId("a\x1b[2Jbcd")) == "…a\\x1b[2Jbcd"
 
 
 def test_the_summary_counts_what_was_received_and_from_how_many() -> None:
     tally = half_way()
-    tally.add(TransferComplete(ID, "out/photos", 8 * MIB, 4.0), 4.0)
-    assert summary(tally.snapshot(9.0)) == (
+    tally.add(TransferComplete(ONE, ID, "out/photos", 8 * MIB, 4.0), 4.0)
+    assert summary(tally.latest(9.0)) == (
         "fetched 4.0MiB in 4.0 s (1.0MiB/s) from 1 peer, sent 512.0KiB, wasted 0B"
     )
 
@@ -76,10 +77,10 @@ def test_the_summary_counts_what_was_received_and_from_how_many() -> None:
 def test_plain_lines_do_not_repeat_themselves(capsys: Capture) -> None:
     view = PlainView(verbose=False)
     tally = half_way()
-    view.draw(tally.snapshot(4.0), Phase.FETCHING, 4.0)
-    view.draw(tally.snapshot(4.0), Phase.FETCHING, 4.0)
-    tally.add(HashingProgress(1, 4), 5.0)
-    view.draw(tally.snapshot(5.0), Phase.HASHING, 5.0)
+    view.draw(tally.latest(4.0), Phase.FETCHING, 4.0)
+    view.draw(tally.latest(4.0), Phase.FETCHING, 4.0)
+    tally.add(HashingProgress(ONE, 1, 4), 5.0)
+    view.draw(tally.latest(5.0), Phase.HASHING, 5.0)
     out, err = capsys.readouterr()
     assert out == ""
     first, second = err.splitlines()
@@ -90,23 +91,25 @@ def test_plain_lines_do_not_repeat_themselves(capsys: Capture) -> None:
 def test_json_sums_bytes_up_until_it_draws(capsys: Capture) -> None:
     view = JsonView()
     for t in (0.1, 0.2, 0.3):
-        view.event(BytesReceived(ID, ANN, 5), t)
-        view.event(BytesSent(ID, ANN, 1), t)
+        view.event(BytesReceived(ONE, ANN, 5), t)
+        view.event(BytesSent(ONE, ANN, 1), t)
+        view.event(BytesSent(TWO, ANN, 2), t)
     view.event(Warned("between"), 0.3)
-    view.draw(half_way().snapshot(4.0), Phase.FETCHING, 0.5)
-    view.draw(half_way().snapshot(4.0), Phase.FETCHING, 1.0)
+    view.draw(half_way().latest(4.0), Phase.FETCHING, 0.5)
+    view.draw(half_way().latest(4.0), Phase.FETCHING, 1.0)
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
         encode(Warned("between"), 0.3),
-        encode(BytesReceived(ID, ANN, 15), 0.5),
-        encode(BytesSent(ID, ANN, 3), 0.5),
+        encode(BytesReceived(ONE, ANN, 15), 0.5),
+        encode(BytesSent(ONE, ANN, 3), 0.5),
+        encode(BytesSent(TWO, ANN, 6), 0.5),
     ]
 
 
 @pytest.mark.parametrize("end", ["result", "close"])
 def test_json_sums_are_complete_before_an_end(capsys: Capture, end: str) -> None:
     view = JsonView()
-    view.event(BytesReceived(ID, ANN, 5), 0.1)
+    view.event(BytesReceived(ONE, ANN, 5), 0.1)
     if end == "result":
         view.result(Warned("as good as any"), ("for people",), 0.2)
     else:
@@ -123,9 +126,9 @@ def bar() -> tuple[BarView, io.StringIO]:
 
 def test_the_bar_shows_percentage_and_figures(capsys: Capture) -> None:
     view, output = bar()
-    view.draw(half_way("[red]photos").snapshot(4.0), Phase.FETCHING, 4.0)
-    view.event(PieceRequested(ID, 5, ANN, "fastest [bold]"), 4.0)
-    view.draw(half_way("[red]photos").snapshot(4.0), Phase.SEEDING, 4.0)
+    view.draw(half_way("[red]photos").latest(4.0), Phase.FETCHING, 4.0)
+    view.event(PieceRequested(ONE, 5, ANN, "fastest [bold]"), 4.0)
+    view.draw(half_way("[red]photos").latest(4.0), Phase.SEEDING, 4.0)
     view.result(None, ("out/photos",), 4.0)
     view.close(4.0)
     shown = output.getvalue()
@@ -140,7 +143,7 @@ def test_the_bar_shows_percentage_and_figures(capsys: Capture) -> None:
 
 def test_the_bar_gives_the_cursor_back() -> None:
     view, output = bar()
-    view.draw(half_way().snapshot(4.0), Phase.FETCHING, 4.0)
+    view.draw(half_way().latest(4.0), Phase.FETCHING, 4.0)
     assert output.getvalue().count("\x1b[?25l") == 1
     assert "\x1b[?25h" not in output.getvalue()
     view.close(4.0)
@@ -194,14 +197,18 @@ async def test_all_that_was_published_is_shown_even_if_the_block_ends_at_once() 
     live = Live(view, clock=lambda: 7.0)
     async with live.following(node):  # type: ignore[arg-type]
         for piece in range(500):
-            node.events.publish(PieceStored(ID, piece, 1, ANN))
-            node.events.publish(BytesReceived(ID, ANN, piece))
-        node.events.publish(NodeListening(ANN, ()))
-        node.events.publish(HashingProgress(1, 2))
+            node.event_stream.publish(PieceStored(ONE, piece, 1, ANN))
+            node.event_stream.publish(BytesReceived(ONE, ANN, piece))
+        node.event_stream.publish(NodeListening(ANN, ()))
+        node.event_stream.publish(HashingProgress(ONE, 1, 2))
     shown = [event for event, _ in view.events]
     assert shown[0] == NodeListening(node.peer_id, node.addresses)
-    stored = [PieceStored(ID, piece, 1, ANN) for piece in range(500)]
-    assert [event for event in shown[1:] if not isinstance(event, BytesReceived)] == stored
+    stored = [PieceStored(ONE, piece, 1, ANN) for piece in range(500)]
+    assert [event for event in shown[1:] if not isinstance(event, BytesReceived)] == [
+        *stored,
+        NodeListening(ANN, ()),
+        HashingProgress(ONE, 1, 2),
+    ]
     assert live.snapshot().received == sum(range(500))
 
 
@@ -211,21 +218,46 @@ async def test_settling_shows_everything_so_far_and_loses_nothing_after() -> Non
     async with live.following(node):  # type: ignore[arg-type]
         for round_number in range(1, 4):
             for _ in range(100):
-                node.events.publish(BytesReceived(ID, ANN, 1))
-                node.events.publish(PieceStored(ID, 0, 1, ANN))
+                node.event_stream.publish(BytesReceived(ONE, ANN, 1))
+                node.event_stream.publish(PieceStored(ONE, 0, 1, ANN))
             await live.settle()
             assert live.snapshot().received == 100 * round_number
             assert live.snapshot().have_pieces == 100 * round_number
-        node.events.publish(BytesReceived(ID, ANN, 1))
+        node.event_stream.publish(BytesReceived(ONE, ANN, 1))
     assert live.snapshot().received == 301
+
+
+async def test_what_the_node_has_told_before_is_shown_before_what_the_command_says() -> None:
+    node, view = FakeNode(), Recorder(interval=1000)
+    live = Live(view)
+    async with live.following(node):  # type: ignore[arg-type]
+        assert [event for event, _ in view.events] == [NodeListening(node.peer_id, node.addresses)]
+
+
+class Phases(Recorder):
+    """A view that remembers what the command was busy with."""
+
+    def draw(self, snapshot: object, phase: Phase, t: float) -> None:
+        self.said.append(f"{phase.value} {percent(snapshot, phase)}")  # type: ignore[arg-type]
+
+
+def test_a_fetch_that_hashes_what_is_there_says_so() -> None:
+    live = Live(view := Phases(interval=1000))
+    live.phase = Phase.FETCHING
+    live.event(ManifestReady(ONE, ID, "photos", 8 * MIB, 8, MIB, 3, None))
+    live.event(HashingProgress(ONE, MIB, 4 * MIB))
+    live.draw()
+    live.event(HashingProgress(ONE, 4 * MIB, 4 * MIB))
+    live.draw()
+    assert view.said == ["hashing 25.0", "fetching 0.0"]
 
 
 async def test_a_node_that_closes_first_holds_nothing_up() -> None:
     node, view = FakeNode(), Recorder(interval=1000)
     live = Live(view)
     async with live.following(node):  # type: ignore[arg-type]
-        node.events.publish(Warned("bye"))
-        node.events.close()
+        node.event_stream.publish(Warned("bye"))
+        node.event_stream.close()
         await live.settle()
         assert view.events[-1][0] == Warned("bye")
         await live.settle()
@@ -236,7 +268,7 @@ async def test_what_was_published_before_an_error_is_shown() -> None:
     live = Live(view)
     with pytest.raises(ExceptionGroup):
         async with live.following(node):  # type: ignore[arg-type]
-            node.events.publish(Warned("last words"))
+            node.event_stream.publish(Warned("last words"))
             raise ValueError
     assert view.events[-1][0] == Warned("last words")
 
@@ -247,11 +279,15 @@ async def test_the_view_sets_the_pace(autojump_clock: object) -> None:
     node, view = FakeNode(), Recorder(interval=0.5)
     live = Live(view, clock=trio.current_time)
     async with live.following(node):  # type: ignore[arg-type]
-        node.events.publish(BytesReceived(ID, ANN, 3))
+        node.event_stream.publish(BytesReceived(ONE, ANN, 3))
         live.hashing(1, 9)
         live.hashing(2, 9)
         live.warn("careful")
         await trio.sleep(1.75)
     assert view.drawn == [(3, pytest.approx(0.5)), (3, pytest.approx(1.0)), (3, pytest.approx(1.5))]
     shown = [event for event, _ in view.events]
-    assert shown[-2:] == [Warned("careful"), HashingProgress(2, 9)]
+    hashing = [HashingProgress(NO_TRANSFER, done, 9) for done in (1, 2)]
+    assert [event for event in shown if not isinstance(event, BytesReceived | NodeListening)] == [
+        *hashing,
+        Warned("careful"),
+    ]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from swarm.config import TransferConfig
+from swarm.config import DEFAULT_LISTEN, NodeOptions, TransferOptions
 from swarm.content.envelope import Envelope
 from swarm.content.link import SwarmLink
 from swarm.errors import (
@@ -19,7 +19,8 @@ from swarm.errors import (
     NoPeerReachable,
     SwarmError,
 )
-from swarm.events import PeerBanned, PeerDialing, PieceRequested, TransferResumed, Warned
+from swarm.events import PeerDialing, PieceRequested, SourceBanned, TransferResumed, Warned
+from swarm.ids import TransferId
 from swarm.observe.jsonlines import decode
 from tests.support.cli_fakes import ADDRESSES, OTHER, PEER, PEER_2, SELF, FakeNode, invoke
 
@@ -69,12 +70,40 @@ def test_share_hands_its_options_on(photos: Path) -> None:
         "2MB/s",
     )
     assert invoke("share", "photos", *options, node=node) == 0
-    assert node.config is not None
-    assert node.config.listen == (listen,)
-    assert node.config.transfer.upload_limit == 2_000_000
+    assert node.options == NodeOptions(listen=(listen,), upload_limit=2_000_000)
+    assert node.transfer_options == TransferOptions()
     assert Envelope.from_bytes(Path("other.swarm").read_bytes()).manifest.piece_length == 32768
     assert not Path("photos.swarm").exists()
     assert node.closed
+
+
+def test_share_hands_on_whom_to_dial_and_where_it_can_be_reached(photos: Path) -> None:
+    node = FakeNode()
+    announced = "/dns4/example.org/tcp/4001"
+    options = ("--peer", PEER, "--peer", PEER_2, "--announce", announced)
+    assert invoke("share", "photos", *options, node=node) == 0
+    assert node.options == NodeOptions(announce=(announced,))
+    assert node.options.listen == DEFAULT_LISTEN
+    assert node.transfer_options == TransferOptions(peers=(PEER, PEER_2))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--announce", "/ip4/192.0.2.1"), "e.g. /ip4/192.0.2.1/tcp/4001"),
+        (("--announce", "/ip4/192.0.2.1/udp/1"), "the transport 'udp' is not supported"),
+        (("--announce", PEER), "e.g. /ip4/192.0.2.1/tcp/4001"),
+        (("--peer", "/ip4/192.0.2.1/tcp/4001"), "does not end in /p2p/<peer id>"),
+        (("--listen", "/dns4/example.org/tcp/1"), "is not /ip4/<ip>/tcp/<port>"),
+    ],
+)
+def test_a_wrong_address_of_a_share_is_exit_code_2(
+    photos: Path, capsys: Capture, arguments: tuple[str, ...], words: str
+) -> None:
+    assert invoke("share", "photos", *arguments) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
 
 
 def test_share_replaces_an_older_manifest_but_nothing_else(photos: Path, capsys: Capture) -> None:
@@ -137,15 +166,16 @@ def test_share_as_json_is_json_only(photos: Path, capsys: Capture) -> None:
     assert [record["event"] for record in records] == [
         "command_started",
         "node_listening",
+        "transfer_started",
         "hashing_progress",
         "path_shared",
     ]
     assert records[0]["command"] == "share"
     assert records[1]["addresses"] == list(ADDRESSES)
-    assert (records[2]["done"], records[2]["total"]) == (70_000, 70_000)
-    assert records[3]["path"] == "photos.swarm"
-    assert records[3]["size"] == 70_000
-    assert SwarmLink.parse(records[3]["link"]).peers == ADDRESSES
+    assert (records[3]["done"], records[3]["total"]) == (70_000, 70_000)
+    assert records[4]["path"] == "photos.swarm"
+    assert records[4]["size"] == 70_000
+    assert SwarmLink.parse(records[4]["link"]).peers == ADDRESSES
     assert err == ""
 
 
@@ -164,11 +194,11 @@ def test_fetch_by_file(envelope: Envelope, capsys: Capture) -> None:
         "2.5",
     )
     assert invoke("fetch", "photos.swarm", PEER, PEER_2, PEER, *options, node=node) == 0
-    assert node.calls == [("fetch", envelope, [PEER, PEER_2], Path("out"), False)]
-    assert node.config is not None
-    transfer = node.config.transfer
-    assert transfer == TransferConfig(7, 1_000_000, 2_621_440, 2.5)
-    assert node.only == ()
+    assert node.calls == [("fetch", envelope, ()), ("left", 1)]
+    assert node.into == Path("out")
+    assert node.options == NodeOptions(upload_limit=1_000_000, download_limit=2_621_440)
+    peers = (PEER, PEER_2, PEER)
+    assert node.transfer_options == TransferOptions(peers=peers, max_peers=7, patience=2.5)
     out, err = capsys.readouterr()
     assert out == "out/photos\n"
     assert "fetched 68.4KiB in" in err
@@ -179,29 +209,31 @@ def test_fetch_hands_a_selection_and_an_order_on(envelope: Envelope) -> None:
     node = FakeNode()
     options = ("--output", "out", "--only", "*.jpg", "--sequential", "--prefer-near", "--only", "docs/")
     assert invoke("fetch", "photos.swarm", PEER, *options, node=node) == 0
-    assert node.only == ("*.jpg", "docs/")
-    assert node.config is not None
-    assert node.config.transfer == TransferConfig(sequential=True, prefer_near=True)
+    assert node.options == NodeOptions()
+    assert node.transfer_options == TransferOptions(
+        peers=(PEER,), only=("*.jpg", "docs/"), sequential=True, prefer_near=True
+    )
 
 
-def test_fetch_by_link_adds_the_peers_of_the_link(envelope: Envelope, capsys: Capture) -> None:
+def test_fetch_hands_bases_and_addresses_on(envelope: Envelope) -> None:
+    node = FakeNode()
+    announced, listen = "/ip6/2001:db8::1/tcp/4001", "/ip4/127.0.0.1/tcp/4001"
+    options = ("--output", "out", "--base", "photos", "--base", ".", "--announce", announced)
+    assert invoke("fetch", "photos.swarm", *options, "--listen", listen, node=node) == 0
+    assert node.options == NodeOptions(listen=(listen,), announce=(announced,))
+    assert node.transfer_options == TransferOptions(bases=(Path("photos"), Path()))
+
+
+def test_fetch_by_link_or_id_leaves_the_reading_to_the_node(envelope: Envelope) -> None:
+    """What a node makes of a link, and of an id alone, is tested in test_node_opening.py."""
     node = FakeNode()
     node.manifest = envelope.manifest
-    link = SwarmLink(envelope.manifest.id, (PEER, "/ip4/192.0.2.9/tcp/1", PEER_2), "photos")
+    manifest = envelope.manifest.id
+    link = SwarmLink(manifest, (PEER, "/ip4/192.0.2.9/tcp/1", PEER_2), "photos")
     assert invoke("fetch", str(link), PEER_2, "--output", "out", node=node) == 0
-    assert node.calls == [("fetch", envelope.manifest.id, [PEER_2, PEER], Path("out"), False)]
-    assert "some addresses in the link name no peer" in capsys.readouterr().err
-
-
-def test_fetch_by_id_needs_a_peer(envelope: Envelope, capsys: Capture) -> None:
-    node = FakeNode()
-    node.manifest = envelope.manifest
-    cid = str(envelope.manifest.id)
-    assert invoke("fetch", cid, PEER, "--output", "out", node=node) == 0
-    assert node.calls[0][1] == envelope.manifest.id
-    capsys.readouterr()
-    assert invoke("fetch", cid, "--output", "out") == 2
-    assert "names no peer" in capsys.readouterr().err
+    assert invoke("fetch", str(manifest), PEER, "--output", "out", node=node) == 0
+    fetches = [call for call in node.calls if call[0] == "fetch"]
+    assert fetches == [("fetch", manifest, link.peers), ("fetch", manifest, ())]
 
 
 def test_fetch_and_seed_goes_on(envelope: Envelope) -> None:
@@ -209,14 +241,17 @@ def test_fetch_and_seed_goes_on(envelope: Envelope) -> None:
     seeded: list[FakeNode] = []
 
     async def seeding(which: FakeNode) -> None:
+        assert ("left", 2) not in which.calls, "the transfer is not left before it ends"
         seeded.append(which)
 
     node.seeding = seeding
     assert invoke("fetch", "photos.swarm", PEER, "--output", "out", node=node) == 0
     assert seeded == []
+    assert node.transfer_options is not None
+    assert not node.transfer_options.seed
     assert invoke("fetch", "photos.swarm", PEER, "--output", "out", "--seed", node=node) == 0
     assert seeded == [node]
-    assert node.calls[-1][-1] is True
+    assert node.transfer_options.seed
 
 
 @pytest.mark.parametrize(
@@ -231,6 +266,8 @@ def test_fetch_and_seed_goes_on(envelope: Envelope) -> None:
         (("photos.swarm", PEER, "--output", "out", "--max-peers", "0"), "0 is not in the range"),
         (("photos.swarm", PEER, "--output", "out", "--listen", "4001"), "is not /ip4/<ip>/tcp/<port>"),
         (("photos.swarm", PEER, "--output", "photos.swarm"), "is a file"),
+        (("photos.swarm", "--output", "out", "--base", "no such thing"), "does not exist"),
+        (("photos.swarm", PEER, "--output", "out", "--announce", "4001"), "e.g. /ip4/"),
     ],
 )
 def test_a_wrong_call_is_exit_code_2(
@@ -321,12 +358,12 @@ def test_a_traceback_only_with_debug(envelope: Envelope, capsys: Capture) -> Non
 
 def _chatty(node: FakeNode) -> None:
     async def fetching(which: FakeNode) -> None:
-        assert which.manifest is not None
-        which.events.publish(Warned("mind \x1b[2J the gap"))
-        which.events.publish(TransferResumed(which.manifest.id, 2, 32768))
-        which.events.publish(PeerDialing(OTHER, "/ip4/192.0.2.1/tcp/4001", "named by you"))
-        which.events.publish(PieceRequested(which.manifest.id, 4, OTHER, "rtt 12 ms, 3 MB/s"))
-        which.events.publish(PeerBanned(SELF, "bad piece", 3))
+        publish, number = which.event_stream.publish, TransferId(1)
+        publish(Warned("mind \x1b[2J the gap"))
+        publish(TransferResumed(number, 2, 32768))
+        publish(PeerDialing(number, OTHER, "/ip4/192.0.2.1/tcp/4001", "named by you"))
+        publish(PieceRequested(number, 4, OTHER, "rtt 12 ms, 3 MB/s"))
+        publish(SourceBanned(number, SELF, "bad piece", 3))
 
     node.fetching = fetching
 
@@ -358,7 +395,7 @@ def test_fetch_as_json_tells_everything_in_order(envelope: Envelope, capsys: Cap
     out, err = capsys.readouterr()
     records = [json.loads(line) for line in out.splitlines()]
     names = [record["event"] for record in records]
-    assert names[:3] == ["command_started", "node_listening", "warned"]
+    assert names[:4] == ["command_started", "node_listening", "transfer_started", "warned"]
     assert names[-3:] == ["transfer_complete", "bytes_received", "path_fetched"]
     assert names.count("piece_stored") == envelope.manifest.piece_count == 5
     why = next(record for record in records if record["event"] == "piece_requested")
@@ -371,6 +408,7 @@ def test_fetch_as_json_tells_everything_in_order(envelope: Envelope, capsys: Cap
         "manifest": str(envelope.manifest.id),
         "path": "out/photos",
         "size": 70_000,
-        "seconds": 1.5,
+        "seconds": records[-1]["seconds"],
     }
+    assert 0 < records[-1]["seconds"] <= records[-1]["t"]
     assert err == ""

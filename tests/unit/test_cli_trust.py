@@ -26,9 +26,10 @@ def test_the_trusted_are_peer_ids_however_they_were_given() -> None:
     node = FakeNode()
     options = ("--output", "out", "--trust", SIGNED.public.hex(), "--trust", OTHER)
     assert invoke("fetch", "f.swarm", PEER, *options, node=node) == 0
-    assert node.trusted == (SIGNED.peer_id, parse_signer(OTHER))
+    assert node.transfer_options is not None
+    assert node.transfer_options.trusted == (SIGNED.peer_id, parse_signer(OTHER))
     assert invoke("fetch", "f.swarm", PEER, "--output", "out", node=node) == 0
-    assert node.trusted == ()
+    assert node.transfer_options.trusted == ()
 
 
 @pytest.mark.parametrize("whom", ["", "me", "00", "0" * 64, "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N"])
@@ -42,10 +43,10 @@ def test_who_cannot_sign_cannot_be_trusted(whom: str, capsys: pytest.CaptureFixt
 def test_the_allowed_are_handed_on() -> None:
     node = FakeNode()
     assert invoke("share", "f", "--allow", OTHER, "--allow", SELF, node=node) == 0
-    assert node.config is not None
-    assert node.config.allowed == {OTHER, SELF}
+    assert node.options is not None
+    assert node.options.allowed == {OTHER, SELF}
     assert invoke("share", "f", node=node) == 0
-    assert node.config.allowed is None
+    assert node.options.allowed is None
 
 
 @pytest.mark.parametrize("whom", ["", "friend", "12D3Koo", PEER])

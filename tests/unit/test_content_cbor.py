@@ -136,15 +136,15 @@ def test_every_beginning_ends_too_early() -> None:
 def test_the_reader_names_what_it_wanted() -> None:
     reader = cbor.Reader(cbor2.dumps([1, "a"]))
     assert reader.array(2) == 2
-    with pytest.raises(cbor.CborError, match="an unsigned integer where text belongs"):
+    with pytest.raises(cbor.CborError, match="an unsigned integer instead of text"):
         reader.text(10)
-    with pytest.raises(cbor.CborError, match="an unsigned integer where a boolean belongs"):
+    with pytest.raises(cbor.CborError, match="an unsigned integer instead of a boolean"):
         reader.boolean()
-    with pytest.raises(cbor.CborError, match="an unsigned integer where null belongs"):
+    with pytest.raises(cbor.CborError, match="an unsigned integer instead of null"):
         reader.null()
     with pytest.raises(cbor.CborError, match="bytes follow"):
         reader.end()
-    with pytest.raises(cbor.CborError, match="size 1 where at most 0"):
+    with pytest.raises(cbor.CborError, match="size 1, but at most 0"):
         cbor.Reader(b"\x61a").text(0)
-    with pytest.raises(cbor.CborError, match="a map of 1 fields where 2 belong"):
+    with pytest.raises(cbor.CborError, match="a map of 1 fields instead of 2"):
         cbor.Reader(b"\xa1").fields(2)

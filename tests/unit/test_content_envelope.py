@@ -70,13 +70,13 @@ def test_a_signature_of_another_manifest_is_refused_when_read() -> None:
         ({"v": 2}, "newer swarm"),
         ({"v": 2, "x": [1.5]}, "newer swarm"),
         ({"v": 0}, "unknown format"),
-        ({"v": "1"}, "belongs"),
+        ({"v": "1"}, "instead of"),
         ({"v": ...}, "'v' is missing"),
         ({"manifest": ...}, "map of 3 fields"),
         ({"signature": ...}, "map of 3 fields"),
         ({"public_key": ...}, "map of 3 fields"),
-        ({"signature": ..., "public_key": ..., "manifest": "text"}, "belongs"),
-        ({"signature": None, "public_key": None}, "belongs"),
+        ({"signature": ..., "public_key": ..., "manifest": "text"}, "instead of"),
+        ({"signature": None, "public_key": None}, "instead of"),
         ({"signature": bytes(63)}, "64 bytes"),
         ({"signature": bytes(65)}, "at most 64"),
         ({"signature": b""}, "64 bytes"),
@@ -84,8 +84,8 @@ def test_a_signature_of_another_manifest_is_refused_when_read() -> None:
         ({"public_key": bytes(33)}, "at most 32"),
         ({"public_key": b"\xff" * 32}, "signature of this manifest is wrong"),
         ({"extra": 1}, "map of 5 fields"),
-        ({"manifest": b""}, "no swarm manifest"),
-        ({"manifest": b"\xa0"}, "no swarm manifest"),
+        ({"manifest": b""}, "not a swarm manifest"),
+        ({"manifest": b"\xa0"}, "not a swarm manifest"),
     ],
 )
 def test_malformed_envelopes_are_refused(changes: dict[str, object], reason: str) -> None:
@@ -107,7 +107,7 @@ def test_the_expected_id_is_checked_before_anything_is_parsed() -> None:
     with pytest.raises(ManifestError, match=f"not {OTHER.id}"):
         Envelope.from_bytes(data, OTHER.id)
     garbage = cbor2.dumps({"v": 1, "manifest": b"\x9b" + b"\xff" * 8}, canonical=True)
-    with pytest.raises(ManifestError, match="the manifest received is not"):
+    with pytest.raises(ManifestError, match="the received manifest is not"):
         Envelope.from_bytes(garbage, ManifestId(bytes(32)))
 
 

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Callable
+from urllib.parse import quote
+
 import pytest
 
-from swarm.content.link import MAX_ADDRESS_BYTES, MAX_LINK_CHARS, MAX_LINK_PEERS, SwarmLink
+from swarm.content.link import MAX_ADDRESS_BYTES, MAX_LINK_CHARS, MAX_LINK_PEERS, SwarmLink, is_link
 from swarm.content.paths import MAX_TITLE_BYTES
 from swarm.errors import ManifestError
 from swarm.ids import ManifestId
@@ -102,3 +106,60 @@ def test_a_link_is_checked_when_made() -> None:
     for peers, name in ((("nowhere",), None), (("/ü",), None), ((), "..")):
         with pytest.raises(ManifestError):
             SwarmLink(ID, peers, name)
+
+
+HARD = SwarmLink(ID, PEERS, "it's $HOME (a) & ; b,c! 100%.txt")
+
+
+def test_a_link_means_nothing_to_a_shell_within_quotes() -> None:
+    assert not set(str(HARD)) & set("'\"`\\$!()*;,<>|{}[]^~ \n")
+    assert SwarmLink.parse(str(HARD)) == HARD
+
+
+def test_the_bare_form_is_one_word_of_a_shell_and_means_the_same() -> None:
+    text = HARD.bare()
+    assert not set(text) & set("'\"`\\$!()*;<>|{}[]^~ \n?&#")
+    assert SwarmLink.parse(text) == HARD
+    words = subprocess.run(["sh", "-c", f"printf %s {text}"], capture_output=True, text=True, check=True)
+    assert words.stdout == text
+
+
+@pytest.mark.parametrize("form", [str, SwarmLink.bare])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        "{}",
+        "{}\n",
+        "  {}\r\n",
+        "<{}>",
+        "\u201c{}\u201d",
+        "\u2018{}\u2019.",
+        "\u00ab{}\u00bb,",
+        "'{}'",
+        "`{}`",
+        '"{}",',
+        "{}\u200b",
+        "\ufeff{}",
+        "\u201e<{}>\u201c!",
+    ],
+)
+def test_a_pasted_link_is_found_in_what_surrounds_it(form: Callable[[SwarmLink], str], wrap: str) -> None:
+    pasted = wrap.format(form(HARD))
+    assert is_link(pasted)
+    assert SwarmLink.pasted(pasted) == HARD
+
+
+def test_a_pasted_link_may_be_wrapped_escaped_or_have_slashes() -> None:
+    text = str(HARD)
+    assert SwarmLink.pasted(text[:70] + "\r\n" + text[70:]) == HARD
+    assert SwarmLink.pasted(text.replace("&", "&amp;")) == HARD
+    assert SwarmLink.pasted(text.replace("swarm:", "swarm://")) == HARD
+    assert SwarmLink.pasted(text.replace("swarm:", "SWARM:")) == HARD
+    assert SwarmLink.pasted("swarm:" + quote(text.removeprefix("swarm:"), safe="?&=%")) == HARD
+
+
+def test_what_is_no_link_is_none_when_pasted() -> None:
+    for text in ("", "<>", "''", str(ID), f"peer swarm:{ID}", "https://example.org/swarm:"):
+        assert not is_link(text)
+        with pytest.raises(ManifestError):
+            SwarmLink.pasted(text)

@@ -78,7 +78,7 @@ INVISIBLE = (0xAD, 0x180E, 0x200B, 0x2060, 0x206F, 0xFEFF, 0xFFF9, 0x1D173, 0xE0
 NONCHARACTERS = (0xFDD0, 0xFDEF, 0xFFFE, 0xFFFF, 0x1FFFE, 0x10FFFF)
 # What a name must not be or contain, with the reason given.
 NAMES = [
-    *((name, "not a name") for name in ("", ".", "..", "\u200d", ".\u200c.", "\ufe0f")),
+    *((name, "not a valid file name") for name in ("", ".", "..", "\u200d", ".\u200c.", "\ufe0f")),
     *((name, "U+002F") for name in ("/", "/etc", "a/b", "../x", "a/", "//")),
     *((name, "U+005C") for name in ("\\", "..\\x", "a\\b", "\\\\host\\share")),
     *((f"gpj{chr(code)}.exe", f"U+{code:04X}") for code in CONTROLS + DIRECTIONS + INVISIBLE + NONCHARACTERS),
@@ -115,7 +115,7 @@ def hostile_paths() -> Iterator[Specimen]:
     def case(label: str, reason: str, *paths: tuple[str, ...]) -> Specimen:
         return Specimen(label, canonical(folder(*(file(*path) for path in paths))), reason)
 
-    yield case("no path", "has 1 to", ())
+    yield case("no path", "must have 1 to", ())
     yield case("deepest path", f"at most {MAX_PATH_DEPTH}", ("d",) * (MAX_PATH_DEPTH + 1))
     yield case("long path", "longer than 1024", ("d" * 250,) * 5)
     yield case("longest path", "longer than 1024", ("d" * 255,) * MAX_PATH_DEPTH)
@@ -167,7 +167,7 @@ def hostile_numbers() -> Iterator[Specimen]:
     yield Specimen(
         "an empty file is another",
         canonical(folder(file("a", length=0, blake3=bytes(32)))),
-        "hash of something else",
+        "hash of no bytes",
     )
     yield Specimen("too many pieces", _too_many_pieces(), f"at most {MAX_PIECES} pieces")
 
@@ -183,9 +183,11 @@ def hostile_shapes() -> Iterator[Specimen]:
         yield Specimen(f"without {key}", canonical(folder(file("a"), **{key: ...})), "")
     yield Specimen("without v", canonical(folder(file("a"), v=...)), "'v' is missing")
     for key in ("path", "blake3", "length", "pieces", "executable"):
-        yield Specimen(f"entry without {key}", canonical(folder(file("a", **{key: ...}))), "4 fields where 5")
+        yield Specimen(
+            f"entry without {key}", canonical(folder(file("a", **{key: ...}))), "4 fields instead of 5"
+        )
     yield Specimen("extra field", canonical(folder(file("a"), author="me")), "map of 6 fields")
-    yield Specimen("extra field of a file", canonical(folder(file("a", mtime=1))), "6 fields where 5")
+    yield Specimen("extra field of a file", canonical(folder(file("a", mtime=1))), "6 fields instead of 5")
     yield Specimen(
         "renamed field of a file", canonical(folder(file("a", length=..., lenght=1))), "'length' is missing"
     )
@@ -198,7 +200,7 @@ def hostile_shapes() -> Iterator[Specimen]:
     }
     for key, values in wrong.items():
         for value in values:
-            yield Specimen(f"{key} is {value!r}", canonical(folder(file("a"), **{key: value})), "belongs")
+            yield Specimen(f"{key} is {value!r}", canonical(folder(file("a"), **{key: value})), "instead of")
     wrong_of_file = {
         "path": ("a", b"a", None, {"a": 1}, [1], [b"a"], [None], [["a"]]),
         "blake3": ("0" * 32, None, [0] * 32, 0),
@@ -209,19 +211,21 @@ def hostile_shapes() -> Iterator[Specimen]:
     for key, values in wrong_of_file.items():
         for value in values:
             data = canonical(folder(file("a") | {key: value}))
-            yield Specimen(f"{key} of a file is {value!r}", data, "belongs")
+            yield Specimen(f"{key} of a file is {value!r}", data, "instead of")
     for value in (None, [], "a", 7, ["a", 1, False, bytes(32), bytes(32)]):
-        yield Specimen(f"a file is {value!r}", canonical(folder(value)), "where a map belongs")
+        yield Specimen(f"a file is {value!r}", canonical(folder(value)), "instead of a map")
     for value in (None, 0, "", b"", [], [1], True, cbor2.CBORTag(42, b"\0")):
-        yield Specimen(f"all is {str(value)[:20]}", canonical(value), "where a map belongs")
+        yield Specimen(f"all is {str(value)[:20]}", canonical(value), "instead of a map")
     yield Specimen("empty map", canonical({}), "end too early")
     yield Specimen("newer", canonical(folder(v=2)), "newer swarm")
     yield Specimen("much newer", canonical({"v": 99, "x": [1.5, {}]}), "newer swarm")
     yield Specimen("older than the first", canonical(folder(v=0)), "unknown format")
     yield Specimen(
-        "file with two entries", canonical(single() | {"entries": [file("thing"), file("x")]}), "exactly one"
+        "file with two entries",
+        canonical(single() | {"entries": [file("thing"), file("x")]}),
+        "must have one entry",
     )
-    yield Specimen("file with no entry", canonical(single(entries=[])), "exactly one")
+    yield Specimen("file with no entry", canonical(single(entries=[])), "must have one entry")
     yield Specimen("file named otherwise", canonical(single(entries=[file("x")])), "named like")
     yield Specimen("file in a folder", canonical(single(entries=[file("thing", "x")])), "named like")
 
@@ -236,7 +240,7 @@ def hostile_encodings() -> Iterator[Specimen]:
     yield Specimen("insertion order", cbor2.dumps(dict(reversed(SOUND.items()))), "'v' is missing")
     yield Specimen("indefinite", cbor2.dumps(SOUND, indefinite_containers=True), "indefinite")
     yield Specimen("indefinite map", b"\xbf" + sound[1:] + b"\xff", "indefinite")
-    yield Specimen("self-described", b"\xd9\xd9\xf7" + sound, "a tag where")
+    yield Specimen("self-described", b"\xd9\xd9\xf7" + sound, "a tag instead of")
     yield Specimen(
         "duplicate key", sound.replace(b"\x64name\x66things", b"\x61v\x01", 1), "'name' is missing"
     )
@@ -254,8 +258,10 @@ def hostile_encodings() -> Iterator[Specimen]:
     yield Specimen("text is not UTF-8", sound.replace(b"\x66things", b"\x66thing\xff"), "not UTF-8")
     yield Specimen("text is a surrogate", sound.replace(b"\x66things", b"\x66abc\xed\xa0\x80"), "not UTF-8")
     yield Specimen("text is overlong", sound.replace(b"\x66things", b"\x66thin\xc0\xaf"), "not UTF-8")
-    yield Specimen("half float", sound.replace(b"\x61v\x01", b"\x61v\xf9\x3c\x00"), "a simple value where")
-    yield Specimen("big number", sound.replace(b"\x61v\x01", b"\x61v\xc2\x41\x01"), "a tag where")
+    yield Specimen(
+        "half float", sound.replace(b"\x61v\x01", b"\x61v\xf9\x3c\x00"), "a simple value instead of"
+    )
+    yield Specimen("big number", sound.replace(b"\x61v\x01", b"\x61v\xc2\x41\x01"), "a tag instead of")
     for head, what in ((b"\x9b", "entries"), (b"\xbb", "map"), (b"\x5b", "bytes"), (b"\x7b", "text")):
         for claimed in (1 << 32, (1 << 63) - 1, (1 << 64) - 1):
             claim = head + claimed.to_bytes(8, "big")
@@ -268,12 +274,12 @@ def hostile_encodings() -> Iterator[Specimen]:
     yield Specimen(
         "many empty arrays",
         _with_entries(b"\x99" + MAX_FILES.to_bytes(2, "big") + b"\x80" * MAX_FILES),
-        "an array where",
+        "an array instead of",
     )
-    yield Specimen("nested arrays", b"\x81" * 1_000_000, "an array where")
-    yield Specimen("nested arrays for entries", _with_entries(b"\x81" * 1_000_000), "an array where")
-    yield Specimen("nested tags", b"\xc1" * 1_000_000, "a tag where")
-    yield Specimen("nested maps", b"\xa1\x61v" * 300_000, "a map where")
+    yield Specimen("nested arrays", b"\x81" * 1_000_000, "an array instead of")
+    yield Specimen("nested arrays for entries", _with_entries(b"\x81" * 1_000_000), "an array instead of")
+    yield Specimen("nested tags", b"\xc1" * 1_000_000, "a tag instead of")
+    yield Specimen("nested maps", b"\xa1\x61v" * 300_000, "a map instead of")
     yield Specimen("random text", b"<!DOCTYPE html><html></html>", "")
     yield Specimen("torrent", b"d8:announce0:4:infod4:name1:a12:piece lengthi16384eee", "")
     yield Specimen("zip", b"PK\x03\x04" + bytes(100), "")
@@ -330,7 +336,9 @@ def hostile_masses() -> Iterator[Specimen]:
 
     flat = [small(f"{index:05}") for index in range(MAX_FILES)]
     yield Specimen("many files, then a byte", canonical(folder(*flat)) + b"\0", "1 bytes follow")
-    yield Specimen("many files, the last one bad", canonical(folder(*flat[:-1], small(".."))), "not a name")
+    yield Specimen(
+        "many files, the last one bad", canonical(folder(*flat[:-1], small(".."))), "not a valid file name"
+    )
     yield Specimen(
         "many files, the last one again", canonical(folder(*flat[:-1], flat[-2])), "duplicate or out of order"
     )
@@ -423,7 +431,7 @@ def test_a_file_too_large_is_refused_unread() -> None:
 def test_names_beyond_the_budget_are_refused() -> None:
     deep = MAX_PATH_NAMES // MAX_PATH_DEPTH + 1
     entries = [file(f"{index:05}", *"d" * (MAX_PATH_DEPTH - 1)) for index in range(deep)]
-    with pytest.raises(ManifestError, match="names together"):
+    with pytest.raises(ManifestError, match="names in total"):
         Manifest.decode(canonical(folder(*entries)))
 
 

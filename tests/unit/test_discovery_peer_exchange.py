@@ -1,10 +1,23 @@
 import math
+from dataclasses import dataclass
 
-from swarm.discovery.peer_exchange import COALESCE_SECONDS, PeerExchange, dialable, is_loopback, visible
-from swarm.ids import PeerId
+import trio
+
+from swarm.discovery.peer_exchange import (
+    COALESCE_SECONDS,
+    FOUND_PEERS,
+    Introductions,
+    PeerExchange,
+    dialable,
+    is_loopback,
+    visible,
+)
+from swarm.ids import ManifestId, PeerId
+from swarm.ports import Announcement, FoundPeer
 from swarm.protocol import protocol_limits as limits
 from swarm.protocol.codec import encode
-from swarm.protocol.messages import ExchangedPeer, Peers
+from swarm.protocol.messages import ExchangedPeer, Hello, Peers
+from swarm.strategy.peer_book import EXCHANGE
 
 ADDRESS = ("/ip4/192.0.2.1/tcp/1",)
 LOCAL = ("/ip4/127.0.0.1/tcp/1", "/ip4/192.0.2.2/tcp/1")
@@ -22,53 +35,53 @@ def told(messages: list[tuple[PeerId, Peers]]) -> dict[PeerId, tuple[set, set]]:
 
 
 def test_a_newcomer_hears_of_all_at_once_and_all_hear_of_the_newcomer_a_little_later():
-    exchange = PeerExchange()
+    introductions = Introductions()
     for name in (A, B, C):
-        exchange.joined(name, ADDRESS, near=False, now=0.0)
-    exchange.due(10.0)
-    exchange.joined(D, ADDRESS, near=False, now=20.0)
-    assert told(exchange.due(20.0)) == {D: ({A, B, C}, set())}
-    assert exchange.next_due() == 20.0 + COALESCE_SECONDS
-    assert told(exchange.due(20.0 + COALESCE_SECONDS)) == {name: ({D}, set()) for name in (A, B, C)}
-    assert exchange.next_due() == math.inf
+        introductions.session_opened(name, ADDRESS, near=False, now=0.0)
+    introductions.due(10.0)
+    introductions.session_opened(D, ADDRESS, near=False, now=20.0)
+    assert told(introductions.due(20.0)) == {D: ({A, B, C}, set())}
+    assert introductions.next_due() == 20.0 + COALESCE_SECONDS
+    assert told(introductions.due(20.0 + COALESCE_SECONDS)) == {name: ({D}, set()) for name in (A, B, C)}
+    assert introductions.next_due() == math.inf
 
 
 def test_nobody_hears_of_himself_twice_or_too_often():
-    exchange = PeerExchange()
-    exchange.joined(A, ADDRESS, near=False, now=0.0)
-    exchange.joined(B, ADDRESS, near=False, now=0.0)
-    assert told(exchange.due(0.1)) == {A: ({B}, set()), B: ({A}, set())}
-    exchange.joined(C, ADDRESS, near=False, now=0.2)
-    assert told(exchange.due(0.5)) == {C: ({A, B}, set())}
-    exchange.left(B, 0.6)
-    assert exchange.due(1.09) == []
-    later = told(exchange.due(0.1 + limits.PEERS_INTERVAL))
+    introductions = Introductions()
+    introductions.session_opened(A, ADDRESS, near=False, now=0.0)
+    introductions.session_opened(B, ADDRESS, near=False, now=0.0)
+    assert told(introductions.due(0.1)) == {A: ({B}, set()), B: ({A}, set())}
+    introductions.session_opened(C, ADDRESS, near=False, now=0.2)
+    assert told(introductions.due(0.5)) == {C: ({A, B}, set())}
+    introductions.session_closed(B, 0.6)
+    assert introductions.due(1.09) == []
+    later = told(introductions.due(0.1 + limits.PEERS_INTERVAL))
     assert later == {A: ({C}, {B})}
-    assert told(exchange.due(0.5 + limits.PEERS_INTERVAL)) == {C: (set(), {B})}
-    assert exchange.due(100.0) == []
+    assert told(introductions.due(0.5 + limits.PEERS_INTERVAL)) == {C: (set(), {B})}
+    assert introductions.due(100.0) == []
 
 
 def test_who_comes_and_goes_between_two_messages_is_not_mentioned():
-    exchange = PeerExchange()
-    exchange.joined(A, ADDRESS, near=False, now=0.0)
-    exchange.due(1.0)
-    exchange.joined(B, ADDRESS, near=False, now=2.0)
-    exchange.left(B, 2.01)
-    assert exchange.due(10.0) == []
+    introductions = Introductions()
+    introductions.session_opened(A, ADDRESS, near=False, now=0.0)
+    introductions.due(1.0)
+    introductions.session_opened(B, ADDRESS, near=False, now=2.0)
+    introductions.session_closed(B, 2.01)
+    assert introductions.due(10.0) == []
 
 
 def test_many_peers_are_told_in_legal_portions():
-    exchange = PeerExchange()
+    introductions = Introductions()
     for number in range(1, 130):
-        exchange.joined(peer(number), ADDRESS, near=False, now=0.0)
-    exchange.due(0.0)
+        introductions.session_opened(peer(number), ADDRESS, near=False, now=0.0)
+    introductions.due(0.0)
     now = 0.0
-    exchange.joined(peer(200), ADDRESS, near=False, now=0.0)
+    introductions.session_opened(peer(200), ADDRESS, near=False, now=0.0)
     heard: set[PeerId] = set()
     sizes = []
-    while exchange.next_due() < math.inf:
-        now = exchange.next_due()
-        for to, message in exchange.due(now):
+    while introductions.next_due() < math.inf:
+        now = introductions.next_due()
+        for to, message in introductions.due(now):
             encode(message)
             if to == peer(200):
                 sizes.append(len(message.added))
@@ -76,21 +89,21 @@ def test_many_peers_are_told_in_legal_portions():
     assert heard == {peer(number) for number in range(1, 130)}
     assert sizes == [50, 50, 29]
     for number in range(1, 130):
-        exchange.left(peer(number), 1000.0)
+        introductions.session_closed(peer(number), 1000.0)
     dropped = []
-    while exchange.next_due() < math.inf:
-        now = exchange.next_due()
-        dropped += [len(message.dropped) for to, message in exchange.due(now) if to == peer(200)]
+    while introductions.next_due() < math.inf:
+        now = introductions.next_due()
+        dropped += [len(message.dropped) for to, message in introductions.due(now) if to == peer(200)]
     assert dropped == [50, 50, 29]
 
 
 def test_loopback_addresses_are_for_this_machine():
-    exchange = PeerExchange()
-    exchange.joined(A, LOCAL, near=True, now=0.0)
-    exchange.joined(B, LOCAL[:1], near=True, now=0.0)
-    exchange.joined(FAR, ADDRESS, near=False, now=0.0)
-    exchange.joined(NEAR, ADDRESS, near=True, now=0.0)
-    messages = dict(exchange.due(0.1))
+    introductions = Introductions()
+    introductions.session_opened(A, LOCAL, near=True, now=0.0)
+    introductions.session_opened(B, LOCAL[:1], near=True, now=0.0)
+    introductions.session_opened(FAR, ADDRESS, near=False, now=0.0)
+    introductions.session_opened(NEAR, ADDRESS, near=True, now=0.0)
+    messages = dict(introductions.due(0.1))
     assert ExchangedPeer(A, LOCAL[1:]) in messages[FAR].added
     assert B not in {added.peer for added in messages[FAR].added}
     assert ExchangedPeer(A, LOCAL) in messages[NEAR].added
@@ -98,18 +111,20 @@ def test_loopback_addresses_are_for_this_machine():
 
 
 def test_a_peer_without_a_known_address_is_not_passed_on():
-    exchange = PeerExchange()
-    exchange.joined(A, (), near=False, now=0.0)
-    exchange.joined(B, ADDRESS, near=False, now=0.0)
-    assert told(exchange.due(0.1)) == {A: ({B}, set())}
+    introductions = Introductions()
+    introductions.session_opened(A, (), near=False, now=0.0)
+    introductions.session_opened(B, ADDRESS, near=False, now=0.0)
+    assert told(introductions.due(0.1)) == {A: ({B}, set())}
 
 
 def test_what_the_wire_would_refuse_is_not_told():
-    exchange = PeerExchange()
-    exchange.joined(peer(1), ("/ip4/192.0.2.1/tcp/1", "no address", "/" + "x" * 300), near=False, now=0.0)
-    exchange.joined("0OIl", ADDRESS, near=False, now=0.0)
-    exchange.joined(peer(2), (), near=False, now=0.0)
-    ((_, message),) = [entry for entry in exchange.due(0.1) if entry[0] == peer(2)]
+    introductions = Introductions()
+    introductions.session_opened(
+        peer(1), ("/ip4/192.0.2.1/tcp/1", "no address", "/" + "x" * 300), near=False, now=0.0
+    )
+    introductions.session_opened("0OIl", ADDRESS, near=False, now=0.0)
+    introductions.session_opened(peer(2), (), near=False, now=0.0)
+    ((_, message),) = [entry for entry in introductions.due(0.1) if entry[0] == peer(2)]
     assert message == Peers((ExchangedPeer(peer(1), ADDRESS),))
 
 
@@ -140,3 +155,97 @@ def test_what_counts_as_loopback():
     for other in ("/ip4/192.0.2.1/tcp/1", "/ip4/nonsense/tcp/1", "/ip4", "", "/dns4/example.org/tcp/1"):
         assert not is_loopback(other)
     assert visible(LOCAL, near=False) == LOCAL[1:]
+
+
+# --- As a source of peers -------------------------------------------------------------------------
+
+ID = ManifestId(bytes(32))
+ME = PeerId("M" * 40)
+
+
+@dataclass
+class Origin:
+    address: str
+    remote_address: str
+    inbound: bool = True
+
+
+OUTSIDE = Origin("/ip4/203.0.113.9/tcp/51234", "/ip4/203.0.113.9/tcp/51234")
+INSIDE = Origin("/ip4/127.0.0.1/tcp/51234", "/ip4/127.0.0.1/tcp/51234")
+
+
+def hello(*addresses: str) -> Hello:
+    return Hello(ID, 4, "test", addresses)
+
+
+async def found_by(exchange: PeerExchange) -> list[FoundPeer]:
+    exchange.close()
+    return [found async for found in exchange.peers(ID)]
+
+
+async def test_a_peer_that_greets_is_found_where_it_says_that_it_listens():
+    exchange = PeerExchange(ME)
+    exchange.session_opened(A, hello("/ip4/10.0.0.5/tcp/7"), OUTSIDE, 0.0)
+    exchange.session_opened(B, hello("/ip4/10.0.0.6/tcp/7"), Origin("/ip4/192.0.2.6/tcp/1", "", False), 0.0)
+    exchange.session_opened(C, hello(), OUTSIDE, 0.0)
+    assert await found_by(exchange) == [
+        FoundPeer(A, ("/ip4/10.0.0.5/tcp/7", "/ip4/203.0.113.9/tcp/7"), told_by=A),
+        FoundPeer(B, ("/ip4/192.0.2.6/tcp/1", "/ip4/10.0.0.6/tcp/7"), told_by=B),
+    ]
+
+
+async def test_peers_that_others_name_are_found_and_oneself_is_not():
+    exchange = PeerExchange(ME)
+    named = (ExchangedPeer(B, ADDRESS), ExchangedPeer(ME, ADDRESS), ExchangedPeer(C, ()))
+    exchange.peers_received(A, OUTSIDE.remote_address, Peers(named, (D,)))
+    assert await found_by(exchange) == [FoundPeer(B, ADDRESS, told_by=A)]
+
+
+async def test_loopback_addresses_are_believed_of_peers_on_this_machine_only():
+    exchange = PeerExchange(ME)
+    named = Peers((ExchangedPeer(B, LOCAL),), ())
+    exchange.peers_received(A, OUTSIDE.remote_address, named)
+    exchange.peers_received(A, INSIDE.remote_address, named)
+    exchange.session_opened(C, hello(LOCAL[0]), OUTSIDE, 0.0)
+    exchange.session_opened(D, hello(LOCAL[0]), INSIDE, 0.0)
+    assert await found_by(exchange) == [
+        FoundPeer(B, LOCAL[1:], told_by=A),
+        FoundPeer(B, LOCAL, told_by=A),
+        FoundPeer(C, ("/ip4/203.0.113.9/tcp/1",), told_by=C),
+        FoundPeer(D, LOCAL[:1], told_by=D),
+    ]
+
+
+async def test_peers_that_nobody_takes_are_bounded_and_the_rest_is_forgotten():
+    exchange = PeerExchange(ME)
+    for number in range(1, 3 * FOUND_PEERS):
+        exchange.peers_received(A, "", Peers((ExchangedPeer(peer(number), ADDRESS),), ()))
+    found = await found_by(exchange)
+    assert [each.peer for each in found] == [peer(number) for number in range(1, FOUND_PEERS + 1)]
+    exchange.peers_received(A, "", Peers((ExchangedPeer(B, ADDRESS),), ()))
+
+
+async def test_peers_are_found_as_they_come(autojump_clock):
+    exchange = PeerExchange(ME)
+    heard: list[PeerId] = []
+
+    async def listen():
+        async for found in exchange.peers(ID):
+            heard.append(found.peer)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listen)
+        for other in (B, C):
+            await trio.sleep(1)
+            exchange.peers_received(A, "", Peers((ExchangedPeer(other, ADDRESS),), ()))
+        await trio.sleep(1)
+        assert heard == [B, C]
+        exchange.close()
+
+
+def test_what_it_is_told_of_a_transfer_it_tells_by_its_sessions():
+    exchange = PeerExchange(ME)
+    exchange.announce(Announcement(ID, ("/ip4/192.0.2.1/tcp/1",), complete=True))
+    exchange.withdraw(ID)
+    assert exchange.provenance == EXCHANGE
+    assert exchange.introductions.next_due() == math.inf

@@ -46,7 +46,7 @@ class Peer:
         accepted = self.core.accept()
         assert accepted is not None
         self.hears()
-        self.core.take()
+        self.core.take_results()
         return accepted
 
 
@@ -70,7 +70,7 @@ def test_opening_is_announced_before_data_and_the_answer_clears_the_backlog():
 def test_a_stream_of_the_peer_is_acknowledged_and_accepted():
     peer = Peer(initiator=True)
     peer.says(Frame(WINDOW_UPDATE, SYN, 2, 0), Frame(DATA, SYN, 4, 3), b"abc")
-    assert peer.core.take().acceptable
+    assert peer.core.take_results().acceptable
     assert peer.hears() == [Frame(WINDOW_UPDATE, ACK, 2, 0), Frame(WINDOW_UPDATE, ACK, 4, 0)]
     first, second = peer.core.accept(), peer.core.accept()
     assert (first.id, second.id) == (2, 4)
@@ -84,13 +84,13 @@ def test_data_waits_for_the_window_and_goes_on_with_its_update():
     write = peer.core.write(stream, memoryview(bytes(INITIAL_WINDOW + 10)))
     sent = sum(len(item) for item in peer.hears() if isinstance(item, bytes))
     assert (sent, write.left) == (INITIAL_WINDOW, 10)
-    assert stream not in peer.core.take().touched
+    assert stream not in peer.core.take_results().touched
     peer.says(Frame(WINDOW_UPDATE, 0, 1, 4))
     assert peer.hears() == [Frame(DATA, 0, 1, 4), bytes(4)]
     peer.says(Frame(WINDOW_UPDATE, 0, 1, 100))
     assert peer.hears() == [Frame(DATA, 0, 1, 6), bytes(6)]
     assert write.left == 0
-    assert stream in peer.core.take().touched
+    assert stream in peer.core.take_results().touched
 
 
 def test_a_window_never_counts_beyond_32_bits():
@@ -180,12 +180,12 @@ def test_reset_by_the_peer_drops_what_waits_in_both_directions(kind):
     peer.core.write(stream, memoryview(bytes(INITIAL_WINDOW * 2)))
     peer.hears()
     peer.sends(1, b"unread")
-    peer.core.take()
+    peer.core.take_results()
     peer.says(Frame(kind, RST, 1, 0), Frame(WINDOW_UPDATE, 0, 1, 1000))
     assert stream.ending is Ending.RESET_BY_PEER
     assert stream.inbox.size == 0
     assert peer.core.streams == {}
-    assert stream in peer.core.take().touched
+    assert stream in peer.core.take_results().touched
     assert peer.hears() == []
     with pytest.raises(LinkClosed):
         peer.core.write(stream, memoryview(b"late"))
@@ -208,10 +208,10 @@ def test_a_stream_reset_in_the_middle_of_a_payload_takes_no_more_of_it():
     frame = yamux.encode(DATA, FIN, 1, 6) + b"abcdef"
     peer.says(frame[:15])
     peer.core.reset(stream)
-    peer.core.take()
+    peer.core.take_results()
     peer.says(frame[15:])
     assert stream.inbox.size == 0
-    assert stream not in peer.core.take().touched
+    assert stream not in peer.core.take_results().touched
 
 
 def test_data_after_fin_resets_that_stream_alone():
@@ -233,9 +233,9 @@ def test_closing_drops_what_arrives_gives_no_credit_and_resets_a_peer_that_stays
     peer.sends(1, bytes(INITIAL_WINDOW // 2))
     assert stream.inbox.size == 0
     assert peer.hears() == [Frame(WINDOW_UPDATE, FIN, 1, 0)]
-    peer.core.tick(100.0 + ABANDONED_SECONDS - 1)
+    peer.core.reset_abandoned(100.0 + ABANDONED_SECONDS - 1)
     assert peer.core.streams
-    peer.core.tick(100.0 + ABANDONED_SECONDS)
+    peer.core.reset_abandoned(100.0 + ABANDONED_SECONDS)
     assert peer.hears() == [Frame(WINDOW_UPDATE, RST, 1, 0)]
     assert peer.core.streams == {}
 
@@ -246,7 +246,7 @@ def test_a_closed_stream_that_the_peer_finishes_is_forgotten():
     peer.core.close(stream, 0.0)
     peer.sends(1, b"tail", FIN)
     assert peer.core.streams == {}
-    assert peer.core.take().touched == {stream}
+    assert peer.core.take_results().touched == {stream}
 
 
 def test_streams_beyond_the_cap_are_reset_and_the_rest_lives():
@@ -319,13 +319,13 @@ def test_pings_are_answered_and_answers_reported():
     peer.core.ping(5)
     assert peer.hears() == [Frame(PING, SYN, 0, 5)]
     peer.says(Frame(PING, ACK, 0, 5))
-    assert peer.core.take().pongs == [5]
+    assert peer.core.take_results().pongs == [5]
 
 
 def test_answers_that_the_peer_does_not_read_end_the_connection():
     peer = Peer(control_frames=10)
     peer.says(*[Frame(PING, SYN, 0, number) for number in range(10)])
-    assert peer.core.crowded
+    assert peer.core.should_flush
     with pytest.raises(RemoteError, match="control frames"):
         peer.says(Frame(PING, SYN, 0, 10))
 
@@ -345,7 +345,7 @@ def test_after_go_away_of_the_peer_nothing_is_opened_and_open_streams_go_on():
     peer = Peer()
     stream = peer.opens(1)
     peer.says(Frame(GO_AWAY, 0, 0, 0))
-    assert peer.core.peer_gone
+    assert peer.core.peer_leaving
     with pytest.raises(LinkClosed):
         peer.core.open()
     peer.sends(1, b"more")
@@ -356,7 +356,7 @@ def test_leaving_says_so_gives_up_streams_and_refuses_new_ones():
     peer = Peer()
     stream = peer.opens(1)
     peer.core.write(stream, memoryview(bytes(2 * INITIAL_WINDOW)))
-    peer.core.leave()
+    peer.core.go_away()
     assert stream.ending is Ending.CONNECTION_LOST
     assert peer.hears() == [Frame(GO_AWAY, 0, 0, 0)]
     peer.says(Frame(WINDOW_UPDATE, SYN, 3, 0))
@@ -369,7 +369,7 @@ def test_what_was_received_stays_readable_when_the_connection_is_lost():
     peer = Peer()
     stream = peer.opens(1)
     peer.sends(1, b"tail")
-    peer.core.lose()
+    peer.core.connection_lost()
     assert stream.ending is Ending.CONNECTION_LOST
     assert read(peer, stream) == b"tail"
 
@@ -391,6 +391,6 @@ def test_grown_windows_go_back_to_the_budget_however_a_stream_ends():
             peer.core.finish(stream)
             peer.says(Frame(WINDOW_UPDATE, FIN, stream.id, 0))
         else:
-            peer.core.lose()
+            peer.core.connection_lost()
         assert peer.budget.growth_left == whole
         peer.hears()

@@ -92,23 +92,23 @@ def test_credit_and_unread_never_exceed_the_target():
 
 def test_the_stalest_stream_is_given_up_when_too_much_is_held():
     budget = WindowBudget(held_limit=100)
-    budget.note("unread", 40, consumed=False)
-    budget.note("busy", 30, consumed=False)
-    budget.note("unread", 60, consumed=False)
-    assert budget.stalest() is None
-    budget.note("busy", 50, consumed=True)
+    budget.record_unread("unread", 40, consumed=False)
+    budget.record_unread("busy", 30, consumed=False)
+    budget.record_unread("unread", 60, consumed=False)
+    assert budget.least_recently_read() is None
+    budget.record_unread("busy", 50, consumed=True)
     assert budget.held == 110
-    assert budget.stalest() == "unread"
-    budget.note("unread", 0, consumed=False)
-    assert budget.stalest() is None
-    budget.note("busy", 0, consumed=True)
+    assert budget.least_recently_read() == "unread"
+    budget.record_unread("unread", 0, consumed=False)
+    assert budget.least_recently_read() is None
+    budget.record_unread("busy", 0, consumed=True)
     assert budget.held == 0
 
 
 def test_a_stream_that_reads_is_not_the_stalest():
     budget = WindowBudget(held_limit=10)
-    budget.note("reader", 6, consumed=False)
-    budget.note("idle", 6, consumed=False)
-    assert budget.stalest() == "reader"
-    budget.note("reader", 5, consumed=True)
-    assert budget.stalest() == "idle"
+    budget.record_unread("reader", 6, consumed=False)
+    budget.record_unread("idle", 6, consumed=False)
+    assert budget.least_recently_read() == "reader"
+    budget.record_unread("reader", 5, consumed=True)
+    assert budget.least_recently_read() == "idle"

@@ -8,6 +8,7 @@ import pytest
 import trio
 import trio.testing
 
+from swarm.endpoint import Endpoint
 from swarm.errors import NoPeerReachable
 from swarm.net.dialer import MOST_OF_A_NAME, dial_any, resolved
 
@@ -34,41 +35,45 @@ def _with(*hosts: str) -> None:
     trio.socket.set_custom_hostname_resolver(_Names(*hosts))
 
 
+async def _found(address: str) -> list[str]:
+    return [str(endpoint) for endpoint in await resolved(Endpoint.parse(address))]
+
+
 async def test_a_name_stands_for_its_addresses_of_the_asked_family() -> None:
     _with("192.0.2.1", "2001:db8::1", "192.0.2.1", "fe80::1%eth0")
-    assert await resolved("/dns/example.org/tcp/7") == ["/ip4/192.0.2.1/tcp/7", "/ip6/2001:db8::1/tcp/7"]
-    assert await resolved("/dns4/example.org/tcp/7") == ["/ip4/192.0.2.1/tcp/7"]
-    assert await resolved("/dns6/example.org/tcp/7") == ["/ip6/2001:db8::1/tcp/7"]
-    assert await resolved("/ip4/198.51.100.2/tcp/9") == ["/ip4/198.51.100.2/tcp/9"]
+    assert await _found("/dns/example.org/tcp/7") == ["/ip4/192.0.2.1/tcp/7", "/ip6/2001:db8::1/tcp/7"]
+    assert await _found("/dns4/example.org/tcp/7") == ["/ip4/192.0.2.1/tcp/7"]
+    assert await _found("/dns6/example.org/tcp/7") == ["/ip6/2001:db8::1/tcp/7"]
+    assert await _found("/ip4/198.51.100.2/tcp/9") == ["/ip4/198.51.100.2/tcp/9"]
 
 
 async def test_a_name_with_very_many_addresses_is_cut() -> None:
     _with(*(f"192.0.2.{last}" for last in range(100)))
-    assert len(await resolved("/dns4/example.org/tcp/7")) == MOST_OF_A_NAME
+    assert len(await _found("/dns4/example.org/tcp/7")) == MOST_OF_A_NAME
 
 
 async def test_the_hosts_file_is_read() -> None:
-    assert await resolved("/dns4/localhost/tcp/7") == ["/ip4/127.0.0.1/tcp/7"]
+    assert await _found("/dns4/localhost/tcp/7") == ["/ip4/127.0.0.1/tcp/7"]
 
 
 async def test_an_unknown_name_is_one_clear_reason() -> None:
     _with("192.0.2.1")
 
-    async def dial(address: str) -> None:
-        await resolved(address)
+    async def dial(endpoint: Endpoint) -> None:
+        await resolved(endpoint)
 
     with pytest.raises(NoPeerReachable, match=r"^/dns4/example\.net/tcp/7: Name or service not known$"):
-        await dial_any(["/dns4/example.net/tcp/7"], dial, deadline=5)
+        await dial_any([Endpoint.parse("/dns4/example.net/tcp/7")], dial, deadline=5)
 
 
 async def test_the_address_that_answers_wins_over_one_that_refuses_and_one_that_hangs(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    async def dial(address: str) -> None:
-        if address == "/ip4/192.0.2.1/tcp/7":
+    async def dial(endpoint: Endpoint) -> None:
+        if endpoint.host == "192.0.2.1":
             raise ConnectionRefusedError(111, "Connection refused")
-        if address == "/ip4/192.0.2.2/tcp/7":
+        if endpoint.host == "192.0.2.2":
             await trio.sleep_forever()
 
-    where = [f"/ip4/192.0.2.{last}/tcp/7" for last in (1, 2, 3)]
+    where = [Endpoint.parse(f"/ip4/192.0.2.{last}/tcp/7") for last in (1, 2, 3)]
     assert await dial_any(where, dial, deadline=5) == where[2]

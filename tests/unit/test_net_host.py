@@ -13,6 +13,7 @@ import pytest
 import trio
 import trio.testing
 
+from swarm.endpoint import Endpoint
 from swarm.errors import LinkClosed, NoPeerReachable, UsageError
 from swarm.ids import PeerId
 from swarm.net import network_limits as limits
@@ -42,12 +43,12 @@ def port_of(host: Host) -> int:
 
 async def connect(client: Host, server: Host) -> None:
     where = [parse_peer_address(address) for address in server.addresses]
-    await client.connect(server.peer_id, [each.address for each in where])
+    await client.connect(server.peer_id, [each.endpoint for each in where])
 
 
 async def pings(client: Host, server: Host) -> float | None:
     await connect(client, server)
-    prober = ping_protocol.Prober(lambda: client.open_link(server.peer_id, ping_protocol.PING_PROTOCOL))
+    prober = ping_protocol.Prober(lambda: client.open_stream(server.peer_id, ping_protocol.PING_PROTOCOL))
     seconds = await prober.probe()
     await prober.aclose()
     return seconds
@@ -70,7 +71,7 @@ async def test_an_exception_in_a_handler_ends_its_stream_only() -> None:
         server.serve("/broken/1", broken)
         await connect(client, server)
         for _ in range(3):
-            link = await client.open_link(server.peer_id, "/broken/1")
+            link = await client.open_stream(server.peer_id, "/broken/1")
             await link.write(b"x")
             with pytest.raises(LinkClosed):
                 await link.read_exactly(1)
@@ -165,7 +166,7 @@ async def test_a_silent_listener_costs_no_more_than_the_deadline() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        address = f"/ip4/127.0.0.1/tcp/{listener.getsockname()[1]}"
+        address = Endpoint.parse(f"/ip4/127.0.0.1/tcp/{listener.getsockname()[1]}")
         async with pair() as (server, client):
             with trio.fail_after(2), pytest.raises(NoPeerReachable):
                 await client.connect(server.peer_id, [address], deadline=0.5)
@@ -174,7 +175,7 @@ async def test_a_silent_listener_costs_no_more_than_the_deadline() -> None:
 
 async def test_another_peer_behind_the_address_is_not_taken_for_the_one_asked_for() -> None:
     async with pair() as (server, client), open_host(secrets.token_bytes(32)) as other:
-        where = parse_peer_address(server.addresses[0]).address
+        where = parse_peer_address(server.addresses[0]).endpoint
         with pytest.raises(NoPeerReachable, match="another peer answers there"):
             await client.connect(other.peer_id, [where], deadline=5)
         assert not client.connected(other.peer_id)
@@ -182,9 +183,9 @@ async def test_another_peer_behind_the_address_is_not_taken_for_the_one_asked_fo
 
 async def test_every_address_is_tried() -> None:
     async with pair() as (server, client):
-        good = parse_peer_address(server.addresses[0]).address
-        used = await client.connect(server.peer_id, ["/ip4/127.0.0.1/tcp/1", "/ip4/127.0.0.1/tcp/2", good])
-        assert used == good
+        good = parse_peer_address(server.addresses[0]).endpoint
+        closed = [Endpoint.parse(f"/ip4/127.0.0.1/tcp/{port}") for port in (1, 2)]
+        assert await client.connect(server.peer_id, [*closed, good]) == str(good)
 
 
 async def test_a_taken_port_is_refused() -> None:
@@ -282,4 +283,4 @@ async def test_an_open_that_fails_lets_others_run() -> None:
     """Who tries again and again on an ended connection must not stop the node."""
     async with pair() as (server, client):
         with trio.testing.assert_checkpoints(), pytest.raises(LinkClosed):
-            await client.open_link(server.peer_id, ping_protocol.PING_PROTOCOL)
+            await client.open_stream(server.peer_id, ping_protocol.PING_PROTOCOL)

@@ -245,10 +245,10 @@ async def test_a_small_write_does_not_wait_for_bulk():
                 nursery.start_soon(source)
                 await trio.sleep(0.05)
                 for _ in range(20):
-                    before = bulk_there.muxed_conn._driver._wire.received_bytes
+                    before = bulk_there.muxed_conn.traffic
                     await small.write(b"now")
                     await read_exactly(small_there, 3)
-                    waited.append(bulk_there.muxed_conn._driver._wire.received_bytes - before)
+                    waited.append(bulk_there.muxed_conn.traffic - before)
                 nursery.cancel_scope.cancel()
         # What overtakes is what was sealed, in the kernel's buffers and in one received batch.
         assert sorted(waited)[10] <= 3 * MIB

@@ -10,7 +10,7 @@ from swarm.mux import frames as yamux
 from swarm.mux.frames import ACK, DATA, GO_AWAY, PING, RST, SYN, WINDOW_UPDATE, Frame, FrameReader
 from swarm.mux.mux_limits import INITIAL_WINDOW, MuxLimits
 from swarm.mux.stream import WindowBudget
-from swarm.net import muxed_connection
+from swarm.net import liveness, muxed_connection
 from swarm.net.muxed_connection import MuxedConnection
 from tests.support.link_pair import (
     Identity,
@@ -108,7 +108,7 @@ async def test_the_owner_is_told_once_and_its_failure_is_ours_to_bear(caplog):
         await two.close()
         await two.close()
     assert told == [1]
-    assert "failed to let it go" in caplog.text
+    assert "close callback" in caplog.text
 
 
 async def test_a_connection_that_never_started_can_be_closed():
@@ -266,19 +266,18 @@ async def test_a_peer_that_goes_away_and_stays_is_let_go():
 
 
 async def test_silence_ends_the_connection(monkeypatch):
-    monkeypatch.setattr(muxed_connection, "KEEPALIVE_INTERVAL", 0.02)
-    monkeypatch.setattr(muxed_connection, "KEEPALIVE_DEADLINE", 0.6)
+    monkeypatch.setattr(liveness, "CHECK_INTERVAL", 0.02)
+    monkeypatch.setattr(liveness, "PING_DEADLINE", 0.6)
     async with hostile_peer() as (session, connection):
         first = (await hear(session, 1))[0]
         assert (first.kind, first.flags) == (PING, SYN)
         await session.write(yamux.encode(PING, ACK, 0, first.length))
         second = (await hear(session, 1))[0]
-        assert connection.round_trip > 0
         await session.write(yamux.encode(PING, ACK, 0, second.length))
         assert not connection.is_closed
         with trio.fail_after(10):
             await connection._driver.ended.wait()
-        with pytest.raises(MuxedConnUnavailable, match="not been heard"):
+        with pytest.raises(MuxedConnUnavailable, match="nothing was received"):
             await connection.accept_stream()
 
 

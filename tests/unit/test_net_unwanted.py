@@ -8,6 +8,7 @@ import trio
 from swarm.errors import NoPeerReachable
 from swarm.ids import PeerId
 from swarm.net import network_limits as limits
+from swarm.net.addresses import parse_peer_address
 from swarm.net.host import open_host
 from swarm.net.inbound import InboundConnection, InboundConnections, PeerStanding
 
@@ -49,14 +50,14 @@ async def test_the_connection_of_an_unwanted_peer_is_closed(monkeypatch: pytest.
     monkeypatch.setattr(limits, "UNWANTED_SECONDS", 0.3)
     async with open_host(bytes(32), [LOOPBACK]) as server, open_host(bytes([1]) * 32) as client:
         server.judge_by(lambda _: PeerStanding.UNWANTED)
-        address = server.addresses[0].partition("/p2p/")[0]
-        await client.connect(server.peer_id, [address])
+        endpoint = parse_peer_address(server.addresses[0]).endpoint
+        await client.connect(server.peer_id, [endpoint])
         with trio.fail_after(5):
             while client.connected(server.peer_id):
                 await trio.sleep(0.05)
         server.judge_by(lambda _: PeerStanding.STRANGER)
         try:
-            await client.connect(server.peer_id, [address])
+            await client.connect(server.peer_id, [endpoint])
         except NoPeerReachable:
             pytest.fail("a wanted peer is let in")
         await trio.sleep(0.6)

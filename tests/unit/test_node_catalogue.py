@@ -1,19 +1,38 @@
-"""What a peer offers and a manifest by its id, over links in memory; and the first of several waits."""
+"""What a peer offers and a manifest by its id, over streams in memory; and the search for one."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TypeVar
 
 import pytest
 import trio
+import trio.testing
 
 from swarm.content.envelope import MAX_ENVELOPE_BYTES, Envelope
 from swarm.content.signature import sign
-from swarm.errors import LinkClosed, RemoteError
+from swarm.endpoint import Endpoint, PeerAddress
+from swarm.errors import (
+    Incomplete,
+    LinkClosed,
+    ManifestError,
+    NoPeerReachable,
+    RemoteError,
+    SwarmError,
+    UsageError,
+)
 from swarm.ids import PeerId
-from swarm.node.catalogue import Catalogue, ask_adverts, ask_manifest
-from swarm.node.racing import first_of
+from swarm.node.catalogue import (
+    MANIFEST_PROTOCOL,
+    QUESTIONS_PER_PEER,
+    Catalogue,
+    Questions,
+    ask_adverts,
+    ask_manifest,
+    find_manifest,
+    obtain,
+)
 from swarm.ports import ByteStream
 from swarm.protocol import protocol_limits as limits
 from swarm.protocol.advert import Advert, encode_length
@@ -104,22 +123,146 @@ async def test_who_does_not_read_the_answer_is_dropped(autojump_clock: trio.test
         await Catalogue(list, {large.manifest.id: large}.get).manifest(there)
 
 
-async def test_the_first_to_end_wins_and_the_others_are_cancelled() -> None:
-    cancelled = trio.Event()
-
-    async def slow() -> str:
-        try:
-            await trio.sleep_forever()
-        finally:
-            cancelled.set()
-        return "slow"
-
-    async def quick() -> str:
-        return "quick"
-
-    assert await first_of(slow, quick) == "quick"
-    assert cancelled.is_set()
+# --- Asking -----------------------------------------------------------------------------------------
 
 
-async def test_nothing_to_wait_for_is_none() -> None:
-    assert await first_of() is None
+async def test_a_peer_is_asked_few_questions_at_a_time_and_is_in_use_meanwhile() -> None:
+    network = Peers(a=late, b=late)
+    questions = Questions(network)
+    open_now: Counter[str] = Counter()
+    most: Counter[str] = Counter()
+
+    async def ask(peer: PeerId) -> None:
+        async with questions.ask(peer, [ENDPOINT], MANIFEST_PROTOCOL):
+            open_now[peer] += 1
+            most[peer] = max(most[peer], open_now[peer])
+            assert questions.asking(peer)
+            await trio.testing.wait_all_tasks_blocked()
+            open_now[peer] -= 1
+
+    async with trio.open_nursery() as network.nursery:
+        async with trio.open_nursery() as asking:
+            for _ in range(3 * QUESTIONS_PER_PEER):
+                for peer in ("a", "b"):
+                    asking.start_soon(ask, PeerId(peer))
+        network.nursery.cancel_scope.cancel()
+    assert most == {"a": QUESTIONS_PER_PEER, "b": QUESTIONS_PER_PEER}
+    assert not questions.asking(PeerId("a"))
+
+
+async def test_a_question_that_cannot_be_asked_leaves_nothing_behind() -> None:
+    questions = Questions(Peers(a="connection refused"))
+    with pytest.raises(NoPeerReachable, match="connection refused"):
+        async with questions.ask(PeerId("a"), [ENDPOINT], MANIFEST_PROTOCOL):
+            pytest.fail("there is nobody to ask")
+    assert not questions.asking(PeerId("a"))
+
+
+# --- Finding a manifest ---------------------------------------------------------------------------
+
+ENDPOINT = Endpoint.parse("/ip4/192.0.2.1/tcp/1")
+
+
+class Peers:
+    """A `swarm.ports.Network` of peers that each serve manifests in one way, or cannot be reached."""
+
+    peer_id = PeerId("here")
+
+    def __init__(self, **serving: Callable[[ByteStream], Awaitable[None]] | str) -> None:
+        self.serving = serving
+        self.nursery: trio.Nursery
+        self.asked: list[str] = []
+
+    async def connect(self, peer: PeerId, where: Sequence[Endpoint]) -> str:
+        await trio.lowlevel.checkpoint()
+        if isinstance(self.serving[peer], str):
+            raise NoPeerReachable(f"{where[0]}: {self.serving[peer]}")
+        return str(where[0])
+
+    async def open_stream(self, peer: PeerId, protocol: str) -> ByteStream:
+        assert protocol == MANIFEST_PROTOCOL
+        self.asked.append(peer)
+        here, there = memory_link_pair(self.peer_id, peer)
+        serve = self.serving[peer]
+        assert not isinstance(serve, str)
+        self.nursery.start_soon(serve, there)
+        await trio.lowlevel.checkpoint()
+        return here
+
+    async def find(self, *, trusted: Collection[PeerId] = ()) -> Envelope:
+        peers = [PeerAddress(PeerId(name), ENDPOINT) for name in self.serving]
+        async with trio.open_nursery() as self.nursery:
+            found: Envelope | SwarmError
+            try:
+                found = await find_manifest(Questions(self), MANIFEST.id, peers, trusted)
+            except SwarmError as error:
+                found = error
+            self.nursery.cancel_scope.cancel()
+        if isinstance(found, SwarmError):
+            raise found
+        return found
+
+
+async def late(link: ByteStream) -> None:
+    await trio.sleep_forever()
+
+
+async def nothing_here(link: ByteStream) -> None:
+    await Catalogue(list, {}.get).manifest(link)
+
+
+async def lying(link: ByteStream) -> None:
+    await Catalogue(list, lambda _: Envelope(OTHER)).manifest(link)
+
+
+async def unsigned(link: ByteStream) -> None:
+    await Catalogue(list, {MANIFEST.id: Envelope(MANIFEST)}.get).manifest(link)
+
+
+async def honest(link: ByteStream) -> None:
+    await catalogue().manifest(link)
+
+
+async def test_the_first_right_answer_wins_and_nobody_else_is_waited_for() -> None:
+    peers = Peers(late=late, gone="connection refused", empty=nothing_here, liar=lying, good=honest)
+    with trio.fail_after(limits.ANSWER_TIMEOUT / 2):
+        assert await peers.find() == ENVELOPE
+    assert set(peers.asked) <= {"late", "empty", "liar", "good"}
+
+
+async def test_a_manifest_without_a_trusted_signature_is_not_taken() -> None:
+    assert ENVELOPE.signer is not None
+    peers = Peers(first=unsigned, second=honest)
+    assert (await peers.find(trusted=[ENVELOPE.signer])).signer == ENVELOPE.signer
+    with pytest.raises(ManifestError):
+        await Peers(first=unsigned, gone="refused").find(trusted=[ENVELOPE.signer])
+
+
+@pytest.mark.parametrize(
+    ("serving", "error", "words"),
+    [
+        ({"a": "connection refused", "b": "no route"}, NoPeerReachable, "no peer could be reached: "),
+        ({"a": "connection refused", "b": nothing_here}, Incomplete, "b does not have it"),
+        ({"a": "connection refused", "b": lying}, Incomplete, "is not to be used"),
+    ],
+)
+async def test_the_most_telling_failure_is_told(
+    serving: dict[str, Callable[[ByteStream], Awaitable[None]] | str], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        await Peers(**serving).find()
+
+
+async def test_an_id_alone_names_nobody_to_ask() -> None:
+    with pytest.raises(UsageError, match="names no peer to ask"):
+        await Peers().find()
+
+
+async def test_what_is_known_already_is_not_asked_for_but_its_signature_is_looked_at() -> None:
+    assert ENVELOPE.signer is not None
+    peers = Peers(a="must not be dialled")
+    where = [PeerAddress(PeerId("a"), ENDPOINT)]
+    assert await obtain(Questions(peers), ENVELOPE, where, ()) is ENVELOPE
+    assert await obtain(Questions(peers), ENVELOPE, where, [ENVELOPE.signer]) is ENVELOPE
+    with pytest.raises(ManifestError):
+        await obtain(Questions(peers), Envelope(MANIFEST), where, [ENVELOPE.signer])

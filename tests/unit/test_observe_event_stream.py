@@ -1,18 +1,40 @@
 import pytest
 import trio
 
-from swarm.events import BytesReceived, BytesSent, PeerBanned, PieceStored
-from swarm.ids import ManifestId, PeerId
-from swarm.observe.event_stream import PROGRESS_SECONDS, EventStream
+from swarm.events import (
+    BytesReceived,
+    BytesSent,
+    Event,
+    FilesSelected,
+    HashingProgress,
+    ManifestReady,
+    NodeListening,
+    PeerConnected,
+    PieceStored,
+    RoundTrip,
+    SourceBanned,
+    TransferComplete,
+    TransferEnded,
+    TransferPaused,
+    TransferResumed,
+    TransferStarted,
+    Warned,
+)
+from swarm.ids import ManifestId, PeerId, SourceId, TransferId
+from swarm.observe.event_stream import MAX_WARNINGS, PROGRESS_SECONDS, EventStream
 
-MANIFEST = ManifestId(bytes(32))
+ONE, TWO = TransferId(1), TransferId(2)
 A, B = PeerId("A"), PeerId("B")
+
+
+def ban(source: SourceId, reason: str) -> SourceBanned:
+    return SourceBanned(ONE, source, reason)
 
 
 async def test_every_observer_gets_every_event_in_order(autojump_clock):
     stream = EventStream()
     first, second = stream.subscribe(), stream.subscribe()
-    events = [PieceStored(MANIFEST, piece, 1, A) for piece in range(3)]
+    events = [PieceStored(ONE, piece, 1, A) for piece in range(3)]
     for event in events:
         stream.publish(event)
     stream.close()
@@ -20,18 +42,22 @@ async def test_every_observer_gets_every_event_in_order(autojump_clock):
     assert [event async for event in second] == events
 
 
-async def test_moved_bytes_are_merged_by_peer_and_direction(autojump_clock):
+async def test_moved_bytes_are_merged_by_transfer_source_and_direction(autojump_clock):
     stream = EventStream()
     observer = stream.subscribe()
     for _ in range(100_000):
-        stream.publish(BytesReceived(MANIFEST, A, 10))
-    stream.publish(BytesSent(MANIFEST, A, 7))
-    stream.publish(BytesReceived(MANIFEST, B, 5))
+        stream.publish(BytesReceived(ONE, A, 10))
+    stream.publish(BytesSent(ONE, A, 7))
+    stream.publish(BytesReceived(ONE, B, 5))
+    stream.publish(BytesReceived(TWO, A, 3))
+    stream.publish(BytesReceived(ONE, SourceId("folder:/old"), 2))
     stream.close()
     assert [event async for event in observer] == [
-        BytesReceived(MANIFEST, A, 1_000_000),
-        BytesSent(MANIFEST, A, 7),
-        BytesReceived(MANIFEST, B, 5),
+        BytesReceived(ONE, A, 1_000_000),
+        BytesSent(ONE, A, 7),
+        BytesReceived(ONE, B, 5),
+        BytesReceived(TWO, A, 3),
+        BytesReceived(ONE, SourceId("folder:/old"), 2),
     ]
 
 
@@ -46,7 +72,7 @@ async def test_progress_alone_wakes_an_observer_ten_times_a_second(autojump_cloc
     nursery.start_soon(observe)
     for _ in range(200):
         await trio.sleep(0.005)
-        stream.publish(BytesReceived(MANIFEST, A, 1))
+        stream.publish(BytesReceived(ONE, A, 1))
     await trio.sleep(1)
     assert sum(size for _, size in seen) == 200
     assert 9 <= len(seen) <= 1 / PROGRESS_SECONDS + 2
@@ -56,42 +82,42 @@ async def test_progress_alone_wakes_an_observer_ten_times_a_second(autojump_cloc
 async def test_an_observer_that_sleeps_is_woken_at_once_by_a_real_event(autojump_clock, nursery):
     stream = EventStream()
     observer = stream.subscribe()
-    stream.publish(BytesReceived(MANIFEST, A, 1))
-    assert await anext(observer) == BytesReceived(MANIFEST, A, 1)
-    stream.publish(BytesReceived(MANIFEST, A, 1))
+    stream.publish(BytesReceived(ONE, A, 1))
+    assert await anext(observer) == BytesReceived(ONE, A, 1)
+    stream.publish(BytesReceived(ONE, A, 1))
     before = trio.current_time()
 
     async def ban_soon():
         await trio.sleep(PROGRESS_SECONDS / 4)
-        stream.publish(PeerBanned(B, "why"))
+        stream.publish(ban(B, "why"))
 
     nursery.start_soon(ban_soon)
-    assert await anext(observer) == PeerBanned(B, "why")
+    assert await anext(observer) == ban(B, "why")
     assert trio.current_time() - before == pytest.approx(PROGRESS_SECONDS / 4)
 
 
 async def test_a_slow_observer_loses_single_pieces_first_and_keeps_what_matters(autojump_clock):
     stream = EventStream()
-    slow, fast = stream.subscribe(10), stream.subscribe()
-    stream.publish(PeerBanned(A, "why"))
+    slow, fast = stream.subscribe(capacity=10), stream.subscribe()
+    stream.publish(ban(A, "why"))
     for piece in range(100):
-        stream.publish(PieceStored(MANIFEST, piece, 1, A))
-    stream.publish(PeerBanned(B, "why"))
+        stream.publish(PieceStored(ONE, piece, 1, A))
+    stream.publish(ban(B, "why"))
     stream.close()
     kept = [event async for event in slow]
     assert len(kept) == 10
-    assert kept[0] == PeerBanned(A, "why")
-    assert kept[-1] == PeerBanned(B, "why")
-    assert kept[-2] == PieceStored(MANIFEST, 99, 1, A)
+    assert kept[0] == ban(A, "why")
+    assert kept[-1] == ban(B, "why")
+    assert kept[-2] == PieceStored(ONE, 99, 1, A)
     assert slow.lost == 92
     assert len([event async for event in fast]) == 102
 
 
 async def test_a_queue_of_nothing_but_important_events_is_bounded_too(autojump_clock):
     stream = EventStream()
-    observer = stream.subscribe(5)
+    observer = stream.subscribe(capacity=5)
     for _ in range(100):
-        stream.publish(PeerBanned(A, "why"))
+        stream.publish(ban(A, "why"))
     stream.close()
     assert len([event async for event in observer]) == 5
 
@@ -99,8 +125,117 @@ async def test_a_queue_of_nothing_but_important_events_is_bounded_too(autojump_c
 async def test_a_closed_subscription_gets_nothing_more(autojump_clock):
     stream = EventStream()
     with stream.subscribe() as observer:
-        stream.publish(PeerBanned(A, "1"))
-    stream.publish(PeerBanned(A, "2"))
-    assert [event async for event in observer] == [PeerBanned(A, "1")]
+        stream.publish(ban(A, "1"))
+    stream.publish(ban(A, "2"))
+    assert [event async for event in observer] == [ban(A, "1")]
     stream.close()
     assert [event async for event in stream.subscribe()] == []
+
+
+# --- Who comes late, and who wants one transfer only -----------------------------------------------
+
+ID = ManifestId(bytes(32))
+
+
+def lasting(transfer: TransferId) -> list[Event]:
+    """What means something to whoever comes later."""
+    return [
+        TransferStarted(transfer, "fetch"),
+        ManifestReady(transfer, ID, "photos", 10, 1, 16384, 1, None),
+        FilesSelected(transfer, 1, 1, 10),
+        TransferResumed(transfer, 1, 10),
+        Warned("a bad hint", transfer),
+        TransferComplete(transfer, ID, "/tmp/photos", 10, 1.0),
+    ]
+
+
+def passing(transfer: TransferId) -> list[Event]:
+    return [
+        HashingProgress(transfer, 1, 2),
+        PeerConnected(transfer, A, "/a", inbound=False),
+        PieceStored(transfer, 0, 10, A),
+        BytesReceived(transfer, A, 10),
+        TransferPaused(transfer),
+    ]
+
+
+def publish(stream: EventStream, *events: Event) -> None:
+    for event in events:
+        stream.publish(event)
+
+
+async def heard(stream: EventStream, observer) -> list[Event]:
+    stream.close()
+    return [event async for event in observer]
+
+
+async def test_who_comes_late_is_told_what_lasts_and_nothing_else(autojump_clock):
+    stream = EventStream()
+    node = [NodeListening(A, ("/a",)), Warned("of the node")]
+    publish(stream, *node, *lasting(ONE), *passing(ONE), RoundTrip(A, 0.1), *lasting(TWO))
+    late = stream.subscribe()
+    new = PieceStored(TWO, 1, 1, A)
+    stream.publish(new)
+    assert await heard(stream, late) == [*node, *lasting(ONE), *lasting(TWO), new]
+
+
+async def test_who_wants_no_replay_gets_none(autojump_clock):
+    stream = EventStream()
+    publish(stream, NodeListening(A, ("/a",)), *lasting(ONE))
+    late = stream.subscribe(replay=False)
+    new = PieceStored(ONE, 1, 1, A)
+    stream.publish(new)
+    assert await heard(stream, late) == [new]
+
+
+async def test_of_a_transfer_that_has_ended_nothing_is_repeated(autojump_clock):
+    stream = EventStream()
+    publish(stream, *lasting(ONE), *lasting(TWO), TransferEnded(ONE))
+    assert await heard(stream, stream.subscribe()) == lasting(TWO)
+
+
+async def test_an_observer_of_one_transfer_hears_it_from_its_first_event_to_its_last(autojump_clock):
+    stream = EventStream()
+    publish(stream, NodeListening(A, ("/a",)), *lasting(ONE), *lasting(TWO))
+    observer = stream.subscribe(ONE)
+    publish(stream, *passing(TWO), *passing(ONE), RoundTrip(A, 0.1), Warned("of the node"))
+    publish(stream, Warned("of the other", TWO), TransferEnded(ONE, "failed"), PieceStored(ONE, 9, 1, A))
+    events = [event async for event in observer]
+    moved = BytesReceived(ONE, A, 10)
+    assert [event for event in events if event != moved] == [
+        *lasting(ONE),
+        *[event for event in passing(ONE) if event != moved],
+        TransferEnded(ONE, "failed"),
+    ]
+    assert moved in events
+
+
+async def test_an_observer_of_a_transfer_that_is_over_or_unknown_hears_nothing(autojump_clock):
+    stream = EventStream()
+    publish(stream, *lasting(ONE), TransferEnded(ONE))
+    assert [event async for event in stream.subscribe(ONE)] == []
+    assert [event async for event in stream.subscribe(TWO)] == []
+
+
+async def test_what_is_kept_for_those_who_come_late_is_bounded(autojump_clock):
+    """And warnings never take the place of what the other events need."""
+    stream = EventStream()
+    publish(stream, NodeListening(A, ("/a",)), lasting(ONE)[0])
+    for number in range(1000):
+        publish(stream, Warned(f"{number}"), Warned(f"{number}", ONE))
+    publish(stream, *lasting(ONE)[1:])
+    events = await heard(stream, stream.subscribe())
+    assert events[0] == NodeListening(A, ("/a",))
+    of_node = [event.message for event in events if isinstance(event, Warned) and event.transfer is None]
+    assert of_node == [str(number) for number in range(1000 - MAX_WARNINGS, 1000)]
+    of_transfer = [event for event in events if isinstance(event, Warned) and event.transfer == ONE]
+    assert of_transfer == [Warned(str(number), ONE) for number in range(MAX_WARNINGS)]
+    others = [event for event in events[1:] if not isinstance(event, Warned)]
+    assert others == [event for event in lasting(ONE) if not isinstance(event, Warned)]
+
+
+async def test_what_comes_after_the_end_of_a_transfer_is_not_kept(autojump_clock):
+    stream = EventStream()
+    publish(stream, *lasting(ONE), TransferEnded(ONE), Warned("late", ONE))
+    assert [event async for event in stream.subscribe(ONE)] == []
+    assert await heard(stream, stream.subscribe()) == []

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm import events
-from swarm.events import Event, PeerFailed, PieceStored, Warned
-from swarm.ids import ManifestId, PeerId
+from swarm.events import Event, PeerFailed, PieceStored, TransferComplete, TransferEvent, Warned
+from swarm.ids import ManifestId, PeerId, TransferId
 from swarm.observe import reports
 from swarm.observe.jsonlines import KINDS, decode, encode, event_name
 
@@ -48,7 +48,9 @@ def _hints(kind: type[Event]) -> dict[str, Any]:
 
 
 def _unnamed(hint: Any) -> Any:
-    return getattr(hint, "__supertype__", hint)
+    while hasattr(hint, "__supertype__"):
+        hint = hint.__supertype__
+    return hint
 
 
 def _strategy(hint: Any) -> st.SearchStrategy[Any]:
@@ -75,16 +77,16 @@ any_event = st.sampled_from(sorted(KINDS.values(), key=event_name)).flatmap(
 
 
 def test_a_line_looks_as_documented() -> None:
-    line = encode(PieceStored(ID, 7, 16384, PeerId("12D3KooWAnn")), 1.23456789)
+    line = encode(PieceStored(TransferId(2), 7, 16384, PeerId("12D3KooWAnn")), 1.23456789)
     assert json.loads(line) == {
         "t": 1.234568,
         "event": "piece_stored",
-        "manifest": str(ID),
+        "transfer": 2,
         "piece": 7,
         "size": 16384,
-        "peer": "12D3KooWAnn",
+        "source": "12D3KooWAnn",
     }
-    assert line.startswith('{"t":1.234568,"event":"piece_stored",')
+    assert line.startswith('{"t":1.234568,"event":"piece_stored","transfer":2,')
 
 
 @given(any_event, st.floats(0, 1e6))
@@ -103,7 +105,7 @@ def test_every_kind_of_event_has_a_name_of_its_own() -> None:
         kinds = [
             v
             for v in vars(module).values()
-            if isinstance(v, type) and issubclass(v, Event) and v is not Event
+            if isinstance(v, type) and issubclass(v, Event) and v not in {Event, TransferEvent}
         ]
         assert kinds
         for kind in kinds:
@@ -118,13 +120,24 @@ def test_names_that_no_terminal_can_show_are_escaped() -> None:
 
 
 def test_what_json_has_no_number_for_is_null() -> None:
-    record = json.loads(encode(PeerFailed(PeerId("x"), "gone", math.inf), 0))
+    record = json.loads(encode(PeerFailed(TransferId(1), PeerId("x"), "gone", math.inf), 0))
     assert record["retry_in"] is None
+
+
+COMPLETE = (
+    '{"t": 1, "event": "transfer_complete", "transfer": 1, "manifest": %s, "path": "", '
+    '"size": 1, "seconds": 1.0}'
+)
+
+
+def test_a_line_with_a_good_id_is_read() -> None:
+    assert decode(COMPLETE % f'"{ID}"') == (TransferComplete(TransferId(1), ID, "", 1, 1.0), 1.0)
 
 
 def test_a_newer_writer_may_add_events_and_fields() -> None:
     assert decode('{"t": 1, "event": "piece_dreamt", "depth": 3}') is None
-    assert decode('{"t": 1, "event": "warned", "message": "m", "colour": "red"}') == (Warned("m"), 1.0)
+    line = '{"t": 1, "event": "warned", "message": "m", "transfer": null, "colour": "red"}'
+    assert decode(line) == (Warned("m"), 1.0)
 
 
 @pytest.mark.parametrize(
@@ -134,11 +147,11 @@ def test_a_newer_writer_may_add_events_and_fields() -> None:
         "nonsense",
         "[]",
         "7",
-        '{"event": "warned", "message": "no time"}',
-        '{"t": "soon", "event": "warned", "message": "m"}',
+        '{"event": "warned", "message": "no time", "transfer": 1}',
+        '{"t": "soon", "event": "warned", "message": "m", "transfer": 1}',
         '{"t": 1, "event": "warned"}',
-        '{"t": 1, "event": "piece_lost", "manifest": "no id", "piece": 1}',
-        '{"t": 1, "event": "piece_lost", "manifest": 5, "piece": 1}',
+        COMPLETE % '"no id"',
+        COMPLETE % "5",
         '{"t": 1, "event": "node_listening", "peer": "p", "addresses": 3}',
     ],
 )

@@ -11,7 +11,6 @@ from swarm.events import (
     HashingProgress,
     ManifestReady,
     NodeListening,
-    PeerBanned,
     PeerConnected,
     PeerDisconnected,
     PieceLost,
@@ -20,36 +19,51 @@ from swarm.events import (
     PieceStored,
     PieceWasted,
     RoundTrip,
+    SourceBanned,
+    SourceJoined,
+    SourceLeft,
     TransferComplete,
+    TransferContinued,
+    TransferEnded,
+    TransferPaused,
     TransferResumed,
+    TransferStarted,
 )
-from swarm.ids import ManifestId, PeerId
-from swarm.observe.tally import MAX_PEER_ROWS, PeerRow, Snapshot, Tally
+from swarm.ids import ManifestId, PeerId, SourceId, TransferId
+from swarm.observe.tally import (
+    MAX_ENDED,
+    MAX_SOURCE_ROWS,
+    NodeTally,
+    SourceRow,
+    TransferSnapshot,
+    TransferTally,
+)
 
 ID = ManifestId(bytes(32))
 ANN, BEN = PeerId("12D3KooWAnn"), PeerId("12D3KooWBen")
 MB = 1_000_000
+ONE, TWO = TransferId(1), TransferId(2)
 
 
 def ready(size: int = 10 * MB, pieces: int = 10) -> ManifestReady:
-    return ManifestReady(ID, "photos", size, pieces, MB, 3, ANN)
+    return ManifestReady(ONE, ID, "photos", size, pieces, MB, 3, ANN)
 
 
-def row(snapshot: Snapshot, peer: PeerId) -> PeerRow:
-    return next(each for each in snapshot.peers if each.peer == peer)
+def row(snapshot: TransferSnapshot, source: SourceId) -> SourceRow:
+    return next(each for each in snapshot.sources if each.source == source)
 
 
 def test_a_fetch_is_counted_from_start_to_end() -> None:
-    tally = Tally(100.0)
+    tally = TransferTally(ONE, 100.0)
     tally.add(ready(), 100.0)
-    tally.add(TransferResumed(ID, 2, 2 * MB), 100.0)
-    tally.add(PeerConnected(ID, ANN, "/ip4/192.0.2.1/tcp/1", inbound=False), 100.1)
-    tally.add(PeerConnected(ID, BEN, "/ip4/192.0.2.2/tcp/2", inbound=True), 100.1)
-    tally.add(PieceRequested(ID, 4, ANN, "fastest"), 100.1)
+    tally.add(TransferResumed(ONE, 2, 2 * MB), 100.0)
+    tally.add(PeerConnected(ONE, ANN, "/ip4/192.0.2.1/tcp/1", inbound=False), 100.1)
+    tally.add(PeerConnected(ONE, BEN, "/ip4/192.0.2.2/tcp/2", inbound=True), 100.1)
+    tally.add(PieceRequested(ONE, 4, ANN, "fastest"), 100.1)
     for second in range(1, 5):
-        tally.add(BytesReceived(ID, ANN, MB), 100.0 + second)
-        tally.add(PieceStored(ID, 3 + second, MB, ANN), 100.0 + second)
-        tally.add(BytesSent(ID, BEN, MB // 2), 100.0 + second)
+        tally.add(BytesReceived(ONE, ANN, MB), 100.0 + second)
+        tally.add(PieceStored(ONE, 3 + second, MB, ANN), 100.0 + second)
+        tally.add(BytesSent(ONE, BEN, MB // 2), 100.0 + second)
     tally.add(RoundTrip(ANN, 0.02), 104.0)
     half = tally.snapshot(104.0)
     assert (half.name, half.manifest, half.size, half.pieces) == ("photos", ID, 10 * MB, 10)
@@ -61,7 +75,7 @@ def test_a_fetch_is_counted_from_start_to_end() -> None:
     assert (ann.received, ann.pieces, ann.sent, ann.round_trip, ann.why) == (4 * MB, 4, 0, 0.02, "fastest")
     assert (ben.received, ben.sent, ben.inbound, ben.connected) == (0, 2 * MB, True, True)
 
-    tally.add(TransferComplete(ID, "/tmp/photos", 10 * MB, 9.0), 109.0)
+    tally.add(TransferComplete(ONE, ID, "/tmp/photos", 10 * MB, 9.0), 109.0)
     done = tally.snapshot(200.0)
     assert done.complete
     assert (done.have_pieces, done.have_size, done.eta) == (10, 10 * MB, None)
@@ -69,43 +83,43 @@ def test_a_fetch_is_counted_from_start_to_end() -> None:
 
 
 def test_of_a_selection_the_selected_is_the_whole() -> None:
-    tally = Tally(0.0)
+    tally = TransferTally(ONE, 0.0)
     tally.add(ready(), 0.0)
-    tally.add(FilesSelected(ID, 1, 4, 3 * MB + 5), 0.0)
-    tally.add(PieceStored(ID, 7, MB, ANN), 1.0)
+    tally.add(FilesSelected(ONE, 1, 4, 3 * MB + 5), 0.0)
+    tally.add(PieceStored(ONE, 7, MB, ANN), 1.0)
     half = tally.snapshot(1.0)
     assert (half.size, half.pieces, half.have_pieces, half.have_size) == (3 * MB + 5, 4, 1, MB)
-    tally.add(TransferComplete(ID, "/tmp/photos", 3 * MB + 5, 2.0), 2.0)
+    tally.add(TransferComplete(ONE, ID, "/tmp/photos", 3 * MB + 5, 2.0), 2.0)
     assert tally.snapshot(2.0).have_pieces == 4
 
 
 def test_the_rate_is_right_from_the_start_and_so_is_the_estimate() -> None:
-    tally = Tally(0.0)
+    tally = TransferTally(ONE, 0.0)
     tally.add(ready(size=100 * MB, pieces=100), 0.0)
     for tick in range(1, 31):
-        tally.add(BytesReceived(ID, ANN, MB // 10), tick / 10)
+        tally.add(BytesReceived(ONE, ANN, MB // 10), tick / 10)
         if tick % 10 == 0:
-            tally.add(PieceStored(ID, tick // 10, MB, ANN), tick / 10)
+            tally.add(PieceStored(ONE, tick // 10, MB, ANN), tick / 10)
             snapshot = tally.snapshot(tick / 10)
             assert snapshot.down_rate == pytest.approx(MB, rel=0.06)
             assert snapshot.eta == pytest.approx((100 * MB - snapshot.have_size) / MB, rel=0.06)
-    assert snapshot.peers[0].down_rate == pytest.approx(MB, rel=0.06)
+    assert snapshot.sources[0].down_rate == pytest.approx(MB, rel=0.06)
 
 
 def test_there_is_no_estimate_while_nothing_arrives() -> None:
-    tally = Tally(0.0)
+    tally = TransferTally(ONE, 0.0)
     tally.add(ready(), 0.0)
     assert tally.snapshot(5.0).eta is None
-    tally.add(BytesReceived(ID, ANN, MB), 5.0)
+    tally.add(BytesReceived(ONE, ANN, MB), 5.0)
     assert tally.snapshot(5.5).eta is not None
     assert tally.snapshot(600.0).eta is None
 
 
 def test_refused_and_late_bytes_are_waste_of_the_peer_that_sent_them() -> None:
-    tally = Tally(0.0)
-    tally.add(PieceRefused(ID, 1, 70, ANN), 1.0)
-    tally.add(PieceWasted(ID, 1, 7, BEN), 1.0)
-    tally.add(PeerBanned(ANN, "bad piece", 1), 1.0)
+    tally = TransferTally(ONE, 0.0)
+    tally.add(PieceRefused(ONE, 1, 70, ANN), 1.0)
+    tally.add(PieceWasted(ONE, 1, 7, BEN), 1.0)
+    tally.add(SourceBanned(ONE, ANN, "bad piece", 1), 1.0)
     snapshot = tally.snapshot(1.0)
     assert (snapshot.wasted, snapshot.banned, snapshot.have_pieces) == (77, 1, 0)
     assert (row(snapshot, ANN).wasted, row(snapshot, ANN).banned) == (70, True)
@@ -113,48 +127,132 @@ def test_refused_and_late_bytes_are_waste_of_the_peer_that_sent_them() -> None:
 
 
 def test_a_lost_piece_is_not_had_any_more() -> None:
-    tally = Tally(0.0)
+    tally = TransferTally(ONE, 0.0)
     tally.add(ready(), 0.0)
-    tally.add(PieceLost(ID, 0), 0.0)
+    tally.add(PieceLost(ONE, 0, MB), 0.0)
     assert tally.snapshot(0.0).have_pieces == 0
-    tally.add(PieceStored(ID, 3, MB, ANN), 0.0)
-    tally.add(PieceStored(ID, 4, MB, ANN), 0.0)
-    tally.add(PieceLost(ID, 3), 0.0)
-    assert tally.snapshot(0.0).have_pieces == 1
+    tally.add(PieceStored(ONE, 3, MB, ANN), 0.0)
+    tally.add(PieceStored(ONE, 4, MB, ANN), 0.0)
+    tally.add(PieceLost(ONE, 3, MB), 0.0)
+    assert (tally.snapshot(0.0).have_pieces, tally.snapshot(0.0).have_size) == (1, MB)
 
 
 def test_hashing_is_told_apart_from_having() -> None:
-    tally = Tally(0.0)
-    tally.add(HashingProgress(3, 9), 0.0)
+    tally = TransferTally(ONE, 0.0)
+    tally.add(HashingProgress(ONE, 3, 9), 0.0)
     assert (tally.snapshot(0.0).hashed, tally.snapshot(0.0).hash_total) == (3, 9)
     assert tally.snapshot(0.0).have_size == 0
 
 
 def test_a_lost_ping_keeps_the_last_round_trip_and_a_stranger_gets_no_row() -> None:
-    tally = Tally(0.0)
-    tally.add(PeerConnected(ID, ANN, "/a", inbound=False), 0.0)
+    tally = TransferTally(ONE, 0.0)
+    tally.add(PeerConnected(ONE, ANN, "/a", inbound=False), 0.0)
     tally.add(RoundTrip(ANN, 0.5), 0.0)
     tally.add(RoundTrip(ANN, None), 1.0)
     tally.add(RoundTrip(BEN, 0.1), 1.0)
     tally.add(NodeListening(ANN, ("/a",)), 1.0)
-    assert [each.round_trip for each in tally.snapshot(1.0).peers] == [0.5]
+    assert [each.round_trip for each in tally.snapshot(1.0).sources] == [0.5]
 
 
 def test_the_table_is_bounded_and_forgets_those_first_that_left_first() -> None:
-    tally = Tally(0.0)
-    peers = [PeerId(f"peer{number}") for number in range(MAX_PEER_ROWS)]
+    tally = TransferTally(ONE, 0.0)
+    peers = [PeerId(f"peer{number}") for number in range(MAX_SOURCE_ROWS)]
     for peer in peers:
-        tally.add(PeerConnected(ID, peer, "/a", inbound=True), 0.0)
+        tally.add(PeerConnected(ONE, peer, "/a", inbound=True), 0.0)
     for peer in (peers[5], peers[2]):
-        tally.add(PeerDisconnected(ID, peer, "gone"), 1.0)
-    tally.add(PeerConnected(ID, ANN, "/a", inbound=True), 2.0)
+        tally.add(PeerDisconnected(ONE, peer, "gone"), 1.0)
+    tally.add(PeerConnected(ONE, ANN, "/a", inbound=True), 2.0)
     snapshot = tally.snapshot(2.0)
-    kept = {each.peer for each in snapshot.peers}
-    assert len(kept) == MAX_PEER_ROWS
+    kept = {each.source for each in snapshot.sources}
+    assert len(kept) == MAX_SOURCE_ROWS
     assert peers[5] not in kept
     assert {peers[2], ANN} <= kept
-    assert snapshot.connected == MAX_PEER_ROWS - 1
-    for number in range(3 * MAX_PEER_ROWS):
-        tally.add(BytesReceived(ID, PeerId(f"sybil{number}"), 1), 3.0)
-    assert len(tally.snapshot(3.0).peers) == MAX_PEER_ROWS
-    assert tally.snapshot(3.0).received == 3 * MAX_PEER_ROWS
+    assert snapshot.connected == MAX_SOURCE_ROWS - 1
+    for number in range(3 * MAX_SOURCE_ROWS):
+        tally.add(BytesReceived(ONE, PeerId(f"sybil{number}"), 1), 3.0)
+    assert len(tally.snapshot(3.0).sources) == MAX_SOURCE_ROWS
+    assert tally.snapshot(3.0).received == 3 * MAX_SOURCE_ROWS
+
+
+def test_what_is_shared_is_had_from_the_start() -> None:
+    tally = TransferTally(ONE, 0.0)
+    tally.add(TransferStarted(ONE, "share"), 0.0)
+    tally.add(HashingProgress(ONE, 10 * MB, 10 * MB), 0.0)
+    tally.add(ready(), 0.0)
+    shared = tally.snapshot(0.0)
+    assert (shared.kind, shared.have_pieces, shared.have_size) == ("share", 10, 10 * MB)
+    tally.add(PieceLost(ONE, 3, MB), 1.0)
+    assert (tally.snapshot(1.0).have_pieces, tally.snapshot(1.0).have_size) == (9, 9 * MB)
+
+
+def test_a_source_that_is_no_peer_has_a_row_like_any_other() -> None:
+    tally = TransferTally(ONE, 0.0)
+    folder = SourceId("folder:/old")
+    tally.add(SourceJoined(ONE, folder, "/old"), 0.0)
+    tally.add(PieceRequested(ONE, 1, folder, "only one"), 0.0)
+    tally.add(BytesReceived(ONE, folder, MB), 1.0)
+    tally.add(PieceStored(ONE, 1, MB, folder), 1.0)
+    old = row(tally.snapshot(1.0), folder)
+    assert (old.address, old.connected, old.received, old.pieces) == ("/old", True, MB, 1)
+    assert old.why == "only one"
+    tally.add(SourceLeft(ONE, folder, "nothing more"), 1.0)
+    assert not row(tally.snapshot(1.0), folder).connected
+    assert tally.snapshot(1.0).connected == 0
+
+
+def test_a_pause_and_an_end_are_seen() -> None:
+    tally = TransferTally(ONE, 0.0)
+    tally.add(PeerConnected(ONE, ANN, "/a", inbound=False), 0.0)
+    tally.add(TransferPaused(ONE), 1.0)
+    assert tally.snapshot(1.0).paused
+    tally.add(TransferContinued(ONE), 2.0)
+    assert not tally.snapshot(2.0).paused
+    tally.add(TransferEnded(ONE, "no space left"), 3.0)
+    end = tally.snapshot(3.0)
+    assert (end.ended, end.error, end.connected, end.complete) == (True, "no space left", 0, False)
+
+
+# --- Of a node ------------------------------------------------------------------------------------
+
+
+def test_the_transfers_of_a_node_are_told_apart_and_summed_up() -> None:
+    tally = NodeTally(0.0)
+    tally.add(NodeListening(ANN, ("/a", "/b")), 0.0)
+    for transfer, kind in ((ONE, "share"), (TWO, "fetch")):
+        tally.add(TransferStarted(transfer, kind), 0.0)
+        tally.add(PeerConnected(transfer, BEN, "/ben", inbound=True), 0.0)
+    for tick in range(1, 101):
+        tally.add(BytesSent(ONE, BEN, MB // 10), tick / 10)
+        tally.add(BytesReceived(TWO, BEN, 2 * MB // 10), tick / 10)
+    tally.add(PieceWasted(TWO, 1, 7, BEN), 10.0)
+    tally.add(RoundTrip(BEN, 0.25), 10.0)
+    node = tally.snapshot(10.0)
+    assert (node.peer, node.addresses, node.elapsed) == (ANN, ("/a", "/b"), 10.0)
+    assert (node.received, node.sent, node.wasted) == (20 * MB, 10 * MB, 7)
+    assert node.down_rate == pytest.approx(2 * MB, rel=0.06)
+    assert node.up_rate == pytest.approx(MB, rel=0.06)
+    one, two = node.transfers
+    assert (one.transfer, one.kind, one.received, one.sent, one.wasted) == (ONE, "share", 0, 10 * MB, 0)
+    assert (two.transfer, two.kind, two.received, two.sent, two.wasted) == (TWO, "fetch", 20 * MB, 0, 7)
+    assert row(one, BEN).round_trip == row(two, BEN).round_trip == 0.25
+    assert tally.transfer(ONE, 10.0) == one
+    assert tally.latest(10.0) == two
+
+
+def test_a_transfer_that_is_not_known_is_empty() -> None:
+    tally = NodeTally(0.0)
+    empty = tally.latest(5.0)
+    assert (empty.name, empty.manifest, empty.size, empty.sources) == ("", None, 0, ())
+    assert tally.snapshot(5.0).transfers == ()
+
+
+def test_ended_transfers_are_kept_for_a_while_and_stay_in_the_sums() -> None:
+    tally = NodeTally(0.0)
+    for number in range(1, 201):
+        transfer = TransferId(number)
+        tally.add(TransferStarted(transfer, "fetch"), float(number))
+        tally.add(BytesReceived(transfer, ANN, 1), float(number))
+        tally.add(TransferEnded(transfer), float(number))
+    node = tally.snapshot(200.0)
+    assert [each.transfer for each in node.transfers] == list(range(201 - MAX_ENDED, 201))
+    assert node.received == 200

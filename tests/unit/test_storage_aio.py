@@ -33,7 +33,7 @@ async def test_writing_once_keeps_what_is_there(tmp_path: Path) -> None:
 
 async def test_a_longer_file_than_allowed_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"12345")
-    with pytest.raises(DiskError, match="longer than the 4 bytes"):
+    with pytest.raises(DiskError, match="too long, such a file has at most 4 bytes"):
         await aio.read_bytes(tmp_path / "f", 4)
 
 

@@ -70,5 +70,5 @@ async def test_a_damaged_piece_is_withdrawn() -> None:
 def test_content_of_another_length_is_refused() -> None:
     with pytest.raises(ValueError, match="has 49153 bytes, not 1"):
         MemoryStore(MANIFEST, b"1")
-    with pytest.raises(ValueError, match="without their bytes"):
+    with pytest.raises(ValueError, match="need the content"):
         MemoryStore(MANIFEST, None, PieceSet(4))

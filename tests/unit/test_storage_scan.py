@@ -159,7 +159,7 @@ async def test_what_cannot_be_shared_is_refused(tmp_path: Path) -> None:
 
 async def test_folders_too_deep_are_refused(tmp_path: Path) -> None:
     make_tree(tmp_path / "x", {"/".join(["d"] * 64 + ["f"]): b"1"})
-    with pytest.raises(UsageError, match="deeper"):
+    with pytest.raises(UsageError, match="levels deep"):
         await scan(tmp_path / "x")
 
 

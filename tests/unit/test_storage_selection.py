@@ -123,7 +123,7 @@ async def test_a_file_that_nobody_selected_may_differ(tmp_path: Path, source: Se
         "z.bin": (noise(PIECE, 99), False),
     }
     for pattern in ("a.bin", "z.bin", "*"):
-        with pytest.raises(DiskError, match="exists and differs"):
+        with pytest.raises(DiskError, match="already exists with other content"):
             await fetch(source, out, pattern)
 
 

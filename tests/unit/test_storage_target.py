@@ -211,7 +211,7 @@ async def test_pieces_are_served_before_while_and_after_finishing(tmp_path: Path
                     for piece in every:
                         assert bytes(await target.get(piece)) == wanted[piece]
             assert [bytes(await target.get(piece)) for piece in every] == wanted
-            with pytest.raises(DiskError, match="in place already"):
+            with pytest.raises(DiskError, match="complete already"):
                 target.stored.discard(0)
                 await target.put(0, memoryview(wanted[0]))
 
@@ -236,7 +236,7 @@ async def test_what_takes_the_final_name_meanwhile_is_not_replaced(tmp_path: Pat
         async with open_target(scanned.manifest, tmp_path / "out") as target:
             await copy(source, target)
             final.write_bytes(b"precious")
-            with pytest.raises(DiskError, match="exists already"):
+            with pytest.raises(DiskError, match="already exists"):
                 await target.finish()
         assert final.read_bytes() == b"precious"
         final.unlink()
@@ -372,7 +372,9 @@ async def test_an_existing_file_that_differs_is_refused_and_untouched(
     out.mkdir()
     existing(out / "f")
     before = read_tree(out), (out / "f").lstat()
-    with pytest.raises(DiskError, match=r"f: exists and differs; move it away or choose another --output"):
+    with pytest.raises(
+        DiskError, match=r"f: already exists with other content; move it away or choose another --output"
+    ):
         async with open_target(source.manifest, out):
             pass
     after = read_tree(out), (out / "f").lstat()
@@ -431,7 +433,7 @@ async def test_a_folder_with_a_file_that_differs_is_refused_and_untouched(tmp_pa
     out = tmp_path / "out"
     make_tree(out / "x", {"a file": FILES["a file"], name: b"2"})
     before = read_tree(out)
-    with pytest.raises(DiskError, match=r"exists and differs|in the way"):
+    with pytest.raises(DiskError, match=r"already exists with other|in the way"):
         async with open_target(scanned.manifest, out):
             pass
     assert read_tree(out) == before

@@ -45,7 +45,7 @@ async def test_every_difference_is_named(tmp_path: Path) -> None:
         bad_pieces=[
             BadPiece(1, "a", "the bytes differ"),
             BadPiece(4, "a", "the bytes differ"),
-            BadPiece(6, "b/c", "the file ends before"),
+            BadPiece(6, "b/c", "the file is too short"),
         ],
         missing=["empty"],
         wrong_sizes=[WrongSize("b/c", 2 * PIECE, PIECE + 5)],

@@ -9,19 +9,16 @@ from swarm.bits import CHUNK_PIECES, PieceSet
 from swarm.content.layout import Layout
 from swarm.ids import PeerId
 from swarm.strategy.availability import Availability
-from swarm.strategy.download.picker import IN_ORDER_SHARE, RANDOM_FIRST, WINDOW_CHUNKS, InOrder, RarestFirst
+from swarm.strategy.download.picker import IN_ORDER_SHARE, WINDOW_CHUNKS, InOrder, RarestFirst
 from swarm.strategy.pieces import Pieces
 
 
 class Picture:
     """``ours``: '#' stored, 'r' requested. ``peers``: '#' has. The first peer is the one that is asked."""
 
-    def __init__(self, ours: str, *peers: str, seed: int = 1, stored_before: int = RANDOM_FIRST) -> None:
-        # Pieces stored elsewhere in the manifest end the phase of random first pieces.
-        size = len(ours) + stored_before
-        field = PieceSet(size)
-        for piece in [p for p, letter in enumerate(ours) if letter == "#"] + list(range(len(ours), size)):
-            field.add(piece)
+    def __init__(self, ours: str, *peers: str, seed: int = 1) -> None:
+        size = len(ours)
+        field = PieceSet.of(size, (piece for piece, letter in enumerate(ours) if letter == "#"))
         self.pieces = Pieces(Layout(10, [10 * size]), field)
         for piece, letter in enumerate(ours):
             if letter == "r":
@@ -101,23 +98,6 @@ def test_peers_with_everything_make_no_piece_rarer() -> None:
         picture.availability.replace(PeerId(f"seed{number}"), everything)
     assert set(picture.picks()) == {2, 3}
     assert picture.picker.pick(picture.names[0]).why == "rarest (4 have it)"
-
-
-def test_the_first_pieces_are_random() -> None:
-    firsts = Counter()
-    for seed in range(300):
-        picture = Picture("    ", "####", "### ", seed=seed, stored_before=0)
-        firsts[picture.pick()] += 1
-        assert picture.picker.pick(picture.names[0]).why == "random first piece"
-    assert set(firsts) == {0, 1, 2, 3}
-    assert firsts[3] < 150  # rarest first would have made it 300
-
-
-def test_random_first_ends_after_four_pieces() -> None:
-    picture = Picture("      ", "######", "##### ", stored_before=0)
-    for _ in range(RANDOM_FIRST):
-        picture.pick()
-    assert picture.picks() == {5: 400}
 
 
 def test_what_is_left_out_is_not_picked() -> None:

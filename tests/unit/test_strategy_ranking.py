@@ -1,19 +1,18 @@
 from __future__ import annotations
 
-import random
 from collections import Counter
 
 import pytest
 
 from swarm.ids import PeerId
-from swarm.strategy.download.ranking import EXPLORATION_SHARE, LOST_PINGS, Ranking, RoundTripEstimate
+from swarm.strategy.download.ranking import LOST_PINGS, Ranking, RoundTripEstimate
 
 A, B, C = PeerId("a"), PeerId("b"), PeerId("c")
 MIB = 1 << 20
 
 
-def ranking(*peers: tuple[PeerId, float | None], piece_length: int = MIB, seed: int = 1) -> Ranking:
-    made = Ranking(piece_length, random.Random(seed))
+def ranking(*peers: tuple[PeerId, float | None], piece_length: int = MIB) -> Ranking:
+    made = Ranking(piece_length)
     for peer, rtt in peers:
         made.source_joined(peer, rtt, 0.0)
     return made
@@ -75,13 +74,6 @@ def test_a_peer_that_fails_is_asked_later() -> None:
     assert made.order([A, B], 10.0) == [B, A]
 
 
-def test_a_fresh_peer_is_tried_first_now_and_then() -> None:
-    made = ranking((A, 0.01), (B, 0.5))
-    deliver(made, A, 50e6)
-    firsts = Counter(made.order([A, B], 10.0)[0] for _ in range(1000))
-    assert firsts[B] / 1000 == pytest.approx(EXPLORATION_SHARE, abs=0.05)
-
-
 def test_a_fresh_peer_is_judged_as_the_average_of_the_others() -> None:
     made = ranking((A, 0.01), (B, 0.01), (C, 0.01))
     deliver(made, A, 4e6)
@@ -89,15 +81,6 @@ def test_a_fresh_peer_is_judged_as_the_average_of_the_others() -> None:
     assert made.seconds_for(C, 3_000_000, 10.0) == pytest.approx(1.01, rel=0.05)
     usual = Counter(tuple(made.order([A, B, C], 10.0)) for _ in range(200)).most_common(1)[0][0]
     assert usual == (A, C, B)
-
-
-def test_a_peer_that_was_asked_and_delivered_nothing_is_fresh_no_more() -> None:
-    made = ranking((A, 0.01), (B, 0.01))
-    deliver(made, A, 1e6)
-    made.busy(B, 0.0)
-    assert made.seconds_for(B, MIB, 10.0) == pytest.approx(10.0, rel=0.01)  # no faster than that
-    made.outcome(B, good=False)
-    assert {tuple(made.order([A, B], 10.0)) for _ in range(50)} == {(A, B)}
 
 
 def test_idle_time_does_not_lower_a_rate() -> None:

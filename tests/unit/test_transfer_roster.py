@@ -1,8 +1,10 @@
+import random
 from dataclasses import dataclass
 
 import pytest
 
 from swarm.ids import PeerId
+from swarm.strategy.peer_book import NAMED, PeerBook
 from swarm.transfer.roster import DEAD_SECONDS, Roster
 
 
@@ -14,7 +16,14 @@ class Seat:
 
 
 def roster(me: str = "M", max_peers: int = 4, named: tuple[str, ...] = ()) -> Roster:
-    return Roster(PeerId(me), max_peers, frozenset(named))
+    return Roster(PeerId(me), max_peers, book_of(*named))
+
+
+def book_of(*named: str) -> PeerBook:
+    book = PeerBook(random.Random(1))
+    for peer in named:
+        book.add(PeerId(peer), ["/ip4/192.0.2.1/tcp/1"], provenance=NAMED)
+    return book
 
 
 def fill(room: Roster, *peers: str) -> None:
@@ -23,13 +32,9 @@ def fill(room: Roster, *peers: str) -> None:
         room.enter(Seat(PeerId(peer)))
 
 
-def test_neither_oneself_nor_the_banned_nor_too_many_get_in():
+def test_neither_oneself_nor_too_many_get_in():
     room = roster(max_peers=2)
     assert room.admit("M", inbound=False, now=0.0).refusal
-    assert room.ban("X")
-    assert not room.ban("X")
-    assert room.admit("X", inbound=True, now=0.0).refusal
-    assert room.banned == {"X"}
     fill(room, "A", "B")
     assert room.admit("C", inbound=True, now=0.0).refusal
     room.leave(room.get("A"))
@@ -54,6 +59,16 @@ def test_absent_named_peers_keep_at_most_half_of_the_places():
     assert room.admit("C", inbound=True, now=0.0).refusal
     fill(room, "N1", "N2")
     assert room.admit("N3", inbound=True, now=0.0).refusal
+
+
+def test_a_peer_that_is_named_later_gets_a_place_and_one_that_is_banned_gives_it_back():
+    book = book_of()
+    room = Roster(PeerId("M"), 2, book)
+    fill(room, "A")
+    book.add(PeerId("N"), ["/ip4/192.0.2.1/tcp/1"], provenance=NAMED)
+    assert room.admit("C", inbound=True, now=0.0).refusal == "no place is free"
+    book.ban(PeerId("N"))
+    assert room.admit("C", inbound=True, now=0.0).refusal is None
 
 
 @pytest.mark.parametrize(("small", "large"), [("A", "B"), ("12D3A", "QmZ")])

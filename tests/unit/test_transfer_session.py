@@ -1,4 +1,4 @@
-"""One real runner with its brain, and a peer that says what the test tells it to."""
+"""One real exchange with its brain, and a peer that says what the test tells it to."""
 
 import random
 from contextlib import asynccontextmanager
@@ -8,9 +8,9 @@ import trio
 import trio.testing
 
 from swarm.bits import PieceSet
-from swarm.config import TransferConfig
+from swarm.config import TransferOptions
 from swarm.errors import DiskError, LinkClosed, RemoteError
-from swarm.events import PeerBanned, PieceRefused
+from swarm.events import PeerDisconnected, PieceRefused, SourceBanned
 from swarm.ids import ManifestId, PeerId
 from swarm.protocol import protocol_limits as limits
 from swarm.protocol.codec import encode
@@ -34,11 +34,11 @@ from swarm.protocol.messages import (
 )
 from swarm.storage.memory_store import MemoryStore
 from swarm.strategy.commands import Send
-from swarm.transfer.memory import Memory
-from swarm.transfer.runner import Identity, Runner
-from swarm.transfer.session import GOODBYE_TIMEOUT, meet, refuse
+from swarm.transfer.exchange import AGENT
+from swarm.transfer.session import GOODBYE_TIMEOUT, SessionOrigin, read_greeting, refuse_stream
 from swarm.transfer.session_io import WRITE_TIMEOUT
 from tests.support.contents import file_manifest, folder_manifest
+from tests.support.exchanges import TRANSFER, Member
 from tests.support.memory_link import memory_link_pair
 from tests.support.raw_peer import RawPeer
 
@@ -48,23 +48,21 @@ DATA = random.Random(7).randbytes(3 * PIECE + 1000)
 MANIFEST = file_manifest("file", DATA, piece_length=PIECE)
 
 
-class Transfer:
-    """A runner on ``store`` and what became of its sessions."""
+class Opened:
+    """An exchange on ``store`` and what became of its sessions."""
 
-    def __init__(self, store: MemoryStore, config: TransferConfig | None = None, **more) -> None:
-        self.memory = Memory()
+    def __init__(self, store: MemoryStore, options: TransferOptions | None = None) -> None:
+        self.member = Member(ME, store, options, addresses=("/ip4/10.0.0.1/tcp/1",) * 20)
+        self.exchange = self.member.exchange
+        self.memory = self.member.services.memory
         self.store = store
-        self.runner = Runner(
-            store,
-            Identity(ME, "me", ("/ip4/10.0.0.1/tcp/1",) * 20),
-            config or TransferConfig(),
-            random.Random(1),
-            memory=self.memory,
-            **more,
-        )
-        self.events = self.runner.events.subscribe()
+        self.events = self.member.events.subscribe()
         self.ends: dict[PeerId, list] = {}
         self.nursery: trio.Nursery
+
+    @property
+    def banned(self) -> set[PeerId]:
+        return self.member.banned
 
     def peer(self, peer: PeerId = RAW, *, window: int = 256 * 1024, inbound: bool = True) -> RawPeer:
         """Open a session with a raw peer."""
@@ -73,7 +71,7 @@ class Transfer:
         return RawPeer(theirs, self.store.manifest)
 
     async def _host(self, link, inbound: bool) -> None:
-        end = await self.runner.add_link(link, inbound=inbound)
+        end = await self.exchange.add_stream(link, SessionOrigin(inbound=inbound))
         self.ends.setdefault(link.peer, []).append(end)
 
     async def end(self, peer: PeerId = RAW):
@@ -83,17 +81,22 @@ class Transfer:
         return self.ends[peer][-1]
 
     def nothing_is_held(self) -> bool:
-        return self.memory.pool.used == 0 and self.memory.uploads.used == 0
+        return self.member.nothing_is_held()
+
+    async def seen(self) -> list:
+        """All events so far; there are none afterwards."""
+        self.member.events.close()
+        return [event async for event in self.events]
 
 
 @asynccontextmanager
-async def transfer(store: MemoryStore, config: TransferConfig | None = None, **more):
+async def transfer(store: MemoryStore, options: TransferOptions | None = None):
     async with trio.open_nursery() as nursery:
-        made = Transfer(store, config, **more)
+        made = Opened(store, options)
         made.nursery = nursery
-        nursery.start_soon(made.runner.run)
+        nursery.start_soon(made.exchange.run)
         yield made
-        await made.runner.stop()
+        await made.exchange.stop("the transfer ended")
         assert made.nothing_is_held()
 
 
@@ -119,14 +122,14 @@ async def test_greeting_announcement_unchoke_and_a_piece(autojump_clock):
         peer = made.peer()
         await peer.greet()
         hello, announcement = await peer.hear(), await peer.hear()
-        assert hello.message == Hello(MANIFEST.id, 4, "me", ("/ip4/10.0.0.1/tcp/1",) * 8)
+        assert hello.message == Hello(MANIFEST.id, 4, AGENT, ("/ip4/10.0.0.1/tcp/1",) * 8)
         assert announcement.message == HaveAll()
         await peer.say(Interested())
         await peer.hear_until(Unchoke)
         await peer.say(Request(3), Request(0))
         assert {await peer.hear_piece(3), await peer.hear_piece(0)} == {piece_of(3), piece_of(0)}
         await trio.testing.wait_all_tasks_blocked()
-        status = made.runner.peers()[0]
+        status = made.exchange.peers()[0]
         assert (status.peer, status.sent, status.agent) == (RAW, PIECE + 1000, "raw")
 
 
@@ -245,7 +248,7 @@ async def test_both_directions_at_once_through_a_tiny_window_do_not_deadlock(aut
         await peer.say(Interested(), Unchoke())
         got: dict[int, bytes] = {}
         with trio.fail_after(5):
-            while not (made.runner.complete.is_set() and sorted(map(len, got.values())) == [PIECE, PIECE]):
+            while not (made.exchange.complete.is_set() and sorted(map(len, got.values())) == [PIECE, PIECE]):
                 message, payload = await peer.hear()
                 if isinstance(message, Unchoke):
                     made.nursery.start_soon(peer.say, Request(0), Request(2))
@@ -261,7 +264,7 @@ async def test_both_directions_at_once_through_a_tiny_window_do_not_deadlock(aut
 
 
 async def serve(peer: RawPeer, wrong: int | None = None) -> None:
-    """Answer every request of the runner until the link ends; one bit of the piece ``wrong`` is flipped."""
+    """Answer every request of the exchange until the link ends; one bit of the piece ``wrong`` is flipped."""
     try:
         await peer.greet(HaveAll())
         await peer.say(Unchoke())
@@ -284,7 +287,7 @@ async def answer(peer: RawPeer, wrong: int | None = None) -> None:
 
 
 async def requests_of(peer: RawPeer, count: int) -> list[int]:
-    """The first pieces that the runner asks for."""
+    """The first pieces that the exchange asks for."""
     found: list[int] = []
     while len(found) < count:
         message, _ = await peer.hear()
@@ -299,13 +302,13 @@ async def test_pieces_are_stored_and_announced(autojump_clock):
         await witness.greet()
         made.nursery.start_soon(serve, made.peer())
         with trio.fail_after(5):
-            await made.runner.complete.wait()
+            await made.exchange.complete.wait()
         assert made.store.content() == DATA
         heard: list[int] = []
         while len(heard) < 4:
             heard += (await witness.hear_until(Have))[-1].message.pieces
         assert sorted(heard) == [0, 1, 2, 3]
-        assert made.runner.missing() == ()
+        assert made.exchange.missing() == ()
 
 
 async def test_one_wrong_bit_is_never_stored_and_its_sender_is_banned(autojump_clock):
@@ -314,21 +317,23 @@ async def test_one_wrong_bit_is_never_stored_and_its_sender_is_banned(autojump_c
         end = await made.end()
         assert end.joined
         assert 2 not in made.store.stored
-        assert made.runner.banned == {RAW}
+        assert made.banned == {RAW}
         assert (await made.end(RAW)).reason == "piece 2 does not match its hash"
         assert [frame async for frame in refused_at_the_door(made)] == ["the peer is banned"]
         made.nursery.start_soon(serve, made.peer(OTHER))
         with trio.fail_after(5):
-            await made.runner.complete.wait()
+            await made.exchange.complete.wait()
         assert made.store.content() == DATA
-        assert made.runner.banned == {RAW}
-        made.runner.events.close()
-        seen = [event async for event in made.events]
+        assert made.banned == {RAW}
+        seen = await made.seen()
         assert [event.piece for event in seen if isinstance(event, PieceRefused)] == [2]
-        assert [(e.peer, e.piece) for e in seen if isinstance(e, PeerBanned)] == [(RAW, 2)]
+        assert [(e.source, e.piece) for e in seen if isinstance(e, SourceBanned)] == [(RAW, 2)]
+        ended = [e.reason for e in seen if isinstance(e, PeerDisconnected) and e.peer == RAW]
+        assert ended == ["piece 2 does not match its hash"]
+        assert {e.transfer for e in seen} == {TRANSFER}
 
 
-async def refused_at_the_door(made: Transfer):
+async def refused_at_the_door(made: Opened):
     peer = made.peer()
     for message, _ in await peer.hear_to_the_end():
         yield message.reason
@@ -349,7 +354,7 @@ async def test_a_reject_midway_gives_the_memory_back_and_the_piece_is_asked_agai
         assert made.memory.pool.used == 0
         made.nursery.start_soon(answer, peer)
         with trio.fail_after(20):
-            await made.runner.complete.wait()
+            await made.exchange.complete.wait()
         assert made.store.content() == DATA
 
 
@@ -363,7 +368,7 @@ async def test_a_stalling_peer_loses_its_requests_and_its_late_data_is_thrown_aw
         await slow.say(encode(Data(piece, 0, 1000)) + data[:1000])
         made.nursery.start_soon(serve, made.peer(OTHER))
         with trio.fail_after(15):
-            await made.runner.complete.wait()
+            await made.exchange.complete.wait()
         assert made.store.content() == DATA
         await slow.hear_until(Cancel)
         await slow.say(encode(Data(piece, 1000, 500)) + data[1000:1500])
@@ -372,8 +377,8 @@ async def test_a_stalling_peer_loses_its_requests_and_its_late_data_is_thrown_aw
         await slow.say(encode(Data(piece, 1500, len(data) - 1500)) + data[1500:])
         await trio.sleep(1)
         assert made.memory.pool.used == 0
-        assert not made.runner.banned
-        assert RAW in {status.peer for status in made.runner.peers()}
+        assert not made.banned
+        assert RAW in {status.peer for status in made.exchange.peers()}
 
 
 async def test_a_piece_that_is_cancelled_in_its_last_chunk_is_dropped_when_it_is_whole(autojump_clock):
@@ -386,7 +391,7 @@ async def test_a_piece_that_is_cancelled_in_its_last_chunk_is_dropped_when_it_is
         await slow.say(encode(Data(piece, 0, len(data))) + data[:500])
         made.nursery.start_soon(serve, made.peer(OTHER))
         with trio.fail_after(15):
-            await made.runner.complete.wait()
+            await made.exchange.complete.wait()
         assert made.memory.pool.used == len(data)
         await slow.say(data[500:])
         await trio.sleep(1)
@@ -407,7 +412,7 @@ async def test_a_stalled_piece_gives_way_when_its_memory_is_needed(autojump_cloc
         await trio.sleep(0.1)
         made.nursery.start_soon(serve, made.peer(OTHER))
         with trio.fail_after(20):
-            await made.runner.complete.wait()
+            await made.exchange.complete.wait()
         assert "stalled" in (await made.end()).reason
         assert made.store.content() == DATA
 
@@ -424,11 +429,11 @@ async def test_a_full_disk_ends_the_transfer_with_its_own_error(autojump_clock):
             with trio.CancelScope(shield=True):
                 await trio.sleep(1)
 
-    made = Transfer(Full(MANIFEST))
+    made = Opened(Full(MANIFEST))
     async with trio.open_nursery() as made.nursery:
         made.nursery.start_soon(serve, made.peer())
         with pytest.raises(DiskError, match="no space"):
-            await made.runner.run()
+            await made.exchange.run()
         assert made.store.puts == 2
         assert (await made.end()).reason == "the transfer ended"
     assert made.nothing_is_held()
@@ -463,7 +468,7 @@ async def test_a_broken_rule_ends_the_session_and_bans_the_peer(autojump_clock, 
         assert why in end.reason
         await trio.testing.wait_all_tasks_blocked()
         assert heard[-1].message == Goodbye(end.reason), "the peer is told why"
-        assert made.runner.banned == {RAW}
+        assert made.banned == {RAW}
         await witness.say(Request(0))
         assert await witness.hear_piece(0) == piece_of(0)
 
@@ -490,8 +495,8 @@ async def test_a_wrong_greeting_ends_the_session_without_a_ban(autojump_clock, s
         peer = made.peer()
         made.nursery.start_soon(until_closed, peer, said, [])
         assert not (await made.end()).joined
-        assert not made.runner.banned
-        assert not made.runner.has_session(RAW)
+        assert not made.banned
+        assert not made.exchange.has_session(RAW)
 
 
 async def test_a_peer_that_does_not_greet_is_ended(autojump_clock):
@@ -526,7 +531,7 @@ async def test_a_peer_that_keeps_alive_stays(autojump_clock):
         for _ in range(10):
             await trio.sleep(limits.KEEP_ALIVE_INTERVAL)
             await peer.say(KeepAlive())
-        assert made.runner.has_session(RAW)
+        assert made.exchange.has_session(RAW)
 
 
 async def test_control_that_is_never_read_is_bounded(autojump_clock):
@@ -534,22 +539,22 @@ async def test_control_that_is_never_read_is_bounded(autojump_clock):
         peer = made.peer(window=1024)
         await peer.greet()
         await trio.testing.wait_all_tasks_blocked()
-        (stay,) = made.runner._roster
+        (stay,) = made.exchange._roster
         addresses = tuple(f"/{number}{'a' * 200}" for number in range(8))
         many = tuple(ExchangedPeer(PeerId(f"{number}" * 40), addresses) for number in range(1, 10))
         for _ in range(100):
             stay.session.send(Peers(many))
         assert "does not read" in (await made.end()).reason
-        assert not made.runner.banned
+        assert not made.banned
 
 
 # --- Ends -----------------------------------------------------------------------------------------
 
 
 async def test_stop_says_goodbye_and_does_not_wait_for_a_peer_that_does_not_listen(autojump_clock):
-    made = Transfer(seeding())
+    made = Opened(seeding())
     async with trio.open_nursery() as made.nursery:
-        made.nursery.start_soon(made.runner.run)
+        made.nursery.start_soon(made.exchange.run)
         polite, deaf = made.peer(), made.peer(OTHER, window=16)
         await polite.greet()
         await trio.testing.wait_all_tasks_blocked()
@@ -561,7 +566,7 @@ async def test_stop_says_goodbye_and_does_not_wait_for_a_peer_that_does_not_list
         made.nursery.start_soon(listen)
         made.nursery.start_soon(deaf.greet)
         started = trio.current_time()
-        await made.runner.stop("time to go")
+        await made.exchange.stop("time to go")
         assert trio.current_time() - started <= GOODBYE_TIMEOUT + 0.1
         made.nursery.cancel_scope.cancel()
     assert heard[-1].message == Goodbye("time to go")
@@ -574,14 +579,14 @@ async def test_cancelling_a_session_anywhere_leaves_nothing_behind(autojump_cloc
         ours, theirs = memory_link_pair(ME, RAW, window=4096, latency=0.001)
         made.nursery.start_soon(serve, RawPeer(theirs, MANIFEST))
         with trio.move_on_after(seconds):
-            await made.runner.add_link(ours, inbound=True)
-        assert theirs.incoming.broken or made.runner.complete.is_set()
-        assert not made.runner.has_session(RAW)
+            await made.exchange.add_stream(ours, SessionOrigin(inbound=True))
+        assert theirs.incoming.broken or made.exchange.complete.is_set()
+        assert not made.exchange.has_session(RAW)
         await trio.testing.wait_all_tasks_blocked()
         assert made.nothing_is_held()
         made.nursery.start_soon(serve, made.peer())
         with trio.fail_after(15):
-            await made.runner.complete.wait()
+            await made.exchange.complete.wait()
         assert made.store.content() == DATA
 
 
@@ -594,7 +599,7 @@ async def test_a_lost_connection_is_nobodys_fault(autojump_clock):
         await peer.say(encode(Data(piece, 0, 1000)) + piece_of(piece)[:1000])
         await peer.link.reset()
         assert (await made.end()).joined
-        assert not made.runner.banned
+        assert not made.banned
         assert made.nothing_is_held()
 
 
@@ -604,18 +609,18 @@ async def test_an_error_in_our_own_code_ends_one_session_only(autojump_clock):
         await unchoked(witness)
         ours, theirs = memory_link_pair(ME, RAW)
         peer = RawPeer(theirs, MANIFEST)
-        brain_received = made.runner._brain.received
+        brain_received = made.exchange._brain.received
 
         def broken(peer, message, now):
             if peer == RAW:
                 raise KeyError("bug")
             return brain_received(peer, message, now)
 
-        made.runner._brain.received = broken
+        made.exchange._brain.received = broken
         made.nursery.start_soon(peer.greet)
         with pytest.raises(ExceptionGroup):
-            await made.runner.add_link(ours, inbound=True)
-        assert not made.runner.has_session(RAW)
+            await made.exchange.add_stream(ours, SessionOrigin(inbound=True))
+        assert not made.exchange.has_session(RAW)
         await witness.say(Request(0))
         assert await witness.hear_piece(0) == piece_of(0)
 
@@ -626,9 +631,9 @@ async def test_a_brain_that_would_break_a_rule_loses_that_session_only(autojump_
         await unchoked(witness)
         await peer.greet()
         await peer.hear_until(HaveAll)
-        made.runner._performer.perform([Send(RAW, Have((0,)))])
+        made.exchange._performer.perform([Send(RAW, Have((0,)))])
         assert "announced twice" in (await made.end()).reason
-        assert not made.runner.banned
+        assert not made.banned
         await witness.say(Request(0))
         assert await witness.hear_piece(0) == piece_of(0)
 
@@ -637,28 +642,27 @@ async def test_a_greeting_after_the_dismissal_changes_nothing(autojump_clock):
     async with transfer(seeding()) as made:
         peer = made.peer()
         await trio.testing.wait_all_tasks_blocked()
-        made.runner.ban(RAW, "known to be bad")
+        made.exchange.expel(RAW, "known to be bad", None)
         await peer.greet()
         await trio.testing.wait_all_tasks_blocked()
-        assert not made.runner._performer.sessions
+        assert made.exchange.sources == 0
         assert (await made.end()).reason == "known to be bad"
-        made.runner.events.close()
-        assert [type(event) async for event in made.events] == [PeerBanned]
+        assert await made.seen() == [SourceBanned(TRANSFER, RAW, "known to be bad")]
 
 
 # --- Before a transfer is known -------------------------------------------------------------------
 
 
-async def test_meet_reads_the_hello_and_the_session_goes_on_from_there(autojump_clock):
+async def test_the_hello_is_read_and_the_session_goes_on_from_there(autojump_clock):
     async with transfer(seeding()) as made:
         ours, theirs = memory_link_pair(ME, RAW)
         peer = RawPeer(theirs, MANIFEST)
         await peer.greet()
-        hello = await meet(ours)
+        hello = await read_greeting(ours)
         assert hello.agent == "raw"
 
         async def host():
-            await made.runner.add_link(ours, inbound=True, hello=hello)
+            await made.exchange.add_stream(ours, SessionOrigin(inbound=True, hello=hello))
 
         made.nursery.start_soon(host)
         await peer.say(Interested())
@@ -666,24 +670,24 @@ async def test_meet_reads_the_hello_and_the_session_goes_on_from_there(autojump_
 
 
 @pytest.mark.parametrize("said", [GARBAGE, encode(HaveNone()), encode(Hello(MANIFEST.id, 4))[:-1], b""])
-async def test_meet_refuses_what_is_no_hello(autojump_clock, said):
+async def test_a_greeting_refuses_what_is_no_hello(autojump_clock, said):
     ours, theirs = memory_link_pair(ME, RAW)
     await theirs.write(said)
     with pytest.raises(RemoteError, match=r"kind|greeting"):
-        await meet(ours)
+        await read_greeting(ours)
     with pytest.raises(LinkClosed):
         await theirs.read_exactly(1)
 
 
-async def test_refuse_says_why_and_never_waits_long(autojump_clock):
+async def test_a_refusal_says_why_and_never_waits_long(autojump_clock):
     ours, theirs = memory_link_pair(ME, RAW)
-    await refuse(ours, "no such manifest")
+    await refuse_stream(ours, "no such manifest")
     (frame,) = await RawPeer(theirs, MANIFEST).hear_to_the_end()
     assert frame.message == Goodbye("no such manifest")
     ours, theirs = memory_link_pair(ME, RAW, window=2)
     with trio.fail_after(3):
-        await refuse(ours, "no such manifest")
+        await refuse_stream(ours, "no such manifest")
     ours, theirs = memory_link_pair(ME, RAW)
-    await refuse(ours, "two\nlines " + "é" * 500)
+    await refuse_stream(ours, "two\nlines " + "é" * 500)
     (frame,) = await RawPeer(theirs, MANIFEST).hear_to_the_end()
     assert frame.message.reason.startswith("two\\x0alines ééé")

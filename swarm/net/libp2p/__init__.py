@@ -1,1 +1,1 @@
-"""The parts that rest on the internals of py-libp2p; no other module touches them."""
+"""Everything that depends on the internals of py-libp2p; no other module uses them."""

@@ -1,7 +1,7 @@
-"""Every name inside libp2p and noiseprotocol that the link relies on beyond their public APIs.
+"""Every private name of libp2p and noiseprotocol that this project depends on.
 
-`check` runs when a host starts and tries each of them, so that another version of libp2p ends with
-one clear line instead of a connection that misbehaves.
+`check` runs when a host starts and tries each of them, so that an incompatible version of libp2p fails with
+one clear message instead of a misbehaving connection.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from swarm.errors import SwarmError
 from swarm.net.libp2p import partial_import
 
 EXPECTED = partial_import.MADE_FOR
-"""The version of libp2p that these names were read from."""
+"""The version of libp2p that these names belong to."""
 
 _NOISE_NAME = b"Noise_XX_25519_ChaChaPoly_SHA256"
 _KEY_BYTES = 32
@@ -40,7 +40,7 @@ _ARGUMENTS_OF_INBOUND = 3
 
 @dataclass(frozen=True, slots=True)
 class CipherKeys:
-    """What a finished Noise handshake leaves: a key of 32 bytes and the next nonce for each way."""
+    """The result of a Noise handshake: a 32-byte key and the next nonce for each direction."""
 
     sending: bytes
     sending_nonce: int
@@ -49,7 +49,7 @@ class CipherKeys:
 
 
 def cipher_keys(session: ISecureConn) -> CipherKeys | None:
-    """Return the ciphers of a session that libp2p's Noise transport made; None for any other kind."""
+    """Return the ciphers of a session made by libp2p's Noise transport; None for any other session."""
     if type(session) is not SecureSession or type(session.conn) is not NoiseTransportReadWriter:
         return None
     return _keys_of(session.conn.noise_state)
@@ -70,34 +70,34 @@ def tcp_stream(connection: IRawConnection) -> trio.SocketStream | None:
 
 
 def put_muxer(network: Swarm, muxer: MuxerMultistream) -> None:
-    """Let ``network`` negotiate and build its muxed connections with ``muxer``."""
+    """Make ``network`` negotiate and build its muxed connections with ``muxer``."""
     network.upgrader.muxer_multistream = muxer
 
 
 def negotiate_timeout(network: Swarm) -> int:
-    """Return the seconds that ``network`` allows for the negotiation of a muxer."""
+    """Return the seconds that ``network`` allows for negotiating a muxer."""
     return network.upgrader.muxer_multistream.negotiate_timeout
 
 
 def take_inbound(
     network: Swarm, accept: Callable[[ReadWriteCloser, Multiaddr], Coroutine[Any, Any, None]]
 ) -> None:
-    """Let ``accept`` have every connection that comes in; its socket is closed when ``accept`` returns."""
+    """Pass every inbound connection to ``accept``; the socket is closed when ``accept`` returns."""
     network._handle_inbound_connection = accept  # type: ignore[method-assign, assignment]  # noqa: SLF001 - see above
 
 
 def read_negotiations_with(read: Callable[[MultiselectCommunicator], Awaitable[str]]) -> None:
-    """Let ``read`` take every message of multistream-select, in the whole process."""
+    """Read every multistream-select message in this process with ``read``."""
     MultiselectCommunicator.read = read  # type: ignore[method-assign, assignment]
 
 
 def replace_auto_connector(network: Swarm, connector: AutoConnector) -> None:
-    """Let ``connector`` decide whom ``network`` dials by itself."""
+    """Let ``connector`` decide which peers ``network`` dials on its own."""
     network.auto_connector = connector
 
 
 def check() -> None:
-    """Try every name of this module; SwarmError names the version to install when one is gone."""
+    """Try every name in this module; raises SwarmError, naming the version to install, if one is missing."""
     try:
         _check_handshake()
         _check_tcp()
@@ -105,9 +105,7 @@ def check() -> None:
         _check_network()
     except (AttributeError, TypeError, ValueError, LookupError) as error:
         found = metadata.version("libp2p")
-        raise SwarmError(
-            f"libp2p {found} is not the one that swarm is made for ({error}): install libp2p=={EXPECTED}"
-        ) from error
+        raise SwarmError(f"libp2p {found} is not supported ({error}): install libp2p=={EXPECTED}") from error
 
 
 def _check_handshake() -> None:
@@ -121,11 +119,11 @@ def _check_handshake() -> None:
     ends[0].read_message(ends[1].write_message())
     ours, theirs = (_keys_of(NoiseTransportReadWriter(_Nothing(), end).noise_state) for end in ends)
     if len(ours.sending) != _KEY_BYTES or ours.sending != theirs.receiving or ours.sending_nonce != 0:
-        raise ValueError("its Noise ciphers are not where they were")
+        raise ValueError("its Noise ciphers have moved")
 
 
 class _Nothing(IRawConnection):
-    """A connection that goes nowhere."""
+    """A connection that carries nothing."""
 
     is_initiator = True
 
@@ -151,13 +149,13 @@ class _Nothing(IRawConnection):
 def _check_tcp() -> None:
     stream = trio.SocketStream.__new__(trio.SocketStream)
     if tcp_stream(RawConnection(TrioTCPStream(stream), initiator=True)) is not stream:
-        raise ValueError("its TCP stream is not where it was")
+        raise ValueError("its TCP stream has moved")
 
 
 def _check_upgrader() -> None:
     upgrader = TransportUpgrader({}, {})
     if not isinstance(upgrader.muxer_multistream, MuxerMultistream):
-        raise TypeError("its muxer negotiation is not where it was")
+        raise TypeError("its muxer negotiation has moved")
     for name in ("_selector", "negotiate_timeout"):
         getattr(upgrader.muxer_multistream, name)
     getattr(MuxerMultistream, "_annotate_connection")  # noqa: B009 - the name is what is checked
@@ -166,9 +164,9 @@ def _check_upgrader() -> None:
 def _check_network() -> None:
     taken = list(inspect.signature(Swarm._handle_inbound_connection).parameters)  # noqa: SLF001 - see above
     if len(taken) != _ARGUMENTS_OF_INBOUND:
-        raise TypeError("its handling of inbound connections is not what it was")
+        raise TypeError("its handling of inbound connections has changed")
     for owner, name in ((AutoConnector, "maybe_connect"), (MultiselectCommunicator, "read")):
         if not inspect.iscoroutinefunction(vars(owner).get(name)):
-            raise TypeError(f"its {owner.__name__}.{name} is not what it was")
+            raise TypeError(f"its {owner.__name__}.{name} has changed")
     if MultiselectCommunicator(_Nothing()).read_writer is None:
-        raise TypeError("its negotiation reads from elsewhere")
+        raise TypeError("its negotiation reader has moved")

@@ -1,4 +1,4 @@
-"""The seam through which libp2p builds our Yamux connections."""
+"""Makes libp2p build `MuxedConnection` instead of its own Yamux."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 process_budget = WindowBudget()
-"""The window memory of every connection in this process."""
+"""The window memory shared by every connection in this process."""
 
 
 def install(network: Swarm, *, limits: MuxLimits | None = None, budget: WindowBudget | None = None) -> None:
-    """Let ``network`` (``host.get_network()``) use our Yamux, for connections made from now on.
+    """Make ``network`` (``host.get_network()``) use `MuxedConnection` for new connections.
 
-    Takes over connections secured by `noise_session.noise_security` over plain TCP; any other gets
-    libp2p's own Yamux. SwarmError when this libp2p is not the one that it is made for.
+    Applies to connections secured by `noise_session.noise_security` over plain TCP; any other gets
+    libp2p's own Yamux. Raises SwarmError for an unsupported version of libp2p.
     """
     internals.check()
     timeout = internals.negotiate_timeout(network)
@@ -36,7 +36,7 @@ def install(network: Swarm, *, limits: MuxLimits | None = None, budget: WindowBu
 
 
 class LinkMuxer(MuxerMultistream):
-    """Negotiates `/yamux/1.0.0`, and builds our connection where the session is ours."""
+    """Negotiates `/yamux/1.0.0` and builds a `MuxedConnection` over a `NoiseSession`."""
 
     def __init__(self, negotiate_timeout: int, limits: MuxLimits, budget: WindowBudget) -> None:
         super().__init__({PROTOCOL_ID: Yamux}, negotiate_timeout)  # type: ignore[dict-item]
@@ -44,7 +44,7 @@ class LinkMuxer(MuxerMultistream):
         self._budget = budget
 
     async def new_conn(self, conn: ISecureConn, peer_id: ID) -> IMuxedConn:
-        """Negotiate over ``conn`` and return the muxed connection, not started yet."""
+        """Negotiate over ``conn`` and return the muxed connection, which is not started yet."""
         protocol, _ = await self._negotiate(conn)
         muxed: IMuxedConn
         if isinstance(conn, NoiseSession):

@@ -1,8 +1,8 @@
-"""Bounds on multistream-select, the negotiation that runs before anybody is authenticated.
+"""Limits on multistream-select, the negotiation that runs before the peer is authenticated.
 
-py-libp2p 0.8.1 reads a message of any claimed length into memory and lets a message that is not
-UTF-8 escape as UnicodeDecodeError through the host. Both are mended at the one place where every
-negotiation (security, muxer, stream) reads its messages.
+py-libp2p 0.8.1 reads a message of any claimed length into memory, and a message that is not UTF-8 ends
+the host with a UnicodeDecodeError. Both are fixed in the one function that reads the messages of every
+negotiation (security, muxer, stream).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from libp2p.utils.varint import decode_uvarint_from_stream
 from swarm.net.libp2p.internals import read_negotiations_with
 
 MAX_NEGOTIATION_MESSAGE_BYTES = 1024
-"""The longest multistream-select message that is read; js-libp2p has the same limit."""
+"""The longest multistream-select message accepted; js-libp2p has the same limit."""
 
 
 async def _read_message(self: MultiselectCommunicator) -> str:
@@ -39,5 +39,5 @@ async def _read_message(self: MultiselectCommunicator) -> str:
 
 
 def install() -> None:
-    """Put the bounded reader in place of libp2p's, for the whole process; idempotent."""
+    """Replace libp2p's reader with the bounded one for the whole process; idempotent."""
     read_negotiations_with(_read_message)

@@ -1,8 +1,8 @@
-"""Noise: libp2p's own handshake, then our records.
+"""Noise: libp2p's handshake, then the records of `swarm.net.record_socket`.
 
-`noise_security` gives the ``sec_opt`` of a libp2p host. Over plain TCP a handshaken connection
-becomes a `NoiseSession`, which `swarm.net.libp2p.muxer` takes over; over anything else (WebSocket, relay,
-a pre-shared key) libp2p's own session stays.
+`noise_security` returns the ``sec_opt`` of a libp2p host. Over plain TCP, a connection becomes a
+`NoiseSession` after its handshake, and `swarm.net.libp2p.muxer` takes that over. Over anything else
+(WebSocket, relay, a pre-shared key) libp2p's own session stays.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from swarm.net.libp2p import internals
 from swarm.net.record_socket import RecordSocket
 
 HANDSHAKE_SECONDS = 10.0
-"""Seconds that a Noise handshake may take, in either direction."""
+"""Deadline of a Noise handshake, inbound or outbound."""
 
 _BROKEN = (
     BaseLibp2pError,
@@ -49,11 +49,11 @@ _BROKEN = (
     trio.BrokenResourceError,
     trio.ClosedResourceError,
 )
-"""What a hostile or vanished peer makes libp2p's handshake raise."""
+"""The exceptions that libp2p's handshake raises when the peer is hostile or disappears."""
 
 
 def noise_security(key_pair: KeyPair) -> dict[TProtocol, ISecureTransport]:
-    """Return the security options of a host with this identity: Noise, and nothing else.
+    """Return the security options of a host with this identity: Noise only.
 
     Use as ``new_host(key_pair=key_pair, sec_opt=noise_security(key_pair))``.
     """
@@ -61,19 +61,19 @@ def noise_security(key_pair: KeyPair) -> dict[TProtocol, ISecureTransport]:
 
 
 class NoiseSecurity(Transport):
-    """libp2p's Noise transport with a deadline, one kind of failure and our session.
+    """libp2p's Noise transport with a deadline, a single exception type and `NoiseSession`.
 
-    Every failure of the handshake is a NoiseFailure (of libp2p), which its upgrader expects.
+    Every failure of the handshake raises libp2p's NoiseFailure, which its upgrader expects.
     """
 
     async def secure_inbound(self, conn: IRawConnection) -> ISecureConn:
-        """Answer a handshake; NoiseFailure when it fails or takes longer than HANDSHAKE_SECONDS."""
+        """Answer a handshake; NoiseFailure when it fails or exceeds HANDSHAKE_SECONDS."""
         with _handshake():
             session = await super().secure_inbound(conn)
         return _take_over(session, conn)
 
     async def secure_outbound(self, conn: IRawConnection, peer_id: ID) -> ISecureConn:
-        """Begin a handshake with ``peer_id``; NoiseFailure as `secure_inbound`, or for another peer."""
+        """Begin a handshake with ``peer_id``; NoiseFailure as in `secure_inbound`, or for another peer."""
         with _handshake():
             session = await super().secure_outbound(conn, peer_id)
         return _take_over(session, conn)
@@ -106,10 +106,10 @@ def _take_over(session: ISecureConn, conn: IRawConnection) -> ISecureConn:
 
 
 class NoiseSession(BaseSession):
-    """A handshaken connection whose records are ours.
+    """An authenticated connection over a `RecordSocket`.
 
-    Serves the negotiation of the muxer with `read` and `write`; then the muxer takes `wire` over
-    with `take_over` and the session only closes it and describes its other end.
+    `read` and `write` serve the negotiation of the muxer. The muxer then calls `take_over`; from then on
+    the session only closes the socket and describes the remote end.
     """
 
     def __init__(self, session: SecureSession, conn: IRawConnection, wire: RecordSocket) -> None:
@@ -125,9 +125,9 @@ class NoiseSession(BaseSession):
         self._unread = bytearray()
 
     async def read(self, n: int | None = None) -> bytes:
-        """Return exactly ``n`` bytes, or whatever is there for None; fewer when the connection ends.
+        """Return exactly ``n`` bytes, or what is available for None; fewer when the connection ends.
 
-        ConnectionClosedError when it has ended with nothing left; RemoteError for a forged record.
+        Raises ConnectionClosedError when nothing is left after the end, or for a forged record.
         """
         while len(self._unread) < (1 if n is None else n):
             try:
@@ -146,7 +146,7 @@ class NoiseSession(BaseSession):
         return data
 
     async def write(self, data: bytes) -> None:
-        """Seal ``data`` at once and send it; a cancelled write is sent before whatever follows it."""
+        """Seal ``data`` at once and send it; after a cancellation it still precedes later writes."""
         self._wire.queue(data)
         try:
             await self._wire.flush()
@@ -154,7 +154,7 @@ class NoiseSession(BaseSession):
             raise ConnectionClosedError(str(error), transport="tcp") from error
 
     def take_over(self) -> tuple[RecordSocket, list[tuple[bytearray, int]]]:
-        """Hand the wire to a muxer, with the plaintext that came behind the negotiation, in blocks."""
+        """Return the socket, and in blocks the plaintext that followed the negotiation, for the muxer."""
         unread, early = bytes(self._unread), []
         self._unread.clear()
         for start in range(0, len(unread), BLOCK_BYTES):
@@ -165,18 +165,18 @@ class NoiseSession(BaseSession):
         return self._wire, early
 
     async def close(self) -> None:
-        """Close the socket at once; never raises, never waits for the peer."""
+        """Close the socket at once; never raises an error, never waits for the peer."""
         self._wire.close()
         await trio.lowlevel.checkpoint()
 
     def get_remote_address(self) -> tuple[str, int] | None:
-        """Return the other end's host and port."""
+        """Return the remote host and port."""
         return self._conn.get_remote_address()
 
     def get_transport_addresses(self) -> list[Multiaddr]:
-        """Return the other end's multiaddr as libp2p knows it."""
+        """Return the remote multiaddr as libp2p knows it."""
         return self._conn.get_transport_addresses()
 
     def get_connection_type(self) -> ConnectionType:
-        """Return how the other end is reached: always directly."""
+        """Return how the peer is reached: always directly."""
         return self._conn.get_connection_type()

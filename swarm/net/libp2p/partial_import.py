@@ -1,12 +1,12 @@
-"""A quick start for a program that uses libp2p's TCP, Noise and multistream, and nothing else of it.
+"""Imports only the parts of libp2p that are used: TCP, Noise and multistream.
 
-``import libp2p`` loads everything that libp2p can do: QUIC, WebSocket, TLS with ACME certificates, relays,
-mDNS and UPnP, with some six hundred modules of their dependencies. `importing` makes the import of those
-parts yield placeholders, which can be named, made and tested for but not used. What is not loaded costs no
-time and no memory, and cannot be attacked.
+``import libp2p`` loads everything: QUIC, WebSocket, TLS with ACME certificates, relays, mDNS and UPnP, with
+about six hundred modules of their dependencies. `importing` replaces those parts with placeholders, which
+can be named, instantiated and type-tested but not used. Code that is not loaded costs no time and no memory
+and cannot be attacked.
 
-For programs only, and before libp2p is first imported: an application that embeds `swarm.node` may want the
-rest of libp2p.
+Use it in a program only, before libp2p is first imported. An application that embeds `swarm.node` may need
+the rest of libp2p.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any
 
 MADE_FOR = "0.8.1"
-"""The version of libp2p whose imports were read; with any other everything is loaded."""
+"""The version of libp2p that the lists below are for; with any other version everything is loaded."""
 
 UNUSED = (
     "libp2p.discovery.bootstrap",
@@ -37,21 +37,21 @@ UNUSED = (
     "libp2p.transport.webtransport",
     "multiaddr.resolvers.dns",
 )
-"""What placeholders stand for from then on; names are resolved by the system, see `swarm.net.dialer`."""
+"""Replaced by placeholders for good. Names are resolved by the system, see `swarm.net.dialer`."""
 
 UNUSED_OF_OTHERS = ("cryptography.x509", "prometheus_client")
-"""What placeholders stand for during the import only: others may come to need it."""
+"""Replaced by placeholders during the import only: other code may need them later."""
 
 
 WITHOUT = ("cffi",)
-"""What is not found during the import: pycryptodome then reaches its C code through ctypes, as it does where
-cffi is not installed, and no parser of C is loaded."""
+"""Not found during the import: pycryptodome then reaches its C code through ctypes, as it does where cffi is
+not installed, and no C parser is loaded."""
 
 
 class UnusedPart(Exception):
-    """Stands for every class of a part that is not loaded; asked anything, an instance raises ImportError.
+    """Stands for every class of a part that is not loaded; any use of an instance raises ImportError.
 
-    An exception itself, because some of those classes are named in except clauses.
+    It is an exception because some of those classes are named in except clauses.
     """
 
     def __init__(self, *_arguments: Any, **_options: Any) -> None:
@@ -63,7 +63,7 @@ class UnusedPart(Exception):
 
 
 class _Placeholder(ModuleType):
-    """A module in which every public name is a class that can do nothing."""
+    """A module in which every public name is a subclass of `UnusedPart`."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -74,7 +74,7 @@ class _Placeholder(ModuleType):
 
 
 class _Finder(MetaPathFinder, Loader):
-    """First in the search for modules: answers for ``left_out`` and leaves the rest to the others."""
+    """A module finder that returns placeholders for ``left_out`` and leaves the rest to other finders."""
 
     def __init__(self, left_out: Sequence[str], not_found: Sequence[str] = ()) -> None:
         self._left_out = left_out
@@ -99,9 +99,9 @@ class _Finder(MetaPathFinder, Loader):
 
 @contextmanager
 def importing() -> Iterator[bool]:
-    """Leave parts of libp2p out if it is imported in the body.
+    """Import libp2p without the parts above if it is imported in the block.
 
-    Gives False, and changes nothing, when libp2p is loaded already or its version is not the one known.
+    Yields False, and changes nothing, when libp2p is loaded already or is not version `MADE_FOR`.
     """
     if "libp2p" in sys.modules or metadata.version("libp2p") != MADE_FOR:
         yield False
@@ -121,7 +121,7 @@ def _within(name: str, packages: Sequence[str]) -> bool:
 
 
 def _forget(name: str) -> None:
-    """Undo the import of a placeholder: the next import of that name finds the real module."""
+    """Undo the import of a placeholder, so that the next import of that name finds the real module."""
     if not isinstance(sys.modules[name], _Placeholder):
         return
     del sys.modules[name]

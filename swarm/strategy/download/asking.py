@@ -11,10 +11,10 @@ from swarm.strategy.commands import Command, Publish, Send
 from swarm.strategy.download.endgame import RECHECK_SECONDS, Endgame
 from swarm.strategy.download.locality import Locality
 from swarm.strategy.download.picker import Pick, Picker
-from swarm.strategy.download.pipeline import DEADLINE_LEAST, demand
+from swarm.strategy.download.pipeline import demand
 from swarm.strategy.download.ranking import Ranking
 from swarm.strategy.download.requests import DownloadRequests, RequestQueue
-from swarm.strategy.download.timeouts import Timeouts
+from swarm.strategy.download.timeouts import SILENCE_SECONDS, Timeouts
 from swarm.strategy.pieces import Pieces
 from swarm.strategy.timers import Timers, Wakeup
 
@@ -101,12 +101,12 @@ class Asker:
 
     def _pick(self, source: SourceId, now: float) -> Pick | None:
         if self._locality.is_far(source):
-            occupied = self._requests.unwelcome(source, now) or self._requests.occupied(source)
+            occupied = self._requests.unwelcome(source) or self._requests.occupied(source)
             pick, again = self._locality.pick(lambda out: self._picker.pick(source, out), occupied, now)
             if again is not None:
                 self._timers.set(Wakeup.IDLE, again)
             return pick
-        unwelcome = self._requests.unwelcome(source, now)
+        unwelcome = self._requests.unwelcome(source)
         if unwelcome is not None and (pick := self._picker.pick(source, unwelcome)):
             return pick
         return self._picker.pick(source, self._requests.occupied(source))
@@ -131,7 +131,7 @@ class Asker:
     def _ask(self, source: SourceId, pick: Pick, now: float, commands: list[Command]) -> None:
         if not self._requests.lines[source].asked:
             self._ranking.busy(source, now)
-        self._timers.set(Wakeup.REQUESTS, now + DEADLINE_LEAST, source)
+        self._timers.set(Wakeup.REQUESTS, now + SILENCE_SECONDS, source)
         length = self._pieces.layout.length(pick.piece)
         self._requests.ask(source, pick.piece, length, now)
         self._pieces.requested(pick.piece)

@@ -54,13 +54,11 @@ class DownloadSide:
         self._timers = timers
         self.availability = Availability(pieces.size)
         self.requests = DownloadRequests(pieces.size)
-        self._ranking = Ranking(pieces.layout.piece_length, rng)
+        self._ranking = Ranking(pieces.layout.piece_length)
         self._claims = Claims()
         self._timeouts = Timeouts(self.availability, self.requests, throttled=options.limited)
         self._interest = Interest(pieces, self.availability)
-        self._endgame = Endgame(
-            pieces, self.availability, self.requests, self._ranking, throttled=options.limited
-        )
+        self._endgame = Endgame(pieces, self.availability, self.requests, self._ranking)
         picker: Picker = RarestFirst(pieces, self.availability, rng)
         if options.sequential:
             picker = InOrder(picker, pieces, self.availability, rng)
@@ -187,14 +185,14 @@ class DownloadSide:
         commands = self._waste(source, piece, asked) if asked.received else []
         self._release([piece] if free else [])
         self._idle_if_done(source, now)
-        if asked.live and not self._excused(source, piece, reason, now):
+        if asked.live and not self._excused(source, piece, reason):
             commands += self._blame(source, [piece], now, denied=reason == RejectReason.NOT_STORED)
         return commands + self._asker.refill(now) + self._asker.fill(source, now)
 
-    def _excused(self, source: SourceId, piece: int, reason: RejectReason, now: float) -> bool:
+    def _excused(self, source: SourceId, piece: int, reason: RejectReason) -> bool:
         """Whether a reject is no failure: the source chokes us, or would rather give another piece."""
         if reason == RejectReason.BUSY:
-            return self.requests.avoid(source, piece, now)
+            return self.requests.avoid(source, piece)
         return reason == RejectReason.CHOKED and self.requests.lines[source].choked
 
     # --- What became of a piece -----------------------------------------------------------------
@@ -237,15 +235,12 @@ class DownloadSide:
         if self._timeouts.owes(source, now):
             return [Disconnect(source, "does not answer cancelled requests")]
         late = self._timeouts.move(source, now)
-        if not self._timeouts.hopeless(source, now, patient=self._endgame.thrifty(now)):
-            late = self._endgame.affordable(late, now)
         commands: list[Command] = []
         for piece in late:
             self._release([piece] if self.requests.cancel(source, piece, now) else [])
             commands.append(Send(source, Cancel(piece)))
         if late:
-            commands += self._blame(source, late, now, silent=self.snubbed(source))
-        if late or self._endgame.trickles(source, now):
+            commands += self._blame(source, late, now, silent=True)
             commands += self._asker.refill(now)
         self._timers.set(Wakeup.REQUESTS, self._timeouts.next_look(source, now), source)
         return commands
@@ -269,11 +264,9 @@ class DownloadSide:
     def _credit(self, source: SourceId, piece: int, asked: PendingRequest, now: float) -> None:
         line = self.requests.lines[source]
         line.snubbed = False
-        line.turned_away = 0
+        line.avoided.clear()
         line.retry_at = now
         line.progressed(now)
-        if asked.live:
-            line.times.add(now - asked.at)
         needed = demand(self._ranking.rate(source, now), self._ranking.round_trip(source))
         line.window.delivered(asked.length, needed, now)
         self._claims.delivered(source, piece)

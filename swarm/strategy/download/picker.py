@@ -1,8 +1,7 @@
-"""Which piece to ask a source for: rarest first, ties and the first pieces at random.
+"""Which piece to ask a source for: rarest first, ties at random.
 
-Source: Cohen, "Incentives build robustness in BitTorrent" (2003), section 2.4. A new leecher takes its
-first pieces at random, because it needs something to offer and rare pieces come slowly; then the rarest
-goes first, among equals at random, so that leechers do not all want the same one.
+Source: Cohen, "Incentives build robustness in BitTorrent" (2003), section 2.4. Among equally rare pieces one is
+drawn at random, so that leechers do not all want the same one.
 """
 
 from __future__ import annotations
@@ -14,9 +13,6 @@ from swarm.bits import CHUNK_SHIFT, Bits, PieceSet, draw
 from swarm.ids import SourceId
 from swarm.strategy.availability import Availability
 from swarm.strategy.pieces import Pieces
-
-RANDOM_FIRST = 4
-"""Pieces taken at random before rarest first begins (libtorrent's number)."""
 
 IN_ORDER_SHARE = 0.8
 """How many picks of `InOrder` take the first missing piece; the others keep the swarm's pieces diverse."""
@@ -46,16 +42,12 @@ class RarestFirst:
         self._pieces = pieces
         self._availability = availability
         self._rng = rng
-        self._random_left = max(0, RANDOM_FIRST - pieces.stored_count)
 
     def pick(self, source: SourceId, without: PieceSet | None = None) -> Pick | None:
         """See `Picker.pick`."""
         candidates = self._candidates(self._availability.pieces_of(source), without)
         if not candidates:
             return None
-        if self._random_left:
-            self._random_left -= 1
-            return Pick(draw(candidates, self._rng), "random first piece")
         rarest, count = narrow(candidates, self._availability.planes)
         count += self._availability.full_sources
         return Pick(draw(rarest, self._rng), f"rarest ({count} have it)")

@@ -26,8 +26,6 @@ LEAST_REQUESTS = 1
 SLOW_START_SECONDS = 1.0
 """A rate younger than this ends no slow start."""
 
-DEADLINE_LEAST, DEADLINE_MOST = 2.0, 60.0
-
 
 class PipelineWindow:
     """Bytes that may be outstanding at one source."""
@@ -67,31 +65,3 @@ class PipelineWindow:
 def demand(rate: float, round_trip: float) -> float:
     """Bytes that keep a source busy that delivers ``rate`` bytes per second."""
     return rate * (round_trip + QUEUE_SECONDS)
-
-
-class ResponseTimes:
-    """Mean and deviation of the time from a request to its whole piece, seconds (gains of RFC 6298)."""
-
-    __slots__ = ("_deviation", "_mean")
-
-    def __init__(self) -> None:
-        self._mean: float | None = None
-        self._deviation = 0.0
-
-    def add(self, seconds: float) -> None:
-        """A request took ``seconds``."""
-        if self._mean is None:
-            self._mean, self._deviation = seconds, seconds / 2
-            return
-        self._deviation += (abs(self._mean - seconds) - self._deviation) / 4
-        self._mean += (seconds - self._mean) / 8
-
-    def usual(self) -> float:
-        """What few requests exceed: mean and four deviations, twice the mean at least; 0 while unknown."""
-        return 0.0 if self._mean is None else self._mean + max(4 * self._deviation, self._mean)
-
-    def deadline(self) -> float:
-        """Mean and six deviations, within `DEADLINE_LEAST` and `DEADLINE_MOST`."""
-        if self._mean is None:
-            return DEADLINE_MOST
-        return min(max(self._mean + 6 * self._deviation, 2 * self._mean, DEADLINE_LEAST), DEADLINE_MOST)

@@ -1,16 +1,13 @@
 """How good a source is to ask: smoothed round trip, measured rate and reliability.
 
 The order is the expected time of a piece, ``(round trip + length / rate) / reliability``. A source that has
-delivered nothing yet is judged as the average of the others, but as no faster than one piece in the time
-that it has been asked. In `EXPLORATION_SHARE` of the orders fresh sources go first, so that a better newcomer
-is found (epsilon-greedy, Sutton and Barto, chapter 2). A round trip only orders requests: a source that lies
-about it wins a first place, and its rate then says the truth.
+delivered nothing yet is judged as the average of the others. A round trip only orders requests: a source that
+lies about it wins a first place, and its rate then says the truth.
 """
 
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Iterable
 
 from swarm.ids import SourceId
@@ -25,7 +22,6 @@ UNKNOWN_ROUND_TRIP = 0.1
 UNKNOWN_RATE = 1 << 20
 """Bytes per second assumed while nobody has delivered anything."""
 
-EXPLORATION_SHARE = 0.2
 LOST_PINGS = 3
 """Pings lost in a row after which a source is taken for dead."""
 
@@ -71,11 +67,6 @@ class SourceScore:
         self.reliability = 1.0
         self.delivered = 0
 
-    @property
-    def fresh(self) -> bool:
-        """Whether no request to the source has ended yet."""
-        return not self.delivered and self.reliability == 1.0
-
     def outcome(self, *, good: bool) -> None:
         """A request ended with the whole piece, or by the source's fault without it."""
         self.delivered += good
@@ -86,9 +77,8 @@ class SourceScore:
 class Ranking:
     """Scores of the connected sources and the order that follows from them."""
 
-    def __init__(self, piece_length: int, rng: random.Random) -> None:
+    def __init__(self, piece_length: int) -> None:
         self._piece_length = piece_length
-        self._rng = rng
         self._scores: dict[SourceId, SourceScore] = {}
         self._described: dict[SourceId, str] = {}
         self._described_at = -math.inf
@@ -142,19 +132,17 @@ class Ranking:
 
     def seconds_for(self, source: SourceId, length: int, now: float) -> float:
         """Expected time of ``length`` bytes asked of the source while it has nothing else to do."""
-        rate = self.rate(source, now) or self._assumed_rate(source, self.typical_rate(now), now)
+        rate = self.rate(source, now) or self.typical_rate(now)
         return (self.round_trip(source) + length / rate) / self._scores[source].reliability
 
     def order(self, sources: Iterable[SourceId], now: float) -> list[SourceId]:
         """The sources, the best to ask first."""
-        explore = self._rng.random() < EXPLORATION_SHARE
         typical = self.typical_rate(now)
 
-        def place(source: SourceId) -> tuple[bool, float]:
+        def place(source: SourceId) -> float:
             score = self._scores[source]
-            rate = self.rate(source, now) or self._assumed_rate(source, typical, now)
-            seconds = (self.round_trip(source) + self._piece_length / rate) / score.reliability
-            return not (explore and score.fresh), seconds
+            rate = self.rate(source, now) or typical
+            return (self.round_trip(source) + self._piece_length / rate) / score.reliability
 
         return sorted(sources, key=place)
 
@@ -177,11 +165,6 @@ class Ranking:
         place = self._places.index(rate)
         rank = "fastest" if not place else f"number {place + 1}"
         return f"{rank} of {len(self._places)}: {rate / 1e6:.1f} MB/s, {trip}"
-
-    def _assumed_rate(self, source: SourceId, typical: float, now: float) -> float:
-        score = self._scores[source]
-        asked_for = score.rate.age(now if score.idle_since is None else score.idle_since)
-        return min(typical, self._piece_length / asked_for) if asked_for > 0 else typical
 
     def typical_rate(self, now: float) -> float:
         """Mean bytes per second of those from whom something has come, or what is assumed."""

@@ -10,8 +10,7 @@ Invariants:
     come, ``line.cancelled`` counts the cancelled ones there;
   - ``_doubled`` is the length of the second live requests for a piece;
   - a source has one request for a piece at most, cancelled or not;
-  - ``line.avoided`` has the pieces for which the source is too busy, with when it may be asked again;
-    ``line.turned_away`` counts how often it said so since it last delivered;
+  - ``line.avoided`` has the pieces that the source refused as busy since it last delivered one;
   - no source has more than the wire's MAX_REQUESTS outstanding, as `PipelineWindow.fits` says.
 
 `Claims`: how often a source failed to deliver what it says it has. Three failures of one piece clear the
@@ -22,39 +21,23 @@ and longer.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from swarm.bits import PieceSet
 from swarm.ids import SourceId
-from swarm.strategy.download.pipeline import PipelineWindow, ResponseTimes
-
-MOST_TURNED_AWAY = 16
-"""So often in a row a source may be too busy for what it is asked before that counts as failing."""
-
-AVOID_SECONDS = 2.0
-"""How long a source is not asked for a piece that it was too busy for, unless there is nothing else."""
-
-MOVING_SECONDS = 2.0
-"""A cancelled piece of which nothing has come for so long is not expected to come."""
+from swarm.strategy.download.pipeline import PipelineWindow
 
 
 @dataclass(slots=True)
 class PendingRequest:
-    """One outstanding request; ``begun_at`` is when its first data came, ``touched`` when its last did, or
-    when it was asked.
-
-    ``outrun``: it was cancelled because another source delivered the piece first.
-    """
+    """One outstanding request; ``touched`` is when its last data came, or when it was asked."""
 
     length: int
     at: float
     touched: float
     received: int = 0
     cancelled_at: float | None = None
-    outrun: bool = False
-    begun_at: float = math.inf
 
     @property
     def live(self) -> bool:
@@ -67,9 +50,8 @@ class RequestQueue:
     """The requests at one source, in the order in which they were made, and what decides about more.
 
     ``trusted``: a piece of the source was verified; until then it is asked for one at a time. ``unverified``:
-    that one has come. ``heard_at``: when it last said anything or answered a ping.
-    ``progress_bytes`` have come since ``counted_at``. ``under_way``: of which piece something came last.
-    ``trickles``: see `Endgame`.
+    that one has come.
+    ``progress_bytes`` have come since ``counted_at``.
     """
 
     choked: bool = True
@@ -81,13 +63,8 @@ class RequestQueue:
     bytes: int = 0
     come: int = 0
     cancelled: int = 0
-    avoided: dict[int, float] = field(default_factory=dict)
-    turned_away: int = 0
-    under_way: PendingRequest | None = None
-    trickles: bool = False
+    avoided: set[int] = field(default_factory=set)
     window: PipelineWindow = field(default_factory=PipelineWindow)
-    times: ResponseTimes = field(default_factory=ResponseTimes)
-    heard_at: float = -math.inf
     progress_at: float = 0.0
     progress_bytes: int = 0
     counted_at: float = 0.0
@@ -139,8 +116,6 @@ class DownloadRequests:
         asked = self.lines[source].asked.get(piece)
         if asked is not None:
             asked.received += size
-            asked.begun_at = min(asked.begun_at, now)
-            self.lines[source].under_way = asked
             self.lines[source].come += size
             asked.touched = now
         return asked
@@ -162,8 +137,6 @@ class DownloadRequests:
         asked = line.asked.pop(piece, None)
         if asked is None:
             return None
-        if line.under_way is asked:
-            line.under_way = None
         line.bytes -= asked.length
         line.come -= asked.received
         if not asked.live:
@@ -176,15 +149,14 @@ class DownloadRequests:
         """Whether a source that has delivered before serves us."""
         return any(line.trusted and not (line.choked or line.snubbed) for line in self.lines.values())
 
-    def in_doubt(self, now: float) -> int:
-        """Bytes that may still come in vain: second copies, and cancelled ones that still move."""
+    def in_doubt(self) -> int:
+        """Bytes that may still come in vain: second copies, and cancelled ones that are not answered."""
         return self._doubled + sum(
             asked.length
             for line in self.lines.values()
             if line.cancelled
             for asked in line.asked.values()
-            if asked.cancelled_at is not None
-            and now < max(asked.cancelled_at, asked.touched) + MOVING_SECONDS
+            if not asked.live
         )
 
     def occupied(self, source: SourceId) -> PieceSet | None:
@@ -198,23 +170,23 @@ class DownloadRequests:
                 pieces.add(piece)
         return pieces
 
-    def avoid(self, source: SourceId, piece: int, now: float) -> bool:
-        """The source is too busy for the piece; says whether that is still no failure."""
-        line = self.lines[source]
-        line.avoided = {other: until for other, until in line.avoided.items() if until > now}
-        line.avoided[piece] = now + AVOID_SECONDS
-        line.turned_away += 1
-        return line.turned_away <= MOST_TURNED_AWAY
+    def avoid(self, source: SourceId, piece: int) -> bool:
+        """The source would rather give another piece; says whether it says so of this one for the first time
+        since it last delivered."""
+        avoided = self.lines[source].avoided
+        if piece in avoided:
+            return False
+        avoided.add(piece)
+        return True
 
-    def unwelcome(self, source: SourceId, now: float) -> PieceSet | None:
+    def unwelcome(self, source: SourceId) -> PieceSet | None:
         """`occupied`, and what is better not asked of the source just now; None if there is no such piece."""
         avoided = self.lines[source].avoided
         if not avoided:
             return None
         pieces = self.occupied(source) or PieceSet(self._size)
-        for piece, until in avoided.items():
-            if until > now:
-                pieces.add(piece)
+        for piece in avoided:
+            pieces.add(piece)
         return pieces
 
     def outrun(self, source: SourceId, piece: int, now: float) -> list[SourceId]:
@@ -222,7 +194,6 @@ class DownloadRequests:
         others = list(self.others(source, piece))
         for other in others:
             self.cancel(other, piece, now)
-            self.lines[other].asked[piece].outrun = True
         return others
 
     def others(self, source: SourceId, piece: int) -> Iterator[SourceId]:

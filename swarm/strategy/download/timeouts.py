@@ -1,13 +1,8 @@
 """Which requests a source lets wait too long, and when to look again.
 
-Rules, the first two from libtorrent's snubbing and request timeouts:
-  - silence: a source that is asked for something and moves less than `LEAST_BYTES` in `SILENCE_SECONDS` (or in
-    as long as its replies usually take, up to `SILENCE_MOST`) loses all its requests and is snubbed until
-    it delivers a piece: one request at a time, no regular unchoke. Once bytes are dear, who has delivered
-    before and still answers pings is waited for instead, up to `BUSY_MOST`;
-  - lateness: a request no byte of which has come after the mean response time of the source and six
-    deviations (2 to 60 s) is moved, as long as there is an allowance for what may then come twice; its
-    source may be busy with others and is not snubbed.
+A source that is asked for something and moves less than `LEAST_BYTES` in `SILENCE_SECONDS`, or in
+`PROVEN_SILENCE_SECONDS` if it has delivered before, loses all its requests and is snubbed until it delivers a
+piece: one request at a time, no regular unchoke (libtorrent's snubbing).
 
 A request moves only if somebody else could take it now: the only source keeps it, however slow it is.
 """
@@ -21,14 +16,10 @@ from swarm.strategy.availability import Availability
 from swarm.strategy.download.requests import DownloadRequests, RequestQueue
 
 SILENCE_SECONDS = 5.0
-SILENCE_MOST = 15.0
-"""Who serves many, one whole piece after another, lets each wait for its turn."""
+"""Of a source that has not delivered anything yet."""
 
-BUSY_MOST = 30.0
-"""How long a source that has delivered before, and is still there, is waited for once bytes are dear."""
-
-HEARD_SECONDS = 6.5
-"""Who was heard within that time is there: pings go out every 4 to 6 s. More costs time where sources crash."""
+PROVEN_SILENCE_SECONDS = 7.0
+"""Of a source that has: it may be serving others, one whole piece after another."""
 
 LEAST_RATE = 1024
 """Bytes per second; less than this over `SILENCE_SECONDS` counts as silence."""
@@ -61,25 +52,15 @@ class Timeouts:
     def move(self, source: SourceId, now: float) -> list[int]:
         """The pieces to be asked elsewhere; snubs the source if it was silent."""
         line = self._requests.lines[source]
-        if line.asked and now >= _silent_at(line):
-            line.snubbed = True
-            late = [piece for piece, asked in line.asked.items() if asked.live]
-        else:
-            limit = line.times.deadline()
-            late = [
-                piece
-                for piece, asked in line.asked.items()
-                if asked.live and not asked.received and now >= asked.at + limit
-            ]
-        able = self._able(source, now) if late else []
-        return [piece for piece in late if any(self._availability.has(other, piece) for other in able)]
-
-    def hopeless(self, source: SourceId, now: float, *, patient: bool) -> bool:
-        """Whether nothing of the source is expected any more. Who has delivered before and says things, or
-        answers pings, may be busy with others: the ``patient`` wait for `BUSY_MOST`."""
-        line = self._requests.lines[source]
-        busy = line.trusted and now < min(line.heard_at + HEARD_SECONDS, line.progress_at + BUSY_MOST)
-        return line.snubbed and not (patient and busy)
+        if not line.asked or now < _silent_at(line):
+            return []
+        line.snubbed = True
+        able = self._able(source, now)
+        return [
+            piece
+            for piece, asked in line.asked.items()
+            if asked.live and any(self._availability.has(other, piece) for other in able)
+        ]
 
     def owes(self, source: SourceId, now: float) -> bool:
         """Whether the source has owed the reply to a cancelled request for too long."""
@@ -93,12 +74,8 @@ class Timeouts:
             return math.inf
         at = self._owed_until(line) if line.cancelled else math.inf
         if len(line.asked) > line.cancelled or not line.snubbed:
-            at = min(at, _silent_at(line), self._late_at(line))
+            at = min(at, _silent_at(line))
         return at if at > now else now + RECHECK_SECONDS
-
-    def _late_at(self, line: RequestQueue) -> float:
-        waiting = (asked.at for asked in line.asked.values() if asked.live and not asked.received)
-        return min(waiting, default=math.inf) + line.times.deadline()
 
     def _owed_until(self, line: RequestQueue) -> float:
         cancelled = (asked.cancelled_at for asked in line.asked.values() if asked.cancelled_at is not None)
@@ -113,4 +90,4 @@ class Timeouts:
 
 
 def _silent_at(line: RequestQueue) -> float:
-    return line.progress_at + min(max(SILENCE_SECONDS, line.times.usual()), SILENCE_MOST)
+    return line.progress_at + (PROVEN_SILENCE_SECONDS if line.trusted else SILENCE_SECONDS)

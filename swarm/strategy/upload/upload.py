@@ -155,7 +155,7 @@ class UploadSide:
         """Some receivers may be late."""
         self._queue.look(now)
         commands = self._release(now)
-        self._timers.set(Wakeup.UPLOADS, self._queue.next_look(now))
+        self._timers.set(Wakeup.UPLOADS, self._queue.next_look())
         return commands
 
     def has(self, peer: PeerId, pieces: Iterable[int]) -> None:
@@ -169,7 +169,7 @@ class UploadSide:
         for peer, piece in released:
             self._credit.given(peer, piece, first=not self._queue.spread_without(peer, piece))
         if released:
-            self._timers.set(Wakeup.UPLOADS, self._queue.next_look(now))
+            self._timers.set(Wakeup.UPLOADS, self._queue.next_look())
         commands: list[Command] = [Upload(peer, piece) for peer, piece in released]
         for peer, piece in self._super_seeding.rivals(piece for _, piece in released):
             self._queue.withdraw(peer, piece)

@@ -37,22 +37,11 @@ RATE_SECONDS = 2.0
 LOOKED_AT = 8
 """Requests of one peer, oldest first, among which the next is searched."""
 
-STARVED_SECONDS = 1.0
-STARVED_TURNS = 4
-"""A peer goes first that has waited so long, and for so many turns of all that wait."""
-
-UNGIVING_FACTOR = 3
-"""… so many times that if it gives nothing."""
-
-LATE_SECONDS = 0.5
+LATE_SECONDS = 0.25
 LATE_FACTOR = 3.0
-LATE_MOST = 60.0
-"""An upload is late after this and a multiple of what the uplink needs for all that is released."""
-
-STALL_SECONDS = 0.25
-STALL_BYTES = 16 << 10
-"""All are late when no byte has left for so long and for what these bytes need at the measured rate:
-receivers that take nothing must not hold the uplink, however many they are."""
+LATE_MOST = 10.0
+"""An upload is late after this, and a multiple of what the uplink needs for all that is released, but at most
+so long: receivers that take nothing must not hold the uplink, however many they are."""
 
 
 class Release(NamedTuple):
@@ -98,7 +87,6 @@ class UploadQueue:
         self._late = 0
         self._rate = Meter(RATE_SECONDS, now)
         self._idle_since: float | None = now
-        self._moved_at = now
         self._given: dict[int, dict[PeerId, None]] = {}
         self.given = PieceSet(layout.piece_count)
         """The pieces that somebody was given and has not announced yet; for others to read."""
@@ -152,7 +140,7 @@ class UploadQueue:
         if self._unsent >= ahead and not self._late:
             return []
         released: list[Release] = []
-        for choice in self._candidates(rate, now):
+        for choice in self._candidates(now):
             queue = self._queues[choice.peer]
             if (queue.late or self._unsent < 2 * ahead) and queue.has_room:
                 released.append(choice)
@@ -162,7 +150,6 @@ class UploadQueue:
     def sent(self, peer: PeerId, size: int, now: float) -> None:
         """``size`` bytes were handed to the link."""
         self._rate.add(size, now)
-        self._moved_at = now
         queue = self._queues[peer]
         self._count(queue, -min(size, queue.unsent))
         self._rest(now)
@@ -178,19 +165,13 @@ class UploadQueue:
 
     def look(self, now: float) -> None:
         """Give those that are late a lane of their own."""
-        stalled = now >= self._stalled_at(now)
         for queue in self._queues.values():
-            if queue.unsent and (stalled or now >= queue.due):
+            if queue.unsent and now >= queue.due:
                 self._set_late(queue, late=True)
 
-    def next_look(self, now: float) -> float:
+    def next_look(self) -> float:
         """When `look` may find somebody late; infinity if nothing is being sent."""
-        due = min((q.due for q in self._queues.values() if q.unsent and not q.late), default=math.inf)
-        return due if due == math.inf else min(due, self._stalled_at(now))
-
-    def _stalled_at(self, now: float) -> float:
-        rate = self._rate.rate(now)
-        return self._moved_at + STALL_SECONDS + STALL_BYTES / rate if rate else math.inf
+        return min((q.due for q in self._queues.values() if q.unsent and not q.late), default=math.inf)
 
     def withdraw(self, peer: PeerId, piece: int) -> bool:
         """Take a request back that still waits; says whether it did."""
@@ -226,26 +207,17 @@ class UploadQueue:
             peer for peer, queue in self._queues.items() if piece in queue.waiting or piece in queue.released
         ]
 
-    def _candidates(self, rate: float, now: float) -> list[Release]:
+    def _candidates(self, now: float) -> list[Release]:
         """What may go next, best first."""
         asking = [(peer, queue) for peer, queue in self._queues.items() if queue.waiting and queue.has_room]
-        turn = self._layout.piece_length / rate if rate else 0.0
-        patience = max(STARVED_SECONDS, STARVED_TURNS * turn * len(asking))
-        places: list[tuple[bool, float, float, int, Release]] = []
+        places: list[tuple[float, float, int, Release]] = []
         for number, (peer, queue) in enumerate(asking):
             more = self._handicap(peer, now)
-            starved = now - queue.waits_since >= (patience * UNGIVING_FACTOR if more > 0 else patience)
             for piece in islice(queue.waiting, LOOKED_AT):
                 # A piece asked again right after its reply may still be on the books as released.
                 if piece not in queue.released:
-                    place = (
-                        not starved,
-                        self.rarity(piece) + more,
-                        queue.waits_since,
-                        number,
-                        Release(peer, piece),
-                    )
-                    places.append(place)
+                    rarity = self.rarity(piece) + more
+                    places.append((rarity, queue.waits_since, number, Release(peer, piece)))
         places.sort()
         return [place[-1] for place in places]
 
@@ -263,7 +235,6 @@ class UploadQueue:
         if self._idle_since is not None:
             self._rate.skip(now - self._idle_since)
             self._idle_since = None
-            self._moved_at = now
         needed = (self._unsent + queue.unsent) / rate if rate else 0.0
         queue.due = max(queue.due, now + min(LATE_SECONDS + LATE_FACTOR * needed, LATE_MOST))
 

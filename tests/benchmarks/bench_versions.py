@@ -1,0 +1,108 @@
+"""One fetch by two versions of swarm, taking turns: is the newer one slower?
+
+``python -m tests.benchmarks.bench_versions --other CHECKOUT [--size 512MiB] [--rounds 5]``
+
+Each round shares and fetches one file with either checkout, as whole processes on loopback. Printed are the
+medians of the fetch's seconds (from the start of the process to its end) and of the CPU seconds of both ends,
+and the ratio of the two versions in each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from cli.quantities import parse_size
+
+LABELS = {"seconds": "fetch, whole process", "receiver": "receiver's CPU", "sender": "sender's CPU"}
+HERE = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class Turn:
+    seconds: float
+    receiver: float
+    sender: float
+
+
+def program(checkout: Path) -> list[str]:
+    module = "swarm" if (checkout / "swarm" / "__main__.py").exists() else "cli"
+    return [sys.executable, "-m", module]
+
+
+def environment(checkout: Path, home: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(checkout), "SWARM_HOME": str(home)}
+
+
+def cpu(process: subprocess.Popen[bytes]) -> float:
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return usage.ru_utime + usage.ru_stime
+
+
+def turn(checkout: Path, source: Path, folder: Path) -> Turn:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    sharing = subprocess.Popen(
+        [*program(checkout), "share", str(source), "--listen", "/ip4/127.0.0.1/tcp/0"],
+        cwd=folder,
+        env=environment(checkout, folder / "sharer"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert sharing.stdout is not None
+    link = ""
+    while not link.startswith("swarm:"):
+        link = sharing.stdout.readline().decode()
+    began = time.perf_counter()
+    fetching = subprocess.Popen(
+        [*program(checkout), "fetch", link.strip(), "--output", "out"],
+        cwd=folder,
+        env=environment(checkout, folder / "fetcher"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    receiver = cpu(fetching)
+    seconds = time.perf_counter() - began
+    if fetching.returncode != 0:
+        raise SystemExit(f"the fetch of {checkout} ended with {fetching.returncode}")
+    sharing.send_signal(signal.SIGTERM)
+    return Turn(seconds, receiver, cpu(sharing))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--other", type=Path, required=True, help="a checkout of another version")
+    parser.add_argument("--size", default="512MiB")
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    versions = {"this": HERE, "other": given.other.resolve()}
+    turns: dict[str, list[Turn]] = {name: [] for name in versions}
+    with tempfile.TemporaryDirectory() as temporary:
+        source = Path(temporary) / "source.bin"
+        with source.open("wb") as file:
+            left = parse_size(given.size)
+            while left:
+                left -= file.write(os.urandom(min(left, 1 << 20)))
+        for number in range(given.rounds):
+            order = list(versions) if number % 2 else list(reversed(versions))
+            for name in order:
+                turns[name].append(turn(versions[name], source, Path(temporary) / "work"))
+                print(f"round {number + 1}, {name}: {turns[name][-1]}", flush=True)
+    print(f"\n{given.size}, medians of {given.rounds}: this version, the other, ratio")
+    for figure, label in LABELS.items():
+        mine, theirs = (statistics.median(getattr(t, figure) for t in turns[name]) for name in versions)
+        print(f"{label:22} {mine:7.2f} s {theirs:7.2f} s {mine / theirs:6.2f}x")
+
+
+if __name__ == "__main__":
+    main()
