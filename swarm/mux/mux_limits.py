@@ -71,6 +71,7 @@ class MuxLimits:
     ``control_frames``: queued control frames; one more ends the connection.
     ``skipped_ids``: skipped stream ids that the peer may still open, see `PeerIds`.
     ``max_window``: bytes of the largest receive window of a stream.
+    ``last_stream_id``: the largest id of a stream opened here; ids have 32 bits.
     """
 
     inbound_streams: int = 64
@@ -79,3 +80,4 @@ class MuxLimits:
     control_frames: int = 1024
     skipped_ids: int = 256
     max_window: int = MAX_WINDOW
+    last_stream_id: int = 2**32 - 1
