@@ -101,7 +101,9 @@ def settle(ends: list[End], now: float) -> None:
             while stream := there.core.accept():
                 there.knows(stream)
             for stream in there.known.values():
-                there.read[stream.id] += stream.inbox.take(10**9)
+                data = stream.inbox.take(10**9)
+                moved |= bool(data)
+                there.read[stream.id] += data
                 there.core.consumed(stream, now)
         if not moved:
             return
