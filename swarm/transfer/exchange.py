@@ -222,8 +222,10 @@ class Exchange:
             try:
                 reason = await participant.session.run()
             finally:
-                self._leave(participant, reason)
-                self._scope_ended(scope)
+                try:
+                    self._leave(participant, reason)
+                finally:
+                    self._scope_ended(scope)
         if participant.session.offence is not None:
             self.expel(participant.peer, participant.session.offence, None)
         return SessionEnd(reason, participant.joined)
@@ -271,7 +273,9 @@ class Exchange:
         if not participant.joined:
             return
         now, peer = self._now(), participant.peer
-        del self._performer.sources[peer], self._performer.receivers[peer]
+        # A session that failed while it joined may be in neither.
+        self._performer.sources.pop(peer, None)
+        self._performer.receivers.pop(peer, None)
         self.discovered.session_closed(peer, now)
         self._exchange_alarm.bring_forward(self.discovered.introductions.next_due())
         self._record.publish(PeerDisconnected(self._record.transfer, peer, reason))
