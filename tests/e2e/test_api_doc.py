@@ -43,11 +43,11 @@ async def _run(source: str, names: dict[str, Any], file: str, line: int = 1) -> 
     # Tracebacks name the line of the page.
     code = compile("\n" * (line - 1) + source, file, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     if code.co_flags & CO_COROUTINE:
-        await eval(code, names)
+        await eval(code, names)  # noqa: S307 - the page is ours
     elif re.search(r"^(trio|asyncio)\.run\(|swarm\.(fetch|share)\(", source, re.MULTILINE):
         await trio.to_thread.run_sync(exec, code, names)
     else:
-        exec(code, names)
+        exec(code, names)  # noqa: S102
 
 
 def _photos(folder: Path) -> Path:

@@ -329,7 +329,13 @@ def test_the_installed_script_is_the_program(tmp_path: Path, decoy: Path, with_d
     assert installed.is_file(), "the package is not installed in this environment"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}
     shown = subprocess.run(
-        [str(installed), "--help"], cwd=work, env=environment, capture_output=True, text=True, timeout=60
+        [str(installed), "--help"],
+        check=False,
+        cwd=work,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert "Usage: swarm" in shown.stdout, shown.stderr
 
