@@ -50,7 +50,12 @@ def share(
     Blocks until it is hashed. Raises UsageError, DiskError.
     """
     shared = BackgroundShare(Path(path), piece_length, options, node)
-    shared.start()
+    try:
+        shared.start()
+    except BaseException:
+        # Ctrl-C while it hashes: nobody has a handle to stop it with.
+        shared.abandon()
+        raise
     return shared
 
 
@@ -76,6 +81,7 @@ class BackgroundShare:
         self._token: trio.lowlevel.TrioToken | None = None
         self._scope = trio.CancelScope()
         self._failure: BaseException | None = None
+        self._abandoned = False
         self.link = ""
         self.id: ManifestId | None = None
         self.addresses: tuple[str, ...] = ()
@@ -91,14 +97,20 @@ class BackgroundShare:
     def stop(self) -> None:
         """Say goodbye to the peers, close the files and wait for the end; harmless when done twice.
 
-        Raises what the share failed with meanwhile.
+        The first call raises what the share failed with meanwhile.
         """
-        if self._thread.is_alive() and self._token is not None:
+        self.abandon()
+        self._thread.join()
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def abandon(self) -> None:
+        """Let it end by itself, and do not wait for that."""
+        self._abandoned = True
+        if self._token is not None:
             with suppress(trio.RunFinishedError):
                 self._token.run_sync_soon(self._scope.cancel)
-        self._thread.join()
-        if self._failure is not None:
-            raise self._failure
 
     def __enter__(self) -> BackgroundShare:
         return self
@@ -118,6 +130,8 @@ class BackgroundShare:
 
     async def _seed(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
+        if self._abandoned:
+            return
         async with open_node(self._node) as node:
             with self._scope:
                 shared = await node.share(self._path, piece_length=self._piece_length, options=self._options)

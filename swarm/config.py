@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from swarm.errors import UsageError
+
 DEFAULT_LISTEN = ("/ip4/0.0.0.0/tcp/0",)
 DEFAULT_MAX_PEERS = 128
 DEFAULT_PATIENCE = 120.0
@@ -38,6 +40,13 @@ class TransferOptions:
     bases: tuple[Path, ...] = ()
     """Files or folders on this machine that may hold the same content: pieces are taken from there first."""
 
+    def __post_init__(self) -> None:
+        _check_limits(self.upload_limit, self.download_limit)
+        if self.max_peers < 1:
+            raise UsageError(f"max_peers is at least 1, not {self.max_peers}")
+        if self.patience < 0:
+            raise UsageError(f"patience is a number of seconds from 0, not {self.patience}")
+
 
 @dataclass(frozen=True, slots=True)
 class NodeOptions:
@@ -55,3 +64,16 @@ class NodeOptions:
     max_connections: int = 256
     allowed: frozenset[str] | None = None
     """Peer ids that are served besides those that the user named; None: everybody."""
+
+    def __post_init__(self) -> None:
+        _check_limits(self.upload_limit, self.download_limit)
+        if self.max_connections < 1:
+            raise UsageError(f"max_connections is at least 1, not {self.max_connections}")
+
+
+def _check_limits(*limits: int | None) -> None:
+    for limit in limits:
+        if limit is not None and limit < 1:
+            raise UsageError(
+                f"a rate limit is at least 1 byte per second, not {limit}; use None for no limit"
+            )

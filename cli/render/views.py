@@ -9,7 +9,7 @@ from typing import Protocol
 import click
 
 from cli.render.lines import Phase, detail, notice, percent, status, title
-from swarm.events import BytesReceived, BytesSent, Event, PieceRequested, PieceStored
+from swarm.events import BytesReceived, BytesSent, Event, PieceRequested, PieceStored, TransferEnded
 from swarm.ids import SourceId, TransferId
 from swarm.observe.jsonlines import encode
 from swarm.observe.tally import TransferSnapshot
@@ -104,6 +104,9 @@ class JsonView:
             key = (type(event), event.transfer, source)
             self._sums[key] = self._sums.get(key, 0) + event.size
             return
+        if isinstance(event, TransferEnded):
+            # The last event of a transfer, so its sums come before it.
+            self._print_sums(t)
         self._waiting.append(encode(event, t))
         if not isinstance(event, PieceRequested | PieceStored) or t >= self._printed_at + TOGETHER_SECONDS:
             self._print(t)

@@ -177,6 +177,12 @@ class Host:
         connection = self._connection(peer)
         return "" if connection is None else _address_of(connection)
 
+    def converses(self, peer: PeerId, *, besides: str) -> bool:
+        """Whether a stream of either end is open on the connection to ``peer``, of another protocol."""
+        connection = self._connection(peer)
+        streams = [] if connection is None else connection.get_streams()
+        return any(str(stream.get_protocol() or besides) != besides for stream in streams)
+
     def traffic(self, peer: PeerId) -> int:
         """Bytes moved so far on the open connection to ``peer``, both directions together; 0 without one."""
         connection = self._connection(peer)
@@ -263,12 +269,14 @@ async def open_host(
     gate = admission.Admission(network, max_connections, sockets_allowed(len(wanted)))
     gate.install(inner)
     host = Host(inner, network, gate)
-    failure: Exception | None = None
+    failure: BaseException | None = None
     async with inner.run([multiaddr.Multiaddr(str(endpoint)) for endpoint in wanted]):
         try:
             _check_listening(inner, wanted)
             yield host
-        except Exception as error:  # noqa: BLE001
+        except (trio.Cancelled, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001
             # Carried past libp2p's nurseries, which would wrap it into groups within groups.
             failure = error
         finally:

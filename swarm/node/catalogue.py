@@ -44,10 +44,16 @@ MAX_ASKED: Final = 1024
 
 
 class Questions:
-    """Opens the streams on which this node asks peers; a peer that is asked is in use."""
+    """Opens the streams on which this node asks peers; a peer that is asked is in use.
 
-    def __init__(self, network: Network, is_banned: Callable[[PeerId], bool]) -> None:
+    ``answered`` is told when a question has ended.
+    """
+
+    def __init__(
+        self, network: Network, is_banned: Callable[[PeerId], bool], answered: Callable[[PeerId], None]
+    ) -> None:
         self._network = network
+        self._answered = answered
         self._is_banned = is_banned
         self._limiters: dict[PeerId, trio.CapacityLimiter] = {}
         self._asked: Counter[PeerId] = Counter()
@@ -74,6 +80,7 @@ class Questions:
             self._asked[peer] -= 1
             if not self._asked[peer]:
                 del self._asked[peer], self._limiters[peer]
+            self._answered(peer)
 
 
 async def ask_adverts(stream: ByteStream) -> tuple[Advert, ...]:

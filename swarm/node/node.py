@@ -15,7 +15,7 @@ from swarm.content.envelope import Envelope
 from swarm.content.link import MAX_LINK_PEERS, SwarmLink
 from swarm.content.manifest import Manifest
 from swarm.errors import LinkClosed, NoPeerReachable, RemoteError, UsageError
-from swarm.events import Event, NodeListening, RoundTrip, TransferStarted
+from swarm.events import NodeListening, RoundTrip, TransferStarted
 from swarm.ids import ManifestId, PeerId, TransferId
 from swarm.net.addresses import parse_endpoint, parse_listen_address, parse_peer_address
 from swarm.net.host import Host, can_listen, open_host
@@ -26,7 +26,7 @@ from swarm.net.streams import shielded
 from swarm.node.catalogue import ADVERTISE_PROTOCOL, MANIFEST_PROTOCOL, Catalogue, Questions, ask_adverts
 from swarm.node.opening import ContentOpener, FetchRequest, ShareRequest, open_fetch, open_share
 from swarm.node.round_trips import RoundTrips
-from swarm.observe.event_stream import EventStream
+from swarm.observe.event_stream import EventStream, Subscription
 from swarm.ports import ByteStream, PeerSource
 from swarm.protocol.advert import Advert, encode_length
 from swarm.storage.home import (
@@ -41,13 +41,16 @@ from swarm.transfer.connector import EXCHANGE_PROTOCOL
 from swarm.transfer.pacing import RateLimit
 from swarm.transfer.services import NodeServices
 from swarm.transfer.session import SessionOrigin, read_greeting, refuse_stream
-from swarm.transfer.transfer import OpenContentOf, Transfer, TransferKind
+from swarm.transfer.transfer import END_SECONDS, OpenContentOf, Transfer, TransferKind
 
 GOODBYE_SECONDS = 0.5
 """Seconds that a closing node gives its sessions to say GOODBYE."""
 
 MAX_DIALS = 8
-"""Peers that are dialled at the same time, by all transfers together."""
+"""Named peers, and strangers, that are dialled at the same time by all transfers together."""
+
+LINGER_SECONDS = 5.0
+"""How long a connection stays after a question to its peer: often a session follows."""
 
 MAX_BANNED = 4096
 """Peers that are refused; of more the oldest are forgotten. A new peer id costs its owner nothing."""
@@ -78,9 +81,10 @@ class Node:
         self._transfers: dict[TransferId, Transfer] = {}
         self._by_manifest: dict[ManifestId, Transfer] = {}
         self._numbers = 0
+        self._closed = False
         self._banned: dict[PeerId, None] = {}
         self._peer_sources: list[PeerSource] = []
-        self._questions = Questions(host, self.is_banned)
+        self._questions = Questions(host, self.is_banned, self._asked)
         self._round_trips = RoundTrips(host, self._round_trip_measured, nursery, self._rng)
         announced = [f"{parse_endpoint(text, 'to announce')}/p2p/{host.peer_id}" for text in options.announce]
         self._addresses = tuple(dict.fromkeys((*announced, *host.addresses)))
@@ -93,6 +97,7 @@ class Node:
             upload_limit=RateLimit(options.upload_limit, trio.current_time),
             download_limit=RateLimit(options.download_limit, trio.current_time),
             dials=trio.CapacityLimiter(MAX_DIALS),
+            named_dials=trio.CapacityLimiter(MAX_DIALS),
             rng=self._rng,
         )
         self._opener = ContentOpener(
@@ -131,14 +136,19 @@ class Node:
         """Where everything that happens in this node is published."""
         return self._stream
 
-    def events(self) -> AsyncIterator[Event]:
-        """Everything that happens in this node from now on, after what is needed to understand it."""
+    def events(self) -> Subscription:
+        """Everything that happens in this node from now on, after what is needed to understand it.
+
+        Close it, or use it as a ``with`` block, when it is no longer read.
+        """
         return self._stream.subscribe()
 
     def limit(self, *, upload: int | None, download: int | None) -> None:
         """Set the limits of all transfers together, in bytes per second; None for none."""
         self._services.upload_limit.change(upload)
         self._services.download_limit.change(download)
+        for transfer in self.transfers:
+            transfer.limits_changed()
 
     def add_peer_source(self, source: PeerSource) -> None:
         """Let ``source`` find peers for every transfer that begins from now on."""
@@ -168,7 +178,7 @@ class Node:
             await transfer.opened()
         except BaseException:
             transfer.cancel()
-            with trio.CancelScope(shield=True):
+            with shielded(END_SECONDS):
                 await transfer.ended()
             raise
         return transfer
@@ -197,6 +207,8 @@ class Node:
         return tuple(str(parse_peer_address(text)) for text in options.peers)
 
     def _begin(self, kind: TransferKind, options: TransferOptions, opening: OpenContentOf) -> Transfer:
+        if self._closed:
+            raise UsageError("this node is closed: open another one")
         self._numbers += 1
         number = TransferId(self._numbers)
         transfer = Transfer(kind, number, self._services, options, opening, self)
@@ -236,6 +248,7 @@ class Node:
                 yield PingSample(address, seconds)
         finally:
             await prober.aclose()
+            self._asked(where.peer)
 
     async def list(self, address: str) -> tuple[Advert, ...]:
         """Return what the peer at ``address`` offers; raises UsageError, NoPeerReachable."""
@@ -252,7 +265,7 @@ class Node:
         """A ``swarm:`` link with this node's addresses."""
         return str(SwarmLink(manifest.id, self.addresses[:MAX_LINK_PEERS], manifest.name))
 
-    def events_of(self, transfer: TransferId) -> AsyncIterator[Event]:
+    def events_of(self, transfer: TransferId) -> Subscription:
         """The events of one transfer."""
         return self._stream.subscribe(transfer)
 
@@ -286,10 +299,20 @@ class Node:
 
     def session_closed(self, peer: PeerId) -> None:
         """A session has ended: a connection that no transfer uses is closed."""
-        if not self._in_use(peer):
+        if not any(transfer.has_session(peer) for transfer in self.transfers):
             self._round_trips.end(peer)
-            # A peer that stopped answering would otherwise be met again over its dead connection.
-            self._nursery.start_soon(self._host.disconnect, peer)
+        # At once, or a peer that stopped answering would be met again over its dead connection.
+        self._nursery.start_soon(self._release, peer, 0.0)
+
+    def _asked(self, peer: PeerId) -> None:
+        """A question to the peer has its answer."""
+        self._nursery.start_soon(self._release, peer, LINGER_SECONDS)
+
+    async def _release(self, peer: PeerId, seconds: float) -> None:
+        """Close the connection to a peer that neither end uses."""
+        await trio.sleep(seconds)
+        if not self._in_use(peer) and not self._host.converses(peer, besides=EXCHANGE_PROTOCOL):
+            await self._host.disconnect(peer)
 
     def _round_trip_measured(self, peer: PeerId, seconds: float | None) -> None:
         self._stream.publish(RoundTrip(peer, seconds))
@@ -350,13 +373,14 @@ class Node:
 
     async def aclose(self) -> None:
         """Say goodbye to all peers, save every journal and close every file."""
+        self._closed = True
         with shielded(GOODBYE_SECONDS):
             async with trio.open_nursery() as nursery:
                 for transfer in self.transfers:
                     nursery.start_soon(transfer.stop)
         for transfer in self.transfers:
             transfer.cancel()
-        with trio.CancelScope(shield=True):
+        with shielded(END_SECONDS):
             for transfer in self.transfers:
                 await transfer.ended()
         self._stream.close()
@@ -387,7 +411,7 @@ async def open_node(options: NodeOptions | None = None) -> AsyncIterator[Node]:
     UsageError when an address to listen on is malformed or taken, DiskError when the identity cannot be kept.
     """
     options = options or NodeOptions()
-    failure: Exception | None = None
+    failure: BaseException | None = None
     async with (
         hold_identity(options.home or swarm_home()) as identity,
         _listening(identity, options) as host,
@@ -399,7 +423,9 @@ async def open_node(options: NodeOptions | None = None) -> AsyncIterator[Node]:
                 yield node
             finally:
                 await node.aclose()
-        except Exception as error:  # noqa: BLE001 - carried past the nursery, which would put it into a group
+        except (trio.Cancelled, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - carried past the nursery, which would make a group of it
             failure = error
         finally:
             # Not in `aclose`: the caller's block is inside this nursery.

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import islice
 from types import TracebackType
+from weakref import WeakSet
 
 import trio
 
@@ -16,13 +18,16 @@ from swarm.events import (
     FilesSelected,
     ManifestReady,
     NodeListening,
+    PieceLost,
     PieceRequested,
     PieceStored,
     PieceWasted,
     RoundTrip,
     TransferComplete,
+    TransferContinued,
     TransferEnded,
     TransferEvent,
+    TransferPaused,
     TransferResumed,
     TransferStarted,
     Warned,
@@ -34,6 +39,9 @@ QUEUE_EVENTS = 8192
 
 PROGRESS_SECONDS = 0.1
 """Bytes that moved are summed up for so long before an observer is woken for them alone."""
+
+LOOKED_AT = 256
+"""Queued events among which one about a single piece is searched to be forgotten."""
 
 MAX_WARNINGS = 64
 """Warnings of the node, and of each transfer, that a later observer is still told."""
@@ -127,6 +135,9 @@ class Subscription:
         if not self._moved:
             # The reader sleeps without a deadline for progress that is not there.
             self._woken.set()
+        if len(self._moved) >= self._capacity and key not in self._moved:
+            self.lost += 1
+            del self._moved[next(iter(self._moved))]
         self._moved[key] = self._moved.get(key, 0) + event.size
 
     def _take(self) -> Event | None:
@@ -146,7 +157,7 @@ class Subscription:
 
     def _forget_one(self) -> None:
         self.lost += 1
-        for index, event in enumerate(self._queue):
+        for index, event in enumerate(islice(self._queue, LOOKED_AT)):
             if isinstance(event, _PROGRESS):
                 del self._queue[index]
                 return
@@ -156,12 +167,13 @@ class Subscription:
 class EventStream:
     """Fan-out of events; publishing never waits.
 
-    Nobody comes too late: a new observer is first told what lasts, of the node and of every transfer that has
-    not ended.
+    A new observer is first told what lasts, of the node and of every transfer that has not ended: so it
+    understands what follows, whenever it comes. An observer that is dropped unclosed is forgotten.
     """
 
     def __init__(self) -> None:
-        self._subscriptions: list[Subscription] = []
+        self._subscriptions: WeakSet[Subscription] = WeakSet()
+        self._stored: dict[TransferId, tuple[int, int]] = {}
         self._closed = False
         self._listening: NodeListening | None = None
         self._warnings: deque[Warned] = deque(maxlen=MAX_WARNINGS)
@@ -175,7 +187,7 @@ class EventStream:
         With ``replay`` it is first told what lasts of what was published before.
         """
         subscription = Subscription(self._forget, transfer, capacity)
-        self._subscriptions.append(subscription)
+        self._subscriptions.add(subscription)
         if replay:
             for event in self._lasting():
                 subscription.put(event)
@@ -200,8 +212,16 @@ class EventStream:
         if self._listening is not None:
             yield self._listening
         yield from self._warnings
-        for events in self._of_transfers.values():
-            yield from events
+        for transfer, events in self._of_transfers.items():
+            stored = self._stored.get(transfer)
+            # What is stored by now, as if it had been there from the start.
+            resumed = [] if stored is None else [TransferResumed(transfer, *stored)]
+            for event in events:
+                if isinstance(event, TransferComplete):
+                    yield from resumed
+                    resumed = []
+                yield event
+            yield from resumed
 
     def _remember(self, event: Event) -> None:
         match event:
@@ -211,10 +231,30 @@ class EventStream:
                 self._of_transfers[event.transfer] = [event]
             case TransferEnded():
                 self._of_transfers.pop(event.transfer, None)
+                self._stored.pop(event.transfer, None)
+            case TransferResumed():
+                self._stored[event.transfer] = event.pieces, event.size
+            case PieceStored():
+                self._count_piece(event.transfer, 1, event.size)
+            case PieceLost():
+                self._count_piece(event.transfer, -1, -event.size)
+            case TransferPaused() | TransferContinued():
+                self._remember_pause(event)
             case Warned():
                 self._remember_warning(event)
             case TransferEvent() if isinstance(event, _LASTING):
                 self._of_transfers.get(event.transfer, []).append(event)
+
+    def _remember_pause(self, event: TransferPaused | TransferContinued) -> None:
+        known = self._of_transfers.get(event.transfer, [])
+        known[:] = [each for each in known if not isinstance(each, TransferPaused)]
+        if isinstance(event, TransferPaused):
+            known.append(event)
+
+    def _count_piece(self, transfer: TransferId, pieces: int, size: int) -> None:
+        if transfer in self._of_transfers:
+            known_pieces, known_size = self._stored.get(transfer, (0, 0))
+            self._stored[transfer] = max(0, known_pieces + pieces), max(0, known_size + size)
 
     def _remember_warning(self, event: Warned) -> None:
         if event.transfer is None:
@@ -225,7 +265,7 @@ class EventStream:
             known.append(event)
 
     def _forget(self, subscription: Subscription) -> None:
-        self._subscriptions.remove(subscription)
+        self._subscriptions.discard(subscription)
 
 
 def _is_about(event: Event, transfer: TransferId) -> bool:

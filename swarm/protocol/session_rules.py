@@ -186,6 +186,38 @@ class Arrival(NamedTuple):
     last: bool
 
 
+class MessageBudget:
+    """How many messages a peer may send: ``rate`` a second on average, at most ``burst`` at once.
+
+    What the peer sent while this side did not read arrives all at once, and is no fault of the peer:
+    `excuse` allows what it could have sent meanwhile beside the burst.
+    """
+
+    __slots__ = ("_bucket", "_excused", "_rate")
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        self._rate = rate
+        self._bucket = TokenBucket(rate, burst, now)
+        self._excused = 0.0
+
+    def excuse(self, seconds: float) -> None:
+        """This side did not read for so long."""
+        self._excused += seconds * self._rate
+
+    def earn(self, messages: float) -> None:
+        """Allow so many messages more, up to the burst."""
+        self._bucket.earn(messages)
+
+    def spend(self, now: float) -> bool:
+        """Count a message; says whether it was allowed."""
+        if self._bucket.spend(now):
+            return True
+        if self._excused < 1.0:
+            return False
+        self._excused -= 1.0
+        return True
+
+
 class SessionRules:
     """The rules of one session with one peer for one manifest; ``now`` is monotonic seconds.
 
@@ -197,8 +229,8 @@ class SessionRules:
         self._bitfield_bytes = (layout.piece_count + 7) // 8
         self._local = SessionSide(layout)
         self._remote = SessionSide(layout)
-        self._budget = TokenBucket(limits.CONTROL_RATE, limits.CONTROL_BURST, now)
-        self._peers_budget = TokenBucket(1.0 / limits.PEERS_INTERVAL, limits.PEERS_BURST, now)
+        self._budget = MessageBudget(limits.CONTROL_RATE, limits.CONTROL_BURST, now)
+        self._peers_budget = MessageBudget(1.0 / limits.PEERS_INTERVAL, limits.PEERS_BURST, now)
 
     @property
     def remote_hello(self) -> Hello | None:
@@ -241,6 +273,11 @@ class SessionRules:
         """Check the size of a body before it is read; raises RemoteError if this manifest rules it out."""
         if kind == codec.HAVE_BITFIELD and size != self._bitfield_bytes:
             raise RemoteError(f"a bitfield of {size} bytes, but the manifest needs {self._bitfield_bytes}")
+
+    def reading_paused(self, seconds: float) -> None:
+        """This side did not read for so long: what the peer sent meanwhile is about to arrive at once."""
+        self._budget.excuse(seconds)
+        self._peers_budget.excuse(seconds)
 
     def received(self, message: Message, now: float) -> None:
         """Record a received ``message`` (not `Data`); raises RemoteError if it is illegal."""

@@ -64,6 +64,13 @@ class ByteBudget:
     def _fits(self, size: int) -> bool:
         return self._used + size <= self._capacity or self._used == 0
 
+    def force(self, size: int) -> Grant:
+        """Grant ``size`` bytes at once, even beyond the capacity; others then wait the longer."""
+        grant = Grant(self, size, lambda: None)
+        self._used += size
+        grant.granted = True
+        return grant
+
     def _released(self, grant: Grant) -> None:
         if grant.granted:
             self._used -= grant.size
@@ -89,13 +96,14 @@ IDLE_BYTES = 16 * 1024 * 1024
 class PieceBuffer:
     """A whole piece's worth of memory; ``view`` is exactly as long as the piece."""
 
-    __slots__ = ("_evict", "_grant", "_memory", "_pool", "view")
+    __slots__ = ("_evict", "_grant", "_memory", "_on_release", "_pool", "view")
 
     def __init__(self, pool: BufferPool, memory: bytearray, grant: Grant) -> None:
         self._pool = pool
         self._grant = grant
         self._memory = memory
         self._evict: Callable[[], object] | None = None
+        self._on_release: Callable[[int], object] | None = None
         self.view = memoryview(memory)
 
     def abandon(self, evict: Callable[[], object]) -> None:
@@ -110,6 +118,13 @@ class PieceBuffer:
         """Give the memory back. Pass ``reuse=False`` if something may still read it. May be called twice."""
         self._pool._released(self, self._memory if reuse else None)  # noqa: SLF001 - see above
         self._grant.release()
+        on_release, self._on_release = self._on_release, None
+        if on_release is not None:
+            on_release(self._grant.size)
+
+    def when_released(self, tell: Callable[[int], object]) -> None:
+        """Call ``tell`` with the size in bytes once the memory is given back."""
+        self._on_release = tell
 
     def evicted(self) -> None:
         """Call what `abandon` was given."""
@@ -133,10 +148,17 @@ class BufferPool:
         """Bytes handed out."""
         return self._budget.used
 
-    async def take(self, length: int) -> PieceBuffer:
-        """A buffer of ``length`` bytes; waits (a checkpoint only then) while the pool is used up."""
+    def share(self) -> BufferShare:
+        """The part of one transfer."""
+        return BufferShare(self)
+
+    async def take(self, length: int, *, at_once: bool = False) -> PieceBuffer:
+        """A buffer of ``length`` bytes; waits (a checkpoint only then) while the pool is used up.
+
+        ``at_once`` takes it beyond the capacity if need be.
+        """
         arrived = trio.Event()
-        grant = self._budget.take(length, arrived.set)
+        grant = self._budget.force(length) if at_once else self._budget.take(length, arrived.set)
         if not grant.granted:
             try:
                 self._make_room()
@@ -178,6 +200,28 @@ class BufferPool:
             self._idle_bytes = 0
         self._idle.setdefault(len(memory), []).append(memory)
         self._idle_bytes += len(memory)
+
+
+class BufferShare:
+    """The buffers of one transfer.
+
+    A transfer that holds none gets its first at once, whatever the others hold: slow peers of one transfer
+    cannot stop another.
+    """
+
+    def __init__(self, pool: BufferPool) -> None:
+        self._pool = pool
+        self._held = 0
+
+    async def take(self, length: int) -> PieceBuffer:
+        """A buffer of ``length`` bytes; waits while the pool is used up, unless this transfer holds none."""
+        buffer = await self._pool.take(length, at_once=not self._held)
+        self._held += length
+        buffer.when_released(self._given_back)
+        return buffer
+
+    def _given_back(self, size: int) -> None:
+        self._held -= size
 
 
 class TransferMemory:

@@ -84,10 +84,6 @@ class PeerConnector:
         self._paused = False
         self._changed.set()
 
-    def peer_banned(self, peer: PeerId) -> None:
-        """The node refuses the peer from now on."""
-        self._book.ban(peer)
-
     def is_dialling(self, peer: PeerId) -> bool:
         """Whether a session with the peer is about to be opened."""
         return peer in self._dialling
@@ -133,20 +129,20 @@ class PeerConnector:
     async def _dial(self, dial: Dial) -> None:
         peer = dial.peer
         try:
-            async with self._services.dials:
+            services = self._services
+            async with services.named_dials if self._book.is_named(peer) else services.dials:
                 self._dialling.add(peer)
                 stream, address = await self._reach(dial)
             self._timer.met(self._services.now())
             await self._run_session(stream, SessionOrigin(inbound=False, address=address))
         except (NoPeerReachable, LinkClosed) as error:
-            self._dialling.discard(peer)
             self._failed(peer, str(error))
-            self._services.peers.session_closed(peer)
         except Exception as error:  # noqa: BLE001 - as in a stream handler: it costs this session alone
             logger.debug("the session with %s failed: %r", peer, error)
             self._failed(peer, f"unexpected: {error!r}")
         finally:
             self._dialling.discard(peer)
+            self._services.peers.session_closed(peer)
 
     async def _reach(self, dial: Dial) -> tuple[ByteStream, str]:
         self._record.publish(PeerDialing(self._record.transfer, dial.peer, dial.addresses[0], dial.why))

@@ -7,6 +7,7 @@ the session has ended. What sessions report becomes inputs of the brain; what th
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -73,6 +74,7 @@ class Exchange:
         self._resources = SessionResources(
             store,
             services.memory,
+            services.memory.pool.share(),
             Pacer(self._upload_limit, services.upload_limit, now=now),
             Pacer(self._download_limit, services.download_limit, now=now),
             now,
@@ -92,9 +94,10 @@ class Exchange:
         self._performer = Performer(self._brain, store, self, record, now)
         self._roster: Roster[Participant] = Roster(services.me, options.max_peers, book)
         self._desks: dict[SourceId, SourceDesk] = {}
+        self._no_peers: set[SourceId] = set()
         self._expelled: set[SourceId] = set()
         self._scopes: set[trio.CancelScope] = set()
-        self._all_out = trio.Event()
+        self._departures = trio.lowlevel.ParkingLot()
         self._closed = ""
         self._scope = trio.CancelScope()
         self.discovered = PeerExchange(services.me)
@@ -135,6 +138,12 @@ class Exchange:
         """Set the transfer's own limits in bytes per second; None for none."""
         self._upload_limit.change(upload)
         self._download_limit.change(download)
+        self.limits_changed()
+
+    def limits_changed(self) -> None:
+        """A limit of the node or of this transfer is another one: nobody waits for the old one."""
+        for participant in self._roster:
+            participant.session.limits_changed()
 
     # --- Life ---------------------------------------------------------------------------------------
 
@@ -156,7 +165,7 @@ class Exchange:
             for scope in self._scopes:
                 scope.cancel()
             with trio.CancelScope(shield=True):
-                await self._until_all_out()
+                await self._until_out(self._scopes)
         if self._performer.failure is not None:
             raise self._performer.failure
 
@@ -167,23 +176,23 @@ class Exchange:
         """
         try:
             self._close(reason)
-            await self._until_all_out()
+            await self._until_out(frozenset(self._scopes))
         finally:
             self._scope.cancel()
 
     async def pause(self) -> None:
-        """End every session, and let none in until `unpause`."""
+        """End every session, and let none in until `unpause`; returns when those open now are out."""
         self._close("this transfer is paused")
-        await self._until_all_out()
+        await self._until_out(frozenset(self._scopes))
 
     def unpause(self) -> None:
         """Let peers in again."""
         self._closed = ""
 
-    async def _until_all_out(self) -> None:
-        while self._scopes:
-            self._all_out = trio.Event()
-            await self._all_out.wait()
+    async def _until_out(self, scopes: Collection[trio.CancelScope]) -> None:
+        """Wait until none of the scopes is that of an open session or source."""
+        while not self._scopes.isdisjoint(scopes):
+            await self._departures.park()
 
     def _close(self, reason: str) -> None:
         self._closed = reason
@@ -232,8 +241,7 @@ class Exchange:
 
     def _scope_ended(self, scope: trio.CancelScope) -> None:
         self._scopes.discard(scope)
-        if not self._scopes:
-            self._all_out.set()
+        self._departures.unpark_all()
 
     def participant_joined(self, participant: Participant, hello: Hello) -> None:
         """A peer has greeted: it takes part from now on."""
@@ -294,8 +302,12 @@ class Exchange:
     async def run_source(self, source: PieceSource) -> None:
         """Ask a source that is no peer until it ends; nothing that it does ends more than itself."""
         await self._performer.started.wait()
-        if self._closed or source.id in self._desks or source.id in self._expelled:
+        while source.id in self._desks:
+            # The same source, which is about to end because of a pause.
+            await self._departures.park()
+        if self._closed or source.id in self._expelled:
             return
+        self._no_peers.add(source.id)
         desk = self._desks[source.id] = SourceDesk(source, self._resources, self._performer)
         self._performer.sources[source.id] = desk
         self._scopes.add(desk.scope)
@@ -333,7 +345,7 @@ class Exchange:
 
         ``piece`` did not match its hash.
         """
-        is_peer = source not in self._desks
+        is_peer = source not in self._no_peers
         if not is_peer:
             self._expelled.add(source)
         if not is_peer or not self._services.peers.is_banned(PeerId(source)):

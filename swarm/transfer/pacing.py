@@ -112,7 +112,8 @@ class Pacer:
         limited = [limit for limit in self._limits if limit.limited]
         if not limited:
             return CHUNK_BYTES
-        return min(max(limit.slice_bytes for limit in limited), min(limit.burst_bytes for limit in limited))
+        widest = max(limit.slice_bytes for limit in limited)
+        return min(widest, *(limit.burst_bytes for limit in limited))
 
     def turn(self, size: int) -> float:
         """Take ``size`` bytes of every limit; returns the time from which on they may pass."""

@@ -47,7 +47,9 @@ class NodeServices:
     upload_limit: RateLimit
     download_limit: RateLimit
     dials: trio.CapacityLimiter
-    """Peers that are dialled at the same time, by all transfers together."""
+    """Strangers that are dialled at the same time, by all transfers together."""
+    named_dials: trio.CapacityLimiter
+    """The same for peers that the user named: they never wait behind strangers."""
     rng: random.Random
     now: Callable[[], float] = trio.current_time
 

@@ -143,6 +143,11 @@ class PeerSession:
             self._fail(str(error))
         self._writer.wake()
 
+    def limits_changed(self) -> None:
+        """The rate limits are others from now on."""
+        self._reader.limits_changed()
+        self._writer.limits_changed()
+
     def stop(self, reason: str) -> None:
         """End the session: say GOODBYE, and leave within `GOODBYE_TIMEOUT` whether it is heard or not."""
         if self._reason is not None:

@@ -29,7 +29,7 @@ from swarm.protocol.codec import (
 )
 from swarm.protocol.messages import Cancel, Goodbye, Have, KeepAlive, Message, Reject, RejectReason, Withdraw
 from swarm.protocol.session_rules import SessionRules
-from swarm.transfer.buffers import Grant, PieceBuffer, TransferMemory
+from swarm.transfer.buffers import BufferShare, Grant, PieceBuffer, TransferMemory
 from swarm.transfer.pacing import LEAST_CHUNK_BYTES, ChunkSizer, Pacer
 
 
@@ -39,6 +39,7 @@ class SessionResources:
 
     store: Store
     memory: TransferMemory
+    pool: BufferShare
     upload_pacer: Pacer
     download_pacer: Pacer
     now: Callable[[], float]
@@ -211,15 +212,21 @@ class SessionReader:
         self._rules = rules
         self._layout = resources.store.manifest.layout
         self._reports = reports
-        self._pool = resources.memory.pool
+        self._pool = resources.pool
         self._pacer = resources.download_pacer
         self._now = now = resources.now
         self._sizer = ChunkSizer(first=LEAST_CHUNK_BYTES)
+        self._limits_changed = trio.Event()
         self._piece: int | None = None
         self._buffer: PieceBuffer | None = None
         self._in_a_row = 0
         self.heard_at = now()
         """When something last came from the peer."""
+
+    def limits_changed(self) -> None:
+        """Do not wait any longer for what the old limits asked."""
+        self._limits_changed.set()
+        self._limits_changed = trio.Event()
 
     async def run(self) -> None:
         """Read messages until the peer says GOODBYE; raises LinkClosed, RemoteError."""
@@ -276,7 +283,9 @@ class SessionReader:
 
     async def _buffer_for(self, piece: int) -> PieceBuffer:
         if self._buffer is None:
+            began = self._now()
             self._buffer = await self._pool.take(self._layout.length(piece))
+            self._rules.reading_paused(self._now() - began)
             self._piece = piece
         return self._buffer
 
@@ -315,9 +324,12 @@ class SessionReader:
     async def _pace(self, size: int) -> None:
         """Wait after reading: the link's window then slows the peer down."""
         if self._pacer.limited:
-            delay = self._pacer.turn(size) - self._now()
+            began = self._now()
+            delay = self._pacer.turn(size) - began
             if delay > 0:
-                await trio.sleep(delay)
+                with trio.move_on_after(delay):
+                    await self._limits_changed.wait()
+                self._rules.reading_paused(self._now() - began)
 
 
 WRITE_TIMEOUT = 30.0
@@ -358,6 +370,13 @@ class SessionWriter:
 
     def wake(self) -> None:
         """There is something new to do."""
+        self._woken.set()
+
+    def limits_changed(self) -> None:
+        """Ask for another turn: that under the old limits counts no longer."""
+        if self._turn is not None:
+            self._pacer.give_back(self._turn[1])
+            self._turn = None
         self._woken.set()
 
     async def run(self) -> None:

@@ -90,7 +90,7 @@ class SourceDesk:
         if not self._owed.get(piece, False):
             self.refuse(piece)
             return
-        buffer = await self._resources.memory.pool.take(len(data))
+        buffer = await self._resources.pool.take(len(data))
         try:
             pacer, done = self._resources.download_pacer, 0
             while done < len(data):

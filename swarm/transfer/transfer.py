@@ -49,6 +49,9 @@ CONNECT_PATIENCE = 10.0
 GOODBYE_SECONDS = 0.5
 """Seconds that `Transfer.stop` gives its sessions to say GOODBYE."""
 
+END_SECONDS = 5.0
+"""How long the end of a transfer is waited for where nothing else may go on: a disk may never answer."""
+
 PROGRESS_SECONDS = 0.5
 """The longest time between two values of `Transfer.progress`."""
 
@@ -86,8 +89,9 @@ OpenContentOf = Callable[["Transfer"], AbstractAsyncContextManager[OpenContent]]
 class Transfer:
     """One share or fetch of a node; made by `Node.share` and `Node.fetch`.
 
-    As an ``async with`` block it ends with the block, unless `keep_seeding` was called. Methods are for the
-    trio thread of the node.
+    As an ``async with`` block it ends with the block, unless `keep_seeding` was called or it is a complete
+    fetch whose options say `seed`. Without a block it goes on until `stop`, or until its node closes. Methods
+    are for the trio thread of the node.
     """
 
     def __init__(
@@ -116,8 +120,10 @@ class Transfer:
         self._ended = trio.Event()
         self._unpaused = trio.Event()
         self._unpaused.set()
-        self._keep_seeding = options.seed or kind is TransferKind.SHARE
+        self._keep_seeding = False
         self._content: OpenContent | None = None
+        self._envelope: Envelope | None = None
+        self._size = 0
         self._exchange: Exchange | None = None
         self._connector: PeerConnector | None = None
         self._path: Path | None = None
@@ -126,7 +132,7 @@ class Transfer:
         self._piece_sources: list[PieceSource] = []
 
     def __repr__(self) -> str:
-        name = self._content.envelope.manifest.name if self._content else "not open yet"
+        name = self._envelope.manifest.name if self._envelope else "not open yet"
         return f"<Transfer {self.number} {self.kind.value} {name!r}>"
 
     # --- What it is ---------------------------------------------------------------------------------
@@ -134,9 +140,9 @@ class Transfer:
     @property
     def envelope(self) -> Envelope:
         """The manifest with its signature; raises RuntimeError before `opened` has returned."""
-        if self._content is None:
+        if self._envelope is None:
             raise RuntimeError("the manifest is not known yet: await transfer.opened() first")
-        return self._content.envelope
+        return self._envelope
 
     @property
     def manifest(self) -> Manifest:
@@ -166,14 +172,14 @@ class Transfer:
     @property
     def size(self) -> int:
         """Bytes that are wanted; 0 before `opened` has returned."""
-        return self._content.size if self._content else 0
+        return self._size
 
     def peers(self) -> tuple[PeerStatus, ...]:
         """The peers with an open session."""
         return self._exchange.peers() if self._exchange else ()
 
     def events(self) -> AsyncIterator[Event]:
-        """The events of this transfer, from its first, until it has ended."""
+        """The events of this transfer until it has ended: first what is needed to understand them."""
         return self._node.events_of(self.number)
 
     # --- Waiting ------------------------------------------------------------------------------------
@@ -184,7 +190,7 @@ class Transfer:
         For a share this is when its content is hashed. Raises what ended the transfer before.
         """
         await self._opened.wait()
-        if self._content is None:
+        if self._envelope is None:
             raise self._reason()
 
     async def complete(self) -> Path:
@@ -202,7 +208,7 @@ class Transfer:
         """Wait until the transfer has ended; raises what it failed with."""
         await self._ended.wait()
         if self._failure is not None:
-            raise self._failure
+            raise self._failure.with_traceback(None)
 
     async def ended(self) -> None:
         """Wait until the transfer has ended, however it did; never raises its failure."""
@@ -228,7 +234,7 @@ class Transfer:
 
     def _reason(self) -> BaseException:
         stopped = "the transfer was stopped before it was complete; what was fetched is kept"
-        return self._failure or Incomplete(stopped)
+        return Incomplete(stopped) if self._failure is None else self._failure.with_traceback(None)
 
     # --- Commands -----------------------------------------------------------------------------------
 
@@ -247,7 +253,7 @@ class Transfer:
 
     async def resume(self) -> None:
         """Exchange pieces again after `pause`."""
-        if self._unpaused.is_set():
+        if self._unpaused.is_set() or self._ended.is_set():
             return
         self._timer.restart(self._services.now())
         if self._exchange is not None and self._connector is not None:
@@ -260,6 +266,8 @@ class Transfer:
 
     def add_piece_source(self, source: PieceSource) -> None:
         """Request pieces from ``source``, too, until it ends or the transfer does."""
+        if self._ended.is_set():
+            return
         self._piece_sources.append(source)
         if self._exchange is not None and self._nursery is not None and self._unpaused.is_set():
             self._nursery.start_soon(self._exchange.run_source, source)
@@ -269,8 +277,8 @@ class Transfer:
         """The sources that are no peers."""
         return tuple(self._piece_sources)
 
-    def limit(self, *, upload: int | None = None, download: int | None = None) -> None:
-        """Set the transfer's own limits in bytes per second, within those of the node; None for none."""
+    def limit(self, *, upload: int | None, download: int | None) -> None:
+        """Set both own limits, in bytes per second; those of the node hold, too. None is no limit."""
         self.options = replace(self.options, upload_limit=upload, download_limit=download)
         if self._exchange is not None:
             self._exchange.limit(upload=upload, download=download)
@@ -278,14 +286,14 @@ class Transfer:
     async def stop(self) -> None:
         """End the transfer: say goodbye to its peers, save, close and unlock its files.
 
-        What was fetched is kept. Returns when all of that is done; harmless when done twice.
+        What was fetched is kept. Returns when all of that is done, unless it is cancelled meanwhile: then the
+        transfer ends by itself. Harmless when done twice.
         """
         if self._exchange is not None:
             with trio.move_on_after(GOODBYE_SECONDS):
                 await self._exchange.stop("this transfer ends")
         self._scope.cancel()
-        with trio.CancelScope(shield=True):
-            await self._ended.wait()
+        await self._ended.wait()
 
     def cancel(self) -> None:
         """End the transfer at once, without goodbyes; `closed` tells when it has ended."""
@@ -301,13 +309,13 @@ class Transfer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if kind is None and self._keep_seeding:
+        if kind is None and (self._keep_seeding or (self.options.seed and self._path is not None)):
             return
         if kind is None:
             await self.stop()
             return
         self.cancel()
-        with trio.CancelScope(shield=True):
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + END_SECONDS):
             await self._ended.wait()
 
     # --- For the node -------------------------------------------------------------------------------
@@ -335,6 +343,11 @@ class Transfer:
         self._book.ban(peer)
         if self._exchange is not None:
             self._exchange.dismiss(peer, "the peer is banned")
+
+    def limits_changed(self) -> None:
+        """The limits of the node are others from now on."""
+        if self._exchange is not None:
+            self._exchange.limits_changed()
 
     async def accept(self, stream: ByteStream, origin: SessionOrigin) -> None:
         """Exchange over a stream that a peer has opened, until the session ends."""
@@ -367,7 +380,7 @@ class Transfer:
             if not isinstance(self._failure, SwarmError):
                 logger.exception("transfer %d failed", self.number)
         finally:
-            self._exchange = self._connector = None
+            self._exchange = self._connector = self._content = self._nursery = None
             self._node.transfer_ended(self)
             error_text = None if self._failure is None else str(self._failure)
             self._record.publish(TransferEnded(self.number, error_text))
@@ -375,7 +388,7 @@ class Transfer:
                 event.set()
 
     async def _run_content(self, content: OpenContent) -> None:
-        self._content = content
+        self._content, self._envelope, self._size = content, content.envelope, content.size
         self._piece_sources[:0] = content.piece_sources
         connect = self.options.patience
         if content.expects_peers:

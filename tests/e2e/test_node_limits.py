@@ -75,10 +75,10 @@ async def test_limits_change_while_transfers_run(tmp_path: Path) -> None:
         seeder.limit(upload=MIB, download=None)
         async with leecher.fetch(shared.link, into=tmp_path / "received") as fetch:
             # Also before the content is open.
-            fetch.limit(download=MIB // 2)
+            fetch.limit(upload=None, download=MIB // 2)
             await until(lambda: fetch.now().received, "it has begun")
             assert await _rate(fetch) == pytest.approx(MIB // 2, rel=0.1)
-            fetch.limit()
+            fetch.limit(upload=None, download=None)
             assert await _rate(fetch) == pytest.approx(MIB, rel=0.1)
             seeder.limit(upload=None, download=None)
             with trio.fail_after(20):

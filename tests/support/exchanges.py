@@ -96,6 +96,7 @@ def node_services(
         upload_limit=RateLimit(None, trio.current_time),
         download_limit=RateLimit(None, trio.current_time),
         dials=trio.CapacityLimiter(8),
+        named_dials=trio.CapacityLimiter(8),
         rng=rng or random.Random(1),
     )
 

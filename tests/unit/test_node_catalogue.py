@@ -130,7 +130,7 @@ async def test_who_does_not_read_the_answer_is_dropped(autojump_clock: trio.test
 
 async def test_a_peer_is_asked_few_questions_at_a_time_and_is_in_use_meanwhile() -> None:
     network = Peers(a=late, b=late)
-    questions = Questions(network, network.banned.__contains__)
+    questions = Questions(network, network.banned.__contains__, lambda _: None)
     open_now: Counter[str] = Counter()
     most: Counter[str] = Counter()
 
@@ -153,7 +153,7 @@ async def test_a_peer_is_asked_few_questions_at_a_time_and_is_in_use_meanwhile()
 
 
 async def test_a_question_that_cannot_be_asked_leaves_nothing_behind() -> None:
-    questions = Questions(Peers(a="connection refused"), lambda _: False)
+    questions = Questions(Peers(a="connection refused"), lambda _: False, lambda _: None)
     with pytest.raises(NoPeerReachable, match="connection refused"):
         async with questions.ask(PeerId("a"), [ENDPOINT], MANIFEST_PROTOCOL):
             pytest.fail("there is nobody to ask")
@@ -199,7 +199,7 @@ class Peers:
             found: Envelope | SwarmError
             try:
                 found = await find_manifest(
-                    Questions(self, self.banned.__contains__), MANIFEST.id, sources, trusted
+                    Questions(self, self.banned.__contains__, lambda _: None), MANIFEST.id, sources, trusted
                 )
             except SwarmError as error:
                 found = error
@@ -286,7 +286,7 @@ class Growing:
 async def test_peers_that_a_source_finds_later_are_asked_until_patience_ends() -> None:
     network = Peers(gone="connection refused", good=honest)
     async with trio.open_nursery() as network.nursery:
-        questions = Questions(network, lambda _: False)
+        questions = Questions(network, lambda _: False, lambda _: None)
         sources = [NamedPeers([PeerAddress(PeerId("gone"), ENDPOINT)]), Growing("gone", "good")]
         assert await find_manifest(questions, MANIFEST.id, sources, (), 30) == ENVELOPE
         with pytest.raises(NoPeerReachable, match="connection refused"):
@@ -306,17 +306,24 @@ async def test_what_is_known_already_is_not_asked_for_but_its_signature_is_looke
     peers = Peers(a="must not be dialled")
     where = [NamedPeers([PeerAddress(PeerId("a"), ENDPOINT)])]
     assert (
-        await obtain(Questions(peers, peers.banned.__contains__), ENVELOPE, where, (), math.inf) is ENVELOPE
+        await obtain(
+            Questions(peers, peers.banned.__contains__, lambda _: None), ENVELOPE, where, (), math.inf
+        )
+        is ENVELOPE
     )
     assert (
         await obtain(
-            Questions(peers, peers.banned.__contains__), ENVELOPE, where, [ENVELOPE.signer], math.inf
+            Questions(peers, peers.banned.__contains__, lambda _: None),
+            ENVELOPE,
+            where,
+            [ENVELOPE.signer],
+            math.inf,
         )
         is ENVELOPE
     )
     with pytest.raises(ManifestError):
         await obtain(
-            Questions(peers, peers.banned.__contains__),
+            Questions(peers, peers.banned.__contains__, lambda _: None),
             Envelope(MANIFEST),
             where,
             [ENVELOPE.signer],

@@ -82,13 +82,13 @@ class Opening:
         self.refuse_claims = False
         self.sources: list[NamedPeers] = []
         self.opener = ContentOpener(
-            Questions(self.network, lambda _: False),  # type: ignore[arg-type]
+            Questions(self.network, lambda _: False, lambda _: None),  # type: ignore[arg-type]
             KEY,
             self.events.append,
             self._claim,
             lambda: self.sources,
         )
-        self.transfer: Any = SimpleNamespace(number=ONE)
+        self.transfer: Any = SimpleNamespace(number=ONE, piece_sources=())
 
     def _claim(self, transfer: Any, manifest: ManifestId) -> None:
         assert transfer is self.transfer

@@ -10,10 +10,12 @@ from swarm.events import (
     ManifestReady,
     NodeListening,
     PeerConnected,
+    PieceLost,
     PieceStored,
     RoundTrip,
     SourceBanned,
     TransferComplete,
+    TransferContinued,
     TransferEnded,
     TransferPaused,
     TransferResumed,
@@ -143,8 +145,8 @@ def lasting(transfer: TransferId) -> list[Event]:
         TransferStarted(transfer, "fetch"),
         ManifestReady(transfer, ID, "photos", 10, 1, 16384, 1, None),
         FilesSelected(transfer, 1, 1, 10),
-        TransferResumed(transfer, 1, 10),
         Warned("a bad hint", transfer),
+        TransferResumed(transfer, 1, 10),
         TransferComplete(transfer, ID, "/tmp/photos", 10, 1.0),
     ]
 
@@ -176,7 +178,26 @@ async def test_who_comes_late_is_told_what_lasts_and_nothing_else(autojump_clock
     late = stream.subscribe()
     new = PieceStored(TWO, 1, 1, A)
     stream.publish(new)
-    assert await heard(stream, late) == [*node, *lasting(ONE), *lasting(TWO), new]
+    first = [TransferResumed(ONE, 2, 20) if isinstance(e, TransferResumed) else e for e in lasting(ONE)]
+    assert await heard(stream, late) == [*node, *first, TransferPaused(ONE), *lasting(TWO), new]
+
+
+async def test_who_comes_late_is_told_how_much_is_stored_and_whether_it_is_paused(autojump_clock):
+    stream = EventStream()
+    publish(stream, TransferStarted(ONE, "fetch"), PieceStored(ONE, 0, 10, A), PieceStored(ONE, 1, 10, A))
+    publish(stream, PieceLost(ONE, 0, 10), TransferPaused(ONE))
+    late = stream.subscribe()
+    publish(stream, TransferContinued(ONE))
+    later = stream.subscribe()
+    stored = TransferResumed(ONE, 1, 10)
+    continued = TransferContinued(ONE)
+    assert await heard(stream, later) == [TransferStarted(ONE, "fetch"), stored]
+    assert [event async for event in late] == [
+        TransferStarted(ONE, "fetch"),
+        TransferPaused(ONE),
+        stored,
+        continued,
+    ]
 
 
 async def test_who_wants_no_replay_gets_none(autojump_clock):
