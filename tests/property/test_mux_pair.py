@@ -101,8 +101,10 @@ def settle(ends: list[End], now: float) -> None:
             while stream := there.core.accept():
                 there.knows(stream)
             for stream in there.known.values():
-                there.read[stream.id] += stream.inbox.take(10**9)
-                there.core.consumed(stream, now)
+                data = stream.inbox.take(10**9)
+                there.read[stream.id] += data
+                # What was read makes room, which the other end is yet to be told.
+                moved |= there.core.consumed(stream, now) or bool(data)
         if not moved:
             return
     raise AssertionError("the two ends never come to rest")
