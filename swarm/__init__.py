@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from swarm.bits import PieceSet
     from swarm.blocking import BackgroundShare, fetch, share
     from swarm.config import NodeOptions, TransferOptions
     from swarm.content.envelope import Envelope
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
     from swarm.transfer.transfer import Transfer
 
 _MODULES = {
+    "swarm.bits": ("PieceSet",),
     "swarm.blocking": ("BackgroundShare", "fetch", "share"),
     "swarm.config": ("NodeOptions", "TransferOptions"),
     "swarm.content.envelope": ("Envelope",),
@@ -188,6 +190,7 @@ __all__ = [
     "PieceMismatch",
     "PieceRefused",
     "PieceRequested",
+    "PieceSet",
     "PieceSource",
     "PieceStored",
     "PieceWasted",
@@ -228,12 +231,14 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    module = _WHERE.get(name)
-    if module is None:
-        raise AttributeError(f"module 'swarm' has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(module), name)
-    return value
+if not TYPE_CHECKING:
+    # Hidden from type checkers, for which every misspelt name would exist otherwise.
+    def __getattr__(name: str) -> Any:
+        module = _WHERE.get(name)
+        if module is None:
+            raise AttributeError(f"module 'swarm' has no attribute {name!r}")
+        value = globals()[name] = getattr(importlib.import_module(module), name)
+        return value
 
 
 def __dir__() -> list[str]:

@@ -16,8 +16,6 @@ NOISE_MAX_SEALED = NOISE_LENGTH_PREFIX + NOISE_MAX_MESSAGE
 NOISE_MAX_NONCE = 2**64 - 2
 
 YAMUX_HEADER = 12
-YAMUX_FRAME_PAYLOAD = NOISE_MAX_PLAINTEXT - YAMUX_HEADER
-"""The largest payload of a DATA frame sent here: header and payload fill one Noise message."""
 
 INITIAL_WINDOW = 256 * 1024
 MAX_WINDOW = 16 * 1024 * 1024

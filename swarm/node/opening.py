@@ -149,7 +149,7 @@ async def open_fetch(
     progress = _hashing_progress(opener, transfer)
     async with open_target(manifest, request.into, progress=progress, selected=files) as target:
         _tell_resumed(opener, transfer, target, (len(files), size) if options.only else None)
-        if not (target.complete or sources or options.seed or options.bases):
+        if not (target.complete or sources or options.seed or options.bases or transfer.piece_sources):
             raise UsageError("nobody to fetch from: name at least one peer, or wait for peers with --seed")
         yield OpenContent(
             envelope=envelope,

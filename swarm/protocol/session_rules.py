@@ -206,11 +206,6 @@ class SessionRules:
         return self._remote.hello
 
     @property
-    def greeted(self) -> bool:
-        """Whether both sides have sent HELLO and announced their pieces."""
-        return self._local.phase is SidePhase.OPEN and self._remote.phase is SidePhase.OPEN
-
-    @property
     def peer_greeted(self) -> bool:
         """Whether the peer has sent HELLO and announced its pieces, and not said GOODBYE."""
         return self._remote.phase is SidePhase.OPEN

@@ -63,14 +63,14 @@ class VerifyReport:
         return self.matches and not (self.extra or self.executable)
 
 
-async def verify(manifest: Manifest, path: Path, progress: Progress | None = None) -> VerifyReport:
+async def verify(manifest: Manifest, path: str | Path, progress: Progress | None = None) -> VerifyReport:
     """Compare the file or folder at ``path`` with ``manifest``: every piece and every whole file.
 
     ``progress`` is called with done and total bytes. Raises `UsageError` if ``path`` is missing, or is a
     folder and the manifest describes a file, or the reverse; `DiskError` for an unreadable file.
     """
     report = VerifyReport()
-    folder, name = await trio.to_thread.run_sync(_open, manifest, path)
+    folder, name = await trio.to_thread.run_sync(_open, manifest, Path(path))
     try:
         steps = _Comparison(manifest, folder, name, report).steps()
         await in_thread(steps, manifest.total_length, progress)

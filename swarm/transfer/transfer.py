@@ -264,6 +264,11 @@ class Transfer:
         if self._exchange is not None and self._nursery is not None and self._unpaused.is_set():
             self._nursery.start_soon(self._exchange.run_source, source)
 
+    @property
+    def piece_sources(self) -> tuple[PieceSource, ...]:
+        """The sources that are no peers."""
+        return tuple(self._piece_sources)
+
     def limit(self, *, upload: int | None = None, download: int | None = None) -> None:
         """Set the transfer's own limits in bytes per second, within those of the node; None for none."""
         self.options = replace(self.options, upload_limit=upload, download_limit=download)

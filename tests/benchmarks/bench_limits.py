@@ -61,7 +61,7 @@ class Flow:
         self.points: list[tuple[float, int]] = []
         wanted, total = set(peers), 0
         for event in events:
-            if event["event"] == "bytes_received" and event["peer"] in wanted:
+            if event["event"] == "bytes_received" and event["source"] in wanted:
                 total += int(str(event["size"]))
                 self.points.append((float(str(event["t"])), total))
 

@@ -34,11 +34,12 @@ def main() -> None:
         listener = processes.swarm("listen", "--listen", LOOPBACK, name="listener")
         commands = {
             "python -c 'pass'": [sys.executable, "-c", "pass"],
+            "import swarm": [sys.executable, "-c", "import swarm"],
             "import swarm.node": [sys.executable, "-c", WHOLE],
             "import swarm.node, partial": [sys.executable, "-c", PARTIAL_IMPORT],
-            "swarm --help": [sys.executable, "-m", "cli", "--help"],
+            "swarm --help": [sys.executable, "-m", "swarm", "--help"],
             "swarm ping, 5 round trips": [
-                sys.executable, "-m", "cli", "ping", listener.address(START_DEADLINE),
+                sys.executable, "-m", "swarm", "ping", listener.address(START_DEADLINE),
             ],
         }  # fmt: skip
         runs: dict[str, list[Running]] = {name: [] for name in commands}

@@ -212,10 +212,12 @@ async def test_what_the_blocks_raise_passes_unchanged(tmp_path: Path, error: Exc
     async with loopback_node(tmp_path / "a", upload_limit=MIB) as seeder:
         shared = await seeder.share(content)
         try:
-            async with loopback_node(tmp_path / "b") as node:
-                async with node.fetch(shared.link, into=tmp_path / "received") as transfer:
-                    await transfer.opened()
-                    raise error
+            async with (
+                loopback_node(tmp_path / "b") as node,
+                node.fetch(shared.link, into=tmp_path / "received") as transfer,
+            ):
+                await transfer.opened()
+                raise error  # noqa: TRY301 - as a program would
         except Exception as raised:
             caught = raised
         assert caught is error

@@ -29,7 +29,7 @@ SPAN = 4.0
 
 @pytest.mark.parametrize("own", [None, MIB // 4], ids=["node's", "node's-and-own"])
 async def test_the_upload_limit_is_of_all_transfers_together(tmp_path: Path, own: int | None) -> None:
-    """Two of three transfers have no limit of their own: the node's is used up whatever the third one's is."""
+    """Two of three transfers have no limit of their own: the node's is used up whatever the third's is."""
     contents = [random_file(tmp_path / f"content{n}", 10 * MIB, n) for n in range(3)]
     async with (
         loopback_node(tmp_path / "a", upload_limit=LIMIT) as seeder,

@@ -14,29 +14,27 @@ from pathlib import Path
 
 import trio
 
-from swarm.config import NodeConfig
-from swarm.content.envelope import Envelope
-from swarm.events import BytesReceived
-from swarm.node import Node, open_node
+import swarm
 
 INTERVAL = 0.1
 
 
 async def run(arguments: argparse.Namespace) -> None:
-    envelope = Envelope.from_bytes(arguments.manifest.read_bytes())
-    async with open_node(NodeConfig(listen=(arguments.listen,))) as node, trio.open_nursery() as nursery:
-        with node.events.subscribe() as subscription:
-            nursery.start_soon(node.fetch, envelope, [arguments.address], arguments.folder)
-            async for event in subscription:
-                if isinstance(event, BytesReceived):
-                    break
+    envelope = await swarm.inspect(arguments.manifest)
+    options = swarm.TransferOptions(peers=(arguments.address,))
+    async with (
+        swarm.open_node(swarm.NodeOptions(listen=(arguments.listen,))) as node,
+        node.fetch(envelope, into=arguments.folder, options=options) as transfer,
+    ):
+        async for event in transfer.events():
+            if isinstance(event, swarm.BytesReceived):
+                break
         await trio.sleep(arguments.warm)
         print("pinging", flush=True)
         print(json.dumps(await pings(node, arguments)), flush=True)
-        nursery.cancel_scope.cancel()
 
 
-async def pings(node: Node, arguments: argparse.Namespace) -> list[float | None]:
+async def pings(node: swarm.Node, arguments: argparse.Namespace) -> list[float | None]:
     count = int(arguments.seconds / INTERVAL)
     return [each.seconds async for each in node.ping(arguments.address, count=count, interval=INTERVAL)]
 

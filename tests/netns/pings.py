@@ -71,7 +71,7 @@ def measure(folder: Path) -> list[Pings]:
         # The third host's pings begin when the uplink is full.
         leecher.line("^pinging$", START_SECONDS)
         count = ("--count", str(int(SECONDS / INTERVAL)), "--interval", str(INTERVAL), "--json")
-        ping = [sys.executable, "-m", "cli", "ping", address, *count]
+        ping = [sys.executable, "-m", "swarm", "ping", address, *count]
         third = processes.command(network.inside(2, *ping), name="host2")
         same = json.loads(leecher.line(r"^\[.*$", 3 * SECONDS).group(0))
         third.expect_exit(0, 3 * SECONDS)

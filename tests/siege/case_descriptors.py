@@ -35,7 +35,7 @@ def siege(quick: bool) -> Outcome:
         peak = refused = 0
         for attacked in (False, True):
             output = folder / f"out{attacked}"
-            script = f'ulimit -n {ULIMIT}; exec "$0" -m cli fetch "$@"'
+            script = f'ulimit -n {ULIMIT}; exec "$0" -m swarm fetch "$@"'
             arguments = (seeder.manifest, seeder.address, "--output", output, *LOOPBACK, "--json")
             leecher = processes.command(["bash", "-c", script, sys.executable, *map(str, arguments)])
             port = int(leecher.address().split("/")[4])

@@ -14,7 +14,7 @@ from typing import Any
 import trio
 
 import swarm.net.host
-from swarm.config import NodeConfig, TransferConfig
+from swarm.config import NodeOptions, TransferOptions
 from swarm.content.envelope import Envelope
 from swarm.errors import LinkClosed, NoPeerReachable, RemoteError
 from swarm.ids import PeerId
@@ -24,8 +24,8 @@ from swarm.net.ping_protocol import PING_PROTOCOL, Prober
 from swarm.net.streams import NegotiatedStream
 from swarm.node import Node, open_node
 from swarm.node.catalogue import ADVERTISE_PROTOCOL, MANIFEST_PROTOCOL, ask_adverts, ask_manifest
-from swarm.node.membership import EXCHANGE_PROTOCOL
 from swarm.protocol.messages import Goodbye, HaveAll, Interested, Reject, RejectReason, Request, Unchoke
+from swarm.transfer.connector import EXCHANGE_PROTOCOL
 from tests.siege.outcome import Outcome
 from tests.support.raw_peer import RawPeer
 
@@ -85,33 +85,33 @@ class FaultyLink(NegotiatedStream):
 
 
 async def run(quick: bool) -> Outcome:
-    swarm.net.host.StreamLink = FaultyLink  # type: ignore[misc]
+    swarm.net.host.NegotiatedStream = FaultyLink  # type: ignore[attr-defined, misc]
     try:
         with tempfile.TemporaryDirectory(prefix="siege-") as name:
             return await siege(Path(name), quick)
     finally:
-        swarm.net.host.StreamLink = NegotiatedStream  # type: ignore[misc]
+        swarm.net.host.NegotiatedStream = NegotiatedStream  # type: ignore[attr-defined, misc]
 
 
 Scene = Callable[[Host, PeerId, Envelope], Awaitable[None]]
 
 
 async def ping(host: Host, peer: PeerId, _: Envelope) -> None:
-    prober = Prober(lambda: host.open_link(peer, PING_PROTOCOL))
+    prober = Prober(lambda: host.open_stream(peer, PING_PROTOCOL))
     await prober.probe()
     await prober.aclose()
 
 
 async def advertise(host: Host, peer: PeerId, _: Envelope) -> None:
-    await ask_adverts(await host.open_link(peer, ADVERTISE_PROTOCOL))
+    await ask_adverts(await host.open_stream(peer, ADVERTISE_PROTOCOL))
 
 
 async def manifest(host: Host, peer: PeerId, envelope: Envelope) -> None:
-    await ask_manifest(await host.open_link(peer, MANIFEST_PROTOCOL), envelope.manifest.id)
+    await ask_manifest(await host.open_stream(peer, MANIFEST_PROTOCOL), envelope.manifest.id)
 
 
 async def exchange(host: Host, peer: PeerId, envelope: Envelope) -> None:
-    raw = RawPeer(await host.open_link(peer, EXCHANGE_PROTOCOL), envelope.manifest)
+    raw = RawPeer(await host.open_stream(peer, EXCHANGE_PROTOCOL), envelope.manifest)
     await raw.greet()
     await raw.say(Interested())
     await raw.hear_until(Unchoke)
@@ -129,13 +129,15 @@ async def siege(folder: Path, quick: bool) -> Outcome:
     os.environ["SWARM_HOME"] = str(folder / "home")
     source = folder / "content.bin"
     source.write_bytes(random.Random(5).randbytes((8 if quick else 24) << 20))
-    limited = NodeConfig(listen=LISTEN, transfer=TransferConfig(upload_limit=4 << 20))
-    async with open_node(limited) as seeder, open_node(NodeConfig(listen=LISTEN)) as leecher:
+    limited = NodeOptions(listen=LISTEN, upload_limit=4 << 20)
+    async with open_node(limited) as seeder, open_node(NodeOptions(listen=LISTEN)) as leecher:
         shared = await seeder.share(source, piece_length=PIECE)
         done = trio.Event()
 
         async def fetch() -> None:
-            await leecher.fetch(shared.envelope, seeder.addresses, folder / "out")
+            options = TransferOptions(peers=seeder.addresses)
+            async with leecher.fetch(shared.envelope, into=folder / "out", options=options) as transfer:
+                await transfer.complete()
             done.set()
 
         async with trio.open_nursery() as nursery:
@@ -167,8 +169,8 @@ async def strike_one(seeder: Node, envelope: Envelope, scene: Scene, fatal: int,
     """Play one scene with one fault; False when the scene has no such await."""
     where = parse_peer_address(seeder.addresses[0])
     async with open_host(os.urandom(32)) as host:
-        PLAN.__init__(host.peer_id, fatal)  # type: ignore[misc]
-        await host.connect(where.peer, [where.address])
+        PLAN.__init__(host.peer_id, fatal)  # type: ignore[attr-defined, misc]
+        await host.connect(where.peer, [where.endpoint])
         with trio.move_on_after(SCENE_SECONDS), suppress(LinkClosed, RemoteError):
             await scene(host, where.peer, envelope)
     if not await answers_pings(seeder):
@@ -182,7 +184,7 @@ async def strike_dialled(folder: Path, stride: int) -> list[str]:
     small = folder / "small.bin"
     small.write_bytes(random.Random(6).randbytes(40 * PIECE))
     struck: list[str] = []
-    config = NodeConfig(listen=LISTEN, transfer=TransferConfig(upload_limit=1 << 20))
+    config = NodeOptions(listen=LISTEN, upload_limit=1 << 20)
     async with open_node(config) as sound, open_host(os.urandom(32), LISTEN) as other:
         shared = await sound.share(small, piece_length=PIECE)
 
@@ -198,13 +200,15 @@ async def strike_dialled(folder: Path, stride: int) -> list[str]:
 
         other.serve(EXCHANGE_PROTOCOL, serve)
         for fatal in range(1, 40, stride):
-            PLAN.__init__(other.peer_id, fatal)  # type: ignore[misc]
-            async with open_node(NodeConfig(listen=LISTEN)) as leecher:
+            PLAN.__init__(other.peer_id, fatal)  # type: ignore[attr-defined, misc]
+            async with open_node(NodeOptions(listen=LISTEN)) as leecher:
+                options = TransferOptions(peers=(*sound.addresses, *other.addresses))
+                into = folder / f"dialled{fatal}"
                 with trio.fail_after(30):
-                    peers = [*sound.addresses, *other.addresses]
-                    await leecher.fetch(shared.envelope, peers, folder / f"dialled{fatal}")
+                    async with leecher.fetch(shared.envelope, into=into, options=options) as transfer:
+                        await transfer.complete()
             struck += PLAN.struck
-    PLAN.__init__()  # type: ignore[misc]
+    PLAN.__init__()  # type: ignore[attr-defined, misc]
     return struck
 
 
@@ -213,8 +217,8 @@ async def answers_pings(node: Node) -> bool:
     where = parse_peer_address(node.addresses[0])
     async with open_host(os.urandom(32)) as host:
         try:
-            await host.connect(where.peer, [where.address])
-            prober = Prober(lambda: host.open_link(where.peer, PING_PROTOCOL))
+            await host.connect(where.peer, [where.endpoint])
+            prober = Prober(lambda: host.open_stream(where.peer, PING_PROTOCOL))
             return await prober.probe() is not None
         except (LinkClosed, NoPeerReachable):
             return False

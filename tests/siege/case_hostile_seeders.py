@@ -74,7 +74,7 @@ def compare(
         attacked.append(seconds)
         if sha256(output / "content.bin") != true:
             faults.append("the content differs")
-        banned = {event["peer"] for event in leecher.events("peer_banned")}
+        banned = {event["source"] for event in leecher.events("source_banned")}
         if banned != {peer_of(address) for address in bad}:
             names = {peer_of(address): address for address in honest + bad}
             faults.append(f"banned {len(banned)}: {sorted(map(names.get, banned), key=str)}")
@@ -95,6 +95,6 @@ def compare(
 
 def pieces_lost(leecher: Running, banned: set[str]) -> float:
     """Pieces' worth of bytes that came from liars and were thrown away, the refused ones included."""
-    refused = [event for event in leecher.events("piece_refused") if event["peer"] in banned]
-    lost = refused + [event for event in leecher.events("piece_wasted") if event["peer"] in banned]
+    refused = [event for event in leecher.events("piece_refused") if event["source"] in banned]
+    lost = refused + [event for event in leecher.events("piece_wasted") if event["source"] in banned]
     return sum(event["size"] for event in lost) / PIECE

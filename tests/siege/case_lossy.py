@@ -51,7 +51,7 @@ def siege(quick: bool) -> Outcome:
     try:
         with battlefield() as (processes, folder), LossyPath(LOSS, ROUND_TRIP) as path:
             source = random_file(folder / "content.bin", size)
-            share = path.inside(0, sys.executable, "-m", "cli", "share", source, "--listen")
+            share = path.inside(0, sys.executable, "-m", "swarm", "share", source, "--listen")
             seeder = processes.command([*share, f"/ip4/{path.addresses[0]}/tcp/0"], name="seeder")
             address = seeder.address()
             seeder.line(r"swarm:\S+")
@@ -62,7 +62,7 @@ def siege(quick: bool) -> Outcome:
             for number in range(1 if quick else 3):
                 raw.append(raw_tcp(processes, path, source))
                 output = folder / f"out{number}"
-                fetch = ("-m", "cli", "fetch", manifest, address, "--output", output, "--json", "--listen")
+                fetch = ("-m", "swarm", "fetch", manifest, address, "--output", output, "--json", "--listen")
                 leecher = processes.command(
                     path.inside(1, sys.executable, *fetch, f"/ip4/{path.addresses[1]}/tcp/0")
                 )

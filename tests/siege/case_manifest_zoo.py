@@ -12,12 +12,12 @@ from pathlib import Path
 import trio
 from blake3 import blake3
 
-from cli.manifests import read_envelope
 from swarm.content.envelope import Envelope
 from swarm.errors import ManifestError, RemoteError
 from swarm.ids import ManifestId, PeerId
 from swarm.node.catalogue import ask_manifest
 from swarm.protocol.advert import encode_length
+from swarm.storage.manifest_files import read_envelope
 from tests.siege.outcome import Outcome
 from tests.support.memory_link import memory_link_pair
 from tests.unit.test_content_manifest_zoo import MASSES, SPECIMENS, Specimen, canonical

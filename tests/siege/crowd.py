@@ -20,9 +20,9 @@ from swarm.errors import LinkClosed, NoPeerReachable
 from swarm.net.addresses import parse_peer_address
 from swarm.net.host import Host, open_host
 from swarm.net.ping_protocol import PING_PROTOCOL, Responder
-from swarm.node.membership import EXCHANGE_PROTOCOL
 from swarm.protocol import protocol_limits as limits
 from swarm.protocol.messages import Choke, Data, Interested, KeepAlive, Reject, Request, Unchoke
+from swarm.transfer.connector import EXCHANGE_PROTOCOL
 from tests.support.raw_peer import RawPeer
 
 SIDE_BY_SIDE = 8
@@ -47,7 +47,7 @@ class Crowd:
             async with open_host(os.urandom(32)) as host, trio.open_nursery() as nursery:
                 host.serve(PING_PROTOCOL, Responder())
                 async with self.doors:
-                    await host.connect(self.where.peer, [self.where.address])
+                    await host.connect(self.where.peer, [self.where.endpoint])
                     sessions = [await self.enter(host, number + offset) for offset in (0, 1)]
                 task_status.started()
                 nursery.start_soon(self.sit, sessions[1])
@@ -60,7 +60,7 @@ class Crowd:
 
     async def enter(self, host: Host, number: int) -> RawPeer:
         manifest = self.manifests[number % len(self.manifests)]
-        peer = RawPeer(await host.open_link(self.where.peer, EXCHANGE_PROTOCOL), manifest)
+        peer = RawPeer(await host.open_stream(self.where.peer, EXCHANGE_PROTOCOL), manifest)
         await peer.greet()
         return peer
 
@@ -118,7 +118,7 @@ async def shake_hands(target: str, count: int) -> None:
     where = parse_peer_address(target)
     async with open_host(os.urandom(32)) as host:
         for _ in range(count):
-            await host.connect(where.peer, [where.address])
+            await host.connect(where.peer, [where.endpoint])
             await host.disconnect(where.peer)
 
 

@@ -16,12 +16,13 @@ import trio
 
 from swarm.content.envelope import Envelope
 from swarm.content.manifest import Manifest
+from swarm.endpoint import PeerAddress
 from swarm.errors import LinkClosed, NoPeerReachable
-from swarm.net.addresses import PeerAddress, parse_peer_address
+from swarm.net.addresses import parse_peer_address
 from swarm.net.host import Host, open_host
 from swarm.net.ping_protocol import PING_PROTOCOL, Prober
-from swarm.node.membership import EXCHANGE_PROTOCOL
 from swarm.protocol.messages import Cancel, Goodbye, Interested, Request, Unchoke
+from swarm.transfer.connector import EXCHANGE_PROTOCOL
 from tests.support.raw_peer import RawPeer
 
 SIDE_BY_SIDE = 14
@@ -32,12 +33,12 @@ VISITS = 25
 
 async def cycle(host: Host, where: PeerAddress, manifest: Manifest, rng: random.Random) -> None:
     """One visit."""
-    await host.connect(where.peer, [where.address])
+    await host.connect(where.peer, [where.endpoint])
     if rng.random() < 0.3:
-        prober = Prober(lambda: host.open_link(where.peer, PING_PROTOCOL))
+        prober = Prober(lambda: host.open_stream(where.peer, PING_PROTOCOL))
         await prober.probe()
         await prober.aclose()
-    link = await host.open_link(where.peer, EXCHANGE_PROTOCOL)
+    link = await host.open_stream(where.peer, EXCHANGE_PROTOCOL)
     with suppress(LinkClosed):
         await converse(RawPeer(link, manifest), rng)
     if rng.random() < 0.5:
