@@ -139,7 +139,6 @@ class TransferTally:
         self._error: str | None = None
         self._down, self._up = Meter(SMOOTHING, now), Meter(SMOOTHING, now)
         self._sources: dict[SourceId, _SourceCounts] = {}
-        self._sizes: dict[int, int] = {}
         self._folds: dict[type[events.Event], Callable[[Any, float], None]] = {
             events.TransferStarted: self._begin,
             events.HashingProgress: self._hashing,

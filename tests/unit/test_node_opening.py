@@ -180,6 +180,10 @@ async def test_nobody_to_fetch_from_is_a_wrong_call_unless_somebody_may_come(tmp
         assert not content.expects_peers
     async with Opening().fetch(ENVELOPE, tmp_path, bases=(tmp_path,)) as content:
         assert [source.description for source in content.piece_sources] == [str(tmp_path)]
+    given = Opening()
+    given.transfer.piece_sources = (object(),)
+    async with given.fetch(ENVELOPE, tmp_path) as content:
+        assert not content.expects_peers
 
 
 async def test_the_peers_of_the_nodes_own_sources_are_asked_too(tmp_path: Path) -> None:

@@ -25,9 +25,13 @@ from swarm.events import (
 )
 from swarm.ids import PeerId, SourceId
 from swarm.ports import RequestDesk
-from swarm.protocol.messages import Goodbye, HaveAll, Request, Unchoke
+from swarm.protocol.messages import Cancel, Goodbye, HaveAll, Reject, RejectReason, Request, Unchoke
 from swarm.storage.memory_store import MemoryStore
+from swarm.transfer.buffers import PieceBuffer, TransferMemory
+from swarm.transfer.pacing import Pacer, RateLimit
 from swarm.transfer.session import SessionOrigin
+from swarm.transfer.session_io import SessionResources
+from swarm.transfer.source_desk import SourceDesk
 from tests.support.contents import file_manifest
 from tests.support.exchanges import TRANSFER, Member
 from tests.support.memory_link import memory_link_pair
@@ -406,3 +410,97 @@ async def test_a_late_piece_that_a_peer_has_sent_meanwhile_is_taken_back(autojum
     told = await made.told(BytesReceived, SourceBanned)
     assert sum(e.size for e in told if isinstance(e, BytesReceived)) == len(DATA)
     assert not [e for e in told if isinstance(e, SourceBanned)]
+
+
+# --- One final answer to each request -------------------------------------------------------------
+
+
+class Heard:
+    """What a desk reports to the performer."""
+
+    def __init__(self) -> None:
+        self.said: list[object] = []
+        self.bytes = 0
+        self.whole: list[int] = []
+
+    def message_received(self, source: SourceId, message: object) -> None:
+        assert source == OLD
+        self.said.append(message)
+
+    def data_received(self, source: SourceId, piece: int, size: int) -> None:
+        self.bytes += size
+
+    def piece_received(self, source: SourceId, piece: int, buffer: PieceBuffer) -> None:
+        assert bytes(buffer.view) == piece_of(piece)
+        self.whole.append(piece)
+        buffer.release()
+
+
+def desk_of(heard: Heard, memory: TransferMemory) -> SourceDesk:
+    now = trio.current_time
+    slow = Pacer(RateLimit(PIECE, now), now=now)
+    resources = SessionResources(MemoryStore(MANIFEST), memory, Pacer(now=now), slow, now)
+    return SourceDesk(Scripted(honest), resources, heard)  # type: ignore[arg-type]
+
+
+async def test_a_request_that_is_cancelled_before_it_is_taken_is_answered_at_once(autojump_clock):
+    heard = Heard()
+    desk = desk_of(heard, TransferMemory())
+    for message in (Request(3), Request(5), Cancel(3), Cancel(3), Cancel(9)):
+        desk.send(message)
+    assert heard.said == [Reject(3, RejectReason.CANCELLED)]
+    assert await desk.next_request() == 5
+    desk.refuse(5)
+    desk.refuse(5)
+    assert heard.said[1:] == [Reject(5, RejectReason.NOT_STORED)]
+
+
+async def test_a_request_that_is_cancelled_while_it_is_looked_for_is_not_copied(autojump_clock):
+    heard, memory = Heard(), TransferMemory()
+    desk = desk_of(heard, memory)
+    desk.send(Request(3))
+    assert await desk.next_request() == 3
+    desk.send(Cancel(3))
+    assert heard.said == []
+    await desk.supply(3, memoryview(piece_of(3)))
+    assert heard.said == [Reject(3, RejectReason.CANCELLED)]
+    assert (heard.bytes, heard.whole, memory.pool.used) == (0, [], 0)
+    desk.send(Request(3))
+    assert await desk.next_request() == 3
+    await desk.supply(3, memoryview(piece_of(3)))
+    assert (heard.bytes, heard.whole, memory.pool.used) == (PIECE, [3], 0)
+
+
+async def test_a_request_that_is_cancelled_while_it_is_copied_gets_one_answer(autojump_clock):
+    heard, memory = Heard(), TransferMemory()
+    desk = desk_of(heard, memory)
+    desk.send(Request(3))
+    assert await desk.next_request() == 3
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(desk.supply, 3, memoryview(piece_of(3)))
+        await trio.sleep(0.3)
+        assert 0 < heard.bytes < PIECE
+        desk.send(Cancel(3))
+    answers = len(heard.whole) + sum(isinstance(each, Reject) for each in heard.said)
+    assert answers == 1
+    assert memory.pool.used == 0
+    desk.refuse(3)
+    assert len(heard.whole) + sum(isinstance(each, Reject) for each in heard.said) == 1
+
+
+async def test_a_source_that_is_ended_while_it_supplies_gives_its_memory_back(autojump_clock):
+    heard, memory = Heard(), TransferMemory()
+    desk = desk_of(heard, memory)
+    desk.send(Request(3))
+    with desk.scope:
+        assert await desk.next_request() == 3
+        trio.lowlevel.spawn_system_task(_stop_soon, desk)
+        await desk.supply(3, memoryview(piece_of(3)))
+    assert desk.scope.cancelled_caught
+    assert (desk.reason, heard.whole, memory.pool.used) == ("enough", [], 0)
+
+
+async def _stop_soon(desk: SourceDesk) -> None:
+    await trio.sleep(0.3)
+    desk.stop("enough")
+    desk.stop("too late to matter")
