@@ -8,8 +8,7 @@ All integers are big-endian::
 
     header  magic "swarm-journal\\0", u16 version, 32 bytes manifest id, u64 total length in bytes,
             u32 piece count, XXH3-128 of all of this
-    stored  "S", u32 count, count times (u32 piece, XXH3-128 of the piece's bytes), checksum
-    lost    "L", u32 count, count times (u32 piece), checksum
+    record  "S", u32 count, count times (u32 piece, XXH3-128 of the piece's bytes), checksum
 
 A record's checksum is the XXH3-128 of the rest of the record, seeded with the first eight bytes of the
 header's checksum, so a record of another journal is never valid.
@@ -18,7 +17,7 @@ header's checksum, so a record of another journal is never valid.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from operator import itemgetter
@@ -37,10 +36,8 @@ MAX_BATCH = 32_768
 _MAGIC = b"swarm-journal\x00"
 _HEADER = struct.Struct(">14sH32sQI")
 _RECORD = struct.Struct(">cI")
-_STORED_ENTRY = struct.Struct(f">I{FINGERPRINT_BYTES}s")
-_LOST_ENTRY = struct.Struct(">I")
-_STORED, _LOST = b"S", b"L"
-_ENTRIES = {_STORED: _STORED_ENTRY, _LOST: _LOST_ENTRY}
+_ENTRY = struct.Struct(f">I{FINGERPRINT_BYTES}s")
+_STORED = b"S"
 _CHECKSUM_BYTES = 16
 _SEED_BYTES = 8
 HEADER_BYTES = _HEADER.size + _CHECKSUM_BYTES
@@ -58,8 +55,8 @@ class Header:
 class Replay(NamedTuple):
     """The content of a journal.
 
-    ``header`` is None if there is no valid one. ``fingerprints`` are those of the pieces stored and not
-    lost since. ``valid_length`` is how many bytes are valid; cut the file there before appending.
+    ``header`` is None if there is no valid one. ``fingerprints`` are those of the claimed pieces.
+    ``valid_length`` is how many bytes are valid; cut the file there before appending.
     """
 
     header: Header | None
@@ -77,12 +74,14 @@ def encode_header(header: Header) -> bytes:
 
 def encode_stored(header: Header, fingerprints: Mapping[int, bytes]) -> bytes:
     """Encode records that these pieces are on the disk, with their fingerprints; empty for no pieces."""
-    return _encode(header, _STORED, (_STORED_ENTRY.pack(*entry) for entry in fingerprints.items()))
-
-
-def encode_lost(header: Header, pieces: Iterable[int]) -> bytes:
-    """Records that these pieces are not to be believed any more; empty for no pieces."""
-    return _encode(header, _LOST, map(_LOST_ENTRY.pack, pieces))
+    seed = _seed(encode_header(header))
+    records = bytearray()
+    remaining = iter(fingerprints.items())
+    while batch := list(islice(remaining, MAX_BATCH)):
+        entries = b"".join([_ENTRY.pack(piece, digest) for piece, digest in batch])
+        record = _RECORD.pack(_STORED, len(batch)) + entries
+        records += record + xxhash.xxh3_128_digest(record, seed)
+    return bytes(records)
 
 
 def replay(data: bytes, expected: Header | None = None) -> Replay:
@@ -101,19 +100,10 @@ def replay(data: bytes, expected: Header | None = None) -> Replay:
     view = memoryview(data)
     at = HEADER_BYTES
     while end := _record_end(view, at, seed, header.piece_count):
-        _apply(view, at, end, fingerprints)
+        for piece, digest in _ENTRY.iter_unpack(view[at + _RECORD.size : end - _CHECKSUM_BYTES]):
+            fingerprints[piece] = digest
         at = end
     return Replay(header, fingerprints, at)
-
-
-def _encode(header: Header, kind: bytes, entries: Iterable[bytes]) -> bytes:
-    seed = _seed(encode_header(header))
-    records = bytearray()
-    remaining = iter(entries)
-    while batch := list(islice(remaining, MAX_BATCH)):
-        record = _RECORD.pack(kind, len(batch)) + b"".join(batch)
-        records += record + xxhash.xxh3_128_digest(record, seed)
-    return bytes(records)
 
 
 def _seed(encoded_header: bytes) -> int:
@@ -138,23 +128,11 @@ def _record_end(view: memoryview, at: int, seed: int, piece_count: int) -> int:
     if at + _RECORD.size > len(view):
         return 0
     kind, count = _RECORD.unpack_from(view, at)
-    entry = _ENTRIES.get(kind)
-    if entry is None or not 0 < count <= MAX_BATCH:
+    if kind != _STORED or not 0 < count <= MAX_BATCH:
         return 0
-    checked: int = at + _RECORD.size + count * entry.size
+    checked: int = at + _RECORD.size + count * _ENTRY.size
     end = checked + _CHECKSUM_BYTES
     if end > len(view) or view[checked:end] != xxhash.xxh3_128_digest(view[at:checked], seed):
         return 0
-    entries = entry.iter_unpack(view[at + _RECORD.size : checked])
+    entries = _ENTRY.iter_unpack(view[at + _RECORD.size : checked])
     return end if max(map(itemgetter(0), entries)) < piece_count else 0
-
-
-def _apply(view: memoryview, at: int, end: int, fingerprints: Fingerprints) -> None:
-    kind, _ = _RECORD.unpack_from(view, at)
-    entries = view[at + _RECORD.size : end - _CHECKSUM_BYTES]
-    if kind == _STORED:
-        for piece, digest in _STORED_ENTRY.iter_unpack(entries):
-            fingerprints[piece] = digest
-    else:
-        for (piece,) in _LOST_ENTRY.iter_unpack(entries):
-            fingerprints.pop(piece, None)

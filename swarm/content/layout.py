@@ -43,11 +43,6 @@ class Layout:
         return self._piece_length
 
     @property
-    def file_lengths(self) -> tuple[int, ...]:
-        """Bytes of each file."""
-        return self._lengths
-
-    @property
     def piece_count(self) -> int:
         """The number of pieces of all files."""
         return self._first[-1]

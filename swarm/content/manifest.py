@@ -20,7 +20,7 @@ from blake3 import blake3
 
 from swarm.content import cbor
 from swarm.content.layout import Layout
-from swarm.content.paths import MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_PATH_DEPTH, Tree, check_title, quoted
+from swarm.content.paths import MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_PATH_DEPTH, PathTree, check_title, quoted
 from swarm.errors import ManifestError
 from swarm.ids import DIGEST_BYTES, ManifestId
 
@@ -52,12 +52,12 @@ class FileEntry(NamedTuple):
     pieces: bytes
 
 
-def checked(files: Iterable[FileEntry], piece_length: int) -> Iterator[FileEntry]:
+def check_entries(files: Iterable[FileEntry], piece_length: int) -> Iterator[FileEntry]:
     """Yield the entries after checking each by itself and against the earlier ones.
 
     Raises ManifestError at the first `BLOCK` that breaks a rule or limit, before reading further.
     """
-    tree = Tree()
+    tree = PathTree()
     count = pieces = 0
     source = iter(files)
     while block := tuple(islice(source, BLOCK)):
@@ -79,22 +79,22 @@ def checked(files: Iterable[FileEntry], piece_length: int) -> Iterator[FileEntry
 
 def _check_hashes(entry: FileEntry, piece_length: int) -> None:
     if not 0 <= entry.length <= MAX_TOTAL_LENGTH:
-        raise ManifestError(f"the file {_shown(entry.path)} claims {entry.length} bytes")
+        raise ManifestError(f"the file {_quoted_path(entry.path)} claims {entry.length} bytes")
     if len(entry.blake3) != DIGEST_BYTES:
-        raise ManifestError(f"the file {_shown(entry.path)} has a hash of {len(entry.blake3)} bytes")
+        raise ManifestError(f"the file {_quoted_path(entry.path)} has a hash of {len(entry.blake3)} bytes")
     count = -(-entry.length // piece_length)
     if len(entry.pieces) != count * DIGEST_BYTES:
         raise ManifestError(
-            f"the file {_shown(entry.path)} of {entry.length} bytes needs {count} piece hashes, "
+            f"the file {_quoted_path(entry.path)} of {entry.length} bytes needs {count} piece hashes, "
             f"not {len(entry.pieces)} bytes of them"
         )
     if count == 0 and entry.blake3 != _EMPTY_BLAKE3:
-        raise ManifestError(f"the empty file {_shown(entry.path)} does not have the hash of no bytes")
+        raise ManifestError(f"the empty file {_quoted_path(entry.path)} does not have the hash of no bytes")
     if count == 1 and entry.blake3 != entry.pieces:
-        raise ManifestError(f"the file {_shown(entry.path)} and its only piece have different hashes")
+        raise ManifestError(f"the file {_quoted_path(entry.path)} and its only piece have different hashes")
 
 
-def _shown(path: tuple[str, ...]) -> str:
+def _quoted_path(path: tuple[str, ...]) -> str:
     return quoted("/".join(path))
 
 
@@ -141,17 +141,17 @@ def read_entries(reader: cbor.Reader, data: bytes, end: int) -> Iterator[FileEnt
 
     Raises CborError at the first malformed entry.
     """
-    usual = _Usual(data, end)
+    decoder = _EntryDecoder(data, end)
     for _ in range(reader.array(MAX_FILES)):
-        entry = usual.read(reader.at)
+        entry = decoder.read(reader.at)
         if entry is None:
-            yield _slowly(reader)
+            yield _decode_fields(reader)
         else:
-            reader.at = usual.at
+            reader.at = decoder.at
             yield entry
 
 
-class _Usual:
+class _EntryDecoder:
     """Decodes entries of the usual form; ``at`` is the end of the latest one."""
 
     def __init__(self, data: bytes, end: int) -> None:
@@ -243,7 +243,7 @@ def _argument(head: bytes) -> int:
     return head[0] if len(head) == 1 else int.from_bytes(head[1:], "big")
 
 
-def _slowly(reader: cbor.Reader) -> FileEntry:
+def _decode_fields(reader: cbor.Reader) -> FileEntry:
     """Decode an entry field by field; raises CborError naming the first wrong field."""
     reader.fields(_ENTRY_FIELDS)
     reader.key(_PATH)
@@ -413,7 +413,7 @@ class Manifest:
                 f"a piece length must be a power of two from {MIN_PIECE_LENGTH} to {MAX_PIECE_LENGTH}, "
                 f"not {piece_length}"
             )
-        entries = tuple(checked(files, piece_length))
+        entries = tuple(check_entries(files, piece_length))
         if not folder and (len(entries) != 1 or entries[0].path != (name,)):
             raise ManifestError("a manifest of a single file must have one entry, named like the manifest")
         values = {

@@ -125,7 +125,7 @@ _WRONG_NAME = re.compile(
 )
 
 
-def all_sound(text: str, plain: str) -> bool:
+def all_names_valid(text: str, plain: str) -> bool:
     """Whether all names in ``text``, separated by ``/`` or line feeds, are safe; lengths are not checked.
 
     ``plain`` is ``text`` `without_ignored`. This applies the rules of `check_name` to thousands of names at
@@ -226,7 +226,7 @@ MAX_PATHS_BYTES = 768 * 1024
 Path = tuple[str, ...]
 
 
-class Tree:
+class PathTree:
     """The paths of a manifest, added in canonical order, with the clash keys of their names."""
 
     def __init__(self) -> None:
@@ -243,7 +243,7 @@ class Tree:
         """
         text = "\n".join(["/".join(path) for path in paths])
         plain = without_ignored(text)
-        if not self._are_good(paths, text, plain):
+        if not self._accept_block(paths, text, plain):
             for path in paths:
                 self._check(path)
         keys = folded(plain)
@@ -262,9 +262,9 @@ class Tree:
         if shared is None or shared != _shared_names(paths):
             raise _clash(by_key, [paths[index] for index in order])
 
-    def _are_good(self, paths: Sequence[Path], text: str, plain: str) -> bool:
+    def _accept_block(self, paths: Sequence[Path], text: str, plain: str) -> bool:
         """Whether all paths obey every rule except clashes; if so, counts them towards the limits."""
-        if not (self._previous < paths[0] and _ascend(paths) and _are_sound(paths, text, plain)):
+        if not (self._previous < paths[0] and _are_ascending(paths) and _are_valid(paths, text, plain)):
             return False
         names = self._names + sum(map(len, paths))
         size = self._bytes + _size(text) - (len(paths) - 1)
@@ -274,14 +274,14 @@ class Tree:
         return True
 
     def _check(self, path: Path) -> None:
-        """Check one path by the rules of `_are_good`; raises ManifestError saying what is wrong."""
+        """Check one path by the rules of `_accept_block`; raises ManifestError saying what is wrong."""
         if not 1 <= len(path) <= MAX_PATH_DEPTH:
             raise ManifestError(f"a path must have 1 to {MAX_PATH_DEPTH} names, not {len(path)}")
         for name in path:
             check_name(name)
         size = _size("/".join(path))
         if size > MAX_PATH_BYTES:
-            raise ManifestError(f"the path {_shown(path)} is longer than {MAX_PATH_BYTES} bytes")
+            raise ManifestError(f"the path {_quoted_path(path)} is longer than {MAX_PATH_BYTES} bytes")
         self._names += len(path)
         self._bytes += size
         if self._names > MAX_PATH_NAMES:
@@ -289,7 +289,7 @@ class Tree:
         if self._bytes > MAX_PATHS_BYTES:
             raise ManifestError(f"the paths of a manifest can have at most {MAX_PATHS_BYTES} bytes in total")
         if path <= self._previous:
-            raise ManifestError(f"the file {_shown(path)} is a duplicate or out of order")
+            raise ManifestError(f"the file {_quoted_path(path)} is a duplicate or out of order")
         self._previous = path
 
 
@@ -319,7 +319,9 @@ def _clash(keys: list[Path], paths: list[Path]) -> ManifestError:
         if not alike == _shared(key, other_key) < len(key):
             earlier, later = sorted((path, other))
             name = earlier[min(alike, len(key) - 1)]
-            return ManifestError(f"the file {_shown(later)} clashes with the earlier name {quoted(name)}")
+            return ManifestError(
+                f"the file {_quoted_path(later)} clashes with the earlier name {quoted(name)}"
+            )
     raise AssertionError("no name clashes")
 
 
@@ -328,7 +330,7 @@ def _shared(path: Path, other: Path) -> int:
     return sum(1 for _ in takewhile(bool, map(eq, path, other)))
 
 
-def _are_sound(paths: Sequence[Path], text: str, plain: str) -> bool:
+def _are_valid(paths: Sequence[Path], text: str, plain: str) -> bool:
     """Whether every path has a legal number of names, and all of them are safe and short enough."""
     depths = [len(path) for path in paths]
     return (
@@ -337,7 +339,7 @@ def _are_sound(paths: Sequence[Path], text: str, plain: str) -> bool:
         # No name contains a separator.
         and text.count("/") == sum(depths) - len(depths)
         and text.count("\n") == len(depths) - 1
-        and all_sound(text, plain)
+        and all_names_valid(text, plain)
         and _are_short(text)
     )
 
@@ -351,7 +353,7 @@ def _are_short(text: str) -> bool:
     return longest <= MAX_PATH_BYTES and max(map(len, names)) <= MAX_NAME_BYTES
 
 
-def _ascend(paths: Sequence[Path]) -> bool:
+def _are_ascending(paths: Sequence[Path]) -> bool:
     # Comparing code points gives the same order as comparing UTF-8.
     return all(map(lt, paths, islice(paths, 1, None)))
 
@@ -360,5 +362,5 @@ def _size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8"))
 
 
-def _shown(path: Path) -> str:
+def _quoted_path(path: Path) -> str:
     return quoted("/".join(path))

@@ -182,9 +182,6 @@ class PeerIds:
         return stream_id % 2 == self._parity and stream_id <= self._highest and stream_id not in self._skipped
 
 
-_LAST_ID = 2**32 - 1
-
-
 class Connection:
     """The streams of one connection and the protocol state shared with the peer."""
 
@@ -244,7 +241,7 @@ class Connection:
         """Open a stream; LinkClosed when either end is closing or no stream id is left."""
         if self.leaving or self.peer_leaving:
             raise LinkClosed("the connection is closing")
-        if self._next_id > _LAST_ID:
+        if self._next_id > self._limits.last_stream_id:
             raise LinkClosed("the connection has used all its stream ids; reconnect")
         stream = self._add(self._next_id, inbound=False)
         self._next_id += 2

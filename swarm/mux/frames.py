@@ -24,7 +24,7 @@ from swarm.mux.mux_limits import (
 
 DATA, WINDOW_UPDATE, PING, GO_AWAY = range(4)
 SYN, ACK, FIN, RST = 1, 2, 4, 8
-NORMAL, PROTOCOL_ERROR, INTERNAL_ERROR = range(3)
+NORMAL, PROTOCOL_ERROR = range(2)
 """Codes of GO_AWAY."""
 
 _HEADER = struct.Struct("!BBHII")

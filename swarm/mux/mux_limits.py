@@ -16,8 +16,6 @@ NOISE_MAX_SEALED = NOISE_LENGTH_PREFIX + NOISE_MAX_MESSAGE
 NOISE_MAX_NONCE = 2**64 - 2
 
 YAMUX_HEADER = 12
-YAMUX_FRAME_PAYLOAD = NOISE_MAX_PLAINTEXT - YAMUX_HEADER
-"""The largest payload of a DATA frame sent here: header and payload fill one Noise message."""
 
 INITIAL_WINDOW = 256 * 1024
 MAX_WINDOW = 16 * 1024 * 1024
@@ -71,6 +69,7 @@ class MuxLimits:
     ``control_frames``: queued control frames; one more ends the connection.
     ``skipped_ids``: skipped stream ids that the peer may still open, see `PeerIds`.
     ``max_window``: bytes of the largest receive window of a stream.
+    ``last_stream_id``: the largest id of a stream opened here; ids have 32 bits.
     """
 
     inbound_streams: int = 64
@@ -79,3 +78,4 @@ class MuxLimits:
     control_frames: int = 1024
     skipped_ids: int = 256
     max_window: int = MAX_WINDOW
+    last_stream_id: int = 2**32 - 1

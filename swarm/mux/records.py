@@ -103,14 +103,13 @@ class Opener:
         self._tail = bytearray()
 
     @property
-    def unfinished(self) -> int:
-        """Bytes kept of a record whose end has not arrived."""
-        return len(self._tail)
-
-    @property
     def missing(self) -> int:
-        """The least number of further bytes needed to open another record."""
-        return self._tail_misses()
+        """The least number of further bytes needed to open another record, or to know its length."""
+        kept = len(self._tail)
+        if kept < NOISE_LENGTH_PREFIX:
+            return NOISE_LENGTH_PREFIX - kept
+        size: int = _LENGTH.unpack_from(self._tail)[0]
+        return NOISE_LENGTH_PREFIX + size - kept
 
     def open(self, data: memoryview, blocks: Blocks) -> Iterator[tuple[bytearray, int]]:
         """Take the next received bytes and yield the plaintexts that they complete, in order.
@@ -122,7 +121,7 @@ class Opener:
         start = 0
         if self._tail:
             start = self._extend_tail(data)
-            if self._tail_misses():
+            if self.missing:
                 return
             record, self._tail = memoryview(self._tail), bytearray()
             yield self._decrypt(record[NOISE_LENGTH_PREFIX:], blocks)
@@ -139,19 +138,11 @@ class Opener:
     def _extend_tail(self, data: memoryview) -> int:
         """Complete the partial record from the front of ``data``; return the number of bytes used."""
         used = 0
-        while used < len(data) and (missing := self._tail_misses()):
+        while used < len(data) and (missing := self.missing):
             part = data[used : used + missing]
             self._tail += part
             used += len(part)
         return used
-
-    def _tail_misses(self) -> int:
-        """Bytes missing from the partial record, or from its length field while that is incomplete."""
-        kept = len(self._tail)
-        if kept < NOISE_LENGTH_PREFIX:
-            return NOISE_LENGTH_PREFIX - kept
-        size: int = _LENGTH.unpack_from(self._tail)[0]
-        return NOISE_LENGTH_PREFIX + size - kept
 
     def _decrypt(self, sealed: memoryview, blocks: Blocks) -> tuple[bytearray, int]:
         size = len(sealed) - NOISE_TAG

@@ -118,7 +118,7 @@ class Admission:
 
     def proven(self, peer: PeerId) -> None:
         """Pieces are exchanged with the peer."""
-        self._visitors.proven(peer, trio.current_time())
+        self._visitors.mark_proven(peer, trio.current_time())
 
     def room_to_dial(self, peer: PeerId) -> bool:
         """Whether this node may open a connection itself; somebody of less use goes for it."""
@@ -137,7 +137,7 @@ class Admission:
             logger.debug("inbound connection from %s failed: %r", remote, error)
             return
         finally:
-            self._visitors.settle(remote)
+            self._visitors.end_handshake(remote)
         connection = self._connection_of(muxed)
         if connection is not None:
             # The listener closes the socket when this returns.
@@ -145,7 +145,7 @@ class Admission:
 
     def _may_knock(self, remote: str) -> bool:
         used = len(self._network.get_connections()) + self._visitors.pending
-        return used < self._sockets and self._visitors.knock(remote, trio.current_time())
+        return used < self._sockets and self._visitors.begin_handshake(remote, trio.current_time())
 
     def _connection_of(self, muxed: IMuxedConn) -> SwarmConn | None:
         for connection in self._network.get_connections(muxed.peer_id):
@@ -162,9 +162,9 @@ class Admission:
         if self._visitors.standing(peer) is PeerStanding.UNWANTED:
             leaving.deadline = trio.current_time() + limits.UNWANTED_SECONDS
         with leaving:
-            if self._visitors.enter(visitor, others, trio.current_time()):
+            if self._visitors.admit(visitor, others, trio.current_time()):
                 await _while_used(connection)
-        self._visitors.leave(visitor)
+        self._visitors.remove(visitor)
         if not connection.is_closed:
             await close_connection(connection, CLOSE_DEADLINE)
 

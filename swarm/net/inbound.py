@@ -29,12 +29,12 @@ class PeerStanding(IntEnum):
 
 @dataclass(slots=True, eq=False)
 class InboundConnection:
-    """One inbound connection from the IP ``address``, made at ``since``; ``leave`` closes it."""
+    """One inbound connection from the IP ``address``, made at ``since``; ``close()`` closes it."""
 
     peer: PeerId
     address: str
     since: float
-    leave: Callable[[], None]
+    close: Callable[[], None]
     proven: bool = False
 
 
@@ -60,64 +60,64 @@ class InboundConnections:
         self._capacity = capacity
         self.standing: Callable[[PeerId], PeerStanding] = lambda _: PeerStanding.STRANGER
         self._pending: dict[str, int] = {}
-        self._inside: dict[InboundConnection, None] = {}
-        self._budgets: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._connections: dict[InboundConnection, None] = {}
+        self._rate_limits: OrderedDict[str, TokenBucket] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._inside)
+        return len(self._connections)
 
     @property
     def pending(self) -> int:
         """Handshakes in progress."""
         return sum(self._pending.values())
 
-    def knock(self, address: str, now: float) -> bool:
-        """Return whether a socket from ``address`` may begin its handshake; if so, call `settle` after it."""
+    def begin_handshake(self, address: str, now: float) -> bool:
+        """Return whether a socket from ``address`` may start a handshake; then call `end_handshake` later."""
         network = network_of(address)
         mine = self._pending.get(network, 0)
-        if self.pending >= self._most_pending() or mine >= limits.MAX_PENDING_PER_ADDRESS:
+        if self.pending >= self._max_pending() or mine >= limits.MAX_PENDING_PER_ADDRESS:
             return False
-        if not self._budget(network, now).spend(now):
+        if not self._rate_limit(network, now).spend(now):
             return False
         self._pending[network] = mine + 1
         return True
 
-    def settle(self, address: str) -> None:
+    def end_handshake(self, address: str) -> None:
         """A handshake from ``address`` has ended, successfully or not."""
         network = network_of(address)
         self._pending[network] -= 1
         if not self._pending[network]:
             del self._pending[network]
 
-    def enter(self, visitor: InboundConnection, others: int, now: float) -> bool:
+    def admit(self, connection: InboundConnection, others: int, now: float) -> bool:
         """Add a connection whose handshake is complete; return False when there is no place for it.
 
         ``others`` is the number of connections that are not inbound. A displaced connection is closed.
         """
-        for old in self._of_peer(visitor.peer)[limits.MAX_CONNECTIONS_PER_PEER - 1 :]:
-            self._dismiss(old)
-        if self._of_network(visitor.address) * limits.ADDRESS_SHARE >= self._capacity:
-            if not self._displace(visitor.peer, now, network_of(visitor.address)):
+        for old in self._of_peer(connection.peer)[limits.MAX_CONNECTIONS_PER_PEER - 1 :]:
+            self._close(old)
+        if self._of_network(connection.address) * limits.ADDRESS_SHARE >= self._capacity:
+            if not self._displace(connection.peer, now, network_of(connection.address)):
                 return False
-        elif len(self._inside) + others >= self._capacity and not self._displace(visitor.peer, now):
+        elif len(self._connections) + others >= self._capacity and not self._displace(connection.peer, now):
             return False
-        self._inside[visitor] = None
+        self._connections[connection] = None
         return True
 
     def make_room(self, peer: PeerId, now: float) -> bool:
         """Close a less useful connection to make room for dialing ``peer``; return whether there was one."""
         return self._displace(peer, now)
 
-    def leave(self, visitor: InboundConnection) -> None:
+    def remove(self, connection: InboundConnection) -> None:
         """Remove a connection that has ended."""
-        self._inside.pop(visitor, None)
+        self._connections.pop(connection, None)
 
-    def proven(self, peer: PeerId, now: float) -> None:
+    def mark_proven(self, peer: PeerId, now: float) -> None:
         """Mark the peer's connections as proven; each refunds one token to its network."""
-        for visitor in self._of_peer(peer):
-            if not visitor.proven:
-                visitor.proven = True
-                self._budget(network_of(visitor.address), now).earn(1.0)
+        for connection in self._of_peer(peer):
+            if not connection.proven:
+                connection.proven = True
+                self._rate_limit(network_of(connection.address), now).earn(1.0)
 
     # --- Displacement -------------------------------------------------------------------------------
 
@@ -125,42 +125,42 @@ class InboundConnections:
         """Close the oldest of the least useful connections if the newcomer outranks it."""
         standing = self.standing(newcomer)
         ranked = [
-            ((self.standing(visitor.peer), visitor.proven, visitor.since), visitor)
-            for visitor in self._inside
-            if (network is None or network_of(visitor.address) == network)
-            and (now - visitor.since >= limits.GRACE_SECONDS or standing is PeerStanding.NAMED)
+            ((self.standing(connection.peer), connection.proven, connection.since), connection)
+            for connection in self._connections
+            if (network is None or network_of(connection.address) == network)
+            and (now - connection.since >= limits.GRACE_SECONDS or standing is PeerStanding.NAMED)
         ]
         if not ranked:
             return False
         (use, _, _), victim = min(ranked, key=lambda each: each[0])
         if use > PeerStanding.STRANGER and use >= standing:
             return False
-        self._dismiss(victim)
+        self._close(victim)
         return True
 
-    def _dismiss(self, visitor: InboundConnection) -> None:
-        del self._inside[visitor]
-        visitor.leave()
+    def _close(self, connection: InboundConnection) -> None:
+        del self._connections[connection]
+        connection.close()
 
     # --- Counting -----------------------------------------------------------------------------------
 
-    def _most_pending(self) -> int:
+    def _max_pending(self) -> int:
         return min(limits.MAX_PENDING_HANDSHAKES, max(1, self._capacity // 2))
 
     def _of_peer(self, peer: PeerId) -> list[InboundConnection]:
         """Newest first."""
-        return [visitor for visitor in reversed(self._inside) if visitor.peer == peer]
+        return [connection for connection in reversed(self._connections) if connection.peer == peer]
 
     def _of_network(self, address: str) -> int:
         network = network_of(address)
-        return sum(1 for each in self._inside if network_of(each.address) == network)
+        return sum(1 for each in self._connections if network_of(each.address) == network)
 
-    def _budget(self, network: str, now: float) -> TokenBucket:
-        budget = self._budgets.get(network)
-        if budget is None:
-            budget = TokenBucket(limits.UNPROVEN_RATE, limits.UNPROVEN_BURST, now)
-            self._budgets[network] = budget
-            if len(self._budgets) > limits.ADDRESSES_REMEMBERED:
-                self._budgets.popitem(last=False)
-        self._budgets.move_to_end(network)
-        return budget
+    def _rate_limit(self, network: str, now: float) -> TokenBucket:
+        bucket = self._rate_limits.get(network)
+        if bucket is None:
+            bucket = TokenBucket(limits.UNPROVEN_RATE, limits.UNPROVEN_BURST, now)
+            self._rate_limits[network] = bucket
+            if len(self._rate_limits) > limits.ADDRESSES_REMEMBERED:
+                self._rate_limits.popitem(last=False)
+        self._rate_limits.move_to_end(network)
+        return bucket

@@ -64,7 +64,7 @@ class RecordSocket:
         self.sent_bytes = 0
         self._depth = SendDepth()
         self._sent_at_wait = 0
-        self._wakes_at = 1
+        self._low_water = 1
         self._limit_unsent()
 
     def _limit_unsent(self) -> None:
@@ -169,17 +169,17 @@ class RecordSocket:
             size = self._receive_now()
             if size:
                 return self._opener.open(_buffers.received[:size], _buffers.blocks)
-            self._wake_at(min(self._opener.missing, WAKE_BYTES))
+            self._set_low_water(min(self._opener.missing, WAKE_BYTES))
             try:
                 await trio.lowlevel.wait_readable(self._fileno())
             except (trio.ClosedResourceError, OSError) as error:
                 raise LinkClosed("the connection was closed") from error
 
-    def _wake_at(self, size: int) -> None:
+    def _set_low_water(self, size: int) -> None:
         """Make the socket readable only once it holds ``size`` bytes or has ended."""
-        if size != self._wakes_at:
+        if size != self._low_water:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
-            self._wakes_at = size
+            self._low_water = size
 
     def _receive_now(self) -> int:
         """Read into the shared buffer without waiting; return the number of bytes, 0 when there are none."""

@@ -231,7 +231,6 @@ REJECT: Final = 14
 PEERS: Final = 15
 GOODBYE: Final = 16
 
-_U32_MAX: Final = (1 << 32) - 1
 _HEADER = struct.Struct(">IB")
 _INDEX = struct.Struct(">I")
 _DATA_HEAD = struct.Struct(">II")

@@ -43,13 +43,13 @@ class OutstandingRequests:
     starts, so a session needs only one buffer. Methods raise ValueError for an illegal message.
     """
 
-    __slots__ = ("_begun", "_cancelled", "_layout", "_next")
+    __slots__ = ("_cancelled", "_layout", "_next", "_started")
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._next: dict[int, int] = {}
         self._cancelled: set[int] = set()
-        self._begun: int | None = None
+        self._started: int | None = None
 
     def __len__(self) -> int:
         return len(self._next)
@@ -57,11 +57,11 @@ class OutstandingRequests:
     def __contains__(self, piece: int) -> bool:
         return piece in self._next
 
-    def cancelled(self, piece: int) -> bool:
+    def is_cancelled(self, piece: int) -> bool:
         """Whether this outstanding request was cancelled."""
         return piece in self._cancelled
 
-    def ask(self, piece: int) -> None:
+    def record_request(self, piece: int) -> None:
         """Record a REQUEST."""
         if not 0 <= piece < self._layout.piece_count:
             raise ValueError(f"there is no piece {piece}")
@@ -71,7 +71,7 @@ class OutstandingRequests:
             raise ValueError(f"more than {limits.MAX_REQUESTS} requests are outstanding")
         self._next[piece] = 0
 
-    def cancel(self, piece: int) -> None:
+    def record_cancel(self, piece: int) -> None:
         """Record a CANCEL; without an outstanding request it has no effect, a repeated one is illegal."""
         if not 0 <= piece < self._layout.piece_count:
             raise ValueError(f"there is no piece {piece}")
@@ -80,13 +80,13 @@ class OutstandingRequests:
         if piece in self._next:
             self._cancelled.add(piece)
 
-    def data(self, piece: int, offset: int, size: int) -> bool:
+    def record_data(self, piece: int, offset: int, size: int) -> bool:
         """Record a DATA; return whether it completes its piece and so ends the request."""
         expected = self._next.get(piece)
         if expected is None:
             raise ValueError(f"data of piece {piece}, which was not requested")
-        if self._begun is not None and self._begun != piece:
-            raise ValueError(f"data of piece {piece} before piece {self._begun} is complete")
+        if self._started is not None and self._started != piece:
+            raise ValueError(f"data of piece {piece} before piece {self._started} is complete")
         if offset != expected:
             raise ValueError(f"data of piece {piece} at byte {offset} instead of {expected}")
         end = offset + size
@@ -97,10 +97,10 @@ class OutstandingRequests:
             self._end(piece)
             return True
         self._next[piece] = end
-        self._begun = piece
+        self._started = piece
         return False
 
-    def reject(self, piece: int) -> None:
+    def record_reject(self, piece: int) -> None:
         """Record a REJECT, which ends the request."""
         if piece not in self._next:
             raise ValueError(f"piece {piece} is rejected but was not requested")
@@ -109,11 +109,11 @@ class OutstandingRequests:
     def _end(self, piece: int) -> None:
         del self._next[piece]
         self._cancelled.discard(piece)
-        if self._begun == piece:
-            self._begun = None
+        if self._started == piece:
+            self._started = None
 
 
-class SpeakerPhase(Enum):
+class SidePhase(Enum):
     """Which message a side may send next."""
 
     HELLO = "HELLO"
@@ -122,48 +122,46 @@ class SpeakerPhase(Enum):
     SILENT = "no message after GOODBYE"
 
 
-class Speaker:
+class SessionSide:
     """The state of one side; methods raise ValueError for a message that is illegal now."""
 
     __slots__ = ("announced", "farewell", "hello", "phase", "requests")
 
     def __init__(self, layout: Layout) -> None:
-        self.phase = SpeakerPhase.HELLO
+        self.phase = SidePhase.HELLO
         self.hello: Hello | None = None
         self.farewell: str | None = None
         self.announced = PieceSet(layout.piece_count)
         self.requests = OutstandingRequests(layout)
 
-    def greet(self, message: Message, manifest: ManifestId) -> None:
+    def record_greeting(self, message: Message, manifest: ManifestId) -> None:
         """Record a message of this side while its phase is not OPEN."""
-        if isinstance(message, Goodbye) and self.phase is not SpeakerPhase.SILENT:
-            self.leave(message)
-        elif isinstance(message, Hello) and self.phase is SpeakerPhase.HELLO:
-            self._say_hello(message, manifest)
-        elif (
-            isinstance(message, HaveBitfield | HaveAll | HaveNone) and self.phase is SpeakerPhase.ANNOUNCEMENT
-        ):
-            self._announce(message)
+        if isinstance(message, Goodbye) and self.phase is not SidePhase.SILENT:
+            self.record_goodbye(message)
+        elif isinstance(message, Hello) and self.phase is SidePhase.HELLO:
+            self._record_hello(message, manifest)
+        elif isinstance(message, HaveBitfield | HaveAll | HaveNone) and self.phase is SidePhase.ANNOUNCEMENT:
+            self._record_announcement(message)
         else:
             raise ValueError(f"got {type(message).__name__}, expected {self.phase.value}")
 
-    def leave(self, message: Goodbye) -> None:
+    def record_goodbye(self, message: Goodbye) -> None:
         """Record a GOODBYE."""
-        self.phase = SpeakerPhase.SILENT
+        self.phase = SidePhase.SILENT
         self.farewell = message.reason
 
-    def have(self, pieces: tuple[int, ...]) -> None:
+    def record_have(self, pieces: tuple[int, ...]) -> None:
         """Record a HAVE; each piece must not be announced already."""
         for piece in pieces:
             if not 0 <= piece < self.announced.size or not self.announced.add(piece):
                 raise ValueError(f"piece {piece} is announced twice or does not exist")
 
-    def withdraw(self, piece: int) -> None:
+    def record_withdraw(self, piece: int) -> None:
         """Record a WITHDRAW; the piece must be announced."""
         if piece not in self.announced or not self.announced.discard(piece):
             raise ValueError(f"piece {piece} is withdrawn but was not announced")
 
-    def _say_hello(self, hello: Hello, manifest: ManifestId) -> None:
+    def _record_hello(self, hello: Hello, manifest: ManifestId) -> None:
         if hello.version != PROTOCOL_VERSION:
             raise ValueError(f"protocol version {hello.version} instead of {PROTOCOL_VERSION}")
         if hello.manifest != manifest:
@@ -171,14 +169,14 @@ class Speaker:
         if hello.pieces != self.announced.size:
             raise ValueError(f"{hello.pieces} pieces, but the manifest has {self.announced.size}")
         self.hello = hello
-        self.phase = SpeakerPhase.ANNOUNCEMENT
+        self.phase = SidePhase.ANNOUNCEMENT
 
-    def _announce(self, message: HaveBitfield | HaveAll | HaveNone) -> None:
+    def _record_announcement(self, message: HaveBitfield | HaveAll | HaveNone) -> None:
         if isinstance(message, HaveBitfield):
             self.announced = PieceSet.from_bytes(message.data, self.announced.size)
         elif isinstance(message, HaveAll):
             self.announced = PieceSet.all(self.announced.size)
-        self.phase = SpeakerPhase.OPEN
+        self.phase = SidePhase.OPEN
 
 
 class Arrival(NamedTuple):
@@ -197,52 +195,47 @@ class SessionRules:
     def __init__(self, manifest: ManifestId, layout: Layout, now: float) -> None:
         self._manifest = manifest
         self._bitfield_bytes = (layout.piece_count + 7) // 8
-        self._here = Speaker(layout)
-        self._there = Speaker(layout)
+        self._local = SessionSide(layout)
+        self._remote = SessionSide(layout)
         self._budget = TokenBucket(limits.CONTROL_RATE, limits.CONTROL_BURST, now)
         self._peers_budget = TokenBucket(1.0 / limits.PEERS_INTERVAL, limits.PEERS_BURST, now)
 
     @property
     def remote_hello(self) -> Hello | None:
         """The peer's HELLO, once it has arrived."""
-        return self._there.hello
-
-    @property
-    def greeted(self) -> bool:
-        """Whether both sides have sent HELLO and announced their pieces."""
-        return self._here.phase is SpeakerPhase.OPEN and self._there.phase is SpeakerPhase.OPEN
+        return self._remote.hello
 
     @property
     def peer_greeted(self) -> bool:
         """Whether the peer has sent HELLO and announced its pieces, and not said GOODBYE."""
-        return self._there.phase is SpeakerPhase.OPEN
+        return self._remote.phase is SidePhase.OPEN
 
     @property
     def peer_left(self) -> bool:
         """Whether the peer has sent GOODBYE."""
-        return self._there.phase is SpeakerPhase.SILENT
+        return self._remote.phase is SidePhase.SILENT
 
     @property
     def farewell(self) -> str | None:
         """The reason in the peer's GOODBYE, once it has arrived."""
-        return self._there.farewell
+        return self._remote.farewell
 
     @property
     def announced(self) -> PieceSet:
         """The pieces that this side has announced; callers must not change it."""
-        return self._here.announced
+        return self._local.announced
 
     def asked(self, piece: int) -> bool:
         """Whether this side's request for ``piece`` is outstanding."""
-        return piece in self._here.requests
+        return piece in self._local.requests
 
     def owed(self, piece: int) -> bool:
         """Whether the peer's request for ``piece`` is outstanding, so this side owes the final reply."""
-        return piece in self._there.requests
+        return piece in self._remote.requests
 
     def owed_cancelled(self, piece: int) -> bool:
         """Whether the peer's request for ``piece`` is outstanding and cancelled."""
-        return self._there.requests.cancelled(piece)
+        return self._remote.requests.is_cancelled(piece)
 
     def check_size(self, kind: int, size: int) -> None:
         """Check the size of a body before it is read; raises RemoteError if this manifest rules it out."""
@@ -256,18 +249,18 @@ class SessionRules:
         if isinstance(message, Peers) and not self._peers_budget.spend(now):
             raise RemoteError("too many PEERS messages")
         try:
-            self._say(self._there, self._here, message)
+            self._apply(self._remote, self._local, message)
         except ValueError as error:
             raise RemoteError(str(error)) from error
 
     def received_data(self, data: Data) -> Arrival:
         """Record the head of a received DATA; raises RemoteError if it is illegal."""
-        if self._there.phase is not SpeakerPhase.OPEN:
-            raise RemoteError(f"got Data, expected {self._there.phase.value}")
-        requests = self._here.requests
-        wanted = not requests.cancelled(data.piece)
+        if self._remote.phase is not SidePhase.OPEN:
+            raise RemoteError(f"got Data, expected {self._remote.phase.value}")
+        requests = self._local.requests
+        wanted = not requests.is_cancelled(data.piece)
         try:
-            last = requests.data(data.piece, data.offset, data.size)
+            last = requests.record_data(data.piece, data.offset, data.size)
         except ValueError as error:
             raise RemoteError(str(error)) from error
         if last:
@@ -277,7 +270,7 @@ class SessionRules:
     def sent(self, message: Message) -> None:
         """Record a ``message`` (not `Data`) about to be sent; raises LocalProtocolError if it is illegal."""
         try:
-            self._say(self._here, self._there, message)
+            self._apply(self._local, self._remote, message)
         except ValueError as error:
             raise LocalProtocolError(str(error)) from error
 
@@ -286,35 +279,35 @@ class SessionRules:
 
         Raises LocalProtocolError if it is illegal.
         """
-        if self._here.phase is not SpeakerPhase.OPEN:
-            raise LocalProtocolError(f"got Data, expected {self._here.phase.value}")
+        if self._local.phase is not SidePhase.OPEN:
+            raise LocalProtocolError(f"got Data, expected {self._local.phase.value}")
         try:
-            last = self._there.requests.data(piece, offset, size)
+            last = self._remote.requests.record_data(piece, offset, size)
         except ValueError as error:
             raise LocalProtocolError(str(error)) from error
         if last:
             self._budget.earn(limits.CONTROL_PER_PIECE)
         return last
 
-    def _say(self, speaker: Speaker, hearer: Speaker, message: Message) -> None:
+    def _apply(self, sender: SessionSide, receiver: SessionSide, message: Message) -> None:
         """Apply the rules for ``message``, the same for both directions; raises ValueError."""
-        if speaker.phase is not SpeakerPhase.OPEN:
-            speaker.greet(message, self._manifest)
+        if sender.phase is not SidePhase.OPEN:
+            sender.record_greeting(message, self._manifest)
             return
         match message:
             case Request():
-                speaker.requests.ask(message.piece)
+                sender.requests.record_request(message.piece)
             case Reject():
-                hearer.requests.reject(message.piece)
+                receiver.requests.record_reject(message.piece)
             case Have():
-                speaker.have(message.pieces)
+                sender.record_have(message.pieces)
             case Cancel():
-                speaker.requests.cancel(message.piece)
+                sender.requests.record_cancel(message.piece)
             case Withdraw():
-                speaker.withdraw(message.piece)
+                sender.record_withdraw(message.piece)
             case Goodbye():
-                speaker.leave(message)
+                sender.record_goodbye(message)
             case Hello() | HaveBitfield() | HaveAll() | HaveNone() | Data():
-                raise ValueError(f"got {type(message).__name__}, expected {speaker.phase.value}")
+                raise ValueError(f"got {type(message).__name__}, expected {sender.phase.value}")
             case _:
                 pass  # choking, interest, KEEP_ALIVE and PEERS are legal at any time

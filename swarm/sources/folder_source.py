@@ -86,14 +86,21 @@ class _Base:
         for number, entry in enumerate(self._manifest.files):
             if not is_folder and self._manifest.folder:
                 return
-            about = self._folder.stat(self._parts(number))
+            about = self._about(self._parts(number))
             if about is not None and stat.S_ISREG(about.st_mode) and about.st_size == entry.length:
                 for piece in self._manifest.layout.pieces_of(number):
                     self.pieces.add(piece)
 
+    def _about(self, parts: tuple[str, ...]) -> os.stat_result | None:
+        """What lies there; None also if the way there is no folder of ours, or cannot be searched."""
+        try:
+            return self._folder.stat(parts)
+        except OSError:
+            return None
+
     def _folder_entry(self) -> os.stat_result | None:
         """The shared folder in the given one, if that is what the user meant."""
-        about = self._folder.stat((self._manifest.name,)) if self._manifest.folder else None
+        about = self._about((self._manifest.name,)) if self._manifest.folder else None
         return about if about is not None and stat.S_ISDIR(about.st_mode) else None
 
     def _parts(self, file: int) -> tuple[str, ...]:

@@ -69,17 +69,17 @@ class JournalFile:
         with refusals(self.path):
             await self._file.seek(0)
             data = await self._file.read(JOURNAL_LIMIT)
-        said = await trio.to_thread.run_sync(replay, data, header)
+        replayed = await trio.to_thread.run_sync(replay, data, header)
         shown = printable(str(self.path))
-        if said.header is None and not _may_be_torn(data, header):
+        if replayed.header is None and not _may_be_torn(data, header):
             raise DiskError(f"{shown}: this is not a swarm journal; move it away or choose another folder")
-        if said.header is not None and said.header != header:
+        if replayed.header is not None and replayed.header != header:
             raise DiskError(
                 f"{shown}: this belongs to an unfinished fetch of other content with this name; "
                 "finish that fetch, move its files away, or choose another folder"
             )
-        self.length = said.valid_length
-        return said
+        self.length = replayed.valid_length
+        return replayed
 
     async def start(self, header: Header) -> None:
         """Empty the journal and write its header, synced when this returns; raises `DiskError`."""

@@ -41,13 +41,13 @@ async def find_content(text: str) -> NamedContent:
     path = Path(text)
     if await trio.Path(path).is_file():
         return NamedContent(await read_envelope(path))
-    text = unwrapped(text)
-    if not _LIKE_AN_ID.fullmatch(text):
+    cid = unwrapped(text)
+    if not _LIKE_AN_ID.fullmatch(cid):
         raise UsageError(f"there is no file {printable(text)}: give a .swarm file, an id or a swarm: link")
     try:
-        return NamedContent(ManifestId.parse(text))
+        return NamedContent(ManifestId.parse(cid))
     except ValueError as error:
-        raise ManifestError(f"{printable(text)} is no id: {error}") from error
+        raise ManifestError(f"{printable(cid)} is no id: {error}") from error
 
 
 async def inspect(path: str | Path) -> Envelope:

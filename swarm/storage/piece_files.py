@@ -23,54 +23,54 @@ to 64 descriptors. Successive pieces are usually in one file."""
 
 
 @dataclass(slots=True)
-class _Opened:
+class _CachedDescriptor:
     fd: int
     identity: tuple[int, int]
     users: int = 0
     dropped: bool = False
 
 
-class OpenFiles:
+class DescriptorCache:
     """A cache of descriptors by file index; evicts the least recently used one that is not in use."""
 
     def __init__(self, close: Callable[[int], None], limit: int = OPEN_FILES) -> None:
         self._close = close
         self._limit = limit
-        self._files: OrderedDict[int, _Opened] = OrderedDict()
+        self._files: OrderedDict[int, _CachedDescriptor] = OrderedDict()
 
     def identity(self, file: int) -> tuple[int, int] | None:
         """Return device and inode of the cached descriptor of a file, or None."""
-        opened = self._files.get(file)
-        return None if opened is None else opened.identity
+        cached = self._files.get(file)
+        return None if cached is None else cached.identity
 
     @contextmanager
     def use(self, file: int, open_file: Callable[[], int]) -> Iterator[int]:
         """Hold a descriptor of ``file`` for the block, from the cache or from ``open_file``."""
-        opened = self._files.get(file)
-        if opened is None:
+        cached = self._files.get(file)
+        if cached is None:
             fd = open_file()
             about = os.fstat(fd)
-            opened = self._files[file] = _Opened(fd, (about.st_dev, about.st_ino))
+            cached = self._files[file] = _CachedDescriptor(fd, (about.st_dev, about.st_ino))
         else:
             self._files.move_to_end(file)
-        opened.users += 1
+        cached.users += 1
         try:
-            yield opened.fd
+            yield cached.fd
         finally:
-            opened.users -= 1
-            if opened.dropped and not opened.users:
-                self._close(opened.fd)
+            cached.users -= 1
+            if cached.dropped and not cached.users:
+                self._close(cached.fd)
             elif len(self._files) > self._limit:
                 self._evict()
 
     def drop(self, file: int) -> None:
         """Remove the descriptor of a file from the cache; it is closed when no longer in use."""
-        opened = self._files.pop(file, None)
-        if opened is None:
+        cached = self._files.pop(file, None)
+        if cached is None:
             return
-        opened.dropped = True
-        if not opened.users:
-            self._close(opened.fd)
+        cached.dropped = True
+        if not cached.users:
+            self._close(cached.fd)
 
     def close(self) -> None:
         """Remove every descriptor from the cache."""
@@ -78,14 +78,14 @@ class OpenFiles:
             self.drop(file)
 
     def _evict(self) -> None:
-        for file, opened in self._files.items():
-            if not opened.users:
+        for file, cached in self._files.items():
+            if not cached.users:
                 self.drop(file)
                 return
 
 
 class PieceFiles:
-    """The files of a manifest below ``folder``, opened through a bounded number of descriptors.
+    """The files of a manifest below ``folder``, cached through a bounded number of descriptors.
 
     A single file has the name ``name`` there, whatever its manifest says; the files of a folder keep their
     paths. Not thread-safe: call it in the event loop's thread; the descriptors may be used in any thread.
@@ -95,7 +95,7 @@ class PieceFiles:
         self.folder = folder
         self._manifest = manifest
         self._single = None if manifest.folder else (name,)
-        self._opened = OpenFiles(folder.layer.close)
+        self._descriptors = DescriptorCache(folder.layer.close)
         self._known: dict[int, tuple[int, int]] = {}
 
     def parts(self, file: int) -> tuple[str, ...]:
@@ -110,12 +110,12 @@ class PieceFiles:
     def reading(self, file: int) -> Iterator[int]:
         """Hold a descriptor of the file that is now at the file's path; raises OSError."""
         parts = self.parts(file)
-        held = self._opened.identity(file)
+        held = self._descriptors.identity(file)
         if held is not None:
             about = self.folder.stat(parts)
             if about is None or (about.st_dev, about.st_ino) != held:
-                self._opened.drop(file)
-        with self._opened.use(file, lambda: self.folder.open_file(parts, os.O_RDONLY)) as fd:
+                self._descriptors.drop(file)
+        with self._descriptors.use(file, lambda: self.folder.open_file(parts, os.O_RDONLY)) as fd:
             yield fd
 
     def writing(self, file: int, created: Callable[[tuple[str, ...]], None]) -> AbstractContextManager[int]:
@@ -125,7 +125,7 @@ class PieceFiles:
         `DiskError` if the file was replaced since it was last used.
         """
         # A separate key from the one for reading, whose descriptor is read-only.
-        return self._opened.use(~file, lambda: self._open_to_write(file, created))
+        return self._descriptors.use(~file, lambda: self._open_to_write(file, created))
 
     def create(self, file: int, created: Callable[[tuple[str, ...]], None]) -> None:
         """Create a file, with its folders, unless it exists; raises what `writing` does."""
@@ -171,9 +171,9 @@ class PieceFiles:
 
     def forget(self) -> None:
         """Close the cached descriptors of files; they are reopened when needed."""
-        self._opened.close()
+        self._descriptors.close()
 
     def close(self) -> None:
         """Close every descriptor, including the folder's."""
-        self._opened.close()
+        self._descriptors.close()
         self.folder.close()

@@ -42,11 +42,11 @@ class PieceExecutor:
         self._threads = trio.CapacityLimiter(HOPS)
         self._slow = False
 
-    async def compute(self, size: int, work: Callable[[], T]) -> T:
-        """Run ``work``, which uses no disk: inline and without a checkpoint if small, else in a thread."""
+    async def compute(self, size: int, function: Callable[[], T]) -> T:
+        """Run ``function``, which uses no disk: inline, without a checkpoint, if small, else in a thread."""
         if size <= INLINE_BYTES:
-            return work()
-        return await trio.to_thread.run_sync(work, limiter=self._threads)
+            return function()
+        return await trio.to_thread.run_sync(function, limiter=self._threads)
 
     async def read(self, size: int, attempt: Callable[[bool], T]) -> T:
         """Run ``attempt(True)`` inline; if that would block, ``attempt(False)`` in a thread."""
@@ -58,12 +58,12 @@ class PieceExecutor:
                 pass
         return await trio.to_thread.run_sync(attempt, False, limiter=self._threads)
 
-    async def write(self, size: int, work: Callable[[], T]) -> T:
-        """Run ``work`` inline if it is small and the last write was fast, else in a thread."""
+    async def write(self, size: int, function: Callable[[], T]) -> T:
+        """Run ``function`` inline if it is small and the last write was fast, else in a thread."""
 
         def timed() -> tuple[T, float]:
             started = time.perf_counter()
-            return work(), time.perf_counter() - started
+            return function(), time.perf_counter() - started
 
         if size <= INLINE_BYTES and not self._slow:
             await trio.lowlevel.checkpoint()
@@ -85,12 +85,12 @@ class CheckedReader:
     """
 
     def __init__(
-        self, layout: Layout, stored: PieceSet, expected: Callable[[int], bytes], work: PieceExecutor
+        self, layout: Layout, stored: PieceSet, expected: Callable[[int], bytes], executor: PieceExecutor
     ) -> None:
         self._layout = layout
         self._stored = stored
         self._expected = expected
-        self._work = work
+        self._executor = executor
 
     async def read(self, piece: int, holder: Callable[[int], PieceFiles]) -> memoryview:
         """Return a whole piece; ``holder`` returns where its file is.
@@ -104,7 +104,7 @@ class CheckedReader:
         files = holder(span.file)
         try:
             with files.reading(span.file) as fd:
-                data = await self._work.read(
+                data = await self._executor.read(
                     span.length, lambda cached: self._load(files, fd, span, piece, cached=cached)
                 )
             reason = "its bytes have changed"

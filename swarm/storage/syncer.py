@@ -67,9 +67,9 @@ class Syncer:
     """
 
     def __init__(
-        self, places: TargetFiles, journal: JournalFile, header: Header, stored: PieceSet, *, begun: bool
+        self, files: TargetFiles, journal: JournalFile, header: Header, stored: PieceSet, *, begun: bool
     ) -> None:
-        self._places = places
+        self._files = files
         self._journal = journal
         self._header = header
         self._stored = stored
@@ -97,7 +97,7 @@ class Syncer:
         """Claim a written piece with the next batch."""
         self._batch.add(piece, check, file, size)
 
-    def changed(self, folder: tuple[str, ...]) -> None:
+    def folder_changed(self, folder: tuple[str, ...]) -> None:
         """Sync a folder below the partial one, which got a new entry, with the next batch."""
         self._batch.folders.add(folder)
 
@@ -112,7 +112,7 @@ class Syncer:
                 self._begun = True
             if not self._entered:
                 # Once in each run, because an earlier run may have been killed before it did.
-                await abandonable(flush, self._places.output, (), [()])
+                await abandonable(flush, self._files.output, (), [()])
                 self._entered = True
 
     async def run(self) -> None:
@@ -151,12 +151,12 @@ class Syncer:
                 self._syncing = 0
 
     async def _make_durable(self, batch: _Batch) -> None:
-        places = self._places
+        files = self._files
         await self.begin()
-        if places.partial is not None:
-            files = [places.partial.parts(file) for file in batch.files]
+        if files.partial is not None:
+            paths = [files.partial.parts(file) for file in batch.files]
             # Abandoned on cancellation: a disk that hangs must not block the process.
-            await abandonable(self._flush, places.partial.folder, files, batch.folders)
+            await abandonable(self._flush, files.partial.folder, paths, batch.folders)
         await self._journal.append(encode_stored(self._header, batch.pieces))
 
     def _flush(

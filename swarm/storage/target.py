@@ -33,7 +33,7 @@ from swarm.storage.syncer import UNSYNCED_BYTES, Syncer
 from swarm.storage.target_files import TargetFiles, check_room
 
 
-def recognise(
+def check_existing(
     manifest: Manifest, final: PieceFiles, selected: Collection[int], existing: set[int], keep: Keep
 ) -> Generator[int, None, None]:
     """Hash the files that already have their final name; yields bytes read.
@@ -170,7 +170,7 @@ class _Unsynced:
         self._layer.close(self._fd)
 
 
-class Restored:
+class RestoredPieces:
     """The stored pieces, the XXH3-128 of each, and the syncer that makes more of them durable.
 
     ``syncer`` is None when nothing will be written.
@@ -187,49 +187,53 @@ class Restored:
         self.stored.add(piece)
 
 
-async def restore(places: TargetFiles, progress: Progress | None) -> Restored:
+async def restore(files: TargetFiles, progress: Progress | None) -> RestoredPieces:
     """Check what has the final name, then the partial file or folder against the journal's claims.
 
     ``progress`` is called with checked and total bytes. Raises `DiskError` for other content, with nothing
     changed.
     """
-    manifest = places.manifest
-    restored = Restored(manifest)
-    if places.final is not None:
-        steps = recognise(manifest, places.final, places.selected, places.existing, restored.keep)
+    manifest = files.manifest
+    restored = RestoredPieces(manifest)
+    if files.final is not None:
+        steps = check_existing(manifest, files.final, files.selected, files.existing, restored.keep)
         await in_thread(steps, manifest.total_length, progress)
-    journal = places.journal
+    journal = files.journal
     if journal is None:
-        if places.refused is not None and not places.existing >= places.selected:
-            raise places.refused
+        if files.refused is not None and not files.existing >= files.selected:
+            raise files.refused
         return restored
     header = Header(manifest.id, manifest.total_length, manifest.piece_count)
-    if places.final is not None and restored.stored.full:
-        await _check_owner(places, journal, header)
+    if files.final is not None and restored.stored.full:
+        await _check_owner(files, journal, header)
     else:
-        await _resume(places, journal, header, restored, progress)
+        await _resume(files, journal, header, restored, progress)
     return restored
 
 
 async def _resume(
-    places: TargetFiles, journal: JournalFile, header: Header, restored: Restored, progress: Progress | None
+    files: TargetFiles,
+    journal: JournalFile,
+    header: Header,
+    restored: RestoredPieces,
+    progress: Progress | None,
 ) -> None:
     """Check the partial file or folder; valid pieces that the journal does not claim are claimed next."""
-    manifest = places.manifest
-    said = await journal.replay(header)
-    syncer = Syncer(places, journal, header, restored.stored, begun=said.header is not None)
+    manifest = files.manifest
+    replayed = await journal.replay(header)
+    syncer = Syncer(files, journal, header, restored.stored, begun=replayed.header is not None)
     unclaimed: list[int] = []
 
     def keep_and_claim(piece: int, check: bytes) -> None:
         restored.keep(piece, check)
-        if piece not in said.fingerprints:
+        if piece not in replayed.fingerprints:
             unclaimed.append(piece)
 
-    if places.partial is not None:
-        resumption = Resumption(manifest, places.partial, said.fingerprints, keep_and_claim)
-        await in_thread(resumption.steps(places.existing), manifest.total_length, progress)
-        _refuse_foreign(places, said, resumption)
-    if said.header is not None:
+    if files.partial is not None:
+        resumption = Resumption(manifest, files.partial, replayed.fingerprints, keep_and_claim)
+        await in_thread(resumption.steps(files.existing), manifest.total_length, progress)
+        _refuse_foreign(files, replayed, resumption)
+    if replayed.header is not None:
         journal.cut()
     for piece in unclaimed:
         span = manifest.layout.span(piece)
@@ -238,22 +242,22 @@ async def _resume(
             # An earlier run may have been killed after creating its folders and before syncing them.
             path = manifest.files[span.file].path
             for depth in range(len(path)):
-                syncer.changed(path[:depth])
+                syncer.folder_changed(path[:depth])
     restored.syncer = syncer
 
 
-async def _check_owner(places: TargetFiles, journal: JournalFile, header: Header) -> None:
+async def _check_owner(files: TargetFiles, journal: JournalFile, header: Header) -> None:
     """Release the journal if it belongs to other content; the content in place is complete."""
     try:
         await journal.replay(header)
     except DiskError:
-        places.leave_journal()
+        files.leave_journal()
 
 
-def _refuse_foreign(places: TargetFiles, said: Replay, resumption: Resumption) -> None:
+def _refuse_foreign(files: TargetFiles, replayed: Replay, resumption: Resumption) -> None:
     """Raise `DiskError` for data without a journal and without a valid piece: it is somebody else's."""
-    if said.header is None and resumption.foreign and not resumption.kept:
-        shown = printable(str(places.output.path / places.part_name))
+    if replayed.header is None and resumption.foreign and not resumption.kept:
+        shown = printable(str(files.output.path / files.part_name))
         raise DiskError(
             f"{shown}: already exists with other content; move it away or choose another --output"
         )
@@ -285,11 +289,11 @@ async def open_target(
     selected = everything if selected is None else selected & everything
     check_room(manifest, output_dir, selected)
     await make_folder(output_dir)
-    places = TargetFiles(manifest, output_dir, layer, selected)
+    files = TargetFiles(manifest, output_dir, layer, selected)
     try:
-        target = Target(places, await restore(places, progress))
+        target = Target(files, await restore(files, progress))
     except BaseException:
-        places.close()
+        files.close()
         raise
     try:
         yield target
@@ -306,19 +310,19 @@ class Target:
     Use `open_target` to make one.
     """
 
-    def __init__(self, places: TargetFiles, restored: Restored) -> None:
-        self._places = places
-        self._manifest = places.manifest
-        self._layout = places.manifest.layout
+    def __init__(self, files: TargetFiles, restored: RestoredPieces) -> None:
+        self._files = files
+        self._manifest = files.manifest
+        self._layout = files.manifest.layout
         self._stored = restored.stored
         self._checks = restored.checks
         self._syncer = restored.syncer
-        self._work = PieceExecutor()
-        self._reader = CheckedReader(self._layout, self._stored, self._checks.__getitem__, self._work)
+        self._executor = PieceExecutor()
+        self._reader = CheckedReader(self._layout, self._stored, self._checks.__getitem__, self._executor)
         self._begin_lock = trio.Lock()
         self._moving: trio.Event | None = None
         self._finished = False
-        self.wanted = pieces_of(self._layout, places.selected)
+        self.wanted = pieces_of(self._layout, files.selected)
         """The pieces of the selected files; callers must not change it."""
         resumed = [piece for piece in self._stored if piece in self.wanted]
         self.resumed_pieces = len(resumed)
@@ -343,7 +347,7 @@ class Target:
     @property
     def path(self) -> Path:
         """The final path."""
-        return self._places.path
+        return self._files.path
 
     async def put(self, piece: int, data: memoryview) -> None:
         """Verify one whole piece against the manifest's BLAKE3 and write it.
@@ -352,15 +356,15 @@ class Target:
         system refuses. Waits for the disk when more than `UNSYNCED_BYTES` are unsynced.
         """
         span = self._layout.span(piece)
-        check = await self._work.compute(span.length, lambda: self._verified(piece, data))
+        check = await self._executor.compute(span.length, lambda: self._verified(piece, data))
         if check is None:
             raise PieceMismatch(f"piece {piece} does not match the hash in the manifest")
         if piece in self._stored:
             return
-        syncer, files = await self._begun(span.file)
-        with refusals(files.path(span.file)), files.writing(span.file, syncer.changed) as fd:
-            layer = files.folder.layer
-            await self._work.write(span.length, lambda: write_at(layer, fd, data, span.offset))
+        syncer, partial = await self._prepare_write(span.file)
+        with refusals(partial.path(span.file)), partial.writing(span.file, syncer.folder_changed) as fd:
+            layer = partial.folder.layer
+            await self._executor.write(span.length, lambda: write_at(layer, fd, data, span.offset))
         if syncer.failed is not None:
             raise syncer.failed
         self._checks[piece] = check
@@ -377,7 +381,7 @@ class Target:
         """
         if self._moving is not None:
             await self._moving.wait()
-        return await self._reader.read(piece, self._places.holder)
+        return await self._reader.read(piece, self._files.holder)
 
     async def sync(self) -> None:
         """Make everything written so far durable and claim it in the journal; raises `DiskError`."""
@@ -408,8 +412,8 @@ class Target:
         await self.sync()
         self._moving = trio.Event()
         try:
-            await trio.to_thread.run_sync(self._places.put_in_place)
-            self._places.settle()
+            await trio.to_thread.run_sync(self._files.put_in_place)
+            self._files.settle()
             self._finished = True
         finally:
             self._moving.set()
@@ -423,21 +427,21 @@ class Target:
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + SAVE_SECONDS):
                     await self._syncer.sync()
         finally:
-            self._places.close()
+            self._files.close()
 
     def _verified(self, piece: int, data: memoryview) -> bytes | None:
         """Return the XXH3-128 of a piece if its BLAKE3 is right, else None."""
         return fingerprint(data) if piece_matches(data, self._manifest.piece_hash(piece)) else None
 
-    async def _begun(self, file: int) -> tuple[Syncer, PieceFiles]:
+    async def _prepare_write(self, file: int) -> tuple[Syncer, PieceFiles]:
         """Prepare for writing: write the journal's header and create the partial folder if necessary."""
-        if self._syncer is None or self._finished or file in self._places.existing:
+        if self._syncer is None or self._finished or file in self._files.existing:
             raise DiskError(f"{printable(str(self.path))}: is complete already and never written to")
         if self._syncer.failed is not None:
             raise self._syncer.failed
-        partial = self._places.partial
+        partial = self._files.partial
         if not self._syncer.begun or partial is None:
             async with self._begin_lock:
                 await self._syncer.begin()
-                partial = self._places.create_partial()
+                partial = self._files.create_partial()
         return self._syncer, partial

@@ -6,6 +6,7 @@ the session has ended. What sessions report becomes inputs of the brain; what th
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,6 +31,8 @@ from swarm.transfer.services import NodeServices
 from swarm.transfer.session import Participant, PeerStatus, SessionOrigin, refuse_stream
 from swarm.transfer.session_io import SessionResources
 from swarm.transfer.source_desk import SourceDesk
+
+logger = logging.getLogger(__name__)
 
 AGENT: Final = "swarm/0.1"
 
@@ -219,8 +222,10 @@ class Exchange:
             try:
                 reason = await participant.session.run()
             finally:
-                self._leave(participant, reason)
-                self._scope_ended(scope)
+                try:
+                    self._leave(participant, reason)
+                finally:
+                    self._scope_ended(scope)
         if participant.session.offence is not None:
             self.expel(participant.peer, participant.session.offence, None)
         return SessionEnd(reason, participant.joined)
@@ -268,7 +273,9 @@ class Exchange:
         if not participant.joined:
             return
         now, peer = self._now(), participant.peer
-        del self._performer.sources[peer], self._performer.receivers[peer]
+        # A session that failed while it joined may be in neither.
+        self._performer.sources.pop(peer, None)
+        self._performer.receivers.pop(peer, None)
         self.discovered.session_closed(peer, now)
         self._exchange_alarm.bring_forward(self.discovered.introductions.next_due())
         self._record.publish(PeerDisconnected(self._record.transfer, peer, reason))
@@ -303,6 +310,9 @@ class Exchange:
             reason = desk.reason or reason
         except SwarmError as error:
             reason = str(error)
+        except Exception as error:
+            logger.exception("the source of pieces %s failed", source.id)
+            reason = f"unexpected: {error!r}"
         finally:
             del self._desks[source.id], self._performer.sources[source.id]
             self._record.publish(SourceLeft(transfer, source.id, reason))

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.bench_start [--rounds 7]
 
-In turns: the import of the node, whole and lean (docs/decisions/0007), and `swarm --help` and `swarm ping` of
+In turns: the import of the node, whole and partial (docs/decisions/0007); `swarm --help` and `swarm ping` of
 a local peer as whole processes. Prints medians: wall and processor seconds, and the peak size of the process.
 """
 
@@ -19,9 +19,9 @@ from tests.benchmarks.measuring import MIB, table
 from tests.support.processes import Processes, Running
 
 WHOLE = "import swarm.node"
-LEAN = """
-from swarm.net.libp2p import partial_import as lean
-with lean.importing():
+PARTIAL_IMPORT = """
+from swarm.net.libp2p import partial_import
+with partial_import.importing():
     import swarm.node
 """
 
@@ -36,7 +36,7 @@ def main() -> None:
             "python -c 'pass'": [sys.executable, "-c", "pass"],
             "import swarm": [sys.executable, "-c", "import swarm"],
             "import swarm.node": [sys.executable, "-c", WHOLE],
-            "import swarm.node, lean": [sys.executable, "-c", LEAN],
+            "import swarm.node, partial": [sys.executable, "-c", PARTIAL_IMPORT],
             "swarm --help": [sys.executable, "-m", "swarm", "--help"],
             "swarm ping, 5 round trips": [
                 sys.executable, "-m", "swarm", "ping", listener.address(START_DEADLINE),

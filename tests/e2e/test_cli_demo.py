@@ -80,7 +80,7 @@ def test_an_installed_demo_says_what_it_lacks(processes: Processes, tmp_path: Pa
     for package in ("cli", "swarm"):
         shutil.copytree(ROOT / package, tmp_path / "installed" / package)
     installed = {"PYTHONPATH": str(tmp_path / "installed")}
-    demo = processes.command([sys.executable, "-m", "cli", "demo"], env=installed)
+    demo = processes.command([sys.executable, "-m", "swarm", "demo"], env=installed)
     demo.expect_exit(2)
     assert demo.errors() == (
         "swarm: there is no folder sample_data here: run the demo in a checkout of the project"
@@ -95,7 +95,7 @@ def test_a_process_of_the_demo_that_fails_ends_the_demo(processes: Processes, tm
     for package in ("cli", "swarm"):
         shutil.copytree(ROOT / package, tmp_path / "installed" / package)
     installed = {"PYTHONPATH": str(tmp_path / "installed")}
-    demo = processes.command([sys.executable, "-m", "cli", "demo"], env=installed, cwd=work)
+    demo = processes.command([sys.executable, "-m", "swarm", "demo"], env=installed, cwd=work)
     demo.expect_exit(1)
     last = demo.errors().splitlines()[-1]
     assert last.startswith("swarm: the demo's seeder ended early with exit code ")

@@ -16,8 +16,8 @@ def test_a_stalled_peer_loses_its_requests_to_others(processes: Processes, tmp_p
     source = random_file(tmp_path / "image.bin", 16 * MIB)
     seeders = [share(processes, source, "--upload-limit", "3MiB/s") for _ in range(2)]
     leecher = fetch(processes, seeders[0].manifest, tmp_path / "out", *(s.address for s in seeders))
-    leecher.event("piece_stored", peer=seeders[0].peer)
-    leecher.event("piece_stored", peer=seeders[1].peer)
+    leecher.event("piece_stored", source=seeders[0].peer)
+    leecher.event("piece_stored", source=seeders[1].peer)
     seeders[0].process.pause()
 
     leecher.expect_exit(0, within=45)
@@ -57,7 +57,7 @@ def test_a_file_that_changes_under_its_seeder_is_never_sent_wrong(
     leecher.expect_exit(5, within=60)
     assert "2 pieces: 3, 40" in leecher.errors()
     assert leecher.events("piece_refused") == []
-    assert leecher.events("peer_banned") == []
+    assert leecher.events("source_banned") == []
 
     source.write_bytes(original)
     honest = share(processes, source, "--piece-size", "64KiB")

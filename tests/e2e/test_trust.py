@@ -57,7 +57,7 @@ def test_only_the_allowed_are_served(processes: Processes, tmp_path: Path) -> No
     allowed.expect_exit(0)
     assert (tmp_path / "out" / "data.bin").read_bytes() == data.read_bytes()
     stranger.expect_exit(5)
-    assert "serves only those whom its user allows" in stranger.errors()
+    assert "serves only peers that its user allows" in stranger.errors()
     by_id.expect_exit(5)
     assert f"{seeder.peer} does not have it or does not serve you" in by_id.errors()
     listed.expect_exit(4)

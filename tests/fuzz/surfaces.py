@@ -16,7 +16,7 @@ from blake3 import blake3
 from xxhash import xxh3_128_digest
 
 from swarm.content.envelope import Envelope
-from swarm.content.journal import HEADER_BYTES, Header, encode_header, encode_lost, encode_stored, replay
+from swarm.content.journal import HEADER_BYTES, Header, encode_header, encode_stored, replay
 from swarm.content.manifest import FileEntry, Manifest
 from swarm.content.signature import sign
 from swarm.errors import ManifestError, RemoteError
@@ -221,7 +221,7 @@ def manifest_seeds() -> Iterator[bytes]:
 _HEADER = Header(ManifestId(bytes(32)), 100 * 16384, 100)
 _BEGIN = encode_header(_HEADER)
 _SEED = int.from_bytes(_BEGIN[-16:-8], "big")
-_ENTRY_BYTES = {ord("S"): 20, ord("L"): 4}
+_ENTRY_BYTES = {ord("S"): 20}
 
 
 def run_journal(data: bytes) -> None:
@@ -266,13 +266,13 @@ def _mended(data: bytes) -> bytes:
 
 def journal_seeds() -> Iterator[bytes]:
     claims = {piece: bytes([piece]) * 16 for piece in (0, 3, 99)}
-    stored, lost = encode_stored(_HEADER, claims), encode_lost(_HEADER, [3, 99])
+    stored, again = encode_stored(_HEADER, claims), encode_stored(_HEADER, {3: bytes(16)})
     yield _BEGIN
     yield _BEGIN + stored
-    yield _BEGIN + stored + lost + stored
+    yield _BEGIN + stored + again + stored
     yield encode_header(Header(ManifestId(bytes(32)), 1, 1)) + stored
     # For `_mended`: records without checksums.
-    yield stored[:-16] + lost[:-16]
+    yield stored[:-16] + again[:-16]
 
 
 # --- The link: Noise records, then Yamux frames -----------------------------------------------------
@@ -306,8 +306,8 @@ def _refuse_forged(data: bytes) -> None:
                 raise Broken("a record that nobody sealed was opened")
     except RemoteError:
         pass
-    if opener.unfinished > NOISE_MAX_SEALED:
-        raise Broken(f"{opener.unfinished} bytes kept")
+    if opener.missing > NOISE_MAX_SEALED:
+        raise Broken(f"{opener.missing} bytes awaited")
 
 
 def _opened(arriving: Iterable[bytes]) -> Iterator[tuple[bytearray, int]]:

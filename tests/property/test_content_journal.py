@@ -11,11 +11,8 @@ SIZE = 12
 HEADER = Header(ManifestId(bytes(range(32))), 999, SIZE)
 
 pieces = st.integers(0, SIZE - 1)
-batches = st.one_of(
-    st.dictionaries(pieces, st.binary(min_size=16, max_size=16), min_size=1, max_size=4),
-    st.lists(pieces, min_size=1, max_size=4),
-)
-Batch = dict[int, bytes] | list[int]
+batches = st.dictionaries(pieces, st.binary(min_size=16, max_size=16), min_size=1, max_size=4)
+Batch = dict[int, bytes]
 
 
 def history(written: list[Batch]) -> tuple[bytes, list[tuple[int, dict[int, bytes]]]]:
@@ -24,12 +21,8 @@ def history(written: list[Batch]) -> tuple[bytes, list[tuple[int, dict[int, byte
     known: dict[int, bytes] = {}
     states = [(len(data), dict(known))]
     for batch in written:
-        if isinstance(batch, dict):
-            data += journal.encode_stored(HEADER, batch)
-            known |= batch
-        else:
-            data += journal.encode_lost(HEADER, batch)
-            known = {piece: mark for piece, mark in known.items() if piece not in batch}
+        data += journal.encode_stored(HEADER, batch)
+        known |= batch
         states.append((len(data), dict(known)))
     return data, states
 

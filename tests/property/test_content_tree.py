@@ -10,7 +10,7 @@ from itertools import combinations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarm.content.paths import Path, Tree, all_sound, check_name, clash_key, without_ignored
+from swarm.content.paths import Path, PathTree, all_names_valid, check_name, clash_key, without_ignored
 from swarm.errors import ManifestError
 
 names = st.text(st.sampled_from("abAB.-é日🙂 \u200dſK/\n"), max_size=4) | st.sampled_from(
@@ -38,21 +38,23 @@ names = st.text(st.sampled_from("abAB.-é日🙂 \u200dſK/\n"), max_size=4) | s
 sound_names = st.text(st.sampled_from("abAB-é日"), min_size=1, max_size=2)
 
 
-def said(tree: Tree, blocks: list[list[Path]], *, at_once: bool) -> str:
+def refusal(blocks: list[list[Path]]) -> str:
+    """Why the blocks are refused when they are added to a tree, or an empty string."""
+    tree = PathTree()
     try:
         for block in blocks:
-            if at_once:
-                tree.add(block)
-            else:
-                for path in block:
-                    tree._check(path)
+            tree.add(block)
     except ManifestError as error:
         return str(error)
     return ""
 
 
+NO_NAMES: Path = ()
+"""Breaks a rule wherever it comes, so all paths of its block are checked one by one."""
+
+
 def clashes(blocks: list[list[Path]]) -> str:
-    tree = Tree()
+    tree = PathTree()
     for block in blocks:
         tree.add(block)
     try:
@@ -77,7 +79,7 @@ def test_many_names_are_sound_when_each_is(some: list[str]) -> None:
     if some:
         for separator in "/\n":
             text = separator.join(some)
-            assert all_sound(text, without_ignored(text)) == all(map(is_sound, some)), some
+            assert all_names_valid(text, without_ignored(text)) == all(map(is_sound, some)), some
 
 
 @settings(deadline=None, max_examples=300)
@@ -91,7 +93,11 @@ def test_a_block_is_refused_for_the_reason_for_which_a_path_of_it_is(
 ) -> None:
     order = sorted(paths) if sort else list(paths)
     blocks = [order[start : start + size] for start in range(0, len(order), size)]
-    assert said(Tree(), blocks, at_once=True) == said(Tree(), blocks, at_once=False)
+    refused = refusal(blocks)
+    assert refused == refusal([[path] for path in order])
+    if not refused:
+        for index, block in enumerate(blocks):
+            assert refusal([*blocks[:index], [*block, NO_NAMES]]) == refusal([[NO_NAMES]])
 
 
 @settings(deadline=None, max_examples=300)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from swarm.bits import PieceSet
-from swarm.content.journal import HEADER_BYTES, Header, encode_header, encode_lost, encode_stored, replay
+from swarm.content.journal import HEADER_BYTES, Header, encode_header, encode_stored, replay
 from swarm.content.layout import Layout
 from swarm.ids import ManifestId, PeerId
 from swarm.strategy.availability import Availability
@@ -124,11 +124,6 @@ class Journal(RuleBasedStateMachine):
     @rule(claims=st.dictionaries(INDEX, st.binary(min_size=16, max_size=16), min_size=1, max_size=4))
     def stored(self, claims: dict[int, bytes]) -> None:
         self._append(encode_stored(self.HEADER, claims), self.states[-1][1] | claims)
-
-    @rule(pieces=st.sets(INDEX, min_size=1, max_size=4))
-    def lost(self, pieces: set[int]) -> None:
-        kept = {piece: mark for piece, mark in self.states[-1][1].items() if piece not in pieces}
-        self._append(encode_lost(self.HEADER, pieces), kept)
 
     @rule(cut=st.integers(1, 200))
     def torn(self, cut: int) -> None:

@@ -7,7 +7,7 @@ from swarm.errors import RemoteError
 from swarm.mux import frames as yamux
 from swarm.mux.connection import Connection
 from swarm.mux.frames import DATA, Frame, FrameReader
-from swarm.mux.mux_limits import MEMORY_BUDGET, NOISE_MAX_SEALED, MuxLimits
+from swarm.mux.mux_limits import MEMORY_BUDGET, NOISE_LENGTH_PREFIX, NOISE_MAX_SEALED, MuxLimits
 from swarm.mux.records import Blocks, Opener, Sealer
 from swarm.mux.stream import WindowBudget
 
@@ -35,7 +35,7 @@ def test_records_survive_any_cut(messages, sizes):
     for piece in cut(data, sizes):
         out += [bytes(block[:size]) for block, size in opener.open(memoryview(piece), Blocks())]
     assert out == messages
-    assert opener.unfinished == 0
+    assert opener.missing == NOISE_LENGTH_PREFIX
 
 
 @settings(max_examples=150, deadline=None)
@@ -49,7 +49,7 @@ def test_damaged_records_give_what_was_whole_and_then_the_declared_error(garbage
     except RemoteError:
         pass
     assert out == [bytes(50), bytes(60)][: len(out)]
-    assert opener.unfinished <= NOISE_MAX_SEALED
+    assert opener.missing <= NOISE_MAX_SEALED
 
 
 @st.composite

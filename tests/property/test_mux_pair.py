@@ -12,6 +12,7 @@ from swarm.mux.records import SPARE_BLOCKS, Blocks, Opener, Sealer
 from swarm.mux.stream import Ending, Stream, WindowBudget
 
 KEYS = bytes(32), bytes([1]) * 32
+LIMITS = MuxLimits(inbound_streams=6, accept_backlog=3, unacknowledged=4)
 
 
 class End:
@@ -24,7 +25,7 @@ class End:
             initiator=index == 0,
             blocks=self.blocks,
             budget=self.budget,
-            limits=MuxLimits(inbound_streams=6, accept_backlog=3, unacknowledged=4),
+            limits=LIMITS,
         )
         self.sealer, self.opener = Sealer(KEYS[index], 0), Opener(KEYS[1 - index], 0)
         self.rng = rng
@@ -92,15 +93,19 @@ def check(ends: list[End]) -> None:
 def settle(ends: list[End], now: float) -> None:
     """Carry everything over until nothing moves, with readers that read."""
     for _ in range(500):
+        moved = False
         for here, there in (ends, ends[::-1]):
             here.send(50)
+            moved |= bool(here.wire)
             there.receive(here, len(here.wire))
             while stream := there.core.accept():
                 there.knows(stream)
             for stream in there.known.values():
-                there.read[stream.id] += stream.inbox.take(10**9)
+                data = stream.inbox.take(10**9)
+                moved |= bool(data)
+                there.read[stream.id] += data
                 there.core.consumed(stream, now)
-        if not any(end.wire or end.core._outgoing for end in ends):
+        if not moved:
             return
     raise AssertionError("the two ends never come to rest")
 
@@ -169,10 +174,35 @@ def finish_everything(ends: list[End]) -> None:
     for end in ends:
         assert end.core.streams == {}
         assert end.budget.growth_left == WindowBudget().growth_left
-        assert end.core._inbound == end.core._unacknowledged == 0
-        assert len(end.blocks._spare) <= SPARE_BLOCKS
-        assert len({id(block) for block in end.blocks._spare}) == len(end.blocks._spare)
+        blocks = [end.blocks.take() for _ in range(2 * SPARE_BLOCKS)]
+        assert len({id(block) for block in blocks}) == len(blocks)
+        for block in blocks:
+            end.blocks.give(block)
         for stream in end.known.values():
             assert stream.inbox.size == 0
             assert not stream.writes
             assert stream.ending in {None, Ending.RESET_BY_PEER, Ending.RESET_HERE}
+    for here, there in (ends, ends[::-1]):
+        check_limits(here, there, ends)
+
+
+def opened_by(end: End) -> list[Stream]:
+    return [stream for stream in end.core.streams.values() if not stream.inbound]
+
+
+def check_limits(here: End, there: End, ends: list[End]) -> None:
+    """No stream of before counts any more: ``here`` may open as many as ever, ``there`` takes them."""
+    for _ in range(LIMITS.unacknowledged):
+        assert here.core.may_open
+        here.knows(here.core.open())
+    assert not here.core.may_open
+    first = opened_by(here)[: LIMITS.accept_backlog]
+    settle(ends, 5.0)
+    assert [stream.ending for stream in first] == [None] * LIMITS.accept_backlog
+    for _ in range(LIMITS.inbound_streams - LIMITS.accept_backlog):
+        here.knows(here.core.open())
+        settle(ends, 5.0)
+    assert len(opened_by(here)) == LIMITS.inbound_streams
+    here.knows(here.core.open())
+    settle(ends, 5.0)
+    assert len(opened_by(here)) == LIMITS.inbound_streams

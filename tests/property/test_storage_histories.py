@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from swarm.content.journal import HEADER_BYTES
 from swarm.storage.memory_store import MemoryStore
-from swarm.storage.piece_files import OpenFiles
+from swarm.storage.piece_files import DescriptorCache
 from swarm.storage.scan import scan
 from swarm.storage.target import Target, open_target
 from swarm.storage.verification import verify
@@ -164,7 +164,7 @@ def test_a_scan_agrees_with_hashing_each_piece_alone(
 )
 def test_descriptors_stay_open_while_used_and_few_otherwise(limit: int, moves: list[tuple[str, int]]) -> None:
     live: set[int] = set()
-    files = OpenFiles(live.remove, limit=limit)
+    files = DescriptorCache(live.remove, limit=limit)
     held: list[tuple[int, Callable[[], object]]] = []
 
     def opener() -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -56,6 +56,7 @@ class SmallNode:
         self.measured: list[PeerId] = []
         self.closed: list[PeerId] = []
         self.exchanges: list[Exchange] = []
+        self.on_ban: Callable[[PeerId], None] = lambda _: None
 
     def is_banned(self, peer: PeerId) -> bool:
         return peer in self.banned
@@ -64,6 +65,7 @@ class SmallNode:
         if peer in self.banned:
             return False
         self.banned.add(peer)
+        self.on_ban(peer)
         for exchange in self.exchanges:
             exchange.dismiss(peer, "the peer is banned")
         return True
@@ -110,12 +112,13 @@ class Member:
         addresses: tuple[str, ...] = (),
         rng: random.Random | None = None,
         named: Sequence[PeerId] = (),
+        network: SilentNetwork | None = None,
     ) -> None:
         self.id = me
         self.store = store
         self.node = SmallNode()
         self.events = EventStream()
-        self.network = SilentNetwork(me)
+        self.network = network or SilentNetwork(me)
         self.services = node_services(
             me,
             care=self.node,

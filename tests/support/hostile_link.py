@@ -23,7 +23,7 @@ from libp2p.stream_muxer.exceptions import MuxedConnError
 from swarm.errors import LinkClosed, RemoteError
 from swarm.mux.mux_limits import INITIAL_WINDOW, MuxLimits
 from swarm.mux.stream import WindowBudget
-from swarm.net.libp2p.muxer import LinkMuxer
+from swarm.net.libp2p.muxer import YamuxNegotiator
 from swarm.net.libp2p.noise_session import NoiseSession, noise_security
 
 HEADER = struct.Struct(">BBHII")
@@ -61,14 +61,17 @@ class Door:
         """A TCP connection."""
         return await trio.open_tcp_stream(self.host, self.port, happy_eyeballs_delay=1)
 
-    async def enter(self) -> NoiseSession:
-        """A connection past Noise and the choice of Yamux, with an identity of its own."""
+    async def enter(self, stream: trio.SocketStream | None = None) -> NoiseSession:
+        """A connection past Noise and the choice of Yamux, with an identity of its own.
+
+        It uses ``stream``, by default a new TCP connection.
+        """
         keys = create_new_key_pair()
         secure = SecurityMultistream(noise_security(keys))  # type: ignore[arg-type]
-        raw = RawConnection(TrioTCPStream(await self.knock()), True)
+        raw = RawConnection(TrioTCPStream(stream or await self.knock()), True)
         session = await secure.secure_outbound(raw, ID.from_base58(self.peer))
         assert isinstance(session, NoiseSession)
-        await LinkMuxer(10, MuxLimits(), WindowBudget())._negotiate(session)
+        await YamuxNegotiator(10, MuxLimits(), WindowBudget()).negotiate(session)
         return session
 
 
@@ -173,11 +176,11 @@ async def noise_garbage(door: Door) -> None:
 
 async def forged_records(door: Door) -> None:
     """Records that nobody sealed."""
-    session = await door.enter()
+    stream = await door.knock()
+    session = await door.enter(stream)
 
     async def write() -> None:
-        session._wire._unsent = memoryview((100).to_bytes(2, "big") + random.randbytes(100))
-        await session._wire.flush()
+        await stream.send_all((100).to_bytes(2, "big") + random.randbytes(100))
 
     await _both(session, write)
 

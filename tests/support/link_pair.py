@@ -19,7 +19,7 @@ from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID, Yamux
 
 from swarm.mux.mux_limits import MuxLimits
 from swarm.mux.stream import WindowBudget
-from swarm.net.libp2p.muxer import LinkMuxer
+from swarm.net.libp2p.muxer import YamuxNegotiator
 from swarm.net.libp2p.noise_session import NoiseSecurity, NoiseSession
 from swarm.net.muxed_connection import MuxedConnection
 
@@ -35,7 +35,7 @@ class Identity:
         transport = NoiseSecurity if kind == "ours" else Transport
         self.security = transport(self.keys, noise_privkey=create_x25519().private_key)
         if kind == "ours":
-            self.muxer: Any = LinkMuxer(10, limits or MuxLimits(), budget or WindowBudget())
+            self.muxer: Any = YamuxNegotiator(10, limits or MuxLimits(), budget or WindowBudget())
         else:
             self.muxer = MuxerMultistream({PROTOCOL_ID: Yamux}, 10)
 
@@ -79,13 +79,14 @@ async def muxed_pair(
     *,
     limits: MuxLimits | None = None,
     budget: WindowBudget | None = None,
+    dialler_budget: WindowBudget | None = None,
     buffer: int | None = None,
 ) -> AsyncIterator[tuple[Any, Any]]:
     """Run a dialling and a listening muxed connection with each other; both are closed at the end.
 
     ``limits`` and ``budget`` are the listener's; ``buffer`` is the size of the kernel's buffers.
     """
-    one, two = Identity(dialler), Identity(listener, limits, budget)
+    one, two = Identity(dialler, None, dialler_budget), Identity(listener, limits, budget)
     secured = await secure_pair(one, two, socket_pair(buffer))
     made: dict[int, Any] = {}
 
@@ -112,14 +113,18 @@ async def muxed_pair(
 
 @asynccontextmanager
 async def hostile_peer(
-    *, limits: MuxLimits | None = None, budget: WindowBudget | None = None
+    *,
+    limits: MuxLimits | None = None,
+    budget: WindowBudget | None = None,
+    streams: tuple[trio.SocketStream, trio.SocketStream] | None = None,
 ) -> AsyncIterator[tuple[NoiseSession, MuxedConnection]]:
     """Run one of our connections against a session that a test writes and reads by hand.
 
-    The session is the dialler's, past the negotiation of the muxer.
+    The session is the dialler's, past the negotiation of the muxer. ``streams`` are the two ends of the
+    TCP connection below, for a test that writes past the session's encryption.
     """
     attacker, victim = Identity("ours"), Identity("ours", limits, budget)
-    secured = await secure_pair(attacker, victim)
+    secured = await secure_pair(attacker, victim, streams)
     made: list[MuxedConnection] = []
 
     async def upgrade() -> None:
@@ -127,7 +132,7 @@ async def hostile_peer(
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(upgrade)
-        await attacker.muxer._negotiate(secured[0])
+        await attacker.muxer.negotiate(secured[0])
     async with trio.open_nursery() as nursery:
         nursery.start_soon(made[0].start)
         await made[0].event_started.wait()

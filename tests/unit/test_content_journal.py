@@ -37,10 +37,7 @@ def test_pieces_stored_are_replayed() -> None:
 
 
 def test_the_last_word_on_a_piece_counts() -> None:
-    lost = journal.encode_lost(HEADER, [5, 7])
-    assert dict(journal.replay(START + stored(5, 6) + lost).fingerprints) == {6: mark(6)}
     again = journal.encode_stored(HEADER, {5: mark(0)})
-    assert dict(journal.replay(START + stored(5) + lost + again).fingerprints) == {5: mark(0)}
     assert dict(journal.replay(START + stored(5) + again).fingerprints) == {5: mark(0)}
 
 
@@ -48,7 +45,7 @@ def test_a_header_alone_is_an_empty_journal() -> None:
     replayed = journal.replay(START)
     assert (replayed.header, len(replayed.fingerprints), replayed.valid_length) == (HEADER, 0, HEADER_BYTES)
     assert len(START) == HEADER_BYTES
-    assert stored() == journal.encode_lost(HEADER, []) == b""
+    assert stored() == b""
 
 
 def test_the_format_on_the_disk() -> None:
@@ -58,8 +55,6 @@ def test_the_format_on_the_disk() -> None:
     record = b"S" + struct.pack(">II16s", 1, 7, mark(7))
     seed = int.from_bytes(check[:8], "big")
     assert stored(7) == record + xxhash.xxh3_128_digest(record, seed)
-    record = b"L" + struct.pack(">III", 2, 7, 8)
-    assert journal.encode_lost(HEADER, [7, 8]) == record + xxhash.xxh3_128_digest(record, seed)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +111,7 @@ def checksummed(record: bytes) -> bytes:
         b"S" + struct.pack(">I", 0),
         b"X" + struct.pack(">II", 1, 1),
         b"S" + struct.pack(">II16s", 1, 100_000, bytes(16)),
-        b"L" + struct.pack(">II", 1, 100_000),
+        b"L" + struct.pack(">II", 1, 1),
         b"S" + struct.pack(">I", MAX_BATCH + 1) + bytes(20) * (MAX_BATCH + 1),
     ],
 )
@@ -141,8 +136,6 @@ def test_a_long_batch_is_cut_into_records() -> None:
     assert list(journal.replay(data).fingerprints) == list(pieces)
     torn = journal.replay(data[:-1])
     assert len(torn.fingerprints) == 2 * MAX_BATCH
-    data += journal.encode_lost(HEADER, pieces[1:])
-    assert list(journal.replay(data).fingerprints) == [0]
 
 
 def test_fingerprints_are_a_mapping_of_pieces() -> None:

@@ -10,7 +10,7 @@ from swarm.content.paths import (
     MAX_NAME_BYTES,
     MAX_TITLE_BYTES,
     RESERVED_SUFFIXES,
-    all_sound,
+    all_names_valid,
     check_name,
     check_title,
     clash_key,
@@ -113,10 +113,10 @@ def test_marks_in_a_row_are_limited(row: str) -> None:
     for sound in (f"a{most}", f"a{most}b{most}", f"a{most}🙂{most}"):
         if len(sound.encode()) <= MAX_NAME_BYTES:
             assert check_name(sound) == sound
-            assert all_sound(sound, without_ignored(sound))
+            assert all_names_valid(sound, without_ignored(sound))
     with pytest.raises(ManifestError, match=f"more than {MAX_MARKS} combining marks"):
         check_name(f"a{most}{row}b")
-    assert not all_sound(f"x/a{most}{row}b", without_ignored(f"x/a{most}{row}b"))
+    assert not all_names_valid(f"x/a{most}{row}b", without_ignored(f"x/a{most}{row}b"))
 
 
 def test_characters_beyond_the_bmp_are_not_taken_for_marks() -> None:

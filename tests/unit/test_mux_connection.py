@@ -307,9 +307,9 @@ def test_only_the_last_ids_that_were_jumped_over_are_remembered():
 
 
 def test_our_ids_are_not_used_beyond_32_bits():
-    peer = Peer(initiator=True)
-    peer.core._next_id = 2**32 - 1
-    assert peer.core.open().id == 2**32 - 1
+    assert MuxLimits().last_stream_id == 2**32 - 1
+    peer = Peer(initiator=True, last_stream_id=3)
+    assert [peer.core.open().id, peer.core.open().id] == [1, 3]
     with pytest.raises(LinkClosed, match="stream ids"):
         peer.core.open()
 

@@ -19,7 +19,7 @@ class _Names(trio.abc.HostnameResolver):
     def __init__(self, *hosts: str) -> None:
         self.hosts = hosts
 
-    async def getaddrinfo(self, host, port, family=0, type=0, proto=0, flags=0):  # type: ignore[no-untyped-def]  # noqa: A002, PLR0917
+    async def getaddrinfo(self, host, port, family=0, type=0, proto=0, flags=0):  # type: ignore[no-untyped-def]  # noqa: A002
         await trio.lowlevel.checkpoint()
         found = [(socket.AF_INET6 if ":" in each else socket.AF_INET, each) for each in self.hosts]
         chosen = [(kind, type, 6, "", (each, port)) for kind, each in found if family in (0, kind)]

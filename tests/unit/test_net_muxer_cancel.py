@@ -1,6 +1,9 @@
 """Cancellation at any point leaves the connection and the other streams sound."""
 
+import gc
 import random
+import weakref
+from functools import partial
 
 import pytest
 import trio
@@ -8,6 +11,7 @@ import trio.testing
 from libp2p.stream_muxer.exceptions import MuxedStreamError, MuxedStreamReset
 
 from swarm.mux.mux_limits import INITIAL_WINDOW
+from swarm.mux.stream import WindowBudget
 from tests.support.link_pair import muxed_pair, read_exactly, read_to_end
 
 MIB = 1024 * 1024
@@ -63,11 +67,12 @@ async def test_a_write_that_was_cancelled_before_it_began_changes_nothing():
         assert await read_to_end(second) == b"this"
 
 
-async def churn(one, two, rng, cancellations, done):
-    """Open streams and cancel their reads and writes at random times."""
+async def churn(one, two, rng, cancellations, *, done, used):
+    """Open streams and cancel their reads and writes at random times; ``used`` gets references to them."""
     for _ in range(cancellations // 4):
         stream = await one.open_stream()
         there = await two.accept_stream()
+        used += [weakref.ref(stream), weakref.ref(there)]
         try:
             await cancelled_after(
                 rng.random() * 0.002, stream.write, bytes(rng.choice((10, 400_000, 2 * MIB)))
@@ -87,7 +92,9 @@ async def churn(one, two, rng, cancellations, done):
 async def test_thousands_of_cancellations_beside_streams_that_lose_nothing(cancellations):
     rng = random.Random(7)
     pattern = random.Random(8).randbytes(MIB)
-    async with muxed_pair(buffer=128 * 1024) as (one, two):
+    budgets = WindowBudget(), WindowBudget()
+    used = []
+    async with muxed_pair(buffer=128 * 1024, dialler_budget=budgets[0], budget=budgets[1]) as (one, two):
         done = trio.Event()
         first, back = await one.open_stream(), await one.open_stream()
         second, back_there = await two.accept_stream(), await two.accept_stream()
@@ -119,17 +126,20 @@ async def test_thousands_of_cancellations_beside_streams_that_lose_nothing(cance
                 nursery.start_soon(source, back_there)
                 nursery.start_soon(sink, second)
                 nursery.start_soon(sink, back)
-                nursery.start_soon(churn, one, two, rng, cancellations, done)
+                nursery.start_soon(partial(churn, one, two, rng, cancellations, done=done, used=used))
         assert moved >= 2 * MIB
         await first.close()
         await back.close()
         await second.close()
         await back_there.close()
         await trio.testing.wait_all_tasks_blocked(0.05)
-        for end in (one, two):
-            assert not end.is_closed
-            assert end._driver.core.streams == {}
-            assert end._driver._budget.held == 0
+        gc.collect()
+        assert not one.is_closed
+        assert not two.is_closed
+        assert [ref() for ref in used if ref()] == []
+        for budget in budgets:
+            assert budget.held == 0
+            assert budget.growth_left == WindowBudget().growth_left
 
 
 async def test_a_cancelled_open_and_accept_leave_nothing():
@@ -138,8 +148,8 @@ async def test_a_cancelled_open_and_accept_leave_nothing():
         with trio.CancelScope() as scope:
             scope.cancel()
             await one.open_stream()
-        assert one._driver.core.streams == {}
         first = await one.open_stream()
+        assert first.stream_id == 1
         await first.write(b"x")
         second = await two.accept_stream()
         assert await second.read(1) == b"x"

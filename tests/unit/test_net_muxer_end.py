@@ -19,6 +19,7 @@ from tests.support.link_pair import (
     read_exactly,
     read_to_end,
     secure_pair,
+    socket_pair,
 )
 
 MIB = 1024 * 1024
@@ -172,9 +173,9 @@ async def test_whoever_breaks_the_protocol_loses_the_connection(attack):
 
 
 async def test_a_forged_record_ends_the_connection():
-    async with hostile_peer() as (session, connection):
-        session._wire._unsent = memoryview(b"\x00\x20" + bytes(32))
-        await session._wire.flush()
+    ends = socket_pair()
+    async with hostile_peer(streams=ends) as (_, connection):
+        await ends[0].send_all(b"\x00\x20" + bytes(32))
         await until(lambda: connection.is_closed)
 
 
@@ -189,15 +190,20 @@ async def test_a_flood_of_streams_is_reset_beyond_the_cap():
         assert sum(frame.flags == ACK for frame in frames if frame.kind == WINDOW_UPDATE) == 3
         assert sum(frame.flags == RST for frame in frames if frame.kind == WINDOW_UPDATE) == 397
         assert not connection.is_closed
-        assert len(connection._driver.core.streams) == 3
+        for _ in range(3):
+            await connection.accept_stream()
+        with trio.move_on_after(0.05) as scope:
+            await connection.accept_stream()
+        assert scope.cancelled_caught
 
 
 async def test_a_burst_of_pings_in_one_batch_is_answered_as_it_is_read():
     async with hostile_peer() as (session, connection):
+        records, _ = session.take_over()
         for first in range(0, 3000, 100):
             frames = [yamux.encode(PING, SYN, 0, number) for number in range(first, first + 100)]
-            session._wire.queue(b"".join(frames))
-        await session._wire.flush()
+            records.queue(b"".join(frames))
+        await records.flush()
         heard = []
         with trio.fail_after(10):
             while sum(frame.kind == PING and frame.flags == ACK for frame in heard) < 3000:
@@ -229,13 +235,22 @@ async def test_the_owner_is_told_of_a_loss_when_the_readers_have_had_their_data(
 
 async def test_a_closing_end_says_so_ends_its_sending_and_still_listens():
     async with hostile_peer() as (session, connection), trio.open_nursery() as nursery:
-        nursery.start_soon(connection.close)
+        closed = trio.Event()
+
+        async def close():
+            await connection.close()
+            closed.set()
+
+        nursery.start_soon(close)
         frames = await hear(session, 2)
         assert frames[1] == Frame(GO_AWAY, 0, 0, yamux.NORMAL)
         with trio.fail_after(0.5), pytest.raises(ConnectionClosedError):
             await session.read(1)
         await session.write(yamux.encode(PING, SYN, 0, 1))
-        assert not connection._driver.ended.is_set()
+        assert not closed.is_set()
+        await session.close()
+        with trio.fail_after(0.5):
+            await closed.wait()
 
 
 async def test_unread_streams_cannot_fill_the_memory():
@@ -261,8 +276,14 @@ async def test_a_peer_that_goes_away_and_stays_is_let_go():
         await session.write(yamux.encode(GO_AWAY, 0, 0, 0))
         await session.write(yamux.encode(DATA, 0, 2, 4) + b"last")
         assert await read_exactly(stream, 4) == b"last"
+        with trio.move_on_after(0.05) as scope:
+            while True:
+                assert (await hear(session, 1))[0].kind != GO_AWAY
+        assert scope.cancelled_caught
         await stream.reset()
-        await until(lambda: connection._driver.core.leaving)
+        with trio.fail_after(5):
+            while (await hear(session, 1))[0].kind != GO_AWAY:
+                pass
 
 
 async def test_silence_ends_the_connection(monkeypatch):
@@ -275,9 +296,7 @@ async def test_silence_ends_the_connection(monkeypatch):
         second = (await hear(session, 1))[0]
         await session.write(yamux.encode(PING, ACK, 0, second.length))
         assert not connection.is_closed
-        with trio.fail_after(10):
-            await connection._driver.ended.wait()
-        with pytest.raises(MuxedConnUnavailable, match="nothing was received"):
+        with trio.fail_after(10), pytest.raises(MuxedConnUnavailable, match="nothing was received"):
             await connection.accept_stream()
 
 
@@ -302,7 +321,8 @@ async def test_answers_wait_for_a_peer_that_does_not_read_only_up_to_the_cap():
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(fill)
-            await until(lambda: connection._driver._sender_busy)
+            # The socket is full.
+            await trio.testing.wait_all_tasks_blocked(0.05)
             for number in range(2000):
                 await session.write(yamux.encode(PING, SYN, 0, number))
             await until(lambda: connection.is_closed)

@@ -58,9 +58,9 @@ async def test_a_session_ends_with_its_connection():
 
 
 async def test_a_forged_record_closes_the_session():
-    one, two = await secure_pair(Identity("ours"), Identity("ours"))
-    one._wire._unsent = memoryview(b"\x00\x20" + bytes(32))
-    await one._wire.flush()
+    ends = socket_pair()
+    one, two = await secure_pair(Identity("ours"), Identity("ours"), ends)
+    await ends[0].send_all(b"\x00\x20" + bytes(32))
     with pytest.raises(ConnectionClosedError, match="forged"):
         await two.read(1)
     await one.close()
@@ -160,8 +160,9 @@ async def test_what_is_not_plain_tcp_keeps_libp2ps_own_session_and_muxer():
 
 
 async def test_the_socket_keeps_little_unsent_data():
-    one, two = await secure_pair(Identity("ours"), Identity("ours"))
-    kept = one._wire._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
+    ends = socket_pair()
+    one, two = await secure_pair(Identity("ours"), Identity("ours"), ends)
+    kept = ends[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
     assert kept == DEPTH_START
     await one.close()
     await two.close()
@@ -175,10 +176,9 @@ async def test_what_came_behind_the_negotiation_goes_to_the_muxer():
     await two.read(1)
     for _ in range(20):
         await trio.testing.wait_all_tasks_blocked(0.001)
-    wire, early = two.take_over()
+    records, early = two.take_over()
     data = b"".join(bytes(block[:size]) for block, size in early)
     assert data == (bytes(range(256)) * 600)[1 : len(data) + 1]
-    assert wire is two._wire
-    assert two.take_over()[1] == []
+    assert two.take_over() == (records, [])
     await one.close()
     await two.close()

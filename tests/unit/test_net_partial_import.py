@@ -1,4 +1,4 @@
-"""The lean import of libp2p, in fresh interpreters: what it leaves out, and that it refuses to work."""
+"""The partial import of libp2p, in fresh interpreters: what it leaves out, and that it refuses to work."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ HEAVY = {
     "cryptography.x509.extensions",
 }
 
-LEAN = """
+PARTIAL_IMPORT = """
 import sys
-from swarm.net.libp2p import partial_import as lean
-with lean.importing() as is_lean:
+from swarm.net.libp2p import partial_import
+with partial_import.importing() as is_partial:
     import swarm.node
 """
 
@@ -31,8 +31,8 @@ def _run(script: str) -> str:
     return done.stdout
 
 
-def test_a_lean_node_loads_none_of_the_parts_it_never_uses() -> None:
-    loaded = set(_run(LEAN + "print(*sys.modules, is_lean)").split())
+def test_a_partial_import_loads_none_of_the_parts_it_never_uses() -> None:
+    loaded = set(_run(PARTIAL_IMPORT + "print(*sys.modules, is_partial)").split())
     assert {"libp2p.host.basic_host", "True"} <= loaded
     assert not loaded & HEAVY
 
@@ -56,7 +56,7 @@ except ImportError as error:
     print(error)
 """
     refusal = f"{part} is not loaded in this program (run was asked of it)"
-    assert _run(LEAN + script).splitlines() == ["False", refusal]
+    assert _run(PARTIAL_IMPORT + script).splitlines() == ["False", refusal]
 
 
 def test_dependencies_of_others_are_whole_again_afterwards() -> None:
@@ -65,7 +65,7 @@ from cryptography import x509
 import cffi, cryptography.x509.oid, prometheus_client.core
 print(x509.Certificate.__module__, x509 is cryptography.x509)
 """
-    assert _run(LEAN + script).split() == ["cryptography.hazmat.bindings._rust.x509", "True"]
+    assert _run(PARTIAL_IMPORT + script).split() == ["cryptography.hazmat.bindings._rust.x509", "True"]
 
 
 def test_keys_of_every_kind_are_still_read() -> None:
@@ -78,13 +78,13 @@ for kind in (ed25519, rsa, secp256k1):
     signature = pair.private_key.sign(b"data")
     print(read.verify(b"data", signature), read.verify(b"other", signature))
 """
-    assert _run(LEAN + script).split() == ["True", "False"] * 3
+    assert _run(PARTIAL_IMPORT + script).split() == ["True", "False"] * 3
 
 
 def test_it_comes_too_late_once_libp2p_is_loaded() -> None:
-    assert _run("import libp2p" + LEAN + "print(is_lean)").strip() == "False"
+    assert _run("import libp2p" + PARTIAL_IMPORT + "print(is_partial)").strip() == "False"
 
 
 def test_an_unknown_version_of_libp2p_is_loaded_whole() -> None:
-    script = LEAN.replace("with", "lean.MADE_FOR = '0.8.0'\nwith")
-    assert _run(script + "print(is_lean, 'aioquic' in sys.modules)").split() == ["False", "True"]
+    script = PARTIAL_IMPORT.replace("with", "partial_import.MADE_FOR = '0.8.0'\nwith")
+    assert _run(script + "print(is_partial, 'aioquic' in sys.modules)").split() == ["False", "True"]

@@ -1,4 +1,4 @@
-"""Whom the user does not serve gives way to whomever else, and does not stay."""
+"""The connection of a peer that the user has not allowed is displaced first and does not stay."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ LOOPBACK = "/ip4/127.0.0.1/tcp/0"
 OLD = limits.GRACE_SECONDS + 1.0
 
 
-def full_house(standing: dict[str, PeerStanding], capacity: int) -> tuple[InboundConnections, list[str]]:
-    """A house with one visitor of each name, and who was told to leave."""
-    left: list[str] = []
-    visitors = InboundConnections(capacity)
-    visitors.standing = lambda peer: standing.get(peer, PeerStanding.STRANGER)
+def full(standing: dict[str, PeerStanding], capacity: int) -> tuple[InboundConnections, list[str]]:
+    """One connection of each peer, and the names of the peers whose connection was closed."""
+    closed: list[str] = []
+    connections = InboundConnections(capacity)
+    connections.standing = lambda peer: standing.get(peer, PeerStanding.STRANGER)
     for number, name in enumerate(standing):
-        visitor = InboundConnection(
-            PeerId(name), f"192.0.2.{number}", 0.0, lambda name=name: left.append(name)
+        connection = InboundConnection(
+            PeerId(name), f"192.0.2.{number}", 0.0, lambda name=name: closed.append(name)
         )
-        assert visitors.enter(visitor, 0, 0.0)
-    return visitors, left
+        assert connections.admit(connection, 0, 0.0)
+    return connections, closed
 
 
 def test_the_unwanted_go_first_even_for_a_stranger() -> None:
-    house = {
+    standing = {
         "stranger": PeerStanding.STRANGER,
         "unwanted": PeerStanding.UNWANTED,
         "named": PeerStanding.NAMED,
     }
-    visitors, left = full_house(house, 3)
-    assert visitors.enter(InboundConnection(PeerId("new"), "192.0.2.9", OLD, lambda: None), 0, OLD)
-    assert left == ["unwanted"]
+    connections, closed = full(standing, 3)
+    assert connections.admit(InboundConnection(PeerId("new"), "192.0.2.9", OLD, lambda: None), 0, OLD)
+    assert closed == ["unwanted"]
 
 
 def test_no_stranger_takes_the_place_of_the_named() -> None:
-    visitors, left = full_house({"a": PeerStanding.NAMED, "b": PeerStanding.NAMED}, 2)
-    assert not visitors.enter(InboundConnection(PeerId("new"), "192.0.2.9", OLD, lambda: None), 0, OLD)
-    assert left == []
+    connections, closed = full({"a": PeerStanding.NAMED, "b": PeerStanding.NAMED}, 2)
+    assert not connections.admit(InboundConnection(PeerId("new"), "192.0.2.9", OLD, lambda: None), 0, OLD)
+    assert closed == []
 
 
 async def test_the_connection_of_an_unwanted_peer_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:

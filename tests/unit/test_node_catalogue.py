@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from typing import TypeVar
 
 import pytest
@@ -12,6 +13,7 @@ import trio.testing
 
 from swarm.content.envelope import MAX_ENVELOPE_BYTES, Envelope
 from swarm.content.signature import sign
+from swarm.discovery.named_peers import NamedPeers
 from swarm.endpoint import Endpoint, PeerAddress
 from swarm.errors import (
     Incomplete,
@@ -22,7 +24,7 @@ from swarm.errors import (
     SwarmError,
     UsageError,
 )
-from swarm.ids import PeerId
+from swarm.ids import ManifestId, PeerId
 from swarm.node.catalogue import (
     MANIFEST_PROTOCOL,
     QUESTIONS_PER_PEER,
@@ -33,7 +35,7 @@ from swarm.node.catalogue import (
     find_manifest,
     obtain,
 )
-from swarm.ports import ByteStream
+from swarm.ports import ByteStream, FoundPeer
 from swarm.protocol import protocol_limits as limits
 from swarm.protocol.advert import Advert, encode_length
 from tests.support.contents import file_manifest
@@ -128,7 +130,7 @@ async def test_who_does_not_read_the_answer_is_dropped(autojump_clock: trio.test
 
 async def test_a_peer_is_asked_few_questions_at_a_time_and_is_in_use_meanwhile() -> None:
     network = Peers(a=late, b=late)
-    questions = Questions(network)
+    questions = Questions(network, network.banned.__contains__)
     open_now: Counter[str] = Counter()
     most: Counter[str] = Counter()
 
@@ -151,7 +153,7 @@ async def test_a_peer_is_asked_few_questions_at_a_time_and_is_in_use_meanwhile()
 
 
 async def test_a_question_that_cannot_be_asked_leaves_nothing_behind() -> None:
-    questions = Questions(Peers(a="connection refused"))
+    questions = Questions(Peers(a="connection refused"), lambda _: False)
     with pytest.raises(NoPeerReachable, match="connection refused"):
         async with questions.ask(PeerId("a"), [ENDPOINT], MANIFEST_PROTOCOL):
             pytest.fail("there is nobody to ask")
@@ -171,6 +173,7 @@ class Peers:
     def __init__(self, **serving: Callable[[ByteStream], Awaitable[None]] | str) -> None:
         self.serving = serving
         self.nursery: trio.Nursery
+        self.banned: set[PeerId] = set()
         self.asked: list[str] = []
 
     async def connect(self, peer: PeerId, where: Sequence[Endpoint]) -> str:
@@ -190,11 +193,14 @@ class Peers:
         return here
 
     async def find(self, *, trusted: Collection[PeerId] = ()) -> Envelope:
-        peers = [PeerAddress(PeerId(name), ENDPOINT) for name in self.serving]
+        named = NamedPeers(PeerAddress(PeerId(name), ENDPOINT) for name in self.serving)
+        sources = [named] if self.serving else []
         async with trio.open_nursery() as self.nursery:
             found: Envelope | SwarmError
             try:
-                found = await find_manifest(Questions(self), MANIFEST.id, peers, trusted)
+                found = await find_manifest(
+                    Questions(self, self.banned.__contains__), MANIFEST.id, sources, trusted
+                )
             except SwarmError as error:
                 found = error
             self.nursery.cancel_scope.cancel()
@@ -253,6 +259,43 @@ async def test_the_most_telling_failure_is_told(
         await Peers(**serving).find()
 
 
+async def test_a_banned_peer_is_not_asked() -> None:
+    peers = Peers(good=honest)
+    peers.banned.add(PeerId("good"))
+    with pytest.raises(NoPeerReachable):
+        await peers.find()
+    assert peers.asked == []
+
+
+class Growing:
+    """A source that finds its peers one after the other, and does not say that there are no more."""
+
+    provenance = "growing"
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+    async def peers(self, manifest: ManifestId) -> AsyncIterator[FoundPeer]:
+        for name in self.names:
+            await trio.sleep(0.01)
+            yield FoundPeer(PeerId(name), (str(ENDPOINT),))
+            yield FoundPeer(PeerId(name), ("/ip4/192.0.2.1/udp/1",))
+        await trio.sleep_forever()
+
+
+async def test_peers_that_a_source_finds_later_are_asked_until_patience_ends() -> None:
+    network = Peers(gone="connection refused", good=honest)
+    async with trio.open_nursery() as network.nursery:
+        questions = Questions(network, lambda _: False)
+        sources = [NamedPeers([PeerAddress(PeerId("gone"), ENDPOINT)]), Growing("gone", "good")]
+        assert await find_manifest(questions, MANIFEST.id, sources, (), 30) == ENVELOPE
+        with pytest.raises(NoPeerReachable, match="connection refused"):
+            await find_manifest(questions, MANIFEST.id, [*sources[:1], Growing()], (), 0.2)
+        with pytest.raises(NoPeerReachable, match="no peer was found"):
+            await find_manifest(questions, MANIFEST.id, [Growing()], (), 0.2)
+        network.nursery.cancel_scope.cancel()
+
+
 async def test_an_id_alone_names_nobody_to_ask() -> None:
     with pytest.raises(UsageError, match="names no peer to ask"):
         await Peers().find()
@@ -261,8 +304,21 @@ async def test_an_id_alone_names_nobody_to_ask() -> None:
 async def test_what_is_known_already_is_not_asked_for_but_its_signature_is_looked_at() -> None:
     assert ENVELOPE.signer is not None
     peers = Peers(a="must not be dialled")
-    where = [PeerAddress(PeerId("a"), ENDPOINT)]
-    assert await obtain(Questions(peers), ENVELOPE, where, ()) is ENVELOPE
-    assert await obtain(Questions(peers), ENVELOPE, where, [ENVELOPE.signer]) is ENVELOPE
+    where = [NamedPeers([PeerAddress(PeerId("a"), ENDPOINT)])]
+    assert (
+        await obtain(Questions(peers, peers.banned.__contains__), ENVELOPE, where, (), math.inf) is ENVELOPE
+    )
+    assert (
+        await obtain(
+            Questions(peers, peers.banned.__contains__), ENVELOPE, where, [ENVELOPE.signer], math.inf
+        )
+        is ENVELOPE
+    )
     with pytest.raises(ManifestError):
-        await obtain(Questions(peers), Envelope(MANIFEST), where, [ENVELOPE.signer])
+        await obtain(
+            Questions(peers, peers.banned.__contains__),
+            Envelope(MANIFEST),
+            where,
+            [ENVELOPE.signer],
+            math.inf,
+        )

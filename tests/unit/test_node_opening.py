@@ -17,10 +17,12 @@ from swarm.config import TransferOptions
 from swarm.content.envelope import Envelope
 from swarm.content.link import SwarmLink
 from swarm.content.signature import sign
+from swarm.discovery.named_peers import NamedPeers
 from swarm.endpoint import Endpoint
 from swarm.errors import ManifestError, NoPeerReachable, UsageError
 from swarm.events import Event, FilesSelected, HashingProgress, ManifestReady, TransferResumed, Warned
 from swarm.ids import ManifestId, PeerId, TransferId
+from swarm.net.addresses import parse_peer_address
 from swarm.node.catalogue import Catalogue, Questions
 from swarm.node.opening import (
     HASHING_SECONDS,
@@ -78,11 +80,13 @@ class Opening:
         self.events: list[Event] = []
         self.claimed: list[ManifestId] = []
         self.refuse_claims = False
+        self.sources: list[NamedPeers] = []
         self.opener = ContentOpener(
-            Questions(self.network),  # type: ignore[arg-type]
+            Questions(self.network, lambda _: False),  # type: ignore[arg-type]
             KEY,
             self.events.append,
             self._claim,
+            lambda: self.sources,
         )
         self.transfer: Any = SimpleNamespace(number=ONE)
 
@@ -176,6 +180,16 @@ async def test_nobody_to_fetch_from_is_a_wrong_call_unless_somebody_may_come(tmp
         assert not content.expects_peers
     async with Opening().fetch(ENVELOPE, tmp_path, bases=(tmp_path,)) as content:
         assert [source.description for source in content.piece_sources] == [str(tmp_path)]
+
+
+async def test_the_peers_of_the_nodes_own_sources_are_asked_too(tmp_path: Path) -> None:
+    opening = Opening()
+    opening.sources = [NamedPeers([parse_peer_address(AT_BEN)])]
+    async with opening.fetch(MANIFEST.id, tmp_path) as content:
+        assert content.envelope == ENVELOPE
+        assert await named_by(content) == [], "the transfer asks the node for its sources itself"
+        assert not content.expects_peers
+    assert opening.network.dialled == {BEN: ("/dns4/example.org/tcp/2",)}
 
 
 @pytest.mark.parametrize("what", ["nothing.swarm", "."])

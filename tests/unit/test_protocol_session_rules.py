@@ -79,17 +79,24 @@ def test_the_greeting_has_one_order(messages):
     refused(SessionRules(MANIFEST, LAYOUT, 0.0), *messages)
 
 
-def test_greeted_needs_both_sides():
+def test_the_peer_has_greeted_once_its_pieces_are_announced():
+    protocol = SessionRules(MANIFEST, LAYOUT, 0.0)
+    protocol.received(HELLO, 0.0)
+    assert protocol.remote_hello == HELLO
+    assert not protocol.peer_greeted
+    protocol.received(HaveAll(), 0.0)
+    assert protocol.peer_greeted
+
+
+def test_each_side_sends_nothing_else_before_its_own_greeting():
     protocol = SessionRules(MANIFEST, LAYOUT, 0.0)
     for message in (HELLO, HaveAll()):
         protocol.received(message, 0.0)
-    assert protocol.remote_hello == HELLO
-    assert protocol.peer_greeted
-    assert not protocol.greeted
-    protocol.sent(HELLO)
-    assert not protocol.greeted
-    protocol.sent(HaveNone())
-    assert protocol.greeted
+    for message in (HELLO, HaveNone()):
+        with pytest.raises(LocalProtocolError):
+            protocol.sent(Request(0))
+        protocol.sent(message)
+    protocol.sent(Request(0))
 
 
 def test_a_refusal_instead_of_a_greeting_is_legal():

@@ -14,7 +14,7 @@ from swarm.storage import file_layer as layer_module
 from swarm.storage.disk_errors import disk_error, refusals
 from swarm.storage.file_layer import WRITE_BYTES, PosixLayer, read_at, write_at
 from swarm.storage.folder import SYNC_EACH, Folder, flush
-from swarm.storage.piece_files import OpenFiles
+from swarm.storage.piece_files import DescriptorCache
 from swarm.storage.target_files import check_space
 from tests.support.storage import FaultyLayer, descriptors, make_tree, names
 
@@ -196,7 +196,7 @@ class Handles:
 
 def test_descriptors_are_bounded_reused_and_closed_oldest_first() -> None:
     handles = Handles()
-    files = OpenFiles(handles.close, limit=2)
+    files = DescriptorCache(handles.close, limit=2)
     fds = []
     for file in (0, 1, 0, 2):
         with files.use(file, handles.open) as fd:
@@ -209,7 +209,7 @@ def test_descriptors_are_bounded_reused_and_closed_oldest_first() -> None:
 
 def test_a_descriptor_in_use_is_not_closed() -> None:
     handles = Handles()
-    files = OpenFiles(handles.close, limit=1)
+    files = DescriptorCache(handles.close, limit=1)
     with files.use(0, handles.open) as first:
         with files.use(1, handles.open):
             pass

@@ -443,7 +443,7 @@ def test_a_lost_piece_is_withdrawn_and_fetched_again() -> None:
     brain = a_brain(2, [0])
     source(brain, A, has=HaveBitfield(b"\x80"))
     commands = brain.piece_lost(0, 1.0)
-    assert published(commands)[0] == PieceLost(TRANSFER, 0)
+    assert published(commands)[0] == PieceLost(TRANSFER, 0, PIECE)
     assert sent(commands, A) == [Withdraw(0), Interested(), Request(0)]
     assert brain.piece_lost(0, 1.0) == []
 

@@ -69,7 +69,7 @@ def tcp_stream(connection: IRawConnection) -> trio.SocketStream | None:
     return stream if type(stream) is trio.SocketStream else None
 
 
-def put_muxer(network: Swarm, muxer: MuxerMultistream) -> None:
+def install_muxer(network: Swarm, muxer: MuxerMultistream) -> None:
     """Make ``network`` negotiate and build its muxed connections with ``muxer``."""
     network.upgrader.muxer_multistream = muxer
 
@@ -117,12 +117,12 @@ def _check_handshake() -> None:
         end.start_handshake()
     ends[1].read_message(ends[0].write_message())
     ends[0].read_message(ends[1].write_message())
-    ours, theirs = (_keys_of(NoiseTransportReadWriter(_Nothing(), end).noise_state) for end in ends)
+    ours, theirs = (_keys_of(NoiseTransportReadWriter(_NullConnection(), end).noise_state) for end in ends)
     if len(ours.sending) != _KEY_BYTES or ours.sending != theirs.receiving or ours.sending_nonce != 0:
         raise ValueError("its Noise ciphers have moved")
 
 
-class _Nothing(IRawConnection):
+class _NullConnection(IRawConnection):
     """A connection that carries nothing."""
 
     is_initiator = True
@@ -168,5 +168,5 @@ def _check_network() -> None:
     for owner, name in ((AutoConnector, "maybe_connect"), (MultiselectCommunicator, "read")):
         if not inspect.iscoroutinefunction(vars(owner).get(name)):
             raise TypeError(f"its {owner.__name__}.{name} has changed")
-    if MultiselectCommunicator(_Nothing()).read_writer is None:
+    if MultiselectCommunicator(_NullConnection()).read_writer is None:
         raise TypeError("its negotiation reader has moved")

@@ -32,10 +32,12 @@ def install(network: Swarm, *, limits: MuxLimits | None = None, budget: WindowBu
     """
     internals.check()
     timeout = internals.negotiate_timeout(network)
-    internals.put_muxer(network, LinkMuxer(timeout, limits or MuxLimits(), budget or process_budget))
+    internals.install_muxer(
+        network, YamuxNegotiator(timeout, limits or MuxLimits(), budget or process_budget)
+    )
 
 
-class LinkMuxer(MuxerMultistream):
+class YamuxNegotiator(MuxerMultistream):
     """Negotiates `/yamux/1.0.0` and builds a `MuxedConnection` over a `NoiseSession`."""
 
     def __init__(self, negotiate_timeout: int, limits: MuxLimits, budget: WindowBudget) -> None:
@@ -45,7 +47,7 @@ class LinkMuxer(MuxerMultistream):
 
     async def new_conn(self, conn: ISecureConn, peer_id: ID) -> IMuxedConn:
         """Negotiate over ``conn`` and return the muxed connection, which is not started yet."""
-        protocol, _ = await self._negotiate(conn)
+        protocol, _ = await self.negotiate(conn)
         muxed: IMuxedConn
         if isinstance(conn, NoiseSession):
             muxed = MuxedConnection(conn, peer_id, limits=self._limits, budget=self._budget)
@@ -53,5 +55,6 @@ class LinkMuxer(MuxerMultistream):
             muxed = Yamux(conn, peer_id, is_initiator=conn.is_initiator)
         return self._annotate_connection(muxed, conn, protocol)
 
-    async def _negotiate(self, conn: ISecureConn) -> tuple[TProtocol, TMuxerClass]:
+    async def negotiate(self, conn: ISecureConn) -> tuple[TProtocol, TMuxerClass]:
+        """Negotiate the muxer protocol over ``conn``; return its name and libp2p\'s class for it."""
         return await self._selector.select(conn, conn.is_initiator, self.negotiate_timeout)

@@ -97,12 +97,12 @@ def _take_over(session: ISecureConn, conn: IRawConnection) -> ISecureConn:
     keys = internals.cipher_keys(session)
     if stream is None or keys is None or not isinstance(session, SecureSession):
         return session
-    wire = RecordSocket(
+    socket = RecordSocket(
         stream,
         Sealer(keys.sending, keys.sending_nonce),
         Opener(keys.receiving, keys.receiving_nonce),
     )
-    return NoiseSession(session, conn, wire)
+    return NoiseSession(session, conn, socket)
 
 
 class NoiseSession(BaseSession):
@@ -112,7 +112,7 @@ class NoiseSession(BaseSession):
     the session only closes the socket and describes the remote end.
     """
 
-    def __init__(self, session: SecureSession, conn: IRawConnection, wire: RecordSocket) -> None:
+    def __init__(self, session: SecureSession, conn: IRawConnection, socket: RecordSocket) -> None:
         super().__init__(
             local_peer=session.local_peer,
             local_private_key=session.local_private_key,
@@ -121,7 +121,7 @@ class NoiseSession(BaseSession):
             is_initiator=session.is_initiator,
         )
         self._conn = conn
-        self._wire = wire
+        self._socket = socket
         self._unread = bytearray()
 
     async def read(self, n: int | None = None) -> bytes:
@@ -131,9 +131,9 @@ class NoiseSession(BaseSession):
         """
         while len(self._unread) < (1 if n is None else n):
             try:
-                for block, size in await self._wire.receive():
+                for block, size in await self._socket.receive():
                     self._unread += memoryview(block)[:size]
-                    self._wire.blocks.give(block)
+                    self._socket.blocks.give(block)
             except LinkClosed as error:
                 if self._unread:
                     break
@@ -147,9 +147,9 @@ class NoiseSession(BaseSession):
 
     async def write(self, data: bytes) -> None:
         """Seal ``data`` at once and send it; after a cancellation it still precedes later writes."""
-        self._wire.queue(data)
+        self._socket.queue(data)
         try:
-            await self._wire.flush()
+            await self._socket.flush()
         except LinkClosed as error:
             raise ConnectionClosedError(str(error), transport="tcp") from error
 
@@ -159,14 +159,14 @@ class NoiseSession(BaseSession):
         self._unread.clear()
         for start in range(0, len(unread), BLOCK_BYTES):
             part = unread[start : start + BLOCK_BYTES]
-            block = self._wire.blocks.take()
+            block = self._socket.blocks.take()
             block[: len(part)] = part
             early.append((block, len(part)))
-        return self._wire, early
+        return self._socket, early
 
     async def close(self) -> None:
         """Close the socket at once; never raises an error, never waits for the peer."""
-        self._wire.close()
+        self._socket.close()
         await trio.lowlevel.checkpoint()
 
     def get_remote_address(self) -> tuple[str, int] | None:
