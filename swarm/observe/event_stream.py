@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from types import TracebackType
+from weakref import WeakSet
 
 import trio
 
@@ -161,7 +162,8 @@ class EventStream:
     """
 
     def __init__(self) -> None:
-        self._subscriptions: list[Subscription] = []
+        # Weak: an observer that is no longer read, as after a break out of its loop, costs nothing.
+        self._subscriptions: WeakSet[Subscription] = WeakSet()
         self._closed = False
         self._listening: NodeListening | None = None
         self._warnings: deque[Warned] = deque(maxlen=MAX_WARNINGS)
@@ -175,7 +177,7 @@ class EventStream:
         With ``replay`` it is first told what lasts of what was published before.
         """
         subscription = Subscription(self._forget, transfer, capacity)
-        self._subscriptions.append(subscription)
+        self._subscriptions.add(subscription)
         if replay:
             for event in self._lasting():
                 subscription.put(event)
@@ -225,7 +227,7 @@ class EventStream:
             known.append(event)
 
     def _forget(self, subscription: Subscription) -> None:
-        self._subscriptions.remove(subscription)
+        self._subscriptions.discard(subscription)
 
 
 def _is_about(event: Event, transfer: TransferId) -> bool:
