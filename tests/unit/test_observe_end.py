@@ -1,6 +1,9 @@
-"""The last event of a transfer is last for every observer, also after bytes that were being summed up."""
+"""The last event of a transfer is last for every observer; an observer that stops reading is forgotten."""
 
 from __future__ import annotations
+
+import gc
+import weakref
 
 from swarm.events import BytesReceived, BytesSent, TransferEnded, TransferStarted
 from swarm.ids import PeerId, SourceId, TransferId
@@ -34,3 +37,15 @@ async def test_an_observer_that_comes_after_the_end_is_told_nothing() -> None:
     stream.publish(TransferStarted(ONE, "share"))
     stream.publish(TransferEnded(ONE, "an error"))
     assert [event async for event in stream.subscribe(ONE)] == []
+
+
+async def test_an_observer_that_is_no_longer_read_is_forgotten() -> None:
+    stream = EventStream()
+    stream.publish(TransferStarted(ONE, "share"))
+    subscription = stream.subscribe()
+    async for _ in subscription:
+        break
+    gone = weakref.ref(subscription)
+    del subscription
+    gc.collect()
+    assert gone() is None
