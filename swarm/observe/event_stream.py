@@ -172,6 +172,7 @@ class EventStream:
     """
 
     def __init__(self) -> None:
+        # Weak: an observer that is no longer read, as after a break out of its loop, costs nothing.
         self._subscriptions: WeakSet[Subscription] = WeakSet()
         self._stored: dict[TransferId, tuple[int, int]] = {}
         self._closed = False

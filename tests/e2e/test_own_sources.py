@@ -63,8 +63,14 @@ async def test_what_is_damaged_in_a_folder_comes_from_the_peer(tmp_path: Path) -
     ):
         shared = await sharer.share(content, piece_length=PIECE)
         observed = await observe(node, nursery)
+        # The peer is not there until the folder has given all that it can.
+        await shared.pause()
         options = swarm.TransferOptions(bases=(base,))
+        of_one = len(range(0, 3 * MIB + 17, PIECE))
         async with node.fetch(shared.link, into=tmp_path / "received", options=options) as transfer:
+            supplied = of_one - len(manifest_pieces)
+            await until(lambda: transfer.now().pieces_done == supplied, "the folder has given all it can")
+            await shared.resume()
             with trio.fail_after(20):
                 path = await transfer.complete()
         assert tree(path) == tree(content)
@@ -84,7 +90,10 @@ async def test_what_is_damaged_in_a_folder_comes_from_the_peer(tmp_path: Path) -
         if shared.manifest.files[layout.span(piece).file].path != ("one",)
     }
     assert all(stored[piece] == sharer.peer_id for piece in damaged | missing)
-    assert any(source == f"folder:{base}" for source in stored.values())
+    assert {source for piece, source in stored.items() if piece not in damaged | missing} == {
+        f"folder:{base}"
+    }
+    assert observed.of(swarm.PieceRefused) == []
     assert observed.of(swarm.SourceBanned) == []
 
 
@@ -100,6 +109,63 @@ async def test_a_folder_of_no_use_costs_nothing(tmp_path: Path, what: str) -> No
         async with node.fetch(shared.link, into=tmp_path / "received", options=options) as transfer:
             with trio.fail_after(20):
                 assert sha256(await transfer.complete()) == sha256(content)
+
+
+class OneFile:
+    """A source of pieces such as a program could write; ``spoils`` is a piece that it gets wrong."""
+
+    def __init__(self, path: Path, spoils: int | None = None) -> None:
+        self.id = swarm.SourceId("one-file")
+        self.description = "one file"
+        self._path = path
+        self._spoils = spoils
+
+    async def deliver(self, desk: swarm.RequestDesk) -> None:
+        desk.offer(swarm.PieceSet.all(desk.manifest.piece_count))
+        while True:
+            piece = await desk.next_request()
+            span = desk.manifest.layout.span(piece)
+            data = bytearray(self._path.read_bytes()[span.offset : span.offset + span.length])
+            if piece == self._spoils:
+                data[0] ^= 1
+            await desk.supply(piece, memoryview(data))
+
+
+async def test_a_program_s_own_source_of_pieces_suffices(tmp_path: Path) -> None:
+    content = random_file(tmp_path / "content", MIB + 5)
+    source: swarm.PieceSource = OneFile(content)
+    async with loopback_node(tmp_path / "a") as sharer, loopback_node(tmp_path / "b") as node:
+        envelope = (await sharer.share(content, piece_length=PIECE)).envelope
+        transfer = node.fetch(envelope, into=tmp_path / "received")
+        transfer.add_piece_source(source)
+        async with transfer:
+            with trio.fail_after(20):
+                assert sha256(await transfer.complete()) == sha256(content)
+
+
+async def test_a_source_of_pieces_that_is_wrong_is_not_asked_again(tmp_path: Path) -> None:
+    content = random_file(tmp_path / "content", MIB)
+    async with (
+        loopback_node(tmp_path / "a") as sharer,
+        loopback_node(tmp_path / "b") as node,
+        trio.open_nursery() as nursery,
+    ):
+        shared = await sharer.share(content, piece_length=PIECE)
+        observed = await observe(node, nursery)
+        await shared.pause()
+        transfer = node.fetch(shared.link, into=tmp_path / "received")
+        transfer.add_piece_source(OneFile(content, spoils=3))
+        async with transfer:
+            await until(lambda: observed.of(swarm.SourceBanned), "it is banned")
+            await shared.resume()
+            with trio.fail_after(20):
+                assert sha256(await transfer.complete()) == sha256(content)
+        (banned,) = observed.of(swarm.SourceBanned)
+        assert (banned.source, banned.piece) == ("one-file", 3)
+        assert not node.is_banned(sharer.peer_id)
+        await node.aclose()
+    assert observed.of(swarm.PieceStored)
+    assert all(event.source == sharer.peer_id for event in observed.of(swarm.PieceStored) if event.piece == 3)
 
 
 class Rendezvous:

@@ -1,7 +1,8 @@
-"""Thousands of peers come, fetch a little and go, some in the middle of everything."""
+"""Thousands of peers come, fetch a little and go, some in the middle; transfers begin and stop."""
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import sys
@@ -16,7 +17,10 @@ from tests.support.processes import Processes, Running
 from tests.support.sharing import MIB, random_file
 
 NAME = "long run"
-FIGURE = "5,000 connect/fetch/cancel cycles: descriptors and tasks exactly as before, RSS growth < 10 MiB"
+FIGURE = (
+    "5,000 connect/fetch/cancel cycles, 1,000 transfers begun and stopped: descriptors and tasks as before, "
+    "RSS growth < 10 MiB"
+)
 LIMIT = 1200.0
 MOST_GROWTH = 10 * MIB
 WARM_UP = 200
@@ -44,11 +48,15 @@ def siege(quick: bool) -> Outcome:
         after = settled(node, 2, before)
         growth = after["rss"] - before["rss"]
         same = after["tasks"] == before["tasks"] and after["descriptors"] == before["descriptors"]
+        transfers = 20 if quick else 1000
+        code, left = begun_and_stopped(processes, folder, transfers)
         return Outcome(
-            same and growth < MOST_GROWTH,
+            same and growth < MOST_GROWTH and code == 0,
             f"{cycles} cycles in {seconds:.0f} s: tasks {before['tasks']} -> {after['tasks']}, descriptors "
             f"{before['descriptors']} -> {after['descriptors']}, RSS {before['rss'] / MIB:.1f} -> "
-            f"{after['rss'] / MIB:.1f} MiB, objects {before['objects']} -> {after['objects']}",
+            f"{after['rss'] / MIB:.1f} MiB, objects {before['objects']} -> {after['objects']}; "
+            f"{transfers} transfers begun and stopped: {left['before']} -> {left['after']}, "
+            f"{left['blocks']} blocks of memory and {left['growth'] / MIB:.1f} MiB kept",
         )
 
 
@@ -57,6 +65,16 @@ def come_and_go(processes: Processes, address: str, manifest: Path, cycles: int)
     arguments = ("-m", "tests.siege.visitor", address, str(manifest), str(cycles))
     visitor = processes.command([sys.executable, *arguments], name="visitor")
     visitor.expect_exit(0, within=1000)
+
+
+def begun_and_stopped(processes: Processes, folder: Path, cycles: int) -> tuple[int, dict]:
+    """The same within one process over its own nodes: its exit code, and what it says is left."""
+    place = folder / "own nodes"
+    place.mkdir()
+    command = [sys.executable, "-m", "tests.siege.begin_and_stop", str(place), str(cycles)]
+    process = processes.command(command, name="own nodes")
+    code = process.wait(within=900)
+    return code, json.loads(process.line(r"^\{.*", 1).group(0))
 
 
 def settled(node: Running, first: int, wanted: dict | None) -> dict:
