@@ -103,6 +103,7 @@ async def test_streams_without_a_negotiation_end_the_connection() -> None:
         with trio.fail_after(5), pytest.raises(hostile_link.EXPECTED):
             while True:
                 await session.read()
+        await session.close()
         assert await pings(honest, server)
 
 
