@@ -18,8 +18,8 @@ from swarm.net.inbound import PeerStanding
 from swarm.ports import ByteStream
 from swarm.protocol.codec import HELLO
 from swarm.transfer.session import meet
-from tests.support import hostile_link
-from tests.support.hostile_link import DATA, SYN, WINDOW_UPDATE, frame
+from tests.support import hostile_connections
+from tests.support.hostile_connections import DATA, SYN, WINDOW_UPDATE, frame
 
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
 TALK = "/test/talk/1.0.0"
@@ -94,13 +94,13 @@ async def test_what_breaks_in_our_handler_costs_the_stream_alone() -> None:
 async def test_streams_without_a_negotiation_end_the_connection() -> None:
     async with three() as (server, _, honest):
         _, _, host, _, port, *_ = server.addresses[0].split("/")
-        session = await hostile_link.Door(host, int(port), server.peer_id).enter()
-        with suppress(*hostile_link.EXPECTED):
+        session = await hostile_connections.Door(host, int(port), server.peer_id).enter()
+        with suppress(*hostile_connections.EXPECTED):
             for number in range(int(limits.OFFENCE_BURST) + 2):
                 opening = frame(WINDOW_UPDATE, SYN, 2 * number + 1, 0) + frame(DATA, 0, 2 * number + 1, 5)
                 await session.write(opening + b"\x80\x80\x80\x80\x04")
                 await trio.sleep(0.005)
-        with trio.fail_after(5), pytest.raises(hostile_link.EXPECTED):
+        with trio.fail_after(5), pytest.raises(hostile_connections.EXPECTED):
             while True:
                 await session.read()
         await session.close()

@@ -21,7 +21,7 @@ from swarm.ids import PeerId
 from swarm.mux.mux_limits import INITIAL_WINDOW, MuxLimits
 from swarm.mux.stream import WindowBudget
 from swarm.net.streams import NegotiatedStream
-from tests.support.link_pair import muxed_pair, read_exactly, read_to_end
+from tests.support.connection_pair import muxed_pair, read_exactly, read_to_end
 
 MIB = 1024 * 1024
 PAIRS = [("ours", "ours"), ("ours", "stock"), ("stock", "ours")]

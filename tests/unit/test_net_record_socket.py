@@ -9,7 +9,7 @@ import trio.testing
 from swarm.errors import LinkClosed
 from swarm.mux.records import Opener, Sealer
 from swarm.net.record_socket import WAKE_BYTES, RecordSocket
-from tests.support.link_pair import socket_pair
+from tests.support.connection_pair import socket_pair
 
 KEY = bytes(32)
 PACKET = 1000
