@@ -1,4 +1,4 @@
-"""Two ends of one stream in memory, with the promises and the perils of `swarm.ports.Link`."""
+"""Two ends of one stream in memory, with the promises and the perils of `swarm.ports.ByteStream`."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class _Pipe:
 
 
 class MemoryLink:
-    """A `swarm.ports.Link`: as in the port, a cancelled read or write resets the stream."""
+    """A `swarm.ports.ByteStream`: as in the port, a cancelled read or write resets the stream."""
 
     def __init__(self, peer: PeerId, remote_address: str, incoming: _Pipe, outgoing: _Pipe) -> None:
         self.peer = peer
