@@ -17,7 +17,7 @@ from swarm.storage.file_layer import FileLayer, read_at
 
 READ_BYTES = 1024 * 1024
 """Bytes read at a time, and so the memory of one pass."""
-HOP_SECONDS = 0.05
+THREAD_CALL_SECONDS = 0.05
 """Work done in one call to a worker thread. It sets the granularity of progress and cancellation, and makes
 the 50 microseconds of a call negligible, for half of a large piece as for 1,000 small files."""
 
@@ -102,8 +102,8 @@ async def in_thread(steps: Generator[int, None, None], total: int, progress: Pro
 
 
 def _advance(steps: Iterator[int]) -> tuple[int, bool]:
-    """Run steps for `HOP_SECONDS`; return their bytes and whether there are more."""
-    end = time.perf_counter() + HOP_SECONDS
+    """Run steps for `THREAD_CALL_SECONDS`; return their bytes and whether there are more."""
+    end = time.perf_counter() + THREAD_CALL_SECONDS
     done = 0
     for count in steps:
         done += count

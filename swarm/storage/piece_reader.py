@@ -31,7 +31,7 @@ INLINE_BYTES = 1024 * 1024
 """Pieces up to this size are hashed and copied inline, in about 0.4 ms."""
 SLOW_SECONDS = 0.01
 """A write that takes longer has waited for the disk, which the event loop must not do."""
-HOPS = 4
+WORKER_THREADS = 4
 """Worker threads of one store, and so the most descriptors that they hold."""
 
 
@@ -39,7 +39,7 @@ class PieceExecutor:
     """Runs blocking work on single pieces of one store, inline or in a thread."""
 
     def __init__(self) -> None:
-        self._threads = trio.CapacityLimiter(HOPS)
+        self._threads = trio.CapacityLimiter(WORKER_THREADS)
         self._slow = False
 
     async def compute(self, size: int, function: Callable[[], T]) -> T:

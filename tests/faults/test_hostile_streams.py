@@ -18,6 +18,8 @@ from swarm.net.inbound import PeerStanding
 from swarm.ports import ByteStream
 from swarm.protocol.codec import HELLO
 from swarm.transfer.session import read_greeting
+from tests.support import hostile_connections
+from tests.support.hostile_connections import DATA, SYN, WINDOW_UPDATE, frame
 
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
 TALK = "/test/talk/1.0.0"
@@ -90,15 +92,18 @@ async def test_what_breaks_in_our_handler_costs_the_stream_alone() -> None:
 
 
 async def test_streams_without_a_negotiation_end_the_connection() -> None:
-    async with three() as (server, hostile, honest):
-        connection = hostile._connection(server.peer_id)
-        assert connection is not None
-        with suppress(Exception):
-            for _ in range(int(limits.OFFENCE_BURST) + 2):
-                stream = await connection.new_stream()
-                await stream.write(b"\x80\x80\x80\x80\x04")
+    async with three() as (server, _, honest):
+        _, _, host, _, port, *_ = server.addresses[0].split("/")
+        session = await hostile_connections.Door(host, int(port), server.peer_id).enter()
+        with suppress(*hostile_connections.EXPECTED):
+            for number in range(int(limits.OFFENCE_BURST) + 2):
+                opening = frame(WINDOW_UPDATE, SYN, 2 * number + 1, 0) + frame(DATA, 0, 2 * number + 1, 5)
+                await session.write(opening + b"\x80\x80\x80\x80\x04")
                 await trio.sleep(0.005)
-        await gone(hostile, server)
+        with trio.fail_after(5), pytest.raises(hostile_connections.EXPECTED):
+            while True:
+                await session.read()
+        await session.close()
         assert await pings(honest, server)
 
 

@@ -398,7 +398,7 @@ async def test_a_put_that_the_disk_refuses_stores_nothing_and_can_be_repeated(
         if operation == "resize":
             # The journal's own start is not what is tested here.
             layer.resize = lambda fd, size: layer.write(fd, memoryview(b""), 0) if size else None  # type: ignore
-            layer.write = layer._breaking("write", errno.ENOSPC)  # type: ignore
+            layer.write = layer.breaking("write", errno.ENOSPC)  # type: ignore
         with pytest.raises(DiskError, match="disk is full"):
             await copy(source, target, [0])
         assert not target.stored.count

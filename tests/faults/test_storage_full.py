@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from swarm.storage.scan import scan
 from swarm.storage.seed_store import SeedStore
 from swarm.storage.target import open_target
 from tests.support.contents import file_manifest
+from tests.support.requirements import require
 from tests.support.storage import PIECE, copy, names, noise
 
 DATA = noise(40 * PIECE)
@@ -46,12 +48,9 @@ def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
     place = tmp_path / "disk"
     place.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place]
-    try:
-        mounted = subprocess.run(command, check=False, capture_output=True)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command")
-    if mounted.returncode:
-        pytest.skip(f"mounting a small file system needs root: {mounted.stderr.decode().strip()}")
+    require(shutil.which("mount"), "the mount command")
+    mounted = subprocess.run(command, check=False, capture_output=True)
+    require(mounted.returncode == 0, f"mounting a file system, as root: {mounted.stderr.decode().strip()}")
     yield SmallDisk(place)
     subprocess.run(["umount", place], check=True)
 

@@ -7,14 +7,14 @@ import subprocess
 import sys
 import tempfile
 
-import pytest
+from tests.support.requirements import require
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 KILLS = 200
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the worker forks its victims")
 def test_whatever_moment_a_fetch_is_killed_at_its_resume_is_exact() -> None:
+    require(hasattr(os, "fork"), "os.fork, by which the worker makes its victims")
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         command = [sys.executable, "-m", "tests.faults.kill_worker", folder, str(KILLS), "3"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)

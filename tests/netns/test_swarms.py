@@ -15,6 +15,7 @@ from tests.netns.bench import CASES, measure, rows, saved
 from tests.netns.network import PREFIX, Network, payload_rate, remove_leftovers, why_unavailable
 from tests.netns.swarms import Case, Moved, Outcome, Swarm
 from tests.support.processes import Processes
+from tests.support.requirements import require
 
 MIB = 1 << 20
 BITS = 50_000_000
@@ -22,8 +23,8 @@ BITS = 50_000_000
 
 @pytest.fixture(autouse=True, scope="module")
 def namespaces() -> None:
-    if why := why_unavailable():
-        pytest.skip(why)
+    why = why_unavailable()
+    require(not why, why)
 
 
 def existing() -> set[str]:

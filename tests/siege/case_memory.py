@@ -10,7 +10,7 @@ import trio
 
 from tests.siege.field import Gauge, attackers, battlefield, mib, rate, received, sparse_file
 from tests.siege.outcome import Outcome
-from tests.support.hostile_link import LINK_ATTACKS
+from tests.support.hostile_connections import CONNECTION_ATTACKS
 from tests.support.hostile_streams import LEGAL, STREAM_ATTACKS
 from tests.support.processes import Processes
 from tests.support.sharing import MIB, Seeder, fetch, share
@@ -26,7 +26,7 @@ QUICK_RATE = 0.01
 """The quick form runs beside other tests, where a rate says little: somebody honest must get on, no more."""
 LEAST_LEFT = 160 * MIB
 UPLINK = "16MiB/s"
-FLOODS = (*LINK_ATTACKS, *STREAM_ATTACKS)
+FLOODS = (*CONNECTION_ATTACKS, *STREAM_ATTACKS)
 QUICK = ("rapid-reset", "empty-data", "pings", "noise", "hoard", "unread-windows")
 
 

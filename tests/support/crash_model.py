@@ -51,11 +51,11 @@ class RecordingLayer(PosixLayer):
         self.dead = False
         """Set: the process is killed, and nothing of what it would still do is done."""
 
-    def _alive(self) -> None:
+    def check_alive(self) -> None:
         if self.dead:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    def _add(self, kind: str, node: int, **more: object) -> None:
+    def record(self, kind: str, node: int, **more: object) -> None:
         self.log.append(Op(kind, node, **more))  # type: ignore[arg-type]
 
     @staticmethod
@@ -64,7 +64,7 @@ class RecordingLayer(PosixLayer):
 
     def claim(self, pieces: frozenset[int]) -> None:
         """Note that from here on these pieces are promised to survive."""
-        self._add("claim", 0, claimed=pieces)
+        self.record("claim", 0, claimed=pieces)
 
     def open(self, folder: int, name: str, flags: int, mode: int = 0o666) -> int:
         existed = True
@@ -75,71 +75,71 @@ class RecordingLayer(PosixLayer):
                 existed = False
         fd = super().open(folder, name, flags, mode)
         if not existed:
-            self._add("create", self.node(folder), name=name, child=self.node(fd))
+            self.record("create", self.node(folder), name=name, child=self.node(fd))
         return fd
 
     def make_folder(self, folder: int, name: str) -> None:
-        self._alive()
+        self.check_alive()
         super().make_folder(folder, name)
-        self._add("mkdir", self.node(folder), name=name, child=self.stat(folder, name).st_ino)
+        self.record("mkdir", self.node(folder), name=name, child=self.stat(folder, name).st_ino)
 
     def write(self, fd: int, data: memoryview, offset: int) -> int:
-        self._alive()
+        self.check_alive()
         taken = super().write(fd, data, offset)
-        self._add("write", self.node(fd), offset=offset, data=bytes(data[:taken]))
+        self.record("write", self.node(fd), offset=offset, data=bytes(data[:taken]))
         return taken
 
     def resize(self, fd: int, size: int) -> None:
-        self._alive()
+        self.check_alive()
         super().resize(fd, size)
-        self._add("resize", self.node(fd), offset=size)
+        self.record("resize", self.node(fd), offset=size)
 
     def sync_data(self, fd: int) -> None:
-        self._alive()
+        self.check_alive()
         super().sync_data(fd)
-        self._add("sync", self.node(fd))
+        self.record("sync", self.node(fd))
 
     def sync(self, fd: int) -> None:
-        self._alive()
+        self.check_alive()
         super().sync(fd)
-        self._add("sync", self.node(fd))
+        self.record("sync", self.node(fd))
 
     def sync_all(self, fd: int) -> bool:
-        self._alive()
+        self.check_alive()
         done = super().sync_all(fd)
         if done:
-            self._add("sync all", 0)
+            self.record("sync all", 0)
         return done
 
     def move(self, source: int, name: str, target: int, new_name: str) -> None:
-        self._alive()
+        self.check_alive()
         child = self.stat(source, name).st_ino
         super().move(source, name, target, new_name)
-        self._add(
+        self.record(
             "move", self.node(target), name=new_name, child=child, source=self.node(source), old_name=name
         )
 
     def remove(self, folder: int, name: str) -> None:
-        self._alive()
+        self.check_alive()
         child = self.stat(folder, name).st_ino
         super().remove(folder, name)
-        self._add("remove", self.node(folder), name=name, child=child)
+        self.record("remove", self.node(folder), name=name, child=child)
 
     def remove_folder(self, folder: int, name: str) -> None:
-        self._alive()
+        self.check_alive()
         child = self.stat(folder, name).st_ino
         super().remove_folder(folder, name)
-        self._add("remove", self.node(folder), name=name, child=child)
+        self.record("remove", self.node(folder), name=name, child=child)
 
     def stream(self, fd: int) -> io.FileIO:
         layer = self
 
         class Stream(io.FileIO):
             def write(self, data: memoryview) -> int:  # type: ignore[override]
-                layer._alive()
+                layer.check_alive()
                 at = self.tell()
                 taken = super().write(data)
-                layer._add("write", layer.node(fd), offset=at, data=bytes(data[:taken]))
+                layer.record("write", layer.node(fd), offset=at, data=bytes(data[:taken]))
                 return taken
 
         return Stream(fd, "r+", closefd=False)

@@ -7,7 +7,7 @@ python -m tests.support.hostile ping BEHAVIOUR… [--count N]
     Peers that answer pings in one way each (hostile_pinged.ANSWERS). `delayed` prints
     {"event": "answered", "after": seconds} for each ping.
 python -m tests.support.hostile attack NAME… --target ADDRESS [--manifest FILE.swarm] [--count N] [--persist]
-    N attackers of each name (hostile_streams.STREAM_ATTACKS, hostile_link.LINK_ATTACKS). Prints
+    N attackers of each name (hostile_streams.STREAM_ATTACKS, hostile_connections.CONNECTION_ATTACKS). Prints
     {"event": "cut_off", "attack": …, "after": seconds, "why": …} whenever the victim ends one; with
     --persist it comes back as another peer at once.
     --from is the local address that it dials from.
@@ -35,7 +35,7 @@ from swarm.net.host import open_host
 from swarm.net.ping_protocol import PING_PROTOCOL, Responder
 from swarm.ports import ByteStream
 from swarm.transfer.connector import EXCHANGE_PROTOCOL
-from tests.support import hostile_link, hostile_pinged, hostile_streams
+from tests.support import hostile_connections, hostile_pinged, hostile_streams
 from tests.support.hostile_seeder import ANSWERS, Content, say_nothing, seed
 
 LISTEN = "/ip4/127.0.0.1/tcp/0"
@@ -43,7 +43,7 @@ MUTE = "mute"
 COME_BACK_SECONDS = 0.05
 DIALERS = ("plaintext", "secio", "mplex")
 """Of hostile_dialers, which loads all of libp2p."""
-EXPECTED = (SwarmError, *hostile_link.EXPECTED)
+EXPECTED = (SwarmError, *hostile_connections.EXPECTED)
 
 
 def tell(event: str, **fields: object) -> None:
@@ -88,7 +88,7 @@ async def stream_attack(name: str, options: argparse.Namespace) -> None:
         await hostile_streams.STREAM_ATTACKS[name](victim)
 
 
-def _dialers() -> dict[str, Callable[[hostile_link.Door], Awaitable[None]]]:
+def _dialers() -> dict[str, Callable[[hostile_connections.Door], Awaitable[None]]]:
     from tests.support.hostile_dialers import DIALERS as found
 
     return found
@@ -97,11 +97,11 @@ def _dialers() -> dict[str, Callable[[hostile_link.Door], Awaitable[None]]]:
 async def link_attack(name: str, options: argparse.Namespace) -> None:
     """One attack below the streams."""
     where = parse_peer_address(options.target)
-    door = hostile_link.Door(where.endpoint.host, where.endpoint.port, where.peer)
+    door = hostile_connections.Door(where.endpoint.host, where.endpoint.port, where.peer)
     if name in DIALERS:
         await _dialers()[name](door)
     else:
-        await hostile_link.LINK_ATTACKS[name](door)
+        await hostile_connections.CONNECTION_ATTACKS[name](door)
 
 
 async def keep_attacking(name: str, options: argparse.Namespace) -> None:
@@ -161,7 +161,7 @@ def main() -> int:
     known = {
         "seed": {MUTE, *ANSWERS},
         "ping": {*hostile_pinged.ANSWERS},
-        "attack": {*DIALERS, *hostile_streams.STREAM_ATTACKS, *hostile_link.LINK_ATTACKS},
+        "attack": {*DIALERS, *hostile_streams.STREAM_ATTACKS, *hostile_connections.CONNECTION_ATTACKS},
     }
     if options.role == "names":
         print("\n".join(f"{role} {name}" for role, names in known.items() for name in sorted(names)))

@@ -19,7 +19,7 @@ from libp2p.stream_muxer.mplex.mplex import MPLEX_PROTOCOL_ID, Mplex
 
 from swarm.errors import SwarmError
 from swarm.net.libp2p.noise_session import noise_security
-from tests.support.hostile_link import Door
+from tests.support.hostile_connections import Door
 
 DEADLINE = 12
 

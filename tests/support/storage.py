@@ -76,9 +76,9 @@ class FaultyLayer(PosixLayer):
         self.broken = True
         self.calls: list[str] = []
         for name in operations:
-            setattr(self, name, self._breaking(name, error))
+            setattr(self, name, self.breaking(name, error))
 
-    def _breaking(self, name: str, error: int) -> object:
+    def breaking(self, name: str, error: int) -> object:
         real = getattr(PosixLayer, name)
 
         def operation(*arguments: object, **named: object) -> object:

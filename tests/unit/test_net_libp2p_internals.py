@@ -8,7 +8,7 @@ from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
 
 from swarm.errors import SwarmError
 from swarm.net.libp2p import internals
-from tests.support.link_pair import Identity, secure_pair, socket_pair
+from tests.support.connection_pair import Identity, secure_pair, socket_pair
 
 
 def test_this_libp2p_is_the_expected_one_and_has_every_name():

@@ -12,7 +12,7 @@ from libp2p.stream_muxer.exceptions import MuxedStreamError, MuxedStreamReset
 
 from swarm.mux.mux_limits import INITIAL_WINDOW
 from swarm.mux.stream import WindowBudget
-from tests.support.link_pair import muxed_pair, read_exactly, read_to_end
+from tests.support.connection_pair import muxed_pair, read_exactly, read_to_end
 
 MIB = 1024 * 1024
 

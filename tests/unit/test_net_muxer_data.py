@@ -21,7 +21,7 @@ from swarm.ids import PeerId
 from swarm.mux.mux_limits import INITIAL_WINDOW, MuxLimits
 from swarm.mux.stream import WindowBudget
 from swarm.net.streams import NegotiatedStream
-from tests.support.link_pair import muxed_pair, read_exactly, read_to_end
+from tests.support.connection_pair import muxed_pair, read_exactly, read_to_end
 
 MIB = 1024 * 1024
 PAIRS = [("ours", "ours"), ("ours", "stock"), ("stock", "ours")]
@@ -181,7 +181,7 @@ async def test_several_buffers_are_one_write():
 async def test_writes_that_wait_for_nothing_let_other_tasks_in():
     async with muxed_pair() as (one, two):
         first, _ = await opened(one, two)
-        link = NegotiatedStream(SimpleNamespace(muxed_stream=first), PeerId("there"), "")
+        stream = NegotiatedStream(SimpleNamespace(muxed_stream=first), PeerId("there"), "")
         turns = []
 
         async def other():
@@ -194,7 +194,7 @@ async def test_writes_that_wait_for_nothing_let_other_tasks_in():
             await trio.lowlevel.checkpoint()
             before = len(turns)
             for _ in range(20):
-                await link.write(b"ping", b"pong")
+                await stream.write(b"ping", b"pong")
             assert len(turns) - before >= 19
             nursery.cancel_scope.cancel()
 

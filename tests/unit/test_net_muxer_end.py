@@ -12,7 +12,7 @@ from swarm.mux.mux_limits import INITIAL_WINDOW, MuxLimits
 from swarm.mux.stream import WindowBudget
 from swarm.net import liveness, muxed_connection
 from swarm.net.muxed_connection import MuxedConnection
-from tests.support.link_pair import (
+from tests.support.connection_pair import (
     Identity,
     hostile_peer,
     muxed_pair,

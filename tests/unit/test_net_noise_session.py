@@ -15,7 +15,7 @@ from swarm.mux.mux_limits import DEPTH_START
 from swarm.net.libp2p import noise_session
 from swarm.net.libp2p.noise_session import NoiseSession, noise_security
 from swarm.net.muxed_connection import MuxedConnection
-from tests.support.link_pair import Identity, secure_pair, socket_pair
+from tests.support.connection_pair import Identity, secure_pair, socket_pair
 
 
 class WrappedConnection(RawConnection):

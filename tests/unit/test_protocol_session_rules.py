@@ -246,6 +246,20 @@ def test_a_flood_of_messages_ends_the_session_and_time_forgives():
         protocol.received(KeepAlive(), 1.0)
 
 
+def test_what_came_while_we_did_not_read_is_no_flood():
+    """A slow disk or a rate limit of ours holds up the peer's messages; they then arrive all at once."""
+    protocol = opened()
+    protocol.reading_paused(60.0)
+    peers = int(limits.PEERS_BURST + 60 / limits.PEERS_INTERVAL)
+    for _ in range(peers):
+        protocol.received(Peers((), ()), 0.0)
+    allowed = int(limits.CONTROL_BURST + 60 * limits.CONTROL_RATE) - 2
+    for _ in range(allowed - peers):
+        protocol.received(KeepAlive(), 0.0)
+    with pytest.raises(RemoteError, match="too many"):
+        protocol.received(KeepAlive(), 0.0)
+
+
 def test_moved_pieces_pay_for_messages():
     protocol = opened()
     layout_piece = COUNT - 1

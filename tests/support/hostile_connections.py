@@ -308,9 +308,9 @@ async def stream_flood(door: Door) -> None:
     await _both(session, write)
 
 
-LinkAttack = Callable[[Door], Awaitable[None]]
+ConnectionAttack = Callable[[Door], Awaitable[None]]
 
-LINK_ATTACKS: dict[str, LinkAttack] = {
+CONNECTION_ATTACKS: dict[str, ConnectionAttack] = {
     attack.__name__.replace("_", "-"): attack
     for attack in (
         tcp_garbage,

@@ -1,4 +1,4 @@
-"""Two muxed connections over a real TCP socket, each with our link or with stock py-libp2p's."""
+"""Two muxed connections over a real TCP socket, each ours or stock py-libp2p's."""
 
 from __future__ import annotations
 
