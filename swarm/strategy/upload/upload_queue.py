@@ -21,19 +21,15 @@ from typing import NamedTuple
 from swarm.bits import PieceSet
 from swarm.content.layout import Layout
 from swarm.ids import PeerId
-from swarm.strategy.rates import Meter
+from swarm.strategy.rates import RATE_SECONDS, Meter
 
 RELEASED_BYTES = 512 << 10
-"""Released to one session at a time; half a millisecond at 1 GB/s is ample for the next command."""
-
-RELEASED_PIECES = 2
-"""One being sent and one behind it, however long a piece is."""
+"""Released to one session and not sent yet: half a millisecond at 1 GB/s is ample for the next command."""
 
 AHEAD_SECONDS = 0.1
 LEAST_AHEAD = 128 << 10
 """Released and not sent yet, of all sessions: seconds at the measured rate, and these bytes at least."""
 
-RATE_SECONDS = 2.0
 LOOKED_AT = 8
 """Requests of one peer, oldest first, among which the next is searched."""
 
@@ -64,7 +60,7 @@ class _Queue:
     @property
     def has_room(self) -> bool:
         """Whether the session takes another piece."""
-        return self.bytes < RELEASED_BYTES or len(self.released) < RELEASED_PIECES
+        return self.unsent < RELEASED_BYTES
 
 
 class UploadQueue:
