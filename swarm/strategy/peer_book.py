@@ -274,7 +274,7 @@ class PeerBook:
         ]
 
     def _place(self, ready: tuple[PeerId, BookEntry]) -> tuple[bool, int, float, float]:
-        """Named peers first, then who failed least, then the nearest; who was never met comes last of these."""
+        """Named peers first, then who failed least, then the nearest, those never met last."""
         _, entry = ready
         trip = math.inf if entry.round_trip is None else entry.round_trip
         return not entry.named, entry.failures, trip, self._rng.random()

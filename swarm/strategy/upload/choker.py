@@ -40,8 +40,8 @@ UNLIMITED_SLOTS = 8
 
 @dataclass(slots=True)
 class UploadSlot:
-    """What the choker knows of one peer; ``taken`` counts the bytes that it was sent, ``wasteful`` says that it
-    held its last slot to the end without taking anything."""
+    """What the choker knows of one peer; ``taken`` counts the bytes that it was sent, ``wasteful`` says that
+    it held its last slot to the end without taking anything."""
 
     peer: PeerId
     rate: Meter
@@ -81,7 +81,7 @@ def by_reciprocity(
 
 
 def by_turns(wanting: Sequence[UploadSlot], now: float, slots: int) -> list[UploadSlot]:
-    """Seeder: whoever uses its slot keeps it for `SLOT_SECONDS`, then the longest waiting come, then the rest.
+    """Seeder: whoever uses its slot keeps it for `SLOT_SECONDS`, then the longest waiting come, then others.
 
     A peer that left its slot unused comes after all others: it cannot starve those that would use it. Nor
     can many that come: those that have taken little yet get half of the ``slots``, if others want the rest.

@@ -27,17 +27,23 @@ RELEASED_BYTES = 512 << 10
 """Released to one session and not sent yet: half a millisecond at 1 GB/s is ample for the next command."""
 
 AHEAD_SECONDS = 0.1
+"""Released and not sent yet, of all sessions: work for so long, so that the choice of the next stays late."""
+
 LEAST_AHEAD = 128 << 10
-"""Released and not sent yet, of all sessions: seconds at the measured rate, and these bytes at least."""
+"""These bytes at least, while the rate is low or unknown: the link must not run dry between two turns."""
 
 LOOKED_AT = 8
 """Requests of one peer, oldest first, among which the next is searched."""
 
 LATE_SECONDS = 0.25
+"""An upload is late after this and `LATE_FACTOR` times what the uplink needs for all that is released:
+receivers that take nothing must not hold the uplink, however many they are."""
+
 LATE_FACTOR = 3.0
+"""Not less: the measured rate is rough, and an upload that seems late frees a place too early."""
+
 LATE_MOST = 10.0
-"""An upload is late after this, and a multiple of what the uplink needs for all that is released, but at most
-so long: receivers that take nothing must not hold the uplink, however many they are."""
+"""The longest until an upload is late, when the measured rate is near zero because all receivers stopped."""
 
 
 class Release(NamedTuple):
