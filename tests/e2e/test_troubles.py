@@ -16,8 +16,8 @@ def test_a_stalled_peer_loses_its_requests_to_others(processes: Processes, tmp_p
     source = random_file(tmp_path / "image.bin", 16 * MIB)
     seeders = [share(processes, source, "--upload-limit", "3MiB/s") for _ in range(2)]
     leecher = fetch(processes, seeders[0].manifest, tmp_path / "out", *(s.address for s in seeders))
-    leecher.event("piece_stored", peer=seeders[0].peer)
-    leecher.event("piece_stored", peer=seeders[1].peer)
+    leecher.event("piece_stored", source=seeders[0].peer)
+    leecher.event("piece_stored", source=seeders[1].peer)
     seeders[0].process.pause()
 
     leecher.expect_exit(0, within=45)

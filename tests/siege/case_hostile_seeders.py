@@ -95,6 +95,6 @@ def compare(
 
 def pieces_lost(leecher: Running, banned: set[str]) -> float:
     """Pieces' worth of bytes that came from liars and were thrown away, the refused ones included."""
-    refused = [event for event in leecher.events("piece_refused") if event["peer"] in banned]
-    lost = refused + [event for event in leecher.events("piece_wasted") if event["peer"] in banned]
+    refused = [event for event in leecher.events("piece_refused") if event["source"] in banned]
+    lost = refused + [event for event in leecher.events("piece_wasted") if event["source"] in banned]
     return sum(event["size"] for event in lost) / PIECE

@@ -55,7 +55,7 @@ def _one(processes: Processes, folder: Path, size: int, name: str, spoil: Spoil)
             raise AssertionError(f"{name}: bad bytes were sent")
     if (folder / "out" / "data.bin").read_bytes() != sound.read_bytes():
         raise AssertionError(f"{name}: what was fetched differs")
-    stored = {event["piece"]: event["peer"] for event in leecher.events("piece_stored")}
+    stored = {event["piece"]: event["source"] for event in leecher.events("piece_stored")}
     if any(stored[piece] != second.peer for piece in bad):
         raise AssertionError(f"{name}: a spoilt piece came from the rotten seeder")
     got = received_from(leecher)

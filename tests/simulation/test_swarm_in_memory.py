@@ -327,7 +327,7 @@ async def test_exactly_the_peers_that_send_bad_pieces_are_banned(rng, autojump_c
         await all_complete([leecher], 20 * COPY_SECONDS)
         assert leecher.runner.banned == {PeerId(name * 40) for name in "CDE"}
         leecher.runner.events.close()
-        refused = [event.peer async for event in observer if isinstance(event, PieceRefused)]
+        refused = [event.source async for event in observer if isinstance(event, PieceRefused)]
         assert len(refused) == len(set(refused)), "one piece wasted for each liar at most"
         await world.end()
 

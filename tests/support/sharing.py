@@ -75,5 +75,5 @@ def received_from(leecher: Running) -> Counter[str]:
     """Bytes of verified pieces that a fetch took, by the peer they came from."""
     counter: Counter[str] = Counter()
     for event in leecher.events("piece_stored"):
-        counter[event["peer"]] += event["size"]
+        counter[event["source"]] += event["size"]
     return counter
