@@ -95,10 +95,6 @@ class Availability:
         """How many connected sources have every piece."""
         return self._full
 
-    def copies(self, piece: int) -> int:
-        """How many connected sources have the piece."""
-        return self._full + self.spread(piece)
-
     def spread(self, piece: int) -> int:
         """How many connected peers have the piece and lack another."""
         index, shift = piece >> CHUNK_SHIFT, piece % CHUNK_PIECES

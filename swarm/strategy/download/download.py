@@ -223,7 +223,7 @@ class DownloadSide:
         """Ask the sources with room for what is open."""
         return self._asker.refill(now)
 
-    # --- Alarms ---------------------------------------------------------------------------------
+    # --- Wake-ups -------------------------------------------------------------------------------
 
     def look_at_requests(self, source: SourceId, now: float) -> list[Command]:
         """Move the source's late requests elsewhere."""

@@ -210,7 +210,7 @@ class DownloadRequests:
     # --- What follows from them ---------------------------------------------------------------------
 
     def in_doubt(self) -> int:
-        """Bytes that may still come in vain: second copies, and cancelled ones that are not answered."""
+        """Bytes that may still come twice: second copies, and cancelled requests that are not answered."""
         return self._doubled + sum(
             asked.length
             for queue in self.queues.values()

@@ -68,8 +68,8 @@ def by_reciprocity(
 ) -> list[UploadSlot]:
     """Leecher: those that give most to us first; who lets our requests wait comes last.
 
-    Among equals whoever is served stays served, the others follow at random: if all took those that came
-    first, a swarm would serve the same few.
+    Of those that give nothing, who took least comes first. Among equals a peer that is served stays served,
+    and the others follow at random: if all took those that came first, a swarm would serve the same few.
     """
 
     def place(slot: UploadSlot) -> tuple[bool, float, int, bool, float]:

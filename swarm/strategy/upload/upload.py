@@ -116,7 +116,7 @@ class UploadSide:
         return self._release(now)
 
     def lost(self, piece: int, now: float) -> list[Command]:
-        """A piece can no longer be served: nobody waits for it in vain."""
+        """A piece can no longer be served: everybody who waits for it is told so."""
         commands: list[Command] = []
         for peer in self._queue.asked_for(piece):
             if self._queue.withdraw(peer, piece):
