@@ -14,8 +14,6 @@ from collections.abc import Iterator
 from swarm.bits import CHUNK_PIECES, CHUNK_SHIFT, PieceSet
 from swarm.ids import SourceId
 
-_WITHIN = CHUNK_PIECES - 1
-
 
 class Availability:
     """The pieces of each connected source: one bitfield a source, and the counts of all together."""
@@ -57,7 +55,7 @@ class Availability:
         if mine is self._everything or not mine.add(piece):
             return False
         self._held[source] += 1
-        self._carry(piece >> CHUNK_SHIFT, 1 << (piece & _WITHIN))
+        self._carry(piece >> CHUNK_SHIFT, 1 << (piece % CHUNK_PIECES))
         if self._held[source] == self._size:
             self._subtract(mine)
             self._has[source] = self._everything
@@ -76,7 +74,7 @@ class Availability:
         else:
             mine.discard(piece)
             self._held[source] -= 1
-            self._borrow(piece >> CHUNK_SHIFT, 1 << (piece & _WITHIN))
+            self._borrow(piece >> CHUNK_SHIFT, 1 << (piece % CHUNK_PIECES))
             self._trim()
         return True
 
@@ -97,13 +95,9 @@ class Availability:
         """How many connected sources have every piece."""
         return self._full
 
-    def copies(self, piece: int) -> int:
-        """How many connected sources have the piece."""
-        return self._full + self.spread(piece)
-
     def spread(self, piece: int) -> int:
         """How many connected peers have the piece and lack another."""
-        index, shift = piece >> CHUNK_SHIFT, piece & _WITHIN
+        index, shift = piece >> CHUNK_SHIFT, piece % CHUNK_PIECES
         count = sum((plane[index] >> shift & 1) << k for k, plane in enumerate(self.planes))
         if self._not_peers:
             others = (source for source in self._not_peers if not self.is_full(source))

@@ -160,13 +160,16 @@ class Brain:
         """A control message of the source that is legal in its session."""
         if source not in self._sources:
             return []
-        peer = self._sources[source]
         match message:
+            case Have():  # most of what is said in a swarm
+                if (peer := self._sources[source]) is not None:
+                    self._upload.has(peer, message.pieces)
+                return self._download.has_new(source, message.pieces, now)
             case Request() | Cancel() | Interested() | NotInterested():
+                peer = self._sources[source]
                 return [] if peer is None else self._received_as_receiver(peer, message, now)
-            case Have() if peer is not None:
-                self._upload.has(peer, message.pieces)
-        return self._received_as_source(source, message, now)
+            case _:
+                return self._received_as_source(source, message, now)
 
     def _received_as_receiver(
         self, peer: PeerId, message: Request | Cancel | Interested | NotInterested, now: float
@@ -181,8 +184,6 @@ class Brain:
 
     def _received_as_source(self, source: SourceId, message: Message, now: float) -> list[Command]:
         match message:
-            case Have():
-                return self._download.has_new(source, message.pieces, now)
             case Reject():
                 return self._download.rejected(source, message.piece, message.reason, now)
             case Unchoke():

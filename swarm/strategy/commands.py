@@ -19,7 +19,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Send(Command):
-    """Send a control message to the peer; it overtakes queued payload."""
+    """Send a control message to the source; it overtakes queued payload."""
 
     source: SourceId
     message: Message
@@ -50,7 +50,7 @@ class DropUpload(Command):
 
 @dataclass(frozen=True, slots=True)
 class StorePiece(Command):
-    """Verify and write the whole piece that the peer's session holds.
+    """Verify and write the whole piece that the source's session holds.
 
     Reported as exactly one of `piece_stored`, `piece_refused`, `piece_failed`.
     """
@@ -61,7 +61,7 @@ class StorePiece(Command):
 
 @dataclass(frozen=True, slots=True)
 class Disconnect(Command):
-    """End the session; the peer may be dialled again. Reported as `peer_left`."""
+    """End the session; the source may be joined again. Reported as `source_left`."""
 
     source: SourceId
     reason: str
@@ -69,7 +69,7 @@ class Disconnect(Command):
 
 @dataclass(frozen=True, slots=True)
 class Ban(Command):
-    """End the session and never talk to the peer again in this process. Reported as `peer_left`.
+    """End the session and never use the source again in this process. Reported as `source_left`.
 
     ``piece`` is the piece that did not match its hash, or None for another reason.
     """

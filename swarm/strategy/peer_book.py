@@ -57,12 +57,6 @@ MAX_STRANGERS_PER_TELLER = 256
 MAX_STRANGERS_PER_HOST = 64
 """A sixteenth of the book: no one host can fill it."""
 
-MAX_BANNED = 4096
-"""More bans are forgotten, the oldest first; a peer id costs its owner nothing."""
-
-UNKNOWN_ROUND_TRIP = 0.1
-"""Seconds assumed of a peer that was never pinged."""
-
 MAX_ADDRESSES = 8
 """Of one peer: each is dialled with a deadline of its own."""
 
@@ -169,7 +163,7 @@ class PeerBook:
 
     @property
     def banned(self) -> frozenset[PeerId]:
-        """The peers that are never dialled again; the newest `MAX_BANNED`."""
+        """The peers that are never dialled again; the newest `MAX_STRANGERS`."""
         return frozenset(self._banned)
 
     def add(
@@ -263,7 +257,7 @@ class PeerBook:
         """Never dial the peer again, and take in nothing about it."""
         self._forget(peer)
         self._banned[peer] = None
-        if len(self._banned) > MAX_BANNED:
+        if len(self._banned) > MAX_STRANGERS:
             del self._banned[next(iter(self._banned))]
 
     # --- Who may be dialled ---------------------------------------------------------------------
@@ -280,9 +274,9 @@ class PeerBook:
         ]
 
     def _place(self, ready: tuple[PeerId, BookEntry]) -> tuple[bool, int, float, float]:
-        """Named peers first, then who failed least, then the nearest; equals in random order."""
+        """Named peers first, then who failed least, then the nearest, those never met last."""
         _, entry = ready
-        trip = UNKNOWN_ROUND_TRIP if entry.round_trip is None else entry.round_trip
+        trip = math.inf if entry.round_trip is None else entry.round_trip
         return not entry.named, entry.failures, trip, self._rng.random()
 
     def _back_off(self, peer: PeerId, entry: BookEntry, now: float) -> float:

@@ -32,9 +32,9 @@ Key = tuple[Wakeup, SourceId | None]
 
 
 class Timers:
-    """Alarms by kind and source. Setting one that is set keeps the earlier time.
+    """Wake-ups by kind and source. Setting one that is set keeps the earlier time.
 
-    So a deadline that moves with every byte costs nothing: the alarm rings at the old time, its
+    So a deadline that moves with every byte costs nothing: the wake-up comes at the old time, its
     handler looks at the facts and sets it again.
     """
 
@@ -45,35 +45,35 @@ class Timers:
         self._heap: list[tuple[float, int, Key]] = []
         self._sequence = 0
 
-    def set(self, alarm: Wakeup, at: float, source: SourceId | None = None) -> None:
-        """Ring at ``at`` unless the alarm already rings earlier; infinity sets nothing."""
-        key = (alarm, source)
+    def set(self, wakeup: Wakeup, at: float, source: SourceId | None = None) -> None:
+        """Wake up at ``at``, unless that is due earlier already; infinity sets nothing."""
+        key = (wakeup, source)
         if at == math.inf or self._at.get(key, math.inf) <= at:
             return
         self._at[key] = at
         self._sequence += 1
         heapq.heappush(self._heap, (at, self._sequence, key))
 
-    def clear(self, alarm: Wakeup, source: SourceId | None = None) -> None:
-        """Let the alarm not ring."""
-        self._at.pop((alarm, source), None)
+    def clear(self, wakeup: Wakeup, source: SourceId | None = None) -> None:
+        """Do not wake up for this."""
+        self._at.pop((wakeup, source), None)
 
     def forget(self, source: SourceId) -> None:
-        """Let no alarm of the source ring."""
-        for alarm in Wakeup:
-            self._at.pop((alarm, source), None)
+        """Do not wake up for the source."""
+        for wakeup in Wakeup:
+            self._at.pop((wakeup, source), None)
 
     def due(self, now: float) -> list[Key]:
-        """Take the alarms that ring at ``now`` or rang before, earliest first."""
-        ringing = []
+        """Take what is due at ``now``, earliest first."""
+        due = []
         while self.next() <= now:
             key = heapq.heappop(self._heap)[2]
             del self._at[key]
-            ringing.append(key)
-        return ringing
+            due.append(key)
+        return due
 
     def next(self) -> float:
-        """The time of the next alarm, or infinity."""
+        """The time of the next wake-up, or infinity."""
         while self._heap:
             at, _, key = self._heap[0]
             if self._at.get(key) == at:

@@ -309,7 +309,7 @@ class World:
         if self.rng.random() > 0.05:
             return
         fetching = node.brain._download
-        for peer, line in fetching.requests.lines.items():
+        for peer, line in fetching.requests.queues.items():
             assert len(line.asked) <= limits.MAX_REQUESTS
             assert line.bytes == sum(asked.length for asked in line.asked.values())
             assert line.cancelled == sum(not asked.live for asked in line.asked.values())
@@ -317,7 +317,7 @@ class World:
                 assert asked.live == (peer in fetching.requests.holders.get(piece, ()))
         for piece, holders in fetching.requests.holders.items():
             assert 1 <= len(holders) <= COPIES + 1
-            assert all(fetching.requests.lines[peer].asked[piece].live for peer in holders)
+            assert all(fetching.requests.queues[peer].asked[piece].live for peer in holders)
         if self.rng.random() < 0.4:
             self.check_pieces(node)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from statistics import median
 
 import pytest
 
@@ -18,33 +19,38 @@ def test_sixteen_equal_leechers_are_close_to_the_optimum_and_a_plain_client_is_n
     plain = scenarios.even(16, 128, 1, PlainBrain)
     assert ours.complete
     assert plain.complete
-    assert ours.ratio < 1.12
+    assert ours.ratio < 1.09
     assert ours.ratio < 0.9 * plain.ratio
-    assert ours.seeder < 1.15
-    assert ours.wasted <= 2 / 128
+    assert ours.seeder < 1.13
+    assert ours.wasted <= 1 / 128
+
+
+SEEDS = range(5)
 
 
 @pytest.mark.parametrize(
     ("scenario", "most"),
     [
-        (scenarios.mixed, 1.65),
-        (scenarios.churn, 1.5),
-        (scenarios.late, 1.55),
-        (scenarios.seeder_leaves, 1.45),
-        (scenarios.partial, 1.3),
+        (scenarios.even, 1.20),  # measured: 1.176
+        (scenarios.mixed, 1.48),  # measured: 1.452
+        (scenarios.churn, 1.27),  # measured: 1.217, with other seeds 1.257
+        (scenarios.late, 1.22),  # measured: 1.191
+        (scenarios.seeder_leaves, 1.22),  # measured: 1.195
+        (scenarios.partial, 0.92),  # measured: 0.899
     ],
 )
-def test_hard_cases_end_well(scenario, most: float) -> None:
-    outcome = scenario(16, 48, 3)
-    assert outcome.complete
-    assert outcome.ratio < most
+def test_the_median_of_five_swarms_is_as_good_as_it_was(scenario, most: float) -> None:
+    outcomes = [scenario(16, 48, seed) for seed in SEEDS]
+    assert all(outcome.complete for outcome in outcomes)
+    assert median(outcome.ratio for outcome in outcomes) < most
+    assert max(outcome.wasted for outcome in outcomes) <= 1.6 / 48
 
 
-def test_who_takes_and_never_gives_gets_less_while_bandwidth_is_scarce_and_everything_in_the_end() -> None:
-    outcome = scenarios.free_riders(15, 128, 2)
-    assert outcome.complete
-    assert outcome.extra["share"] < 0.6
-    assert outcome.extra["contributors"] < 1.1
+def test_who_takes_and_never_gives_gets_a_third_while_bandwidth_is_scarce_and_everything_in_the_end() -> None:
+    outcomes = [scenarios.free_riders(15, 128, seed) for seed in SEEDS]
+    assert all(outcome.complete for outcome in outcomes)
+    assert median(outcome.extra["share"] for outcome in outcomes) < 0.36  # measured: 0.32
+    assert max(outcome.extra["contributors"] for outcome in outcomes) < 0.97  # measured: 0.95
 
 
 def test_a_site_takes_little_more_than_one_copy_from_afar() -> None:

@@ -17,9 +17,7 @@ from swarm.strategy.download.pipeline import (
     demand,
 )
 from swarm.strategy.download.requests import (
-    CLEARED_SECONDS,
     MOST_BACKOFF,
-    UNPROVEN_BACKOFF,
     Claims,
     DownloadRequests,
 )
@@ -101,27 +99,31 @@ class Lines:
         for peer in peers:
             self.availability.source_joined(peer)
             self.requests.source_joined(peer)
-            self.requests.lines[peer].choked = False
+            self.requests.choked(peer, yes=False)
             for piece in range(64):
                 self.availability.have(peer, piece)
 
     def ask(self, peer: PeerId, pieces: range, now: float) -> None:
         for piece in pieces:
+            if not self.requests.queues[peer].asked:
+                self.stalls.moved(peer, now)
             self.requests.ask(peer, piece, 100 * KIB, now)
+
+    def move(self, peer: PeerId, now: float) -> list[int] | None:
+        """What moves if the peer is silent by now; None if it is not."""
+        return self.stalls.movable(peer, now) if self.stalls.is_silent(peer, now) else None
 
     def data(self, peer: PeerId, piece: int, size: int, now: float) -> None:
         assert self.requests.progress(peer, piece, size, now)
-        self.stalls.received(self.requests.lines[peer], size, now)
+        self.stalls.received(peer, size, now)
 
 
 def test_a_silent_peer_loses_everything_and_is_snubbed() -> None:
     lines = Lines(A, B)
     lines.ask(A, range(3), 1.0)
-    assert lines.stalls.move(A, 1.0 + SILENCE_SECONDS - 0.01) == []
-    assert not lines.requests.lines[A].snubbed
+    assert lines.move(A, 1.0 + SILENCE_SECONDS - 0.01) is None
     assert lines.stalls.next_look(A, 2.0) == 1.0 + SILENCE_SECONDS
-    assert lines.stalls.move(A, 1.0 + SILENCE_SECONDS) == [0, 1, 2]
-    assert lines.requests.lines[A].snubbed
+    assert lines.move(A, 1.0 + SILENCE_SECONDS) == [0, 1, 2]
 
 
 def test_a_trickle_is_silence() -> None:
@@ -129,39 +131,36 @@ def test_a_trickle_is_silence() -> None:
     lines.ask(A, range(1), 0.0)
     for second in range(1, 6):
         lines.data(A, 0, 1, float(second))
-    assert lines.stalls.move(A, 5.0) == [0]
+    assert lines.move(A, 5.0) == [0]
 
 
 def test_a_source_that_has_delivered_is_given_two_seconds_more() -> None:
     lines = Lines(A, B)
-    lines.requests.lines[A].trusted = True
+    lines.requests.verified(A)
     lines.ask(A, range(1), 0.0)
-    assert lines.stalls.move(A, PROVEN_SILENCE_SECONDS - 0.1) == []
-    assert not lines.requests.lines[A].snubbed
-    assert lines.stalls.move(A, PROVEN_SILENCE_SECONDS) == [0]
-    assert lines.requests.lines[A].snubbed
+    assert lines.move(A, PROVEN_SILENCE_SECONDS - 0.1) is None
+    assert lines.move(A, PROVEN_SILENCE_SECONDS) == [0]
 
 
 def test_the_least_rate_is_no_silence() -> None:
     lines = Lines(A, B)
     lines.ask(A, range(1), 0.0)
     lines.data(A, 0, LEAST_BYTES, 4.9)
-    assert lines.stalls.move(A, 9.8) == []
-    assert lines.stalls.move(A, 9.9) == [0]
+    assert lines.move(A, 9.8) is None
+    assert lines.move(A, 9.9) == [0]
 
 
 def test_under_a_download_limit_any_byte_breaks_the_silence() -> None:
     lines = Lines(A, B, throttled=True)
     lines.ask(A, range(1), 0.0)
     lines.data(A, 0, 1, 4.0)
-    assert lines.stalls.move(A, 8.0) == []
+    assert lines.move(A, 8.0) is None
 
 
 def test_the_only_source_keeps_its_requests_and_is_looked_at_again() -> None:
     lines = Lines(A)
     lines.ask(A, range(2), 0.0)
-    assert lines.stalls.move(A, 6.0) == []
-    assert lines.requests.lines[A].snubbed
+    assert lines.move(A, 6.0) == []
     assert lines.stalls.next_look(A, 6.0) == 6.0 + RECHECK_SECONDS
 
 
@@ -169,26 +168,28 @@ def test_the_only_source_keeps_its_requests_and_is_looked_at_again() -> None:
 def test_requests_move_only_to_somebody_who_could_take_them(why: str) -> None:
     lines = Lines(A, B)
     lines.ask(A, range(1), 0.0)
-    other = lines.requests.lines[B]
-    other.choked = why == "chokes us"
-    other.snubbed = why == "is snubbed"
-    other.retry_at = 7.0 if why == "is in back-off" else 0.0
+    if why == "chokes us":
+        lines.requests.choked(B, yes=True)
+    if why == "is snubbed":
+        lines.requests.snub(B)
+    if why == "is in back-off":
+        lines.requests.back_off(B, 7.0)
     if why == "lacks the piece":
         lines.availability.withdraw(B, 0)
-    assert lines.stalls.move(A, 6.0) == []
+    assert lines.move(A, 6.0) == []
 
 
 def test_nothing_asked_is_never_looked_at() -> None:
     lines = Lines(A)
     assert lines.stalls.next_look(A, 5.0) == math.inf
-    assert lines.stalls.move(A, 500.0) == []
-    assert not lines.requests.lines[A].snubbed
+    assert lines.move(A, 500.0) is None
 
 
 def test_a_reply_to_a_cancel_is_owed_for_a_minute() -> None:
     lines = Lines(A, B)
     lines.ask(A, range(1), 0.0)
-    assert lines.stalls.move(A, 5.0) == [0]
+    assert lines.move(A, 5.0) == [0]
+    lines.requests.snub(A)
     lines.requests.cancel(A, 0, 5.0)
     assert lines.stalls.next_look(A, 5.0) == 5.0 + CANCEL_SECONDS
     assert not lines.stalls.owes(A, 5.0 + CANCEL_SECONDS - 0.1)
@@ -202,8 +203,7 @@ def test_a_peer_that_answers_no_cancel_is_silent_too() -> None:
     lines.ask(A, range(1), 0.0)
     lines.requests.cancel(A, 0, 1.0)
     assert lines.stalls.next_look(A, 1.0) == SILENCE_SECONDS
-    assert lines.stalls.move(A, SILENCE_SECONDS) == []
-    assert lines.requests.lines[A].snubbed
+    assert lines.move(A, SILENCE_SECONDS) == []
 
 
 def test_the_ledger_of_requests() -> None:
@@ -215,18 +215,17 @@ def test_the_ledger_of_requests() -> None:
     assert requests.holders == {1: [A, B]}
     with pytest.raises(ValueError, match="already asked"):
         requests.ask(A, 1, 10, 2.0)
-    assert list(requests.others(A, 1)) == [B]
     assert requests.cancel(A, 1, 3.0) is False  # B still holds it
     assert list(requests.occupied(A)) == [1]
     assert requests.occupied(B) is None
-    assert requests.lines[A].bytes == 10  # the place is taken until the reply
+    assert requests.queues[A].bytes == 10  # the place is taken until the reply
     settled = requests.settle(B, 1)
     assert settled is not None
     assert settled[1] is True
     assert requests.holders == {}
     asked, free = requests.settle(A, 1)
     assert (asked.live, free) == (False, False)
-    assert requests.lines[A].bytes == 0
+    assert requests.queues[A].bytes == 0
     assert requests.settle(A, 1) is None
 
 
@@ -245,9 +244,9 @@ def test_a_leaving_peer_frees_what_only_it_was_asked_for() -> None:
 def test_three_failures_clear_a_claim_for_a_while() -> None:
     claims = Claims()
     assert [claims.failed(A, [7], 0.0) for _ in range(3)] == [[], [], [7]]
-    assert claims.next_due(A) == CLEARED_SECONDS
-    assert claims.due(A, CLEARED_SECONDS - 0.1) == []
-    assert claims.due(A, CLEARED_SECONDS) == [7]
+    assert claims.next_due(A) == MOST_BACKOFF
+    assert claims.due(A, MOST_BACKOFF - 0.1) == []
+    assert claims.due(A, MOST_BACKOFF) == [7]
     assert claims.next_due(A) is None
     assert claims.failed(A, [7], 99.0) == []  # three again
 
@@ -269,7 +268,7 @@ def test_back_off_doubles_up_to_its_end_and_one_delivery_ends_it() -> None:
     claims = Claims()
     assert claims.backoff(A) == 0.0
     waits = []
-    for piece in range(9):
+    for piece in range(10):
         claims.failed(A, [piece], 0.0)
         waits.append(claims.backoff(A))
     assert waits[:4] == pytest.approx([0.1, 0.2, 0.4, 0.8])
@@ -283,10 +282,8 @@ def test_a_silence_costs_a_longer_back_off() -> None:
     waits = []
     for piece in range(5):
         claims.failed(A, [piece], 0.0)
-        waits.append(claims.backoff(A, silent=True))
+        waits.append(claims.backoff(A, SILENCE_SECONDS))
     assert waits == [5, 10, 20, 30, 30]
-    assert claims.backoff(A, silent=True, spare=True) == UNPROVEN_BACKOFF
-    assert claims.backoff(A, spare=True) == claims.backoff(A)
 
 
 def test_many_pieces_lost_in_one_stall_are_one_failure_in_the_row() -> None:

@@ -32,16 +32,12 @@ from swarm.protocol.messages import (
 from swarm.protocol.protocol_limits import MAX_REQUESTS
 from swarm.strategy.brain import Brain, BrainSetup
 from swarm.strategy.commands import Ban, Command, Disconnect, Publish, Send, StorePiece, Upload
-from swarm.strategy.download.download import DISK_SECONDS
-from swarm.strategy.download.requests import (
-    CLEARED_SECONDS,
-    FIRST_SNUB,
-    UNPROVEN_BACKOFF,
-)
+from swarm.strategy.download.requests import MOST_BACKOFF
 from swarm.strategy.download.timeouts import (
     CANCEL_SECONDS,
     LEAST_RATE,
     PROVEN_SILENCE_SECONDS,
+    RECHECK_SECONDS,
     SILENCE_SECONDS,
 )
 
@@ -77,7 +73,7 @@ def published(commands: list[Command]) -> list[object]:
 def source(brain: Brain, peer: PeerId, now: float = 0.0, *, has: object = None) -> list[int]:
     """A peer with everything, of which a piece was verified, joins and unchokes us; what it is asked for."""
     brain.source_joined(peer, now, rtt=0.01)
-    brain._download.requests.lines[peer].trusted = True
+    brain._download.requests.verified(peer)
     brain.received(peer, has or HaveAll(), now)
     return requests(brain.received(peer, Unchoke(), now), peer)
 
@@ -104,7 +100,7 @@ def test_a_peer_is_asked_for_one_piece_until_one_of_it_is_verified() -> None:
     assert requests(arrived, A) == []
     assert len(requests(brain.piece_stored(A, first, 0.2), A)) > 1
     source(brain, B, 0.2)
-    assert brain._download.requests.lines[A].trusted
+    assert brain._download.requests.queues[A].trusted
 
 
 def test_interest_follows_what_the_peer_has() -> None:
@@ -249,9 +245,9 @@ def test_rejects_of_an_unchoking_peer_cost_time_and_in_the_end_the_claim() -> No
     assert waits == pytest.approx([0.1, 0.2])
     assert brain.received(A, Reject(0, RejectReason.READ_FAILED), now) == [Send(A, NotInterested())]
     assert list(brain.missing()) == [0]
-    while (at := brain.next_wakeup()) < now + CLEARED_SECONDS:
+    while (at := brain.next_wakeup()) < now + MOST_BACKOFF:
         assert brain.tick(at) == []
-    commands = brain.tick(now + CLEARED_SECONDS)
+    commands = brain.tick(now + MOST_BACKOFF)
     assert sent(commands, A) == [Interested(), Request(0)]
 
 
@@ -365,7 +361,7 @@ def test_a_snubbed_peer_is_asked_for_one_piece_until_it_delivers() -> None:
     while not only:
         now = brain.next_wakeup()
         only = requests(brain.tick(now), A)
-    assert now == PROVEN_SILENCE_SECONDS + FIRST_SNUB
+    assert now == PROVEN_SILENCE_SECONDS + SILENCE_SECONDS
     assert len(only) == 1
     assert brain.data_received(A, only[0], PIECE, now + 0.1) == []
     assert requests(brain.piece_received(A, only[0], now + 0.1), A)
@@ -379,16 +375,16 @@ def test_who_never_delivered_and_falls_silent_waits_long_where_others_deliver(se
     brain.received(A, HaveAll(), 0.0)
     asked = requests(brain.received(A, Unchoke(), 0.0), A)
     queue = source(brain, B)
-    brain._download.requests.lines[B].trusted = served
+    brain._download.requests.queues[B].trusted = served
     second = 0.0
     while not brain._download.snubbed(A):
         second += 1.0
         queue = [*queue[1:], *requests(deliver(brain, B, queue[0], second), B)]
-        brain._download.requests.lines[B].trusted = served
+        brain._download.requests.queues[B].trusted = served
         brain.tick(second)
     assert second == SILENCE_SECONDS
-    wait = brain._download.requests.lines[A].retry_at - second
-    assert wait == (UNPROVEN_BACKOFF if served else FIRST_SNUB)
+    wait = brain._download.requests.queues[A].retry_at - second
+    assert wait == (MOST_BACKOFF if served else SILENCE_SECONDS)
     assert asked
 
 
@@ -435,7 +431,7 @@ def test_our_own_disks_refusal_blames_nobody_and_is_not_hurried() -> None:
     while not commands:
         at = brain.next_wakeup()
         commands = brain.tick(at)
-    assert at == 1.0 + DISK_SECONDS
+    assert at == 1.0 + RECHECK_SECONDS
     assert requests(commands, A) == [0]
 
 

@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 from swarm.ids import PeerId
-from swarm.strategy.upload.credit import GIVING_SECONDS, UNPASSED, Credit
+from swarm.strategy.upload.credit import UNPASSED, Credit
 
 A, B, C = PeerId("a"), PeerId("b"), PeerId("c")
 
 
-def of(*peers: PeerId) -> Credit:
-    credit = Credit()
+def of(*peers: PeerId, rates: dict[PeerId, float] | None = None) -> Credit:
+    """The credit of peers that give us bytes at these rates."""
+    credit = Credit(lambda peer, _now: (rates or {}).get(peer, 0.0))
     for peer in peers:
-        credit.peer_joined(peer, 0.0)
+        credit.peer_joined(peer)
     return credit
 
 
 def test_a_leecher_knows_who_gives_to_it() -> None:
-    credit = of(A, B, C)
-    assert not any(credit.gives(peer, 0.0, seeding=False) for peer in (A, B, C))
-    for second in range(1, 10):
-        credit.received(A, 100_000, second)
-        credit.received(B, 1_000, second)
+    assert not any(of(A, B, C).gives(peer, 0.0, seeding=False) for peer in (A, B, C))
+    credit = of(A, B, C, rates={A: 100_000.0, B: 1_000.0})
     assert [credit.gives(peer, 10.0, seeding=False) for peer in (A, B, C)] == [True, False, False]
-
-
-def test_what_was_given_long_ago_counts_no_more_beside_what_is_given_now() -> None:
-    credit = of(A, B)
-    credit.received(A, 1_000_000, 1.0)
-    for second in range(1, 200):
-        credit.received(B, 100_000, second)
-    assert not credit.gives(A, 1.0 + 8 * GIVING_SECONDS, seeding=False)
-    assert credit.gives(B, 1.0 + 8 * GIVING_SECONDS, seeding=False)
 
 
 def test_a_seeder_puts_those_last_that_pass_nothing_on() -> None:

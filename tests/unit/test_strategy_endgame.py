@@ -33,8 +33,8 @@ class Finish:
             self.availability.source_joined(peer)
             self.availability.replace(peer, PieceSet.all(size))
             self.requests.source_joined(peer)
-            self.requests.lines[peer].trusted = True
-            self.requests.lines[peer].choked = False
+            self.requests.verified(peer)
+            self.requests.choked(peer, yes=False)
             self.ranking.source_joined(peer, 0.01, 0.0)
             self.ranking.busy(peer, 0.0)
             for step in range(100):
@@ -63,7 +63,7 @@ def test_not_while_a_piece_is_open_that_somebody_has() -> None:
     finish = Finish()
     finish.ask(SLOW, 0, 1, 2)
     assert finish.pick() is None
-    assert finish.endgame.may_help(FAST, 10.0)  # but it is worth looking again
+    assert finish.endgame.may_help(FAST)  # but it is worth looking again
 
 
 def test_a_piece_that_nobody_has_is_not_waited_for() -> None:
@@ -79,7 +79,7 @@ def test_not_from_a_peer_that_lacks_the_piece() -> None:
     finish.ask(SLOW, 0, 1, 2, 3)
     finish.availability.replace(FAST, PieceSet(finish.size))
     assert finish.pick() is None
-    assert not finish.endgame.may_help(FAST, 10.0)
+    assert not finish.endgame.may_help(FAST)
 
 
 def test_not_when_it_hardly_helps() -> None:

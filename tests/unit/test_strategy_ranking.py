@@ -94,15 +94,20 @@ def test_idle_time_does_not_lower_a_rate() -> None:
 
 
 def test_the_words_for_observers() -> None:
-    made = ranking((A, 0.0008), (B, 0.0201), (C, None))
+    made = ranking((A, 0.0008), (B, None))
     deliver(made, A, 1.2e6)
-    deliver(made, B, 3.35e6)
-    assert made.describe(B, 10.0) == "fastest of 3: 3.4 MB/s, rtt 20.1 ms"
-    assert made.describe(A, 10.0) == "number 2 of 3: 1.2 MB/s, rtt 0.8 ms"
-    assert made.describe(C, 10.0) == "new source, rtt unknown"
-    made.pinged(C, 0.004)
-    assert made.describe(C, 10.5) == "new source, rtt unknown"  # not worked out anew for every request
-    assert made.describe(C, 11.0) == "new source, rtt 4.0 ms"
+    assert made.describe(A, 10.0) == "1.2 MB/s, rtt 0.8 ms"
+    assert made.describe(B, 10.0) == "new source, rtt unknown"
+    made.pinged(B, 0.004)
+    assert made.describe(B, 10.0) == "new source, rtt 4.0 ms"
+
+
+def test_the_least_round_trip_is_kept_whatever_queues_do() -> None:
+    made = ranking((A, 0.02), (B, None))
+    for seconds in (0.01, None, 0.5):
+        made.pinged(A, seconds)
+    assert made.least_round_trip(A) == 0.01
+    assert made.least_round_trip(B) == float("inf")
 
 
 def test_a_peer_that_left_is_forgotten() -> None:

@@ -17,15 +17,11 @@ from swarm.strategy.download.endgame import Endgame
 from swarm.strategy.download.interest import Interest
 from swarm.strategy.download.locality import Locality
 from swarm.strategy.download.picker import InOrder, Picker, RarestFirst
-from swarm.strategy.download.pipeline import demand
 from swarm.strategy.download.ranking import Ranking
-from swarm.strategy.download.requests import Claims, DownloadRequests, PendingRequest
-from swarm.strategy.download.timeouts import Timeouts
+from swarm.strategy.download.requests import MOST_BACKOFF, Claims, DownloadRequests, PendingRequest
+from swarm.strategy.download.timeouts import RECHECK_SECONDS, SILENCE_SECONDS, Timeouts
 from swarm.strategy.pieces import Pieces
 from swarm.strategy.timers import Timers, Wakeup
-
-DISK_SECONDS = 1.0
-"""How long a piece waits that our own disk refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +58,9 @@ class DownloadSide:
         picker: Picker = RarestFirst(pieces, self.availability, rng)
         if options.sequential:
             picker = InOrder(picker, pieces, self.availability, rng)
-        self._locality = Locality(options.me, pieces, self.availability, enabled=options.prefer_near)
+        self._locality = Locality(
+            options.me, pieces, self.availability, self._ranking, enabled=options.prefer_near
+        )
         self._asker = Asker(
             transfer,
             pieces,
@@ -83,7 +81,7 @@ class DownloadSide:
         self._ranking.source_joined(source, rtt, now)
         if receives:
             self._interest.source_joined(source)
-            self._locality.measured(source, rtt)
+            self._locality.source_joined(source)
 
     def source_left(self, source: SourceId, now: float) -> list[Command]:
         """A session ended: what the source was asked for is asked elsewhere."""
@@ -93,34 +91,30 @@ class DownloadSide:
         self._claims.source_left(source)
         self._interest.source_left(source)
         self._asker.source_left(source)
+        self._timeouts.source_left(source)
         self._timers.forget(source)
         self._locality.source_left(source)
         return self._asker.refill(now)
 
     def pinged(self, source: SourceId, seconds: float | None) -> list[Command]:
         """A ping took ``seconds``, or was lost."""
-        self._locality.measured(source, seconds)
-        if self._ranking.pinged(source, seconds):
-            return []
-        return [Disconnect(source, "does not answer pings")]
+        alive = self._ranking.pinged(source, seconds)
+        self._locality.measured(source)
+        return [] if alive else [Disconnect(source, "does not answer pings")]
 
     def choked(self, source: SourceId) -> None:
         """The source takes no more requests; what is outstanding still gets its replies."""
-        self.requests.lines[source].choked = True
+        self.requests.choked(source, yes=True)
         self._asker.source_left(source)
 
     def unchoked(self, source: SourceId, now: float) -> list[Command]:
         """The source takes requests."""
-        self.requests.lines[source].choked = False
+        self.requests.choked(source, yes=False)
         return self._asker.fill(source, now)
 
     def snubbed(self, source: SourceId) -> bool:
         """Whether the source lets our requests wait."""
-        return self.requests.lines[source].snubbed
-
-    def is_far(self, source: SourceId) -> bool:
-        """See `Locality.is_far`."""
-        return self._locality.is_far(source)
+        return self.requests.queues[source].snubbed
 
     # --- What sources have ------------------------------------------------------------------------
 
@@ -141,7 +135,7 @@ class DownloadSide:
                 news = True
         self._locality.has(source, pieces)
         # Most of what is heard in a swarm comes from sources that choke us.
-        if news and not self.requests.lines[source].choked:
+        if news and not self.requests.queues[source].choked:
             commands += self._asker.fill(source, now)
         return commands
 
@@ -157,7 +151,7 @@ class DownloadSide:
     def data(self, source: SourceId, piece: int, size: int, now: float) -> list[Command]:
         """``size`` bytes of a piece came."""
         if self.requests.progress(source, piece, size, now):
-            self._timeouts.received(self.requests.lines[source], size, now)
+            self._timeouts.received(source, size, now)
             self._ranking.received(source, size, now)
         return self._asker.fill(source, now)
 
@@ -172,7 +166,6 @@ class DownloadSide:
             return self._waste(source, piece, asked) + self._asker.fill(source, now)
         commands: list[Command] = [Send(p, Cancel(piece)) for p in self.requests.outrun(source, piece, now)]
         self._pieces.verifying(piece)
-        self.requests.lines[source].unverified = True
         # Asking first: hashing and writing must not leave the source without work.
         return [*commands, *self._asker.fill(source, now), StorePiece(source, piece)]
 
@@ -193,7 +186,7 @@ class DownloadSide:
         """Whether a reject is no failure: the source chokes us, or would rather give another piece."""
         if reason == RejectReason.BUSY:
             return self.requests.avoid(source, piece)
-        return reason == RejectReason.CHOKED and self.requests.lines[source].choked
+        return reason == RejectReason.CHOKED and self.requests.queues[source].choked
 
     # --- What became of a piece -----------------------------------------------------------------
 
@@ -202,7 +195,7 @@ class DownloadSide:
         self._pieces.now_stored(piece)
         size = self._pieces.layout.length(piece)
         told = Publish(PieceStored(self._transfer, piece, size, source))
-        return [told, *self._asker.verified(source, now)]
+        return [told, *(self._asker.fill(source, now) if self.requests.verified(source) else ())]
 
     def refused(self, source: SourceId, piece: int) -> list[Command]:
         """A piece did not match its hash. One source sent all of it, so that source is to blame."""
@@ -214,7 +207,7 @@ class DownloadSide:
     def failed(self, piece: int, now: float) -> None:
         """Our disk refused a piece. It is asked for again, but not in a hurry: the disk may be full."""
         self._pieces.failed(piece)
-        self._timers.set(Wakeup.IDLE, now + DISK_SECONDS)
+        self._timers.set(Wakeup.IDLE, now + RECHECK_SECONDS)
 
     def sweep(self) -> list[Command]:
         """Tell the sources that have nothing for us any more."""
@@ -222,32 +215,35 @@ class DownloadSide:
 
     def wanted_again(self, now: float) -> list[Command]:
         """A stored piece was lost: sources may have something for us that had nothing."""
-        return [c for source in self.requests.lines for c in self._interest.review(source)] + self.refill(now)
+        return [c for source in self.requests.queues for c in self._interest.review(source)] + self.refill(
+            now
+        )
 
     def refill(self, now: float) -> list[Command]:
         """Ask the sources with room for what is open."""
         return self._asker.refill(now)
 
-    # --- Alarms ---------------------------------------------------------------------------------
+    # --- Wake-ups -------------------------------------------------------------------------------
 
     def look_at_requests(self, source: SourceId, now: float) -> list[Command]:
         """Move the source's late requests elsewhere."""
         if self._timeouts.owes(source, now):
             return [Disconnect(source, "does not answer cancelled requests")]
-        late = self._timeouts.move(source, now)
         commands: list[Command] = []
-        for piece in late:
-            self._release([piece] if self.requests.cancel(source, piece, now) else [])
-            commands.append(Send(source, Cancel(piece)))
-        if late:
-            commands += self._blame(source, late, now, silent=True)
-            commands += self._asker.refill(now)
+        if self._timeouts.is_silent(source, now):
+            self.requests.snub(source)
+            moved = self._timeouts.movable(source, now)
+            for piece in moved:
+                self._release([piece] if self.requests.cancel(source, piece, now) else [])
+                commands.append(Send(source, Cancel(piece)))
+            if moved:
+                commands += self._blame(source, moved, now, silent=True) + self._asker.refill(now)
         self._timers.set(Wakeup.REQUESTS, self._timeouts.next_look(source, now), source)
         return commands
 
     def retry(self, source: SourceId, now: float) -> list[Command]:
         """The source's back-off is over, unless it was made longer meanwhile."""
-        if (at := self.requests.lines[source].retry_at) > now:
+        if (at := self.requests.queues[source].retry_at) > now:
             self._timers.set(Wakeup.RETRY, at, source)
         return self._asker.fill(source, now)
 
@@ -262,13 +258,8 @@ class DownloadSide:
     # --- Shared steps ---------------------------------------------------------------------------
 
     def _credit(self, source: SourceId, piece: int, asked: PendingRequest, now: float) -> None:
-        line = self.requests.lines[source]
-        line.snubbed = False
-        line.avoided.clear()
-        line.retry_at = now
-        line.progressed(now)
-        needed = demand(self._ranking.rate(source, now), self._ranking.round_trip(source))
-        line.window.delivered(asked.length, needed, now)
+        self._timeouts.moved(source, now)
+        self.requests.delivered(source, asked.length, self._asker.demand(source, now), now)
         self._claims.delivered(source, piece)
         self._ranking.outcome(source, good=True)
         self._idle_if_done(source, now)
@@ -282,11 +273,16 @@ class DownloadSide:
                 self._claims.restated(source, piece)  # it was withdrawn meanwhile: nothing to restore
         if (at := self._claims.next_due(source)) is not None:
             self._timers.set(Wakeup.CLAIMS, at, source)
-        line = self.requests.lines[source]
-        spare = silent and not line.trusted and self.requests.anybody_delivers
-        line.retry_at = retry_at = now + self._claims.backoff(source, silent=silent, spare=spare)
-        self._timers.set(Wakeup.RETRY, retry_at, source)
+        self.requests.back_off(source, now + self._back_off(source, silent=silent))
+        self._timers.set(Wakeup.RETRY, self.requests.queues[source].retry_at, source)
         return self._interest.review(source)
+
+    def _back_off(self, source: SourceId, *, silent: bool) -> float:
+        """Seconds; the longest at once for a source that is silent, never delivered, and is not needed."""
+        if not silent:
+            return self._claims.backoff(source)
+        spare = not self.requests.queues[source].trusted and self.requests.anybody_delivers
+        return MOST_BACKOFF if spare else self._claims.backoff(source, SILENCE_SECONDS)
 
     def _waste(self, source: SourceId, piece: int, asked: PendingRequest) -> list[Command]:
         self._endgame.wasted(asked.received)
@@ -297,5 +293,5 @@ class DownloadSide:
             self._pieces.released(piece)
 
     def _idle_if_done(self, source: SourceId, now: float) -> None:
-        if not self.requests.lines[source].asked:
+        if not self.requests.queues[source].asked:
             self._ranking.idle(source, now)

@@ -1,8 +1,8 @@
 """The end of a transfer: a second request for a piece that somebody else is slow with.
 
-Source: Cohen (2003), section 2.4.4, as tamed by libtorrent: only when every remaining piece is requested
-and only of a source that is idle. Here a whole piece is asked again, so it must also be worth it: the idle
-source has to be expected in less than half the time, and the wasted bytes have an allowance.
+Source: Cohen (2003), section 2.4.4, as tamed by libtorrent: only when every remaining piece is requested, and
+only of a source that is idle. Here a whole piece is asked again, so it must also be worth it: the idle source
+has to be expected in less than half the time, and duplicate bytes have an allowance.
 """
 
 from __future__ import annotations
@@ -18,51 +18,41 @@ from swarm.strategy.download.requests import DownloadRequests
 from swarm.strategy.pieces import Pieces
 
 COPIES = 2
-"""Sources that are asked for one piece at once, and one more if all are overdue."""
+"""Sources that are asked for one piece at once, and one more if all of them are overdue."""
 
 ALLOWANCE_SHARE = 160
-"""What comes in vain may be the total length divided by this, or `ALLOWANCE_PIECES` if that is more."""
+"""Duplicate bytes may be the total length divided by this, or one piece if that is more: less than 1 %."""
 
-ALLOWANCE_PIECES = 1
 LEAST_GAIN = 2.0
-"""The holder must be expected this many times later than the idle source."""
+"""The holder must be expected this many times later than the idle source: estimates are rough."""
 
-LEAST_GAIN_SECONDS = 0.2
 OVERDUE_SECONDS = 30.0
-"""What was asked for so long ago may be asked of one more source, whatever the allowance: a source that sends
+"""What was asked so long ago may be asked of one more source, whatever the allowance: a source that sends
 very slowly must not keep a piece for as long as it likes, nor two such sources together."""
 
 LOOKED_AT = 32
-"""Requests, oldest first, among which the slowest is searched."""
-
-RECHECK_SECONDS = 0.5
-"""How soon an idle source looks again while requests of others are outstanding."""
+"""Requests, oldest first, among which the slowest is searched: a bound on the work."""
 
 
 class Endgame:
     """Chooses duplicates and keeps account of what they cost, in bytes."""
 
     def __init__(
-        self,
-        pieces: Pieces,
-        availability: Availability,
-        requests: DownloadRequests,
-        ranking: Ranking,
+        self, pieces: Pieces, availability: Availability, requests: DownloadRequests, ranking: Ranking
     ) -> None:
         self._pieces = pieces
         self._availability = availability
         self._requests = requests
         self._ranking = ranking
         layout = pieces.layout
-        least = ALLOWANCE_PIECES * layout.piece_length
-        self._allowance = max(layout.total_length // ALLOWANCE_SHARE, least)
+        self._allowance = max(layout.total_length // ALLOWANCE_SHARE, layout.piece_length)
 
     def pick(self, source: SourceId, now: float) -> Pick | None:
-        """A piece that the idle source is asked for although another one already is; None if there is none."""
+        """A piece that the idle source is asked for although another is asked already; None if none is."""
         if not self._requests.holders or self._availability.reachable(self._pieces.open):
             return None
-        best, most, left = None, 0.0, self._left()
-        for piece in self._candidates(source, now):
+        best, most, left = None, 0.0, self._allowance - self._requests.in_doubt()
+        for piece in self._candidates(source):
             holders = self._requests.holders[piece]
             gain = self._gain(source, holders, piece, now)
             affordable = len(holders) < COPIES and self._pieces.layout.length(piece) <= left
@@ -72,38 +62,34 @@ class Endgame:
             return None
         return Pick(best, f"endgame ({most:.1f} s sooner)")
 
-    def _overdue(self, holders: list[SourceId], piece: int, now: float) -> bool:
-        return len(holders) <= COPIES and all(
-            now >= self._requests.lines[holder].asked[piece].at + OVERDUE_SECONDS for holder in holders
-        )
-
-    def _left(self) -> int:
-        return self._allowance - self._requests.in_doubt()
-
     def wasted(self, size: int) -> None:
-        """``size`` bytes of a piece came in vain."""
+        """``size`` duplicate bytes came."""
         self._allowance -= size
 
-    def may_help(self, source: SourceId, now: float) -> bool:
+    def may_help(self, source: SourceId) -> bool:
         """Whether the source, if it stays idle, may be of use for a piece that others are asked for."""
-        return any(True for _ in self._candidates(source, now))
+        return any(True for _ in self._candidates(source))
 
-    def _candidates(self, source: SourceId, now: float) -> Iterator[int]:
-        asked = self._requests.lines[source].asked
+    def _candidates(self, source: SourceId) -> Iterator[int]:
+        asked = self._requests.queues[source].asked
         for piece in islice(self._requests.holders, LOOKED_AT):
             if piece not in asked and self._availability.has(source, piece):
                 yield piece
+
+    def _overdue(self, holders: list[SourceId], piece: int, now: float) -> bool:
+        return len(holders) <= COPIES and all(
+            now >= self._requests.queues[holder].asked[piece].at + OVERDUE_SECONDS for holder in holders
+        )
 
     def _gain(self, source: SourceId, holders: list[SourceId], piece: int, now: float) -> float:
         """Seconds that a duplicate is expected to save; 0 when it is not worth its bytes."""
         mine = self._ranking.seconds_for(source, self._pieces.layout.length(piece), now)
         theirs = min(self._expected(holder, piece, now) for holder in holders)
-        gain = theirs - mine
-        return gain if theirs > LEAST_GAIN * mine and gain > LEAST_GAIN_SECONDS else 0.0
+        return theirs - mine if theirs > LEAST_GAIN * mine else 0.0
 
     def _expected(self, holder: SourceId, piece: int, now: float) -> float:
         """Seconds until the holder has delivered; no less than it has been silent about the piece."""
-        line = self._requests.lines[holder]
-        asked = line.asked[piece]
-        ahead = asked.length - asked.received if asked.received else line.bytes
+        queue = self._requests.queues[holder]
+        asked = queue.asked[piece]
+        ahead = asked.length - asked.received if asked.received else queue.bytes
         return max(self._ranking.seconds_for(holder, ahead, now), now - asked.touched)

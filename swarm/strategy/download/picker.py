@@ -1,7 +1,7 @@
 """Which piece to ask a source for: rarest first, ties at random.
 
-Source: Cohen, "Incentives build robustness in BitTorrent" (2003), section 2.4. Among equally rare pieces one is
-drawn at random, so that leechers do not all want the same one.
+Source: Cohen, "Incentives build robustness in BitTorrent" (2003), section 2.4. Among equally rare pieces one
+is drawn at random, so that leechers do not all want the same one.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class RarestFirst:
 
 
 class InOrder:
-    """For viewing while fetching: mostly the first missing piece that the source has, else as ``otherwise``."""
+    """For viewing while fetching: mostly the first missing piece of the source, else as ``otherwise``."""
 
     def __init__(
         self, otherwise: Picker, pieces: Pieces, availability: Availability, rng: random.Random

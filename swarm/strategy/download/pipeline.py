@@ -1,7 +1,7 @@
 """How much to have asked of a source at once: rate x (round trip + queue time), found by slow start.
 
-Source: libtorrent's request queue (rate x 3 s, at least 2, slow start per received block). The queue
-time here is shorter: whole pieces are asked for, and control messages overtake payload.
+Source: libtorrent's request queue (rate x 3 s, slow start per received block). The queue time here is
+shorter: whole pieces are asked for, and control messages overtake payload.
 """
 
 from __future__ import annotations
@@ -9,10 +9,8 @@ from __future__ import annotations
 from swarm.protocol.protocol_limits import MAX_REQUESTS
 
 QUEUE_SECONDS = 0.3
-"""What lies asked beside the round trip; covers a late turn of either side's loop and a bursty link.
-
-Not more, because what waits at one source cannot be had from another, and was chosen before the latest news.
-"""
+"""Work beyond the round trip: covers a late turn of either side's loop. Not more, because what waits at one
+source cannot be had from another, and was chosen before the latest news."""
 
 FIRST_BYTES = 256 << 10
 """The first window, the first receive window of a yamux stream."""
@@ -20,11 +18,8 @@ FIRST_BYTES = 256 << 10
 MOST_BYTES = 16 << 20
 """Enough for 200 MB/s at 80 ms."""
 
-LEAST_REQUESTS = 1
-"""However long a piece is; the next is asked for when what is still to come is less than the demand."""
-
 SLOW_START_SECONDS = 1.0
-"""A rate younger than this ends no slow start."""
+"""A rate younger than this ends no slow start: it is too rough."""
 
 
 class PipelineWindow:
@@ -56,7 +51,7 @@ class PipelineWindow:
 
     def fits(self, outstanding: int, requests: int, demand: float) -> bool:
         """Whether one more request may join ``requests`` of which ``outstanding`` bytes are still to come."""
-        if requests < LEAST_REQUESTS:
+        if not requests:  # however long a piece is
             return True
         window = max(demand, self._bytes) if self._slow_start else demand
         return requests < MAX_REQUESTS and outstanding < min(window, MOST_BYTES)

@@ -11,13 +11,10 @@ import math
 from collections.abc import Iterable
 
 from swarm.ids import SourceId
-from swarm.strategy.rates import Meter
-
-RATE_SECONDS = 2.0
-"""Time constant of the rate at which a source delivers while it is asked."""
+from swarm.strategy.rates import RATE_SECONDS, Meter
 
 UNKNOWN_ROUND_TRIP = 0.1
-"""Seconds assumed of a source that was not pinged yet."""
+"""Seconds assumed of a source that was not pinged yet: a long way, so that a measured one goes first."""
 
 UNKNOWN_RATE = 1 << 20
 """Bytes per second assumed while nobody has delivered anything."""
@@ -25,21 +22,20 @@ UNKNOWN_RATE = 1 << 20
 LOST_PINGS = 3
 """Pings lost in a row after which a source is taken for dead."""
 
-LEAST_RELIABILITY = 0.05
-DESCRIBE_SECONDS = 1.0
-"""Places and rates named to observers are at most this old."""
-
-_GAIN = 1 / 8
+GAIN = 1 / 8
+"""The weight of the newest of anything that is smoothed (RFC 6298)."""
 
 
 class RoundTripEstimate:
-    """Smoothed round trip and its deviation, seconds. Source: RFC 6298, section 2."""
+    """The round trip to one source, seconds: smoothed with its deviation, and the least ever measured, which
+    queues do not lengthen; ``lost`` counts the pings lost in a row. Source: RFC 6298, section 2."""
 
-    __slots__ = ("deviation", "lost", "smoothed")
+    __slots__ = ("deviation", "least", "lost", "smoothed")
 
     def __init__(self, first: float | None) -> None:
         self.smoothed = first
         self.deviation = first / 2 if first is not None else 0.0
+        self.least = math.inf if first is None else first
         self.lost = 0
 
     def measured(self, seconds: float | None) -> None:
@@ -48,30 +44,24 @@ class RoundTripEstimate:
             self.lost += 1
             return
         self.lost = 0
+        self.least = min(self.least, seconds)
         if self.smoothed is None:
             self.smoothed, self.deviation = seconds, seconds / 2
             return
         self.deviation += (abs(self.smoothed - seconds) - self.deviation) / 4
-        self.smoothed += (seconds - self.smoothed) * _GAIN
+        self.smoothed += (seconds - self.smoothed) * GAIN
 
 
 class SourceScore:
-    """What is known of one connected source as a source."""
+    """What is known of one connected source."""
 
-    __slots__ = ("delivered", "idle_since", "rate", "reliability", "round_trip")
+    __slots__ = ("idle_since", "rate", "reliability", "round_trip")
 
     def __init__(self, rtt: float | None, now: float) -> None:
         self.round_trip = RoundTripEstimate(rtt)
         self.rate = Meter(RATE_SECONDS, now)
         self.idle_since: float | None = now
         self.reliability = 1.0
-        self.delivered = 0
-
-    def outcome(self, *, good: bool) -> None:
-        """A request ended with the whole piece, or by the source's fault without it."""
-        self.delivered += good
-        target = 1.0 if good else 0.0
-        self.reliability = max(LEAST_RELIABILITY, self.reliability + (target - self.reliability) * _GAIN)
 
 
 class Ranking:
@@ -80,10 +70,6 @@ class Ranking:
     def __init__(self, piece_length: int) -> None:
         self._piece_length = piece_length
         self._scores: dict[SourceId, SourceScore] = {}
-        self._described: dict[SourceId, str] = {}
-        self._described_at = -math.inf
-        self._rates: dict[SourceId, float] = {}
-        self._places: list[float] = []
 
     def source_joined(self, source: SourceId, rtt: float | None, now: float) -> None:
         """A source is connected; ``rtt`` seconds if it was pinged before."""
@@ -92,8 +78,6 @@ class Ranking:
     def source_left(self, source: SourceId) -> None:
         """Forget the source."""
         del self._scores[source]
-        self._described.pop(source, None)
-        self._rates.pop(source, None)
 
     def pinged(self, source: SourceId, seconds: float | None) -> bool:
         """A ping ended; says whether the source is still to be taken for alive."""
@@ -118,7 +102,12 @@ class Ranking:
 
     def outcome(self, source: SourceId, *, good: bool) -> None:
         """A request ended with the whole piece, or by the source's fault without it."""
-        self._scores[source].outcome(good=good)
+        score = self._scores[source]
+        score.reliability += ((1.0 if good else 0.0) - score.reliability) * GAIN
+
+    def least_round_trip(self, source: SourceId) -> float:
+        """The least seconds ever measured; infinity if the source was never pinged."""
+        return self._scores[source].round_trip.least
 
     def round_trip(self, source: SourceId) -> float:
         """Smoothed seconds, or what is assumed."""
@@ -130,6 +119,11 @@ class Ranking:
         score = self._scores[source]
         return score.rate.rate(now if score.idle_since is None else score.idle_since)
 
+    def typical_rate(self, now: float) -> float:
+        """Mean bytes per second of those from whom something has come, or what is assumed."""
+        rates = [rate for source in self._scores if (rate := self.rate(source, now))]
+        return sum(rates) / len(rates) if rates else UNKNOWN_RATE
+
     def seconds_for(self, source: SourceId, length: int, now: float) -> float:
         """Expected time of ``length`` bytes asked of the source while it has nothing else to do."""
         rate = self.rate(source, now) or self.typical_rate(now)
@@ -139,34 +133,15 @@ class Ranking:
         """The sources, the best to ask first."""
         typical = self.typical_rate(now)
 
-        def place(source: SourceId) -> float:
-            score = self._scores[source]
+        def seconds(source: SourceId) -> float:
             rate = self.rate(source, now) or typical
-            return (self.round_trip(source) + self._piece_length / rate) / score.reliability
+            trip = self.round_trip(source)
+            return (trip + self._piece_length / rate) / self._scores[source].reliability
 
-        return sorted(sources, key=place)
+        return sorted(sources, key=seconds)
 
     def describe(self, source: SourceId, now: float) -> str:
-        """The source's place in words; at most `DESCRIBE_SECONDS` old, so that it costs a request nothing."""
-        if now - self._described_at >= DESCRIBE_SECONDS:
-            self._described_at = now
-            self._described.clear()
-            self._rates = {other: self.rate(other, now) for other in self._scores}
-            self._places = sorted(self._rates.values(), reverse=True)
-        if source not in self._described:
-            self._described[source] = self._words(source)
-        return self._described[source]
-
-    def _words(self, source: SourceId) -> str:
-        smoothed, rate = self._scores[source].round_trip.smoothed, self._rates.get(source)
+        """What is known of the source, in words."""
+        smoothed, rate = self._scores[source].round_trip.smoothed, self.rate(source, now)
         trip = "rtt unknown" if smoothed is None else f"rtt {smoothed * 1e3:.1f} ms"
-        if not rate:
-            return f"new source, {trip}"
-        place = self._places.index(rate)
-        rank = "fastest" if not place else f"number {place + 1}"
-        return f"{rank} of {len(self._places)}: {rate / 1e6:.1f} MB/s, {trip}"
-
-    def typical_rate(self, now: float) -> float:
-        """Mean bytes per second of those from whom something has come, or what is assumed."""
-        rates = [rate for source in self._scores if (rate := self.rate(source, now))]
-        return sum(rates) / len(rates) if rates else UNKNOWN_RATE
+        return f"{rate / 1e6:.1f} MB/s, {trip}" if rate else f"new source, {trip}"

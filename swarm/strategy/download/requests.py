@@ -1,22 +1,19 @@
-"""What is asked of whom and not yet answered: the one owner of that fact.
+"""What is asked of which source and not yet answered: the one owner of that fact, and the only writer.
 
 A request is outstanding from `ask` to `settle` (its one final reply) or to the end of the session. It is
 live until it is cancelled; a cancelled one still occupies its place at the source, because the reply, which
 may be the whole piece, is still to come.
 
 Invariants:
-  - a piece is in ``holders`` exactly when it has a live request, with the sources asked, first first;
-  - ``line.bytes`` is the length of everything outstanding at that source, ``line.come`` how much of it has
-    come, ``line.cancelled`` counts the cancelled ones there;
+  - a piece is in ``holders`` exactly when it has a live request, with the sources asked, in that order;
+  - ``queue.bytes`` is the length of everything outstanding at that source, ``queue.come`` how much of it has
+    come, ``queue.cancelled`` counts the cancelled ones there;
   - ``_doubled`` is the length of the second live requests for a piece;
-  - a source has one request for a piece at most, cancelled or not;
-  - ``line.avoided`` has the pieces that the source refused as busy since it last delivered one;
-  - no source has more than the wire's MAX_REQUESTS outstanding, as `PipelineWindow.fits` says.
+  - a source has one request for a piece at most, cancelled or not, and no more than the wire's MAX_REQUESTS.
 
-`Claims`: how often a source failed to deliver what it says it has. Three failures of one piece clear the
-claim for a while, so that a source that rejects or stalls cannot hold a piece; it comes back later, so that
-one bad minute of the only source ends nothing. After failures in a row the source is left alone for longer
-and longer.
+`Claims` counts how often a source failed to deliver what it says it has. Three failures of one piece clear
+the claim for a while, so that a source that rejects or stalls cannot hold a piece; it comes back later, so
+that one bad minute of the only source ends nothing.
 """
 
 from __future__ import annotations
@@ -28,6 +25,15 @@ from swarm.bits import PieceSet
 from swarm.ids import SourceId
 from swarm.strategy.download.pipeline import PipelineWindow
 
+STRIKES = 3
+"""Failures of one piece after which the claim to it is cleared: two may be bad luck."""
+
+FIRST_BACKOFF = 0.1
+"""Seconds for which a source is left alone after a failure, doubled with each further one in a row."""
+
+MOST_BACKOFF = 30.0
+"""The longest back-off, and how long a cleared claim stays cleared."""
+
 
 @dataclass(slots=True)
 class PendingRequest:
@@ -37,12 +43,8 @@ class PendingRequest:
     at: float
     touched: float
     received: int = 0
-    cancelled_at: float | None = None
-
-    @property
-    def live(self) -> bool:
-        """Whether the piece is still wanted from this source."""
-        return self.cancelled_at is None
+    live: bool = True
+    cancelled_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -50,8 +52,8 @@ class RequestQueue:
     """The requests at one source, in the order in which they were made, and what decides about more.
 
     ``trusted``: a piece of the source was verified; until then it is asked for one at a time. ``unverified``:
-    that one has come.
-    ``progress_bytes`` have come since ``counted_at``.
+    that one has come. ``snubbed``: it was silent and has not delivered since. ``avoided``: the pieces that it
+    refused as busy since it last delivered one. To be read by anyone and written by `DownloadRequests`.
     """
 
     choked: bool = True
@@ -65,67 +67,111 @@ class RequestQueue:
     cancelled: int = 0
     avoided: set[int] = field(default_factory=set)
     window: PipelineWindow = field(default_factory=PipelineWindow)
-    progress_at: float = 0.0
-    progress_bytes: int = 0
-    counted_at: float = 0.0
 
-    def progressed(self, now: float) -> None:
-        """The source does what it is asked; its silence begins anew."""
-        self.progress_at = self.counted_at = now
-        self.progress_bytes = 0
+    @property
+    def serves(self) -> bool:
+        """Whether the source takes requests and answers them."""
+        return not (self.choked or self.snubbed)
+
+    def has_room(self, demand: float, now: float) -> bool:
+        """Whether the source may be asked for one more piece; ``demand`` bytes keep it busy."""
+        if self.choked or now < self.retry_at:
+            return False
+        if self.snubbed or not self.trusted:
+            return not self.asked and not self.unverified
+        return self.window.fits(self.bytes - self.come, len(self.asked), demand)
 
 
 class DownloadRequests:
-    """The lines of all connected sources."""
+    """The request queues of all connected sources."""
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self.lines: dict[SourceId, RequestQueue] = {}
+        self.queues: dict[SourceId, RequestQueue] = {}
         self.holders: dict[int, list[SourceId]] = {}
         self._doubled = 0
 
+    # --- Sources ------------------------------------------------------------------------------------
+
     def source_joined(self, source: SourceId) -> None:
         """The source is connected and chokes us."""
-        self.lines[source] = RequestQueue()
+        self.queues[source] = RequestQueue()
 
     def source_left(self, source: SourceId) -> list[int]:
         """The source is gone; returns the pieces that nobody is asked for any more."""
-        line = self.lines[source]
+        queue = self.queues[source]
         free = [
-            piece for piece, asked in line.asked.items() if asked.live and self._unhold(source, piece, asked)
+            piece for piece, asked in queue.asked.items() if asked.live and self._unhold(source, piece, asked)
         ]
-        del self.lines[source]
+        del self.queues[source]
         return free
+
+    def choked(self, source: SourceId, *, yes: bool) -> None:
+        """The source takes requests from now on, or no longer does."""
+        self.queues[source].choked = yes
+
+    def snub(self, source: SourceId) -> None:
+        """The source was silent: it is asked for one piece at a time until it delivers."""
+        self.queues[source].snubbed = True
+
+    def back_off(self, source: SourceId, until: float) -> None:
+        """The source is asked for nothing before ``until``."""
+        self.queues[source].retry_at = until
+
+    def verified(self, source: SourceId) -> bool:
+        """A piece of the source was what it should be; says whether it is trusted since."""
+        queue = self.queues.get(source)
+        if queue is None or queue.trusted:
+            return False
+        queue.trusted, queue.unverified = True, False
+        return True
+
+    def avoid(self, source: SourceId, piece: int) -> bool:
+        """The source would rather give another piece; says whether it says so of this one for the first time
+        since it last delivered."""
+        avoided = self.queues[source].avoided
+        if piece in avoided:
+            return False
+        avoided.add(piece)
+        return True
+
+    @property
+    def anybody_delivers(self) -> bool:
+        """Whether a source that has delivered before serves us."""
+        return any(queue.trusted and queue.serves for queue in self.queues.values())
+
+    # --- Requests -----------------------------------------------------------------------------------
 
     def ask(self, source: SourceId, piece: int, length: int, now: float) -> None:
         """The source is asked for a piece that it is not asked for yet."""
-        line = self.lines[source]
-        if piece in line.asked:
+        queue = self.queues[source]
+        if piece in queue.asked:
             raise ValueError(f"piece {piece} is already asked of {source}")
-        if not line.asked:
-            line.progressed(now)
-        line.asked[piece] = PendingRequest(length, now, now)
-        line.bytes += length
-        line.window.asked(now)
+        queue.asked[piece] = PendingRequest(length, now, now)
+        queue.bytes += length
+        queue.window.asked(now)
         holders = self.holders.setdefault(piece, [])
         self._doubled += length if holders else 0
         holders.append(source)
 
-    def progress(self, source: SourceId, piece: int, size: int, now: float) -> PendingRequest | None:
-        """``size`` bytes of the piece came; None if it is not outstanding."""
-        asked = self.lines[source].asked.get(piece)
-        if asked is not None:
-            asked.received += size
-            self.lines[source].come += size
-            asked.touched = now
-        return asked
+    def progress(self, source: SourceId, piece: int, size: int, now: float) -> bool:
+        """``size`` bytes of the piece came; says whether it is outstanding."""
+        queue = self.queues[source]
+        asked = queue.asked.get(piece)
+        if asked is None:
+            return False
+        asked.received += size
+        asked.touched = now
+        queue.come += size
+        return True
 
     def cancel(self, source: SourceId, piece: int, now: float) -> bool:
         """The piece is no longer wanted from the source; says whether nobody is asked for it any more."""
-        asked = self.lines[source].asked[piece]
+        queue = self.queues[source]
+        asked = queue.asked[piece]
         free = self._unhold(source, piece, asked)
-        asked.cancelled_at = now
-        self.lines[source].cancelled += 1
+        asked.live, asked.cancelled_at = False, now
+        queue.cancelled += 1
         return free
 
     def settle(self, source: SourceId, piece: int) -> tuple[PendingRequest, bool] | None:
@@ -133,72 +179,66 @@ class DownloadRequests:
 
         None if nothing was outstanding.
         """
-        line = self.lines[source]
-        asked = line.asked.pop(piece, None)
+        queue = self.queues[source]
+        asked = queue.asked.pop(piece, None)
         if asked is None:
             return None
-        line.bytes -= asked.length
-        line.come -= asked.received
+        queue.bytes -= asked.length
+        queue.come -= asked.received
         if not asked.live:
-            line.cancelled -= 1
+            queue.cancelled -= 1
             return asked, False
         return asked, self._unhold(source, piece, asked)
 
-    @property
-    def anybody_delivers(self) -> bool:
-        """Whether a source that has delivered before serves us."""
-        return any(line.trusted and not (line.choked or line.snubbed) for line in self.lines.values())
+    def delivered(self, source: SourceId, length: int, demand: float, now: float) -> None:
+        """The final reply was the whole piece; ``demand`` bytes keep the source busy."""
+        queue = self.queues[source]
+        queue.snubbed = False
+        queue.avoided.clear()
+        queue.retry_at = now
+        queue.window.delivered(length, demand, now)
+
+    def outrun(self, source: SourceId, piece: int, now: float) -> list[SourceId]:
+        """The source was the first to deliver the piece, which is now to be verified: cancel it at the
+        others, and return those."""
+        self.queues[source].unverified = True
+        others = [holder for holder in self.holders.get(piece, ()) if holder != source]
+        for other in others:
+            self.cancel(other, piece, now)
+        return others
+
+    # --- What follows from them ---------------------------------------------------------------------
 
     def in_doubt(self) -> int:
-        """Bytes that may still come in vain: second copies, and cancelled ones that are not answered."""
+        """Bytes that may still come twice: second copies, and cancelled requests that are not answered."""
         return self._doubled + sum(
             asked.length
-            for line in self.lines.values()
-            if line.cancelled
-            for asked in line.asked.values()
+            for queue in self.queues.values()
+            if queue.cancelled
+            for asked in queue.asked.values()
             if not asked.live
         )
 
     def occupied(self, source: SourceId) -> PieceSet | None:
         """The cancelled pieces whose reply is still to come; None if there is none, as nearly always."""
-        line = self.lines[source]
-        if not line.cancelled:
+        queue = self.queues[source]
+        if not queue.cancelled:
             return None
-        pieces = PieceSet(self._size)
-        for piece, asked in line.asked.items():
-            if not asked.live:
-                pieces.add(piece)
-        return pieces
-
-    def avoid(self, source: SourceId, piece: int) -> bool:
-        """The source would rather give another piece; says whether it says so of this one for the first time
-        since it last delivered."""
-        avoided = self.lines[source].avoided
-        if piece in avoided:
-            return False
-        avoided.add(piece)
-        return True
+        return PieceSet.of(self._size, (piece for piece, asked in queue.asked.items() if not asked.live))
 
     def unwelcome(self, source: SourceId) -> PieceSet | None:
-        """`occupied`, and what is better not asked of the source just now; None if there is no such piece."""
-        avoided = self.lines[source].avoided
+        """`occupied`, and what the source is busy for; None if there is no such piece."""
+        avoided = self.queues[source].avoided
         if not avoided:
             return None
-        pieces = self.occupied(source) or PieceSet(self._size)
-        for piece in avoided:
-            pieces.add(piece)
+        pieces = PieceSet.of(self._size, avoided)
+        if (occupied := self.occupied(source)) is not None:
+            pieces |= occupied
         return pieces
 
-    def outrun(self, source: SourceId, piece: int, now: float) -> list[SourceId]:
-        """The source was the first to deliver the piece: cancel it at the others, and return those."""
-        others = list(self.others(source, piece))
-        for other in others:
-            self.cancel(other, piece, now)
-        return others
-
-    def others(self, source: SourceId, piece: int) -> Iterator[SourceId]:
-        """Who else is asked for the piece, as of now."""
-        return (holder for holder in tuple(self.holders.get(piece, ())) if holder != source)
+    def held_by(self, source: SourceId) -> Iterator[int]:
+        """The pieces that are still wanted from the source."""
+        return (piece for piece, asked in self.queues[source].asked.items() if asked.live)
 
     def _unhold(self, source: SourceId, piece: int, asked: PendingRequest) -> bool:
         holders = self.holders[piece]
@@ -208,20 +248,6 @@ class DownloadRequests:
             return False
         del self.holders[piece]
         return True
-
-
-STRIKES = 3
-CLEARED_SECONDS = 30.0
-"""How long a cleared claim stays cleared."""
-
-FIRST_BACKOFF, MOST_BACKOFF = 0.1, 8.0
-"""Seconds after one failure, doubled with each further one in a row."""
-
-FIRST_SNUB, MOST_SNUB = 5.0, 30.0
-"""The same after a silence: it cost as many seconds to notice."""
-
-UNPROVEN_BACKOFF = 60.0
-"""… of a source that never delivered anything, where others do."""
 
 
 class Claims:
@@ -246,7 +272,7 @@ class Claims:
             strikes[piece] = strikes.get(piece, 0) + 1
             if denied or strikes[piece] >= STRIKES:
                 del strikes[piece]
-                self._cleared.setdefault(source, {})[piece] = now + CLEARED_SECONDS
+                self._cleared.setdefault(source, {})[piece] = now + MOST_BACKOFF
                 cleared.append(piece)
         return cleared
 
@@ -256,18 +282,10 @@ class Claims:
         if strikes := self._strikes.get(source):
             strikes.pop(piece, None)
 
-    def backoff(self, source: SourceId, *, silent: bool = False, spare: bool = False) -> float:
-        """Seconds to leave the source alone after its last failure, which was a silence or not.
-
-        ``spare``: it has not delivered anything yet, and others do.
-        """
+    def backoff(self, source: SourceId, first: float = FIRST_BACKOFF) -> float:
+        """Seconds to leave the source alone after its last failure; ``first`` after a single one."""
         failures = self._row.get(source, 0)
-        if not failures:
-            return 0.0
-        if silent and spare:
-            return UNPROVEN_BACKOFF
-        first, most = (FIRST_SNUB, MOST_SNUB) if silent else (FIRST_BACKOFF, MOST_BACKOFF)
-        return min(first * 2.0 ** min(failures - 1, 10), most)
+        return min(first * 2.0 ** min(failures - 1, 10), MOST_BACKOFF) if failures else 0.0
 
     def restated(self, source: SourceId, piece: int) -> None:
         """The source said itself whether it has the piece: what was held against it is void."""

@@ -1,7 +1,5 @@
 """Who is unchoked: a round every `ROUND_SECONDS`, and free slots given at once in between.
 
-The choker's policies: who of those that want to be served are served, as pure functions.
-
 Sources: BEP 3 and Cohen (2003), sections 3.1 to 3.4, for a leecher; libtorrent's round-robin seed choker
 for a seeder.
 """
@@ -19,24 +17,10 @@ from swarm.strategy.rates import Meter
 from swarm.strategy.timers import Timers, Wakeup
 
 RECIPROCITY_SECONDS = 20.0
-"""Time constant of the rate that earns a regular slot."""
+"""Time constant of the rate that earns a regular slot: some pieces long, so that one burst buys little."""
 
-OPTIMISTIC_SECONDS = 30.0
-NEW_SECONDS = 60.0
-"""A peer is new for so long after it joined."""
-
-NEW_WEIGHT = 3
-"""A new peer is this many times as likely to become the optimistic one (BEP 3)."""
-
-QUOTA_PIECES = 20
-QUOTA_BYTES = 1 << 20
-"""A seeder's slot passes on when its holder was sent 20 pieces, at least this many bytes …"""
-
-QUOTA_LEAST_SECONDS = 10.0
-"""… and held the slot for so long,"""
-
-QUOTA_MOST_SECONDS = 60.0
-"""or held it for so long, whatever it was sent."""
+SLOT_SECONDS = 30.0
+"""How long a leecher's optimistic slot lasts (BEP 3), and a seeder's slot while others wait."""
 
 TAKEN_BYTES = 1 << 20
 """More than the buffers of a peer that does not read take in; until then it is a stranger to a seeder."""
@@ -44,22 +28,26 @@ TAKEN_BYTES = 1 << 20
 IDLE_SLOT_SECONDS = 5.0
 """A seeder's slot passes on when its holder took nothing for so long; the next time it comes last."""
 
+ROUND_SECONDS = 2.0
+"""Short against the 10 s of BEP 3: an upload is one whole piece, no stream that takes time to speed up."""
+
+SLOTS = 5
+"""Four regular ones and the optimistic one (BEP 3), where the upload rate is limited."""
+
+UNLIMITED_SLOTS = 8
+"""Where nothing is known about the uplink (libtorrent's default)."""
+
 
 @dataclass(slots=True)
 class UploadSlot:
-    """What the choker knows of one peer; ``sent`` counts the bytes since it was unchoked.
-
-    ``taken`` counts those since it joined; ``wasteful`` says that it held its last slot to the end without
-    taking anything.
-    """
+    """What the choker knows of one peer; ``taken`` counts the bytes that it was sent, ``wasteful`` says that
+    it held its last slot to the end without taking anything."""
 
     peer: PeerId
-    joined_at: float
     rate: Meter
     interested_at: float | None = None
     unchoked_at: float | None = None
     choked_at: float = -math.inf
-    sent: int = 0
     taken: int = 0
     moved_at: float = -math.inf
     wasteful: bool = False
@@ -80,8 +68,8 @@ def by_reciprocity(
 ) -> list[UploadSlot]:
     """Leecher: those that give most to us first; who lets our requests wait comes last.
 
-    Among equals whoever is served stays served, the others follow at random: if all took those that came
-    first, a swarm would serve the same few.
+    Of those that give nothing, who took least comes first. Among equals a peer that is served stays served,
+    and the others follow at random: if all took those that came first, a swarm would serve the same few.
     """
 
     def place(slot: UploadSlot) -> tuple[bool, float, int, bool, float]:
@@ -92,8 +80,8 @@ def by_reciprocity(
     return sorted(wanting, key=place)
 
 
-def by_quota(wanting: Sequence[UploadSlot], quota: int, now: float, slots: int) -> list[UploadSlot]:
-    """Seeder: whoever uses a slot and has not used it up keeps it, then the longest waiting, then the rest.
+def by_turns(wanting: Sequence[UploadSlot], now: float, slots: int) -> list[UploadSlot]:
+    """Seeder: whoever uses its slot keeps it for `SLOT_SECONDS`, then the longest waiting come, then others.
 
     A peer that left its slot unused comes after all others: it cannot starve those that would use it. Nor
     can many that come: those that have taken little yet get half of the ``slots``, if others want the rest.
@@ -104,30 +92,12 @@ def by_quota(wanting: Sequence[UploadSlot], quota: int, now: float, slots: int) 
             return (4 if slot.wasteful else 1), slot.waits
         if slot.idles(now):
             return 3, slot.waits
-        held = now - slot.unchoked_at
-        used = (slot.sent >= quota and held >= QUOTA_LEAST_SECONDS) or held >= QUOTA_MOST_SECONDS
-        return (2 if used else 0), slot.waits
+        return (2 if now - slot.unchoked_at >= SLOT_SECONDS else 0), slot.waits
 
     order = sorted(wanting, key=place)
     strangers = [slot for slot in order if slot.taken < TAKEN_BYTES]
     beyond = {id(slot) for slot in strangers[max(1, slots // 2) :]}
     return sorted(order, key=lambda slot: id(slot) in beyond)
-
-
-def draw_optimistic(candidates: Sequence[UploadSlot], now: float, rng: random.Random) -> UploadSlot:
-    """Leecher: somebody gets a chance whatever it gave; a new peer more likely."""
-    weights = [NEW_WEIGHT if now - each.joined_at < NEW_SECONDS else 1 for each in candidates]
-    return rng.choices(candidates, weights)[0]
-
-
-ROUND_SECONDS = 2.0
-"""Short against the 10 s of BEP 3: an upload is one whole piece, no stream that takes time to speed up."""
-
-SLOTS = 5
-"""Four regular ones and the optimistic one (BEP 3), where the upload rate is limited."""
-
-UNLIMITED_SLOTS = 8
-"""Where nothing is known about the uplink (libtorrent's default)."""
 
 
 class ChokeChange(NamedTuple):
@@ -143,9 +113,8 @@ class Choker:
     While no more than that are interested all of them are unchoked at once and no round is due.
     """
 
-    def __init__(self, slots: int, piece_length: int, timers: Timers, rng: random.Random) -> None:
+    def __init__(self, slots: int, timers: Timers, rng: random.Random) -> None:
         self._slot_count = slots
-        self._quota = max(QUOTA_PIECES * piece_length, QUOTA_BYTES)
         self._timers = timers
         self._rng = rng
         self._slots: dict[PeerId, UploadSlot] = {}
@@ -154,7 +123,7 @@ class Choker:
 
     def peer_joined(self, peer: PeerId, now: float) -> None:
         """A session begins: choked, not interested."""
-        self._slots[peer] = UploadSlot(peer, now, Meter(RECIPROCITY_SECONDS, now))
+        self._slots[peer] = UploadSlot(peer, Meter(RECIPROCITY_SECONDS, now))
 
     def peer_left(self, peer: PeerId) -> None:
         """A session ended; `give` passes its slot on."""
@@ -177,9 +146,12 @@ class Choker:
     def sent(self, peer: PeerId, size: int, now: float) -> None:
         """The peer was given ``size`` bytes."""
         slot = self._slots[peer]
-        slot.sent += size
         slot.taken += size
         slot.moved_at = now
+
+    def rate(self, peer: PeerId, now: float) -> float:
+        """Bytes per second that the peer gives us."""
+        return self._slots[peer].rate.rate(now)
 
     def is_unchoked(self, peer: PeerId) -> bool:
         """Whether the peer's requests are served."""
@@ -224,17 +196,17 @@ class Choker:
         self, slots: list[UploadSlot], snubbing: set[PeerId], now: float, *, seeding: bool
     ) -> list[UploadSlot]:
         if seeding:
-            return by_quota(slots, self._quota, now, self._slot_count)
+            return by_turns(slots, now, self._slot_count)
         return by_reciprocity(slots, snubbing, now, self._rng)
 
     def _next_optimistic(self, order: list[UploadSlot], now: float) -> UploadSlot:
         """The peer of the last slot: the old one for its time, then a drawn one without a regular slot."""
         rest = order[self._slot_count - 1 :]
-        if now < self._optimistic_at + OPTIMISTIC_SECONDS:
+        if now < self._optimistic_at + SLOT_SECONDS:
             for slot in rest:
                 if slot.peer == self._optimistic:
                     return slot
-        drawn = draw_optimistic(rest, now, self._rng)
+        drawn = self._rng.choice(rest)
         self._optimistic, self._optimistic_at = drawn.peer, now
         return drawn
 
@@ -243,7 +215,6 @@ class Choker:
             return []
         if unchoke:
             slot.unchoked_at = now
-            slot.sent = 0
         else:
             slot.wasteful = slot.idles(now)
             slot.unchoked_at = None

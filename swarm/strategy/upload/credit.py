@@ -8,39 +8,35 @@ else does.
 
 from __future__ import annotations
 
-from swarm.ids import PeerId
-from swarm.strategy.rates import Meter
+from collections.abc import Callable
 
-GIVING_SECONDS = 20.0
+from swarm.ids import PeerId
+
 GIVING_SHARE = 0.1
-"""Giving is a rate over those seconds of at least this share of the mean of all that give."""
+"""Who gives less than this share of the mean of all that give does not give."""
 
 UNPASSED = 2
+"""Pieces that may still be on their way to others: with one, every peer would be out of credit at times."""
 
 
 class Credit:
-    """What each connected peer gave us, and what it owes to others of what we gave it."""
+    """What each connected peer owes to others of what we gave it; ``rate`` is what it gives us."""
 
-    def __init__(self) -> None:
-        self._rates: dict[PeerId, Meter] = {}
+    def __init__(self, rate: Callable[[PeerId, float], float]) -> None:
+        self._rate = rate
         self._only: dict[int, PeerId] = {}
         self._unpassed: dict[PeerId, int] = {}
         self._looked_at = -1.0
         self._least = 0.0
 
-    def peer_joined(self, peer: PeerId, now: float) -> None:
+    def peer_joined(self, peer: PeerId) -> None:
         """A session begins."""
-        self._rates[peer] = Meter(GIVING_SECONDS, now)
         self._unpassed[peer] = 0
 
     def peer_left(self, peer: PeerId) -> None:
         """A session ended."""
-        del self._rates[peer], self._unpassed[peer]
+        del self._unpassed[peer]
         self._only = {piece: holder for piece, holder in self._only.items() if holder != peer}
-
-    def received(self, peer: PeerId, size: int, now: float) -> None:
-        """The peer gave us ``size`` bytes."""
-        self._rates[peer].add(size, now)
 
     def gives(self, peer: PeerId, now: float, *, seeding: bool) -> bool:
         """Whether the peer comes before those that give nothing."""
@@ -48,9 +44,9 @@ class Credit:
             return self._unpassed[peer] < UNPASSED
         if now >= self._looked_at + 1.0:
             self._looked_at = now
-            rates = [rate for meter in self._rates.values() if (rate := meter.rate(now))]
+            rates = [rate for other in self._unpassed if (rate := self._rate(other, now))]
             self._least = GIVING_SHARE * sum(rates) / len(rates) if rates else 0.0
-        return self._rates[peer].rate(now) > self._least
+        return self._rate(peer, now) > self._least
 
     def given(self, peer: PeerId, piece: int, *, first: bool) -> None:
         """The peer is given a piece that nobody else has (``first``) or that others have too."""

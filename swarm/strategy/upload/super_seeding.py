@@ -1,7 +1,7 @@
 """A seeder gives away every piece once before it gives any twice.
 
 While there are pieces that no other peer has, or is being given, a request for any other piece is answered
-BUSY: whoever asked picks again, from what the others do not pick. Twice the same peer is not sent away for
+BUSY: the asker picks again, from what the others do not pick. The same peer is not sent away twice for
 the same piece, since it may have a reason to want that one. This is what super-seeding (BEP 16) is for;
 here the seeder hides nothing, and a first copy costs the seeder one copy.
 """

@@ -21,10 +21,6 @@ from swarm.strategy.upload.upload_queue import UploadQueue
 UNGIVING_COPIES = 4
 """A piece counts as had by so many more when a peer asks for it that gives nothing."""
 
-FAR_COPIES = -1.5
-"""… when a far peer asks for it, where near ones are preferred: it asks for its site, which has none. Not
-always first: whoever answers pings late seems far, and would be done 7 % sooner (with this: 2 %)."""
-
 
 class SourceFacts(Protocol):
     """What the upload side asks the download side about a peer."""
@@ -35,9 +31,6 @@ class SourceFacts(Protocol):
 
     def snubbed(self, source: SourceId) -> bool:
         """Whether the peer lets our requests wait."""
-
-    def is_far(self, source: SourceId) -> bool:
-        """Whether the peer is of another site."""
 
 
 class UploadSide:
@@ -57,18 +50,18 @@ class UploadSide:
         self._sources = sources
         self._timers = timers
         availability = sources.availability
-        self._credit = Credit()
         self._queue = UploadQueue(pieces.layout, availability.spread, self._handicap, now)
         self._super_seeding = SuperSeeding(pieces, availability, self._queue)
         slots = SLOTS if limited else UNLIMITED_SLOTS
-        self._choker = Choker(slots, pieces.layout.piece_length, timers, rng)
+        self._choker = Choker(slots, timers, rng)
+        self._credit = Credit(self._choker.rate)
         self._peers: dict[PeerId, None] = {}
 
     def peer_joined(self, peer: PeerId, now: float) -> None:
         """A session begins: the peer is choked."""
         self._peers[peer] = None
         self._queue.peer_joined(peer)
-        self._credit.peer_joined(peer, now)
+        self._credit.peer_joined(peer)
         self._super_seeding.peer_joined(peer)
         self._choker.peer_joined(peer, now)
 
@@ -89,7 +82,6 @@ class UploadSide:
     def received(self, peer: PeerId, size: int, now: float) -> None:
         """The peer gave us ``size`` bytes."""
         self._choker.received(peer, size, now)
-        self._credit.received(peer, size, now)
 
     def requested(self, peer: PeerId, piece: int, now: float) -> list[Command]:
         """The peer asks for a piece."""
@@ -124,7 +116,7 @@ class UploadSide:
         return self._release(now)
 
     def lost(self, piece: int, now: float) -> list[Command]:
-        """A piece can no longer be served: nobody waits for it in vain."""
+        """A piece can no longer be served: everybody who waits for it is told so."""
         commands: list[Command] = []
         for peer in self._queue.asked_for(piece):
             if self._queue.withdraw(peer, piece):
@@ -141,8 +133,6 @@ class UploadSide:
         return self._tell(changes)
 
     def _handicap(self, peer: PeerId, now: float) -> float:
-        if self._sources.is_far(peer):
-            return FAR_COPIES
         return 0 if self._credit.gives(peer, now, seeding=self._pieces.complete) else UNGIVING_COPIES
 
     def _give(self, now: float) -> list[Command]:

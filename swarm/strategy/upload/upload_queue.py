@@ -21,27 +21,29 @@ from typing import NamedTuple
 from swarm.bits import PieceSet
 from swarm.content.layout import Layout
 from swarm.ids import PeerId
-from swarm.strategy.rates import Meter
+from swarm.strategy.rates import RATE_SECONDS, Meter
 
 RELEASED_BYTES = 512 << 10
-"""Released to one session at a time; half a millisecond at 1 GB/s is ample for the next command."""
-
-RELEASED_PIECES = 2
-"""One being sent and one behind it, however long a piece is."""
+"""Released to one session and not sent yet: half a millisecond at 1 GB/s is ample for the next command."""
 
 AHEAD_SECONDS = 0.1
-LEAST_AHEAD = 128 << 10
-"""Released and not sent yet, of all sessions: seconds at the measured rate, and these bytes at least."""
+"""Released and not sent yet, of all sessions: work for so long, so that the choice of the next stays late."""
 
-RATE_SECONDS = 2.0
+LEAST_AHEAD = 128 << 10
+"""These bytes at least, while the rate is low or unknown: the link must not run dry between two turns."""
+
 LOOKED_AT = 8
 """Requests of one peer, oldest first, among which the next is searched."""
 
 LATE_SECONDS = 0.25
+"""An upload is late after this and `LATE_FACTOR` times what the uplink needs for all that is released:
+receivers that take nothing must not hold the uplink, however many they are."""
+
 LATE_FACTOR = 3.0
+"""Not less: the measured rate is rough, and an upload that seems late frees a place too early."""
+
 LATE_MOST = 10.0
-"""An upload is late after this, and a multiple of what the uplink needs for all that is released, but at most
-so long: receivers that take nothing must not hold the uplink, however many they are."""
+"""The longest until an upload is late, when the measured rate is near zero because all receivers stopped."""
 
 
 class Release(NamedTuple):
@@ -64,7 +66,7 @@ class _Queue:
     @property
     def has_room(self) -> bool:
         """Whether the session takes another piece."""
-        return self.bytes < RELEASED_BYTES or len(self.released) < RELEASED_PIECES
+        return self.unsent < RELEASED_BYTES
 
 
 class UploadQueue:

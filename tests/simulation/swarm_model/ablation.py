@@ -22,7 +22,7 @@ from statistics import median
 from typing import Any, NamedTuple
 from unittest import mock
 
-from swarm.strategy.download import endgame, locality, picker, pipeline, ranking, requests, timeouts
+from swarm.strategy.download import endgame, locality, pipeline, ranking, requests, timeouts
 from swarm.strategy.upload import choker, super_seeding, upload, upload_queue
 from tests.simulation.swarm_model import scenarios
 from tests.simulation.swarm_model.outcome import Outcome
@@ -54,70 +54,35 @@ SAME_SEEDS = 3
 
 RULES: dict[str, tuple[Patch, ...]] = {
     AS_IT_IS: (),
-    "take-over": (Patch(timeouts.Timeouts, "take_over", _returns(None)),),
-    "too risky": (Patch(endgame.Endgame, "too_risky", _returns(False)),),
-    "on trial": (Patch(requests.DownloadRequests, "on_trial", _returns(0)),),
-    "trickles": (Patch(endgame.Endgame, "trickles", _returns(False)),),
-    "patience": (Patch(endgame.Endgame, "thrifty", _returns(False)),),
-    "starvation": (Patch(upload_queue, "STARVED_SECONDS", math.inf),),
-    "late lane": (
+    "super-seeding": (Patch(super_seeding.SuperSeeding, "sends_away", _returns(False)),),
+    "super-seeding of what waits": (Patch(super_seeding.SuperSeeding, "rivals", _returns([])),),
+    "credit": (Patch(upload, "UNGIVING_COPIES", 0),),
+    "who took least first": (Patch(choker, "by_reciprocity", _giving_only),),
+    "late receivers": (
         Patch(upload_queue.UploadQueue, "look", _returns(None)),
         Patch(upload_queue.UploadQueue, "next_look", _returns(math.inf)),
     ),
-    "random first": (Patch(picker, "RANDOM_FIRST", 0),),
-    "spreading": (Patch(super_seeding.SuperSeeding, "sends_away", _returns(False)),),
-    "rivals": (Patch(super_seeding.SuperSeeding, "rivals", _returns([])),),
-    "credit": (Patch(upload, "UNGIVING_COPIES", 0),),
-    "ungiving wait longer": (Patch(upload_queue, "UNGIVING_FACTOR", 1),),
-    "allowance": (Patch(endgame.Endgame, "_left", _returns(1 << 50)),),
-    "endgame": (Patch(endgame.Endgame, "pick", _returns(None)),),
-    "endgame not early": (Patch(endgame.Endgame, "_early", _returns(False)),),
-    "least gain": (Patch(endgame, "LEAST_GAIN", 1.0), Patch(endgame, "LEAST_GAIN_SECONDS", 0.0)),
-    "avoid": (Patch(requests.DownloadRequests, "unwelcome", _returns(None)),),
-    "turned away": (Patch(requests, "MOST_TURNED_AWAY", 1 << 30),),
-    "exploration": (Patch(ranking, "EXPLORATION_SHARE", 0.0),),
+    "one piece after another": (Patch(upload_queue, "AHEAD_SECONDS", 10.0),),
     "strangers at a seeder": (Patch(choker, "TAKEN_BYTES", 0),),
-    "wasteful": (Patch(choker, "IDLE_SLOT_SECONDS", math.inf),),
-    "kept waiting": (Patch(upload_queue.UploadQueue, "kept_waiting", _returns([])),),
-    "new peers": (Patch(choker, "NEW_WEIGHT", 1),),
-    "optimistic": (Patch(choker, "OPTIMISTIC_SECONDS", 0.0),),
-    "unproven back-off": (Patch(requests, "UNPROVEN_BACKOFF", 5.0),),
+    "idle slots": (Patch(choker, "IDLE_SLOT_SECONDS", math.inf),),
+    "endgame": (Patch(endgame.Endgame, "pick", _returns(None)),),
+    "allowance": (Patch(requests.DownloadRequests, "in_doubt", _returns(-(1 << 50))),),
+    "least gain": (Patch(endgame, "LEAST_GAIN", 1.0),),
+    "overdue": (Patch(endgame, "OVERDUE_SECONDS", math.inf),),
+    "silence": (Patch(timeouts, "SILENCE_SECONDS", 1e6), Patch(timeouts, "PROVEN_SILENCE_SECONDS", 1e6)),
+    "two seconds for proven sources": (Patch(timeouts, "PROVEN_SILENCE_SECONDS", 5.0),),
+    "one piece on trust": (Patch(requests, "RequestQueue", partial(requests.RequestQueue, trusted=True)),),
+    "busy sources": (Patch(requests.DownloadRequests, "unwelcome", _returns(None)),),
     "slow start": (Patch(pipeline.PipelineWindow, "__init__", _window_without_slow_start),),
-    "lateness": (Patch(pipeline.ResponseTimes, "deadline", _returns(math.inf)),),
-    "response times": (
-        Patch(pipeline.ResponseTimes, "deadline", _returns(60.0)),
-        Patch(pipeline.ResponseTimes, "usual", _returns(0.0)),
-    ),
-    "reliability": (Patch(ranking, "LEAST_RELIABILITY", 1.0),),
+    "reliability": (Patch(ranking, "GAIN", 0.0),),
     "three strikes": (Patch(requests, "STRIKES", 1 << 30),),
     "back-off": (Patch(requests, "FIRST_BACKOFF", 0.0),),
-    "moving seconds": (Patch(requests, "MOVING_SECONDS", 60.0),),
-    "takers last": (Patch(choker, "by_reciprocity", _giving_only),),
-    "quota": (Patch(choker, "QUOTA_LEAST_SECONDS", 0.0), Patch(choker, "QUOTA_MOST_SECONDS", math.inf)),
-    "one piece on trust": (Patch(requests, "RequestQueue", partial(requests.RequestQueue, trusted=True)),),
-    "longer silence": (Patch(timeouts, "SILENCE_MOST", 5.0),),
-    "silence": (Patch(timeouts, "SILENCE_SECONDS", 1e6), Patch(timeouts, "SILENCE_MOST", 1e6)),
-    "assumed rate": (Patch(ranking.Ranking, "_assumed_rate", lambda _self, _peer, typical, _now: typical),),
-    "one lane": (Patch(upload_queue, "AHEAD_SECONDS", 10.0),),
-    "far copies": (Patch(upload, "FAR_COPIES", 0.0),),
-    "last pieces": (Patch(locality, "LAST_SHARE", math.inf),),
-    "full share": (Patch(locality, "FULL_SHARE", 1 << 30),),
-    "turns": (Patch(locality, "TURN_SECONDS", 0.0),),
+    "full near peers": (Patch(locality, "FULL_SHARE", 1 << 30),),
+    "turns of a site": (Patch(locality, "TURN_SECONDS", 0.0),),
 }
 
-_STALLS = ("take-over", "too risky", "on trial", "trickles", "patience")
-_TURNS = (*_STALLS, "starvation", "late lane", "random first")
-_CHOICE = (
-    *(*_TURNS, "exploration", "new peers", "kept waiting", "wasteful", "strangers at a seeder", "rivals"),
-    *("ungiving wait longer", "turned away"),
-)
 GROUPS: dict[str, tuple[str, ...]] = {
-    "group: stalls": _STALLS,
-    "group: and turns": _TURNS,
-    "group: and choices": _CHOICE,
-    "group: and times": (
-        *(*_CHOICE, "response times", "longer silence", "moving seconds", "endgame not early", "avoid"),
-    ),
+    "what is for hostile peers": ("late receivers", "strangers at a seeder", "idle slots", "overdue"),
 }
 
 
@@ -141,7 +106,7 @@ CASES: dict[str, Small] = {
     "sites": Small(scenarios.sites, 20, 64),
 }
 COLUMNS = (*CASES, "duplicates, most", "riders' share", "copies between sites", "not complete")
-NEEDS = {"far copies": ("sites",), "last pieces": ("sites",), "full share": ("sites",), "turns": ("sites",)}
+NEEDS = {"full near peers": ("sites",), "turns of a site": ("sites",)}
 """Rules that are off but in these cases."""
 
 Key = tuple[str, str, int]

@@ -7,7 +7,6 @@ from swarm.ids import PeerId
 from swarm.strategy.peer_book import (
     LASTING_SECONDS,
     MAX_ADDRESSES,
-    MAX_BANNED,
     MAX_STRANGERS,
     MAX_STRANGERS_PER_HOST,
     MAX_STRANGERS_PER_PROVENANCE,
@@ -144,7 +143,7 @@ def test_named_peers_keep_half_of_the_places_at_most() -> None:
     assert [made.next_dial(0.0) is not None for _ in range(3)] == [True, True, False]
 
 
-def test_the_nearest_peer_goes_first_and_a_fresh_one_counts_as_a_tenth_of_a_second_away() -> None:
+def test_the_nearest_peer_goes_first_and_one_never_met_last() -> None:
     made = book()
     for peer, rtt in ((A, 0.2), (B, 0.01)):
         made.add(peer, [at(1)])
@@ -152,7 +151,7 @@ def test_the_nearest_peer_goes_first_and_a_fresh_one_counts_as_a_tenth_of_a_seco
         made.round_trip(peer, rtt)
     made.round_trip(B, None)  # a lost ping says nothing about distance
     made.add(C, [at(3)])
-    assert [made.next_dial(100.0).peer for _ in range(3)] == [B, C, A]
+    assert [made.next_dial(100.0).peer for _ in range(3)] == [B, A, C]
 
 
 def test_a_peer_that_failed_goes_later_than_a_farther_one_until_a_session_lasts() -> None:
@@ -189,9 +188,9 @@ def test_a_banned_peer_is_out_for_good() -> None:
     assert made.next_dial(0.0) is None
     assert made.disconnected(A, 1.0, useful=True) == math.inf
     assert len(made) == 0
-    for number in range(MAX_BANNED):
+    for number in range(MAX_STRANGERS):
         made.ban(PeerId(str(number)))
-    assert len(made.banned) == MAX_BANNED
+    assert len(made.banned) == MAX_STRANGERS
 
 
 def test_addresses_are_ordered_by_who_said_them() -> None:

@@ -6,11 +6,13 @@ from swarm.bits import PieceSet
 from swarm.content.layout import Layout
 from swarm.ids import PeerId
 from swarm.strategy.availability import Availability
-from swarm.strategy.download.locality import LAST_SHARE, MOST_WAIT, TURN_SECONDS, Locality
+from swarm.strategy.download.locality import TURN_SECONDS, Locality
 from swarm.strategy.download.picker import Pick
+from swarm.strategy.download.ranking import Ranking
 from swarm.strategy.pieces import Pieces
 
 SIZE = 40
+LATER = 10 * TURN_SECONDS
 NEAR = [PeerId(f"near{number}") for number in range(3)]
 FAR = [PeerId(f"far{number}") for number in range(3)]
 
@@ -29,11 +31,20 @@ class Site:
     ) -> None:
         pieces = Pieces(Layout(10, [10 * SIZE]), stored or PieceSet(SIZE))
         self.availability = Availability(SIZE)
-        self.nearness = Locality(PeerId(me), pieces, self.availability, enabled=enabled)
+        self.ranking = Ranking(10)
+        self.nearness = Locality(PeerId(me), pieces, self.availability, self.ranking, enabled=enabled)
         for peers, seconds in ((near, 0.001), (far, 0.08)):
             for peer in peers:
-                self.availability.source_joined(peer)
-                self.nearness.measured(peer, seconds)
+                self.join(peer, seconds)
+
+    def join(self, peer: PeerId, seconds: float | None) -> None:
+        self.availability.source_joined(peer)
+        self.ranking.source_joined(peer, seconds, 0.0)
+        self.nearness.source_joined(peer)
+
+    def measured(self, peer: PeerId, seconds: float | None) -> None:
+        self.ranking.pinged(peer, seconds)
+        self.nearness.measured(peer)
 
     def have(self, peer: PeerId, *pieces: int) -> None:
         for piece in pieces:
@@ -62,8 +73,18 @@ def test_without_a_gap_or_without_company_nobody_is_far() -> None:
     assert not Site(near=NEAR[:1]).nearness.is_far(FAR[0])
     site = Site(far=[])
     for number, seconds in enumerate((0.004, 0.015, 0.06, 0.2)):
-        site.nearness.measured(PeerId(str(number)), seconds)
+        site.join(PeerId(str(number)), seconds)
     assert not any(site.nearness.is_far(PeerId(str(number))) for number in range(4))
+
+
+def test_a_peer_that_was_never_pinged_is_not_far_and_a_shorter_round_trip_counts() -> None:
+    site = Site()
+    site.join(PeerId("unknown"), None)
+    assert not site.nearness.is_far(PeerId("unknown"))
+    site.measured(PeerId("unknown"), 0.09)
+    assert site.nearness.is_far(PeerId("unknown"))
+    site.measured(PeerId("unknown"), 0.001)
+    assert not site.nearness.is_far(PeerId("unknown"))
 
 
 def test_nobody_is_far_unless_that_is_wanted() -> None:
@@ -73,8 +94,8 @@ def test_nobody_is_far_unless_that_is_wanted() -> None:
 def test_a_queue_makes_nobody_far() -> None:
     site = Site()
     for peer in NEAR:
-        site.nearness.measured(peer, 3.0)
-        site.nearness.measured(peer, None)
+        site.measured(peer, 3.0)
+        site.measured(peer, None)
     assert not any(site.nearness.is_far(peer) for peer in NEAR)
 
 
@@ -82,11 +103,11 @@ def test_what_is_near_is_not_asked_from_afar() -> None:
     site = Site()
     site.nearness.is_far(FAR[0])
     site.have(NEAR[0], 3, 4)
-    assert site.may_ask(MOST_WAIT) | site.may_ask(2 * MOST_WAIT) <= set(range(SIZE)) - {3, 4}
+    assert site.may_ask(LATER) | site.may_ask(2 * LATER) <= set(range(SIZE)) - {3, 4}
     site.nearness.source_left(NEAR[0])
     site.availability.source_left(NEAR[0])
     assert not site.nearness.is_far(NEAR[1])
-    assert {3, 4} <= site.may_ask(0.0) | site.may_ask(2 * MOST_WAIT)
+    assert {3, 4} <= site.may_ask(0.0) | site.may_ask(2 * LATER)
 
 
 def test_the_peers_of_a_site_take_turns_and_each_piece_has_one_first() -> None:
@@ -116,24 +137,9 @@ def test_the_only_seeder_near_by_does_not_keep_a_site_from_what_others_have() ->
     site.availability.replace(NEAR[0], PieceSet.all(SIZE))
     near = [*NEAR, *(PeerId(f"more{number}") for number in range(3))]
     for peer in near[3:]:
-        site.availability.source_joined(peer)
-        site.nearness.measured(peer, 0.001)
+        site.join(peer, 0.001)
     assert site.may_ask(0.0)
     for peer in near[1:4]:
         site.availability.replace(peer, PieceSet.all(SIZE))
     site.nearness.restated()
-    assert not site.may_ask(2 * MOST_WAIT)
-
-
-def test_the_last_pieces_come_from_wherever_they_come_soonest() -> None:
-    stored = PieceSet(SIZE)
-    for piece in range(SIZE - SIZE // LAST_SHARE):
-        stored.add(piece)
-    last = set(range(SIZE - SIZE // LAST_SHARE, SIZE))
-    site = Site(stored=stored)
-    site.have(NEAR[0], *last)
-    assert last <= site.may_ask(0.0)
-    stored.discard(0)
-    site = Site(stored=stored)
-    site.have(NEAR[0], *last)
-    assert not last & site.may_ask(0.0)
+    assert not site.may_ask(2 * LATER)

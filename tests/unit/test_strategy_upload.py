@@ -50,17 +50,13 @@ def some_pieces(stored: range | list[int], length: int = PIECE, size: int = SIZE
 
 
 class Sources:
-    """What the upload side asks about sources: nobody snubs, ``far`` is far."""
+    """What the upload side asks about sources: nobody snubs."""
 
-    def __init__(self, far: PeerId | None = None) -> None:
+    def __init__(self) -> None:
         self.availability = Availability(SIZE)
-        self.far = far
 
     def snubbed(self, _source: PeerId) -> bool:
         return False
-
-    def is_far(self, source: PeerId) -> bool:
-        return source == self.far
 
 
 def serving(
@@ -418,26 +414,3 @@ def test_who_gives_goes_before_who_does_not_unless_what_is_asked_is_much_rarer()
 
     assert order({0: UNGIVING_COPIES, 1: 1, 2: 2}) == [A, B, C]
     assert order({0: UNGIVING_COPIES + 3, 1: 4, 2: 2}) == [C, A, B]
-
-
-def test_a_far_peer_goes_sooner_because_it_asks_for_its_site_but_not_always_first() -> None:
-    def order(far: PeerId | None, copies: int) -> list[PeerId]:
-        """A and B have waited as long, and A gives nothing less; B asks for a piece with ``copies``."""
-        sources = Sources(far)
-        for piece, count in ((0, 1), (1, copies)):
-            for number in range(count):
-                sources.availability.source_joined(PeerId(f"{piece}/{number}"))
-                sources.availability.have(PeerId(f"{piece}/{number}"), piece)
-        made = serving(C, A, B, stored=[0, 1, 2], sources=sources)
-        for peer in (A, B):
-            made.received(peer, PIECE, 0.0)
-        made.requested(C, 2, 0.0)
-        for peer, piece in ((A, 0), (B, 1)):
-            made.requested(peer, piece, 0.0)
-        first = made.uploaded(C, PIECE, 0.0)
-        second = made.uploaded(PeerId(first[0].peer), PIECE, 0.1)
-        return [command.peer for command in (*first, *second) if isinstance(command, Upload)]
-
-    assert order(None, copies=1) == [A, B]
-    assert order(B, copies=2) == [B, A]
-    assert order(B, copies=4) == [A, B]
