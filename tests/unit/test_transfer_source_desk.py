@@ -439,7 +439,9 @@ class Heard:
 def desk_of(heard: Heard, memory: TransferMemory) -> SourceDesk:
     now = trio.current_time
     slow = Pacer(RateLimit(PIECE, now), now=now)
-    resources = SessionResources(MemoryStore(MANIFEST), memory, Pacer(now=now), slow, now)
+    resources = SessionResources(
+        MemoryStore(MANIFEST), memory, memory.pool.share(), Pacer(now=now), slow, now
+    )
     return SourceDesk(Scripted(honest), resources, heard)  # type: ignore[arg-type]
 
 
