@@ -260,8 +260,7 @@ async def open_host(
         _refuse_taken_port(address)
     network = _new_network(private_key, max_connections)
     muxer.install(network)
-    # The default resource manager counts without limits per address and is not needed: admission
-    # and the muxer hold the limits. Observed addresses are kept by our own book.
+    # Observed addresses are kept by our own book.
     inner = BasicHost(network, disable_identify_address_discovery=True)
     # Identify towards others runs in system tasks, whose errors would end the process; nothing
     # here needs what it learns. Answering the peers' identify stays.
@@ -316,6 +315,8 @@ def _new_network(private_key: bytes, max_connections: int) -> Swarm:
         raise SwarmError(
             f"this libp2p is not the one that swarm is made for: install libp2p=={internals.EXPECTED}"
         )
+    # Admission and the muxer hold the limits. libp2p's own refuse a peer that comes back often.
+    network.set_resource_manager(None)
     internals.replace_auto_connector(network, _NoAutoConnector(network))
     return network
 

@@ -44,7 +44,8 @@ def test_five_leechers_that_know_only_the_seeder_help_each_other(
 def test_the_seeder_may_die_once_a_full_copy_is_out(processes: Processes, tmp_path: Path) -> None:
     source = random_file(tmp_path / "image.bin", 8 * MIB)
     seeder = share(processes, source, "--piece-size", "64KiB", "--upload-limit", "3MiB/s")
-    leechers = start_leechers(processes, seeder.link, tmp_path, 5, "--seed")
+    # Limited, or all are complete a moment after the first full copy is out.
+    leechers = start_leechers(processes, seeder.link, tmp_path, 5, "--seed", "--upload-limit", "1MiB/s")
 
     pieces = source.stat().st_size // 65536
     copies: set[int] = set()
