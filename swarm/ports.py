@@ -162,7 +162,7 @@ class PieceSource(Protocol):
         """One short line for people."""
 
     async def deliver(self, desk: RequestDesk) -> None:
-        """Serve the requests at ``desk`` until cancelled; returning, or any SwarmError, ends the source.
+        """Serve the requests at ``desk`` until cancelled; returning, or an exception, ends the source.
 
         Offer what there is first; nothing is requested before.
         """

@@ -103,6 +103,11 @@ class Brain:
                 commands += self._wake_for(wakeup, source, now)
         return commands
 
+    def limits_changed(self, now: float, *, upload_limited: bool, download_limited: bool) -> list[Command]:
+        """Whether a rate limit of the user holds, as in `BrainSetup`: who is served is decided anew."""
+        self._download.limits_changed(throttled=download_limited)
+        return self._upload.limits_changed(now, limited=upload_limited)
+
     def source_joined(
         self, source: SourceId, now: float, *, rtt: float | None = None, receives: bool = True
     ) -> list[Command]:

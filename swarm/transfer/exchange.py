@@ -144,6 +144,13 @@ class Exchange:
         """A limit of the node or of this transfer is another one: nobody waits for the old one."""
         for participant in self._roster:
             participant.session.limits_changed()
+        resources = self._resources
+        commands = self._brain.limits_changed(
+            self._now(),
+            upload_limited=resources.upload_pacer.limited,
+            download_limited=resources.download_pacer.limited,
+        )
+        self._performer.perform(commands)
 
     # --- Life ---------------------------------------------------------------------------------------
 

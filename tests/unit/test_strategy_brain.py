@@ -40,6 +40,7 @@ from swarm.strategy.download.timeouts import (
     RECHECK_SECONDS,
     SILENCE_SECONDS,
 )
+from swarm.strategy.upload.choker import SLOTS, UNLIMITED_SLOTS
 
 TRANSFER = TransferId(1)
 A, B, C = PeerId("a"), PeerId("b"), PeerId("c")
@@ -302,7 +303,7 @@ def stalled(brain: Brain) -> tuple[list[int], list[Command]]:
     return asked, commands
 
 
-def test_a_silent_peer_is_cancelled_after_five_seconds_and_its_late_piece_is_dropped() -> None:
+def test_a_silent_peer_is_cancelled_and_its_late_piece_is_dropped() -> None:
     brain = a_brain(8)
     asked, commands = stalled(brain)
     assert sent(commands, A) == [Cancel(piece) for piece in asked]
@@ -562,3 +563,32 @@ def test_a_source_that_is_no_peer_leaves_and_its_requests_go_elsewhere() -> None
     (asked,) = requests(a_folder(brain, HaveAll()), FOLDER)
     source(brain, A)
     assert asked in requests(brain.source_left(FOLDER, 1.0), A)
+
+
+def test_a_rate_limit_that_is_set_later_decides_how_many_peers_are_served() -> None:
+    brain = a_brain(8, range(8))
+    peers = [PeerId(f"peer {number}") for number in range(UNLIMITED_SLOTS)]
+    served = set()
+    for peer in peers:
+        brain.source_joined(peer, 0.0, rtt=0.01)
+        brain.received(peer, HaveNone(), 0.0)
+        served |= {c.source for c in brain.received(peer, Interested(), 0.0) if c == Send(peer, Unchoke())}
+    assert served == set(peers)
+    limited = brain.limits_changed(1.0, upload_limited=True, download_limited=False)
+    assert [c.message for c in limited if isinstance(c, Send)] == [Choke()] * (UNLIMITED_SLOTS - SLOTS)
+    assert brain.limits_changed(2.0, upload_limited=True, download_limited=True) == []
+    free = brain.limits_changed(3.0, upload_limited=False, download_limited=False)
+    assert [c.message for c in free if isinstance(c, Send)] == [Unchoke()] * (UNLIMITED_SLOTS - SLOTS)
+
+
+@pytest.mark.parametrize("throttled", [False, True])
+def test_under_a_download_limit_that_is_set_later_a_slow_source_is_not_silent(throttled: bool) -> None:
+    brain = a_brain(8)
+    asked = source(brain, A)
+    source(brain, B, has=HaveBitfield(bytes([0x80 >> asked[0] | 0x80 >> asked[1]])))
+    brain.limits_changed(0.0, upload_limited=False, download_limited=throttled)
+    cancelled: list[object] = []
+    for second in range(1, 20):
+        commands = brain.data_received(A, asked[0], 100, float(second)) + brain.tick(float(second))
+        cancelled += [message for message in sent(commands, A) if isinstance(message, Cancel)]
+    assert bool(cancelled) is not throttled

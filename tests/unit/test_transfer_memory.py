@@ -127,3 +127,22 @@ def test_chunks_shrink_after_the_first_bytes_vanished_into_an_empty_window():
     sizer.moved(CHUNK_BYTES, 5.0)
     sizer.moved(sizer.size, 5.0)
     assert sizer.size == LEAST_CHUNK_BYTES
+
+
+async def test_a_transfer_without_a_buffer_gets_one_whatever_the_others_hold():
+    pool = BufferPool(200)
+    greedy, modest = pool.share(), pool.share()
+    held = [await greedy.take(100), await greedy.take(100)]
+    with trio.move_on_after(0) as scope:
+        await greedy.take(1)
+    assert scope.cancelled_caught
+    first = await modest.take(100)
+    with trio.move_on_after(0) as scope:
+        await modest.take(1)
+    assert scope.cancelled_caught, "the second has to wait like everybody's"
+    assert pool.used == 300
+    for buffer in [*held, first]:
+        buffer.release()
+        buffer.release()
+    assert pool.used == 0
+    assert len((await modest.take(100)).view) == 100

@@ -70,6 +70,10 @@ class DownloadSide:
             ),
         )
 
+    def limits_changed(self, *, throttled: bool) -> None:
+        """A download limit of ours came or went."""
+        self._timeouts.limits_changed(throttled=throttled)
+
     # --- Sources ----------------------------------------------------------------------------------
 
     def source_joined(

@@ -49,7 +49,11 @@ class Timeouts:
         self._availability = availability
         self._requests = requests
         self._clocks: dict[SourceId, SilenceClock] = {}
-        # Under a download limit it is we who make sources slow: then any byte breaks the silence.
+        self._least_bytes = 0
+        self.limits_changed(throttled=throttled)
+
+    def limits_changed(self, *, throttled: bool) -> None:
+        """Under a download limit it is we who make sources slow: then any byte breaks the silence."""
         self._least_bytes = 1 if throttled else LEAST_BYTES
 
     def source_left(self, source: SourceId) -> None:

@@ -114,7 +114,7 @@ class Choker:
     """
 
     def __init__(self, slots: int, timers: Timers, rng: random.Random) -> None:
-        self._slot_count = slots
+        self.slot_count = slots
         self._timers = timers
         self._rng = rng
         self._slots: dict[PeerId, UploadSlot] = {}
@@ -160,10 +160,10 @@ class Choker:
     def give(self, snubbing: set[PeerId], now: float, *, seeding: bool) -> list[ChokeChange]:
         """Give free slots at once, to those that come first in the policy's order."""
         wanting = self._wanting()
-        if len(wanting) > self._slot_count:
+        if len(wanting) > self.slot_count:
             self._timers.set(Wakeup.CHOKER, now + ROUND_SECONDS)
         waiting = [slot for slot in wanting if slot.unchoked_at is None]
-        free = self._slot_count - (len(wanting) - len(waiting))
+        free = self.slot_count - (len(wanting) - len(waiting))
         if free <= 0 or not waiting:
             return []
         order = self._order(waiting, snubbing, now, seeding=seeding)
@@ -172,11 +172,11 @@ class Choker:
     def round(self, snubbing: set[PeerId], now: float, *, seeding: bool) -> list[ChokeChange]:
         """Decide anew who is served; those that are choked come before those that are unchoked."""
         wanting = self._wanting()
-        if len(wanting) > self._slot_count:
+        if len(wanting) > self.slot_count:
             self._timers.set(Wakeup.CHOKER, now + ROUND_SECONDS)
         order = self._order(wanting, snubbing, now, seeding=seeding)
-        served = order[: self._slot_count]
-        if not seeding and len(order) > self._slot_count:
+        served = order[: self.slot_count]
+        if not seeding and len(order) > self.slot_count:
             served[-1] = self._next_optimistic(order, now)
         chosen = {slot.peer for slot in served}
         changes = [
@@ -196,12 +196,12 @@ class Choker:
         self, slots: list[UploadSlot], snubbing: set[PeerId], now: float, *, seeding: bool
     ) -> list[UploadSlot]:
         if seeding:
-            return by_turns(slots, now, self._slot_count)
+            return by_turns(slots, now, self.slot_count)
         return by_reciprocity(slots, snubbing, now, self._rng)
 
     def _next_optimistic(self, order: list[UploadSlot], now: float) -> UploadSlot:
         """The peer of the last slot: the old one for its time, then a drawn one without a regular slot."""
-        rest = order[self._slot_count - 1 :]
+        rest = order[self.slot_count - 1 :]
         if now < self._optimistic_at + SLOT_SECONDS:
             for slot in rest:
                 if slot.peer == self._optimistic:

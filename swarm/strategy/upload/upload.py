@@ -52,10 +52,17 @@ class UploadSide:
         availability = sources.availability
         self._queue = UploadQueue(pieces.layout, availability.spread, self._handicap, now)
         self._super_seeding = SuperSeeding(pieces, availability, self._queue)
-        slots = SLOTS if limited else UNLIMITED_SLOTS
-        self._choker = Choker(slots, timers, rng)
+        self._choker = Choker(_slots(limited=limited), timers, rng)
         self._credit = Credit(self._choker.rate)
         self._peers: dict[PeerId, None] = {}
+
+    def limits_changed(self, now: float, *, limited: bool) -> list[Command]:
+        """A rate limit of the user came or went: that decides the number of slots."""
+        slots = _slots(limited=limited)
+        if slots == self._choker.slot_count:
+            return []
+        self._choker.slot_count = slots
+        return self.round(now)
 
     def peer_joined(self, peer: PeerId, now: float) -> None:
         """A session begins: the peer is choked."""
@@ -178,3 +185,7 @@ class UploadSide:
                 self._queue.withdraw(peer, piece)
                 commands.append(Send(peer, Reject(piece, RejectReason.CHOKED)))
         return commands
+
+
+def _slots(*, limited: bool) -> int:
+    return SLOTS if limited else UNLIMITED_SLOTS
