@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 import trio
@@ -67,8 +67,7 @@ class Questions:
         """A stream to the peer, which is connected to if need be; raises NoPeerReachable, LinkClosed."""
         if self._is_banned(peer):
             raise NoPeerReachable(f"{peer} broke a rule and is banned")
-        self._asked[peer] += 1
-        try:
+        with self.using(peer):
             async with self._limiters.setdefault(peer, trio.CapacityLimiter(QUESTIONS_PER_PEER)):
                 await self._network.connect(peer, where)
                 stream = await self._network.open_stream(peer, protocol)
@@ -76,10 +75,18 @@ class Questions:
                     yield stream
                 finally:
                     await stream.reset()
+
+    @contextmanager
+    def using(self, peer: PeerId) -> Iterator[None]:
+        """Until the end of the block a question to the peer is open."""
+        self._asked[peer] += 1
+        try:
+            yield
         finally:
             self._asked[peer] -= 1
             if not self._asked[peer]:
-                del self._asked[peer], self._limiters[peer]
+                del self._asked[peer]
+                self._limiters.pop(peer, None)
             self._answered(peer)
 
 

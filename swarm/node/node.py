@@ -233,22 +233,22 @@ class Node:
         Raises UsageError for a malformed address, NoPeerReachable when the peer does not answer there.
         """
         where = parse_peer_address(address)
-        await self._host.connect(where.peer, [where.endpoint])
-        prober = Prober(lambda: self._host.open_stream(where.peer, PING_PROTOCOL))
-        try:
-            for number in range(count):
-                if number:
-                    await trio.sleep(max(interval, 1 / PING_RATE))
-                try:
-                    seconds = await prober.probe()
-                except LinkClosed as error:
-                    if not self._host.connected(where.peer) or number == 0:
-                        raise NoPeerReachable(f"{address} hung up: {error}") from error
-                    seconds = None
-                yield PingSample(address, seconds)
-        finally:
-            await prober.aclose()
-            self._asked(where.peer)
+        with self._questions.using(where.peer):
+            await self._host.connect(where.peer, [where.endpoint])
+            prober = Prober(lambda: self._host.open_stream(where.peer, PING_PROTOCOL))
+            try:
+                for number in range(count):
+                    if number:
+                        await trio.sleep(max(interval, 1 / PING_RATE))
+                    try:
+                        seconds = await prober.probe()
+                    except LinkClosed as error:
+                        if not self._host.connected(where.peer) or number == 0:
+                            raise NoPeerReachable(f"{address} hung up: {error}") from error
+                        seconds = None
+                    yield PingSample(address, seconds)
+            finally:
+                await prober.aclose()
 
     async def list(self, address: str) -> tuple[Advert, ...]:
         """Return what the peer at ``address`` offers; raises UsageError, NoPeerReachable."""

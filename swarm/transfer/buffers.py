@@ -212,16 +212,34 @@ class BufferShare:
     def __init__(self, pool: BufferPool) -> None:
         self._pool = pool
         self._held = 0
+        self._waiting: dict[trio.CancelScope, None] = {}
 
     async def take(self, length: int) -> PieceBuffer:
         """A buffer of ``length`` bytes; waits while the pool is used up, unless this transfer holds none."""
-        buffer = await self._pool.take(length, at_once=not self._held)
+        buffer = None
+        while buffer is None:
+            buffer = await self._take(length)
         self._held += length
         buffer.when_released(self._given_back)
         return buffer
 
+    async def _take(self, length: int) -> PieceBuffer | None:
+        """A buffer, or None when this transfer has come to hold none."""
+        if not self._held:
+            return await self._pool.take(length, at_once=True)
+        with trio.CancelScope() as waiting:
+            self._waiting[waiting] = None
+            try:
+                return await self._pool.take(length)
+            finally:
+                del self._waiting[waiting]
+        return None
+
     def _given_back(self, size: int) -> None:
         self._held -= size
+        if not self._held and self._waiting:
+            # The first that waits is served at once; the others find that it holds something.
+            next(iter(self._waiting)).cancel()
 
 
 class TransferMemory:

@@ -141,6 +141,21 @@ async def test_a_transfer_without_a_buffer_gets_one_whatever_the_others_hold():
         await modest.take(1)
     assert scope.cancelled_caught, "the second has to wait like everybody's"
     assert pool.used == 300
+    again: list[object] = []
+
+    async def wait() -> None:
+        again.append(await modest.take(100))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not again
+        first.release()
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(again) == 1, "one of those that wait, and no more"
+        nursery.cancel_scope.cancel()
+    first = again[0]
     for buffer in [*held, first]:
         buffer.release()
         buffer.release()
