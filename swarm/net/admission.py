@@ -93,7 +93,7 @@ class Admission:
     def __init__(self, network: Swarm, max_connections: int, sockets: int) -> None:
         self._network = network
         self._sockets = sockets
-        self._visitors = InboundConnections(min(max_connections, max(1, sockets // 2)))
+        self._inbound = InboundConnections(min(max_connections, max(1, sockets // 2)))
         self._conduct: WeakKeyDictionary[IMuxedConn, _Conduct] = WeakKeyDictionary()
 
     def install(self, inner: BasicHost) -> None:
@@ -114,21 +114,21 @@ class Admission:
 
     def judge_by(self, standing: Callable[[PeerId], PeerStanding]) -> None:
         """Ask ``standing`` what the node makes of a peer."""
-        self._visitors.standing = standing
+        self._inbound.standing = standing
 
     def proven(self, peer: PeerId) -> None:
         """Pieces are exchanged with the peer."""
-        self._visitors.mark_proven(peer, trio.current_time())
+        self._inbound.mark_proven(peer, trio.current_time())
 
     def room_to_dial(self, peer: PeerId) -> bool:
         """Whether this node may open a connection itself; somebody of less use goes for it."""
-        used = len(self._network.get_connections()) + self._visitors.pending
-        return used < self._sockets or self._visitors.make_room(peer, trio.current_time())
+        used = len(self._network.get_connections()) + self._inbound.pending
+        return used < self._sockets or self._inbound.make_room(peer, trio.current_time())
 
     async def _accept(self, read_write_closer: ReadWriteCloser, maddr: Multiaddr) -> None:
         raw = read_write_closer
         remote = (raw.get_remote_address() or ("", 0))[0]
-        if not self._may_knock(remote):
+        if not self._may_begin_handshake(remote):
             await raw.close()
             return
         try:
@@ -137,15 +137,15 @@ class Admission:
             logger.debug("inbound connection from %s failed: %r", remote, error)
             return
         finally:
-            self._visitors.end_handshake(remote)
+            self._inbound.end_handshake(remote)
         connection = self._connection_of(muxed)
         if connection is not None:
             # The listener closes the socket when this returns.
             await self._host(connection, remote)
 
-    def _may_knock(self, remote: str) -> bool:
-        used = len(self._network.get_connections()) + self._visitors.pending
-        return used < self._sockets and self._visitors.begin_handshake(remote, trio.current_time())
+    def _may_begin_handshake(self, remote: str) -> bool:
+        used = len(self._network.get_connections()) + self._inbound.pending
+        return used < self._sockets and self._inbound.begin_handshake(remote, trio.current_time())
 
     def _connection_of(self, muxed: IMuxedConn) -> SwarmConn | None:
         for connection in self._network.get_connections(muxed.peer_id):
@@ -158,13 +158,13 @@ class Admission:
         peer = PeerId(SourceId(connection.muxed_conn.peer_id.to_base58()))
         leaving = trio.CancelScope()
         visitor = InboundConnection(peer, remote, trio.current_time(), leaving.cancel)
-        others = len(self._network.get_connections()) - len(self._visitors) - 1
-        if self._visitors.standing(peer) is PeerStanding.UNWANTED:
+        others = len(self._network.get_connections()) - len(self._inbound) - 1
+        if self._inbound.standing(peer) is PeerStanding.UNWANTED:
             leaving.deadline = trio.current_time() + limits.UNWANTED_SECONDS
         with leaving:
-            if self._visitors.admit(visitor, others, trio.current_time()):
+            if self._inbound.admit(visitor, others, trio.current_time()):
                 await _while_used(connection)
-        self._visitors.remove(visitor)
+        self._inbound.remove(visitor)
         if not connection.is_closed:
             await close_connection(connection, CLOSE_DEADLINE)
 

@@ -92,7 +92,7 @@ class Outcome:
 
     @property
     def duplicates(self) -> float:
-        """The largest share of the file that a leecher received in vain."""
+        """The most duplicate bytes of one leecher, as a share of the file."""
         return max((each.received - self.case.size) / self.case.size for each in self.leechers)
 
 

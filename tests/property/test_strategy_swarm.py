@@ -353,7 +353,7 @@ class World:
 
 
 def duplicates(world: World) -> int:
-    """Bytes that arrived in vain anywhere."""
+    """Duplicate bytes, of all leechers."""
     wasted = (events.PieceWasted, events.PieceRefused)
     return sum(e.size for node in world.nodes.values() for e in node.events if isinstance(e, wasted))
 

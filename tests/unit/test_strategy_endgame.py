@@ -161,7 +161,7 @@ def test_a_copy_that_lost_the_race_may_come_until_it_is_settled() -> None:
 
 
 def creeping(rate: int, until: float, *, others: int = RATES[FAST]) -> Finish:
-    """SLOW began with piece 0 at 10 s and sends at ``rate`` since; nothing more may come in vain."""
+    """SLOW began with piece 0 at 10 s and sends at ``rate`` since; no more duplicates are allowed."""
     finish = Finish(size=2)
     finish.ask(SLOW, 0, 1)
     finish.endgame.wasted(PIECE)

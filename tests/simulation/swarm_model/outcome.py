@@ -19,7 +19,7 @@ class Outcome:
     seeder: float
     """Copies that the seeder sent."""
     wasted: float
-    """The largest share of the whole that one leecher received in vain."""
+    """The most duplicate bytes of one leecher, as a share of the whole."""
     complete: bool
     """Whether everybody who stayed got everything that was there."""
     extra: dict[str, float] = field(default_factory=dict)

@@ -8,7 +8,16 @@ from typing import Any
 
 from tests.simulation.swarm_model.cases import Case, Key
 
-COLUMNS = ("case", "client", "seeds", "time / least", "worst", "seeder's copies", "in vain, most", "complete")
+COLUMNS = (
+    "case",
+    "client",
+    "seeds",
+    "time / least",
+    "worst",
+    "seeder's copies",
+    "duplicates, most",
+    "complete",
+)
 
 
 def table(cases: tuple[Case, ...], done: dict[Key, dict[str, Any]]) -> str:
@@ -83,8 +92,8 @@ def _bars(axis: Any, cases: tuple[Case, ...], done: dict[Key, dict[str, Any]]) -
         places = [number + offset for number in range(len(names))]
         axis.barh(places, copies, height=0.35, label=f"{client}, copies")
         waste = [100 * max(out["wasted"] for out in outs) if outs else 0.0 for outs in found]
-        axis.plot(waste, places, "x", label=f"{client}, % in vain")
+        axis.plot(waste, places, "x", label=f"{client}, % duplicates")
     axis.set_yticks(range(len(names)), names, fontsize=6)
     axis.invert_yaxis()
-    axis.set_title("seeder's copies, and the most in vain")
+    axis.set_title("seeder's copies, and the most duplicates")
     axis.legend(fontsize=6)
