@@ -139,7 +139,6 @@ class PeerBook:
         self._rng = rng
         self._max_peers = max_peers
         self._entries: dict[PeerId, BookEntry] = {}
-        self._banned: dict[PeerId, None] = {}
         self._strangers = 0
         self._quotas: Counter[tuple[str, str | None]] = Counter()
         self._dial_strangers = True
@@ -153,18 +152,13 @@ class PeerBook:
 
     @property
     def named(self) -> frozenset[PeerId]:
-        """The peers that the user named and that are not banned."""
+        """The peers that the user named."""
         return frozenset(peer for peer, entry in self._entries.items() if entry.named)
 
     def is_named(self, peer: PeerId) -> bool:
-        """Whether the user named the peer, and it is not banned."""
+        """Whether the user named the peer."""
         entry = self._entries.get(peer)
         return entry is not None and entry.named
-
-    @property
-    def banned(self) -> frozenset[PeerId]:
-        """The peers that are never dialled again; the newest `MAX_STRANGERS`."""
-        return frozenset(self._banned)
 
     def add(
         self,
@@ -175,12 +169,12 @@ class PeerBook:
         told_by: PeerId | None = None,
     ) -> None:
         """Note where a peer can be dialled. ``provenance`` says how that was found out, ``told_by`` which
-        peer said so, if one did. A banned peer, one without addresses and one beyond a quota is ignored."""
+        peer said so, if one did. One without addresses and one beyond a quota is ignored."""
         given = tuple(addresses)
         named = provenance == NAMED
         entry = self._entries.get(peer)
         if entry is None:
-            if peer in self._banned or not given:
+            if not given:
                 return
             entry = BookEntry(provenance, told_by, _host_of(given[0]))
             if not (named or self._takes(entry)):
@@ -210,8 +204,6 @@ class PeerBook:
 
     def connected(self, peer: PeerId, address: str | None = None) -> None:
         """A session with the peer is being opened, by either side; ``address`` is where dialling worked."""
-        if peer in self._banned:
-            return
         entry = self._entries.get(peer) or self._insert(peer, BookEntry(INBOUND, None, ""))
         entry.busy = True
         if address in entry.addresses:
@@ -228,7 +220,7 @@ class PeerBook:
             return math.inf
         entry.busy = False
         if not entry.addresses:
-            self._forget(peer)
+            self.forget(peer)
             return math.inf
         entry.sessions += useful
         if not useful or now - entry.dialled_at < LASTING_SECONDS:
@@ -253,12 +245,11 @@ class PeerBook:
         if entry is not None and seconds is not None:
             entry.round_trip = seconds
 
-    def ban(self, peer: PeerId) -> None:
-        """Never dial the peer again, and take in nothing about it."""
-        self._forget(peer)
-        self._banned[peer] = None
-        if len(self._banned) > MAX_STRANGERS:
-            del self._banned[next(iter(self._banned))]
+    def forget(self, peer: PeerId) -> None:
+        """Keep nothing about the peer, named or not: the node banned it, or it leads nowhere."""
+        entry = self._entries.pop(peer, None)
+        if entry is not None and not entry.named:
+            self._count(entry, -1)
 
     # --- Who may be dialled ---------------------------------------------------------------------
 
@@ -283,7 +274,7 @@ class PeerBook:
         entry.failures += 1
         self._some_failed = True
         if not entry.named and entry.failures >= STRANGER_FAILURES:
-            self._forget(peer)
+            self.forget(peer)
             return math.inf
         return self._wait(entry, now)
 
@@ -318,7 +309,7 @@ class PeerBook:
         if worst is None or not self._entries[worst].failures:
             self._some_failed = False
             return False
-        self._forget(worst)
+        self.forget(worst)
         return True
 
     def _insert(self, peer: PeerId, entry: BookEntry) -> BookEntry:
@@ -326,11 +317,6 @@ class PeerBook:
         if not entry.named:
             self._count(entry, 1)
         return entry
-
-    def _forget(self, peer: PeerId) -> None:
-        entry = self._entries.pop(peer, None)
-        if entry is not None and not entry.named:
-            self._count(entry, -1)
 
     def _count(self, entry: BookEntry, change: int) -> None:
         self._strangers += change

@@ -340,7 +340,7 @@ class Transfer:
 
     def peer_banned(self, peer: PeerId) -> None:
         """The node refuses the peer from now on."""
-        self._book.ban(peer)
+        self._book.forget(peer)
         if self._exchange is not None:
             self._exchange.dismiss(peer, "the peer is banned")
 

@@ -179,18 +179,15 @@ def test_equals_are_dialled_in_random_order() -> None:
     assert firsts == {A, B}
 
 
-def test_a_banned_peer_is_out_for_good() -> None:
+def test_a_peer_that_is_forgotten_is_not_dialled_when_its_session_ends() -> None:
     made = book()
     made.add(A, [at(1)], provenance=NAMED)
-    made.ban(A)
-    made.add(A, [at(2)], provenance=NAMED)
+    made.connected(A)
+    made.forget(A)
     made.connected(A)
     assert made.next_dial(0.0) is None
     assert made.disconnected(A, 1.0, useful=True) == math.inf
     assert len(made) == 0
-    for number in range(MAX_STRANGERS):
-        made.ban(PeerId(str(number)))
-    assert len(made.banned) == MAX_STRANGERS
 
 
 def test_addresses_are_ordered_by_who_said_them() -> None:

@@ -343,11 +343,11 @@ async def test_a_peer_that_is_banned_meanwhile_is_not_dialled_again(autojump_clo
                 await peer.send_piece(message.piece, bytes(16384))
 
     async with connecting(at(A), A=lies) as made:
-        made.member.node.on_ban = made.book.ban
+        made.member.node.on_ban = made.book.forget
         await trio.sleep(60)
         assert made.network.dials(A) == 1
         assert made.peers() == set()
-        assert A in made.book.banned
+        assert A not in made.book
         assert [e.source for e in await made.told(SourceBanned)] == [A]
 
 

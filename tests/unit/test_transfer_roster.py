@@ -67,7 +67,7 @@ def test_a_peer_that_is_named_later_gets_a_place_and_one_that_is_banned_gives_it
     fill(room, "A")
     book.add(PeerId("N"), ["/ip4/192.0.2.1/tcp/1"], provenance=NAMED)
     assert room.admit("C", inbound=True, now=0.0).refusal == "no place is free"
-    book.ban(PeerId("N"))
+    book.forget(PeerId("N"))
     assert room.admit("C", inbound=True, now=0.0).refusal is None
 
 
