@@ -41,10 +41,7 @@ from swarm.transfer.connector import EXCHANGE_PROTOCOL
 from swarm.transfer.pacing import RateLimit
 from swarm.transfer.services import NodeServices
 from swarm.transfer.session import SessionOrigin, read_greeting, refuse_stream
-from swarm.transfer.transfer import END_SECONDS, OpenContentOf, Transfer, TransferKind
-
-GOODBYE_SECONDS = 0.5
-"""Seconds that a closing node gives its sessions to say GOODBYE."""
+from swarm.transfer.transfer import END_SECONDS, GOODBYE_SECONDS, OpenContentOf, Transfer, TransferKind
 
 MAX_DIALS = 8
 """Named peers, and strangers, that are dialled at the same time by all transfers together."""

@@ -56,7 +56,6 @@ _PROGRESS = (PieceRequested, PieceStored, PieceWasted, RoundTrip)
 _LASTING = (
     ManifestReady,
     FilesSelected,
-    TransferResumed,
     TransferComplete,
 )
 
@@ -254,8 +253,17 @@ class EventStream:
 
     def _count_piece(self, transfer: TransferId, pieces: int, size: int) -> None:
         if transfer in self._of_transfers:
-            known_pieces, known_size = self._stored.get(transfer, (0, 0))
+            known_pieces, known_size = self._stored.get(transfer) or self._from_the_start(transfer)
             self._stored[transfer] = max(0, known_pieces + pieces), max(0, known_size + size)
+
+    def _from_the_start(self, transfer: TransferId) -> tuple[int, int]:
+        """The pieces and bytes that are stored before any event about them: a share has everything."""
+        started, *others = self._of_transfers[transfer]
+        if isinstance(started, TransferStarted) and started.kind == "share":
+            for event in others:
+                if isinstance(event, ManifestReady):
+                    return event.pieces, event.size
+        return 0, 0
 
     def _remember_warning(self, event: Warned) -> None:
         if event.transfer is None:

@@ -190,7 +190,7 @@ class MessageBudget:
     """How many messages a peer may send: ``rate`` a second on average, at most ``burst`` at once.
 
     What the peer sent while this side did not read arrives all at once, and is no fault of the peer:
-    `excuse` allows what it could have sent meanwhile beside the burst.
+    `excuse` allows what it could have sent meanwhile beside the burst, but no more than in `IDLE_TIMEOUT`.
     """
 
     __slots__ = ("_bucket", "_excused", "_rate")
@@ -201,8 +201,8 @@ class MessageBudget:
         self._excused = 0.0
 
     def excuse(self, seconds: float) -> None:
-        """This side did not read for so long."""
-        self._excused += seconds * self._rate
+        """This side did not read for so many ``seconds``."""
+        self._excused = min(self._excused + seconds * self._rate, limits.IDLE_TIMEOUT * self._rate)
 
     def earn(self, messages: float) -> None:
         """Allow so many messages more, up to the burst."""
@@ -275,7 +275,7 @@ class SessionRules:
             raise RemoteError(f"a bitfield of {size} bytes, but the manifest needs {self._bitfield_bytes}")
 
     def reading_paused(self, seconds: float) -> None:
-        """This side did not read for so long: what the peer sent meanwhile is about to arrive at once."""
+        """This side did not read for so many ``seconds``: what the peer sent meanwhile arrives at once."""
         self._budget.excuse(seconds)
         self._peers_budget.excuse(seconds)
 

@@ -25,7 +25,6 @@ logger = logging.getLogger(__name__)
 
 EXCHANGE_PROTOCOL: Final = "/swarm/exchange/1.0.0"
 
-
 MAX_FAILURES = 256
 """Peers whose reason for not exchanging is remembered; the oldest is forgotten first."""
 
@@ -73,7 +72,10 @@ class PeerConnector:
     async def accept(self, stream: ByteStream, origin: SessionOrigin) -> None:
         """Exchange over a stream that a peer has opened, until the session ends."""
         self._timer.met(self._services.now())
-        await self._run_session(stream, origin)
+        try:
+            await self._run_session(stream, origin)
+        finally:
+            self._services.peers.session_closed(stream.peer)
 
     def pause(self) -> None:
         """Dial nobody until `unpause`."""
@@ -171,9 +173,7 @@ class PeerConnector:
         try:
             end = await self._exchange.add_stream(stream, origin)
         finally:
-            self._dialling.discard(peer)
             self._session_ended(peer, end)
-            self._services.peers.session_closed(peer)
 
     def _session_ended(self, peer: PeerId, end: SessionEnd) -> None:
         if end.joined:

@@ -141,7 +141,7 @@ class Exchange:
         self.limits_changed()
 
     def limits_changed(self) -> None:
-        """A limit of the node or of this transfer is another one: nobody waits for the old one."""
+        """A limit of the node or of this transfer has changed: nobody waits for the old one."""
         for participant in self._roster:
             participant.session.limits_changed()
         resources = self._resources

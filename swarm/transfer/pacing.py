@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import trio
+
 from swarm.limits import TokenBucket
 
 CHUNK_BYTES = 256 * 1024
@@ -59,6 +61,8 @@ class RateLimit:
     def __init__(self, rate: int | None, now: Callable[[], float]) -> None:
         self._now = now
         self._bucket: TokenBucket | None = None
+        self.watchers: set[trio.Event] = set()
+        """Set when the limit changes."""
         self.slice_bytes = self.burst_bytes = CHUNK_BYTES
         """The most that one turn should be for, and what may pass at once."""
         self.change(rate)
@@ -69,7 +73,9 @@ class RateLimit:
         return self._bucket is not None
 
     def change(self, rate: int | None) -> None:
-        """Set another rate from now on; None takes the limit away."""
+        """Set another rate from now on; None takes the limit away. Nobody waits for the old rate."""
+        for watcher in self.watchers:
+            watcher.set()
         if rate is None:
             self._bucket = None
             self.slice_bytes = self.burst_bytes = CHUNK_BYTES
@@ -119,6 +125,26 @@ class Pacer:
         """Take ``size`` bytes of every limit; returns the time from which on they may pass."""
         now = self._now()
         return now + max((limit.take(size, now) for limit in self._limits), default=0.0)
+
+    async def wait(self, size: int) -> float:
+        """Take ``size`` bytes and wait until they may pass, or until a limit changes.
+
+        Returns the seconds waited; a checkpoint only if there is something to wait for.
+        """
+        began = self._now()
+        delay = self.turn(size) - began
+        if delay <= 0:
+            return 0.0
+        changed = trio.Event()
+        for limit in self._limits:
+            limit.watchers.add(changed)
+        try:
+            with trio.move_on_after(delay):
+                await changed.wait()
+        finally:
+            for limit in self._limits:
+                limit.watchers.discard(changed)
+        return self._now() - began
 
     def give_back(self, size: int) -> None:
         """``size`` bytes that were taken will not pass after all."""

@@ -144,8 +144,7 @@ class PeerSession:
         self._writer.wake()
 
     def limits_changed(self) -> None:
-        """The rate limits are others from now on."""
-        self._reader.limits_changed()
+        """A rate limit has changed; whoever waits to read is told by the limit itself."""
         self._writer.limits_changed()
 
     def stop(self, reason: str) -> None:

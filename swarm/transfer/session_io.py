@@ -216,17 +216,11 @@ class SessionReader:
         self._pacer = resources.download_pacer
         self._now = now = resources.now
         self._sizer = ChunkSizer(first=LEAST_CHUNK_BYTES)
-        self._limits_changed = trio.Event()
         self._piece: int | None = None
         self._buffer: PieceBuffer | None = None
         self._in_a_row = 0
         self.heard_at = now()
         """When something last came from the peer."""
-
-    def limits_changed(self) -> None:
-        """Do not wait any longer for what the old limits asked."""
-        self._limits_changed.set()
-        self._limits_changed = trio.Event()
 
     async def run(self) -> None:
         """Read messages until the peer says GOODBYE; raises LinkClosed, RemoteError."""
@@ -323,13 +317,8 @@ class SessionReader:
 
     async def _pace(self, size: int) -> None:
         """Wait after reading: the link's window then slows the peer down."""
-        if self._pacer.limited:
-            began = self._now()
-            delay = self._pacer.turn(size) - began
-            if delay > 0:
-                with trio.move_on_after(delay):
-                    await self._limits_changed.wait()
-                self._rules.reading_paused(self._now() - began)
+        if self._pacer.limited and (waited := await self._pacer.wait(size)):
+            self._rules.reading_paused(waited)
 
 
 WRITE_TIMEOUT = 30.0

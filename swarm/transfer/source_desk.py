@@ -97,8 +97,8 @@ class SourceDesk:
                 size = min(len(data) - done, pacer.slice_bytes if pacer.limited else CHUNK_BYTES)
                 buffer.view[done : done + size] = data[done : done + size]
                 done += size
-                delay = pacer.turn(size) - self._resources.now()
-                await trio.sleep(max(0.0, delay))
+                if not await pacer.wait(size):
+                    await trio.lowlevel.checkpoint()
                 self._performer.data_received(self.source, piece, size)
         except BaseException:
             buffer.release()

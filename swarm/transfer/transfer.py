@@ -345,7 +345,7 @@ class Transfer:
             self._exchange.dismiss(peer, "the peer is banned")
 
     def limits_changed(self) -> None:
-        """The limits of the node are others from now on."""
+        """A limit of the node has changed."""
         if self._exchange is not None:
             self._exchange.limits_changed()
 

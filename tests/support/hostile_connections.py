@@ -254,24 +254,21 @@ async def yamux_pings_unread(door: Door) -> None:
 
 async def empty_data(door: Door) -> None:
     """DATA frames without data."""
-    session = await door.enter()
-
-    async def write() -> None:
-        await session.write(frame(WINDOW_UPDATE, SYN, 1, 0))
-        while True:
-            await session.write(frame(DATA, 0, 1, 0) * BATCH)
-
-    await _both(session, write)
+    await _on_one_stream(door, frame(DATA, 0, 1, 0))
 
 
 async def window_updates(door: Door) -> None:
     """Window updates of nothing."""
+    await _on_one_stream(door, frame(WINDOW_UPDATE, 0, 1, 1))
+
+
+async def _on_one_stream(door: Door, repeated: bytes) -> None:
     session = await door.enter()
 
     async def write() -> None:
         await session.write(frame(WINDOW_UPDATE, SYN, 1, 0))
         while True:
-            await session.write(frame(WINDOW_UPDATE, 0, 1, 1) * BATCH)
+            await session.write(repeated * BATCH)
 
     await _both(session, write)
 

@@ -260,3 +260,10 @@ async def test_what_comes_after_the_end_of_a_transfer_is_not_kept(autojump_clock
     publish(stream, *lasting(ONE), TransferEnded(ONE), Warned("late", ONE))
     assert [event async for event in stream.subscribe(ONE)] == []
     assert await heard(stream, stream.subscribe()) == []
+
+
+async def test_who_comes_late_is_told_what_is_left_of_a_share_that_lost_a_piece(autojump_clock):
+    stream = EventStream()
+    publish(stream, TransferStarted(ONE, "share"), ManifestReady(ONE, ID, "photos", 40, 4, 10, 1, None))
+    publish(stream, PieceLost(ONE, 2, 10))
+    assert (await heard(stream, stream.subscribe()))[-1] == TransferResumed(ONE, 3, 30)

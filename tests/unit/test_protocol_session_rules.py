@@ -260,6 +260,17 @@ def test_what_came_while_we_did_not_read_is_no_flood():
         protocol.received(KeepAlive(), 0.0)
 
 
+def test_pauses_of_ours_do_not_add_up_to_a_flood():
+    protocol = opened()
+    for _ in range(1000):
+        protocol.reading_paused(limits.IDLE_TIMEOUT)
+    allowed = int(limits.CONTROL_BURST + limits.IDLE_TIMEOUT * limits.CONTROL_RATE) - 2
+    for _ in range(allowed):
+        protocol.received(KeepAlive(), 0.0)
+    with pytest.raises(RemoteError, match="too many"):
+        protocol.received(KeepAlive(), 0.0)
+
+
 def test_moved_pieces_pay_for_messages():
     protocol = opened()
     layout_piece = COUNT - 1

@@ -212,6 +212,16 @@ async def test_what_is_refused_comes_from_a_peer(autojump_clock):
     assert {e.source for e in stored} == {RAW}
 
 
+async def test_a_source_does_not_wait_for_a_limit_that_was_lifted(autojump_clock):
+    async with fetching(TransferOptions(download_limit=200)) as made:
+        made.ask(Scripted(honest))
+        await trio.sleep(1)
+        assert not made.exchange.complete.is_set()
+        made.exchange.limit(upload=None, download=None)
+        with trio.fail_after(1):
+            await made.exchange.complete.wait()
+
+
 async def test_a_source_obeys_the_download_limit(autojump_clock):
     async with fetching(TransferOptions(download_limit=200_000)) as made:
         made.ask(Scripted(honest))
