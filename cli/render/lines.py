@@ -46,6 +46,11 @@ def notice(event: events.Event) -> str | None:
             text = f"piece {piece} from {short(PeerId(source))} does not match its hash: thrown away"
         case events.PieceLost(piece=piece):
             text = f"warning: piece {piece} changed on the disk and is not served any more"
+        case events.ContentWithdrawn(path=path, reason=reason, pieces=pieces, size=size):
+            gone = f"{counted(pieces, 'piece')} ({format_size(size)})"
+            text = f"warning: {printable(path)} {printable(reason)}: {gone} withdrawn until it is back"
+        case events.ContentRestored(path=path, pieces=pieces, size=size):
+            text = f"{printable(path)} is back: {counted(pieces, 'piece')} ({format_size(size)}) served again"
     return text
 
 
