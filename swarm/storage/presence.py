@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import trio
 
@@ -28,11 +29,9 @@ from swarm.storage.shared_place import SharedPlace, what_happened
 LOOK_SECONDS = 1.0
 """Between two looks for the return of what is away: one stat for each such file."""
 LOOK_SHARE = 10
-"""A look that takes long, for many files, is followed by a pause of so many times its length."""
+"""A look that takes long, for many files or on a bad sector, is followed by a pause of so many times that."""
 CHECK_SHARE = 4
 """A file that keeps changing is not hashed again before so many times the time that hashing it took."""
-MOST_DELAY = 30.0
-"""Seconds between two attempts to read what cannot be read, once many have failed."""
 TOLD_SECONDS = 1.0
 """Between two changes that tell of files found again by the same look."""
 
@@ -44,8 +43,7 @@ class _Watched:
     """A file of which pieces are withdrawn.
 
     ``away``: all of them. ``probes``: pieces that could not be read. ``seen``: as it was at the last look.
-    ``checked``: as it was when it was hashed last. ``not_before``: it is not read again before, which is
-    ``delay`` seconds after the last time.
+    ``checked``: as it was when it was hashed last. ``not_before``: it is not read again before.
     """
 
     reason: str
@@ -54,7 +52,6 @@ class _Watched:
     seen: FileIdentity | None = None
     checked: FileIdentity | None = None
     not_before: float = 0.0
-    delay: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +63,14 @@ class _Checked:
     good: list[int]
     bad: list[int]
     seconds: float
+
+
+class _Looked(NamedTuple):
+    """What files are now: as they were, changed, or gone."""
+
+    same: list[int]
+    changed: dict[int, FileIdentity]
+    gone: list[int]
 
 
 class Presence:
@@ -106,7 +111,16 @@ class Presence:
         if watched is not None and watched.away:
             return
         self._watched[file] = _Watched(reason, away=True, probes=probes)
-        self._withdraw(self._stored & self._pieces_of(file), self._place.path_of(file), reason)
+        self._withdraw(self._stored & self._pieces_of([file]), self._place.path_of(file), reason)
+
+    def _files_away(self, reasons: dict[int, str]) -> None:
+        """As `file_away`, for many files."""
+        pieces = self._pieces_of(reasons)
+        for file, reason in reasons.items():
+            self._watched[file] = _Watched(reason, away=True)
+            self._news.append((self._place.path_of(file), reason))
+        self._stored -= pieces
+        self._fresh |= pieces
 
     def piece_rotten(self, piece: int) -> None:
         """A piece has other bytes, though nothing has written to its file: it is not served any more."""
@@ -125,19 +139,24 @@ class Presence:
         alone = PieceSet.of(self._stored.size, [piece])
         self._withdraw(self._stored & alone, self._place.path_of(file), f"{reason}, piece {piece}")
 
-    def unchanged(self, file: int, identity: FileIdentity) -> bool:
-        """Whether size, modification time and inode are those that the file had when it was verified."""
-        return self._known[file].same_file(identity)
-
     def _withdraw(self, pieces: PieceSet, path: Path, reason: str) -> None:
         self._stored -= pieces
         self._fresh |= pieces
         self._news.append((path, reason))
         self._trouble.set()
 
-    def _pieces_of(self, file: int) -> PieceSet:
-        pieces = self._layout.pieces_of(file)
-        return PieceSet.between(self._stored.size, pieces.start, pieces.stop) & self._mine
+    def _pieces_of(self, files: Iterable[int]) -> PieceSet:
+        """The pieces of files; those of neighbours are put together first, for speed."""
+        found = PieceSet(self._stored.size)
+        start = stop = 0
+        for file in files:
+            pieces = self._layout.pieces_of(file)
+            if pieces.start != stop:
+                found |= PieceSet.between(found.size, start, stop)
+                start = pieces.start
+            stop = pieces.stop
+        found |= PieceSet.between(found.size, start, stop)
+        return found & self._mine
 
     # --- Watching -----------------------------------------------------------------------------------
 
@@ -170,8 +189,7 @@ class Presence:
             except OSError as error:
                 self.everything_away(what_happened(error))
             else:
-                for file, reason in found.items():
-                    self.file_away(file, reason)
+                self._files_away(found)
         self._trouble = trio.Event()
         news, self._news = self._news, []
         fresh, self._fresh = self._fresh, PieceSet(self._stored.size)
@@ -199,26 +217,41 @@ class Presence:
         else:
             files = [file for file in self._watched if file not in self._checking]
         try:
-            found = await trio.to_thread.run_sync(self._place.examine, files)
+            looked = await trio.to_thread.run_sync(self._compare, files)
         except OSError:
             return {}
         if self._root_reason is not None:
-            self._root_is_back()
-        back: list[int] = []
-        for_hashing: dict[int, FileIdentity] = {}
-        for file, state in found.items():
-            watched = self._watched.get(file)
-            if watched is None:
-                continue
-            if isinstance(state, str):
+            self._root_is_back(looked)
+        back = [file for file in looked.same if await self._is_back(file)]
+        for_hashing = {
+            file: state
+            for file, state in looked.changed.items()
+            if (watched := self._watched.get(file)) and self._settled(watched, state)
+        }
+        for file in looked.gone:
+            if watched := self._watched.get(file):
                 watched.seen = None
-            elif self.unchanged(file, state):
-                if await self._readable(file, watched) if watched.probes else watched.away:
-                    back.append(file)
-            elif self._settled(watched, state):
-                for_hashing[file] = state
         self._restore_files(back, tell)
         return for_hashing
+
+    def _compare(self, files: Iterable[int]) -> _Looked:
+        """Sort files by what they are now; runs in a thread. Raises OSError."""
+        looked = _Looked([], {}, [])
+        for file, state in self._place.examine(files):
+            if isinstance(state, str):
+                looked.gone.append(file)
+            elif self._known[file].same_file(state):
+                looked.same.append(file)
+            else:
+                looked.changed[file] = state
+        return looked
+
+    async def _is_back(self, file: int) -> bool:
+        """Whether pieces of a file that is as it was are to be offered again."""
+        watched = self._watched.get(file)
+        if watched is None:
+            return False
+        return await self._readable(file, watched) if watched.probes else watched.away
 
     def _settled(self, watched: _Watched, state: FileIdentity) -> bool:
         """Whether a changed file is to be hashed now: nothing has written to it since the last look."""
@@ -227,21 +260,24 @@ class Presence:
             return False
         return state != watched.checked and trio.current_time() >= watched.not_before
 
-    def _root_is_back(self) -> None:
+    def _root_is_back(self, looked: _Looked) -> None:
+        """The folder can be opened again: from now on each of its files is watched by itself."""
         reason, self._root_reason = self._root_reason or "", None
-        for file in range(len(self._manifest.files)):
-            watched = self._watched.get(file)
-            if watched is None or not watched.away:
-                self._watched[file] = _Watched(reason, away=True)
+        for files in (looked.same, looked.changed, looked.gone):
+            for file in files:
+                watched = self._watched.get(file)
+                if watched is None or not watched.away:
+                    self._watched[file] = _Watched(reason, away=True)
 
     async def _readable(self, file: int, watched: _Watched) -> bool:
         """Whether a piece that could not be read can be read now; such pieces are no longer probes."""
         if trio.current_time() < watched.not_before:
             return False
+        began = trio.current_time()
         good = {piece for piece in watched.probes if await trio.to_thread.run_sync(self._reads, file, piece)}
         watched.probes = tuple(piece for piece in watched.probes if piece not in good)
-        watched.delay = min(MOST_DELAY, 2 * watched.delay + LOOK_SECONDS)
-        watched.not_before = trio.current_time() + (watched.delay if watched.probes else 0.0)
+        now = trio.current_time()
+        watched.not_before = now + LOOK_SHARE * (now - began) if watched.probes else 0.0
         return bool(good)
 
     def _reads(self, file: int, piece: int) -> bool:
@@ -258,16 +294,16 @@ class Presence:
 
     def _restore_files(self, files: list[int], tell: Tell) -> None:
         """These files are back as they were."""
-        pieces = PieceSet(self._stored.size)
+        pieces = self._pieces_of(files) - self._bad
+        damaged = {self._layout.span(piece).file for piece in self._bad}
         for file in files:
             watched = self._watched[file]
-            pieces |= self._pieces_of(file)
             for piece in watched.probes:
                 pieces.discard(piece)
             watched.away = False
-            if not watched.probes and not self._bad.meets(self._pieces_of(file)):
+            if not watched.probes and file not in damaged:
                 del self._watched[file]
-        self._restore(pieces - self._bad, files, tell)
+        self._restore(pieces, files, tell)
 
     def _restore(self, pieces: PieceSet, files: list[int], tell: Tell) -> None:
         pieces -= self._stored
@@ -307,7 +343,7 @@ class Presence:
             bad: list[int] = []
             try:
                 with self._place.reading(file) as fd:
-                    for piece in self._pieces_of(file):
+                    for piece in self._pieces_of([file]):
                         span = self._layout.span(piece)
                         data = buffer[: span.length]
                         whole = read_at(self._place.layer, fd, data, span.offset) == span.length
@@ -331,14 +367,16 @@ class Presence:
             files.append(each.file)
             pieces |= PieceSet.of(self._stored.size, each.good)
             lost = PieceSet.of(self._stored.size, each.bad)
-            self._bad -= self._pieces_of(each.file)
+            if self._bad:
+                self._bad -= self._pieces_of([each.file])
             self._bad |= lost
             if changed := self._stored & lost:
                 self._withdraw(changed, self._place.path_of(each.file), "was edited")
             watched.checked = each.identity
             watched.probes = ()
             watched.not_before = trio.current_time() + CHECK_SHARE * each.seconds
-            self._known[each.file] = each.identity
+            if each.good:
+                self._known[each.file] = each.identity
             watched.away = not each.good
             if not each.bad:
                 del self._watched[each.file]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+
+import trio
 
 from swarm.bits import PieceSet
 from swarm.content.fingerprints import FINGERPRINT_BYTES
@@ -21,6 +24,9 @@ from swarm.storage.piece_files import PieceFiles
 from swarm.storage.piece_reader import OUR_ERRORS, PieceExecutor, PieceLoader
 from swarm.storage.presence import Presence
 from swarm.storage.shared_place import SharedPlace, too_short, what_happened
+
+IDLE_SECONDS = 3.0
+"""A store that nothing was read from for so long holds no descriptor."""
 
 
 class SeedStore:
@@ -51,6 +57,9 @@ class SeedStore:
         self._stored = PieceSet.all(manifest.piece_count) if stored is None else stored
         self._loader = PieceLoader(self._expected, PieceExecutor())
         self._presence = Presence(self._place, manifest, self._stored, checks)
+        self._used_at = -math.inf
+        self._in_use = trio.Event()
+        self._in_use.set()
 
     @property
     def manifest(self) -> Manifest:
@@ -64,7 +73,21 @@ class SeedStore:
 
     async def watch(self, tell: Callable[[StoredChange], None]) -> None:
         """Tell of withdrawn files, and offer them again when they are back, until cancelled."""
-        await self._presence.watch(tell)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._release_when_idle)
+            await self._presence.watch(tell)
+
+    async def _release_when_idle(self) -> None:
+        """Close all descriptors while nothing is read: they would keep a disk from being unmounted."""
+        while True:
+            await self._in_use.wait()
+            while True:
+                left = self._used_at + IDLE_SECONDS - trio.current_time()
+                if left <= 0:
+                    break
+                await trio.sleep(left)
+            self._in_use = trio.Event()
+            self._place.close()
 
     async def get(self, piece: int) -> memoryview:
         """Read one whole piece.
@@ -75,6 +98,8 @@ class SeedStore:
         if piece not in self._stored:
             raise PieceWithdrawn(f"piece {piece} is not stored here")
         span = self._manifest.layout.span(piece)
+        self._used_at = trio.current_time()
+        self._in_use.set()
         try:
             files = self._place.files()
         except OSError as error:
@@ -87,7 +112,7 @@ class SeedStore:
                 return await self._load(files, fd, span, piece)
         except OSError as error:
             _pass_on(error, files.path(span.file))
-            raise self._file_away(span.file, what_happened(error)) from error
+            raise self._file_away(span.file, what_happened(error), (piece,)) from error
 
     async def put(self, piece: int, data: memoryview) -> None:
         """Raise `DiskError`: shared content is never written to."""

@@ -68,19 +68,18 @@ class SharedPlace:
         """Return the path of a file, for messages."""
         return self.path.joinpath(*self._manifest.files[file].path) if self._manifest.folder else self.path
 
-    def examine(self, files: Iterable[int]) -> dict[int, FileIdentity | str]:
-        """Look at files without reading them: the identity of each, or what is wrong with it.
+    def examine(self, files: Iterable[int]) -> Iterator[tuple[int, FileIdentity | str]]:
+        """Look at files without reading them: yields the identity of each, or what is wrong with it.
 
         Opens the folder anew, so it may run in any thread. Raises OSError if the folder cannot be opened.
         """
         with closing(Folder.open(self._root, self.layer)) as folder:
-            return {file: self._look_at(folder, file) for file in files}
+            for file in files:
+                yield file, self._look_at(folder, file)
 
     def problems(self, files: Iterable[int]) -> dict[int, str]:
         """As `examine`, for many files of which few are away: only what is wrong."""
-        with closing(Folder.open(self._root, self.layer)) as folder:
-            looks = ((file, self._look_at(folder, file)) for file in files)
-            return {file: state for file, state in looks if isinstance(state, str)}
+        return {file: state for file, state in self.examine(files) if isinstance(state, str)}
 
     def _look_at(self, folder: Folder, file: int) -> FileIdentity | str:
         length = self._manifest.files[file].length

@@ -13,16 +13,18 @@ from swarm.bits import PieceSet
 from swarm.ids import PeerId
 from swarm.limits import TokenBucket
 from swarm.protocol.messages import Have, HaveAll, HaveBitfield, HaveNone, Message, Restate, Withdraw
-from swarm.protocol.protocol_limits import MAX_HAVE_BATCH, RESTATE_BURST, RESTATE_INTERVAL
+from swarm.protocol.protocol_limits import (
+    MAX_HAVE_BATCH,
+    MAX_WITHDRAWN_SINGLY,
+    RESTATE_BURST,
+    RESTATE_INTERVAL,
+)
 from swarm.strategy.commands import Command, Disconnect, Send
 from swarm.strategy.pieces import Pieces
 from swarm.strategy.timers import Timers, Wakeup
 
 BATCH_SECONDS = 0.02
 """Between two HAVEs to a peer: at most 50 messages a second, and far less than a piece takes."""
-
-FEW = 64
-"""Up to this many pieces are withdrawn or announced again one by one; more are restated all together."""
 
 
 class Announcer:
@@ -65,13 +67,13 @@ class Announcer:
         for piece in [piece for piece in self._pending if piece in pieces]:
             del self._pending[piece]
             heard.discard(piece)
-        if heard.count > FEW:
+        if heard.count > MAX_WITHDRAWN_SINGLY:
             return self._restate(now)
         return [command for piece in heard for command in self._to_all(Withdraw(piece))]
 
     def found(self, pieces: PieceSet, now: float) -> list[Command]:
         """Pieces that were lost are served again."""
-        if pieces.count > FEW:
+        if pieces.count > MAX_WITHDRAWN_SINGLY:
             return self._restate(now)
         self._pending.update(dict.fromkeys(pieces))
         return self.flush(now)
