@@ -32,7 +32,7 @@ class TransferOptions:
     """A limit of this transfer's own, within that of the node."""
     download_limit: int | None = None
     patience: float = DEFAULT_PATIENCE
-    """Seconds that a fetch waits while no connected source has anything that it lacks."""
+    """Seconds that a fetch waits for its first peer, for the manifest of an id, and for a verified piece."""
     prefer_near: bool = False
     """Ask far peers only for what no near peer has, and only once for all near peers together."""
     sequential: bool = False
