@@ -197,7 +197,7 @@ async def test_characters_that_are_refused_are_known_before_the_work(tmp_path: P
             async with open_target(manifest, tmp_path, layer=layer):
                 pass
         assert names(tmp_path) == set()
-    with pytest.raises(DiskError, match="☃: this file system refuses .* choose another folder or --name"):
+    with pytest.raises(DiskError, match=r"☃: this file system refuses .* choose another folder or --name"):
         async with open_target(file_manifest("☃", b"1"), tmp_path, layer=ShortNames(255, "☃")):
             pass
     layer = ShortNames(255)
