@@ -39,6 +39,10 @@ class TransferOptions:
     """Fetch mostly from the beginning to the end, so that what is fetched can be viewed meanwhile."""
     bases: tuple[Path, ...] = ()
     """Files or folders on this machine that may hold the same content: pieces are taken from there first."""
+    name: str | None = None
+    """The final name of what is fetched; None: the name in its manifest."""
+    overwrite: bool = False
+    """Replace files under the final name that differ, once all is complete; reuse what is right in them."""
 
     def __post_init__(self) -> None:
         _check_limits(self.upload_limit, self.download_limit)

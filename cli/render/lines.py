@@ -9,6 +9,7 @@ from cli.quantities import counted, format_duration, format_rate, format_remaini
 from swarm import events
 from swarm.content.paths import printable
 from swarm.ids import PeerId
+from swarm.observe.reports import PathFailed
 from swarm.observe.tally import TransferSnapshot
 
 _PEER_TAIL = 8
@@ -48,6 +49,8 @@ def notice(event: events.Event) -> str | None:
             text = f"piece {piece} from {short(PeerId(source))} does not match its hash: thrown away"
         case events.PieceLost(piece=piece):
             text = f"warning: piece {piece} changed on the disk and is not served any more"
+        case PathFailed(what=what, message=message):
+            text = f"swarm: {printable(what)}: {printable(message)}"
     return text
 
 

@@ -37,7 +37,7 @@ from swarm.sources.folder_source import FolderSource
 from swarm.storage.manifest_files import NamedContent, find_content
 from swarm.storage.scan import scan
 from swarm.storage.seed_store import SeedStore
-from swarm.storage.target import Target, open_target
+from swarm.storage.target import Target, TargetOptions, open_target
 from swarm.transfer.transfer import OpenContent, Transfer
 
 HASHING_SECONDS = 0.1
@@ -109,7 +109,7 @@ async def open_share(
         request.path,
         piece_length=request.piece_length,
         progress=_hashing_progress(opener, transfer),
-        warn=lambda message: opener.publish(Warned(message, transfer.number)),
+        warn=_warner(opener, transfer),
     )
     manifest = scanned.manifest
     opener.claim(transfer, manifest.id)
@@ -162,7 +162,10 @@ async def open_fetch(
     files = select(manifest, options.only)
     size = sum(manifest.files[file].length for file in files)
     progress = _hashing_progress(opener, transfer)
-    async with open_target(manifest, request.into, progress=progress, selected=files) as target:
+    how = TargetOptions(files, options.name, options.overwrite)
+    async with open_target(
+        manifest, request.into, how, progress=progress, warn=_warner(opener, transfer)
+    ) as target:
         _tell_resumed(opener, transfer, target, (len(files), size) if options.only else None)
         if not (target.complete or sources or options.seed or options.bases or transfer.piece_sources):
             raise UsageError("nobody to fetch from: name at least one peer, or wait for peers with --seed")
@@ -196,6 +199,10 @@ def _signer(text: str) -> PeerId:
         return parse_signer(text)
     except ValueError as error:
         raise UsageError(f"{text!r} is not a signer: {error}") from error
+
+
+def _warner(opener: ContentOpener, transfer: Transfer) -> Callable[[str], None]:
+    return lambda message: opener.publish(Warned(message, transfer.number))
 
 
 def _hashing_progress(opener: ContentOpener, transfer: Transfer) -> Callable[[int, int], None]:
