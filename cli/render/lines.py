@@ -9,6 +9,7 @@ from cli.quantities import counted, format_duration, format_rate, format_remaini
 from swarm import events
 from swarm.content.paths import printable
 from swarm.ids import PeerId
+from swarm.observe.reports import PathFailed
 from swarm.observe.tally import TransferSnapshot
 
 _PEER_TAIL = 8
@@ -40,18 +41,28 @@ def notice(event: events.Event) -> str | None:
             text = f"selected: {counted(files, 'file')} ({format_size(size)})"
         case events.TransferResumed(pieces=pieces, size=size) if pieces:
             text = f"here already: {counted(pieces, 'piece')} ({format_size(size)})"
+        case events.PeersAwaited(reason=reason, seconds=seconds):
+            text = f"waiting up to {seconds:.0f} s for a peer: {printable(reason)}"
         case events.SourceBanned(source=source, reason=reason):
             text = f"banned {printable(source)}: {printable(reason)}"
         case events.PieceRefused(piece=piece, source=source):
             text = f"piece {piece} from {short(PeerId(source))} does not match its hash: thrown away"
-        case events.PieceLost(piece=piece):
-            text = f"warning: piece {piece} changed on the disk and is not served any more"
-        case events.ContentWithdrawn(path=path, reason=reason, pieces=pieces, size=size):
-            gone = f"{counted(pieces, 'piece')} ({format_size(size)})"
-            text = f"warning: {printable(path)} {printable(reason)}: {gone} withdrawn until it is back"
-        case events.ContentRestored(path=path, pieces=pieces, size=size):
-            text = f"{printable(path)} is back: {counted(pieces, 'piece')} ({format_size(size)}) served again"
+        case events.PieceLost() | events.ContentWithdrawn() | events.ContentRestored():
+            text = _what_is_served(event)
+        case PathFailed(what=what, message=message):
+            text = f"swarm: {printable(what)}: {printable(message)}"
     return text
+
+
+def _what_is_served(event: events.PieceLost | events.ContentWithdrawn | events.ContentRestored) -> str:
+    """Return what a person is told when something is no longer served, or is again."""
+    if isinstance(event, events.PieceLost):
+        return f"warning: piece {event.piece} changed on the disk and is not served any more"
+    shown = printable(event.path)
+    what = f"{counted(event.pieces, 'piece')} ({format_size(event.size)})"
+    if isinstance(event, events.ContentRestored):
+        return f"{shown} is back: {what} served again"
+    return f"warning: {shown} {printable(event.reason)}: {what} withdrawn until it is back"
 
 
 def detail(event: events.Event) -> str | None:

@@ -259,6 +259,7 @@ def _decode_fields(reader: cbor.Reader) -> FileEntry:
 
 
 __all__ = [
+    "MAX_BYTES_1",
     "MAX_FILES",
     "MAX_MANIFEST_BYTES",
     "MAX_NAME_BYTES",
@@ -275,8 +276,10 @@ __all__ = [
 ]
 
 VERSION = 1
-MAX_MANIFEST_BYTES = 32 * 1024 * 1024
-"""Encoded bytes of a manifest."""
+MAX_MANIFEST_BYTES = 256 * 1024 * 1024
+"""Encoded bytes of a manifest of any format: a million files with names of 200 bytes."""
+MAX_BYTES_1 = 32 * 1024 * 1024
+"""Encoded bytes of a manifest of format 1."""
 
 _FIELDS = 5
 _MAX_FIELDS = 23
@@ -308,9 +311,9 @@ class Manifest:
     def __init__(self, name: str, folder: bool, piece_length: int, files: Iterable[FileEntry]) -> None:
         self._fill(name, folder, piece_length, files)
         encoded = _encode(self)
-        if len(encoded) > MAX_MANIFEST_BYTES:
+        if len(encoded) > MAX_BYTES_1:
             raise ManifestError(
-                f"a manifest can have at most {MAX_MANIFEST_BYTES} bytes, but this one would have "
+                f"a manifest can have at most {MAX_BYTES_1} bytes, but this one would have "
                 f"{len(encoded)}: use a larger piece length or share fewer files"
             )
         object.__setattr__(self, "_encoded", encoded)
@@ -330,7 +333,7 @@ class Manifest:
         """
         manifest = cls.__new__(cls)
         try:
-            cls._read(manifest, cbor.Reader(data, start, end), data, end)
+            cls._read(manifest, cbor.Reader(data, start, end), data, start, end)
         except cbor.CborError as error:
             raise ManifestError(f"this is not a swarm manifest: {error}") from error
         object.__setattr__(manifest, "_encoded", data[start:end])
@@ -388,8 +391,10 @@ class Manifest:
     def __delattr__(self, name: str) -> NoReturn:
         raise AttributeError("a manifest is immutable")
 
-    def _read(self, reader: cbor.Reader, data: bytes, end: int) -> None:
+    def _read(self, reader: cbor.Reader, data: bytes, start: int, end: int) -> None:
         read_version(reader, VERSION, (_FIELDS,), "manifest")
+        if end - start > MAX_BYTES_1:
+            raise ManifestError(f"a manifest of format 1 can have at most {MAX_BYTES_1} bytes")
         reader.key(_NAME)
         name = reader.text(MAX_NAME_BYTES)
         reader.key(_PIECE)

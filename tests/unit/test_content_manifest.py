@@ -8,8 +8,8 @@ import pytest
 from blake3 import blake3
 
 from swarm.content.manifest import (
+    MAX_BYTES_1,
     MAX_FILES,
-    MAX_MANIFEST_BYTES,
     MAX_PIECE_LENGTH,
     MAX_PIECES,
     MAX_TOTAL_LENGTH,
@@ -147,7 +147,7 @@ def test_a_manifest_too_large_to_be_read_is_not_built() -> None:
     entries += [
         FileEntry((f"b{index:05}" + "x" * 72,), 1, False, hashes, hashes) for index in range(MAX_FILES - 1)
     ]
-    with pytest.raises(ManifestError, match=f"at most {MAX_MANIFEST_BYTES} bytes"):
+    with pytest.raises(ManifestError, match=f"at most {MAX_BYTES_1} bytes"):
         Manifest("things", True, PIECE, entries)
 
 
