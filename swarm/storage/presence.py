@@ -21,9 +21,9 @@ from swarm.bits import PieceSet
 from swarm.content.fingerprints import FINGERPRINT_BYTES, fingerprint
 from swarm.content.manifest import Manifest
 from swarm.ports import StoredChange
+from swarm.storage.file_identity import Checks, FileIdentity
 from swarm.storage.file_layer import read_at
 from swarm.storage.hashing import in_thread, piece_matches
-from swarm.storage.identities import Checks, FileIdentity
 from swarm.storage.shared_place import SharedPlace, what_happened
 
 LOOK_SECONDS = 1.0

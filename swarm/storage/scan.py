@@ -17,9 +17,9 @@ from swarm.content.manifest import MAX_FILES, MAX_PIECES, FileEntry, Manifest, c
 from swarm.content.paths import MAX_PATH_DEPTH, check_name, check_title, printable
 from swarm.errors import DiskError, ManifestError, UsageError
 from swarm.storage.disk_errors import disk_error, refusals
+from swarm.storage.file_identity import Checks, FileIdentities, FileIdentity
 from swarm.storage.folder import Folder
 from swarm.storage.hashing import FileHashing, Progress, in_thread, new_buffer
-from swarm.storage.identities import Checks, FileIdentities, FileIdentity
 
 OWNER_EXECUTES = stat.S_IXUSR
 _KINDS = {

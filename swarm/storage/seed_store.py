@@ -18,8 +18,8 @@ from swarm.content.paths import printable
 from swarm.errors import ContentAway, DiskError, PieceWithdrawn
 from swarm.ports import StoredChange
 from swarm.storage.disk_errors import disk_error, refusals
+from swarm.storage.file_identity import Checks, FileIdentity
 from swarm.storage.file_layer import POSIX, FileLayer
-from swarm.storage.identities import Checks, FileIdentity
 from swarm.storage.piece_files import PieceFiles
 from swarm.storage.piece_reader import OUR_ERRORS, PieceExecutor, PieceLoader
 from swarm.storage.presence import Presence

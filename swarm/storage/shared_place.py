@@ -10,9 +10,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from swarm.content.manifest import Manifest
+from swarm.storage.file_identity import FileIdentity
 from swarm.storage.file_layer import FileLayer
 from swarm.storage.folder import Folder
-from swarm.storage.identities import FileIdentity
 from swarm.storage.piece_files import PieceFiles
 
 GONE = "is gone (deleted, moved or unmounted)"

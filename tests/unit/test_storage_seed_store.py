@@ -15,8 +15,8 @@ import trio
 
 from swarm.errors import ContentAway, DiskError, PieceWithdrawn
 from swarm.ports import StoredChange
+from swarm.storage.file_identity import FileIdentity
 from swarm.storage.file_layer import PosixLayer
-from swarm.storage.identities import FileIdentity
 from swarm.storage.piece_files import OPEN_FILES
 from swarm.storage.presence import LOOK_SECONDS
 from swarm.storage.scan import scan
