@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     "--patience",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="Give up after so long without a peer that has what is missing (default: 120).",
+    help="Give up after so long without a peer or a verified piece (default: 120).",
 )
 @options.upload_limit
 @options.download_limit
