@@ -35,7 +35,7 @@ def siege(quick: bool) -> Outcome:
         worked = sum(field.fetched(name) for name in SHARES)
         return Outcome(
             not field.changed and worked == len(SHARES),
-            f"{field.restarts} restarts, {field.visits} other commands meanwhile: {field.changed} links changed, "
+            f"{field.restarts} restarts, {field.visits} other commands: {field.changed} links changed, "
             f"{worked} of {len(SHARES)} links printed first still work",
         )
 
