@@ -142,9 +142,9 @@ class Brain:
         self._announcer.peer_left(peer)
         return commands + self._upload.peer_left(peer, now)
 
-    def round_trip(self, source: SourceId, seconds: float | None, now: float) -> list[Command]:  # noqa: ARG002
+    def round_trip(self, source: SourceId, seconds: float | None, now: float) -> list[Command]:
         """A ping of the source was answered after ``seconds``, or lost (None)."""
-        return self._download.pinged(source, seconds) if source in self._sources else []
+        return self._download.pinged(source, seconds, now) if source in self._sources else []
 
     def _wake(self, wakeup: Wakeup, now: float) -> list[Command]:
         match wakeup:

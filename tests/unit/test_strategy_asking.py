@@ -9,6 +9,7 @@ import pytest
 from swarm.ids import PeerId
 from swarm.protocol.protocol_limits import MAX_REQUESTS
 from swarm.strategy.availability import Availability
+from swarm.strategy.download.endgame import OVERDUE_SECONDS
 from swarm.strategy.download.pipeline import (
     FIRST_BYTES,
     MOST_BYTES,
@@ -140,6 +141,67 @@ def test_a_source_that_has_delivered_is_given_two_seconds_more() -> None:
     lines.ask(A, range(1), 0.0)
     assert lines.move(A, PROVEN_SILENCE_SECONDS - 0.1) is None
     assert lines.move(A, PROVEN_SILENCE_SECONDS) == [0]
+
+
+def test_pings_break_the_silence_once_the_allowance_is_spent_until_the_request_is_overdue() -> None:
+    lines = Lines(A, B)
+    lines.requests.verified(A)
+    lines.ask(A, range(1), 0.0)
+    lines.stalls.answered(A, 4.0)
+    assert lines.move(A, PROVEN_SILENCE_SECONDS) == [0]
+    lines.stalls.allowance_is(spent=True)
+    assert lines.move(A, PROVEN_SILENCE_SECONDS) is None
+    assert lines.stalls.next_look(A, PROVEN_SILENCE_SECONDS) == 4.0 + PROVEN_SILENCE_SECONDS
+    assert lines.move(A, 4.0 + PROVEN_SILENCE_SECONDS) == [0]  # it answers no more: it may have crashed
+    for second in range(5, 30, 2):
+        lines.stalls.answered(A, float(second))
+    assert lines.move(A, OVERDUE_SECONDS - 0.1) is None
+    assert lines.move(A, OVERDUE_SECONDS) == [0]
+
+
+def test_a_ping_that_was_answered_before_the_request_counts_for_nothing() -> None:
+    lines = Lines(A, B)
+    lines.requests.verified(A)
+    lines.stalls.allowance_is(spent=True)
+    lines.stalls.answered(A, 1.0)
+    lines.ask(A, range(1), 10.0)
+    assert lines.stalls.next_look(A, 10.0) == 10.0 + PROVEN_SILENCE_SECONDS
+
+
+def test_of_two_sources_the_first_that_begins_keeps_the_piece() -> None:
+    requests = DownloadRequests(64)
+    for source in (A, B):
+        requests.source_joined(source)
+        requests.verified(source)
+        requests.ask(source, 1, 10, 0.0)
+    requests.progress(B, 1, 4, 1.0)
+    assert requests.begun(B, 1, 4, 1.0) == [A]
+    assert requests.holders == {1: [B]}
+    requests.progress(A, 1, 4, 1.1)  # what was under way
+    assert requests.begun(A, 1, 4, 1.1) == []
+
+
+def test_what_has_begun_is_not_cancelled_by_the_first_bytes_of_another() -> None:
+    requests = DownloadRequests(64)
+    for source in (A, B):
+        requests.source_joined(source)
+        requests.verified(source)
+    requests.ask(A, 1, 10, 0.0)
+    requests.progress(A, 1, 4, 1.0)
+    requests.ask(B, 1, 10, 1.5)
+    requests.progress(A, 1, 4, 2.0)
+    assert requests.begun(A, 1, 4, 2.0) == []  # not its first bytes: A may be too slow
+    requests.progress(B, 1, 4, 3.0)
+    assert requests.begun(B, 1, 4, 3.0) == []
+
+
+def test_the_first_bytes_of_a_source_that_never_delivered_win_nothing() -> None:
+    requests = DownloadRequests(64)
+    for source in (A, B):
+        requests.source_joined(source)
+        requests.ask(source, 1, 10, 0.0)
+    requests.progress(B, 1, 4, 1.0)
+    assert requests.begun(B, 1, 4, 1.0) == []
 
 
 def test_the_least_rate_is_no_silence() -> None:

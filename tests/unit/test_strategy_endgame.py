@@ -134,6 +134,14 @@ def test_one_piece_may_come_twice_however_few_there_are() -> None:
     assert finish.pick(THIRD) is None
 
 
+def test_the_allowance_is_spent_when_a_quarter_of_its_last_piece_came_twice() -> None:
+    finish = Finish()
+    finish.endgame.wasted(PIECE // 4)
+    assert not finish.endgame.spent
+    finish.endgame.wasted(1)
+    assert finish.endgame.spent
+
+
 def test_duplicates_have_an_allowance_that_only_waste_uses_up() -> None:
     finish = Finish(size=2 * ALLOWANCE_SHARE, lacking=3)
     finish.ask(SLOW, *range(3))

@@ -100,9 +100,11 @@ class DownloadSide:
         self._locality.source_left(source)
         return self._asker.refill(now)
 
-    def pinged(self, source: SourceId, seconds: float | None) -> list[Command]:
+    def pinged(self, source: SourceId, seconds: float | None, now: float) -> list[Command]:
         """A ping took ``seconds``, or was lost."""
         alive = self._ranking.pinged(source, seconds)
+        if seconds is not None:
+            self._timeouts.answered(source, now)
         self._locality.measured(source)
         return [] if alive else [Disconnect(source, "does not answer pings")]
 
@@ -156,10 +158,12 @@ class DownloadSide:
 
     def data(self, source: SourceId, piece: int, size: int, now: float) -> list[Command]:
         """``size`` bytes of a piece came."""
-        if self.requests.progress(source, piece, size, now):
-            self._timeouts.received(source, size, now)
-            self._ranking.received(source, size, now)
-        return self._asker.fill(source, now)
+        if not self.requests.progress(source, piece, size, now):
+            return self._asker.fill(source, now)
+        self._timeouts.received(source, size, now)
+        self._ranking.received(source, size, now)
+        others = self.requests.begun(source, piece, size, now)
+        return [*(Send(other, Cancel(piece)) for other in others), *self._asker.fill(source, now)]
 
     def whole(self, source: SourceId, piece: int, now: float) -> list[Command]:
         """A piece is whole in memory; that of a cancelled request is not stored."""
@@ -295,6 +299,7 @@ class DownloadSide:
 
     def _waste(self, source: SourceId, piece: int, asked: PendingRequest) -> list[Command]:
         self._endgame.wasted(asked.received)
+        self._timeouts.allowance_is(spent=self._endgame.spent)
         return [Publish(PieceWasted(self._transfer, piece, asked.received, source))]
 
     def _release(self, pieces: Iterable[int]) -> None:

@@ -66,6 +66,11 @@ class Endgame:
         """``size`` duplicate bytes came."""
         self._allowance -= size
 
+    @property
+    def spent(self) -> bool:
+        """Whether less than three quarters of a piece of the allowance are left: stray bytes are not enough."""
+        return self._allowance * 4 < self._pieces.layout.piece_length * 3
+
     def may_help(self, source: SourceId) -> bool:
         """Whether the source, if it stays idle, may be of use for a piece that others are asked for."""
         return any(True for _ in self._candidates(source))

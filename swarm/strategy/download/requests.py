@@ -207,6 +207,23 @@ class DownloadRequests:
             self.cancel(other, piece, now)
         return others
 
+    def begun(self, source: SourceId, piece: int, size: int, now: float) -> list[SourceId]:
+        """The last ``size`` bytes of the piece came. If they are its first from a trusted source, cancel it
+        where nothing of it has come, and return those sources.
+
+        So a second copy that begins costs no more than what is under way. One byte of a source that has never
+        delivered wins nothing: it could be all that will come.
+        """
+        queue, holders = self.queues[source], self.holders.get(piece, ())
+        if len(holders) < 2 or not queue.trusted or source not in holders:
+            return []
+        if queue.asked[piece].received > size:
+            return []
+        others = [one for one in holders if one != source and not self.queues[one].asked[piece].received]
+        for other in others:
+            self.cancel(other, piece, now)
+        return others
+
     # --- What follows from them ---------------------------------------------------------------------
 
     def in_doubt(self) -> int:

@@ -4,6 +4,10 @@ A source that is asked for something and moves less than `LEAST_RATE` for `SILEN
 `PROVEN_SILENCE_SECONDS` if it has delivered before, is silent: it loses its requests and is snubbed until it
 delivers a piece (libtorrent's snubbing). A request moves only if somebody else could take it now: the only
 source keeps it, however slow it is.
+
+A source that is given up may begin to send just then, and what is under way comes twice. So once the
+allowance for duplicate bytes is spent, a ping that a source answers breaks its silence, too, until the
+request is overdue; but only if it has delivered before. One that crashed is given up as soon as ever.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from dataclasses import dataclass
 
 from swarm.ids import SourceId
 from swarm.strategy.availability import Availability
+from swarm.strategy.download.endgame import OVERDUE_SECONDS
 from swarm.strategy.download.requests import DownloadRequests, RequestQueue
 
 SILENCE_SECONDS = 5.0
@@ -49,6 +54,8 @@ class Timeouts:
         self._availability = availability
         self._requests = requests
         self._clocks: dict[SourceId, SilenceClock] = {}
+        self._answered: dict[SourceId, float] = {}
+        self._patient = False
         self._least_bytes = 0
         self.limits_changed(throttled=throttled)
 
@@ -59,6 +66,15 @@ class Timeouts:
     def source_left(self, source: SourceId) -> None:
         """Forget the source."""
         self._clocks.pop(source, None)
+        self._answered.pop(source, None)
+
+    def allowance_is(self, *, spent: bool) -> None:
+        """Whether the allowance for duplicate bytes is spent."""
+        self._patient = spent
+
+    def answered(self, source: SourceId, now: float) -> None:
+        """The source answered a ping."""
+        self._answered[source] = now
 
     def moved(self, source: SourceId, now: float) -> None:
         """The source has something to do from now on, or delivered a piece: its silence begins anew."""
@@ -106,7 +122,12 @@ class Timeouts:
 
     def _silent_at(self, source: SourceId) -> float:
         proven = self._requests.queues[source].trusted
-        return self._clocks[source].moved_at + (PROVEN_SILENCE_SECONDS if proven else SILENCE_SECONDS)
+        silence = PROVEN_SILENCE_SECONDS if proven else SILENCE_SECONDS
+        moved_at = self._clocks[source].moved_at
+        if not (proven and self._patient):
+            return moved_at + silence
+        heard_at = max(moved_at, self._answered.get(source, moved_at))
+        return min(heard_at + silence, moved_at + OVERDUE_SECONDS)
 
 
 def _owed_until(queue: RequestQueue) -> float:
