@@ -68,7 +68,7 @@ class Endgame:
 
     @property
     def spent(self) -> bool:
-        """Whether less than three quarters of a piece of the allowance are left: stray bytes are not enough."""
+        """Whether less than three quarters of a piece of the allowance are left: stray bytes do not count."""
         return self._allowance * 4 < self._pieces.layout.piece_length * 3
 
     def may_help(self, source: SourceId) -> bool:

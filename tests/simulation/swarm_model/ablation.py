@@ -1,164 +1,112 @@
 """``python -m tests.simulation.swarm_model.ablation``: what each rule of the strategy is worth.
 
-Takes out one rule at a time, or a named group of rules, runs small swarms with each of a number of seeds and
-prints a table. A rule is taken out by replacing an attribute of a module or class for one run, so the
-program itself has no switches. What is printed for each case is the median of time / least possible; beside
-it the worst share of duplicate bytes, the share that free riders get and the copies that cross between sites.
+Takes out one rule at a time, or a named group of rules (`ablation_rules`), and runs small swarms with each
+of a number of seeds. Each run is appended to a CSV file as it ends. A run that the file has already is not
+done again, so that a table of many hours can be made in parts. At the end prints the table: for each case the
+median of time / least possible, and in brackets the median difference to the same seeds as it is.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import gc
-import json
-import math
 import multiprocessing
-import random
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
-from unittest import mock
+from typing import NamedTuple
 
-from swarm.strategy.download import endgame, locality, pipeline, ranking, requests, timeouts
-from swarm.strategy.upload import choker, super_seeding, upload, upload_queue
-from tests.simulation.swarm_model import scenarios
-from tests.simulation.swarm_model.outcome import Outcome
+from tests.simulation.swarm_model.ablation_rules import AS_IT_IS, CASES, GROUPS, NEEDS, RULES, without
+
+FIELDS = ("rule", "case", "seed", "ratio", "duplicates", "share", "copies", "complete")
 
 
-class Patch(NamedTuple):
-    """An attribute of a module or class, and what it is replaced by."""
+class Key(NamedTuple):
+    """Which run."""
 
-    owner: Any
-    attribute: str
-    value: Any
-
-
-def _returns(value: Any) -> Callable[..., Any]:
-    return lambda *_args, **_kwargs: value
+    rule: str
+    case: str
+    seed: int
 
 
-def _window_without_slow_start(self: pipeline.PipelineWindow) -> None:
-    self._bytes, self._slow_start, self._asked_at = pipeline.FIRST_BYTES, False, None
+class Figures(NamedTuple):
+    """What came of a run, as the file has it: time / least possible, the worst share of duplicate bytes, the
+    share of free riders, copies into the other site (both empty where a case has none), whether everybody
+    got everything."""
+
+    ratio: str
+    duplicates: str
+    share: str
+    copies: str
+    complete: str
 
 
-def _giving_only(wanting: Any, _snubbing: Any, now: float, rng: random.Random) -> list[choker.UploadSlot]:
-    return sorted(wanting, key=lambda one: (-one.rate.rate(now), one.unchoked_at is None, rng.random()))
-
-
-AS_IT_IS = "as it is"
-SAME_SEEDS = 3
-"""A rule that changed nothing in so many runs of a case is not tried with more seeds there."""
-
-RULES: dict[str, tuple[Patch, ...]] = {
-    AS_IT_IS: (),
-    "super-seeding": (Patch(super_seeding.SuperSeeding, "sends_away", _returns(False)),),
-    "super-seeding of what waits": (Patch(super_seeding.SuperSeeding, "rivals", _returns([])),),
-    "credit": (Patch(upload, "UNGIVING_COPIES", 0),),
-    "who took least first": (Patch(choker, "by_reciprocity", _giving_only),),
-    "late receivers": (
-        Patch(upload_queue.UploadQueue, "look", _returns(None)),
-        Patch(upload_queue.UploadQueue, "next_look", _returns(math.inf)),
-    ),
-    "one piece after another": (Patch(upload_queue, "AHEAD_SECONDS", 10.0),),
-    "strangers at a seeder": (Patch(choker, "TAKEN_BYTES", 0),),
-    "idle slots": (Patch(choker, "IDLE_SLOT_SECONDS", math.inf),),
-    "endgame": (Patch(endgame.Endgame, "pick", _returns(None)),),
-    "allowance": (Patch(requests.DownloadRequests, "in_doubt", _returns(-(1 << 50))),),
-    "least gain": (Patch(endgame, "LEAST_GAIN", 1.0),),
-    "overdue": (Patch(endgame, "OVERDUE_SECONDS", math.inf),),
-    "silence": (Patch(timeouts, "SILENCE_SECONDS", 1e6), Patch(timeouts, "PROVEN_SILENCE_SECONDS", 1e6)),
-    "two seconds for proven sources": (Patch(timeouts, "PROVEN_SILENCE_SECONDS", 5.0),),
-    "one piece on trust": (Patch(requests, "RequestQueue", partial(requests.RequestQueue, trusted=True)),),
-    "busy sources": (Patch(requests.DownloadRequests, "unwelcome", _returns(None)),),
-    "slow start": (Patch(pipeline.PipelineWindow, "__init__", _window_without_slow_start),),
-    "reliability": (Patch(ranking, "GAIN", 0.0),),
-    "three strikes": (Patch(requests, "STRIKES", 1 << 30),),
-    "back-off": (Patch(requests, "FIRST_BACKOFF", 0.0),),
-    "full near peers": (Patch(locality, "FULL_SHARE", 1 << 30),),
-    "turns of a site": (Patch(locality, "TURN_SECONDS", 0.0),),
-}
-
-GROUPS: dict[str, tuple[str, ...]] = {
-    "what is for hostile peers": ("late receivers", "strangers at a seeder", "idle slots", "overdue"),
-}
-
-
-class Small(NamedTuple):
-    """A scenario small enough to be run some thousands of times."""
-
-    run: Callable[..., Outcome]
-    leechers: int
-    pieces: int
-    most_seeds: int = 1 << 30
-
-
-CASES: dict[str, Small] = {
-    "even": Small(scenarios.even, 20, 64),
-    "mixed": Small(scenarios.mixed, 20, 64),
-    "churn": Small(scenarios.churn, 20, 64),
-    "late": Small(scenarios.late, 20, 64),
-    "flash": Small(scenarios.even, 60, 32, 5),
-    "partial": Small(scenarios.partial, 20, 64),
-    "riders": Small(scenarios.free_riders, 20, 128),
-    "sites": Small(scenarios.sites, 20, 64),
-}
-COLUMNS = (*CASES, "duplicates, most", "riders' share", "copies between sites", "not complete")
-NEEDS = {"full near peers": ("sites",), "turns of a site": ("sites",)}
-"""Rules that are off but in these cases."""
-
-Key = tuple[str, str, int]
-
-
-@contextmanager
-def without(rule: str) -> Iterator[None]:
-    """The program without the rule, or without each rule of the group."""
-    with ExitStack() as stack:
-        for name in GROUPS.get(rule, (rule,)):
-            for owner, attribute, value in RULES[name]:
-                stack.enter_context(mock.patch.object(owner, attribute, value))
-        yield
-
-
-def run_one(key: Key) -> tuple[Key, dict[str, Any]]:
+def run_one(key: Key) -> tuple[Key, Figures]:
     """One run: its figures."""
-    rule, name, seed = key
-    case = CASES[name]
+    case = CASES[key.case]
     gc.disable()  # a run makes much that is released only together; collecting on the way takes a fifth
-    with without(rule):
-        out = case.run(case.leechers, case.pieces, seed)
+    with without(key.rule):
+        out = case.run(case.leechers, case.pieces, key.seed)
     gc.collect()
-    return key, {"ratio": out.ratio, "wasted": out.wasted, "complete": out.complete, "extra": out.extra}
-
-
-def _unused(key: Key, done: dict[Key, dict[str, Any]]) -> bool:
-    """Whether runs with `SAME_SEEDS` seeds came out the same to the last bit without the rule."""
-    rule, name, seed = key
-    return (
-        rule != AS_IT_IS
-        and seed >= SAME_SEEDS
-        and (AS_IT_IS, name, seed) in done
-        and all(done[rule, name, one] == done[AS_IT_IS, name, one] for one in range(SAME_SEEDS))
+    share, copies = out.extra.get("share"), out.extra.get("copies into there")
+    return key, Figures(
+        f"{out.ratio:.6f}",
+        f"{out.wasted:.6f}",
+        "" if share is None else f"{share:.4f}",
+        "" if copies is None else f"{copies:.4f}",
+        "yes" if out.complete else "no",
     )
 
 
-def row(rule: str, done: dict[Key, dict[str, Any]]) -> tuple[str, ...]:
+def read(path: Path) -> dict[Key, Figures]:
+    """The runs that the file has."""
+    if not path.exists():
+        return {}
+    with path.open(newline="") as file:
+        rows = csv.reader(file)
+        next(rows, None)
+        return {Key(rule, case, int(seed)): Figures(*rest) for rule, case, seed, *rest in rows}
+
+
+def keys(rules: list[str], cases: list[str], seeds: int) -> Iterator[Key]:
+    """All runs, a rule after the other."""
+    for rule in rules:
+        for case in cases:
+            if case in NEEDS.get(rule, cases):
+                for seed in range(seeds):
+                    yield Key(rule, case, seed)
+
+
+def cell(rule: str, case: str, done: dict[Key, Figures]) -> str:
+    """The median of the runs of a case, and how it differs from the same seeds as it is."""
+    runs = {key.seed: figures for key, figures in done.items() if (key.rule, key.case) == (rule, case)}
+    if not runs:
+        return ""
+    middle = median(float(figures.ratio) for figures in runs.values())
+    if rule == AS_IT_IS:
+        return f"{middle:.3f}"
+    base = {seed: done[Key(AS_IT_IS, case, seed)] for seed in runs}
+    if base == runs:
+        return "same"
+    return f"{middle:.3f} ({middle - median(float(figures.ratio) for figures in base.values()):+.3f})"
+
+
+def row(rule: str, done: dict[Key, Figures]) -> list[str]:
     """What is printed of one rule."""
-    by_case = {name: [out for (r, c, _), out in done.items() if (r, c) == (rule, name)] for name in CASES}
-    outs = [out for found in by_case.values() for out in found]
-    medians = (f"{median(o['ratio'] for o in found):.3f}" if found else "" for found in by_case.values())
-    shares = [out["extra"]["share"] for out in by_case["riders"]]
-    copies = [out["extra"]["copies into there"] for out in by_case["sites"]]
-    return (
+    runs = [(key, figures) for key, figures in done.items() if key.rule == rule]
+    counts = [sum(key.case == case for key, _ in runs) for case in CASES]
+    shares = [float(figures.share) for _, figures in runs if figures.share]
+    copies = [float(figures.copies) for _, figures in runs if figures.copies]
+    return [
         rule,
-        *medians,
-        f"{100 * max(out['wasted'] for out in outs):.2f} %",
+        str(min(filter(None, counts), default=0)),
+        *(cell(rule, case, done) for case in CASES),
+        f"{100 * max(float(figures.duplicates) for _, figures in runs):.1f} %" if runs else "",
         f"{median(shares):.2f}" if shares else "",
         f"{median(copies):.2f}" if copies else "",
-        str(sum(not out["complete"] for out in outs)),
-    )
+        str(sum(figures.complete == "no" for _, figures in runs)),
+    ]
 
 
 def main() -> None:
@@ -167,33 +115,23 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--rules", default="", help="comma-separated; all unless given")
     parser.add_argument("--cases", default="", help="comma-separated; all unless given")
-    parser.add_argument(
-        "--results", type=Path, default=Path("build/ablation.jsonl"), help="runs to go on from"
-    )
+    parser.add_argument("--results", type=Path, default=Path("build/ablation.csv"), help="runs to go on from")
     given = parser.parse_args()
     rules = given.rules.split(",") if given.rules else [*RULES, *GROUPS]
     cases = given.cases.split(",") if given.cases else list(CASES)
-    done: dict[Key, dict[str, Any]] = {}
-    if given.results.exists():
-        for line in given.results.read_text().splitlines():
-            key, out = json.loads(line)
-            done[tuple(key)] = out
+    done = read(given.results)
+    wanted = dict.fromkeys([*keys([AS_IT_IS], cases, given.seeds), *keys(rules, cases, given.seeds)])
     given.results.parent.mkdir(parents=True, exist_ok=True)
-    with given.results.open("a") as log, multiprocessing.Pool(given.processes) as pool:
-        for seeds, chosen in [(range(given.seeds), [AS_IT_IS]), *(([s], rules) for s in range(given.seeds))]:
-            keys = [
-                (rule, name, seed)
-                for seed in seeds
-                for rule in chosen
-                for name in cases
-                if seed < CASES[name].most_seeds and name in NEEDS.get(rule, cases)
-            ]
-            done.update({k: done[AS_IT_IS, k[1], k[2]] for k in keys if k not in done and _unused(k, done)})
-            for key, out in pool.imap_unordered(run_one, [key for key in keys if key not in done]):
-                done[key] = out
-                log.write(json.dumps([key, out]) + "\n")
-                log.flush()
-    print(f"| without | {' | '.join(COLUMNS)} |\n|{'---|' * (len(COLUMNS) + 1)}")
+    with given.results.open("a", newline="") as file, multiprocessing.Pool(given.processes) as pool:
+        log = csv.writer(file, lineterminator="\n")
+        if not file.tell():
+            log.writerow(FIELDS)
+        for key, figures in pool.imap(run_one, [key for key in wanted if key not in done]):
+            done[key] = figures
+            log.writerow([*key, *figures])
+            file.flush()
+    columns = ("seeds", *CASES, "duplicates, most", "riders' share", "copies between sites", "not complete")
+    print(f"| without | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 1)}")
     for rule in rules:
         print(f"| {' | '.join(row(rule, done))} |")
 
