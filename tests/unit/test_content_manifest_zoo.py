@@ -14,7 +14,13 @@ import pytest
 from blake3 import blake3
 
 from swarm.content.envelope import Envelope
-from swarm.content.manifest import MAX_BYTES_1, MAX_FILES_1, MAX_PIECES_1, MAX_TOTAL_LENGTH, Manifest
+from swarm.content.manifest import (
+    MAX_FILES_1,
+    MAX_MANIFEST_BYTES,
+    MAX_PIECES_1,
+    MAX_TOTAL_LENGTH,
+    Manifest,
+)
 from swarm.content.paths import (
     MAX_MARKS,
     MAX_PATH_DEPTH,
