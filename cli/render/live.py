@@ -58,9 +58,10 @@ class Live:
         """Tell a warning of the command's own."""
         self.event(Warned(message))
 
-    def snapshot(self) -> TransferSnapshot:
-        """Return how the command's transfer stands."""
-        return self._tally.latest(self._clock())
+    def snapshot(self, transfer: TransferId | None = None) -> TransferSnapshot:
+        """Return how a transfer of the command stands, the latest unless one is named."""
+        now = self._clock()
+        return self._tally.latest(now) if transfer is None else self._tally.of(transfer, now)
 
     def draw(self) -> None:
         """Show how things stand now."""

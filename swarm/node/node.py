@@ -52,7 +52,7 @@ LINGER_SECONDS = 5.0
 MAX_BANNED = 4096
 """Peers that are refused; of more the oldest are forgotten. A new peer id costs its owner nothing."""
 
-NOT_ALLOWED = "this peer serves only peers that its user allows; ask its user to allow your peer id"
+NOT_ALLOWED = "it serves only peers that its user allows: ask for --allow {peer}, which is your peer id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,7 +328,8 @@ class Node:
     async def _exchange(self, stream: ByteStream) -> None:
         hello = await read_greeting(stream)
         if self._standing(stream.peer) is PeerStanding.UNWANTED:
-            await refuse_stream(stream, "the peer is banned" if self.is_banned(stream.peer) else NOT_ALLOWED)
+            refusal = NOT_ALLOWED.format(peer=stream.peer)
+            await refuse_stream(stream, "the peer is banned" if self.is_banned(stream.peer) else refusal)
             return
         transfer = self._transfer_of(hello.manifest)
         if transfer is None:

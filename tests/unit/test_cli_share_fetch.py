@@ -155,7 +155,7 @@ def test_share_warns_when_the_manifest_would_be_shared_too(
 def test_share_of_nothing_is_a_usage_error(photos: Path, capsys: Capture) -> None:
     assert invoke("share", "no such thing") == 2
     assert capsys.readouterr().err.startswith(
-        "swarm: Invalid value for 'PATH': Path 'no such thing' does not exist"
+        "swarm: Invalid value for 'PATH...': Path 'no such thing' does not exist"
     )
 
 
@@ -258,8 +258,8 @@ def test_fetch_and_seed_goes_on(envelope: Envelope) -> None:
     ("arguments", "words"),
     [
         (("photos.swarm", "/ip4/192.0.2.1/tcp/4001", "--output", "out"), "does not end in /p2p/<peer id>"),
-        (("photos.swarm", "example.org:4001", "--output", "out"), "does not end in /p2p/<peer id>"),
-        (("photos.swarm", PEER), "Missing option '--output'"),
+        (("photos.swarm", "/dns4/example.org", "-o", "out"), "does not end in /p2p/<peer id>"),
+        ((PEER, "--output", "out"), "nothing to fetch"),
         (("nothing.swarm", PEER, "--output", "out"), "there is no file nothing.swarm"),
         ((".", PEER, "--output", "out"), "there is no file ."),
         (("photos.swarm", PEER, "--output", "out", "--download-limit", "fast"), "is not a rate such as"),
