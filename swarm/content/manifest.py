@@ -204,6 +204,17 @@ class Manifest:
         start = span.offset // self.piece_length * DIGEST_BYTES
         return self.files[span.file].pieces[start : start + DIGEST_BYTES]
 
+    @property
+    def item_count(self) -> int:
+        """The number of files, links and empty folders."""
+        return len(self.files) + len(self.links) + len(self.empty_folders)
+
+    def item_paths(self) -> Iterator[Path]:
+        """Yield the paths of the files, then those of the links, then those of the empty folders."""
+        yield from map(self.path, range(len(self.files)))
+        yield from (link.path for link in self.links)
+        yield from self.empty_folders
+
     def path(self, file: int) -> Path:
         """Return the path of the file with that index, without making the rest of its entry."""
         return self.files[file].path if self._tree is None else self._tree.file_path(file)
@@ -234,7 +245,7 @@ class Manifest:
 
     def _fill_1(self, name: str, folder: bool, piece_length: int, files: Iterable[FileEntry]) -> None:
         check_title(name)
-        _check_piece_length(piece_length)
+        check_piece_length(piece_length)
         entries = tuple(format1.check_entries(files, piece_length))
         if not folder and (len(entries) != 1 or entries[0].path != (name,)):
             raise ManifestError("a manifest of a single file must have one entry, named like the manifest")
@@ -273,7 +284,7 @@ class Manifest:
     def _read_2(self, reader: cbor.Reader, encoded: bytes) -> Iterator[None]:
         name, piece_length, columns = format2.read(reader, encoded)
         check_title(name)
-        _check_piece_length(piece_length)
+        check_piece_length(piece_length)
         tree = yield from format2.checked(columns, piece_length)
         self._fill(
             name=name,
@@ -320,7 +331,8 @@ def choose_piece_length(size: int) -> int:
     return length
 
 
-def _check_piece_length(value: int) -> None:
+def check_piece_length(value: int) -> None:
+    """Raise ManifestError unless ``value`` is a piece length that a manifest can have."""
     if not MIN_PIECE_LENGTH <= value <= MAX_PIECE_LENGTH or value & (value - 1):
         raise ManifestError(
             f"a piece length must be a power of two from {MIN_PIECE_LENGTH} to {MAX_PIECE_LENGTH}, "
