@@ -29,6 +29,7 @@ from swarm.content.paths import check_title, printable
 from swarm.errors import DiskError, ManifestError, UsageError
 from swarm.ids import DIGEST_BYTES
 from swarm.storage.disk_errors import disk_error, refusals
+from swarm.storage.file_identity import Checks, FileIdentities, FileIdentity
 from swarm.storage.folder import Folder
 from swarm.storage.hashing import FileHashing, Progress, in_thread, new_buffer
 from swarm.storage.walk import OWNER_EXECUTES, Listing, WalkRules, walk
@@ -37,21 +38,6 @@ MAX_LISTED = 20
 """Lines about what cannot be shared, or is left out; the rest is counted."""
 MAX_IGNORE_BYTES = 1024 * 1024
 """Characters of a ``.swarmignore`` that are read."""
-
-
-@dataclass(frozen=True, slots=True)
-class FileIdentity:
-    """Identifies an unchanged file: size in bytes, time stamp, inode, device."""
-
-    size: int
-    mtime_ns: int
-    inode: int
-    device: int
-
-    @classmethod
-    def of(cls, about: os.stat_result) -> FileIdentity:
-        """Return the identity in a stat result."""
-        return cls(about.st_size, about.st_mtime_ns, about.st_ino, about.st_dev)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +52,6 @@ class Found:
     def of(cls, parts: tuple[str, ...], about: os.stat_result) -> Found:
         """Return the file at ``parts`` with this stat result."""
         return cls(parts, FileIdentity.of(about), bool(about.st_mode & OWNER_EXECUTES))
-
-
-@dataclass(frozen=True, slots=True)
-class Checks:
-    """What later checks compare with: the identity of each file, the concatenated XXH3-128 of the pieces."""
-
-    files: tuple[FileIdentity, ...]
-    pieces: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +108,7 @@ async def scan(
         hashed = Hashes()
         await in_thread(_hash_all(source.folder, plan.files, plan.piece_length, hashed), total, progress)
         manifest = await trio.to_thread.run_sync(plan.manifest, hashed)
-    checks = Checks(tuple(file.identity for file in plan.files), bytes(hashed.checks))
+    checks = Checks(FileIdentities(file.identity for file in plan.files), bytes(hashed.checks))
     return Scanned(manifest, checks)
 
 
@@ -315,7 +293,7 @@ def _hash_all(
                 after = FileIdentity.of(os.fstat(fd))
             finally:
                 folder.layer.close(fd)
-        if after != file.identity or hashing.length != size:
+        if not after.same_file(file.identity) or hashing.length != size:
             shown = printable(str(folder.at(file.parts)))
             raise DiskError(f"{shown}: changed while it was hashed; run the same command again")
         hashed.add(hashing.whole, bytes(hashing.pieces), bytes(hashing.checks))
