@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from swarm.content.fingerprints import fingerprint
 from swarm.content.journal import replay
-from swarm.content.manifest import Manifest
+from swarm.content.manifest import LinkEntry, Manifest
 from swarm.errors import DiskError
 from swarm.storage.memory_store import MemoryStore
 from swarm.storage.target import Target, open_target
@@ -50,7 +51,7 @@ class History:
 
     @property
     def data(self) -> bytes:
-        return b"".join(self.files[name] for name in sorted(self.files, key=lambda name: name.split("/")))
+        return b"".join(self.files["/".join(entry.path)] for entry in self.manifest.files)
 
     def place(self, out: Path) -> Path:
         return out / self.manifest.name
@@ -76,10 +77,16 @@ class History:
 
 
 FILE, FOLDER = file_manifest("f", SINGLE["f"]), folder_manifest("x", TREE)
+LINKS = [LinkEntry(("a", "b", "l"), "../0"), LinkEntry(("e", "up"), ".."), LinkEntry(("l",), "none")]
+EMPTY = [("a", "none"), ("g", "h", "i")]
+MORE = Manifest("x", True, FOLDER.piece_length, FOLDER.files, LINKS, EMPTY)
 HISTORIES = [
     History("file", FILE, SINGLE, ((0, 3, 8), (1, 2), (5, 4, 6))),
     History("folder", FOLDER, TREE, ((0, 4, 6), (2, 3, 7))),
     History("into a folder", FOLDER, TREE, ((1, 4), (3, 5)), existing=("a/0", "d")),
+    History("links", MORE, TREE, ((0, 4, 6), (2, 3, 7))),
+    History("links into a folder", MORE, TREE, ((1, 4), (3, 5)), existing=("a/0", "d")),
+    History("killed links", MORE, TREE, ((0, 4, 6), (1, 2, 3)), killed=True),
     History("killed file", FILE, SINGLE, ((0, 3, 8), (1, 2)), killed=True),
     History("killed folder", FOLDER, TREE, ((0, 4, 6), (1, 2, 3)), killed=True),
 ]
@@ -130,8 +137,16 @@ async def check(
     place = history.place(out)
     if history.manifest.folder:
         found = {
-            str(path.relative_to(place)): path.read_bytes() for path in place.rglob("*") if path.is_file()
+            str(path.relative_to(place)): path.read_bytes()
+            for path in place.rglob("*")
+            if path.is_file() and not path.is_symlink()
         }
+        for link in history.manifest.links:
+            target = os.readlink(place.joinpath(*link.path))
+            ensure(target == link.target, f"{history.name}: a link that was finished differs")
+        for empty in history.manifest.empty_folders:
+            there = list(place.joinpath(*empty).iterdir())
+            ensure(not there, f"{history.name}: an empty folder is not empty")
         ensure(found == history.files, f"{history.name}: what was finished differs")
     else:
         ensure(place.read_bytes() == history.files["f"], f"{history.name}: what was finished differs")
