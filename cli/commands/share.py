@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 @options.allow
 @options.piece_size
 @options.upload_limit
+@options.leaving
 @options.json
 @options.common
 @click.pass_obj
@@ -51,17 +52,22 @@ def command(
     allow: tuple[str, ...],
     piece_size: int | None,
     upload_limit: int | None,
+    copies: int | None,
+    ratio: float | None,
+    seconds: float | None,
     as_json: bool,
 ) -> None:
-    """Share the files and folders PATH until interrupted.
+    """Share the files and folders PATH until interrupted, or until --copies, --ratio or --for is reached.
 
     Prints, for each, the manifest's path, its id and a swarm: link that carries the id and this node's
     addresses; then the addresses. An existing file is replaced only if it is a manifest.
     """
+    from cli.transfers.leaving import Leaving
     from cli.transfers.sharing import Sharing, places, share_all
     from swarm.config import DEFAULT_LISTEN, NodeOptions, TransferOptions
 
-    sharing = Sharing(places(paths, manifest), piece_size, TransferOptions(peers=peers))
+    leaving = Leaving(copies, ratio, seconds)
+    sharing = Sharing(places(paths, manifest), piece_size, TransferOptions(peers=peers), leaving)
     live = runtime.show("share", json=as_json)
     node_options = NodeOptions(
         listen=listen or DEFAULT_LISTEN,
