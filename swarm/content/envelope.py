@@ -1,37 +1,55 @@
-"""A manifest with its optional signature, as stored in a ``.swarm`` file and as sent to peers."""
+"""A manifest with what belongs to it and is not part of its id, as stored in a ``.swarm`` file."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from blake3 import blake3
 
 from swarm.content import cbor
-from swarm.content.manifest import MAX_MANIFEST_BYTES, Manifest, read_version
+from swarm.content.link import MAX_ADDRESS_BYTES, MAX_LINK_PEERS
+from swarm.content.manifest import MAX_MANIFEST_BYTES, Manifest
 from swarm.content.signature import KEY_BYTES, SIGNATURE_BYTES, Signature
+from swarm.content.times import MAX_TIMES_BYTES, FileTimes
 from swarm.errors import ManifestError
 from swarm.ids import ManifestId, PeerId
 
-ENVELOPE_VERSION = 1
-MAX_ENVELOPE_BYTES = MAX_MANIFEST_BYTES + 1024
+PLAIN_VERSION = 1
+"""The format of an envelope with neither peers nor times: every version of swarm reads it."""
+ENVELOPE_VERSION = 2
+"""The format of an envelope with peers or times."""
+MAX_ENVELOPE_BYTES = MAX_MANIFEST_BYTES + MAX_TIMES_BYTES + MAX_LINK_PEERS * (MAX_ADDRESS_BYTES + 8) + 1024
 """Encoded bytes of an envelope."""
 
-_FIELDS_UNSIGNED = 2
-_FIELDS_SIGNED = 4
-_MANIFEST, _SIGNATURE, _PUBLIC_KEY = map(cbor.text_key, ("manifest", "signature", "public_key"))
+_MAX_FIELDS = 23
+_VERSION, _PEERS, _TIMES, _MANIFEST, _SIGNATURE, _PUBLIC_KEY = map(
+    cbor.text_key, ("v", "peers", "times", "manifest", "signature", "public_key")
+)
+_ADDRESS = re.compile(f"/[!-~]{{1,{MAX_ADDRESS_BYTES - 1}}}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A manifest and its optional signature; raises ManifestError when the signature does not match."""
+    """A manifest, its optional signature, peers that have it, and the times of its files.
+
+    Neither ``peers`` (multiaddrs with ``/p2p/<id>``) nor ``times`` are signed: they are hints. Raises
+    ManifestError when the signature does not match, for a malformed address, and for too many of either.
+    """
 
     manifest: Manifest
     signature: Signature | None = None
+    peers: tuple[str, ...] = ()
+    times: FileTimes | None = None
 
     def __post_init__(self) -> None:
         if self.signature and not self.signature.verify(self.manifest.encode()):
             raise ManifestError("the signature of this manifest is wrong: do not trust it, get it again")
+        if len(self.peers) > MAX_LINK_PEERS or not all(map(_ADDRESS.fullmatch, self.peers)):
+            raise ManifestError(f"a manifest file has at most {MAX_LINK_PEERS} peers, each a multiaddr")
+        if self.times is not None and len(self.times) != len(self.manifest.files):
+            raise ManifestError(f"{len(self.times)} times do not belong to {len(self.manifest.files)} files")
 
     @property
     def signer(self) -> PeerId | None:
@@ -45,12 +63,26 @@ class Envelope:
         if self.signer not in trusted:
             raise ManifestError(f"this manifest is signed by {self.signer}, which is not a signer you trust")
 
+    def with_peers(self, peers: Collection[str]) -> Envelope:
+        """The same with the first of these peers, as many as there may be."""
+        return replace(self, peers=tuple(peers)[:MAX_LINK_PEERS])
+
+    def plain(self) -> Envelope:
+        """The same without peers and times, which every version of swarm reads."""
+        return replace(self, peers=(), times=None) if self.peers or self.times is not None else self
+
     def to_bytes(self) -> bytes:
         """Return the deterministic encoding."""
-        fields: dict[str, cbor.Value] = {"v": ENVELOPE_VERSION, "manifest": self.manifest.encode()}
+        fields: dict[str, cbor.Value] = {"v": PLAIN_VERSION, "manifest": self.manifest.encode()}
         if self.signature:
             fields["signature"] = self.signature.signature
             fields["public_key"] = self.signature.public
+        if self.peers:
+            fields["peers"] = list(self.peers)
+        if self.times is not None:
+            fields["times"] = self.times.packed
+        if self.peers or self.times is not None:
+            fields["v"] = ENVELOPE_VERSION
         return cbor.encode(fields)
 
     @classmethod
@@ -66,24 +98,63 @@ class Envelope:
             )
         data = bytes(data)
         try:
-            start, end, signature = _read(cbor.Reader(data))
+            found = _read(cbor.Reader(data))
         except cbor.CborError as error:
             raise ManifestError(f"this is not a swarm manifest file: {error}") from error
-        if expected is not None and blake3(memoryview(data)[start:end]).digest() != expected.digest:
+        if (
+            expected is not None
+            and blake3(memoryview(data)[found.start : found.end]).digest() != expected.digest
+        ):
             raise ManifestError(f"the received manifest is not {expected}")
-        return cls(Manifest.decode_part(data, start, end), signature)
+        return cls(
+            Manifest.decode_part(data, found.start, found.end), found.signature, found.peers, found.times
+        )
 
 
-def _read(reader: cbor.Reader) -> tuple[int, int, Signature | None]:
-    """Return where the manifest starts and ends, and its signature."""
-    fields = read_version(reader, ENVELOPE_VERSION, (_FIELDS_UNSIGNED, _FIELDS_SIGNED), "manifest file")
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Where the manifest starts and ends in an envelope, and what else is there."""
+
+    start: int
+    end: int
+    signature: Signature | None
+    peers: tuple[str, ...]
+    times: FileTimes | None
+
+
+def _read(reader: cbor.Reader) -> _Parts:
+    fields = reader.map(_MAX_FIELDS)
+    reader.key(_VERSION)
+    version = reader.unsigned()
+    if version > ENVELOPE_VERSION:
+        raise ManifestError(
+            "this manifest file was made by a newer swarm: upgrade swarm "
+            f"(its format is {version}, this version reads {ENVELOPE_VERSION})"
+        )
+    if version < PLAIN_VERSION:
+        raise ManifestError(f"this manifest file has the unknown format {version}")
+    left = fields - 1
+    peers: tuple[str, ...] = ()
+    times = None
+    if version > PLAIN_VERSION:
+        if reader.has_key(_PEERS):
+            peers = tuple(reader.text(MAX_ADDRESS_BYTES) for _ in range(reader.array(MAX_LINK_PEERS)))
+            left -= 1
+        if reader.has_key(_TIMES):
+            times = FileTimes(reader.data(MAX_TIMES_BYTES))
+            left -= 1
+        if not peers and times is None:
+            raise cbor.CborError(f"format {ENVELOPE_VERSION} without anything that needs it")
+    # The manifest, and either no signature or both of its fields.
+    if left not in (1, 3):
+        raise cbor.CborError(f"a map of {fields} fields")
     reader.key(_MANIFEST)
     start, end = reader.part(MAX_MANIFEST_BYTES)
     signature = None
-    if fields == _FIELDS_SIGNED:
+    if left > 1:
         reader.key(_SIGNATURE)
         signed = reader.data(SIGNATURE_BYTES)
         reader.key(_PUBLIC_KEY)
         signature = Signature(reader.data(KEY_BYTES), signed)
     reader.end()
-    return start, end, signature
+    return _Parts(start, end, signature, peers, times)

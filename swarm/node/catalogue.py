@@ -146,7 +146,7 @@ class Catalogue:
         """Send the manifest whose id the peer names; an empty answer when it is not known here."""
         digest = await _in_time(stream, DIGEST_BYTES)
         envelope = self._envelope(ManifestId(digest))
-        await _send(stream, b"" if envelope is None else envelope.to_bytes())
+        await _send(stream, b"" if envelope is None else envelope.plain().to_bytes())
 
 
 async def _send(stream: ByteStream, body: bytes) -> None:

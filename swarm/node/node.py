@@ -24,7 +24,14 @@ from swarm.net.network_limits import PING_RATE, STREAMS_PER_QUESTION
 from swarm.net.ping_protocol import PING_PROTOCOL, Prober, Responder
 from swarm.net.streams import shielded
 from swarm.node.catalogue import ADVERTISE_PROTOCOL, MANIFEST_PROTOCOL, Catalogue, Questions, ask_adverts
-from swarm.node.opening import ContentOpener, FetchRequest, ShareRequest, open_fetch, open_share
+from swarm.node.opening import (
+    ContentOpener,
+    FetchRequest,
+    ShareRequest,
+    look_up,
+    open_fetch,
+    open_share,
+)
 from swarm.node.round_trips import RoundTrips
 from swarm.observe.event_stream import EventStream, Subscription
 from swarm.ports import ByteStream, PeerSource
@@ -255,6 +262,18 @@ class Node:
                 return await ask_adverts(stream)
         except (LinkClosed, RemoteError) as error:
             raise NoPeerReachable(f"{address} does not say what it offers: {error}") from error
+
+    async def inspect(
+        self, content: str | Path | SwarmLink | ManifestId, *, options: TransferOptions | None = None
+    ) -> Envelope:
+        """Return the manifest of a link, an id or a ``.swarm`` file; nothing is fetched but the manifest.
+
+        Of the options, ``peers``, ``trusted`` and ``patience`` count. Raises UsageError, ManifestError,
+        NoPeerReachable, Incomplete when the peers that were reached do not have it.
+        """
+        options = options or TransferOptions()
+        request = FetchRequest.read(content, Path(), self._peers_of(options), options)
+        return await look_up(self._opener, request)
 
     # --- For transfers ------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from swarm.content.manifest import Manifest
 from swarm.content.paths import JOURNAL_SUFFIX, PART_SUFFIX, printable, temporary_names
+from swarm.content.times import FileTimes
 from swarm.errors import DiskError
 from swarm.storage.disk_errors import optional, refusals
 from swarm.storage.file_layer import FileLayer
@@ -69,9 +70,13 @@ class ExecutableBits:
 
 
 def prepare(
-    manifest: Manifest, partial: PieceFiles, missing: Collection[int], executable: ExecutableBits
+    manifest: Manifest,
+    partial: PieceFiles,
+    missing: Collection[int],
+    executable: ExecutableBits,
+    times: FileTimes | None = None,
 ) -> None:
-    """Create the empty files among ``missing``, set executable bits, and sync all ``missing`` files.
+    """Create the empty files among ``missing``, set executable bits and times, sync all ``missing`` files.
 
     A file that another program wrote to meanwhile is hashed again. Raises `DiskError` if it differs, and if
     a file was removed or replaced.
@@ -84,9 +89,23 @@ def prepare(
                 partial.create(file, folders.add)
             _check_part(manifest, partial, file)
             executable.set(partial, file, wanted=entry.executable)
+            if times is not None and (time := times.of_file(file)) is not None:
+                set_time(partial, file, time)
         parts = partial.parts(file)
         folders.update(parts[:depth] for depth in range(len(parts)))
     flush(partial.folder, [partial.parts(file) for file in missing], folders)
+
+
+def set_time(files: PieceFiles, file: int, nanoseconds: int) -> None:
+    """Set when a file was last modified, where the file system lets it."""
+    fd = files.folder.open_file(files.parts(file), os.O_RDONLY)
+    try:
+        about = os.fstat(fd)
+        if about.st_mtime_ns != nanoseconds:
+            with suppress(OSError):
+                os.utime(fd, ns=(about.st_atime_ns, nanoseconds))
+    finally:
+        files.folder.layer.close(fd)
 
 
 def _check_part(manifest: Manifest, partial: PieceFiles, file: int) -> None:
@@ -226,13 +245,15 @@ def _replaced(path: Path) -> DiskError:
 class TargetPlan:
     """What a fetch is to leave on the disk: the ``selected`` files (indices), under the final name ``name``.
 
-    With ``overwrite``, files there that differ are replaced once everything is complete.
+    With ``overwrite``, files there that differ are replaced once everything is complete. ``times`` are given
+    to the files that are put in place.
     """
 
     manifest: Manifest
     name: str
     selected: frozenset[int]
     overwrite: bool = False
+    times: FileTimes | None = None
 
     @property
     def everything(self) -> bool:
@@ -306,7 +327,7 @@ class TargetFiles:
                     self.executable.set(self.final, file, wanted=wanted)
         if missing or self.final is None:
             partial = self.create_partial()
-            prepare(self.manifest, partial, missing, self.executable)
+            prepare(self.manifest, partial, missing, self.executable, self.plan.times)
             self._move(partial, missing)
         self._remove_leftovers()
 

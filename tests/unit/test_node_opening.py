@@ -139,7 +139,9 @@ async def test_the_peers_of_a_link_come_after_those_that_were_given_and_each_onc
             FoundPeer(BEN, ("/dns4/example.org/tcp/2",)),
             FoundPeer(ANN, ("/ip4/192.0.2.1/tcp/1", "/ip4/192.0.2.9/tcp/1")),
         ]
-    assert opening.of(Warned) == [Warned("an address in the link cannot be used and is left out", ONE)]
+    assert opening.of(Warned) == [
+        Warned("an address in the link or manifest cannot be used and is left out", ONE)
+    ]
     assert set(opening.network.dialled) <= {ANN, BEN}
     assert opening.claimed == [MANIFEST.id]
 
