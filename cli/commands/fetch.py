@@ -113,6 +113,7 @@ def command(
         announce=announce,
         upload_limit=upload_limit,
         download_limit=download_limit,
+        resumes=tuple(f"{output.resolve()}\0{content}" for content in named.contents) if seed else (),
     )
     transfer_options = TransferOptions(
         peers=named.peers,
