@@ -30,6 +30,10 @@ _VERSION, _PEERS, _TIMES, _MANIFEST, _SIGNATURE, _PUBLIC_KEY = map(
 _ADDRESS = re.compile(f"/[!-~]{{1,{MAX_ADDRESS_BYTES - 1}}}", re.ASCII)
 
 
+class ForgedEnvelope(ManifestError):
+    """What came with a manifest is wrong or is not that manifest: the fault of who gave it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """A manifest, its optional signature, peers that have it, and the times of its files.
@@ -45,11 +49,11 @@ class Envelope:
 
     def __post_init__(self) -> None:
         if self.signature and not self.signature.verify(self.manifest.encode()):
-            raise ManifestError("the signature of this manifest is wrong: do not trust it, get it again")
+            raise ForgedEnvelope("the signature of this manifest is wrong: do not trust it, get it again")
         if len(self.peers) > MAX_LINK_PEERS or not all(map(_ADDRESS.fullmatch, self.peers)):
-            raise ManifestError(f"a manifest file has at most {MAX_LINK_PEERS} peers, each a multiaddr")
+            raise ForgedEnvelope(f"a manifest file has at most {MAX_LINK_PEERS} peers, each a multiaddr")
         if self.times is not None and len(self.times) != len(self.manifest.files):
-            raise ManifestError(f"{len(self.times)} times do not belong to {len(self.manifest.files)} files")
+            raise ForgedEnvelope(f"{len(self.times)} times do not belong to {len(self.manifest.files)} files")
 
     @property
     def signer(self) -> PeerId | None:
@@ -58,32 +62,33 @@ class Envelope:
 
     def require_signer(self, trusted: Collection[PeerId]) -> None:
         """Raise ManifestError unless one of ``trusted`` signed the manifest."""
-        if self.signer is None:
-            raise ManifestError("this manifest is not signed, so no signer that you trust vouches for it")
-        if self.signer not in trusted:
-            raise ManifestError(f"this manifest is signed by {self.signer}, which is not a signer you trust")
+        require_signer(self.signer, trusted)
 
     def with_peers(self, peers: Collection[str]) -> Envelope:
         """The same with the first of these peers, as many as there may be."""
         return replace(self, peers=tuple(peers)[:MAX_LINK_PEERS])
 
-    def plain(self) -> Envelope:
-        """The same without peers and times, which every version of swarm reads."""
-        return replace(self, peers=(), times=None) if self.peers or self.times is not None else self
-
     def to_bytes(self) -> bytes:
         """Return the deterministic encoding."""
+        extras: dict[str, cbor.Value] = {}
+        if self.peers:
+            extras["peers"] = list(self.peers)
+        if self.times is not None:
+            extras["times"] = self.times.packed
+        if extras:
+            extras["v"] = ENVELOPE_VERSION
+        return self._encoded(extras)
+
+    def plain_bytes(self) -> bytes:
+        """Return the encoding without peers and times, which every version of swarm reads."""
+        return self._encoded({})
+
+    def _encoded(self, extras: dict[str, cbor.Value]) -> bytes:
         fields: dict[str, cbor.Value] = {"v": PLAIN_VERSION, "manifest": self.manifest.encode()}
         if self.signature:
             fields["signature"] = self.signature.signature
             fields["public_key"] = self.signature.public
-        if self.peers:
-            fields["peers"] = list(self.peers)
-        if self.times is not None:
-            fields["times"] = self.times.packed
-        if self.peers or self.times is not None:
-            fields["v"] = ENVELOPE_VERSION
-        return cbor.encode(fields)
+        return cbor.encode(fields | extras)
 
     @classmethod
     def from_bytes(cls, data: bytes, expected: ManifestId | None = None) -> Envelope:
@@ -100,15 +105,23 @@ class Envelope:
         try:
             found = _read(cbor.Reader(data))
         except cbor.CborError as error:
-            raise ManifestError(f"this is not a swarm manifest file: {error}") from error
+            raise ForgedEnvelope(f"this is not a swarm manifest file: {error}") from error
         if (
             expected is not None
             and blake3(memoryview(data)[found.start : found.end]).digest() != expected.digest
         ):
-            raise ManifestError(f"the received manifest is not {expected}")
+            raise ForgedEnvelope(f"the received manifest is not {expected}")
         return cls(
             Manifest.decode_part(data, found.start, found.end), found.signature, found.peers, found.times
         )
+
+
+def require_signer(signer: PeerId | None, trusted: Collection[PeerId]) -> None:
+    """Raise ManifestError unless the signer is one of ``trusted``."""
+    if signer is None:
+        raise ManifestError("this manifest is not signed, so no signer that you trust vouches for it")
+    if signer not in trusted:
+        raise ManifestError(f"this manifest is signed by {signer}, which is not a signer you trust")
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,6 +94,9 @@ async def write_envelope(path: Path, envelope: Envelope, peers: Sequence[str] = 
     `UsageError` if something else is in the way, `DiskError` if the disk refuses.
     """
     await refuse_to_overwrite(path)
-    told = envelope.with_peers(peers) if peers else envelope
-    data = await trio.to_thread.run_sync(told.to_bytes)
+
+    def encoded() -> bytes:
+        return (envelope.with_peers(peers) if peers else envelope).to_bytes()
+
+    data = await trio.to_thread.run_sync(encoded)
     await aio.write_atomic(path, data)
