@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +19,7 @@ from swarm.content.link import SwarmLink
 from swarm.content.signature import sign
 from swarm.discovery.named_peers import NamedPeers
 from swarm.endpoint import Endpoint
-from swarm.errors import ManifestError, NoPeerReachable, UsageError
+from swarm.errors import LinkClosed, ManifestError, NoPeerReachable, UsageError
 from swarm.events import Event, FilesSelected, HashingProgress, ManifestReady, TransferResumed, Warned
 from swarm.ids import ManifestId, PeerId, TransferId
 from swarm.net.addresses import parse_peer_address
@@ -67,9 +67,13 @@ class Peers:
 
     async def open_stream(self, peer: PeerId, protocol: str) -> ByteStream:
         here, there = memory_link_pair(self.peer_id, peer)
-        self.nursery.start_soon(Catalogue(list, {MANIFEST.id: ENVELOPE}.get).manifest, there)
+        self.nursery.start_soon(self._serve, there)
         await trio.lowlevel.checkpoint()
         return here
+
+    async def _serve(self, stream: ByteStream) -> None:
+        with suppress(LinkClosed):
+            await Catalogue(list, {MANIFEST.id: ENVELOPE}.get).parts(stream)
 
 
 class Opening:
