@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     metavar="SECONDS",
     help="Give up after so long without a peer or a verified piece (default: 120).",
 )
+@options.leaving
 @options.upload_limit
 @options.download_limit
 @options.json
@@ -91,6 +92,9 @@ def command(
     sequential: bool,
     prefer_near: bool,
     seed: bool,
+    copies: int | None,
+    ratio: float | None,
+    seconds: float | None,
     max_peers: int | None,
     patience: float | None,
     upload_limit: int | None,
@@ -103,9 +107,13 @@ def command(
     fetch is resumed by the same command.
     """
     from cli.transfers.fetching import Fetching, fetch_all
+    from cli.transfers.leaving import Leaving
     from cli.transfers.naming import read_names
     from swarm.config import DEFAULT_LISTEN, DEFAULT_MAX_PEERS, DEFAULT_PATIENCE, NodeOptions, TransferOptions
 
+    leaving = Leaving(copies, ratio, seconds)
+    if leaving and not seed:
+        raise click.UsageError("--copies, --ratio and --for say when to stop seeding: add --seed")
     named = read_names(arguments, lists)
     live = runtime.show("fetch", json=as_json)
     node_options = NodeOptions(
@@ -128,7 +136,7 @@ def command(
         times=not no_times,
     )
 
-    fetching = Fetching(named.contents, output, transfer_options, save_manifest)
+    fetching = Fetching(named.contents, output, transfer_options, leaving, save_manifest)
 
     async def main(node: Node) -> None:
         async with live.following(node):

@@ -35,8 +35,16 @@ if TYPE_CHECKING:
     help="Dial this peer and stay connected, so that nobody has to dial you (repeatable).",
 )
 @options.allow
+@click.option(
+    "--ignore",
+    metavar="PATTERN",
+    multiple=True,
+    help="Do not share what matches, e.g. '*.o' or build/ (repeatable); .swarmignore lists more.",
+)
+@click.option("--skip", is_flag=True, help="Leave out what cannot be shared, and say what that is.")
 @options.piece_size
 @options.upload_limit
+@options.leaving
 @options.json
 @options.common
 @click.pass_obj
@@ -51,17 +59,27 @@ def command(
     allow: tuple[str, ...],
     piece_size: int | None,
     upload_limit: int | None,
+    ignore: tuple[str, ...],
+    skip: bool,
+    copies: int | None,
+    ratio: float | None,
+    seconds: float | None,
     as_json: bool,
 ) -> None:
-    """Share the files and folders PATH until interrupted.
+    """Share the files and folders PATH until interrupted, or until --copies, --ratio or --for is reached.
 
     Prints, for each, the manifest's path, its id and a swarm: link that carries the id and this node's
     addresses; then the addresses. An existing file is replaced only if it is a manifest.
     """
+    from cli.transfers.leaving import Leaving
     from cli.transfers.sharing import Sharing, places, share_all
     from swarm.config import DEFAULT_LISTEN, NodeOptions, TransferOptions
 
-    sharing = Sharing(places(paths, manifest), piece_size, TransferOptions(peers=peers))
+    chosen = places(paths, manifest)
+    transfer_options = TransferOptions(
+        peers=peers, ignore=ignore, omit=tuple(target for _, target in chosen), skip=skip
+    )
+    sharing = Sharing(chosen, piece_size, transfer_options, Leaving(copies, ratio, seconds))
     live = runtime.show("share", json=as_json)
     node_options = NodeOptions(
         listen=listen or DEFAULT_LISTEN,
@@ -71,9 +89,6 @@ def command(
         serves=paths,
         manifests=tuple(target for _, target in sharing.places),
     )
-    for path, target in sharing.places:
-        if target.resolve().is_relative_to(path.resolve()):
-            live.warn(f"{target} lies inside what is shared: sharing again will include it (see --manifest)")
 
     async def main(node: Node) -> None:
         async with live.following(node):
