@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from swarm.content import envelope, link, manifest, paths
+from swarm.content import envelope, link, manifest, paths, times
 from swarm.content.envelope import Envelope
 from swarm.content.manifest import MIN_PIECE_LENGTH, LinkEntry, Manifest
 from swarm.content.signature import DOMAIN, sign
@@ -73,9 +73,9 @@ def test_the_example_of_format_2() -> None:
 
 def test_the_limits() -> None:
     rows = re.findall(r"^\| .* \| (\d+) \| `([A-Z0-9_]+)` \|$", TEXT, re.MULTILINE)
-    assert len(rows) == 22
+    assert len(rows) == 23
     for value, name in rows:
-        owners = [module for module in (manifest, envelope, paths, link) if hasattr(module, name)]
+        owners = [module for module in (manifest, envelope, paths, link, times) if hasattr(module, name)]
         assert {getattr(owner, name) for owner in owners} == {int(value)}, name
 
 
