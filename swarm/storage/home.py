@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -18,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from swarm.content.paths import printable
 from swarm.errors import DiskError
 from swarm.storage import aio
-from swarm.storage.disk_errors import disk_error, refusals
+from swarm.storage.disk_errors import disk_error, optional, refusals
 
 HOME_VARIABLE = "SWARM_HOME"
 KEY_BYTES = 32
@@ -136,7 +137,9 @@ def _keep_private(path: Path) -> bool:
     try:
         about = path.lstat()
         if stat.S_ISREG(about.st_mode) and about.st_mode & _OTHERS:
-            path.chmod(KEY_MODE)
+            # FAT and SMB have no such bits.
+            with optional(errno.EPERM):
+                path.chmod(KEY_MODE)
     except FileNotFoundError:
         return False
     except OSError as error:
