@@ -29,10 +29,17 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=click.Path(file_okay=False, allow_dash=True, path_type=Path),
     metavar="DIR",
     default=Path(),
-    help="The folder in which what is fetched appears when it is verified (default: the current one).",
+    help="The folder in which what is fetched appears when it is verified (default: the current one); "
+    "- writes one file to stdout.",
+)
+@click.option("--name", metavar="NAME", help="The final name (default: the name in the manifest).")
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace existing files that differ once all is verified, and reuse what is right in them.",
 )
 @options.listen
 @options.announce
@@ -72,6 +79,8 @@ def command(
     arguments: tuple[str, ...],
     lists: tuple[Path, ...],
     output: Path,
+    name: str | None,
+    overwrite: bool,
     listen: tuple[str, ...],
     announce: tuple[str, ...],
     bases: tuple[Path, ...],
@@ -93,9 +102,15 @@ def command(
     """
     from cli.transfers.fetching import Fetching, fetch_all
     from cli.transfers.naming import read_names
+    from cli.transfers.piping import STANDARD_STREAM, fetch_to_stdout
     from swarm.config import DEFAULT_LISTEN, DEFAULT_MAX_PEERS, DEFAULT_PATIENCE, NodeOptions, TransferOptions
 
     named = read_names(arguments, lists)
+    to_stdout = output == STANDARD_STREAM
+    if len(named.contents) > 1 and (to_stdout or name is not None):
+        raise click.UsageError("--name and --output - are for one content: fetch them one by one")
+    if to_stdout and as_json:
+        raise click.UsageError("--json and --output - both write to stdout: choose one of them")
     live = runtime.show("fetch", json=as_json)
     node_options = NodeOptions(
         listen=listen or DEFAULT_LISTEN,
@@ -113,12 +128,17 @@ def command(
         sequential=sequential,
         prefer_near=prefer_near,
         bases=bases,
+        name=name,
+        overwrite=overwrite,
     )
 
     fetching = Fetching(named.contents, output, transfer_options)
 
     async def main(node: Node) -> None:
         async with live.following(node):
-            await fetch_all(node, live, fetching)
+            if to_stdout:
+                await fetch_to_stdout(node, live, named.contents[0], transfer_options)
+            else:
+                await fetch_all(node, live, fetching)
 
     runtime.with_node(node_options, main)

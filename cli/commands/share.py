@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument(
-    "paths", type=click.Path(exists=True, path_type=Path), metavar="PATH...", nargs=-1, required=True
+    "paths",
+    type=click.Path(exists=True, allow_dash=True, path_type=Path),
+    metavar="PATH...",
+    nargs=-1,
+    required=True,
 )
 @click.option(
     "--manifest",
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Where to write the manifest (default: <name>.swarm in the current folder).",
 )
+@click.option("--name", metavar="NAME", help="The name that others get (default: that of PATH, stdin for -).")
 @options.listen
 @options.announce
 @click.option(
@@ -45,6 +51,7 @@ def command(
     *,
     paths: tuple[Path, ...],
     manifest: Path | None,
+    name: str | None,
     listen: tuple[str, ...],
     announce: tuple[str, ...],
     peers: tuple[str, ...],
@@ -53,15 +60,22 @@ def command(
     upload_limit: int | None,
     as_json: bool,
 ) -> None:
-    """Share the files and folders PATH until interrupted.
+    """Share the files and folders PATH until interrupted; - shares what comes on stdin.
 
     Prints, for each, the manifest's path, its id and a swarm: link that carries the id and this node's
     addresses; then the addresses. An existing file is replaced only if it is a manifest.
     """
+    from cli.transfers.piping import STANDARD_STREAM, STDIN_NAME, spooled_stdin
     from cli.transfers.sharing import Sharing, places, share_all
     from swarm.config import DEFAULT_LISTEN, NodeOptions, TransferOptions
+    from swarm.storage.manifest_files import check_place
 
-    sharing = Sharing(places(paths, manifest), piece_size, TransferOptions(peers=peers))
+    from_stdin = STANDARD_STREAM in paths
+    if from_stdin:
+        if len(paths) > 1:
+            raise click.UsageError("- (stdin) is shared alone: start another share for the paths")
+        name = name or STDIN_NAME
+    sharing = Sharing(places(paths, manifest, name), piece_size, TransferOptions(peers=peers), name)
     live = runtime.show("share", json=as_json)
     node_options = NodeOptions(
         listen=listen or DEFAULT_LISTEN,
@@ -70,11 +84,17 @@ def command(
         allowed=frozenset(allow) if allow else None,
     )
     for path, target in sharing.places:
-        if target.resolve().is_relative_to(path.resolve()):
+        if not from_stdin and target.resolve().is_relative_to(path.resolve()):
             live.warn(f"{target} lies inside what is shared: sharing again will include it (see --manifest)")
 
     async def main(node: Node) -> None:
         async with live.following(node):
-            await share_all(node, live, sharing)
+            if not from_stdin:
+                await share_all(node, live, sharing)
+                return
+            ((_, target),) = sharing.places
+            await check_place(target)
+            async with spooled_stdin(name) as spooled:
+                await share_all(node, live, replace(sharing, places=((spooled, target),)))
 
     runtime.with_node(node_options, main)

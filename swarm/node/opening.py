@@ -52,9 +52,10 @@ class ContentOpener:
 
 @dataclass(frozen=True, slots=True)
 class ShareRequest:
-    """What to share; ``piece_length`` is bytes, or None to choose it by the size."""
+    """What to share, and as what; ``piece_length`` is bytes, or None to choose it by the size."""
 
     path: Path
+    name: str | None
     piece_length: int | None
     peers: tuple[str, ...]
 
@@ -98,6 +99,7 @@ async def open_share(
     """Hash the path and open it to be served in place."""
     scanned = await scan(
         request.path,
+        name=request.name,
         piece_length=request.piece_length,
         progress=_hashing_progress(opener, transfer),
         warn=_warner(opener, transfer),
@@ -116,6 +118,7 @@ async def open_share(
         yield OpenContent(
             envelope=envelope,
             store=store,
+            files=frozenset(range(len(manifest.files))),
             wanted=PieceSet.all(manifest.piece_count),
             size=manifest.total_length,
             finish=finish,
@@ -157,6 +160,7 @@ async def open_fetch(
         yield OpenContent(
             envelope=envelope,
             store=target,
+            files=files,
             wanted=target.wanted,
             size=size,
             finish=target.finish,

@@ -77,6 +77,16 @@ async def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
     await sync_folder(path.parent)
 
 
+async def check_writable(path: Path) -> None:
+    """Raise `DiskError` if `write_atomic` could not write ``path``; leaves nothing behind."""
+    with refusals(path):
+        with suppress(FileNotFoundError):
+            # Tells whether the name is too long, or leads through something that is no folder.
+            await aiofiles.os.stat(path, follow_symlinks=False, loop=THREADS)
+        async with _temporary(path, b"", 0o644):
+            pass
+
+
 async def write_once(path: Path, data: bytes, mode: int) -> None:
     """Create a file as `write_atomic` does; an existing file is left unchanged. Raises `DiskError`."""
     with refusals(path):

@@ -67,12 +67,14 @@ class TransferKind(Enum):
 class OpenContent:
     """The content of one transfer, opened on this machine.
 
-    ``wanted`` are the pieces to be fetched, ``size`` their bytes. ``finish`` gives what is complete its final
-    name and returns that. ``upkeep`` runs beside the transfer; what it raises ends it.
+    ``files`` are the indices of those that are wanted, ``wanted`` their pieces, ``size`` their bytes.
+    ``finish`` gives what is complete its final name and returns that. ``upkeep`` runs beside the transfer;
+    what it raises ends it.
     """
 
     envelope: Envelope
     store: Store
+    files: frozenset[int]
     wanted: PieceSet
     size: int
     finish: Callable[[], Awaitable[Path]]
@@ -124,6 +126,7 @@ class Transfer:
         self._content: OpenContent | None = None
         self._envelope: Envelope | None = None
         self._size = 0
+        self._files: frozenset[int] = frozenset()
         self._exchange: Exchange | None = None
         self._connector: PeerConnector | None = None
         self._path: Path | None = None
@@ -174,6 +177,11 @@ class Transfer:
         """Bytes that are wanted; 0 before `opened` has returned."""
         return self._size
 
+    @property
+    def files(self) -> frozenset[int]:
+        """The indices in the manifest of the files that are wanted; none before `opened` has returned."""
+        return self._files
+
     def peers(self) -> tuple[PeerStatus, ...]:
         """The peers with an open session."""
         return self._exchange.peers() if self._exchange else ()
@@ -203,6 +211,24 @@ class Transfer:
         if self._path is None:
             raise self._reason()
         return self._path
+
+    async def chunks(self) -> AsyncIterator[memoryview]:
+        """Everything that is wanted, piece by piece in order, each as soon as it is verified and stored.
+
+        Whoever reads slowly does not hold up the transfer. Raises what `complete` raises, and PieceWithdrawn
+        if another program changes the files meanwhile.
+        """
+        await self.opened()
+        wanted = sorted(self._content.wanted) if self._content else ()
+        for piece in wanted:
+            while True:
+                stored = self._record.next_stored
+                if self._content is None:
+                    raise self._reason()
+                if piece in self._content.store.stored:
+                    break
+                await stored.wait()
+            yield await self._content.store.get(piece)
 
     async def closed(self) -> None:
         """Wait until the transfer has ended; raises what it failed with."""
@@ -384,11 +410,12 @@ class Transfer:
             self._node.transfer_ended(self)
             error_text = None if self._failure is None else str(self._failure)
             self._record.publish(TransferEnded(self.number, error_text))
-            for event in (self._opened, self._in_place, self._ended):
+            for event in (self._opened, self._in_place, self._ended, self._record.next_stored):
                 event.set()
 
     async def _run_content(self, content: OpenContent) -> None:
         self._content, self._envelope, self._size = content, content.envelope, content.size
+        self._files = content.files
         self._piece_sources[:0] = content.piece_sources
         connect = self.options.patience
         if content.expects_peers:

@@ -142,4 +142,3 @@ def test_a_pattern_after_an_exclamation_mark_takes_out() -> None:
         names("!nothing")
     with pytest.raises(UsageError, match="--only leaves no file of 'x' to fetch"):
         names("docs", "!**")
-
