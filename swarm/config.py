@@ -32,7 +32,7 @@ class TransferOptions:
     """A limit of this transfer's own, within that of the node."""
     download_limit: int | None = None
     patience: float = DEFAULT_PATIENCE
-    """Seconds that a fetch waits while no connected source has anything that it lacks."""
+    """Seconds that a fetch waits for its first peer, for the manifest of an id, and for a verified piece."""
     prefer_near: bool = False
     """Ask far peers only for what no near peer has, and only once for all near peers together."""
     sequential: bool = False
@@ -58,6 +58,12 @@ class NodeOptions:
 
     home: Path | None = None
     """The folder of this user's state; None: ``$SWARM_HOME``, or else the platform's data folder."""
+    serves: tuple[str | Path, ...] = ()
+    """What this node shares: it gets the identity and port that it had for that before, which are its own."""
+    resumes: tuple[str, ...] = ()
+    """Names of what this node fetches and then seeds: it prefers the identity that it had for it before."""
+    manifests: tuple[Path, ...] = ()
+    """Where manifests of what it ``serves`` may lie: one that an older version signed gives its identity."""
     listen: tuple[str, ...] = DEFAULT_LISTEN
     """Multiaddrs to listen on (port 0: any free port)."""
     announce: tuple[str, ...] = ()

@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     "--patience",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="Give up after so long without a peer that has what is missing (default: 120).",
+    help="Give up after so long without a peer or a verified piece (default: 120).",
 )
 @options.upload_limit
 @options.download_limit
@@ -117,6 +117,7 @@ def command(
         announce=announce,
         upload_limit=upload_limit,
         download_limit=download_limit,
+        resumes=tuple(f"{output.resolve()}\0{content}" for content in named.contents) if seed else (),
     )
     transfer_options = TransferOptions(
         peers=named.peers,

@@ -82,6 +82,8 @@ def command(
         announce=announce,
         upload_limit=upload_limit,
         allowed=frozenset(allow) if allow else None,
+        serves=paths,
+        manifests=tuple(target for _, target in sharing.places),
     )
     for path, target in sharing.places:
         if not from_stdin and target.resolve().is_relative_to(path.resolve()):

@@ -19,10 +19,19 @@ from swarm.content.signature import parse_signer, sign
 from swarm.discovery.named_peers import NamedPeers
 from swarm.endpoint import PeerAddress
 from swarm.errors import UsageError
-from swarm.events import Event, FilesSelected, HashingProgress, ManifestReady, TransferResumed, Warned
+from swarm.events import (
+    Event,
+    FilesSelected,
+    HashingProgress,
+    ManifestReady,
+    PeersAwaited,
+    TransferResumed,
+    Warned,
+)
 from swarm.ids import ManifestId, PeerId
 from swarm.net.addresses import parse_peer_address
-from swarm.node.catalogue import Questions, obtain
+from swarm.node.catalogue import Questions
+from swarm.node.manifest_search import obtain
 from swarm.ports import PeerSource
 from swarm.sources.folder_source import FolderSource
 from swarm.storage.manifest_files import NamedContent, find_content
@@ -123,7 +132,6 @@ async def open_share(
             size=manifest.total_length,
             finish=finish,
             peer_sources=(NamedPeers(named),),
-            expects_peers=bool(named),
         )
 
 
@@ -144,7 +152,14 @@ async def open_fetch(
         raise UsageError(
             "the link names no peer to ask: if a shell cut it at '&', put quotes around it; or add a peer"
         )
-    envelope = await obtain(opener.questions, what, sources, request.trusted, options.patience)
+    envelope = await obtain(
+        opener.questions,
+        what,
+        sources,
+        request.trusted,
+        options.patience,
+        lambda reason, seconds: opener.publish(PeersAwaited(transfer.number, reason, seconds)),
+    )
     manifest = envelope.manifest
     _tell_manifest(opener, transfer, envelope)
     files = select(manifest, options.only)
@@ -167,7 +182,6 @@ async def open_fetch(
             upkeep=target.run_syncer,
             peer_sources=(named,),
             piece_sources=tuple(map(FolderSource, options.bases)),
-            expects_peers=bool(peers),
         )
 
 

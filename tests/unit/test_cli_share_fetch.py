@@ -70,7 +70,9 @@ def test_share_hands_its_options_on(photos: Path) -> None:
         "2MB/s",
     )
     assert invoke("share", "photos", *options, node=node) == 0
-    assert node.options == NodeOptions(listen=(listen,), upload_limit=2_000_000)
+    assert node.options == NodeOptions(
+        listen=(listen,), upload_limit=2_000_000, serves=(Path("photos"),), manifests=(Path("other.swarm"),)
+    )
     assert node.transfer_options == TransferOptions()
     assert Envelope.from_bytes(Path("other.swarm").read_bytes()).manifest.piece_length == 32768
     assert not Path("photos.swarm").exists()
@@ -82,7 +84,8 @@ def test_share_hands_on_whom_to_dial_and_where_it_can_be_reached(photos: Path) -
     announced = "/dns4/example.org/tcp/4001"
     options = ("--peer", PEER, "--peer", PEER_2, "--announce", announced)
     assert invoke("share", "photos", *options, node=node) == 0
-    assert node.options == NodeOptions(announce=(announced,))
+    assert node.options is not None
+    assert node.options.announce == (announced,)
     assert node.options.listen == DEFAULT_LISTEN
     assert node.transfer_options == TransferOptions(peers=(PEER, PEER_2))
 
