@@ -346,11 +346,14 @@ class TargetFiles:
 
         The journal stays, locked, if it claims pieces of other files in the partial folder.
         """
+        # Somebody may have moved the output folder meanwhile.
+        self.output.path = self.output.where()
         if self.manifest.folder and self.final is None and self.partial is not None:
             self.final, self.partial = self.partial, None
-            self.final.folder.path = self.path
         elif self.final is None:
             self.final = self._place(self.plan.name)
+        if self.manifest.folder and self.final is not None:
+            self.final.folder.path = self.path
         if self.partial is not None:
             self.partial.forget()
         self.existing |= self.selected
