@@ -174,13 +174,19 @@ class FakeNode:
         return self.open
 
     async def share(
-        self, path: Path, *, piece_length: int | None = None, options: TransferOptions | None = None
+        self,
+        path: Path,
+        *,
+        name: str | None = None,
+        piece_length: int | None = None,
+        options: TransferOptions | None = None,
     ) -> FakeTransfer:
         self.transfer_options = options
         number = self._begin("share")
         await self.before_share()
         scanned = await scan(
             path,
+            name=name,
             piece_length=piece_length,
             progress=lambda done, total: self.event_stream.publish(HashingProgress(number, done, total)),
             warn=lambda message: self.event_stream.publish(Warned(message, number)),
