@@ -183,3 +183,36 @@ def test_paths_whose_name_is_not_written_in_them(processes: Processes, tmp_path:
     root = processes.swarm("share", "/", *LOOPBACK)
     root.expect_exit(2)
     assert "/ has no name that others could get: choose one with --name" in root.errors()
+
+
+NO_UTF8 = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "latin-1"}
+"""What a Latin-1 locale does to Python, without one having to be installed."""
+
+
+def test_names_are_utf8_in_any_locale(processes: Processes, tmp_path: Path) -> None:
+    folder = tmp_path / "ü 日本"
+    random_file(folder / "é" / "☃", 40_000)
+    sender = processes.swarm("share", folder, *LOOPBACK, env=NO_UTF8)
+    link = sender.line(r"swarm:\S+").group(0)
+    assert "name=%C3%BC%20%E6%97%A5%E6%9C%AC" in link
+    # What the locale cannot show is escaped; the ü is one byte, which this test reads as broken UTF-8.
+    assert sender.lines()[0] == "\ufffd \\u65e5\\u672c.swarm"
+    receiver = processes.swarm("fetch", link, "-o", tmp_path / "out", "--only", "☃", *LOOPBACK, env=NO_UTF8)
+    receiver.expect_exit(0)
+    assert tree(tmp_path / "out" / "ü 日本") == tree(folder)
+
+
+def test_without_a_home_there_is_one_line_that_says_what_to_set(processes: Processes, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    lost = processes.swarm("id", env={"SWARM_HOME": "~nobody-of-this-name/x"})
+    lost.expect_exit(2)
+    assert (
+        lost.errors() == "swarm: this user has no home folder: set SWARM_HOME to a folder for keys and ports"
+    )
+    refused = processes.swarm("id", env={"SWARM_HOME": str(tmp_path / "file" / "x")})
+    refused.expect_exit(7)
+    assert refused.errors().count("\n") == 0
+    assert "SWARM_HOME names another place" in refused.errors()
+    home = processes.swarm("id", env={"SWARM_HOME": "~/state", "HOME": str(tmp_path)})
+    home.expect_exit(0)
+    assert (tmp_path / "state" / "identity").is_file()
