@@ -212,7 +212,8 @@ def _remove_empty(folder: Folder, parts: tuple[str, ...]) -> None:
         with folder.parent(parts) as fd:
             folder.layer.remove_folder(fd, parts[-1])
     except OSError as error:
-        if error.errno not in {errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST}:
+        # What is in the way there is somebody else's, and stays.
+        if error.errno not in {errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.ELOOP}:
             raise
 
 
