@@ -102,12 +102,15 @@ async def _share(node: Node, live: Live, path: Path, target: Path, sharing: Shar
     from swarm.observe.reports import PathShared
     from swarm.storage.manifest_files import check_place, write_envelope
 
-    await check_place(target)
+    before = await check_place(target)
     transfer = await node.share(
         path, name=sharing.name, piece_length=sharing.piece_size, options=sharing.options
     )
     await write_envelope(target, transfer.envelope)
     manifest = transfer.manifest
+    if before is not None and before.manifest.id != manifest.id:
+        # Perhaps of another folder of the same name, which may be shared at this moment.
+        live.warn(f"{target} was the manifest of other content ({before.manifest.id}) and is replaced")
     report = PathShared(
         manifest=manifest.id,
         path=str(target),

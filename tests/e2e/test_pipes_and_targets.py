@@ -216,3 +216,17 @@ def test_without_a_home_there_is_one_line_that_says_what_to_set(processes: Proce
     home = processes.swarm("id", env={"SWARM_HOME": "~/state", "HOME": str(tmp_path)})
     home.expect_exit(0)
     assert (tmp_path / "state" / "identity").is_file()
+
+
+def test_a_manifest_of_other_content_is_not_replaced_without_a_word(
+    processes: Processes, tmp_path: Path
+) -> None:
+    for number, folder in enumerate("ab"):
+        random_file(tmp_path / folder / "photos" / "1", 100, seed=number)
+    first = share(processes, tmp_path / "a" / "photos", name="first")
+    again = share(processes, tmp_path / "a" / "photos", name="first")
+    assert "replaced" not in again.process.errors()
+    second = share(processes, tmp_path / "b" / "photos", name="first")
+    old = first.link.removeprefix("swarm:").partition("?")[0]
+    replaced = rf"photos\.swarm was the manifest of other content \({old}\) and is replaced"
+    second.process.line(replaced, stderr=True)

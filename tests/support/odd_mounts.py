@@ -22,7 +22,7 @@ def build(folder: Path) -> Path | None:
     if flags.returncode:
         return None
     program = folder / "odd_file_system"
-    command = ["gcc", "-O1", "-o", program, _SOURCE, *flags.stdout.split()]
+    command = ["gcc", "-O1", "-o", str(program), str(_SOURCE), *flags.stdout.split()]
     return program if subprocess.run(command, capture_output=True, check=False).returncode == 0 else None
 
 
