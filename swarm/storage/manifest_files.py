@@ -86,7 +86,8 @@ async def refuse_to_overwrite(path: Path) -> Envelope | None:
 async def check_place(path: Path) -> Envelope | None:
     """Find out, before any work is done for it, whether a manifest can be written to ``path``.
 
-    Returns the one that is there now. Raises `UsageError` if something other than a manifest is there, `DiskError` if the disk refuses.
+    Returns the one that is there now. Raises `UsageError` if something other than a manifest is there,
+    `DiskError` if the disk refuses.
     """
     found = await refuse_to_overwrite(path)
     await aio.check_writable(path)
