@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import click
 
 from cli import interrupts, options
-from cli.failures import EXIT_CODES, EXIT_READER_GONE, EXIT_UNEXPECTED, ReaderGone, explain, most_telling
+from cli.failures import EXIT_CODES, EXIT_PIPE_CLOSED, EXIT_UNEXPECTED, PipeClosed, explain, most_telling
 from cli.runtime import Runtime
 from cli.version import version
 
@@ -91,9 +91,9 @@ def _fail(error: BaseException, runtime: Runtime) -> int:
         return error.exit_code
     if isinstance(most_telling(error), BrokenPipeError):
         return _reader_gone()
-    if isinstance(most_telling(error), ReaderGone):
+    if isinstance(most_telling(error), PipeClosed):
         _close(runtime)
-        return EXIT_READER_GONE
+        return EXIT_PIPE_CLOSED
     failure = explain(error)
     if runtime.live is not None:
         runtime.live.failed(failure.message, failure.exit_code)

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli.failures import ReaderGone
+from cli.failures import PipeClosed
 from swarm.errors import DiskError, UsageError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _spool(path: Path) -> None:
 async def fetch_to_stdout(node: Node, live: Live, content: str, options: TransferOptions) -> None:
     """Fetch one file into a temporary folder, and write its pieces to stdout in order as they are verified.
 
-    The folder is removed at the end. Raises `UsageError` if there is more than one file, `ReaderGone` once
+    The folder is removed at the end. Raises `UsageError` if there is more than one file, `PipeClosed` once
     nobody reads any more, and what ends a fetch.
     """
     from dataclasses import replace
@@ -118,6 +118,6 @@ async def _write(data: memoryview) -> None:
         # Abandoned by a signal: a reader that does not read must not hold up the end.
         await abandonable(write)
     except BrokenPipeError as error:
-        raise ReaderGone("whoever read the output has closed it") from error
+        raise PipeClosed("whoever read the output has closed it") from error
     except OSError as error:
         raise DiskError(f"stdout: {error.strerror or error}") from error
