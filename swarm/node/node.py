@@ -165,7 +165,7 @@ class Node:
         DiskError.
         """
         options = options or TransferOptions()
-        request = ShareRequest(Path(path), name, piece_length, self._peers_of(options))
+        request = ShareRequest(Path(path), piece_length, self._peers_of(options), name)
         transfer = self._begin(
             TransferKind.SHARE, options, lambda own: open_share(self._opener, own, request)
         )

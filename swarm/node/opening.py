@@ -64,9 +64,9 @@ class ShareRequest:
     """What to share, and as what; ``piece_length`` is bytes, or None to choose it by the size."""
 
     path: Path
-    name: str | None
     piece_length: int | None
     peers: tuple[str, ...]
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
