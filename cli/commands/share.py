@@ -41,6 +41,13 @@ if TYPE_CHECKING:
     help="Dial this peer and stay connected, so that nobody has to dial you (repeatable).",
 )
 @options.allow
+@click.option(
+    "--ignore",
+    metavar="PATTERN",
+    multiple=True,
+    help="Do not share what matches, e.g. '*.o' or build/ (repeatable); .swarmignore lists more.",
+)
+@click.option("--skip", is_flag=True, help="Leave out what cannot be shared, and say what that is.")
 @options.piece_size
 @options.upload_limit
 @options.json
@@ -58,6 +65,8 @@ def command(
     allow: tuple[str, ...],
     piece_size: int | None,
     upload_limit: int | None,
+    ignore: tuple[str, ...],
+    skip: bool,
     as_json: bool,
 ) -> None:
     """Share the files and folders PATH until interrupted; - shares what comes on stdin.
@@ -75,19 +84,20 @@ def command(
         if len(paths) > 1:
             raise click.UsageError("- (stdin) is shared alone: start another share for the paths")
         name = name or STDIN_NAME
-    sharing = Sharing(places(paths, manifest, name), piece_size, TransferOptions(peers=peers), name)
+    chosen = places(paths, manifest, name)
+    transfer_options = TransferOptions(
+        peers=peers, ignore=ignore, omit=tuple(target for _, target in chosen), skip=skip
+    )
+    sharing = Sharing(chosen, piece_size, transfer_options, name)
     live = runtime.show("share", json=as_json)
     node_options = NodeOptions(
         listen=listen or DEFAULT_LISTEN,
         announce=announce,
         upload_limit=upload_limit,
         allowed=frozenset(allow) if allow else None,
-        serves=paths,
+        serves=() if from_stdin else paths,
         manifests=tuple(target for _, target in sharing.places),
     )
-    for path, target in sharing.places:
-        if not from_stdin and target.resolve().is_relative_to(path.resolve()):
-            live.warn(f"{target} lies inside what is shared: sharing again will include it (see --manifest)")
 
     async def main(node: Node) -> None:
         async with live.following(node):

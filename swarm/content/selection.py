@@ -22,7 +22,9 @@ _ESCAPED = re.compile(r"\\(.)")
 
 
 def select(manifest: Manifest, patterns: Sequence[str]) -> frozenset[int]:
-    """Return the indices of the files that match any of ``patterns``; all files without a pattern.
+    """Return the files, links and empty folders that match any of ``patterns``; all without a pattern.
+
+    They are numbered as in `Manifest.item_paths`.
 
     A pattern is compared with the path of each file, relative to the shared folder, and with each folder
     of that path; a matching folder selects everything in it. ``*``, ``?`` and ``[…]`` match within one
@@ -33,7 +35,7 @@ def select(manifest: Manifest, patterns: Sequence[str]) -> frozenset[int]:
     A pattern after ``!`` takes what it matches out of what the others select, or of everything if there are
     no others. Raises UsageError when a pattern matches nothing, and when nothing is left.
     """
-    everything = frozenset(range(len(manifest.files)))
+    everything = frozenset(range(manifest.item_count))
     wanted = [pattern for pattern in patterns if not pattern.startswith(EXCLUDES)]
     selected = set[int]().union(*(_found(manifest, pattern, pattern) for pattern in wanted))
     if not wanted:
@@ -61,7 +63,7 @@ def _found(manifest: Manifest, pattern: str, given: str) -> set[int]:
     for parts in _readings(manifest, composed):
         # A name that really exists is meant, even if it would be a pattern as well.
         for plain, matches in ((parts, str.__eq__), (tuple(map(_unescaped, parts)), fnmatchcase)):
-            found = _Matcher(plain, matches).files(manifest)
+            found = _Matcher(plain, matches).items(manifest)
             if found:
                 return found
     raise UsageError(
@@ -93,13 +95,13 @@ class _Matcher:
         self._matches = matches
         self._reached: dict[tuple[str, ...], frozenset[int]] = {(): self._skip({0})}
 
-    def files(self, manifest: Manifest) -> set[int]:
-        """Return the files that the pattern, or a folder that it matches, selects."""
+    def items(self, manifest: Manifest) -> set[int]:
+        """Return the files, links and empty folders that the pattern, or a folder it matches, selects."""
         end = len(self._pattern)
         return {
-            file
-            for file, entry in enumerate(manifest.files)
-            if end in self._after(self._folder(entry.path[:-1]), entry.path[-1])
+            item
+            for item, path in enumerate(manifest.item_paths())
+            if end in self._after(self._folder(path[:-1]), path[-1])
         }
 
     def _folder(self, path: tuple[str, ...]) -> frozenset[int]:

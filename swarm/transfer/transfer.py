@@ -8,7 +8,7 @@ are closed, its target is unlocked, and the same content can be shared or fetche
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -71,7 +71,7 @@ class OpenContent:
 
     envelope: Envelope
     store: Store
-    files: frozenset[int]
+    files: Collection[int]
     wanted: PieceSet
     size: int
     finish: Callable[[], Awaitable[Path]]
@@ -123,7 +123,7 @@ class Transfer:
         self._content: OpenContent | None = None
         self._envelope: Envelope | None = None
         self._size = 0
-        self._files: frozenset[int] = frozenset()
+        self._files: Collection[int] = ()
         self._exchange: Exchange | None = None
         self._connector: PeerConnector | None = None
         self._path: Path | None = None
@@ -175,7 +175,7 @@ class Transfer:
         return self._size
 
     @property
-    def files(self) -> frozenset[int]:
+    def files(self) -> Collection[int]:
         """The indices in the manifest of the files that are wanted; none before `opened` has returned."""
         return self._files
 
