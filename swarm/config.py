@@ -43,6 +43,8 @@ class TransferOptions:
     """The final name of what is fetched; None: the name in its manifest."""
     overwrite: bool = False
     """Replace files under the final name that differ, once all is complete; reuse what is right in them."""
+    rehash: bool = False
+    """Hash what is on the disk anew, also files that nothing has changed since this machine hashed them."""
 
     def __post_init__(self) -> None:
         _check_limits(self.upload_limit, self.download_limit)

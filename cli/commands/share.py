@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 )
 @options.allow
 @options.piece_size
+@options.rehash
 @options.upload_limit
 @options.json
 @options.common
@@ -50,6 +51,7 @@ def command(
     peers: tuple[str, ...],
     allow: tuple[str, ...],
     piece_size: int | None,
+    rehash: bool,
     upload_limit: int | None,
     as_json: bool,
 ) -> None:
@@ -61,7 +63,7 @@ def command(
     from cli.transfers.sharing import Sharing, places, share_all
     from swarm.config import DEFAULT_LISTEN, NodeOptions, TransferOptions
 
-    sharing = Sharing(places(paths, manifest), piece_size, TransferOptions(peers=peers))
+    sharing = Sharing(places(paths, manifest), piece_size, TransferOptions(peers=peers, rehash=rehash))
     live = runtime.show("share", json=as_json)
     node_options = NodeOptions(
         listen=listen or DEFAULT_LISTEN,

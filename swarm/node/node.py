@@ -30,6 +30,7 @@ from swarm.node.round_trips import RoundTrips
 from swarm.observe.event_stream import EventStream, Subscription
 from swarm.ports import ByteStream, PeerSource
 from swarm.protocol.advert import Advert, encode_length
+from swarm.storage.hash_cache import HashCache
 from swarm.storage.home import StoredIdentity, remember_port, remembered_port, swarm_home
 from swarm.storage.identities import IdentityUse, hold_identity
 from swarm.transfer.buffers import TransferMemory
@@ -94,7 +95,12 @@ class Node:
             rng=self._rng,
         )
         self._opener = ContentOpener(
-            self._questions, key, self._stream.publish, self._claim, self.peer_sources
+            self._questions,
+            key,
+            self._stream.publish,
+            self._claim,
+            self.peer_sources,
+            HashCache(options.home or swarm_home()),
         )
         self._serve(host)
         self._stream.publish(NodeListening(self.peer_id, self.addresses))
@@ -163,7 +169,7 @@ class Node:
         DiskError.
         """
         options = options or TransferOptions()
-        request = ShareRequest(Path(path), piece_length, self._peers_of(options))
+        request = ShareRequest(Path(path), piece_length, self._peers_of(options), options.rehash)
         transfer = self._begin(
             TransferKind.SHARE, options, lambda own: open_share(self._opener, own, request)
         )

@@ -34,6 +34,7 @@ from swarm.node.catalogue import Questions
 from swarm.node.manifest_search import obtain
 from swarm.ports import PeerSource
 from swarm.sources.folder_source import FolderSource
+from swarm.storage.hash_cache import HashCache
 from swarm.storage.manifest_files import NamedContent, find_content
 from swarm.storage.scan import scan
 from swarm.storage.seed_store import SeedStore
@@ -49,7 +50,8 @@ class ContentOpener:
     """What the node gives to open content with.
 
     ``questions`` asks peers for manifests, ``key`` signs them. ``claim`` makes a manifest the transfer's own,
-    and raises UsageError if it is another's. ``peer_sources`` are the node's own.
+    and raises UsageError if it is another's. ``peer_sources`` are the node's own. ``hashes`` remembers
+    what was hashed.
     """
 
     questions: Questions
@@ -57,6 +59,7 @@ class ContentOpener:
     publish: Callable[[Event], None]
     claim: Callable[[Transfer, ManifestId], None]
     peer_sources: Callable[[], Sequence[PeerSource]]
+    hashes: HashCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ class ShareRequest:
     path: Path
     piece_length: int | None
     peers: tuple[str, ...]
+    rehash: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +114,14 @@ async def open_share(
         piece_length=request.piece_length,
         progress=_hashing_progress(opener, transfer),
         warn=_warner(opener, transfer),
+        recall=None if request.rehash else opener.hashes.find,
     )
     manifest = scanned.manifest
     opener.claim(transfer, manifest.id)
+    if scanned.hashed:
+        await trio.to_thread.run_sync(
+            opener.hashes.keep, request.path, manifest, scanned.checks, scanned.unsettled
+        )
     envelope = Envelope(manifest, sign(opener.key, manifest.encode()))
     with SeedStore(manifest, request.path, scanned.checks) as store:
         _tell_manifest(opener, transfer, envelope)
@@ -163,20 +172,31 @@ async def open_fetch(
     files = select(manifest, options.only)
     size = sum(manifest.files[file].length for file in files)
     progress = _hashing_progress(opener, transfer)
-    how = TargetOptions(files, options.name, options.overwrite)
+    recall = None if options.rehash else opener.hashes.find
+    how = TargetOptions(files, options.name, options.overwrite, recall)
     async with open_target(
         manifest, request.into, how, progress=progress, warn=_warner(opener, transfer)
     ) as target:
         _tell_resumed(opener, transfer, target, (len(files), size) if options.only else None)
         if not (target.complete or sources or options.seed or options.bases or transfer.piece_sources):
             raise UsageError("nobody to fetch from: name at least one peer, or wait for peers with --seed")
+
+        async def finish() -> Path:
+            path = await target.finish()
+            if target.checks is not None:
+                await trio.to_thread.run_sync(
+                    opener.hashes.keep, path, manifest, target.checks, target.unsettled
+                )
+            return path
+
         yield OpenContent(
             envelope=envelope,
             store=target,
             wanted=target.wanted,
             size=size,
-            finish=target.finish,
+            finish=finish,
             upkeep=target.run_syncer,
+            watch=target.watch,
             peer_sources=(named,),
             piece_sources=tuple(map(FolderSource, options.bases)),
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -76,17 +76,28 @@ class _Looked(NamedTuple):
 class Presence:
     """Withdraws and restores pieces of ``stored``, as its owner would; ``checks`` tells what was verified.
 
-    The identity of a file that is verified again is noted in ``checks``.
+    ``files`` are those that are watched, ascending. The identity of a file that is verified again is noted in
+    ``checks``.
 
     Methods are for the event loop, unless they say otherwise.
     """
 
-    def __init__(self, place: SharedPlace, manifest: Manifest, stored: PieceSet, checks: Checks) -> None:
+    def __init__(
+        self,
+        place: SharedPlace,
+        manifest: Manifest,
+        stored: PieceSet,
+        checks: Checks,
+        files: Sequence[int],
+    ) -> None:
         self._place = place
         self._manifest = manifest
         self._layout = manifest.layout
         self._stored = stored
+        self._files = files
         self._mine = stored.copy()
+        if len(files) < len(manifest.files):
+            self._mine = self._pieces_of(files)
         self._bad = PieceSet(stored.size)
         self._known = checks.files
         self._checks = checks.pieces
@@ -182,8 +193,8 @@ class Presence:
 
     async def _survey(self, tell: Tell) -> None:
         """Look which other files are away, so that all are withdrawn together, and tell."""
-        if self._root_reason is None and len(self._manifest.files) > 1 and self._news:
-            others = [file for file in range(len(self._manifest.files)) if file not in self._watched]
+        if self._root_reason is None and len(self._files) > 1 and self._news:
+            others = [file for file in self._files if file not in self._watched]
             try:
                 found = await trio.to_thread.run_sync(self._place.problems, others)
             except OSError as error:
@@ -213,7 +224,7 @@ class Presence:
     async def _look(self, tell: Tell) -> dict[int, FileIdentity]:
         """Restore what is back as it was; returns the files that are to be hashed first."""
         if self._root_reason is not None:
-            files: Iterable[int] = range(len(self._manifest.files))
+            files: Iterable[int] = self._files
         else:
             files = [file for file in self._watched if file not in self._checking]
         try:

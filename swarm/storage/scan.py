@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from swarm.errors import DiskError, ManifestError, UsageError
 from swarm.storage.disk_errors import disk_error, refusals
 from swarm.storage.file_identity import Checks, FileIdentities, FileIdentity
 from swarm.storage.folder import Folder
+from swarm.storage.hash_cache import Recall, Reuse, is_settled
 from swarm.storage.hashing import FileHashing, Progress, in_thread, new_buffer
 
 OWNER_EXECUTES = stat.S_IXUSR
@@ -92,6 +94,10 @@ class Scanned:
 
     manifest: Manifest
     checks: Checks
+    unsettled: frozenset[int] = frozenset()
+    """Files that were modified so shortly before that a later change might not show."""
+    hashed: bool = True
+    """Whether anything had to be read."""
 
 
 async def scan(
@@ -101,12 +107,14 @@ async def scan(
     piece_length: int | None = None,
     progress: Progress | None = None,
     warn: Callable[[str], None] | None = None,
+    recall: Recall | None = None,
 ) -> Scanned:
     """Hash the file or folder at ``path`` and make its manifest.
 
     ``name`` is the name that receivers create, by default the last part of ``path``. ``piece_length`` is
     in bytes, by default chosen from the size. ``progress`` is called with hashed and total bytes, ``warn``
     with one line for each entry that is left out (links, sockets, pipes, devices, empty folders).
+    ``recall`` returns what was hashed at a path before: what has not changed since is not read again.
 
     Raises `UsageError` for a path that cannot be shared or a name that a manifest cannot have, and
     `DiskError` for an unreadable file or one that changes while it is hashed.
@@ -119,13 +127,20 @@ async def scan(
                 warn(line)
         total = sum(file.identity.size for file in found)
         length = choose_piece_length(total) if piece_length is None else piece_length
+        before = await trio.to_thread.run_sync(recall, path) if recall is not None else None
+        reuse = Reuse(before, found, length)
+        same = await trio.to_thread.run_sync(lambda: reuse.everything(title, folder=source.whole))
+        if same is not None:
+            return Scanned(same.manifest, same.checks, hashed=False)
         _check_early(title, source.whole, length, found)
         hashed: list[tuple[FileEntry, bytes]] = []
-        await in_thread(_hash_all(source.folder, found, length, hashed), total, progress)
+        unsettled: set[int] = set()
+        await in_thread(_hash_all(source.folder, found, length, reuse, hashed, unsettled), total, progress)
     entries = [entry if source.whole else entry._replace(path=(title,)) for entry, _ in hashed]
     manifest = _manifest(title, source.whole, length, entries)
     checks = b"".join(check for _, check in hashed)
-    return Scanned(manifest, Checks(FileIdentities(file.identity for file in found), checks))
+    identities = FileIdentities(file.identity for file in found)
+    return Scanned(manifest, Checks(identities, checks), frozenset(unsettled))
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,11 +220,22 @@ def _check_names(path: Path, parts: Sequence[str]) -> None:
 
 
 def _hash_all(
-    folder: Folder, found: list[Found], piece_length: int, hashed: list[tuple[FileEntry, bytes]]
+    folder: Folder,
+    found: list[Found],
+    piece_length: int,
+    reuse: Reuse,
+    hashed: list[tuple[FileEntry, bytes]],
+    unsettled: set[int],
 ) -> Generator[int, None, None]:
     buffer = new_buffer()
-    for file in found:
+    for number, file in enumerate(found):
+        known = reuse.entry(file)
+        if known is not None:
+            hashed.append(known)
+            yield file.identity.size
+            continue
         size = file.identity.size
+        began = time.time_ns()
         with refusals(folder.at(file.parts)):
             fd = folder.open_file(file.parts, os.O_RDONLY)
             try:
@@ -221,6 +247,8 @@ def _hash_all(
         if not after.same_file(file.identity) or hashing.length != size:
             shown = printable(str(folder.at(file.parts)))
             raise DiskError(f"{shown}: changed while it was hashed; run the same command again")
+        if after != file.identity or not is_settled(after, began):
+            unsettled.add(number)
         entry = FileEntry(file.parts, size, file.executable, hashing.whole, bytes(hashing.pieces))
         hashed.append((entry, bytes(hashing.checks)))
         # Empty files take time too, so let the batch end here.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -36,8 +36,8 @@ class SeedStore:
     moved, replaced, edited, truncated, unmounted), all pieces of the file are withdrawn at once, and `watch`
     offers them again when the content is back. A piece that rotted is withdrawn alone.
 
-    ``stored`` are the pieces that are there, by default all; it is changed in place. Raises `DiskError` if
-    ``path`` cannot be opened.
+    ``stored`` are the pieces that are there, by default all; it is changed in place. ``files`` are the files
+    that are served, by default all. Raises `DiskError` if ``path`` cannot be opened.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class SeedStore:
         *,
         layer: FileLayer = POSIX,
         stored: PieceSet | None = None,
+        files: Sequence[int] | None = None,
     ) -> None:
         with refusals(path):
             self._place = SharedPlace(manifest, path, layer)
@@ -56,7 +57,8 @@ class SeedStore:
         self._checks = checks
         self._stored = PieceSet.all(manifest.piece_count) if stored is None else stored
         self._loader = PieceLoader(self._expected, PieceExecutor())
-        self._presence = Presence(self._place, manifest, self._stored, checks)
+        files = range(len(manifest.files)) if files is None else files
+        self._presence = Presence(self._place, manifest, self._stored, checks, files)
         self._used_at = -math.inf
         self._in_use = trio.Event()
         self._in_use.set()
@@ -70,6 +72,11 @@ class SeedStore:
     def stored(self) -> PieceSet:
         """The pieces that have not been withdrawn; callers must not change it."""
         return self._stored
+
+    @property
+    def checks(self) -> Checks:
+        """What the pieces are compared with."""
+        return self._checks
 
     async def watch(self, tell: Callable[[StoredChange], None]) -> None:
         """Tell of withdrawn files, and offer them again when they are back, until cancelled."""

@@ -18,6 +18,7 @@ from swarm.content.manifest import Manifest
 from swarm.content.paths import JOURNAL_SUFFIX, PART_SUFFIX, printable, temporary_names
 from swarm.errors import DiskError
 from swarm.storage.disk_errors import optional, refusals
+from swarm.storage.file_identity import FileIdentity
 from swarm.storage.file_layer import FileLayer
 from swarm.storage.folder import Folder, flush, open_regular, sync_entries
 from swarm.storage.hashing import FileHashing, new_buffer
@@ -255,6 +256,8 @@ class TargetFiles:
         self.selected = plan.selected
         self.existing: set[int] = set()
         self.differing: set[int] = set()
+        self.checked: dict[int, FileIdentity] = {}
+        """What tells existing files from changed ones, as of when they were hashed."""
         self.final: PieceFiles | None = None
         self.partial: PieceFiles | None = None
         self.journal: JournalFile | None = None
