@@ -10,7 +10,8 @@ from pathlib import Path
 
 from swarm.errors import UsageError
 
-DEFAULT_LISTEN = ("/ip4/0.0.0.0/tcp/0",)
+DEFAULT_LISTEN = ("/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0")
+"""Every address of this machine, on one port for both; without the second where there is no IPv6."""
 DEFAULT_MAX_PEERS = 128
 DEFAULT_PATIENCE = 120.0
 
