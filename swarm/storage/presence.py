@@ -42,13 +42,15 @@ Tell = Callable[[StoredChange], None]
 class _Watched:
     """A file of which pieces are withdrawn.
 
-    ``away``: all of them. ``probes``: pieces that could not be read. ``seen``: as it was at the last look.
-    ``checked``: as it was when it was hashed last. ``not_before``: it is not read again before.
+    ``away``: all of them. ``probes``: pieces that could not be read. ``doubtful``: its bytes changed and its
+    times did not, so it is hashed in any case. ``seen``: as it was at the last look. ``checked``: as it was
+    when it was hashed last. ``not_before``: it is not read again before.
     """
 
     reason: str
     away: bool
     probes: tuple[int, ...] = ()
+    doubtful: bool = False
     seen: FileIdentity | None = None
     checked: FileIdentity | None = None
     not_before: float = 0.0
@@ -116,12 +118,18 @@ class Presence:
             self._root_reason = reason
             self._withdraw(self._stored & self._mine, self._place.path, reason)
 
-    def file_away(self, file: int, reason: str, probes: tuple[int, ...] = ()) -> None:
-        """A file is gone or changed; ``probes`` are pieces of it that could not be read."""
+    def file_away(
+        self, file: int, reason: str, probes: tuple[int, ...] = (), changed: FileIdentity | None = None
+    ) -> None:
+        """A file is gone or changed; ``probes`` are pieces of it that could not be read.
+
+        ``changed`` is its identity if it has other bytes now.
+        """
         watched = self._watched.get(file)
         if watched is not None and watched.away:
             return
-        self._watched[file] = _Watched(reason, away=True, probes=probes)
+        doubtful = changed is not None and changed.same_file(self._known[file])
+        self._watched[file] = _Watched(reason, away=True, probes=probes, doubtful=doubtful)
         self._withdraw(self._stored & self._pieces_of([file]), self._place.path_of(file), reason)
 
     def _files_away(self, reasons: dict[int, str]) -> None:
@@ -228,7 +236,8 @@ class Presence:
         else:
             files = [file for file in self._watched if file not in self._checking]
         try:
-            looked = await trio.to_thread.run_sync(self._compare, files)
+            doubtful = {file for file, watched in self._watched.items() if watched.doubtful}
+            looked = await trio.to_thread.run_sync(self._compare, files, doubtful)
         except OSError:
             return {}
         if self._root_reason is not None:
@@ -245,13 +254,13 @@ class Presence:
         self._restore_files(back, tell)
         return for_hashing
 
-    def _compare(self, files: Iterable[int]) -> _Looked:
+    def _compare(self, files: Iterable[int], doubtful: set[int]) -> _Looked:
         """Sort files by what they are now; runs in a thread. Raises OSError."""
         looked = _Looked([], {}, [])
         for file, state in self._place.examine(files):
             if isinstance(state, str):
                 looked.gone.append(file)
-            elif self._known[file].same_file(state):
+            elif self._known[file].same_file(state) and file not in doubtful:
                 looked.same.append(file)
             else:
                 looked.changed[file] = state

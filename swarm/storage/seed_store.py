@@ -158,9 +158,10 @@ class SeedStore:
         length, known = self._manifest.files[span.file].length, self._checks.files[span.file]
         if about.st_size < length:
             return self._file_away(span.file, too_short(about.st_size, length))
-        if FileIdentity.of(about) != known:
-            replaced = about.st_ino != known.inode
-            return self._file_away(span.file, "was replaced by another file" if replaced else "was edited")
+        now = FileIdentity.of(about)
+        if now != known:
+            reason = "was edited" if now.inode == known.inode else "was replaced by another file"
+            return self._file_away(span.file, reason, changed=now)
         self._presence.piece_rotten(piece)
         shown = printable(str(self._place.path_of(span.file)))
         return PieceWithdrawn(f"{shown}: piece {piece} is withdrawn: its bytes have changed")
@@ -181,8 +182,10 @@ class SeedStore:
         self._presence.piece_unreadable(piece, reason)
         return _away(self._place.path_of(file), f"{reason}, piece {piece}")
 
-    def _file_away(self, file: int, reason: str, probes: tuple[int, ...] = ()) -> ContentAway:
-        self._presence.file_away(file, reason, probes)
+    def _file_away(
+        self, file: int, reason: str, probes: tuple[int, ...] = (), changed: FileIdentity | None = None
+    ) -> ContentAway:
+        self._presence.file_away(file, reason, probes, changed)
         return _away(self._place.path_of(file), reason)
 
     def _expected(self, piece: int) -> bytes:
