@@ -40,6 +40,12 @@ class TransferOptions:
     """Fetch mostly from the beginning to the end, so that what is fetched can be viewed meanwhile."""
     bases: tuple[Path, ...] = ()
     """Files or folders on this machine that may hold the same content: pieces are taken from there first."""
+    ignore: tuple[str, ...] = ()
+    """Patterns of what in a folder is not shared (see docs/cli.md), besides those in its ``.swarmignore``."""
+    omit: tuple[Path, ...] = ()
+    """Paths that are not shared, such as that of the manifest in the folder that is shared."""
+    skip: bool = False
+    """Leave out what cannot be shared, with a warning; otherwise it is an error."""
     name: str | None = None
     """The final name of what is fetched; None: the name in its manifest."""
     overwrite: bool = False

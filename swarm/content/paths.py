@@ -23,6 +23,7 @@ from operator import eq, itemgetter, lt
 
 from blake3 import blake3
 
+from swarm.content.entries import FormatExceeded, Path
 from swarm.errors import ManifestError
 
 MAX_MARKS = 10
@@ -240,8 +241,6 @@ MAX_PATH_NAMES = 45_000
 MAX_PATHS_BYTES = 768 * 1024
 """UTF-8 bytes of all paths of a manifest, with their separators."""
 
-Path = tuple[str, ...]
-
 
 class PathTree:
     """The paths of a manifest, added in canonical order, with the clash keys of their names."""
@@ -302,9 +301,9 @@ class PathTree:
         self._names += len(path)
         self._bytes += size
         if self._names > MAX_PATH_NAMES:
-            raise ManifestError(f"the paths of a manifest can have at most {MAX_PATH_NAMES} names in total")
+            raise FormatExceeded(f"the paths of a manifest can have at most {MAX_PATH_NAMES} names in total")
         if self._bytes > MAX_PATHS_BYTES:
-            raise ManifestError(f"the paths of a manifest can have at most {MAX_PATHS_BYTES} bytes in total")
+            raise FormatExceeded(f"the paths of a manifest can have at most {MAX_PATHS_BYTES} bytes in total")
         if path <= self._previous:
             raise ManifestError(f"the file {_quoted_path(path)} is a duplicate or out of order")
         self._previous = path

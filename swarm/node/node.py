@@ -33,6 +33,7 @@ from swarm.protocol.advert import Advert, encode_length
 from swarm.storage.hash_cache import HashCache
 from swarm.storage.home import StoredIdentity, remember_port, remembered_port, swarm_home
 from swarm.storage.identities import IdentityUse, hold_identity
+from swarm.storage.scan import ScanRules
 from swarm.transfer.buffers import TransferMemory
 from swarm.transfer.connector import EXCHANGE_PROTOCOL
 from swarm.transfer.pacing import RateLimit
@@ -169,7 +170,13 @@ class Node:
         DiskError.
         """
         options = options or TransferOptions()
-        request = ShareRequest(Path(path), piece_length, self._peers_of(options), options.rehash)
+        request = ShareRequest(
+            Path(path),
+            piece_length,
+            self._peers_of(options),
+            ScanRules(options.ignore, options.omit, options.skip),
+            options.rehash,
+        )
         transfer = self._begin(
             TransferKind.SHARE, options, lambda own: open_share(self._opener, own, request)
         )

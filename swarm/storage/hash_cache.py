@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from xxhash import xxh3_128_digest, xxh3_128_hexdigest
+from xxhash import xxh3_128, xxh3_128_digest, xxh3_128_hexdigest
 
 from swarm.content.fingerprints import FINGERPRINT_BYTES
 from swarm.content.manifest import FileEntry, Manifest
@@ -121,22 +121,24 @@ class Reuse:
         self._found = found
         self._index: dict[tuple[str, ...], int] | None = None
 
-    def everything(self, title: str, *, folder: bool) -> Remembered | None:
-        """Return what was remembered if not one file has changed since: nothing needs to be read."""
+    def everything(self, describes: Callable[[Manifest], bool]) -> Remembered | None:
+        """Return what was remembered if nothing has changed since: then no file needs to be read.
+
+        ``describes`` says whether a manifest has exactly what was found, names and kinds included.
+        """
         remembered, found = self._remembered, self._found
         if remembered is None:
             return None
-        manifest, known = remembered.manifest, remembered.checks.files
-        if (manifest.name, manifest.folder, len(known)) != (title, folder, len(found)) or 0 in known.inodes:
+        known = remembered.checks.files
+        if len(known) != len(found) or 0 in known.inodes:
             return None
         now = FileIdentities([file.identity for file in found])
         columns = (now.sizes, now.mtimes, now.inodes, now.ctimes)
         if (known.sizes, known.mtimes, known.inodes, known.ctimes) != columns:
             return None
-        for file, entry in zip(found, manifest.files, strict=True):
-            if file.executable != entry.executable or (folder and file.parts != entry.path):
-                return None
-        return Remembered(manifest, Checks(now, remembered.checks.pieces))
+        if not describes(remembered.manifest):
+            return None
+        return Remembered(remembered.manifest, Checks(now, remembered.checks.pieces))
 
     def entry(self, file: FoundFile) -> tuple[FileEntry, bytes] | None:
         """Return the entry of one file and the XXH3-128 of its pieces, if it has not changed since."""
@@ -144,7 +146,8 @@ class Reuse:
         if remembered is None:
             return None
         if self._index is None:
-            self._index = {entry.path: number for number, entry in enumerate(remembered.manifest.files)}
+            files = range(len(remembered.manifest.files))
+            self._index = {remembered.manifest.path(number): number for number in files}
         number = self._index.get(file.parts) if remembered.manifest.folder else 0
         if number is None or not remembered.has(number, file.identity):
             return None
@@ -176,9 +179,10 @@ class HashCache:
         key, inode = _names(path)
         if inode is None:
             return
-        checks = Checks(checks.files.copy(), checks.pieces)
-        for file in unsettled:
-            checks.files[file] = NOBODY
+        if unsettled:
+            checks = Checks(checks.files.copy(), checks.pieces)
+            for file in unsettled:
+                checks.files[file] = NOBODY
         name = f"{key}-{inode}{_SUFFIX}"
         with suppress(OSError):
             self._folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
@@ -247,15 +251,15 @@ def _little(column: array[int]) -> array[int]:
 
 def _write(path: Path, parts: Iterator[bytes | memoryview]) -> None:
     """Write a record under another name first, so that the one in place is always whole."""
-    data = b"".join(parts)
+    checksum = xxh3_128()
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
     try:
         try:
-            for piece in (data, xxh3_128_digest(data)):
-                view = memoryview(piece)
-                while view:
-                    view = view[os.write(fd, view) :]
+            for part in parts:
+                checksum.update(part)
+                _write_all(fd, part)
+            _write_all(fd, checksum.digest())
         finally:
             os.close(fd)
         temporary.replace(path)
@@ -263,6 +267,12 @@ def _write(path: Path, parts: Iterator[bytes | memoryview]) -> None:
         with suppress(OSError):
             temporary.unlink()
         raise
+
+
+def _write_all(fd: int, data: bytes | memoryview) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 def _read(path: Path) -> Remembered | None:

@@ -22,7 +22,7 @@ from swarm.content.paths import printable
 from swarm.errors import DiskError
 from swarm.ids import DIGEST_BYTES
 from swarm.storage.disk_errors import disk_error, optional
-from swarm.storage.file_identity import FileIdentity
+from swarm.storage.file_identity import NOBODY, FileIdentities, FileIdentity
 from swarm.storage.file_layer import FileLayer, read_at
 from swarm.storage.hash_cache import Recall, Remembered, is_settled
 from swarm.storage.hashing import FileHashing, Keep, Progress, in_thread, new_buffer, piece_matches
@@ -45,11 +45,14 @@ class ExistingFiles:
     ) -> None:
         self._files = files
         self._remembered = remembered
+        self._same_manifest = remembered is not None and remembered.manifest == files.manifest
         self._remembered_files: dict[tuple[str, ...], int] = {}
-        if remembered is not None and remembered.manifest.piece_length == files.manifest.piece_length:
+        if remembered is not None and remembered.manifest.piece_length != files.manifest.piece_length:
+            self._remembered = None
+        elif remembered is not None and not self._same_manifest:
+            known = remembered.manifest
             self._remembered_files = {
-                entry.path if remembered.manifest.folder else (): number
-                for number, entry in enumerate(remembered.manifest.files)
+                known.path(number) if known.folder else (): number for number in range(len(known.files))
             }
         self._manifest = files.manifest
         self._final = final
@@ -81,9 +84,13 @@ class ExistingFiles:
 
     def _is_remembered(self, file: int, entry: FileEntry, identity: FileIdentity) -> bool:
         """Whether this machine has hashed the file before, it matches, and nothing has changed it since."""
-        number = self._remembered_files.get(entry.path if self._manifest.folder else ())
         remembered = self._remembered
-        if remembered is None or number is None or not remembered.has(number, identity):
+        if remembered is None:
+            return False
+        number: int | None = file
+        if not self._same_manifest:
+            number = self._remembered_files.get(entry.path if self._manifest.folder else ())
+        if number is None or not remembered.has(number, identity):
             return False
         if remembered.manifest.files[number].pieces != entry.pieces or identity.size != entry.length:
             return False
@@ -94,6 +101,8 @@ class ExistingFiles:
         """A file is what it should be; ``identity`` tells it from a changed one, if that can be told."""
         self._files.existing.add(file)
         if identity is not None:
+            if self._files.checked is None:
+                self._files.checked = FileIdentities([NOBODY] * len(self._manifest.files))
             self._files.checked[file] = identity
         for number, piece in enumerate(self._manifest.layout.pieces_of(file)):
             self._keep(piece, checks[number * FINGERPRINT_BYTES : (number + 1) * FINGERPRINT_BYTES])
@@ -326,7 +335,7 @@ async def _resume(
 
     if files.partial is not None:
         resumption = Resumption(files, files.partial, replayed.fingerprints, keep_and_claim)
-        here = sum(manifest.files[file].length for file in files.existing)
+        here = sum(manifest.layout.file_length(file) for file in files.existing)
         await in_thread(resumption.steps(files.existing), manifest.total_length - here, progress)
         _refuse_foreign(files, replayed, resumption)
     if replayed.header is not None:
@@ -336,7 +345,7 @@ async def _resume(
         syncer.add(piece, restored.checks[piece], span.file, span.length)
         if manifest.folder:
             # An earlier run may have been killed after creating its folders and before syncing them.
-            path = manifest.files[span.file].path
+            path = manifest.path(span.file)
             for depth in range(len(path)):
                 syncer.folder_changed(path[:depth])
     restored.syncer = syncer

@@ -155,7 +155,8 @@ class SeedStore:
 
     def _changed(self, piece: int, span: Span, about: os.stat_result) -> PieceWithdrawn:
         """A piece has other bytes: because its file was changed, or because it rotted."""
-        length, known = self._manifest.files[span.file].length, self._checks.files[span.file]
+        length = self._manifest.layout.file_length(span.file)
+        known = self._checks.files[span.file]
         if about.st_size < length:
             return self._file_away(span.file, too_short(about.st_size, length))
         now = FileIdentity.of(about)

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import trio
 
 from swarm.bits import PieceSet
 from swarm.content.fingerprints import fingerprint
 from swarm.content.layout import Span
-from swarm.content.manifest import Manifest
+from swarm.content.manifest import MAX_FILES_1, Manifest
 from swarm.content.paths import check_title, printable
 from swarm.content.selection import pieces_of
 from swarm.errors import DiskError, Incomplete, ManifestError, PieceMismatch, UsageError
 from swarm.ports import StoredChange
 from swarm.storage.aio import make_folder
 from swarm.storage.disk_errors import refusals
-from swarm.storage.file_identity import NOBODY, Checks, FileIdentities, FileIdentity
+from swarm.storage.file_identity import NOBODY, Checks, FileIdentities
 from swarm.storage.file_layer import POSIX, FileLayer, read_at, write_at
 from swarm.storage.hash_cache import Recall, has_fine_times
 from swarm.storage.hashing import Progress, piece_matches
@@ -32,6 +34,8 @@ from swarm.storage.shared_place import SharedPlace
 from swarm.storage.syncer import UNSYNCED_BYTES, Syncer
 from swarm.storage.target_files import TargetFiles, TargetPlan
 
+_T = TypeVar("_T")
+
 SAVE_SECONDS = 1.5
 """The most seconds that closing takes to save the journal; unsynced pieces are checked again on resume."""
 
@@ -40,10 +44,10 @@ SAVE_SECONDS = 1.5
 class TargetOptions:
     """How a target is opened.
 
-    ``selected`` holds the indices of the wanted files (None: all); pieces of other files from earlier runs
-    are kept and can be read. ``name`` is the final name (None: that of the manifest). With ``overwrite``,
-    files that differ under the final name are replaced when everything is complete, and what is right in them
-    is reused; otherwise they are an error.
+    ``selected`` holds the wanted files, links and empty folders, numbered as in `Manifest.item_paths` (None:
+    all); pieces of other files from earlier runs are kept and can be read. ``name`` is the final name (None:
+    that of the manifest). With ``overwrite``, files that differ under the final name are replaced when
+    everything is complete, and what is right in them is reused; otherwise they are an error.
     """
 
     selected: frozenset[int] | None = None
@@ -54,14 +58,16 @@ class TargetOptions:
 
     def plan(self, manifest: Manifest) -> TargetPlan:
         """Return what is to be done for a manifest; raises `UsageError` for an unsafe name."""
-        everything = frozenset(range(len(manifest.files)))
-        selected = everything if self.selected is None else self.selected & everything
+        count = len(manifest.files)
+        items = range(manifest.item_count) if self.selected is None else self.selected
+        selected = frozenset(item for item in items if 0 <= item < count)
+        extras = frozenset(item for item in items if count <= item < manifest.item_count)
         if self.name is not None:
             try:
                 check_title(self.name)
             except ManifestError as error:
                 raise UsageError(f"{error}: choose another final name") from error
-        return TargetPlan(manifest, self.name or manifest.name, selected, self.overwrite)
+        return TargetPlan(manifest, self.name or manifest.name, selected, self.overwrite, extras)
 
 
 @asynccontextmanager
@@ -84,10 +90,11 @@ async def open_target(
     content, or if the system refuses.
     """
     options = options or TargetOptions()
-    plan = options.plan(manifest)
-    check_room(manifest, output_dir, plan.selected, plan.name)
+    many = manifest.item_count > MAX_FILES_1
+    plan = await _run(many, partial(options.plan, manifest))
+    await _run(many, partial(check_room, manifest, output_dir, plan.selected, plan.name))
     await make_folder(output_dir)
-    files = TargetFiles(plan, output_dir, layer)
+    files = await _run(many, partial(TargetFiles, plan, output_dir, layer))
     try:
         restored = await restore(files, progress, options.recall)
         _check_rest(files, restored)
@@ -112,6 +119,11 @@ def _check_rest(files: TargetFiles, restored: RestoredPieces) -> None:
         if rest:
             part = files.output.path / files.part_name
             check_rest(files.manifest, files.output.path, part, rest, restored.stored)
+
+
+async def _run(many: bool, work: Callable[[], _T]) -> _T:
+    """Do what takes some seconds for ``many`` files, in a thread if need be: others must not wait."""
+    return await trio.to_thread.run_sync(work) if many else work()
 
 
 class Target:
@@ -280,8 +292,9 @@ class Target:
         finally:
             self._moving.set()
             self._moving = None
-        if self._warn is not None and (line := self._files.executable.warning()):
-            self._warn(line)
+        for line in (self._files.executable.warning(), self._files.extras.warning()):
+            if self._warn is not None and line is not None:
+                self._warn(line)
         return self.path
 
     async def aclose(self) -> None:
@@ -298,30 +311,31 @@ class Target:
     async def _serve_in_place(self, before: frozenset[int]) -> None:
         """Serve the finished files as a share does; ``before`` had their final names before."""
         files = sorted(self._files.existing)
-        looked = dict(await trio.to_thread.run_sync(self._look, files))
-        identities = FileIdentities([NOBODY] * len(self._manifest.files))
-        unsettled = set(range(len(self._manifest.files)))
-        for file, identity in looked.items():
-            if isinstance(identity, str):
-                continue
-            identities[file] = identity
-            checked = self._files.checked.get(file) if file in before else identity
-            if checked == identity and (file in before or has_fine_times(identity)):
-                unsettled.discard(file)
-        self.unsettled = frozenset(unsettled)
-        checks = Checks(identities, self._checks.packed())
+        checks, self.unsettled = await trio.to_thread.run_sync(self._identify, files, before)
         layer = self._files.output.layer
         self._served = SeedStore(
             self._manifest, self.path, checks, layer=layer, stored=self._stored, files=files
         )
 
-    def _look(self, files: list[int]) -> list[tuple[int, FileIdentity | str]]:
-        with refusals(self.path):
-            place = SharedPlace(self._manifest, self.path, self._files.output.layer)
-            try:
-                return list(place.examine(files))
-            finally:
-                place.close()
+    def _identify(self, files: list[int], before: frozenset[int]) -> tuple[Checks, frozenset[int]]:
+        """Note what the finished files are, and which of them could not be told from changed ones."""
+        count = len(self._manifest.files)
+        identities = FileIdentities([NOBODY] * count)
+        unsettled = set(range(count)).difference(files)
+        checked = self._files.checked
+        with (
+            refusals(self.path),
+            closing(SharedPlace(self._manifest, self.path, self._files.output.layer)) as at,
+        ):
+            for file, identity in at.examine(files):
+                if isinstance(identity, str):
+                    unsettled.add(file)
+                    continue
+                identities[file] = identity
+                known = checked[file] if checked is not None else NOBODY
+                if identity != known if file in before else not has_fine_times(identity):
+                    unsettled.add(file)
+        return Checks(identities, self._checks.packed()), frozenset(unsettled)
 
     def _verified(self, piece: int, data: memoryview) -> bytes | None:
         """Return the XXH3-128 of a piece if its BLAKE3 is right, else None."""
