@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import stat
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import trio
 
@@ -42,8 +44,7 @@ MAX_IGNORE_BYTES = 1024 * 1024
 """Characters of a ``.swarmignore`` that are read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A regular file: its path below the scanned folder, its identity, its owner's executable bit."""
 
     parts: tuple[str, ...]
@@ -281,13 +282,26 @@ def _find(path: Path, rules: ScanRules) -> tuple[_Source, Listing[Found]]:
         folder = Folder.open(real if whole else real.parent)
     try:
         if whole:
-            return _Source(folder, whole), walk(folder, _walk_rules(folder, real, rules), Found.of)
+            with _uncollected():
+                return _Source(folder, whole), walk(folder, _walk_rules(folder, real, rules), Found.of)
         listing: Listing[Found] = Listing()
         listing.files.append(Found.of((real.name,), about))
         return _Source(folder, whole), listing
     except BaseException:
         folder.close()
         raise
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the garbage collector off: it looks again and again at all that was found, a third of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _walk_rules(folder: Folder, real: Path, rules: ScanRules) -> WalkRules:
