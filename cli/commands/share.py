@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 @options.piece_size
 @options.rehash
 @options.upload_limit
+@options.leaving
 @options.json
 @options.common
 @click.pass_obj
@@ -62,13 +63,17 @@ def command(
     upload_limit: int | None,
     ignore: tuple[str, ...],
     skip: bool,
+    copies: int | None,
+    ratio: float | None,
+    seconds: float | None,
     as_json: bool,
 ) -> None:
-    """Share the files and folders PATH until interrupted.
+    """Share the files and folders PATH until interrupted, or until --copies, --ratio or --for is reached.
 
     Prints, for each, the manifest's path, its id and a swarm: link that carries the id and this node's
     addresses; then the addresses. An existing file is replaced only if it is a manifest.
     """
+    from cli.transfers.leaving import Leaving
     from cli.transfers.sharing import Sharing, places, share_all
     from swarm.config import DEFAULT_LISTEN, NodeOptions, TransferOptions
 
@@ -76,7 +81,7 @@ def command(
     transfer_options = TransferOptions(
         peers=peers, ignore=ignore, omit=tuple(target for _, target in chosen), skip=skip, rehash=rehash
     )
-    sharing = Sharing(chosen, piece_size, transfer_options)
+    sharing = Sharing(chosen, piece_size, transfer_options, Leaving(copies, ratio, seconds))
     live = runtime.show("share", json=as_json)
     node_options = NodeOptions(
         listen=listen or DEFAULT_LISTEN,

@@ -155,10 +155,9 @@ class EntryTree:
         many = (len(self.layout.pieces_of(file)) for file in self._many)
         # Where the piece hashes of each of those start, in hashes.
         self._many_at = array("I", accumulate(many, initial=0))
-        # The folders whose end is their start; the last start is the end of all.
-        ends = islice(starts, 2, None)
-        same = map(eq, islice(starts, 1, None), ends)
-        self._empty = array("I", compress(range(1, len(starts)), same))
+        self.empty_folder_count = sum(map(eq, islice(starts, 1, None), islice(starts, 2, None)))
+        """The number of folders without an entry, the shared one aside."""
+        self._empty = array("I")
         self._link_at = array("I", accumulate(columns.sizes_of(IS_LINK), initial=0))
 
     @property
@@ -176,13 +175,12 @@ class EntryTree:
         """The pieces of files that have more than one."""
         return self._many_at[-1]
 
-    @property
-    def empty_folder_count(self) -> int:
-        """The number of folders without an entry, the shared one aside."""
-        return len(self._empty)
-
     def empty_folder(self, number: int) -> Path:
-        """Return the path of one of these."""
+        """Return the path of a folder without an entry."""
+        if not self._empty:
+            ends = islice(self._starts, 2, None)
+            same = map(eq, islice(self._starts, 1, None), ends)
+            self._empty = array("I", compress(range(1, len(self._starts)), same))
         return self.folder_path(self._empty[number])
 
     @property

@@ -11,7 +11,8 @@ import re
 from array import array
 from bisect import bisect_left
 from collections.abc import Generator, Iterable, Iterator
-from itertools import chain, compress, islice, repeat
+from functools import cache
+from itertools import accumulate, chain, compress, islice, pairwise, repeat
 from operator import add, lt, or_
 from typing import Any
 
@@ -31,6 +32,7 @@ from swarm.content.entry_tree import (
     BIG_ENDIAN,
     FILE,
     FOLDER,
+    IS_FILE,
     IS_FOLDER,
     IS_LINK,
     LINK,
@@ -44,12 +46,11 @@ from swarm.content.paths import (
     MAX_NAME_BYTES,
     MAX_PATH_BYTES,
     MAX_PATH_DEPTH,
-    all_names_valid,
     check_name,
     clash_key,
     folded,
     quoted,
-    without_ignored,
+    valid_names,
 )
 from swarm.errors import ManifestError
 from swarm.ids import DIGEST_BYTES
@@ -60,7 +61,7 @@ MAX_TARGET_BYTES = MAX_PATH_BYTES
 """UTF-8 bytes of the target of a link."""
 _CHUNK = 16 * 1024
 """Bytes of names checked together, in about a millisecond."""
-_LINKS = 512
+_LINKS = 128
 """Links checked together."""
 _KINDS = bytes((FILE, PROGRAM, LINK, FOLDER))
 
@@ -96,6 +97,10 @@ def checked(columns: Columns, piece_length: int) -> Generator[None, None, EntryT
     yield
     yield from _check_names(columns, starts, levels)
     yield from _check_targets(columns, levels)
+    total = sum(columns.sizes_of(IS_FILE))
+    if total > MAX_TOTAL_LENGTH:
+        raise ManifestError(f"the files claim {total} bytes")
+    yield
     tree = EntryTree(columns, piece_length, starts)
     yield
     yield from _check_files(columns, tree)
@@ -147,25 +152,18 @@ def _levels(kinds: bytes, starts: array[int]) -> Levels:
     return levels
 
 
-_TOO_LONG = re.compile(rb"\n[^\n]{%d}" % (MAX_NAME_BYTES + 1))
-
-
 def _check_names(columns: Columns, starts: array[int], levels: Levels) -> Steps:
     """Check each name by itself, the order and uniqueness in each folder, and the lengths of paths."""
-    enough = (MAX_PATH_BYTES - len(levels) + 1) // len(levels)
     # No path can be too long unless one of its names is longer than this.
-    suspect = None if enough >= MAX_NAME_BYTES else re.compile(rb"\n[^\n]{%d}" % (enough + 1))
+    enough = (MAX_PATH_BYTES - len(levels) + 1) // len(levels)
     suspected = False
     number, latest = 0, ""
     for part in _parts(columns.names):
         count = part.count(b"\n") - 1
         if number + count > len(columns.kinds):
             break
-        text = _text(part)
-        plain = without_ignored(text)
-        if b"/" in part or _TOO_LONG.search(part) or not all_names_valid(text, plain):
-            raise _wrong_name(text)
-        keys = folded(plain).split("\n")
+        keys, longest = _keys(part)
+        suspected = suspected or longest > enough
         first = bisect_left(starts, number)
         inner = starts[first : bisect_left(starts, number + count, first)]
         in_order: Iterator[int] = map(lt, chain((latest,), keys), keys)
@@ -175,10 +173,9 @@ def _check_names(columns: Columns, starts: array[int], levels: Levels) -> Steps:
                 fresh[start - number] = 1
             in_order = map(or_, in_order, fresh)
         if not all(in_order):
-            raise _wrong_order(latest, keys, text, {start - number for start in inner})
+            raise _wrong_order(latest, keys, part, {start - number for start in inner})
         latest = keys[-1]
         number += count
-        suspected = suspected or (suspect is not None and suspect.search(part) is not None)
         yield
     if number != len(columns.kinds):
         raise ManifestError(f"{len(columns.kinds)} entries need as many names")
@@ -198,11 +195,19 @@ def _parts(names: memoryview) -> Iterator[bytes]:
         at += end
 
 
-def _text(part: bytes) -> str:
+def _keys(part: bytes) -> tuple[list[str], int]:
+    """Return the clash keys of some names, and the bytes of the longest name; raises ManifestError."""
     try:
-        return part[1:-1].decode()
+        plain = valid_names(part)
+        if plain is None:
+            raise _wrong_name(part[1:-1].decode())
     except UnicodeDecodeError as error:
         raise ManifestError("a name is not UTF-8") from error
+    keys = folded(plain).split("\n")
+    longest = max(map(len, keys if part.isascii() else part[1:-1].split(b"\n")))
+    if longest > MAX_NAME_BYTES:
+        raise _wrong_name(part[1:-1].decode())
+    return keys, longest
 
 
 def _wrong_name(text: str) -> ManifestError:
@@ -214,8 +219,8 @@ def _wrong_name(text: str) -> ManifestError:
     raise AssertionError("every name is valid")
 
 
-def _wrong_order(latest: str, keys: list[str], text: str, fresh: set[int]) -> ManifestError:
-    for at, (key, name) in enumerate(zip(keys, text.split("\n"), strict=True)):
+def _wrong_order(latest: str, keys: list[str], part: bytes, fresh: set[int]) -> ManifestError:
+    for at, (key, name) in enumerate(zip(keys, part[1:-1].decode().split("\n"), strict=True)):
         if at not in fresh and key <= latest:
             if key == latest:
                 return ManifestError(f"the name {quoted(name)} clashes with an earlier name in its folder")
@@ -252,10 +257,8 @@ def _name_sizes(names: memoryview) -> Iterator[int]:
         yield from map(len, part[1:-1].split(b"\n"))
 
 
-# What may precede the names of a target, and what may follow them.
-_LEAD = re.compile(r"^(?:\.\.?/)+|^\.\.?$", re.MULTILINE)
-_TAIL = re.compile(r"(?<=[^/\n])/$", re.MULTILINE)
-_LINES = re.compile("\n\n+")
+# What may precede the names of a target.
+_LEAD = re.compile(rb"^(?:\.\.?/)+|^\.\.?$", re.MULTILINE)
 
 
 def _check_targets(columns: Columns, levels: Levels) -> Steps:
@@ -269,45 +272,51 @@ def _check_targets(columns: Columns, levels: Levels) -> Steps:
             left -= len(some)
             if max(some) > MAX_TARGET_BYTES or not min(some):
                 raise ManifestError(f"the target of a link has no byte or more than {MAX_TARGET_BYTES}")
-            parts = []
-            for size in some:
-                parts.append(bytes(columns.targets[at : at + size]))
-                at += size
+            ends = list(accumulate(some, initial=0))
+            part = bytes(columns.targets[at : at + ends[-1]])
+            targets = [part[first:last] for first, last in pairwise(ends)]
+            at += ends[-1]
             if at > len(columns.targets):
                 break
-            _check_some(parts, depth)
+            if not _targets_stay(targets, depth):
+                raise _wrong_target(targets, depth)
             yield
     if at != len(columns.targets):
         raise ManifestError("the targets of the links are not as long as the links say")
 
 
-def _check_some(parts: list[bytes], depth: int) -> None:
-    joined = b"\n".join(parts)
-    try:
-        text = joined.decode()
-    except UnicodeDecodeError as error:
-        raise ManifestError("the target of a link is not UTF-8") from error
-    if text.count("\n") == len(parts) - 1 and targets_stay(text, depth):
-        return
-    for part in parts:
-        check_target(part.decode(errors="replace"), depth)
-    raise AssertionError("every target is valid")
+def _wrong_target(targets: list[bytes], depth: int) -> ManifestError:
+    for target in targets:
+        try:
+            check_target(target.decode(), depth)
+        except UnicodeDecodeError:
+            return ManifestError("the target of a link is not UTF-8")
+        except ManifestError as error:
+            return error
+    raise AssertionError("every target is right")
 
 
-def targets_stay(text: str, depth: int) -> bool:
-    """Whether all targets in ``text``, one a line, are right for links in folders at that depth."""
-    names = text
-    if "." in text:
-        if ".." in text and _leaves(depth).search(text):
+def _targets_stay(targets: list[bytes], depth: int) -> bool:
+    """Whether all targets are right for links in folders at that depth."""
+    lines = b"\n".join(targets)
+    if lines.count(b"\n") != len(targets) - 1:
+        return False
+    if b"." in lines and (b"./" in lines or b".." in lines or b"." in targets):
+        if b".." in lines and _leaves(depth).search(lines):
             return False
-        names = _LEAD.sub("", text)
-    names = _LINES.sub("\n", _TAIL.sub("", names)).strip("\n")
-    return not names or all_names_valid(names, without_ignored(names))
+        # A name takes the place of the dots, so that what follows them is still the start of a name.
+        lines = _LEAD.sub(b"x/", lines)
+    lines = b"\n%s\n" % lines
+    try:
+        return valid_names(lines.replace(b"/\n", b"\n").replace(b"/", b"\n")) is not None
+    except UnicodeDecodeError:
+        return False
 
 
-def _leaves(depth: int) -> re.Pattern[str]:
+@cache
+def _leaves(depth: int) -> re.Pattern[bytes]:
     """Return a pattern for a target that goes up more folders than there are above the link."""
-    return re.compile(rf"^(?:\./)*(?:\.\.(?:/|$)(?:\./)*){{{depth + 1}}}", re.MULTILINE)
+    return re.compile(rb"^(?:\./)*(?:\.\.(?:/|$)(?:\./)*){%d}" % (depth + 1), re.MULTILINE)
 
 
 def check_target(target: str, depth: int) -> str:
@@ -316,15 +325,19 @@ def check_target(target: str, depth: int) -> str:
     Raises ManifestError for an absolute target, one that leads out of the shared folder, one that goes up
     after it went down (which may lead anywhere if a part is a link), and one that is no path of valid names.
     """
-    if not target or len(target.encode("utf-8", "replace")) > MAX_TARGET_BYTES:
+    try:
+        encoded = target.encode()
+    except UnicodeEncodeError as error:
+        raise ManifestError(f"its target {quoted(target)} is not UTF-8") from error
+    if not 0 < len(encoded) <= MAX_TARGET_BYTES:
         raise ManifestError(f"its target is empty or longer than {MAX_TARGET_BYTES} bytes")
     if target.startswith("/"):
         raise ManifestError(f"its target {quoted(target)} is absolute")
-    if "\n" not in target and targets_stay(target, depth):
+    if _targets_stay([encoded], depth):
         return target
-    if _leaves(depth).search(target):
+    if _leaves(depth).search(encoded):
         raise ManifestError(f"its target {quoted(target)} is outside the shared folder")
-    for name in _TAIL.sub("", _LEAD.sub("", target)).split("/"):
+    for name in _LEAD.sub(b"", encoded).removesuffix(b"/").decode().split("/"):
         if name == "..":
             raise ManifestError(f"its target {quoted(target)} goes up after it went down")
         try:
@@ -337,8 +350,6 @@ def check_target(target: str, depth: int) -> str:
 def _check_files(columns: Columns, tree: EntryTree) -> Steps:
     """Check the lengths of files, and what follows from them."""
     layout = tree.layout
-    if layout.total_length > MAX_TOTAL_LENGTH:
-        raise ManifestError(f"the files claim {layout.total_length} bytes")
     if layout.piece_count > MAX_PIECES:
         raise ManifestError(f"a manifest can have at most {MAX_PIECES} pieces: use a larger piece length")
     if len(columns.pieces) != tree.further_pieces * DIGEST_BYTES:
