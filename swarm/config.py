@@ -53,6 +53,9 @@ class TransferOptions:
     rehash: bool = False
     """Hash what is on the disk anew, also files that nothing has changed since this machine hashed them."""
 
+    times: bool = True
+    """Give what is fetched the modification times of the original, where they came with its manifest."""
+
     def __post_init__(self) -> None:
         _check_limits(self.upload_limit, self.download_limit)
         if self.max_peers < 1:
