@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from cli.durations import DurationType
 from cli.quantities import PieceSizeType, RateType
 
 if TYPE_CHECKING:
@@ -180,6 +181,30 @@ def download_limit(command: Command) -> Command:
     )(command)
 
 
+def leaving(command: Command) -> Command:
+    """Add ``--copies``, ``--ratio`` and ``--for``: when to stop seeding."""
+    copies = click.option(
+        "--copies",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Stop seeding when N peers have got all of it from here or from others.",
+    )
+    ratio = click.option(
+        "--ratio",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="R",
+        help="Stop seeding when R times its size was sent.",
+    )
+    seconds = click.option(
+        "--for",
+        "seconds",
+        type=DurationType(),
+        metavar="TIME",
+        help="Stop seeding after this time, e.g. 90s, 30m, 2h or 1d.",
+    )
+    return copies(ratio(seconds(command)))
+
+
 def trust(command: Command) -> Command:
     """Add ``--trust``, which may be given several times."""
     return click.option(
@@ -209,6 +234,13 @@ def piece_size(command: Command) -> Command:
         type=PieceSizeType(),
         metavar="SIZE",
         help="Length of a piece, a power of two from 16KiB to 16MiB (default: chosen from the size).",
+    )(command)
+
+
+def rehash(command: Command) -> Command:
+    """Add ``--rehash``."""
+    return click.option(
+        "--rehash", is_flag=True, help="Hash files again that have not changed since they were hashed."
     )(command)
 
 

@@ -58,9 +58,19 @@ if TYPE_CHECKING:
     help="Fetch only the files that match, e.g. '*.jpg' or docs/ (repeatable).",
 )
 @options.trust
+@click.option("--no-times", is_flag=True, help="Do not give files the modification times of the original.")
+@click.option(
+    "--save-manifest",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="[FILE]",
+    is_flag=False,
+    flag_value="",
+    help="Write the manifest to this file, too (without FILE: <name>.swarm in the current folder).",
+)
 @click.option("--sequential", is_flag=True, help="Fetch the pieces in order, to watch or read meanwhile.")
 @click.option("--prefer-near", is_flag=True, help="Ask far peers only for what no near peer has.")
 @click.option("--seed", is_flag=True, help="Go on seeding when complete.")
+@options.rehash
 @click.option("--max-peers", type=click.IntRange(min=1), metavar="N", help="Exchange with at most N peers.")
 @click.option(
     "--patience",
@@ -68,6 +78,7 @@ if TYPE_CHECKING:
     metavar="SECONDS",
     help="Give up after so long without a peer or a verified piece (default: 120).",
 )
+@options.leaving
 @options.upload_limit
 @options.download_limit
 @options.json
@@ -86,9 +97,15 @@ def command(
     bases: tuple[Path, ...],
     only: tuple[str, ...],
     trust: tuple[PeerId, ...],
+    no_times: bool,
+    save_manifest: Path | None,
     sequential: bool,
     prefer_near: bool,
     seed: bool,
+    rehash: bool,
+    copies: int | None,
+    ratio: float | None,
+    seconds: float | None,
     max_peers: int | None,
     patience: float | None,
     upload_limit: int | None,
@@ -101,10 +118,14 @@ def command(
     fetch is resumed by the same command.
     """
     from cli.transfers.fetching import Fetching, fetch_all
+    from cli.transfers.leaving import Leaving
     from cli.transfers.naming import read_names
     from cli.transfers.piping import STANDARD_STREAM, fetch_to_stdout
     from swarm.config import DEFAULT_LISTEN, DEFAULT_MAX_PEERS, DEFAULT_PATIENCE, NodeOptions, TransferOptions
 
+    leaving = Leaving(copies, ratio, seconds)
+    if leaving and not seed:
+        raise click.UsageError("--copies, --ratio and --for say when to stop seeding: add --seed")
     named = read_names(arguments, lists)
     to_stdout = output == STANDARD_STREAM
     if len(named.contents) > 1 and (to_stdout or name is not None):
@@ -131,9 +152,11 @@ def command(
         bases=bases,
         name=name,
         overwrite=overwrite,
+        rehash=rehash,
+        times=not no_times,
     )
 
-    fetching = Fetching(named.contents, output, transfer_options)
+    fetching = Fetching(named.contents, output, transfer_options, leaving, save_manifest)
 
     async def main(node: Node) -> None:
         async with live.following(node):

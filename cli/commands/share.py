@@ -49,7 +49,9 @@ if TYPE_CHECKING:
 )
 @click.option("--skip", is_flag=True, help="Leave out what cannot be shared, and say what that is.")
 @options.piece_size
+@options.rehash
 @options.upload_limit
+@options.leaving
 @options.json
 @options.common
 @click.pass_obj
@@ -64,16 +66,21 @@ def command(
     peers: tuple[str, ...],
     allow: tuple[str, ...],
     piece_size: int | None,
+    rehash: bool,
     upload_limit: int | None,
     ignore: tuple[str, ...],
     skip: bool,
+    copies: int | None,
+    ratio: float | None,
+    seconds: float | None,
     as_json: bool,
 ) -> None:
-    """Share the files and folders PATH until interrupted; - shares what comes on stdin.
+    """Share the files and folders PATH (- is stdin) until interrupted, or until --copies, --ratio or --for.
 
     Prints, for each, the manifest's path, its id and a swarm: link that carries the id and this node's
     addresses; then the addresses. An existing file is replaced only if it is a manifest.
     """
+    from cli.transfers.leaving import Leaving
     from cli.transfers.piping import STANDARD_STREAM, STDIN_NAME, spooled_stdin
     from cli.transfers.sharing import Sharing, places, share_all
     from swarm.config import DEFAULT_LISTEN, NodeOptions, TransferOptions
@@ -86,9 +93,10 @@ def command(
         name = name or STDIN_NAME
     chosen = places(paths, manifest, name)
     transfer_options = TransferOptions(
-        peers=peers, ignore=ignore, omit=tuple(target for _, target in chosen), skip=skip
+        peers=peers, ignore=ignore, omit=tuple(target for _, target in chosen), skip=skip, rehash=rehash
     )
-    sharing = Sharing(chosen, piece_size, transfer_options, name)
+    leaving = Leaving(copies, ratio, seconds)
+    sharing = Sharing(chosen, piece_size, transfer_options, leaving, name)
     live = runtime.show("share", json=as_json)
     node_options = NodeOptions(
         listen=listen or DEFAULT_LISTEN,

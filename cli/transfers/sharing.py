@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.failures import explain, summed_up
+from cli.transfers.leaving import Leaving, Seeding, counting
 from swarm.errors import SwarmError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Sharing:
     """Each path, and the name of its manifest."""
     piece_size: int | None
     options: TransferOptions
+    leaving: Leaving
     name: str | None = None
     """The name that others get; None: the last part of the path."""
 
@@ -73,6 +75,11 @@ async def share_all(node: Node, live: Live, sharing: Sharing) -> None:
     A path that cannot be shared is told and does not stop the others; raises what tells most once the rest
     has ended, at once if nothing is left to seed.
     """
+    async with counting(node, sharing.leaving) as seeding:
+        await _share_all(node, live, sharing, seeding)
+
+
+async def _share_all(node: Node, live: Live, sharing: Sharing, seeding: Seeding) -> None:
     from cli.render.lines import Phase
     from swarm.observe.reports import PathFailed
 
@@ -93,8 +100,7 @@ async def share_all(node: Node, live: Live, sharing: Sharing) -> None:
         warn_if_nobody_can_reach(live, node.addresses)
         live.result(None, *(f"libp2p node address: {address}" for address in node.addresses))
         live.phase = Phase.SEEDING
-    for transfer in shared:
-        await transfer.closed()
+        await seeding.until_closed(live, shared)
     if failures:
         raise summed_up(failures, len(sharing.places), "shared")
 
@@ -119,7 +125,8 @@ async def _share(node: Node, live: Live, path: Path, target: Path, sharing: Shar
     transfer = await node.share(
         path, name=sharing.name, piece_length=sharing.piece_size, options=sharing.options
     )
-    await write_envelope(target, transfer.envelope)
+    # With the addresses, so that sending the file is enough.
+    await write_envelope(target, transfer.envelope, node.addresses)
     manifest = transfer.manifest
     if before is not None and before.manifest.id != manifest.id:
         # Perhaps of another folder of the same name, which may be shared at this moment.
