@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cli.failures import explain, summed_up
 from cli.transfers.leaving import Leaving, Seeding, counting
+from cli.transfers.sharing import tell_command
 from swarm.errors import SwarmError
 
 if TYPE_CHECKING:
@@ -116,4 +117,4 @@ class _Fetches:
         if self._fetching.options.seed and not self._fetching.options.only:
             live.result(FetchedSeeded(transfer.id, transfer.link), transfer.link)
             live.result(None, *(f"libp2p node address: {address}" for address in self._node.addresses))
-            live.say(f"seeding; others fetch it with: swarm fetch '{transfer.link}'")
+            tell_command(live, transfer.link)
