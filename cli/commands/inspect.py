@@ -2,32 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import click
 
 from cli import options
+from cli.runtime import Runtime
 
 if TYPE_CHECKING:
     from swarm.content.envelope import Envelope
+    from swarm.ids import PeerId
+    from swarm.node import Node
+
+PATIENCE = 10.0
+"""Seconds that peers are asked for a manifest: who only wants to look does not want to wait."""
 
 
 @click.command()
-@options.manifest_file
+@click.argument("manifest", metavar="MANIFEST")
+@click.argument("peers", type=options.PeerType(), metavar="[PEER]...", nargs=-1)
+@options.trust
+@click.option(
+    "--patience",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    default=PATIENCE,
+    help="Ask peers for a manifest that long (default: 10).",
+)
 @options.common
-def command(manifest: Path) -> None:
-    """Print what the file MANIFEST describes: size, x if executable, BLAKE3 and path of each file."""
+@click.pass_obj
+def command(
+    runtime: Runtime, *, manifest: str, peers: tuple[str, ...], trust: tuple[PeerId, ...], patience: float
+) -> None:
+    """Print what MANIFEST describes: size, x if executable, BLAKE3 and path of each file.
+
+    MANIFEST is a .swarm file, an id or a swarm: link. The manifest of the last two comes from peers.
+    """
     from cli import running
+    from swarm.storage.manifest_files import find_content, is_remote
 
-    async def main() -> None:
-        from swarm.storage.manifest_files import read_envelope
-
-        for line in describe(await read_envelope(manifest)):
+    def show(envelope: Envelope) -> None:
+        for line in describe(envelope):
             click.echo(line)
 
+    if is_remote(manifest):
+        _ask(runtime, manifest, peers, trust, patience, show)
+        return
+    if peers:
+        raise click.UsageError("only for a link or an id are PEERs asked: leave them out")
+
+    async def main() -> None:
+        from swarm.content.envelope import Envelope
+
+        found = (await find_content(manifest)).manifest
+        if isinstance(found, Envelope):
+            if trust:
+                found.require_signer(trust)
+            show(found)
+
     running.run(main)
+
+
+def _ask(
+    runtime: Runtime,
+    content: str,
+    peers: tuple[str, ...],
+    trust: tuple[PeerId, ...],
+    patience: float,
+    show: Callable[[Envelope], None],
+) -> None:
+    """Show the manifest of a link or an id that peers have."""
+    from swarm.config import NodeOptions, TransferOptions
+
+    live = runtime.show("inspect")
+    transfer_options = TransferOptions(peers=peers, trusted=trust, patience=patience)
+
+    async def main(node: Node) -> None:
+        async with live.following(node):
+            show(await node.inspect(content, options=transfer_options))
+
+    runtime.with_node(NodeOptions(listen=()), main)
 
 
 def describe(envelope: Envelope) -> Iterator[str]:

@@ -31,7 +31,7 @@ from swarm.content.entries import (
     LinkEntry,
     Path,
 )
-from swarm.content.entry_tree import EntriesView, EntryTree
+from swarm.content.entry_tree import Columns, EntriesView, EntryTree
 from swarm.content.format2 import MAX_TARGET_BYTES, Draft
 from swarm.content.layout import Layout
 from swarm.content.paths import MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_PATH_DEPTH, check_title
@@ -205,6 +205,11 @@ class Manifest:
         return self.files[span.file].pieces[start : start + DIGEST_BYTES]
 
     @property
+    def columns(self) -> Columns | None:
+        """The columns of format 2; None for format 1."""
+        return None if self._tree is None else self._tree.columns
+
+    @property
     def item_count(self) -> int:
         """The number of files, links and empty folders."""
         return len(self.files) + len(self.links) + len(self.empty_folders)
@@ -338,15 +343,6 @@ def check_piece_length(value: int) -> None:
             f"a piece length must be a power of two from {MIN_PIECE_LENGTH} to {MAX_PIECE_LENGTH}, "
             f"not {value}"
         )
-
-
-def read_version(reader: cbor.Reader, supported: int, fields: tuple[int, ...], what: str) -> int:
-    """Read a map's head and its first field, the version; return the number of pairs, the version included.
-
-    Raises ManifestError unless the version is ``supported``, and CborError unless the number of pairs is
-    in ``fields``.
-    """
-    return _read_format(reader, {supported: fields}, what)[1]
 
 
 def _read_format(reader: cbor.Reader, formats: Mapping[int, tuple[int, ...]], what: str) -> tuple[int, int]:
