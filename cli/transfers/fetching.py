@@ -8,13 +8,8 @@ from typing import TYPE_CHECKING
 
 from cli.failures import explain, summed_up
 from cli.transfers.leaving import Leaving, Seeding, counting
-<<<<<<< HEAD
-from cli.transfers.sharing import tell_command
-from swarm.errors import SwarmError
-=======
-from cli.transfers.sharing import SUFFIX
+from cli.transfers.sharing import SUFFIX, tell_command
 from swarm.errors import SwarmError, UsageError
->>>>>>> everyday
 
 if TYPE_CHECKING:
     import trio
