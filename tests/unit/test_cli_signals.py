@@ -51,7 +51,7 @@ def test_a_seeding_command_closes_its_node_and_exits(
     assert (tmp_path / "closed").exists()
     errors = running.errors()
     assert errors.startswith("others fetch it with: swarm fetch 'swarm:")
-    assert len(errors.splitlines()) == 1
+    assert len(errors.splitlines()) == 2
 
 
 def test_a_hashing_thread_that_does_not_stop_does_not_hold_up_the_exit(
