@@ -128,10 +128,7 @@ def command(
         raise click.UsageError("--copies, --ratio and --for say when to stop seeding: add --seed")
     named = read_names(arguments, lists)
     to_stdout = output == STANDARD_STREAM
-    if len(named.contents) > 1 and (to_stdout or name is not None):
-        raise click.UsageError("--name and --output - are for one content: fetch them one by one")
-    if to_stdout and as_json:
-        raise click.UsageError("--json and --output - both write to stdout: choose one of them")
+    _check_target(len(named.contents), name, to_stdout=to_stdout, as_json=as_json)
     live = runtime.show("fetch", json=as_json)
     node_options = NodeOptions(
         listen=listen or DEFAULT_LISTEN,
@@ -166,3 +163,11 @@ def command(
                 await fetch_all(node, live, fetching)
 
     runtime.with_node(node_options, main)
+
+
+def _check_target(contents: int, name: str | None, *, to_stdout: bool, as_json: bool) -> None:
+    """Raise click.UsageError for a target that cannot take what is fetched."""
+    if contents > 1 and (to_stdout or name is not None):
+        raise click.UsageError("--name and --output - are for one content: fetch them one by one")
+    if to_stdout and as_json:
+        raise click.UsageError("--json and --output - both write to stdout: choose one of them")
