@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from swarm.events import Event
+from swarm.events import Event, TransferEvent
 from swarm.ids import ManifestId
 
 
@@ -32,6 +32,38 @@ class PathShared(Event):
     size: int
     pieces: int
     piece_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class TransferProgress(TransferEvent):
+    """How one transfer stands, once a second while something changes.
+
+    ``done`` of ``size`` bytes are here, ``pieces_done`` of ``pieces`` pieces; ``hashed`` of ``hash_total``
+    bytes on the disk are hashed. ``seconds_left`` is null until the rate has settled, and while nothing
+    arrives.
+    """
+
+    phase: str
+    done: int
+    size: int
+    pieces_done: int
+    pieces: int
+    hashed: int
+    hash_total: int
+    received: int
+    sent: int
+    down_rate: float
+    up_rate: float
+    seconds_left: float | None
+    peers: int
+    full_peers: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinesLost(Event):
+    """Lines that stood here were left out, because nobody read them in time."""
+
+    lines: int
 
 
 @dataclass(frozen=True, slots=True)

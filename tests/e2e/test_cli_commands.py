@@ -166,7 +166,7 @@ def test_pieces_that_nobody_has_are_exit_code_5_and_named(processes: Processes, 
     source = random_file(tmp_path / "file", 4 * MIB)
     seeder = share(processes, source, "--piece-size", "1MiB", "--upload-limit", "600kB/s")
     half = processes.swarm(
-        "fetch", seeder.manifest, seeder.address, "--output", tmp_path / "half", "--json", *LOOPBACK
+        "fetch", seeder.manifest, seeder.address, "--output", tmp_path / "half", "--json=pieces", *LOOPBACK
     )
     half.events_until("piece_stored", 2)
     have = {event["piece"] for event in half.events("piece_stored")}
@@ -194,7 +194,7 @@ def test_two_fetches_of_one_target_are_exit_code_8(processes: Processes, tmp_pat
     source = random_file(tmp_path / "file", 4 * MIB)
     seeder = share(processes, source, "--piece-size", "64KiB", "--upload-limit", "300kB/s")
     arguments = ("fetch", seeder.manifest, seeder.address, "--output", tmp_path / "out", *LOOPBACK)
-    first = processes.swarm(*arguments, "--json")
+    first = processes.swarm(*arguments, "--json=pieces")
     first.event("piece_stored")
     one_line(processes.swarm(*arguments), 8)
     first.interrupt()
