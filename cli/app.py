@@ -100,6 +100,9 @@ def _deliver(runtime: Runtime, code: int) -> int:
     """Wait until the output is written; return the exit code: another one if it is lost and was the aim."""
     outputs = runtime.outputs
     outputs.flush(None if runtime.prints else DELIVERY_SECONDS)
+    if outputs.out.failure is not None and not runtime.prints:
+        outputs.err.put(f"warning: stdout cannot be written: {outputs.out.failure.strerror}\n")
+        outputs.flush(LAST_SECONDS)
     if code or not runtime.prints:
         return code
     if outputs.out.gone:

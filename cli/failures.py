@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import click
@@ -99,6 +99,17 @@ def most_telling(error: BaseException) -> BaseException:
         for leaf in leaves:
             if isinstance(leaf, kind):
                 return leaf
+    return error
+
+
+def summed_up(failures: Sequence[BaseException], total: int, done: str) -> SwarmError:
+    """Return one error for ``failures`` of ``total`` things, with the exit code of the most telling one.
+
+    ``done`` says what did not happen to them: ``fetched``.
+    """
+    failure = explain(BaseExceptionGroup("several", failures))
+    error = SwarmError(f"{len(failures)} of {total} could not be {done}")
+    error.exit_code = failure.exit_code
     return error
 
 

@@ -36,10 +36,18 @@ class PeerType(StrType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the text; click ends with exit code 2 unless it ends in a peer's id."""
-        if not names_a_peer(value):
+        text = self.unwrapped(value)
+        if not names_a_peer(text):
             example = "/ip4/192.0.2.1/tcp/4001/p2p/12D3Koo…"
             self.fail(f"{value!r} does not end in /p2p/<peer id>; use one like {example}", param, ctx)
-        return str(value)
+        return text
+
+    @staticmethod
+    def unwrapped(text: str) -> str:
+        """The text without what gets round it when it is pasted: white space, quotes, a last slash."""
+        from swarm.content.link import unwrapped
+
+        return unwrapped(text).rstrip("/")
 
 
 class ListenType(StrType):

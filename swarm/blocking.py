@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -132,7 +133,10 @@ class BackgroundShare:
         self._token = trio.lowlevel.current_trio_token()
         if self._abandoned:
             return
-        async with open_node(self._node) as node:
+        options = self._node or NodeOptions()
+        if not options.serves:
+            options = replace(options, serves=(self._path,))
+        async with open_node(options) as node:
             with self._scope:
                 shared = await node.share(self._path, piece_length=self._piece_length, options=self._options)
                 self.link, self.id, self.addresses = shared.link, shared.id, node.addresses

@@ -32,13 +32,17 @@ class TransferOptions:
     """A limit of this transfer's own, within that of the node."""
     download_limit: int | None = None
     patience: float = DEFAULT_PATIENCE
-    """Seconds that a fetch waits while no connected source has anything that it lacks."""
+    """Seconds that a fetch waits for its first peer, for the manifest of an id, and for a verified piece."""
     prefer_near: bool = False
     """Ask far peers only for what no near peer has, and only once for all near peers together."""
     sequential: bool = False
     """Fetch mostly from the beginning to the end, so that what is fetched can be viewed meanwhile."""
     bases: tuple[Path, ...] = ()
     """Files or folders on this machine that may hold the same content: pieces are taken from there first."""
+    name: str | None = None
+    """The final name of what is fetched; None: the name in its manifest."""
+    overwrite: bool = False
+    """Replace files under the final name that differ, once all is complete; reuse what is right in them."""
 
     def __post_init__(self) -> None:
         _check_limits(self.upload_limit, self.download_limit)
@@ -54,6 +58,12 @@ class NodeOptions:
 
     home: Path | None = None
     """The folder of this user's state; None: ``$SWARM_HOME``, or else the platform's data folder."""
+    serves: tuple[str | Path, ...] = ()
+    """What this node shares: it gets the identity and port that it had for that before, which are its own."""
+    resumes: tuple[str, ...] = ()
+    """Names of what this node fetches and then seeds: it prefers the identity that it had for it before."""
+    manifests: tuple[Path, ...] = ()
+    """Where manifests of what it ``serves`` may lie: one that an older version signed gives its identity."""
     listen: tuple[str, ...] = DEFAULT_LISTEN
     """Multiaddrs to listen on (port 0: any free port)."""
     announce: tuple[str, ...] = ()

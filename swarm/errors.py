@@ -28,9 +28,16 @@ class ManifestError(SwarmError):
 
 
 class NoPeerReachable(SwarmError):
-    """None of the peers answered (exit 4)."""
+    """None of the peers answered (exit 4).
+
+    Of several, the one with the greatest ``telling`` says most about what is wrong.
+    """
 
     exit_code = 4
+
+    def __init__(self, message: str, *, telling: int = 0) -> None:
+        super().__init__(message)
+        self.telling = telling
 
 
 class Incomplete(SwarmError):

@@ -173,6 +173,17 @@ class PeerFailed(TransferEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class PeersAwaited(TransferEvent):
+    """None of the peers to fetch from is there yet; they are tried for ``seconds`` more. Told once.
+
+    ``reason`` is the most telling of why they are not.
+    """
+
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class SourceJoined(TransferEvent):
     """A source that is no peer can be asked for pieces; ``description`` is one short line."""
 

@@ -11,21 +11,28 @@ from cli import options
 from cli.runtime import Runtime
 
 if TYPE_CHECKING:
-    from cli.render.live import Live
-    from swarm.config import TransferOptions
     from swarm.ids import PeerId
     from swarm.node import Node
 
 
 @click.command()
-@click.argument("manifest", metavar="MANIFEST")
-@click.argument("peers", type=options.PeerType(), metavar="[PEER]...", nargs=-1)
+@click.argument("arguments", metavar="[MANIFEST|PEER]...", nargs=-1)
 @click.option(
+    "-i",
+    "--input",
+    "lists",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    metavar="FILE",
+    multiple=True,
+    help="Read more MANIFESTs and PEERs from the lines of this file; - is stdin (repeatable).",
+)
+@click.option(
+    "-o",
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    required=True,
-    help="The folder in which the file or folder appears when all of it is verified.",
+    default=Path(),
+    help="The folder in which what is fetched appears when it is verified (default: the current one).",
 )
 @options.listen
 @options.announce
@@ -52,7 +59,7 @@ if TYPE_CHECKING:
     "--patience",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="Give up after so long without a peer that has what is missing (default: 120).",
+    help="Give up after so long without a peer or a verified piece (default: 120).",
 )
 @options.upload_limit
 @options.download_limit
@@ -62,8 +69,8 @@ if TYPE_CHECKING:
 def command(
     runtime: Runtime,
     *,
-    manifest: str,
-    peers: tuple[str, ...],
+    arguments: tuple[str, ...],
+    lists: tuple[Path, ...],
     output: Path,
     listen: tuple[str, ...],
     announce: tuple[str, ...],
@@ -79,21 +86,26 @@ def command(
     download_limit: int | None,
     as_json: bool,
 ) -> None:
-    """Fetch MANIFEST (a .swarm file, an id or a swarm: link) from PEERs into a folder.
+    """Fetch each MANIFEST (a .swarm file, an id or a swarm: link) from PEERs into a folder.
 
-    Prints the path of what was fetched. An interrupted fetch is resumed by the same command.
+    Prints the path of each thing that was fetched. A PEER is asked for all of them. An interrupted
+    fetch is resumed by the same command.
     """
+    from cli.transfers.fetching import Fetching, fetch_all
+    from cli.transfers.naming import read_names
     from swarm.config import DEFAULT_LISTEN, DEFAULT_MAX_PEERS, DEFAULT_PATIENCE, NodeOptions, TransferOptions
 
+    named = read_names(arguments, lists)
     live = runtime.show("fetch", json=as_json)
     node_options = NodeOptions(
         listen=listen or DEFAULT_LISTEN,
         announce=announce,
         upload_limit=upload_limit,
         download_limit=download_limit,
+        resumes=tuple(f"{output.resolve()}\0{content}" for content in named.contents) if seed else (),
     )
     transfer_options = TransferOptions(
-        peers=peers,
+        peers=named.peers,
         only=only,
         trusted=trust,
         seed=seed,
@@ -104,28 +116,10 @@ def command(
         bases=bases,
     )
 
+    fetching = Fetching(named.contents, output, transfer_options)
+
     async def main(node: Node) -> None:
         async with live.following(node):
-            await _fetch(node, live, manifest, output, transfer_options)
+            await fetch_all(node, live, fetching)
 
     runtime.with_node(node_options, main)
-
-
-async def _fetch(
-    node: Node, live: Live, manifest: str, output: Path, transfer_options: TransferOptions
-) -> None:
-    from cli.render.lines import Phase, summary
-    from swarm.content.paths import printable
-    from swarm.observe.reports import PathFetched
-
-    live.phase = Phase.FETCHING
-    async with node.fetch(manifest, into=output, options=transfer_options) as transfer:
-        path = str(await transfer.complete())
-        await live.settle()
-        snapshot = live.snapshot()
-        live.say(summary(snapshot))
-        report = PathFetched(transfer.id, path, transfer.size, snapshot.elapsed)
-        live.result(report, printable(path))
-        if transfer_options.seed:
-            live.phase = Phase.SEEDING
-            await transfer.closed()

@@ -10,9 +10,10 @@ from cli import options
 @click.command()
 @options.common
 def command() -> None:
-    """Print this node's peer id; its key is made on the first use.
+    """Print the peer id with which this machine fetches and signs; its key is made on the first use.
 
-    A second node on the same machine, while this one runs, has an id of its own.
+    Give it to a sharer who uses --allow, or to receivers who use --trust. What is shared is served under an
+    id of its own.
     """
     from cli import running
 
@@ -21,7 +22,8 @@ def command() -> None:
 
 async def _print_id() -> None:
     from swarm.content.signature import sign
-    from swarm.storage.home import first_identity, swarm_home
+    from swarm.storage.home import swarm_home
+    from swarm.storage.identities import first_identity
 
     identity = await first_identity(swarm_home())
     click.echo(sign(identity.private, b"").peer_id)

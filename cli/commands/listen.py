@@ -31,4 +31,4 @@ def command(runtime: Runtime, listen: tuple[str, ...]) -> None:
                 live.result(None, f"libp2p node address: {address}")
             await trio.sleep_forever()
 
-    runtime.with_node(NodeOptions(listen=listen or DEFAULT_LISTEN), main)
+    runtime.with_node(NodeOptions(listen=listen or DEFAULT_LISTEN, resumes=("swarm listen",)), main)

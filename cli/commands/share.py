@@ -1,4 +1,4 @@
-"""``swarm share``: hash a path, write its manifest, seed it."""
+"""``swarm share``: hash paths, write their manifests, seed them."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from cli import options
 from cli.runtime import Runtime
 
 if TYPE_CHECKING:
-    from cli.render.live import Live
-    from swarm.config import TransferOptions
     from swarm.node import Node
-
-SUFFIX = ".swarm"
 
 
 @click.command()
-@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.argument(
+    "paths", type=click.Path(exists=True, path_type=Path), metavar="PATH...", nargs=-1, required=True
+)
 @click.option(
     "--manifest",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -45,7 +43,7 @@ SUFFIX = ".swarm"
 def command(
     runtime: Runtime,
     *,
-    path: Path,
+    paths: tuple[Path, ...],
     manifest: Path | None,
     listen: tuple[str, ...],
     announce: tuple[str, ...],
@@ -55,61 +53,30 @@ def command(
     upload_limit: int | None,
     as_json: bool,
 ) -> None:
-    """Share the file or folder PATH until interrupted.
+    """Share the files and folders PATH until interrupted.
 
-    Prints the manifest's path, its id, a swarm: link that carries the id and this node's addresses,
-    and the addresses. An existing file is replaced only if it is a manifest.
+    Prints, for each, the manifest's path, its id and a swarm: link that carries the id and this node's
+    addresses; then the addresses. An existing file is replaced only if it is a manifest.
     """
+    from cli.transfers.sharing import Sharing, places, share_all
     from swarm.config import DEFAULT_LISTEN, NodeOptions, TransferOptions
 
+    sharing = Sharing(places(paths, manifest), piece_size, TransferOptions(peers=peers))
     live = runtime.show("share", json=as_json)
     node_options = NodeOptions(
         listen=listen or DEFAULT_LISTEN,
         announce=announce,
         upload_limit=upload_limit,
         allowed=frozenset(allow) if allow else None,
+        serves=paths,
+        manifests=tuple(target for _, target in sharing.places),
     )
-    target = manifest or Path(f"{path.absolute().name}{SUFFIX}")
-    if target.resolve().is_relative_to(path.resolve()):
-        live.warn(f"{target} lies inside what is shared: sharing again will include it (see --manifest)")
+    for path, target in sharing.places:
+        if target.resolve().is_relative_to(path.resolve()):
+            live.warn(f"{target} lies inside what is shared: sharing again will include it (see --manifest)")
 
     async def main(node: Node) -> None:
         async with live.following(node):
-            await _share(node, live, path, target, piece_size, TransferOptions(peers=peers))
+            await share_all(node, live, sharing)
 
     runtime.with_node(node_options, main)
-
-
-async def _share(
-    node: Node,
-    live: Live,
-    path: Path,
-    target: Path,
-    piece_size: int | None,
-    transfer_options: TransferOptions,
-) -> None:
-    from cli.render.lines import Phase
-    from swarm.observe.reports import PathShared
-    from swarm.storage.manifest_files import refuse_to_overwrite, write_envelope
-
-    await refuse_to_overwrite(target)
-    live.phase = Phase.HASHING
-    shared = await node.share(path, piece_length=piece_size, options=transfer_options)
-    await write_envelope(target, shared.envelope)
-    manifest = shared.manifest
-    report = PathShared(
-        manifest=manifest.id,
-        path=str(target),
-        link=shared.link,
-        name=manifest.name,
-        size=manifest.total_length,
-        pieces=manifest.piece_count,
-        piece_length=manifest.piece_length,
-    )
-    await live.settle()
-    addresses = [f"libp2p node address: {address}" for address in node.addresses]
-    live.result(report, str(target), str(manifest.id), shared.link, *addresses)
-    # Links hold no quote, so this can be pasted into any shell.
-    live.say(f"others fetch it with: swarm fetch '{shared.link}' --output .")
-    live.phase = Phase.SEEDING
-    await shared.closed()

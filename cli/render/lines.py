@@ -10,6 +10,7 @@ from cli.quantities import counted, format_duration, format_rate, format_remaini
 from swarm import events
 from swarm.content.paths import printable
 from swarm.ids import PeerId
+from swarm.observe.reports import PathFailed
 from swarm.observe.tally import TransferSnapshot
 
 _PEER_TAIL = 8
@@ -52,10 +53,14 @@ def notice(event: events.Event) -> str | None:
             text = f"selected: {counted(files, 'file')} ({format_size(size)})"
         case events.TransferResumed(pieces=pieces, size=size) if pieces:
             text = f"here already: {counted(pieces, 'piece')} ({format_size(size)})"
+        case events.PeersAwaited(reason=reason, seconds=seconds):
+            text = f"waiting up to {seconds:.0f} s for a peer: {printable(reason)}"
         case events.SourceBanned(source=source, reason=reason):
             text = f"banned {printable(source)}: {printable(reason)}"
         case events.PieceRefused(piece=piece, source=source):
             text = f"piece {piece} from {short(PeerId(source))} does not match its hash: thrown away"
+        case PathFailed(what=what, message=message):
+            text = f"swarm: {printable(what)}: {printable(message)}"
     return text
 
 

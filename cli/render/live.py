@@ -56,9 +56,9 @@ class Live:
         self.event(Warned(message))
 
     def snapshot(self, transfer: TransferId | None = None) -> TransferSnapshot:
-        """Return how a transfer stands; without its number, the one that began last."""
+        """Return how a transfer of the command stands, the latest unless one is named."""
         now = self._clock()
-        return self._tally.latest(now) if transfer is None else self._tally.transfer(transfer, now)
+        return self._tally.latest(now) if transfer is None else self._tally.of(transfer, now)
 
     def draw(self) -> None:
         """Show how things stand now."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from cli.output import Kind, Outputs
-from cli.render.lines import Phase, Standing, facts, percent, status, title
+from cli.render.lines import Phase, Standing, facts, notice, percent, status, title
 from cli.render.narrator import Narrator
 from swarm import events
 from swarm.events import BytesReceived, BytesSent, Event, PieceRequested, PieceStored, TransferEnded
@@ -52,15 +52,17 @@ class View(Protocol):
 
 
 class QuietView:
-    """Results, and nothing else."""
+    """Results and errors, and nothing else."""
 
     interval = PLAIN_SECONDS
 
     def __init__(self, outputs: Outputs) -> None:
         self._outputs = outputs
 
-    def event(self, event: Event, t: float) -> None:
-        """Nobody wants to know."""
+    def event(self, event: Event, t: float) -> None:  # noqa: ARG002
+        """Print errors."""
+        if isinstance(event, reports.PathFailed):
+            self._outputs.err.put(f"{notice(event)}\n")
 
     def draw(self, standings: Sequence[Standing], t: float) -> None:
         """Nobody wants to know."""

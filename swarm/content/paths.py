@@ -21,6 +21,8 @@ from functools import cache
 from itertools import compress, islice, takewhile
 from operator import eq, itemgetter, lt
 
+from blake3 import blake3
+
 from swarm.errors import ManifestError
 
 MAX_MARKS = 10
@@ -92,6 +94,8 @@ RESERVED_SUFFIXES = (PART_SUFFIX, JOURNAL_SUFFIX, LOCK_SUFFIX)
 """Suffixes of the files of an unfinished transfer; no shared name may end in one."""
 MAX_TITLE_BYTES = MAX_NAME_BYTES - max(len(suffix) for suffix in RESERVED_SUFFIXES) - 1
 """UTF-8 bytes of a manifest's own name: leaves room for a reserved suffix and a leading dot."""
+
+_SHORT_DIGITS = 16
 
 MAX_QUOTED = 120
 """Characters of untrusted text that an error message quotes."""
@@ -175,6 +179,19 @@ def check_title(text: str) -> str:
     if clash_key(text).endswith(RESERVED_SUFFIXES):
         raise ManifestError(f"the name {quoted(text)} is reserved for unfinished transfers")
     return text
+
+
+def temporary_names(name: str, suffix: str) -> tuple[str, str]:
+    """Return the name of a temporary file for ``name``, and one that is no longer than ``name`` itself.
+
+    The second is for file systems on which the first is too long: eCryptfs takes 143 bytes, others 255. It
+    begins like ``name`` and holds a hash of it. Only a name shorter than hash and suffix gets a longer one.
+    """
+    mark = f"{blake3(name.encode('utf-8')).hexdigest()[:_SHORT_DIGITS]}{suffix}"
+    room = max(0, min(len(name.encode("utf-8")), MAX_NAME_BYTES) - len(mark))
+    # File systems count bytes or UTF-16 units; the mark has as many of the one as of the other.
+    head = name.encode("utf-8")[:room].decode("utf-8", "ignore")
+    return name + suffix, head + mark
 
 
 def clash_key(name: str) -> str:

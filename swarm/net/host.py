@@ -33,7 +33,7 @@ from swarm.ids import PeerId, SourceId
 from swarm.net import addresses, admission
 from swarm.net import network_limits as limits
 from swarm.net.admission import sockets_allowed
-from swarm.net.dialer import dial_any, resolved
+from swarm.net.dialer import Telling, dial_any, resolved
 from swarm.net.inbound import PeerStanding
 from swarm.net.libp2p import internals, muxer, negotiation, noise_session
 from swarm.net.muxed_connection import MuxedConnection
@@ -59,7 +59,7 @@ class _Connecting:
     def raise_failure(self, where: Sequence[Endpoint]) -> None:
         """Raise what it failed with, if it tried all of ``where``."""
         if self.error is not None and self._where.issuperset(where):
-            raise NoPeerReachable(str(self.error))
+            raise NoPeerReachable(str(self.error), telling=self.error.telling)
 
 
 class Host:
@@ -138,7 +138,7 @@ class Host:
         peer at the same time make one connection.
         """
         if peer == self.peer_id:
-            raise NoPeerReachable("that is this node itself")
+            raise NoPeerReachable("that is this node itself", telling=Telling.OURSELVES)
         while (earlier := self._connecting.get(peer)) is not None:
             await earlier.ended.wait()
             if not self.connected(peer):
@@ -157,7 +157,9 @@ class Host:
 
     async def _dial(self, peer: PeerId, where: Sequence[Endpoint], deadline: float) -> str:
         if not self._gate.room_to_dial(peer):
-            raise NoPeerReachable("this node has as many connections as it may: raise `ulimit -n`")
+            raise NoPeerReachable(
+                "this node has as many connections as it may: raise `ulimit -n`", telling=Telling.OURSELVES
+            )
 
         async def dial_one(endpoint: Endpoint) -> None:
             await self._network.dial_addr(multiaddr.Multiaddr(str(endpoint)), ID.from_base58(peer))

@@ -5,20 +5,18 @@ Both are one answer on one stream. Specified in docs/protocol.md.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 import trio
 
 from swarm.content.envelope import MAX_ENVELOPE_BYTES, Envelope
-from swarm.discovery.peer_sources import peers_of
 from swarm.endpoint import Endpoint
-from swarm.errors import Incomplete, LinkClosed, ManifestError, NoPeerReachable, RemoteError, UsageError
+from swarm.errors import LinkClosed, ManifestError, NoPeerReachable, RemoteError
 from swarm.ids import DIGEST_BYTES, ManifestId, PeerId
-from swarm.ports import ByteStream, Network, PeerSource
+from swarm.ports import ByteStream, Network
 from swarm.protocol import protocol_limits as limits
 from swarm.protocol.advert import (
     LENGTH_BYTES,
@@ -28,6 +26,7 @@ from swarm.protocol.advert import (
     encode_adverts,
     encode_length,
 )
+from swarm.transfer.give_up import REFUSED_SESSION
 
 ADVERTISE_PROTOCOL: Final = "/swarm/advertise/1.0.0"
 MANIFEST_PROTOCOL: Final = "/swarm/manifest/1.0.0"
@@ -36,11 +35,6 @@ CHUNK_BYTES: Final = 1 << 16
 
 QUESTIONS_PER_PEER: Final = 4
 """Questions to one peer at the same time; a peer answers only so many, and takes more for an attack."""
-
-MAX_ASKED_AT_ONCE: Final = 32
-"""Peers that are asked for one manifest at the same time."""
-MAX_ASKED: Final = 1024
-"""Peers that are asked for one manifest at all: the sources of a program may name any number."""
 
 
 class Questions:
@@ -54,9 +48,15 @@ class Questions:
     ) -> None:
         self._network = network
         self._answered = answered
-        self._is_banned = is_banned
+        self.is_banned = is_banned
+        """Whether a peer is refused by this node."""
         self._limiters: dict[PeerId, trio.CapacityLimiter] = {}
         self._asked: Counter[PeerId] = Counter()
+
+    @property
+    def me(self) -> PeerId:
+        """This node's id."""
+        return self._network.peer_id
 
     def asking(self, peer: PeerId) -> bool:
         """Whether a question to the peer is open: its connection is not to be closed."""
@@ -65,8 +65,8 @@ class Questions:
     @asynccontextmanager
     async def ask(self, peer: PeerId, where: Sequence[Endpoint], protocol: str) -> AsyncIterator[ByteStream]:
         """A stream to the peer, which is connected to if need be; raises NoPeerReachable, LinkClosed."""
-        if self._is_banned(peer):
-            raise NoPeerReachable(f"{peer} broke a rule and is banned")
+        if self.is_banned(peer):
+            raise NoPeerReachable(f"{peer} broke a rule and is banned", telling=REFUSED_SESSION)
         with self.using(peer):
             async with self._limiters.setdefault(peer, trio.CapacityLimiter(QUESTIONS_PER_PEER)):
                 await self._network.connect(peer, where)
@@ -158,107 +158,3 @@ async def _send(stream: ByteStream, body: bytes) -> None:
             await stream.write(view[start : start + CHUNK_BYTES])
         if scope.cancelled_caught:
             raise LinkClosed("the peer does not read the answer that it asked for")
-
-
-async def obtain(
-    questions: Questions,
-    what: Envelope | ManifestId,
-    sources: Sequence[PeerSource],
-    trusted: Collection[PeerId],
-    patience: float,
-) -> Envelope:
-    """Return the envelope to fetch: given, or asked for if only its id is known.
-
-    With ``trusted`` it must be signed by one of these.
-
-    Raises what `find_manifest` does.
-    """
-    if isinstance(what, ManifestId):
-        return await find_manifest(questions, what, sources, trusted, patience)
-    if trusted:
-        what.require_signer(trusted)
-    return what
-
-
-async def find_manifest(
-    questions: Questions,
-    manifest: ManifestId,
-    sources: Sequence[PeerSource],
-    trusted: Collection[PeerId] = (),
-    patience: float = math.inf,
-) -> Envelope:
-    """Ask all peers of ``sources`` side by side, for ``patience`` seconds; the first right answer is taken.
-
-    With ``trusted`` it must be signed by one of them. Raises UsageError without sources,
-    NoPeerReachable when none could be asked, Incomplete when those asked do not have it,
-    ManifestError when those that have it have no signature of the trusted.
-    """
-    if not sources:
-        raise UsageError("an id alone names no peer to ask: add at least one peer")
-    search = _Search(questions, manifest, frozenset(trusted))
-    with trio.move_on_after(patience):
-        async with trio.open_nursery() as nursery:
-            for source in sources:
-                nursery.start_soon(search.ask_all, source, nursery)
-    return search.result()
-
-
-class _Search:
-    """The results of asking each peer; the most telling kind of failure is raised."""
-
-    def __init__(self, questions: Questions, manifest: ManifestId, trusted: frozenset[PeerId]) -> None:
-        self._questions = questions
-        self._manifest = manifest
-        self._trusted = trusted
-        self._untrusted: list[ManifestError] = []
-        self._refusals: list[str] = []
-        self._unreachable: list[str] = []
-        self._asked: set[PeerId] = set()
-        self._limiter = trio.CapacityLimiter(MAX_ASKED_AT_ONCE)
-        self.found: Envelope | None = None
-
-    async def ask_all(self, source: PeerSource, nursery: trio.Nursery) -> None:
-        """Ask every peer that the source finds, each once."""
-        async for found in peers_of(source, self._manifest):
-            where = [endpoint for text in found.addresses if (endpoint := Endpoint.read(text)) is not None]
-            if where and found.peer not in self._asked and len(self._asked) < MAX_ASKED:
-                self._asked.add(found.peer)
-                nursery.start_soon(self._ask, found.peer, where, nursery)
-
-    async def _ask(self, peer: PeerId, where: Sequence[Endpoint], nursery: trio.Nursery) -> None:
-        async with self._limiter:
-            await self._ask_one(peer, where)
-        if self.found is not None:
-            nursery.cancel_scope.cancel()
-
-    async def _ask_one(self, peer: PeerId, where: Sequence[Endpoint]) -> None:
-        try:
-            async with self._questions.ask(peer, where, MANIFEST_PROTOCOL) as stream:
-                answer = await ask_manifest(stream, self._manifest)
-            if answer is not None and self._trusted:
-                answer.require_signer(self._trusted)
-        except NoPeerReachable as error:
-            self._unreachable.append(str(error))
-        except (LinkClosed, RemoteError) as error:
-            self._refusals.append(str(error))
-        except ManifestError as error:
-            # The signature is not part of the id: another peer may have a better one.
-            self._untrusted.append(error)
-        else:
-            self.found = answer or self.found
-            if answer is None:
-                self._refusals.append(f"{peer} does not have it or does not serve you")
-
-    def result(self) -> Envelope:
-        """The manifest; raises what says why there is none."""
-        if self.found is not None:
-            return self.found
-        if self._untrusted:
-            raise self._untrusted[0]
-        if self._refusals:
-            raise Incomplete(
-                f"no peer that was asked gave the manifest {self._manifest}: {self._refusals[-1]}"
-            )
-        if self._unreachable:
-            raise NoPeerReachable(f"no peer could be reached: {self._unreachable[-1]}; check the addresses")
-        raise NoPeerReachable("no peer was found that could be asked; try again later")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -29,13 +30,8 @@ from swarm.node.round_trips import RoundTrips
 from swarm.observe.event_stream import EventStream, Subscription
 from swarm.ports import ByteStream, PeerSource
 from swarm.protocol.advert import Advert, encode_length
-from swarm.storage.home import (
-    StoredIdentity,
-    hold_identity,
-    remember_port,
-    remembered_port,
-    swarm_home,
-)
+from swarm.storage.home import StoredIdentity, remember_port, remembered_port, swarm_home
+from swarm.storage.identities import IdentityUse, hold_identity
 from swarm.transfer.buffers import TransferMemory
 from swarm.transfer.connector import EXCHANGE_PROTOCOL
 from swarm.transfer.pacing import RateLimit
@@ -52,7 +48,7 @@ LINGER_SECONDS = 5.0
 MAX_BANNED = 4096
 """Peers that are refused; of more the oldest are forgotten. A new peer id costs its owner nothing."""
 
-NOT_ALLOWED = "this peer serves only peers that its user allows; ask its user to allow your peer id"
+NOT_ALLOWED = "it serves only peers that its user allows: ask for --allow {peer}, which is your peer id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,7 +324,8 @@ class Node:
     async def _exchange(self, stream: ByteStream) -> None:
         hello = await read_greeting(stream)
         if self._standing(stream.peer) is PeerStanding.UNWANTED:
-            await refuse_stream(stream, "the peer is banned" if self.is_banned(stream.peer) else NOT_ALLOWED)
+            refusal = NOT_ALLOWED.format(peer=stream.peer)
+            await refuse_stream(stream, "the peer is banned" if self.is_banned(stream.peer) else refusal)
             return
         transfer = self._transfer_of(hello.manifest)
         if transfer is None:
@@ -400,9 +397,14 @@ def _at_port(text: str, port: int) -> str:
     return str(before) if port and endpoint.port == 0 and can_listen(before) else text
 
 
+def _use(options: NodeOptions) -> IdentityUse:
+    serves = tuple(os.path.realpath(path) for path in options.serves)
+    return IdentityUse(serves, options.resumes, options.listen, options.manifests)
+
+
 @asynccontextmanager
 async def open_node(options: NodeOptions | None = None) -> AsyncIterator[Node]:
-    """Open a node with this machine's identity, or an own one while another process holds that.
+    """Open a node with the identity of what it ``serves``, or else the first of the user's that is free.
 
     Leaving the block ends all transfers. What the block raises arrives as it is, in no group. Raises
     UsageError when an address to listen on is malformed or taken, DiskError when the identity cannot be kept.
@@ -410,12 +412,12 @@ async def open_node(options: NodeOptions | None = None) -> AsyncIterator[Node]:
     options = options or NodeOptions()
     failure: BaseException | None = None
     async with (
-        hold_identity(options.home or swarm_home()) as identity,
+        hold_identity(options.home or swarm_home(), _use(options)) as identity,
         _listening(identity, options) as host,
         trio.open_nursery() as nursery,
     ):
         try:
-            node = Node(host, identity.private, options, nursery)
+            node = Node(host, identity.signing, options, nursery)
             try:
                 yield node
             finally:

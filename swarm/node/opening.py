@@ -19,16 +19,25 @@ from swarm.content.signature import parse_signer, sign
 from swarm.discovery.named_peers import NamedPeers
 from swarm.endpoint import PeerAddress
 from swarm.errors import UsageError
-from swarm.events import Event, FilesSelected, HashingProgress, ManifestReady, TransferResumed, Warned
+from swarm.events import (
+    Event,
+    FilesSelected,
+    HashingProgress,
+    ManifestReady,
+    PeersAwaited,
+    TransferResumed,
+    Warned,
+)
 from swarm.ids import ManifestId, PeerId
 from swarm.net.addresses import parse_peer_address
-from swarm.node.catalogue import Questions, obtain
+from swarm.node.catalogue import Questions
+from swarm.node.manifest_search import obtain
 from swarm.ports import PeerSource
 from swarm.sources.folder_source import FolderSource
 from swarm.storage.manifest_files import NamedContent, find_content
 from swarm.storage.scan import scan
 from swarm.storage.seed_store import SeedStore
-from swarm.storage.target import Target, open_target
+from swarm.storage.target import Target, TargetOptions, open_target
 from swarm.transfer.transfer import OpenContent, Transfer
 
 HASHING_SECONDS = 0.1
@@ -100,7 +109,7 @@ async def open_share(
         request.path,
         piece_length=request.piece_length,
         progress=_hashing_progress(opener, transfer),
-        warn=lambda message: opener.publish(Warned(message, transfer.number)),
+        warn=_warner(opener, transfer),
     )
     manifest = scanned.manifest
     opener.claim(transfer, manifest.id)
@@ -120,7 +129,6 @@ async def open_share(
             size=manifest.total_length,
             finish=finish,
             peer_sources=(NamedPeers(named),),
-            expects_peers=bool(named),
         )
 
 
@@ -141,13 +149,23 @@ async def open_fetch(
         raise UsageError(
             "the link names no peer to ask: if a shell cut it at '&', put quotes around it; or add a peer"
         )
-    envelope = await obtain(opener.questions, what, sources, request.trusted, options.patience)
+    envelope = await obtain(
+        opener.questions,
+        what,
+        sources,
+        request.trusted,
+        options.patience,
+        lambda reason, seconds: opener.publish(PeersAwaited(transfer.number, reason, seconds)),
+    )
     manifest = envelope.manifest
     _tell_manifest(opener, transfer, envelope)
     files = select(manifest, options.only)
     size = sum(manifest.files[file].length for file in files)
     progress = _hashing_progress(opener, transfer)
-    async with open_target(manifest, request.into, progress=progress, selected=files) as target:
+    how = TargetOptions(files, options.name, options.overwrite)
+    async with open_target(
+        manifest, request.into, how, progress=progress, warn=_warner(opener, transfer)
+    ) as target:
         _tell_resumed(opener, transfer, target, (len(files), size) if options.only else None)
         if not (target.complete or sources or options.seed or options.bases or transfer.piece_sources):
             raise UsageError("nobody to fetch from: name at least one peer, or wait for peers with --seed")
@@ -160,7 +178,6 @@ async def open_fetch(
             upkeep=target.run_syncer,
             peer_sources=(named,),
             piece_sources=tuple(map(FolderSource, options.bases)),
-            expects_peers=bool(peers),
         )
 
 
@@ -182,6 +199,10 @@ def _signer(text: str) -> PeerId:
         return parse_signer(text)
     except ValueError as error:
         raise UsageError(f"{text!r} is not a signer: {error}") from error
+
+
+def _warner(opener: ContentOpener, transfer: Transfer) -> Callable[[str], None]:
+    return lambda message: opener.publish(Warned(message, transfer.number))
 
 
 def _hashing_progress(opener: ContentOpener, transfer: Transfer) -> Callable[[int, int], None]:

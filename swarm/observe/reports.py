@@ -77,6 +77,18 @@ class PathFetched(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PathFailed(Event):
+    """One of several things could not be shared or fetched; the command goes on with the others.
+
+    ``what`` is as the user gave it, ``exit_code`` the code that the command would have ended with.
+    """
+
+    what: str
+    message: str
+    exit_code: int
+
+
+@dataclass(frozen=True, slots=True)
 class PingStarted(Event):
     """``count`` pings are about to be sent to ``address``."""
 

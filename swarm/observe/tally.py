@@ -388,8 +388,11 @@ class NodeTally:
 
     def latest(self, now: float) -> TransferSnapshot:
         """How the transfer that began last stands; an empty one if there is none."""
-        number = next(reversed(self._transfers), TransferId(0))
-        tally = self._transfers.get(number) or TransferTally(number, self._started)
+        return self.of(next(reversed(self._transfers), TransferId(0)), now)
+
+    def of(self, transfer: TransferId, now: float) -> TransferSnapshot:
+        """How one transfer stands; an empty one if nothing is known of it."""
+        tally = self._transfers.get(transfer) or TransferTally(transfer, self._started)
         return tally.snapshot(now)
 
     def snapshot(self, now: float) -> NodeSnapshot:

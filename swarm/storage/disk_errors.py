@@ -51,3 +51,23 @@ def refusals(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except OSError as error:
         raise disk_error(error, path) from error
+    except UnicodeEncodeError as error:
+        shown = printable(os.fspath(path))
+        raise DiskError(f"{shown}: this locale cannot write the name; set PYTHONUTF8=1") from error
+
+
+_UNSUPPORTED = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTTY})
+
+
+@contextmanager
+def optional(*also: int) -> Iterator[None]:
+    """Ignore an OSError which says that the file system lacks an ability, or has a code in ``also``.
+
+    For what a target can do without: FUSE, SMB and FAT file systems often have no sync of folders, no holes
+    and no permission bits. Errors of the device are never ignored.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED and error.errno not in also:
+            raise

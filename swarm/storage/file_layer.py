@@ -73,6 +73,9 @@ class FileLayer(Protocol):
     def move(self, source: int, name: str, target: int, new_name: str) -> None:
         """Rename without replacing anything; raises FileExistsError if the new name exists."""
 
+    def replace(self, source: int, name: str, target: int, new_name: str) -> None:
+        """Rename a file; a file that has the new name is replaced, in one step."""
+
     def remove(self, folder: int, name: str) -> None:
         """Remove a file's name."""
 
@@ -165,6 +168,10 @@ class PosixLayer:
             if error.errno not in _UNSUPPORTED:
                 raise
             _rename_checked(source, name, target, new_name)
+
+    def replace(self, source: int, name: str, target: int, new_name: str) -> None:
+        """Rename a file; a file that has the new name is replaced, in one step."""
+        os.rename(name, new_name, src_dir_fd=source, dst_dir_fd=target)
 
     def remove(self, folder: int, name: str) -> None:
         """Remove a file's name."""

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from swarm.errors import DiskError
-from swarm.storage.disk_errors import disk_error, refusals
+from swarm.storage.disk_errors import disk_error, optional, refusals
 from swarm.storage.file_layer import FOLDER_FLAGS, POSIX, FileLayer
 
 
@@ -134,22 +134,30 @@ def flush(folder: Folder, files: Collection[tuple[str, ...]], folders: Collectio
             with refusals(folder.at(parts)):
                 fd = folder.open_folder(parts)
                 try:
-                    folder.layer.sync(fd)
+                    sync_entries(folder.layer, fd)
                 finally:
                     folder.layer.close(fd)
     finally:
         folder.close()
 
 
+def sync_entries(layer: FileLayer, folder: int) -> None:
+    """Sync the entries of a folder, where the file system can; raises OSError."""
+    with optional():
+        layer.sync(folder)
+
+
 def _sync_all(folder: Folder) -> bool:
-    with refusals(folder.path):
+    with refusals(folder.path), optional():
         return folder.layer.sync_all(folder.fd)
+    return False
 
 
 def _sync_data(folder: Folder, parts: tuple[str, ...]) -> None:
     # Linux keeps a write-back error with the inode until it is reported once, so an earlier one is seen here.
     fd = folder.open_file(parts, os.O_RDONLY)
     try:
-        folder.layer.sync_data(fd)
+        with optional():
+            folder.layer.sync_data(fd)
     finally:
         folder.layer.close(fd)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+from contextlib import suppress
 from typing import Any
 
 import trio
@@ -13,7 +15,7 @@ from swarm.content.journal import HEADER_BYTES, Header, Replay, encode_header, r
 from swarm.content.paths import printable
 from swarm.errors import DiskError, Locked
 from swarm.storage.aio import THREADS, abandonable
-from swarm.storage.disk_errors import refusals
+from swarm.storage.disk_errors import optional, refusals
 from swarm.storage.folder import Folder, open_regular
 
 JOURNAL_LIMIT = 64 * 1024 * 1024
@@ -95,8 +97,12 @@ class JournalFile:
             view = memoryview(records)
             while view:
                 view = view[await self._file.write(view) :]
-            await abandonable(self._folder.layer.sync_data, self._fd)
+            await abandonable(self._sync)
         self.length += len(records)
+
+    def _sync(self) -> None:
+        with optional():
+            self._folder.layer.sync_data(self._fd)
 
     def cut(self) -> None:
         """Truncate the journal to its valid part; raises `DiskError`."""
@@ -104,9 +110,13 @@ class JournalFile:
             self._folder.layer.resize(self._fd, self.length)
 
     def remove(self) -> None:
-        """Remove the journal from its folder but keep the lock; raises `DiskError`."""
-        with refusals(self.path):
-            self._folder.layer.remove(self._folder.fd, self._name)
+        """Remove the journal from its folder but keep the lock; raises `DiskError`.
+
+        Does nothing if another program has removed it; another journal in its place is not touched.
+        """
+        with refusals(self.path), suppress(FileNotFoundError):
+            if _is_in_place(self._folder, self._name, self._fd):
+                self._folder.layer.remove(self._folder.fd, self._name)
 
     def empty(self) -> bool:
         """Whether nothing was written to the journal yet; raises `DiskError`."""
@@ -122,7 +132,14 @@ class JournalFile:
 
 def _locked_in_place(folder: Folder, name: str, fd: int) -> bool:
     """Lock ``fd``; return False if ``name`` is no longer this file. BlockingIOError if it is locked."""
-    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    # Some network and FUSE file systems have no locks; then two fetches at once are up to the user.
+    with optional(errno.ENOLCK):
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return _is_in_place(folder, name, fd)
+
+
+def _is_in_place(folder: Folder, name: str, fd: int) -> bool:
+    """Whether ``name`` leads to the open file ``fd``."""
     held = os.fstat(fd)
     try:
         about = folder.layer.stat(folder.fd, name)

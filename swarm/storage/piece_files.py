@@ -6,10 +6,12 @@ Descriptors are kept in a bounded cache, so that 10,000 files do not need 10,000
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
+from array import array
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from swarm.content.manifest import Manifest
@@ -84,6 +86,65 @@ class DescriptorCache:
                 return
 
 
+def _mark(*facts: int) -> int:
+    """Return a number that differs for different facts, and is never 0."""
+    return hash(facts) or 1
+
+
+class PartState(Enum):
+    """What is at the path of a file, compared with the file that was used there before."""
+
+    NOTHING = 0
+    SAME = 1
+    CHANGED = 2
+    """The same file, but another program has written to it."""
+    ANOTHER = 3
+
+
+class _Marks:
+    """What every file was like when it was last used here: which one it is, and its size and time stamps.
+
+    Eight bytes a mark, because a manifest may have a million files.
+    """
+
+    def __init__(self, files: int) -> None:
+        self._identities = array("q", bytes(8 * files))
+        self._states = array("q", bytes(8 * files))
+        self._writers: Counter[int] = Counter()
+        self.changed: set[int] = set()
+        """Files whose size or time stamps have changed between two uses: another program wrote to them."""
+
+    def is_same(self, file: int, about: os.stat_result) -> bool:
+        """Whether this is the file that was used before; yes if none was."""
+        return self._identities[file] in {0, _mark(about.st_dev, about.st_ino)}
+
+    def note(self, file: int, about: os.stat_result) -> None:
+        """Record what the file is and how it is now."""
+        self._identities[file] = _mark(about.st_dev, about.st_ino)
+        self._states[file] = self._state(about)
+
+    def look(self, file: int, about: os.stat_result) -> None:
+        """Compare the file with what was recorded last; while it is written to here, nothing is."""
+        if self._states[file] not in {0, self._state(about)} and not self._writers[file]:
+            self.changed.add(file)
+
+    @contextmanager
+    def writing(self, file: int, fd: int) -> Iterator[None]:
+        """Record how the file is once nobody here writes to it any more."""
+        self._writers[file] += 1
+        try:
+            yield
+        finally:
+            self._writers[file] -= 1
+            if not self._writers[file]:
+                del self._writers[file]
+                self._states[file] = self._state(os.fstat(fd))
+
+    @staticmethod
+    def _state(about: os.stat_result) -> int:
+        return _mark(about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+
+
 class PieceFiles:
     """The files of a manifest below ``folder``, cached through a bounded number of descriptors.
 
@@ -96,7 +157,7 @@ class PieceFiles:
         self._manifest = manifest
         self._single = None if manifest.folder else (name,)
         self._descriptors = DescriptorCache(folder.layer.close)
-        self._known: dict[int, tuple[int, int]] = {}
+        self._marks = _Marks(len(manifest.files))
 
     def parts(self, file: int) -> tuple[str, ...]:
         """Return the path of a file below the folder."""
@@ -118,29 +179,36 @@ class PieceFiles:
         with self._descriptors.use(file, lambda: self.folder.open_file(parts, os.O_RDONLY)) as fd:
             yield fd
 
-    def writing(self, file: int, created: Callable[[tuple[str, ...]], None]) -> AbstractContextManager[int]:
+    @contextmanager
+    def writing(self, file: int, created: Callable[[tuple[str, ...]], None]) -> Iterator[int]:
         """Hold a descriptor for writing; a missing file is created, with its folders.
 
         ``created`` is called with the path of each folder that got a new entry. Raises OSError, and
         `DiskError` if the file was replaced since it was last used.
         """
         # A separate key from the one for reading, whose descriptor is read-only.
-        return self._descriptors.use(~file, lambda: self._open_to_write(file, created))
+        with self._descriptors.use(~file, lambda: self._open_to_write(file, created)) as fd:
+            self._marks.look(file, os.fstat(fd))
+            with self._marks.writing(file, fd):
+                yield fd
 
     def create(self, file: int, created: Callable[[tuple[str, ...]], None]) -> None:
         """Create a file, with its folders, unless it exists; raises what `writing` does."""
         self.folder.layer.close(self._open_to_write(file, created))
 
     def expect(self, file: int, fd: int) -> None:
-        """Record that ``file`` must be this open file from now on."""
-        about = os.fstat(fd)
-        self._known[file] = (about.st_dev, about.st_ino)
+        """Record that ``file`` must be this open file, as it is now, from now on."""
+        self._marks.note(file, os.fstat(fd))
 
-    def is_in_place(self, file: int) -> bool:
-        """Whether the file exists and is the one that was used before, if it was used."""
-        known = self._known.get(file)
+    def found(self, file: int) -> PartState:
+        """Say what is at the path of the file now, compared with what was used there before."""
         about = self.folder.stat(self.parts(file))
-        return about is not None and known in {None, (about.st_dev, about.st_ino)}
+        if about is None:
+            return PartState.NOTHING
+        if not self._marks.is_same(file, about):
+            return PartState.ANOTHER
+        self._marks.look(file, about)
+        return PartState.CHANGED if file in self._marks.changed else PartState.SAME
 
     def _open_to_write(self, file: int, created: Callable[[tuple[str, ...]], None]) -> int:
         parts = self.parts(file)
@@ -160,14 +228,16 @@ class PieceFiles:
 
     def _prepare(self, file: int, fd: int) -> None:
         about = os.fstat(fd)
-        identity = (about.st_dev, about.st_ino)
-        if self._known.setdefault(file, identity) != identity:
+        if not self._marks.is_same(file, about):
             shown = printable(str(self.path(file)))
             raise DiskError(f"{shown}: was replaced by another file; run the same command again")
+        self._marks.look(file, about)
         length = self._manifest.files[file].length
         # A file of one piece gets its length from its only write.
         if about.st_size > length or (about.st_size < length and length > self._manifest.piece_length):
             self.folder.layer.resize(fd, length)
+            about = os.fstat(fd)
+        self._marks.note(file, about)
 
     def forget(self) -> None:
         """Close the cached descriptors of files; they are reopened when needed."""

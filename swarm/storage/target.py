@@ -1,301 +1,94 @@
-"""The file or folder that a fetch writes. Source: docs/storage.md.
-
-Opening a target checks what exists already: files under the final name, then the partial file or folder
-against the journal's claims.
-"""
+"""The file or folder that a fetch writes. Source: docs/storage.md."""
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import AsyncIterator, Collection, Generator
-from contextlib import asynccontextmanager, closing, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 
 from swarm.bits import PieceSet
-from swarm.content.fingerprints import FINGERPRINT_BYTES, Fingerprints, fingerprint
-from swarm.content.journal import Header, Replay
+from swarm.content.fingerprints import fingerprint
 from swarm.content.layout import Span
 from swarm.content.manifest import Manifest
-from swarm.content.paths import printable
+from swarm.content.paths import check_title, printable
 from swarm.content.selection import pieces_of
-from swarm.errors import DiskError, Incomplete, PieceMismatch
+from swarm.errors import DiskError, Incomplete, ManifestError, PieceMismatch, UsageError
 from swarm.storage.aio import make_folder
 from swarm.storage.disk_errors import refusals
 from swarm.storage.file_layer import POSIX, FileLayer, read_at, write_at
-from swarm.storage.hashing import FileHashing, Keep, Progress, in_thread, new_buffer, piece_matches
-from swarm.storage.journal_file import JournalFile
+from swarm.storage.hashing import Progress, piece_matches
 from swarm.storage.piece_files import PieceFiles
 from swarm.storage.piece_reader import CheckedReader, PieceExecutor
+from swarm.storage.restoring import RestoredPieces, restore
+from swarm.storage.room import check_rest, check_room
 from swarm.storage.syncer import UNSYNCED_BYTES, Syncer
-from swarm.storage.target_files import TargetFiles, check_room
-
-
-def check_existing(
-    manifest: Manifest, final: PieceFiles, selected: Collection[int], existing: set[int], keep: Keep
-) -> Generator[int, None, None]:
-    """Hash the files that already have their final name; yields bytes read.
-
-    A file that matches the manifest is added to ``existing``, and its pieces are passed to ``keep``.
-    Raises `DiskError` naming the first of the ``selected`` files that differs, with nothing changed. A
-    differing file that is not selected is ignored.
-    """
-    buffer = new_buffer()
-    layer = final.folder.layer
-    for file in _candidates(manifest, final, selected):
-        entry = manifest.files[file]
-        hashing = FileHashing(manifest.piece_length)
-        with refusals(final.path(file)):
-            fd = final.folder.open_file(final.parts(file), os.O_RDONLY)
-            try:
-                yield from hashing.steps(layer, fd, entry.length, buffer)
-            finally:
-                layer.close(fd)
-        if bytes(hashing.pieces) != entry.pieces:
-            if file in selected:
-                raise _differs(final, file)
-            continue
-        existing.add(file)
-        for number, piece in enumerate(manifest.layout.pieces_of(file)):
-            start = number * FINGERPRINT_BYTES
-            keep(piece, bytes(hashing.checks[start : start + FINGERPRINT_BYTES]))
-        yield 0
-
-
-def _candidates(manifest: Manifest, final: PieceFiles, selected: Collection[int]) -> list[int]:
-    """Return the files that exist with the right length.
-
-    Raises `DiskError`, before any is read, if a selected one exists with another length.
-    """
-    found = []
-    for file, entry in enumerate(manifest.files):
-        with refusals(final.path(file)):
-            about = final.folder.stat(final.parts(file))
-        if about is None:
-            continue
-        if not stat.S_ISREG(about.st_mode) or about.st_size != entry.length:
-            if file in selected:
-                raise _differs(final, file)
-            continue
-        found.append(file)
-    return found
-
-
-def _differs(final: PieceFiles, file: int) -> DiskError:
-    shown = printable(str(final.path(file)))
-    return DiskError(f"{shown}: already exists with other content; move it away or choose another --output")
-
-
-class Resumption:
-    """Checks the pieces of a partial file or folder.
-
-    A piece that the journal claims is compared by its XXH3-128. Data without a claim was written but not
-    synced, or its journal is lost; it is compared by BLAKE3. Such data is read from the disk and not from
-    the page cache, which may still show data that failed to reach the disk.
-    """
-
-    def __init__(self, manifest: Manifest, partial: PieceFiles, claims: Fingerprints, keep: Keep) -> None:
-        self._manifest = manifest
-        self._partial = partial
-        self._layer = partial.folder.layer
-        self._claims = claims
-        self._keep = keep
-        self._buffer = memoryview(bytearray(manifest.piece_length))
-        self.kept = 0
-        self.foreign = 0
-        """The number of pieces with data that is neither claimed nor valid."""
-
-    def steps(self, skip: set[int]) -> Generator[int, None, None]:
-        """Check every file except those in ``skip``; yields the bytes of each step."""
-        for file, entry in enumerate(self._manifest.files):
-            if file in skip:
-                continue
-            with refusals(self._partial.path(file)):
-                try:
-                    fd = self._partial.folder.open_file(self._partial.parts(file), os.O_RDONLY)
-                except FileNotFoundError:
-                    yield entry.length
-                    continue
-                with closing(_Unsynced(self._layer, fd)) as unsynced:
-                    self._partial.expect(file, fd)
-                    for piece in self._manifest.layout.pieces_of(file):
-                        yield self._check(piece, fd, unsynced)
-            yield 0
-
-    def _check(self, piece: int, fd: int, unsynced: _Unsynced) -> int:
-        span = self._manifest.layout.span(piece)
-        data = self._buffer[: span.length]
-        claimed = self._claims.get(piece)
-        if claimed is not None:
-            whole = read_at(self._layer, fd, data, span.offset) == span.length
-            if whole and fingerprint(data) == claimed:
-                self._found(piece, claimed)
-        elif unsynced.read(span, data):
-            if piece_matches(data, self._manifest.piece_hash(piece)):
-                self._found(piece, fingerprint(data))
-            else:
-                self.foreign += 1
-        return span.length
-
-    def _found(self, piece: int, check: bytes) -> None:
-        self.kept += 1
-        self._keep(piece, check)
-
-
-class _Unsynced:
-    """Reads unclaimed parts of one open file from the disk, past the page cache."""
-
-    def __init__(self, layer: FileLayer, fd: int) -> None:
-        self._layer = layer
-        self._fd = fd
-        self._data_from: int | None = 0
-        self._synced = False
-
-    def read(self, span: Span, buffer: memoryview) -> bool:
-        """Fill ``buffer`` with a piece; return False if the file is too short or has a hole there."""
-        if self._data_from is not None and self._data_from <= span.offset:
-            self._data_from = self._layer.next_data(self._fd, span.offset)
-        if self._data_from is None or self._data_from >= span.offset + span.length:
-            return False
-        if not self._synced:
-            self._layer.sync_data(self._fd)
-            self._synced = True
-        self._layer.forget_cache(self._fd, span.offset, span.length)
-        return read_at(self._layer, self._fd, buffer, span.offset) == span.length
-
-    def close(self) -> None:
-        """Close the file."""
-        self._layer.close(self._fd)
-
-
-class RestoredPieces:
-    """The stored pieces, the XXH3-128 of each, and the syncer that makes more of them durable.
-
-    ``syncer`` is None when nothing will be written.
-    """
-
-    def __init__(self, manifest: Manifest) -> None:
-        self.stored = PieceSet(manifest.piece_count)
-        self.checks = Fingerprints(manifest.piece_count)
-        self.syncer: Syncer | None = None
-
-    def keep(self, piece: int, check: bytes) -> None:
-        """Record a valid piece and its XXH3-128."""
-        self.checks[piece] = check
-        self.stored.add(piece)
-
-
-async def restore(files: TargetFiles, progress: Progress | None) -> RestoredPieces:
-    """Check what has the final name, then the partial file or folder against the journal's claims.
-
-    ``progress`` is called with checked and total bytes. Raises `DiskError` for other content, with nothing
-    changed.
-    """
-    manifest = files.manifest
-    restored = RestoredPieces(manifest)
-    if files.final is not None:
-        steps = check_existing(manifest, files.final, files.selected, files.existing, restored.keep)
-        await in_thread(steps, manifest.total_length, progress)
-    journal = files.journal
-    if journal is None:
-        if files.refused is not None and not files.existing >= files.selected:
-            raise files.refused
-        return restored
-    header = Header(manifest.id, manifest.total_length, manifest.piece_count)
-    if files.final is not None and restored.stored.full:
-        await _check_owner(files, journal, header)
-    else:
-        await _resume(files, journal, header, restored, progress)
-    return restored
-
-
-async def _resume(
-    files: TargetFiles,
-    journal: JournalFile,
-    header: Header,
-    restored: RestoredPieces,
-    progress: Progress | None,
-) -> None:
-    """Check the partial file or folder; valid pieces that the journal does not claim are claimed next."""
-    manifest = files.manifest
-    replayed = await journal.replay(header)
-    syncer = Syncer(files, journal, header, restored.stored, begun=replayed.header is not None)
-    unclaimed: list[int] = []
-
-    def keep_and_claim(piece: int, check: bytes) -> None:
-        restored.keep(piece, check)
-        if piece not in replayed.fingerprints:
-            unclaimed.append(piece)
-
-    if files.partial is not None:
-        resumption = Resumption(manifest, files.partial, replayed.fingerprints, keep_and_claim)
-        await in_thread(resumption.steps(files.existing), manifest.total_length, progress)
-        _refuse_foreign(files, replayed, resumption)
-    if replayed.header is not None:
-        journal.cut()
-    for piece in unclaimed:
-        span = manifest.layout.span(piece)
-        syncer.add(piece, restored.checks[piece], span.file, span.length)
-        if manifest.folder:
-            # An earlier run may have been killed after creating its folders and before syncing them.
-            path = manifest.files[span.file].path
-            for depth in range(len(path)):
-                syncer.folder_changed(path[:depth])
-    restored.syncer = syncer
-
-
-async def _check_owner(files: TargetFiles, journal: JournalFile, header: Header) -> None:
-    """Release the journal if it belongs to other content; the content in place is complete."""
-    try:
-        await journal.replay(header)
-    except DiskError:
-        files.leave_journal()
-
-
-def _refuse_foreign(files: TargetFiles, replayed: Replay, resumption: Resumption) -> None:
-    """Raise `DiskError` for data without a journal and without a valid piece: it is somebody else's."""
-    if replayed.header is None and resumption.foreign and not resumption.kept:
-        shown = printable(str(files.output.path / files.part_name))
-        raise DiskError(
-            f"{shown}: already exists with other content; move it away or choose another --output"
-        )
-
+from swarm.storage.target_files import TargetFiles, TargetPlan
 
 SAVE_SECONDS = 1.5
 """The most seconds that closing takes to save the journal; unsynced pieces are checked again on resume."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetOptions:
+    """How a target is opened.
+
+    ``selected`` holds the indices of the wanted files (None: all); pieces of other files from earlier runs
+    are kept and can be read. ``name`` is the final name (None: that of the manifest). With ``overwrite``,
+    files that differ under the final name are replaced when everything is complete, and what is right in them
+    is reused; otherwise they are an error.
+    """
+
+    selected: frozenset[int] | None = None
+    name: str | None = None
+    overwrite: bool = False
+
+    def plan(self, manifest: Manifest) -> TargetPlan:
+        """Return what is to be done for a manifest; raises `UsageError` for an unsafe name."""
+        everything = frozenset(range(len(manifest.files)))
+        selected = everything if self.selected is None else self.selected & everything
+        if self.name is not None:
+            try:
+                check_title(self.name)
+            except ManifestError as error:
+                raise UsageError(f"{error}: choose another final name") from error
+        return TargetPlan(manifest, self.name or manifest.name, selected, self.overwrite)
 
 
 @asynccontextmanager
 async def open_target(
     manifest: Manifest,
     output_dir: Path,
+    options: TargetOptions | None = None,
     *,
     layer: FileLayer = POSIX,
     progress: Progress | None = None,
-    selected: frozenset[int] | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> AsyncIterator[Target]:
     """Lock and resume the target of a fetch, and hold it for the block; leaving saves the journal.
 
     ``output_dir`` is created if missing. ``progress`` is called with checked and total bytes of earlier
-    runs and existing files. ``selected`` holds the indices of the wanted files (None: all); pieces of other
-    files from earlier runs are kept and can be read.
+    runs and existing files, ``warn`` with one line about what the file system cannot do.
 
     Raises `Locked` if another process fetches this, and `DiskError` if there is not enough space, if the
-    final name has other content, if the journal belongs to other content, or if the system refuses.
+    file system does not take a name, if the final name has other content, if the journal belongs to other
+    content, or if the system refuses.
     """
-    everything = frozenset(range(len(manifest.files)))
-    selected = everything if selected is None else selected & everything
-    check_room(manifest, output_dir, selected)
+    plan = (options or TargetOptions()).plan(manifest)
+    check_room(manifest, output_dir, plan.selected, plan.name)
     await make_folder(output_dir)
-    files = TargetFiles(manifest, output_dir, layer, selected)
+    files = TargetFiles(plan, output_dir, layer)
     try:
-        target = Target(files, await restore(files, progress))
+        restored = await restore(files, progress)
+        _check_rest(files, restored)
+        target = Target(files, restored, warn)
     except BaseException:
         files.close()
         raise
     try:
+        await target.reuse(restored.reusable, progress)
         yield target
     except BaseException:
         with suppress(DiskError):
@@ -304,14 +97,26 @@ async def open_target(
     await target.aclose()
 
 
+def _check_rest(files: TargetFiles, restored: RestoredPieces) -> None:
+    """Check the room again if earlier runs or files to be replaced make a difference."""
+    if files.differing or restored.stored:
+        rest = sorted(files.selected - files.existing)
+        if rest:
+            part = files.output.path / files.part_name
+            check_rest(files.manifest, files.output.path, part, rest, restored.stored)
+
+
 class Target:
     """A `ports.Store` over a partial file or folder; `finish` gives it its final name.
 
     Use `open_target` to make one.
     """
 
-    def __init__(self, files: TargetFiles, restored: RestoredPieces) -> None:
+    def __init__(
+        self, files: TargetFiles, restored: RestoredPieces, warn: Callable[[str], None] | None = None
+    ) -> None:
         self._files = files
+        self._warn = warn
         self._manifest = files.manifest
         self._layout = files.manifest.layout
         self._stored = restored.stored
@@ -324,9 +129,13 @@ class Target:
         self._finished = False
         self.wanted = pieces_of(self._layout, files.selected)
         """The pieces of the selected files; callers must not change it."""
+        self.resumed_pieces = self.resumed_bytes = 0
+        """Wanted pieces that were stored before this run, and their bytes."""
+        self._count_resumed()
+
+    def _count_resumed(self) -> None:
         resumed = [piece for piece in self._stored if piece in self.wanted]
         self.resumed_pieces = len(resumed)
-        """Wanted pieces that were stored before this run."""
         self.resumed_bytes = sum(map(self._layout.length, resumed))
 
     @property
@@ -383,6 +192,28 @@ class Target:
             await self._moving.wait()
         return await self._reader.read(piece, self._files.holder)
 
+    async def reuse(self, pieces: PieceSet, progress: Progress | None = None) -> None:
+        """Copy pieces that are right in files which will be replaced; those count as resumed.
+
+        ``progress`` is called with copied and total bytes. Raises `DiskError`.
+        """
+        final = self._files.final
+        wanted = [piece for piece in pieces if piece not in self._stored]
+        if final is None or not wanted:
+            return
+        total, done = sum(map(self._layout.length, wanted)), 0
+        for piece in wanted:
+            span = self._layout.span(piece)
+            with refusals(final.path(span.file)), final.reading(span.file) as fd:
+                data = await trio.to_thread.run_sync(_read, final.folder.layer, fd, span)
+            # What has changed since it was hashed is fetched like any other piece.
+            with suppress(PieceMismatch):
+                await self.put(piece, data)
+            done += span.length
+            if progress is not None:
+                progress(done, total)
+        self._count_resumed()
+
     async def sync(self) -> None:
         """Make everything written so far durable and claim it in the journal; raises `DiskError`."""
         if self._syncer is not None:
@@ -418,6 +249,8 @@ class Target:
         finally:
             self._moving.set()
             self._moving = None
+        if self._warn is not None and (line := self._files.executable.warning()):
+            self._warn(line)
         return self.path
 
     async def aclose(self) -> None:
@@ -445,3 +278,9 @@ class Target:
                 await self._syncer.begin()
                 partial = self._files.create_partial()
         return self._syncer, partial
+
+
+def _read(layer: FileLayer, fd: int, span: Span) -> memoryview:
+    """Return as many bytes of a piece as there are."""
+    data = memoryview(bytearray(span.length))
+    return data[: read_at(layer, fd, data, span.offset)]

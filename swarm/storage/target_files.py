@@ -11,45 +11,70 @@ import os
 import stat
 from collections.abc import Collection
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from swarm.content.manifest import Manifest
-from swarm.content.paths import JOURNAL_SUFFIX, PART_SUFFIX, printable
+from swarm.content.paths import JOURNAL_SUFFIX, PART_SUFFIX, printable, temporary_names
 from swarm.errors import DiskError
-from swarm.storage.disk_errors import refusals
+from swarm.storage.disk_errors import optional, refusals
 from swarm.storage.file_layer import FileLayer
-from swarm.storage.folder import Folder, flush
+from swarm.storage.folder import Folder, flush, open_regular, sync_entries
+from swarm.storage.hashing import FileHashing, new_buffer
 from swarm.storage.journal_file import JournalFile
-from swarm.storage.piece_files import PieceFiles
-
-BLOCK_BYTES = 512
-"""The unit of ``st_blocks`` (POSIX)."""
-
-
-def check_space(folder: Path, needed: int, *, what: str) -> None:
-    """Raise `DiskError` if fewer than ``needed`` bytes are free where ``folder`` is or would be created."""
-    place = folder
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    with refusals(place):
-        about = os.statvfs(place)
-    free = about.f_bavail * about.f_frsize
-    if needed > free:
-        raise DiskError(
-            f"{printable(what)} needs {needed} bytes, but {printable(str(place))} has {free} free; "
-            "free some space or choose another folder"
-        )
-
+from swarm.storage.piece_files import PartState, PieceFiles
+from swarm.storage.room import check_characters, check_lengths, is_short_enough
 
 _EXECUTE = 0o111
 _READ = 0o444
+_PERMISSIONS = 0o777
 _READ_TO_EXECUTE = 2
 
 
-def prepare(manifest: Manifest, partial: PieceFiles, missing: Collection[int]) -> None:
+class ExecutableBits:
+    """Sets executable bits, and counts the files whose bits the file system does not let it set."""
+
+    def __init__(self) -> None:
+        self.refused: list[Path] = []
+
+    def set(self, files: PieceFiles, file: int, *, wanted: bool) -> None:
+        """Make a file executable for those who may read it, or for nobody; synced when this returns."""
+        layer = files.folder.layer
+        fd = files.folder.open_file(files.parts(file), os.O_RDONLY)
+        try:
+            mode = stat.S_IMODE(os.fstat(fd).st_mode)
+            if bool(mode & stat.S_IXUSR) == wanted:
+                return
+            readers = (mode & _READ) >> _READ_TO_EXECUTE
+            try:
+                layer.set_mode(fd, mode | readers if wanted else mode & ~_EXECUTE)
+            except OSError as error:
+                if error.errno == errno.EIO:
+                    raise
+                # FAT, SMB and FUSE have no such bits, and the bits of somebody else's file are his.
+                self.refused.append(files.path(file))
+                return
+            with optional():
+                layer.sync(fd)
+        finally:
+            layer.close(fd)
+
+    def warning(self) -> str | None:
+        """Return one line about what was refused, or None."""
+        if not self.refused:
+            return None
+        shown = printable(str(self.refused[0]))
+        others = f" and of {len(self.refused) - 1} more" if len(self.refused) > 1 else ""
+        return f"the executable bit of {shown}{others} cannot be changed on this file system"
+
+
+def prepare(
+    manifest: Manifest, partial: PieceFiles, missing: Collection[int], executable: ExecutableBits
+) -> None:
     """Create the empty files among ``missing``, set executable bits, and sync all ``missing`` files.
 
-    Raises `DiskError`, also if a file was replaced since it was written.
+    A file that another program wrote to meanwhile is hashed again. Raises `DiskError` if it differs, and if
+    a file was removed or replaced.
     """
     folders: set[tuple[str, ...]] = {()}
     for file in missing:
@@ -57,33 +82,81 @@ def prepare(manifest: Manifest, partial: PieceFiles, missing: Collection[int]) -
         with refusals(partial.path(file)):
             if not entry.length:
                 partial.create(file, folders.add)
-            if not partial.is_in_place(file):
-                raise _replaced(partial.path(file))
-            set_executable(partial, file, wanted=entry.executable)
+            _check_part(manifest, partial, file)
+            executable.set(partial, file, wanted=entry.executable)
         parts = partial.parts(file)
         folders.update(parts[:depth] for depth in range(len(parts)))
     flush(partial.folder, [partial.parts(file) for file in missing], folders)
 
 
-def set_executable(files: PieceFiles, file: int, *, wanted: bool) -> None:
-    """Make a file executable for those who may read it, or for nobody; synced when this returns."""
-    layer = files.folder.layer
-    fd = files.folder.open_file(files.parts(file), os.O_RDONLY)
+def _check_part(manifest: Manifest, partial: PieceFiles, file: int) -> None:
+    """Raise `DiskError` unless the partial file is what was written here, or is at least right."""
+    match partial.found(file):
+        case PartState.NOTHING:
+            # A folder is named that is there, not the file, which is not.
+            raise DiskError(
+                f"{printable(str(partial.folder.path))}: a file of the fetch was removed from here "
+                "by another program; run the same command again"
+            )
+        case PartState.ANOTHER:
+            raise _replaced(partial.path(file))
+        case PartState.CHANGED:
+            entry = manifest.files[file]
+            hashing = FileHashing(manifest.piece_length)
+            layer = partial.folder.layer
+            fd = partial.folder.open_file(partial.parts(file), os.O_RDONLY)
+            try:
+                size = os.fstat(fd).st_size
+                for _ in hashing.steps(layer, fd, entry.length, new_buffer()):
+                    pass
+            finally:
+                layer.close(fd)
+            if size != entry.length or hashing.pieces != entry.pieces:
+                raise DiskError(
+                    f"{printable(str(partial.path(file)))}: another program changed it during the fetch; "
+                    "run the same command again to fetch those pieces again"
+                )
+        case PartState.SAME:
+            pass
+
+
+def move_file(output: Folder, part_name: str, name: str, *, replacing: bool = False) -> None:
+    """Give a single file its final name; raises `DiskError` if that name exists, unless ``replacing``."""
+    with refusals(output.path / name):
+        _move(output.layer, (output.fd, part_name), (output.fd, name), replacing=replacing)
+        sync_entries(output.layer, output.fd)
+
+
+def _move(layer: FileLayer, old: tuple[int, str], new: tuple[int, str], *, replacing: bool) -> None:
+    """Rename a file; with ``replacing``, over another file, whose permission bits it keeps."""
+    if not replacing:
+        layer.move(*old, *new)
+        return
+    try:
+        about = layer.stat(*new)
+    except FileNotFoundError:
+        layer.move(*old, *new)
+        return
+    if not stat.S_ISREG(about.st_mode):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+    _copy_mode(layer, old, about)
+    layer.replace(*old, *new)
+
+
+def _copy_mode(layer: FileLayer, new: tuple[int, str], replaced: os.stat_result) -> None:
+    """Let as many read and write the new file as the one that it replaces, and no more."""
+    fd = open_regular(layer, *new, os.O_RDONLY)
     try:
         mode = stat.S_IMODE(os.fstat(fd).st_mode)
-        if bool(mode & stat.S_IXUSR) != wanted:
-            readers = (mode & _READ) >> _READ_TO_EXECUTE
-            layer.set_mode(fd, mode | readers if wanted else mode & ~_EXECUTE)
-            layer.sync(fd)
+        allowed = (stat.S_IMODE(replaced.st_mode) & ~_EXECUTE) & _PERMISSIONS
+        if mode & stat.S_IXUSR:
+            allowed |= (allowed & _READ) >> _READ_TO_EXECUTE
+        if mode != allowed:
+            with suppress(OSError):
+                layer.set_mode(fd, allowed)
+                layer.sync(fd)
     finally:
         layer.close(fd)
-
-
-def move_file(output: Folder, part_name: str, name: str) -> None:
-    """Give a single file its final name; raises `DiskError` if that name exists."""
-    with refusals(output.path / name):
-        output.layer.move(output.fd, part_name, output.fd, name)
-        output.layer.sync(output.fd)
 
 
 def move_folder(partial: Folder, output: Folder, part_name: str, name: str) -> None:
@@ -96,8 +169,17 @@ def move_folder(partial: Folder, output: Folder, part_name: str, name: str) -> N
     move_file(output, part_name, name)
 
 
-def move_into(manifest: Manifest, partial: Folder, final: Folder, missing: Collection[int]) -> None:
-    """Move the ``missing`` files from the partial folder into the existing final one, replacing nothing."""
+def move_into(
+    manifest: Manifest,
+    partial: Folder,
+    final: Folder,
+    missing: Collection[int],
+    replaced: Collection[int] = (),
+) -> None:
+    """Move the ``missing`` files from the partial folder into the existing final one.
+
+    Only the files in ``replaced`` take the place of others.
+    """
     made: set[tuple[str, ...]] = set()
     changed: set[tuple[str, ...]] = set()
     for file in missing:
@@ -109,7 +191,8 @@ def move_into(manifest: Manifest, partial: Folder, final: Folder, missing: Colle
     for file in missing:
         path = manifest.files[file].path
         with refusals(final.at(path)), partial.parent(path) as source, final.parent(path) as target:
-            final.layer.move(source, path[-1], target, path[-1])
+            old, new = (source, path[-1]), (target, path[-1])
+            _move(final.layer, old, new, replacing=file in replaced)
     flush(final, (), changed)
 
 
@@ -121,7 +204,7 @@ def prune(manifest: Manifest, partial: Folder, output: Folder, part_name: str) -
             _remove_empty(partial, parts)
     with refusals(output.path / part_name):
         _remove_empty(output, (part_name,))
-        output.layer.sync(output.fd)
+        sync_entries(output.layer, output.fd)
 
 
 def _remove_empty(folder: Folder, parts: tuple[str, ...]) -> None:
@@ -139,29 +222,49 @@ def _replaced(path: Path) -> DiskError:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class TargetPlan:
+    """What a fetch is to leave on the disk: the ``selected`` files (indices), under the final name ``name``.
+
+    With ``overwrite``, files there that differ are replaced once everything is complete.
+    """
+
+    manifest: Manifest
+    name: str
+    selected: frozenset[int]
+    overwrite: bool = False
+
+    @property
+    def everything(self) -> bool:
+        """Whether all files are selected."""
+        return len(self.selected) == len(self.manifest.files)
+
+
 class TargetFiles:
     """The files of a target on the disk, locked while this is open. Raises `Locked` and `DiskError`.
 
     ``final``: what has the final name, or None. ``existing``: indices of the files there that match the
-    manifest. ``selected``: indices of the files that `put_in_place` moves there; pieces of other files stay
-    in the partial folder. ``partial``: None until a partial folder exists. ``journal``: None when nothing
-    can be written, for the reason ``refused``; then every selected file must exist already.
+    manifest; ``differing``: of those that do not and that `put_in_place` replaces. Pieces of files that are
+    not selected stay in the partial folder. ``partial``: None until a partial folder exists. ``journal``:
+    None when nothing can be written, for the reason ``refused``; then every selected file must exist already.
     """
 
-    def __init__(
-        self, manifest: Manifest, output_dir: Path, layer: FileLayer, selected: frozenset[int]
-    ) -> None:
-        self.manifest = manifest
-        self.selected = selected
-        self.part_name = manifest.name + PART_SUFFIX
+    def __init__(self, plan: TargetPlan, output_dir: Path, layer: FileLayer) -> None:
+        self.plan = plan
+        self.manifest = plan.manifest
+        self.selected = plan.selected
         self.existing: set[int] = set()
+        self.differing: set[int] = set()
         self.final: PieceFiles | None = None
         self.partial: PieceFiles | None = None
         self.journal: JournalFile | None = None
         self.refused: DiskError | None = None
+        self.executable = ExecutableBits()
         with refusals(output_dir):
             self.output = Folder.open(output_dir, layer)
         try:
+            check_lengths(self.output, plan.manifest, plan.selected, plan.name)
+            self.part_name = self._temporary_name(PART_SUFFIX)
             self._open()
         except BaseException:
             self.close()
@@ -170,7 +273,7 @@ class TargetFiles:
     @property
     def path(self) -> Path:
         """The final path."""
-        return self.output.path / self.manifest.name
+        return self.output.path / self.plan.name
 
     def holder(self, file: int) -> PieceFiles:
         """Return where a file is read from; raises `DiskError` if it is neither final nor partial."""
@@ -186,7 +289,7 @@ class TargetFiles:
                 # It exists if an earlier call created it and then failed.
                 with suppress(FileExistsError):
                     self.output.layer.make_folder(self.output.fd, self.part_name)
-                self.output.layer.sync(self.output.fd)
+                sync_entries(self.output.layer, self.output.fd)
             self.partial = self._place(self.part_name)
         return self.partial
 
@@ -200,33 +303,30 @@ class TargetFiles:
             for file in self.existing & self.selected:
                 with refusals(self.final.path(file)):
                     wanted = self.manifest.files[file].executable
-                    set_executable(self.final, file, wanted=wanted)
+                    self.executable.set(self.final, file, wanted=wanted)
         if missing or self.final is None:
             partial = self.create_partial()
-            prepare(self.manifest, partial, missing)
+            prepare(self.manifest, partial, missing, self.executable)
             self._move(partial, missing)
         self._remove_leftovers()
 
     def _move(self, partial: PieceFiles, missing: list[int]) -> None:
-        name = self.manifest.name
+        name = self.plan.name
         if not self.manifest.folder:
-            move_file(self.output, self.part_name, name)
-        elif self.final is None and self._everything:
+            move_file(self.output, self.part_name, name, replacing=bool(self.differing))
+        elif self.final is None and self.plan.everything:
             move_folder(partial.folder, self.output, self.part_name, name)
         else:
-            move_into(self.manifest, partial.folder, self._create_final().folder, missing)
+            final = self._create_final().folder
+            move_into(self.manifest, partial.folder, final, missing, self.differing)
 
     def _create_final(self) -> PieceFiles:
         if self.final is None:
             with refusals(self.path):
-                self.output.layer.make_folder(self.output.fd, self.manifest.name)
-                self.output.layer.sync(self.output.fd)
-            self.final = self._place(self.manifest.name)
+                self.output.layer.make_folder(self.output.fd, self.plan.name)
+                sync_entries(self.output.layer, self.output.fd)
+            self.final = self._place(self.plan.name)
         return self.final
-
-    @property
-    def _everything(self) -> bool:
-        return len(self.selected) == len(self.manifest.files)
 
     def _remove_leftovers(self) -> None:
         """Remove what is left of the partial file or folder, unless it holds other pieces."""
@@ -236,7 +336,7 @@ class TargetFiles:
             return
         with refusals(self.output.path / self.part_name):
             part = self.output.stat((self.part_name,))
-            final = self.output.stat((self.manifest.name,))
+            final = self.output.stat((self.plan.name,))
             # A move by hard link has two steps; a crash between them leaves both names.
             if part and final and (part.st_dev, part.st_ino) == (final.st_dev, final.st_ino):
                 self.output.layer.remove(self.output.fd, self.part_name)
@@ -250,11 +350,11 @@ class TargetFiles:
             self.final, self.partial = self.partial, None
             self.final.folder.path = self.path
         elif self.final is None:
-            self.final = self._place(self.manifest.name)
+            self.final = self._place(self.plan.name)
         if self.partial is not None:
             self.partial.forget()
         self.existing |= self.selected
-        if self.journal is not None and (self._everything or not self._exists(self.part_name)):
+        if self.journal is not None and (self.plan.everything or not self._exists(self.part_name)):
             self.journal.remove()
             self.journal.close()
             self.journal = None
@@ -278,9 +378,11 @@ class TargetFiles:
                     self.journal.remove()
 
     def _open(self) -> None:
-        name = self.manifest.name
+        name = self.plan.name
+        if not self._exists(name) and not self._exists(self.part_name):
+            check_characters(self.output, self.manifest, self.selected, name)
         try:
-            self.journal = JournalFile.lock(self.output, name + JOURNAL_SUFFIX)
+            self.journal = JournalFile.lock(self.output, self._temporary_name(JOURNAL_SUFFIX))
         except DiskError as error:
             # On a read-only file system, complete content can still be shared.
             if not self._exists(name):
@@ -291,6 +393,11 @@ class TargetFiles:
         if not self.manifest.folder or self._exists(self.part_name):
             self.partial = self._place(self.part_name)
 
+    def _temporary_name(self, suffix: str) -> str:
+        """Return a name that this file system takes, if it takes the final one."""
+        plain, short = temporary_names(self.plan.name, suffix)
+        return plain if is_short_enough(self.output, plain) else short
+
     def _exists(self, name: str) -> bool:
         with refusals(self.output.path / name):
             return self.output.stat((name,)) is not None
@@ -300,31 +407,3 @@ class TargetFiles:
             return PieceFiles(self.manifest, self.output, name)
         with refusals(self.output.path / name):
             return PieceFiles(self.manifest, self.output.subfolder(name), name)
-
-
-def check_room(manifest: Manifest, output_dir: Path, selected: frozenset[int]) -> None:
-    """Raise `DiskError` if the missing part of the selected files does not fit into ``output_dir``.
-
-    Nothing is written, and only sizes are read.
-    """
-    needed, what = sum(manifest.files[file].length for file in selected), manifest.name
-    try:
-        check_space(output_dir, needed, what=what)
-    except DiskError:
-        check_space(output_dir, needed - _on_disk(manifest, output_dir, selected), what=what)
-
-
-def _on_disk(manifest: Manifest, output_dir: Path, selected: frozenset[int]) -> int:
-    """Return the bytes that are allocated already, by files under the final and the partial name."""
-    total = 0
-    for name in (manifest.name, manifest.name + PART_SUFFIX):
-        place = output_dir / name
-        final = name == manifest.name
-        for entry in (manifest.files[file] for file in selected):
-            try:
-                about = os.lstat(place.joinpath(*entry.path) if manifest.folder else place)
-            except OSError:
-                continue
-            if stat.S_ISREG(about.st_mode):
-                total += min(about.st_size if final else about.st_blocks * BLOCK_BYTES, entry.length)
-    return total

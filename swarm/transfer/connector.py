@@ -11,12 +11,12 @@ import trio
 from swarm.discovery.peer_sources import peers_of, tell
 from swarm.endpoint import Endpoint
 from swarm.errors import LinkClosed, NoPeerReachable
-from swarm.events import PeerDialing, PeerFailed
+from swarm.events import PeerDialing, PeerFailed, PeersAwaited
 from swarm.ids import ManifestId, PeerId
 from swarm.ports import Announcement, ByteStream, PeerSource
 from swarm.strategy.peer_book import Dial, PeerBook
 from swarm.transfer.exchange import Exchange, SessionEnd
-from swarm.transfer.give_up import GiveUpTimer
+from swarm.transfer.give_up import REFUSED_SESSION, FailureReasons, GiveUpTimer
 from swarm.transfer.progress import TransferRecord
 from swarm.transfer.services import NodeServices
 from swarm.transfer.session import SessionOrigin
@@ -52,8 +52,9 @@ class PeerConnector:
         self._paused = False
         self._dialling: set[PeerId] = set()
         self._sources: Sequence[PeerSource] = ()
-        self.failures: dict[PeerId, str] = {}
-        """The latest reason of every peer that could not be reached, or that refused to exchange."""
+        self._awaiting_was_told = False
+        self.failures = FailureReasons(MAX_FAILURES)
+        """Why peers could not be reached, or refused to exchange."""
 
     async def run(self, manifest: ManifestId, sources: Sequence[PeerSource]) -> None:
         """Dial until cancelled."""
@@ -137,11 +138,13 @@ class PeerConnector:
                 stream, address = await self._reach(dial)
             self._timer.met(self._services.now())
             await self._run_session(stream, SessionOrigin(inbound=False, address=address))
-        except (NoPeerReachable, LinkClosed) as error:
-            self._failed(peer, str(error))
+        except NoPeerReachable as error:
+            self._failed(peer, str(error), error.telling)
+        except LinkClosed as error:
+            self._failed(peer, str(error), REFUSED_SESSION)
         except Exception as error:  # noqa: BLE001 - as in a stream handler: it costs this session alone
             logger.debug("the session with %s failed: %r", peer, error)
-            self._failed(peer, f"unexpected: {error!r}")
+            self._failed(peer, f"unexpected: {error!r}", REFUSED_SESSION)
         finally:
             self._dialling.discard(peer)
             self._services.peers.session_closed(peer)
@@ -152,17 +155,28 @@ class PeerConnector:
         address = await self._services.network.connect(dial.peer, endpoints)
         return await self._services.network.open_stream(dial.peer, EXCHANGE_PROTOCOL), address
 
-    def _failed(self, peer: PeerId, reason: str) -> None:
-        self._note_failure(peer, reason)
+    def _failed(self, peer: PeerId, reason: str, telling: int) -> None:
+        self._note_failure(peer, reason, telling)
         retry_in = self._book.failed(peer, self._services.now())
         self._record.publish(PeerFailed(self._record.transfer, peer, reason, retry_in))
         self._changed.set()
 
-    def _note_failure(self, peer: PeerId, reason: str) -> None:
-        self.failures.pop(peer, None)
-        self.failures[peer] = reason
-        if len(self.failures) > MAX_FAILURES:
-            del self.failures[next(iter(self.failures))]
+    def _note_failure(self, peer: PeerId, reason: str, telling: int) -> None:
+        self.failures.note(peer, reason, telling)
+        if not self._awaiting_was_told and self._awaits_everybody():
+            self._awaiting_was_told = True
+            left = self._timer.deadline() - self._services.now()
+            self._record.publish(
+                PeersAwaited(self._record.transfer, self.failures.most_telling(), max(0.0, left))
+            )
+
+    def _awaits_everybody(self) -> bool:
+        """Whether pieces are missing, and each peer that the user named has failed so far."""
+        exchange, named = self._exchange, self._book.named
+        return not exchange.complete.is_set() and not exchange.sources and all(map(self._gone, named))
+
+    def _gone(self, peer: PeerId) -> bool:
+        return peer in self.failures and not self._exchange.has_session(peer)
 
     # --- Sessions -----------------------------------------------------------------------------------
 
@@ -177,9 +191,9 @@ class PeerConnector:
 
     def _session_ended(self, peer: PeerId, end: SessionEnd) -> None:
         if end.joined:
-            self.failures.pop(peer, None)
+            self.failures.forget(peer)
         else:
-            self._note_failure(peer, f"{peer}: {end.reason}")
+            self._note_failure(peer, f"{peer}: {end.reason}", REFUSED_SESSION)
         if not self._exchange.has_session(peer):
             self._book.disconnected(peer, self._services.now(), useful=end.joined)
             self._changed.set()

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from swarm.errors import Incomplete, NoPeerReachable, SwarmError
 
 MAX_RANGES_SHOWN = 8
 
 
+REFUSED_SESSION: Final = 100
+"""How telling it is that a peer answered and would not exchange; more than any failed dial."""
+
+
 class GiveUpTimer:
     """Measures how long nothing useful has happened; ``now`` is monotonic seconds.
 
-    ``connect_seconds`` is for the first session ever, ``stuck_seconds`` for the time in which no byte
-    came and no connected source had anything that is wanted.
+    Useful is the first session ever, and then nothing but bytes that are verified, or that may yet be.
     """
 
-    def __init__(self, connect_seconds: float, stuck_seconds: float, now: float) -> None:
-        self._connect_seconds = connect_seconds
-        self._stuck_seconds = stuck_seconds
+    def __init__(self, patience: float, now: float) -> None:
+        self._patience = patience
         self._since = now
         self._met_somebody = False
 
@@ -28,7 +31,7 @@ class GiveUpTimer:
         return self._met_somebody
 
     def useful(self, now: float) -> None:
-        """Something useful happened: bytes came, or a connected source has what is wanted."""
+        """Something useful happened."""
         self._met_somebody = True
         self._since = max(self._since, now)
 
@@ -43,26 +46,64 @@ class GiveUpTimer:
 
     def deadline(self) -> float:
         """When to give up if nothing useful happens before."""
-        return self._since + (self._stuck_seconds if self._met_somebody else self._connect_seconds)
+        return self._since + self._patience
+
+
+class FailureReasons:
+    """Why peers could not be reached, or refused to exchange: the latest reason of each.
+
+    Of at most ``most`` peers; the oldest are forgotten.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._by_peer: dict[str, tuple[int, str]] = {}
+
+    def __contains__(self, peer: object) -> bool:
+        return peer in self._by_peer
+
+    def note(self, peer: str, reason: str, telling: int) -> None:
+        """The peer failed now; of several reasons the one with the greatest ``telling`` is told."""
+        self._by_peer.pop(peer, None)
+        self._by_peer[peer] = telling, reason
+        if len(self._by_peer) > self._most:
+            del self._by_peer[next(iter(self._by_peer))]
+
+    def forget(self, peer: str) -> None:
+        """The peer is there after all."""
+        self._by_peer.pop(peer, None)
+
+    def by_peer(self) -> dict[str, str]:
+        """The reason of each peer, the latest last."""
+        return {peer: reason for peer, (_, reason) in self._by_peer.items()}
+
+    def most_telling(self) -> str:
+        """The reason that says most about what is wrong, the latest of several; empty if there is none."""
+        reasons = list(self._by_peer.values())
+        return max(reversed(reasons), key=lambda each: each[0])[1] if reasons else ""
 
 
 def give_up_error(
-    *, met_somebody: bool, connected: int, missing: Sequence[int], failures: Sequence[str]
+    *, met_somebody: bool, connected: int, missing: Sequence[int], reason: str, patience: float
 ) -> SwarmError:
     """The error that says why a fetch could not be completed, and what to do.
 
-    ``missing`` are the wanted pieces that no source has, ``failures`` the latest reason of every peer that
-    could not be reached or refused to exchange.
+    ``missing`` are the wanted pieces that no source has, ``reason`` says why peers could not be reached or
+    refused to exchange, ``patience`` is how many seconds were waited.
     """
-    why = f": {failures[-1]}" if failures else ""
-    if not met_somebody:
-        return NoPeerReachable(f"no peer could be reached{why}; check the addresses, or try again later")
+    why = f": {reason}" if reason else ""
+    if not (met_somebody or connected):
+        return NoPeerReachable(
+            f"no peer could be reached in {patience:g} s{why}; check the addresses, or try again later"
+        )
     if not connected:
         return Incomplete(f"all peers are gone{why}; what was fetched is kept, run the same command to go on")
-    return Incomplete(
-        f"none of the {connected} connected peers has {_describe(missing)}; "
-        "what was fetched is kept, run the same command to go on"
+    lacking = (
+        f"none of the {connected} connected peers has {_describe(missing)}"
+        if missing
+        else f"no peer sent a piece for {patience:g} s, though {connected} connected ones claim to have them"
     )
+    return Incomplete(f"{lacking}; what was fetched is kept, run the same command to go on")
 
 
 def _describe(pieces: Sequence[int]) -> str:

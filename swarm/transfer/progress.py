@@ -16,7 +16,7 @@ from swarm.events import (
     PieceStored,
     PieceWasted,
 )
-from swarm.ids import TransferId
+from swarm.ids import SourceId, TransferId
 from swarm.strategy.rates import Meter
 
 RATE_SECONDS = 5.0
@@ -63,10 +63,15 @@ class TransferRecord:
         self._down, self._up = Meter(RATE_SECONDS, now()), Meter(RATE_SECONDS, now())
         self.done = self.total = self.pieces_done = self.pieces = 0
         self.received = self.sent = self.wasted = 0
+        self.advanced_at: float | None = None
+        """When a piece was last verified, or bytes came that may belong to one; None before the first."""
+        self._unverified: dict[SourceId, int] = {}
+        self._piece_length = 0
 
     def begin(self, layout: Layout, stored: PieceSet, wanted: PieceSet) -> None:
         """The wanted pieces and those that are stored are known from now on."""
         self._wanted = wanted
+        self._piece_length = layout.piece_length
         self.pieces = wanted.count
         self.total = layout.total_length if wanted.full else sum(map(layout.length, wanted))
         have = stored & wanted
@@ -78,13 +83,16 @@ class TransferRecord:
         match event:
             case PieceStored(piece=piece, size=size):
                 self._count_piece(piece, size, 1)
+                self._unverified.clear()
+                self.advanced_at = self._now()
             case PieceRefused(size=size) | PieceWasted(size=size):
                 self.wasted += size
             case PieceLost(piece=piece, size=size):
                 self._count_piece(piece, size, -1)
-            case BytesReceived(size=size):
+            case BytesReceived(source=source, size=size):
                 self.received += size
                 self._down.add(size, self._now())
+                self._note_unverified(source, size)
             case BytesSent(size=size):
                 self.sent += size
                 self._up.add(size, self._now())
@@ -107,6 +115,14 @@ class TransferRecord:
             complete=complete,
             paused=paused,
         )
+
+    def _note_unverified(self, source: SourceId, size: int) -> None:
+        # A source sends one piece at a time. More than one of its pieces without a verified one in between is
+        # worth nothing: it never finishes any.
+        count = self._unverified.get(source, 0) + size
+        self._unverified[source] = count
+        if count <= self._piece_length:
+            self.advanced_at = self._now()
 
     def _count_piece(self, piece: int, size: int, change: int) -> None:
         if self._wanted is not None and piece in self._wanted:

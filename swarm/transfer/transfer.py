@@ -43,9 +43,6 @@ from swarm.transfer.session import PeerStatus, SessionOrigin, refuse_stream
 
 logger = logging.getLogger(__name__)
 
-CONNECT_PATIENCE = 10.0
-"""Seconds after which a fetch gives up when no peer at all could be reached."""
-
 GOODBYE_SECONDS = 0.5
 """Seconds that `Transfer.stop` gives its sessions to say GOODBYE."""
 
@@ -79,8 +76,6 @@ class OpenContent:
     upkeep: Callable[[], Awaitable[None]] | None = None
     peer_sources: Sequence[PeerSource] = ()
     piece_sources: Sequence[PieceSource] = ()
-    expects_peers: bool = False
-    """Whether some peer is named, so that there is somebody to reach."""
 
 
 OpenContentOf = Callable[["Transfer"], AbstractAsyncContextManager[OpenContent]]
@@ -113,7 +108,7 @@ class Transfer:
         self._record = TransferRecord(transfer, services.publish, services.now)
         self._book = PeerBook(services.rng, max_peers=options.max_peers)
         self._scope = trio.CancelScope()
-        self._timer = GiveUpTimer(0.0, options.patience, services.now())
+        self._timer = GiveUpTimer(options.patience, services.now())
         self._began_at = services.now()
         self._opened = trio.Event()
         self._in_place = trio.Event()
@@ -390,10 +385,7 @@ class Transfer:
     async def _run_content(self, content: OpenContent) -> None:
         self._content, self._envelope, self._size = content, content.envelope, content.size
         self._piece_sources[:0] = content.piece_sources
-        connect = self.options.patience
-        if content.expects_peers:
-            connect = min(CONNECT_PATIENCE, connect)
-        self._timer = GiveUpTimer(connect, self.options.patience, self._services.now())
+        self._timer = GiveUpTimer(self.options.patience, self._services.now())
         self._exchange = exchange = Exchange(
             self._services, self._record, content.store, self.options, self._book, wanted=content.wanted
         )
@@ -423,7 +415,7 @@ class Transfer:
     async def _fetch(self, content: OpenContent, exchange: Exchange) -> None:
         """Bring what is wanted to its final name, or give up."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch_patience, content, exchange)
+            nursery.start_soon(self._watch_patience, exchange)
             await exchange.complete.wait()
             nursery.cancel_scope.cancel()
         self._path = await content.finish()
@@ -434,23 +426,19 @@ class Transfer:
             )
         self._in_place.set()
 
-    async def _watch_patience(self, content: OpenContent, exchange: Exchange) -> None:
+    async def _watch_patience(self, exchange: Exchange) -> None:
         """Raise the error of giving up once nothing useful has happened for too long."""
-        received = 0
         while True:
             await self._unpaused.wait()
-            now = self._services.now()
-            missing = exchange.missing()
-            lacking = content.wanted - content.store.stored
-            if self._record.received > received or (exchange.sources and len(missing) < lacking.count):
-                self._timer.useful(now)
-            received = self._record.received
-            if now >= self._timer.deadline():
+            if self._record.advanced_at is not None:
+                self._timer.useful(self._record.advanced_at)
+            if self._services.now() >= self._timer.deadline():
                 raise give_up_error(
                     met_somebody=self._timer.met_somebody,
                     connected=exchange.sources,
-                    missing=missing,
-                    failures=tuple(self._connector.failures.values()) if self._connector else (),
+                    missing=exchange.missing(),
+                    reason=self._connector.failures.most_telling() if self._connector else "",
+                    patience=self.options.patience,
                 )
             await trio.sleep_until(self._timer.deadline())
 

@@ -280,7 +280,7 @@ def test_a_blocking_fetch_raises_bare_errors(tmp_path: Path) -> None:
         local = swarm.NodeOptions(listen={LISTEN!r})
         try:
             swarm.fetch({"bafyr4if2sifeiz7j2mk5vuecdsomxrrm7bpoqnt4ein4wudzhckzz63y3q"!r}, into="x",
-                        options=swarm.TransferOptions(peers=({NOBODY!r},)), node=local)
+                        options=swarm.TransferOptions(peers=({NOBODY!r},), patience=1), node=local)
         except swarm.NoPeerReachable:
             print("caught")
     """)

@@ -85,6 +85,6 @@ def test_fetching_an_unknown_manifest_is_incomplete(processes: Processes, tmp_pa
     first = share(processes, random_file(tmp_path / "first", 1000))
     other = share(processes, random_file(tmp_path / "other", 1000, seed=8))
     unknown = first.link.removeprefix("swarm:").partition("?")[0]
-    leecher = fetch(processes, unknown, tmp_path / "out", other.address)
+    leecher = fetch(processes, unknown, tmp_path / "out", other.address, "--patience", "2")
     leecher.expect_exit(5)
     assert "does not have it" in leecher.errors()

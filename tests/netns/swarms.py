@@ -17,7 +17,7 @@ from typing import Any
 import trio
 
 from swarm.content.signature import sign
-from swarm.storage.home import first_identity
+from swarm.storage.identities import first_identity
 from tests.benchmarks.measuring import sha256
 from tests.netns.network import Network, payload_rate
 from tests.support.processes import Processes, ProcessFailure, Running
@@ -193,6 +193,9 @@ class Swarm(Contestant):
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline:
             for event in events(self._told(0)):
+                if event["event"] == "node_listening":
+                    # A share has an identity of its own.
+                    self._ids[0] = event["peer"]
                 if event["event"] == "path_shared":
                     return int(event["pieces"])
             time.sleep(POLL_SECONDS)

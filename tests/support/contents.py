@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from blake3 import blake3
 
@@ -25,9 +25,16 @@ def file_manifest(name: str, data: bytes, *, piece_length: int = MIN_PIECE_LENGT
 
 
 def folder_manifest(
-    name: str, files: Mapping[str, bytes], *, piece_length: int = MIN_PIECE_LENGTH
+    name: str,
+    files: Mapping[str, bytes],
+    *,
+    piece_length: int = MIN_PIECE_LENGTH,
+    executable: Collection[str] = (),
 ) -> Manifest:
     """The manifest of a folder; ``files`` maps paths with slashes to contents."""
     paths = sorted(tuple(path.split("/")) for path in files)
-    entries = [entry_of(path, files["/".join(path)], piece_length=piece_length) for path in paths]
+    entries = [
+        entry_of(path, files[inner], piece_length=piece_length, executable=inner in executable)
+        for path, inner in ((path, "/".join(path)) for path in paths)
+    ]
     return Manifest(name, True, piece_length, entries)

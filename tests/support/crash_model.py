@@ -119,6 +119,14 @@ class RecordingLayer(PosixLayer):
             "move", self.node(target), name=new_name, child=child, source=self.node(source), old_name=name
         )
 
+    def replace(self, source: int, name: str, target: int, new_name: str) -> None:
+        self.check_alive()
+        child = self.stat(source, name).st_ino
+        super().replace(source, name, target, new_name)
+        self.record(
+            "move", self.node(target), name=new_name, child=child, source=self.node(source), old_name=name
+        )
+
     def remove(self, folder: int, name: str) -> None:
         self.check_alive()
         child = self.stat(folder, name).st_ino

@@ -32,9 +32,8 @@ from swarm.node.catalogue import (
     Questions,
     ask_adverts,
     ask_manifest,
-    find_manifest,
-    obtain,
 )
+from swarm.node.manifest_search import find_manifest, obtain
 from swarm.ports import ByteStream, FoundPeer
 from swarm.protocol import protocol_limits as limits
 from swarm.protocol.advert import Advert, encode_length

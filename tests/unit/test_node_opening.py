@@ -134,7 +134,7 @@ async def test_the_peers_of_a_link_come_after_those_that_were_given_and_each_onc
     link = SwarmLink(MANIFEST.id, (AT_ANN, "/ip4/192.0.2.9/tcp/1", AT_BEN, AT_ANN_TOO), "photos")
     async with opening.fetch(str(link), tmp_path, peers=(AT_BEN, AT_BEN)) as content:
         assert content.envelope == ENVELOPE
-        assert content.expects_peers
+        assert len(content.peer_sources) == 1
         assert await named_by(content) == [
             FoundPeer(BEN, ("/dns4/example.org/tcp/2",)),
             FoundPeer(ANN, ("/ip4/192.0.2.1/tcp/1", "/ip4/192.0.2.9/tcp/1")),
@@ -177,13 +177,13 @@ async def test_nobody_to_fetch_from_is_a_wrong_call_unless_somebody_may_come(tmp
     assert isinstance(error, UsageError)
     assert "nobody to fetch from" in str(error)
     async with Opening().fetch(ENVELOPE, tmp_path, seed=True) as content:
-        assert not content.expects_peers
+        assert not content.piece_sources
     async with Opening().fetch(ENVELOPE, tmp_path, bases=(tmp_path,)) as content:
         assert [source.description for source in content.piece_sources] == [str(tmp_path)]
     given = Opening()
     given.transfer.piece_sources = (object(),)
     async with given.fetch(ENVELOPE, tmp_path) as content:
-        assert not content.expects_peers
+        assert not content.piece_sources
 
 
 async def test_the_peers_of_the_nodes_own_sources_are_asked_too(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ async def test_the_peers_of_the_nodes_own_sources_are_asked_too(tmp_path: Path) 
     async with opening.fetch(MANIFEST.id, tmp_path) as content:
         assert content.envelope == ENVELOPE
         assert await named_by(content) == [], "the transfer asks the node for its sources itself"
-        assert not content.expects_peers
+        assert not content.piece_sources
     assert opening.network.dialled == {BEN: ("/dns4/example.org/tcp/2",)}
 
 
@@ -281,7 +281,7 @@ async def test_what_is_shared_is_hashed_signed_and_told(tmp_path: Path) -> None:
         assert content.envelope.signer == ENVELOPE.signer
         assert content.store.stored.full
         assert content.wanted.full
-        assert content.expects_peers
+        assert len(content.peer_sources) == 1
         assert [found.peer for found in await named_by(content)] == [ANN]
         assert await content.finish() == tmp_path / "photos"
     assert opening.claimed == [MANIFEST.id]

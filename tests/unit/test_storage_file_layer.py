@@ -15,7 +15,7 @@ from swarm.storage.disk_errors import disk_error, refusals
 from swarm.storage.file_layer import WRITE_BYTES, PosixLayer, read_at, write_at
 from swarm.storage.folder import SYNC_EACH, Folder, flush
 from swarm.storage.piece_files import DescriptorCache
-from swarm.storage.target_files import check_space
+from swarm.storage.room import check_space
 from tests.support.storage import FaultyLayer, descriptors, make_tree, names
 
 

@@ -12,15 +12,15 @@ import pytest
 import trio
 
 from swarm.errors import DiskError
-from swarm.storage import home as home_module
-from swarm.storage.home import HOME_VARIABLE, first_identity, hold_identity, swarm_home
+from swarm.storage import identities
+from swarm.storage.home import HOME_VARIABLE, swarm_home
+from swarm.storage.identities import first_identity, hold_identity
 from tests.support.storage import descriptors
 
 HOLD = """
 import sys, trio
 from pathlib import Path
-from swarm.storage import home as home_module
-from swarm.storage.home import hold_identity
+from swarm.storage.identities import hold_identity
 async def main():
     async with hold_identity(Path(sys.argv[1])) as identity:
         print(identity.path.name, flush=True)
@@ -110,7 +110,7 @@ async def test_a_home_that_cannot_be_is_refused(tmp_path: Path, monkeypatch: pyt
         async with hold_identity(tmp_path / "file"):
             pass
     home = tmp_path / "full"
-    monkeypatch.setattr(home_module, "MAX_IDENTITIES", 1)
+    monkeypatch.setattr(identities, "MAX_IDENTITIES", 1)
     async with hold_identity(home):
         with pytest.raises(DiskError, match="all 1 identities are in use"):
             async with hold_identity(home):

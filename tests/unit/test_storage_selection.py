@@ -9,10 +9,10 @@ import pytest
 
 from swarm.content.selection import select
 from swarm.errors import DiskError, Incomplete, PieceWithdrawn
-from swarm.storage import target_files
+from swarm.storage import room
 from swarm.storage.scan import scan
 from swarm.storage.seed_store import SeedStore
-from swarm.storage.target import open_target
+from swarm.storage.target import TargetOptions, open_target
 from tests.support.storage import PIECE, copy, make_tree, names, noise, read_tree
 
 FILES = {
@@ -38,7 +38,7 @@ async def fetch(
 ) -> tuple[int, Path | None]:
     """Fetch a selection, or only some ``pieces`` of it; return how many pieces were there and the path."""
     manifest = source.manifest
-    async with open_target(manifest, output, selected=select(manifest, patterns)) as target:
+    async with open_target(manifest, output, TargetOptions(select(manifest, patterns))) as target:
         before = target.resumed_pieces
         missing = [piece for piece in target.wanted if piece not in target.stored]
         await copy(source, target, missing if pieces is None else pieces)
@@ -97,7 +97,7 @@ async def test_what_is_left_of_others_is_served_before_and_after_the_selection_i
     out, manifest = tmp_path / "out", source.manifest
     other = manifest.layout.pieces_of(len(manifest.files) - 1)[0]
     await fetch(source, out, pieces=[other])
-    async with open_target(manifest, out, selected=select(manifest, ["a.bin"])) as target:
+    async with open_target(manifest, out, TargetOptions(select(manifest, ["a.bin"]))) as target:
         assert target.stored.count == 1
         assert (target.resumed_pieces, target.resumed_bytes) == (0, 0)
         await copy(source, target, list(target.wanted))
@@ -132,7 +132,7 @@ async def test_what_is_in_place_counts_only_as_far_as_it_is_selected(
 ) -> None:
     out, manifest = tmp_path / "out", source.manifest
     await fetch(source, out, "z.bin")
-    async with open_target(manifest, out, selected=select(manifest, ["a.bin", "z.bin"])) as target:
+    async with open_target(manifest, out, TargetOptions(select(manifest, ["a.bin", "z.bin"]))) as target:
         assert not target.complete
         assert (target.resumed_pieces, target.resumed_bytes) == (1, PIECE)
         with pytest.raises(Incomplete, match="4 of 5 pieces are missing"):
@@ -144,6 +144,6 @@ async def test_only_the_selection_needs_room(
     tmp_path: Path, source: SeedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(target_files, "check_space", lambda _folder, needed, *, what: asked.append(needed))
+    monkeypatch.setattr(room, "check_space", lambda _folder, needed, *, what: asked.append(needed))
     await fetch(source, tmp_path / "out", "z.bin", "run.sh")
     assert asked == [PIECE + len(FILES["b/run.sh"])]

@@ -108,7 +108,7 @@ class Connecting:
         network = Network(ME)
         self.member = Member(ME, store, options, network=network, addresses=("/ip4/10.0.0.1/tcp/1",))
         self.network = network
-        self.timer = GiveUpTimer(10, 120, trio.current_time())
+        self.timer = GiveUpTimer(120, trio.current_time())
         self.exchange = self.member.exchange
         self.book = self.member.book
         self.connector = PeerConnector(
@@ -158,7 +158,7 @@ async def test_a_named_peer_is_dialled_at_all_its_addresses_and_exchanges(autoju
             await made.exchange.complete.wait()
         assert made.network.tried == [(A, ("/ip4/192.0.2.9/tcp/9", ADDRESS))]
         assert made.timer.met_somebody
-        assert made.connector.failures == {}
+        assert made.connector.failures.by_peer() == {}
         assert made.member.network.proven_peers == {A}
     dialling, connected = await made.told(PeerDialing, PeerConnected)
     assert dialling == PeerDialing(TRANSFER, A, "/ip4/192.0.2.9/tcp/9", "named by the user, not tried yet")
@@ -170,15 +170,15 @@ async def test_a_peer_that_cannot_be_reached_is_tried_again_and_again(autojump_c
         await trio.sleep(60)
         tries = made.network.dials(A)
         assert 8 <= tries <= 20, "named peers are dialled every eight seconds at least"
-        assert made.connector.failures == {A: f"{ADDRESS}: connection refused"}
+        assert made.connector.failures.by_peer() == {A: f"{ADDRESS}: connection refused"}
         assert not made.timer.met_somebody
         made.network.there[A] = (ADDRESS, has_all)
         with trio.fail_after(10):
             await made.exchange.complete.wait()
         assert made.network.dials(A) == tries + 1
-        assert made.connector.failures == {A: f"{ADDRESS}: connection refused"}
+        assert made.connector.failures.by_peer() == {A: f"{ADDRESS}: connection refused"}
         await made.exchange.stop("enough")
-        assert made.connector.failures == {}, "a session that was joined ends the failure"
+        assert made.connector.failures.by_peer() == {}, "a session that was joined ends the failure"
     told = await made.told(PeerFailed)
     assert {(e.peer, e.reason) for e in told} == {(A, f"{ADDRESS}: connection refused")}
     assert all(0 < e.retry_in <= 8 for e in told)
@@ -187,14 +187,14 @@ async def test_a_peer_that_cannot_be_reached_is_tried_again_and_again(autojump_c
 async def test_a_refusal_is_remembered_until_the_peer_exchanges(autojump_clock):
     async with connecting(at(A), A=refuses) as made:
         await trio.sleep(0.5)
-        assert made.connector.failures == {A: f"{A}: the peer left: that manifest is not here"}
+        assert made.connector.failures.by_peer() == {A: f"{A}: the peer left: that manifest is not here"}
         assert made.timer.met_somebody, "a stream was opened"
         assert made.network.dials(A) >= 1
         made.network.there[A] = (ADDRESS, has_all)
         with trio.fail_after(20):
             await made.exchange.complete.wait()
         await made.exchange.stop("enough")
-        assert made.connector.failures == {}
+        assert made.connector.failures.by_peer() == {}
 
 
 async def test_a_session_that_ends_frees_the_peer_for_another_dial(autojump_clock):
@@ -225,7 +225,7 @@ async def test_a_bug_in_a_session_costs_that_session_alone(autojump_clock):
         made.exchange.participant_joined = broken
         await trio.sleep(3)
         assert made.peers() == {B}
-        assert "KeyError" in made.connector.failures[A]
+        assert "KeyError" in made.connector.failures.by_peer()[A]
         assert not made.exchange.has_session(A)
 
 
@@ -244,7 +244,7 @@ async def test_reasons_are_kept_of_so_many_peers_and_no_more(autojump_clock):
     sources = [at(PeerId(f"{number:040}")) for number in range(MAX_FAILURES + 50)]
     async with connecting(*sources, options=TransferOptions(max_peers=1000)) as made:
         await trio.sleep(5)
-        assert len(made.connector.failures) == MAX_FAILURES
+        assert len(made.connector.failures.by_peer()) == MAX_FAILURES
 
 
 async def test_what_is_being_dialled_is_said(autojump_clock):

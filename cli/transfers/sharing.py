@@ -1,0 +1,112 @@
+"""Shares one path after the other on one node, tells the links, and seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.failures import explain, summed_up
+from swarm.errors import SwarmError
+
+if TYPE_CHECKING:
+    from cli.render.live import Live
+    from swarm.config import TransferOptions
+    from swarm.node import Node
+    from swarm.transfer.transfer import Transfer
+
+SUFFIX = ".swarm"
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """Which paths to share, where their manifests go, and how: all that `share_all` needs."""
+
+    places: tuple[tuple[Path, Path], ...]
+    """Each path, and the name of its manifest."""
+    piece_size: int | None
+    options: TransferOptions
+
+
+def places(paths: Sequence[Path], manifest: Path | None) -> tuple[tuple[Path, Path], ...]:
+    """Where the manifest of each path goes; a path that is given twice counts once.
+
+    Raises click.UsageError if two would have one name, or if one name is given for several paths.
+    """
+    # What leads to the same file or folder is the same path.
+    unique = {path.resolve(): path for path in reversed(paths)}
+    chosen = [path for path in dict.fromkeys(paths) if unique[path.resolve()] == path]
+    if manifest is not None:
+        if len(chosen) > 1:
+            raise click.UsageError(
+                "--manifest names the manifest of one path: leave it out, or share one path"
+            )
+        return ((chosen[0], manifest),)
+    taken: dict[Path, Path] = {}
+    for path in chosen:
+        target = Path(f"{path.absolute().name}{SUFFIX}")
+        if target in taken:
+            raise click.UsageError(
+                f"the manifests of {taken[target]} and {path} would both be {target}: "
+                "share them one by one with --manifest"
+            )
+        taken[target] = path
+    return tuple((path, target) for target, path in taken.items())
+
+
+async def share_all(node: Node, live: Live, sharing: Sharing) -> None:
+    """Share every path and seed until all shares have ended.
+
+    A path that cannot be shared is told and does not stop the others; raises what tells most once the rest
+    has ended, at once if nothing is left to seed.
+    """
+    from cli.render.lines import Phase
+    from swarm.observe.reports import PathFailed
+
+    shared: list[Transfer] = []
+    failures: list[BaseException] = []
+    for path, target in sharing.places:
+        live.phase = Phase.HASHING
+        try:
+            shared.append(await _share(node, live, path, target, sharing))
+        except (SwarmError, OSError, ExceptionGroup) as error:
+            if len(sharing.places) == 1:
+                raise
+            failures.append(error)
+            failure = explain(error)
+            live.event(PathFailed(str(path), failure.message, failure.exit_code))
+    if shared:
+        await live.settle()
+        live.result(None, *(f"libp2p node address: {address}" for address in node.addresses))
+        live.phase = Phase.SEEDING
+    for transfer in shared:
+        await transfer.closed()
+    if failures:
+        raise summed_up(failures, len(sharing.places), "shared")
+
+
+async def _share(node: Node, live: Live, path: Path, target: Path, sharing: Sharing) -> Transfer:
+    from swarm.observe.reports import PathShared
+    from swarm.storage.manifest_files import refuse_to_overwrite, write_envelope
+
+    await refuse_to_overwrite(target)
+    transfer = await node.share(path, piece_length=sharing.piece_size, options=sharing.options)
+    await write_envelope(target, transfer.envelope)
+    manifest = transfer.manifest
+    report = PathShared(
+        manifest=manifest.id,
+        path=str(target),
+        link=transfer.link,
+        name=manifest.name,
+        size=manifest.total_length,
+        pieces=manifest.piece_count,
+        piece_length=manifest.piece_length,
+    )
+    await live.settle()
+    live.result(report, str(target), str(manifest.id), transfer.link)
+    # Links hold no quote, so this can be pasted into any shell.
+    live.say(f"others fetch it with: swarm fetch '{transfer.link}'")
+    return transfer
