@@ -45,5 +45,8 @@ def siege(quick: bool) -> Outcome:
             ends: list[CaseEnd] = list(pool.map(lambda case: run_case(ready, case, limit), cases))
     faults = [f"{end.case}: {fault}" for end in ends for fault in end.faults]
     slowest = max(ends, key=lambda end: end.seconds)
-    text = f"{len(ends)} runs, slowest exit {slowest.seconds:.2f} s ({slowest.case.command}, {slowest.case.kind})"
+    case = slowest.case
+    text = (
+        f"{len(ends)} runs, slowest exit {slowest.seconds:.2f} s ({case.command}, {case.stream} {case.kind})"
+    )
     return Outcome(not faults, "; ".join([text, *faults[:10]]))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -68,20 +68,12 @@ def field(folder: Path) -> Iterator[Field]:
         yield Field(processes, folder, content, seeder, f"/ip4/127.0.0.1/tcp/{port}/p2p/{seeder.peer}")
 
 
-_numbers = threading.Lock()
-_count = 0
-
-
-def _next_number() -> int:
-    global _count
-    with _numbers:
-        _count += 1
-        return _count
+_numbers = itertools.count()
 
 
 def run_case(field: Field, case: Case, limit: float = EXIT_SECONDS) -> CaseEnd:
     """Run one case from start to end."""
-    work = field.folder / f"{case.command}-{case.stream}-{case.kind}-{case.signal}-{_next_number()}"
+    work = field.folder / f"{case.command}-{case.stream}-{case.kind}-{case.signal}-{next(_numbers)}"
     work.mkdir()
     env = field.processes.environment(work.name)
     out = Sink(case.kind if case.stream in {"stdout", "both"} else "pipe")
