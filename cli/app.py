@@ -50,7 +50,13 @@ def _version(ctx: click.Context, _param: click.Parameter, given: bool) -> None:
 
 @click.group(cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version."
+    "-V",
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Show the version.",
 )
 @options.common
 def app() -> None:
@@ -115,7 +121,10 @@ def _deliver(runtime: Runtime, code: int) -> int:
 
 
 def _fail(error: BaseException, runtime: Runtime) -> int:
-    if isinstance(error, SystemExit | GeneratorExit):
+    if isinstance(error, SystemExit):
+        # How click ends a completion: what it has printed is still to be written.
+        return error.code if isinstance(error.code, int) else EXIT_UNEXPECTED
+    if isinstance(error, GeneratorExit):
         raise error
     # What is said from here on cannot fail.
     runtime.outputs.out.strict = False

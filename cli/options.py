@@ -148,6 +148,7 @@ def common(command: Command) -> Command:
 def listen(command: Command) -> Command:
     """Add ``--listen``, which may be given several times."""
     return click.option(
+        "-l",
         "--listen",
         "listen",
         type=ListenType(),

@@ -17,7 +17,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from enum import Enum
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 OPTIONAL_BYTES = 1024 * 1024
 """Of lines that may be left out, so many bytes wait for the reader; more are counted and left out."""
@@ -241,6 +244,24 @@ def _may_wait() -> bool:
     return trio is None or not trio.lowlevel.in_trio_run()
 
 
+class _Bytes(io.RawIOBase):
+    """What click writes a completion to: bytes of whole lines."""
+
+    def __init__(self, lines: _Lines, encoding: str) -> None:
+        self._lines = lines
+        self._encoding = encoding
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def write(self, data: Buffer) -> int:
+        """Queue the lines that are whole."""
+        text = bytes(data).decode(self._encoding, "surrogateescape")
+        self._lines.write(text)
+        return len(bytes(data))
+
+
 class _Lines(io.TextIOBase):
     """`sys.stdout` or `sys.stderr` while a command runs: whole lines go to an outlet."""
 
@@ -248,6 +269,7 @@ class _Lines(io.TextIOBase):
         self._outlet = outlet
         self._original = original
         self._rest = ""
+        self.buffer = _Bytes(self, outlet.encoding)
 
     @property
     def encoding(self) -> str:  # type: ignore[override]

@@ -9,25 +9,51 @@ from typing import TYPE_CHECKING
 import click
 
 from cli import options
+from cli.runtime import Runtime
 
 if TYPE_CHECKING:
+    from cli.render.live import Live
     from swarm.content.envelope import Envelope
 
 
 @click.command()
 @options.manifest_file
+@options.json
 @options.common
-def command(manifest: Path) -> None:
+@click.pass_obj
+def command(runtime: Runtime, manifest: Path, as_json: str | None) -> None:
     """Print what the file MANIFEST describes: size, x if executable, BLAKE3 and path of each file."""
     from cli import running
+
+    live = runtime.show("inspect", json=as_json)
 
     async def main() -> None:
         from swarm.storage.manifest_files import read_envelope
 
-        for line in describe(await read_envelope(manifest)):
-            click.echo(line)
+        tell(live, await read_envelope(manifest))
 
     running.run(main)
+
+
+def tell(live: Live, envelope: Envelope) -> None:
+    """Print the description: to people, and to programs."""
+    from swarm.observe.reports import FileInspected, ManifestInspected
+
+    manifest = envelope.manifest
+    report = ManifestInspected(
+        manifest=manifest.id,
+        name=manifest.name,
+        folder=manifest.folder,
+        size=manifest.total_length,
+        pieces=manifest.piece_count,
+        piece_length=manifest.piece_length,
+        files=len(manifest.files),
+        signer=envelope.signer,
+    )
+    live.result(report, *describe(envelope))
+    for entry in manifest.files:
+        path = "/".join((manifest.name, *entry.path) if manifest.folder else entry.path)
+        live.result(FileInspected(path, entry.length, entry.executable, entry.blake3.hex()))
 
 
 def describe(envelope: Envelope) -> Iterator[str]:

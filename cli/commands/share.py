@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 @options.piece_size
 @options.upload_limit
 @options.json
+@options.peers_table
 @options.common
 @click.pass_obj
 def command(
@@ -51,7 +52,8 @@ def command(
     allow: tuple[str, ...],
     piece_size: int | None,
     upload_limit: int | None,
-    as_json: bool,
+    as_json: str | None,
+    show_peers: bool,
 ) -> None:
     """Share the files and folders PATH until interrupted.
 
@@ -62,7 +64,7 @@ def command(
     from swarm.config import DEFAULT_LISTEN, NodeOptions, TransferOptions
 
     sharing = Sharing(places(paths, manifest), piece_size, TransferOptions(peers=peers))
-    live = runtime.show("share", json=as_json)
+    live = runtime.show("share", json=as_json, peers=show_peers)
     node_options = NodeOptions(
         listen=listen or DEFAULT_LISTEN,
         announce=announce,

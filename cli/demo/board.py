@@ -63,6 +63,11 @@ class Board:
             if name == receiver and self._names.get(peer) == sender
         )
 
+    def flow_list(self) -> list[tuple[str, str, int]]:
+        """Return who sent how much to whom: sender, receiver, payload bytes."""
+        flows = ((self._names.get(peer, str(peer)), name, size) for (peer, name), size in self._flows.items())
+        return sorted(flows)
+
     def progress(self, now: float) -> list[tuple[str, ...]]:
         """Return a row for each node: name, done, pieces, peers, down, up."""
         return [_row(node, node.tally.latest(now)) for node in self.nodes]

@@ -117,6 +117,82 @@ class PingSummary(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PeerListed(Event):
+    """A peer said what it advertises: so many manifests, each of which follows."""
+
+    address: str
+    manifests: int
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestListed(Event):
+    """A manifest that the peer at ``address`` advertises, and how many of its pieces it has."""
+
+    address: str
+    manifest: ManifestId
+    name: str
+    size: int
+    pieces: int
+    have: int
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestInspected(Event):
+    """What a manifest describes; a line for each file follows."""
+
+    manifest: ManifestId
+    name: str
+    folder: bool
+    size: int
+    pieces: int
+    piece_length: int
+    files: int
+    signer: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FileInspected(Event):
+    """A file of a manifest; ``blake3`` is in hexadecimal."""
+
+    path: str
+    size: int
+    executable: bool
+    blake3: str
+
+
+@dataclass(frozen=True, slots=True)
+class DifferenceFound(Event):
+    """Something on the disk is not what the manifest names: ``text`` is what people read."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PathVerified(Event):
+    """A path was compared with a manifest."""
+
+    path: str
+    manifest: ManifestId
+    matches: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NodeIdentified(Event):
+    """The peer id of this node."""
+
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class FlowMeasured(Event):
+    """In the demo one node received so many bytes of pieces from another."""
+
+    sender: str
+    receiver: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class CommandFailed(Event):
     """The last line of a command that failed, with the exit code that follows."""
 
