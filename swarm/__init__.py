@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from swarm.events import (
         BytesReceived,
         BytesSent,
+        ContentRestored,
+        ContentWithdrawn,
         Event,
         FilesSelected,
         HashingProgress,
@@ -99,6 +101,8 @@ _MODULES = {
     "swarm.events": (
         "BytesReceived",
         "BytesSent",
+        "ContentRestored",
+        "ContentWithdrawn",
         "Event",
         "FilesSelected",
         "HashingProgress",
@@ -157,6 +161,8 @@ __all__ = [
     "ByteStream",
     "BytesReceived",
     "BytesSent",
+    "ContentRestored",
+    "ContentWithdrawn",
     "DiskError",
     "Endpoint",
     "Envelope",

@@ -54,6 +54,17 @@ class PieceSet:
         return made
 
     @classmethod
+    def between(cls, size: int, start: int, stop: int) -> PieceSet:
+        """The pieces from ``start`` up to, and without, ``stop``; both are cut to what there is."""
+        made = cls(size)
+        start, stop = max(0, start), min(stop, size)
+        for index in range(start >> CHUNK_SHIFT, -(-stop // CHUNK_PIECES)):
+            base = index << CHUNK_SHIFT
+            low, high = max(start - base, 0), min(stop - base, CHUNK_PIECES)
+            made.chunks[index] = (1 << high) - (1 << low)
+        return made
+
+    @classmethod
     def from_bytes(cls, data: bytes, size: int) -> PieceSet:
         """Read what `to_bytes` wrote; raises ValueError for a wrong length or a spare bit set."""
         made = cls(size)

@@ -76,6 +76,10 @@ class PieceWithdrawn(SwarmError):
     """A piece that this node advertised can no longer be read as it was; it must not be sent."""
 
 
+class ContentAway(PieceWithdrawn):
+    """The file of an advertised piece is gone or changed, so that none of its pieces is served for now."""
+
+
 class LinkClosed(SwarmError):
     """The stream or its connection ended (EOF, reset, lost); nobody is to blame."""
 

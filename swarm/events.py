@@ -252,9 +252,31 @@ class PieceWasted(TransferEvent):
 
 @dataclass(frozen=True, slots=True)
 class PieceLost(TransferEvent):
-    """A piece that this node had can no longer be served (the file changed); it is withdrawn."""
+    """One piece rotted on the disk, though nothing wrote to its file; it is withdrawn for good."""
 
     piece: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContentWithdrawn(TransferEvent):
+    """The file or folder ``path`` is gone or changed: ``pieces`` pieces of ``size`` bytes are withdrawn.
+
+    ``reason`` is one short line.
+    """
+
+    path: str
+    reason: str
+    pieces: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContentRestored(TransferEvent):
+    """What was withdrawn of ``path`` is back: ``pieces`` pieces of ``size`` bytes are served again."""
+
+    path: str
+    pieces: int
     size: int
 
 

@@ -75,6 +75,20 @@ class Network(Protocol):
         """Pieces are exchanged with the peer: admission keeps its connection in preference to others."""
 
 
+@dataclass(frozen=True, slots=True)
+class StoredChange:
+    """A store has lost ``pieces`` pieces of ``size`` bytes together, or has them again.
+
+    ``path`` is the file or folder that this happened to. ``reason`` says what happened, in one line; it is
+    None when the pieces are back.
+    """
+
+    path: str
+    pieces: int
+    size: int
+    reason: str | None
+
+
 class Store(Protocol):
     """The pieces of one manifest on this machine; owns which of them are stored."""
 
@@ -96,8 +110,8 @@ class Store(Protocol):
     async def get(self, piece: int) -> memoryview:
         """Read one whole stored piece, checked to be what was verified before.
 
-        Raises `PieceWithdrawn` when it is not (the piece then leaves ``stored``), `DiskError`
-        when it cannot be read.
+        Raises `PieceWithdrawn` when it is not (the piece then leaves ``stored``), `ContentAway` when the
+        whole file is away (all of its pieces leave ``stored``), `DiskError` when it cannot be read.
         """
 
 

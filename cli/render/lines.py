@@ -59,9 +59,20 @@ def notice(event: events.Event) -> str | None:
             text = f"banned {printable(source)}: {printable(reason)}"
         case events.PieceRefused(piece=piece, source=source):
             text = f"piece {piece} from {short(PeerId(source))} does not match its hash: thrown away"
+        case events.ContentWithdrawn() | events.ContentRestored():
+            text = _what_is_served(event)
         case PathFailed(what=what, message=message):
             text = f"swarm: {printable(what)}: {printable(message)}"
     return text
+
+
+def _what_is_served(event: events.ContentWithdrawn | events.ContentRestored) -> str:
+    """Return what a person is told when something is no longer served, or is again."""
+    shown = printable(event.path)
+    what = f"{counted(event.pieces, 'piece')} ({format_size(event.size)})"
+    if isinstance(event, events.ContentRestored):
+        return f"{shown} is back: {what} served again"
+    return f"warning: {shown} {printable(event.reason)}: {what} withdrawn until it is back"
 
 
 def detail(event: events.Event) -> str | None:

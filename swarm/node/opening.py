@@ -128,6 +128,7 @@ async def open_share(
             wanted=PieceSet.all(manifest.piece_count),
             size=manifest.total_length,
             finish=finish,
+            watch=store.watch,
             peer_sources=(NamedPeers(named),),
         )
 

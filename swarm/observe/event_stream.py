@@ -14,6 +14,8 @@ import trio
 from swarm.events import (
     BytesReceived,
     BytesSent,
+    ContentRestored,
+    ContentWithdrawn,
     Event,
     FilesSelected,
     ManifestReady,
@@ -234,10 +236,8 @@ class EventStream:
                 self._stored.pop(event.transfer, None)
             case TransferResumed():
                 self._stored[event.transfer] = event.pieces, event.size
-            case PieceStored():
-                self._count_piece(event.transfer, 1, event.size)
-            case PieceLost():
-                self._count_piece(event.transfer, -1, -event.size)
+            case PieceStored() | PieceLost() | ContentWithdrawn() | ContentRestored():
+                self._count_pieces(event.transfer, *_gained(event))
             case TransferPaused() | TransferContinued():
                 self._remember_pause(event)
             case Warned():
@@ -251,7 +251,7 @@ class EventStream:
         if isinstance(event, TransferPaused):
             known.append(event)
 
-    def _count_piece(self, transfer: TransferId, pieces: int, size: int) -> None:
+    def _count_pieces(self, transfer: TransferId, pieces: int, size: int) -> None:
         if transfer in self._of_transfers:
             known_pieces, known_size = self._stored.get(transfer) or self._from_the_start(transfer)
             self._stored[transfer] = max(0, known_pieces + pieces), max(0, known_size + size)
@@ -279,3 +279,16 @@ class EventStream:
 
 def _is_about(event: Event, transfer: TransferId) -> bool:
     return isinstance(event, TransferEvent | Warned) and event.transfer == transfer
+
+
+def _gained(event: PieceStored | PieceLost | ContentWithdrawn | ContentRestored) -> tuple[int, int]:
+    """Return how many pieces and bytes there are more, or less, after the event."""
+    match event:
+        case PieceStored(size=size):
+            return 1, size
+        case PieceLost(size=size):
+            return -1, -size
+        case ContentWithdrawn(pieces=pieces, size=size):
+            return -pieces, -size
+        case _:
+            return event.pieces, event.size

@@ -172,6 +172,8 @@ class TransferTally:
             events.PieceRefused: self._waste,
             events.PieceWasted: self._waste,
             events.PieceLost: self._lost,
+            events.ContentWithdrawn: self._withdrawn,
+            events.ContentRestored: self._restored,
             events.BytesReceived: self._bytes_received,
             events.BytesSent: self._bytes_sent,
             events.TransferComplete: self._complete,
@@ -325,8 +327,17 @@ class TransferTally:
         self._source(event.source, now).wasted += event.size
 
     def _lost(self, event: events.PieceLost, _now: float) -> None:
-        self._have_pieces = max(0, self._have_pieces - 1)
-        self._have_size = max(0, self._have_size - event.size)
+        self._have(-1, -event.size)
+
+    def _withdrawn(self, event: events.ContentWithdrawn, _now: float) -> None:
+        self._have(-event.pieces, -event.size)
+
+    def _restored(self, event: events.ContentRestored, _now: float) -> None:
+        self._have(event.pieces, event.size)
+
+    def _have(self, pieces: int, size: int) -> None:
+        self._have_pieces = max(0, self._have_pieces + pieces)
+        self._have_size = max(0, self._have_size + size)
 
     def _bytes_received(self, event: events.BytesReceived, now: float) -> None:
         source = self._source(event.source, now)

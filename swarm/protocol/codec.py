@@ -37,6 +37,7 @@ from swarm.protocol.messages import (
     Reject,
     RejectReason,
     Request,
+    Restate,
     Unchoke,
     Withdraw,
 )
@@ -230,6 +231,7 @@ CANCEL: Final = 13
 REJECT: Final = 14
 PEERS: Final = 15
 GOODBYE: Final = 16
+RESTATE: Final = 17
 
 _HEADER = struct.Struct(">IB")
 _INDEX = struct.Struct(">I")
@@ -263,6 +265,7 @@ _BODY_SIZES: dict[int, tuple[int, int]] = {
     REJECT: (5, 5),
     PEERS: (1, limits.MAX_PEERS_BYTES),
     GOODBYE: (0, limits.MAX_GOODBYE_BYTES),
+    RESTATE: (1, limits.MAX_BITFIELD_BYTES),
 }
 
 
@@ -373,6 +376,7 @@ _ENCODERS: dict[type[Message], Callable[[Message], bytes]] = {
     Reject: _encode_reject,
     Peers: lambda m: _frame(PEERS, encode_peers(cast(Peers, m))),
     Goodbye: lambda m: _frame(GOODBYE, encode_goodbye(cast(Goodbye, m))),
+    Restate: lambda m: _frame(RESTATE, cast(Restate, m).data),
 }
 
 _DECODERS: dict[int, Callable[[bytes], Message]] = {
@@ -385,4 +389,5 @@ _DECODERS: dict[int, Callable[[bytes], Message]] = {
     REJECT: _decode_reject,
     PEERS: decode_peers,
     GOODBYE: decode_goodbye,
+    RESTATE: Restate,
 }

@@ -13,6 +13,9 @@ from swarm.ids import ManifestId, PeerId
 
 PROTOCOL_VERSION = 1
 
+RESTATE_EXTENSION = "restate"
+"""The name in HELLO of a side that understands `Restate`; the parameter is 1."""
+
 
 class RejectReason(IntEnum):
     """Why a request ends without its data; no reason blames the requester."""
@@ -49,6 +52,11 @@ class Hello(Message):
     extensions: tuple[tuple[str, int], ...] = ()
     version: int = PROTOCOL_VERSION
 
+    @property
+    def restates(self) -> bool:
+        """Whether the sender understands `Restate`."""
+        return any(name == RESTATE_EXTENSION for name, _ in self.extensions)
+
 
 @dataclass(frozen=True, slots=True)
 class HaveBitfield(Message):
@@ -79,6 +87,16 @@ class Withdraw(Message):
     """The sender can no longer serve a piece that it announced."""
 
     piece: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restate(Message):
+    """The pieces that the sender has now, in place of all that it announced: coded as in `HaveBitfield`.
+
+    Only for a session in which both sides named `RESTATE_EXTENSION`.
+    """
+
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)

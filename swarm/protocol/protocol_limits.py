@@ -64,6 +64,15 @@ PEERS_INTERVAL = 1.0
 PEERS_BURST = 8.0
 """PEERS messages accepted in one burst, because they may have been queued behind bulk data."""
 
+MAX_WITHDRAWN_SINGLY = 64
+"""Pieces that are withdrawn with one WITHDRAW each; when more are lost together, they are restated."""
+
+RESTATE_INTERVAL = 0.25
+"""Seconds between two RESTATE messages of one side, on average: each is as long as a bitfield."""
+
+RESTATE_BURST = 16.0
+"""RESTATE messages accepted in one burst, because they may have been queued behind bulk data."""
+
 KEEP_ALIVE_INTERVAL = 120.0
 """A side that has sent nothing for this long sends KEEP_ALIVE. Connections are checked more often."""
 

@@ -32,6 +32,7 @@ from swarm.protocol.messages import (
     Peers,
     Reject,
     Request,
+    Restate,
     Withdraw,
 )
 
@@ -161,6 +162,10 @@ class SessionSide:
         if piece not in self.announced or not self.announced.discard(piece):
             raise ValueError(f"piece {piece} is withdrawn but was not announced")
 
+    def record_restatement(self, message: Restate) -> None:
+        """Record a RESTATE: what was announced counts no longer."""
+        self.announced = PieceSet.from_bytes(message.data, self.announced.size)
+
     def _record_hello(self, hello: Hello, manifest: ManifestId) -> None:
         if hello.version != PROTOCOL_VERSION:
             raise ValueError(f"protocol version {hello.version} instead of {PROTOCOL_VERSION}")
@@ -231,6 +236,7 @@ class SessionRules:
         self._remote = SessionSide(layout)
         self._budget = MessageBudget(limits.CONTROL_RATE, limits.CONTROL_BURST, now)
         self._peers_budget = MessageBudget(1.0 / limits.PEERS_INTERVAL, limits.PEERS_BURST, now)
+        self._restate_budget = MessageBudget(1.0 / limits.RESTATE_INTERVAL, limits.RESTATE_BURST, now)
 
     @property
     def remote_hello(self) -> Hello | None:
@@ -253,6 +259,12 @@ class SessionRules:
         return self._remote.farewell
 
     @property
+    def restating(self) -> bool:
+        """Whether both sides have said that they understand RESTATE."""
+        hellos = (self._local.hello, self._remote.hello)
+        return all(hello is not None and hello.restates for hello in hellos)
+
+    @property
     def announced(self) -> PieceSet:
         """The pieces that this side has announced; callers must not change it."""
         return self._local.announced
@@ -271,13 +283,14 @@ class SessionRules:
 
     def check_size(self, kind: int, size: int) -> None:
         """Check the size of a body before it is read; raises RemoteError if this manifest rules it out."""
-        if kind == codec.HAVE_BITFIELD and size != self._bitfield_bytes:
+        if kind in {codec.HAVE_BITFIELD, codec.RESTATE} and size != self._bitfield_bytes:
             raise RemoteError(f"a bitfield of {size} bytes, but the manifest needs {self._bitfield_bytes}")
 
     def reading_paused(self, seconds: float) -> None:
         """This side did not read for so many ``seconds``: what the peer sent meanwhile arrives at once."""
         self._budget.excuse(seconds)
         self._peers_budget.excuse(seconds)
+        self._restate_budget.excuse(seconds)
 
     def received(self, message: Message, now: float) -> None:
         """Record a received ``message`` (not `Data`); raises RemoteError if it is illegal."""
@@ -285,6 +298,8 @@ class SessionRules:
             raise RemoteError("too many messages")
         if isinstance(message, Peers) and not self._peers_budget.spend(now):
             raise RemoteError("too many PEERS messages")
+        if isinstance(message, Restate) and not self._restate_budget.spend(now):
+            raise RemoteError("too many RESTATE messages")
         try:
             self._apply(self._remote, self._local, message)
         except ValueError as error:
@@ -326,6 +341,14 @@ class SessionRules:
             self._budget.earn(limits.CONTROL_PER_PIECE)
         return last
 
+    def _apply_loss(self, sender: SessionSide, message: Withdraw | Restate) -> None:
+        if isinstance(message, Withdraw):
+            sender.record_withdraw(message.piece)
+        elif self.restating:
+            sender.record_restatement(message)
+        else:
+            raise ValueError("got Restate, which needs an extension that both sides name")
+
     def _apply(self, sender: SessionSide, receiver: SessionSide, message: Message) -> None:
         """Apply the rules for ``message``, the same for both directions; raises ValueError."""
         if sender.phase is not SidePhase.OPEN:
@@ -340,8 +363,8 @@ class SessionRules:
                 sender.record_have(message.pieces)
             case Cancel():
                 sender.requests.record_cancel(message.piece)
-            case Withdraw():
-                sender.record_withdraw(message.piece)
+            case Withdraw() | Restate():
+                self._apply_loss(sender, message)
             case Goodbye():
                 sender.record_goodbye(message)
             case Hello() | HaveBitfield() | HaveAll() | HaveNone() | Data():

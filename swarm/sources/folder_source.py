@@ -17,6 +17,7 @@ from swarm.storage.disk_errors import refusals
 from swarm.storage.file_layer import read_at
 from swarm.storage.folder import Folder
 from swarm.storage.hashing import piece_matches
+from swarm.storage.piece_reader import OUR_ERRORS
 
 
 class FolderSource:
@@ -48,6 +49,9 @@ class FolderSource:
                 piece = await desk.next_request()
                 data = await trio.to_thread.run_sync(base.read, piece)
                 if data is None:
+                    if piece not in base.pieces:
+                        # Its file is gone: nothing of it is to be asked for in vain.
+                        desk.offer(base.pieces)
                     desk.refuse(piece)
                 else:
                     await desk.supply(piece, data)
@@ -109,20 +113,24 @@ class _Base:
         return self._prefix or (self._manifest.name,)
 
     def read(self, piece: int) -> memoryview | None:
-        """The piece, or None if it is not what the manifest names."""
+        """The piece, or None if it is not what the manifest names.
+
+        A file that cannot be read any more leaves ``pieces`` with all that it has.
+        """
         span = self._manifest.layout.span(piece)
         buffer = memoryview(bytearray(span.length))
         layer = self._folder.layer
         try:
             fd = self._folder.open_file(self._parts(span.file), os.O_RDONLY)
-        except OSError:
+            try:
+                got = read_at(layer, fd, buffer, span.offset)
+            finally:
+                layer.close(fd)
+        except OSError as error:
+            if error.errno not in OUR_ERRORS:
+                own = self._manifest.layout.pieces_of(span.file)
+                self.pieces -= PieceSet.between(self.pieces.size, own.start, own.stop)
             return None
-        try:
-            got = read_at(layer, fd, buffer, span.offset)
-        except OSError:
-            return None
-        finally:
-            layer.close(fd)
         if got < span.length or not piece_matches(buffer, self._manifest.piece_hash(piece)):
             return None
         return buffer

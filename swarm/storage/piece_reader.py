@@ -74,8 +74,28 @@ class PieceExecutor:
         return result
 
 
-# This process lacks resources; the file may be fine.
-_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+OUR_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""This process lacks resources; the file may be fine."""
+
+
+class PieceLoader:
+    """Reads whole pieces, and compares the XXH3-128 of each with the ``expected`` one."""
+
+    def __init__(self, expected: Callable[[int], bytes], executor: PieceExecutor) -> None:
+        self._expected = expected
+        self._executor = executor
+
+    async def load(self, files: PieceFiles, fd: int, span: Span, piece: int) -> memoryview | None:
+        """Return the piece, or None if the file is too short or the bytes are others; raises OSError."""
+        return await self._executor.read(
+            span.length, lambda cached: self._load(files, fd, span, piece, cached=cached)
+        )
+
+    def _load(self, files: PieceFiles, fd: int, span: Span, piece: int, *, cached: bool) -> memoryview | None:
+        buffer = memoryview(bytearray(span.length))
+        got = read_at(files.folder.layer, fd, buffer, span.offset, cached=cached)
+        same = got == span.length and fingerprint(buffer) == self._expected(piece)
+        return buffer if same else None
 
 
 class CheckedReader:
@@ -89,8 +109,7 @@ class CheckedReader:
     ) -> None:
         self._layout = layout
         self._stored = stored
-        self._expected = expected
-        self._executor = executor
+        self._loader = PieceLoader(expected, executor)
 
     async def read(self, piece: int, holder: Callable[[int], PieceFiles]) -> memoryview:
         """Return a whole piece; ``holder`` returns where its file is.
@@ -104,12 +123,10 @@ class CheckedReader:
         files = holder(span.file)
         try:
             with files.reading(span.file) as fd:
-                data = await self._executor.read(
-                    span.length, lambda cached: self._load(files, fd, span, piece, cached=cached)
-                )
+                data = await self._loader.load(files, fd, span, piece)
             reason = "its bytes have changed"
         except OSError as error:
-            if error.errno in _OURS:
+            if error.errno in OUR_ERRORS:
                 raise disk_error(error, files.path(span.file)) from error
             data, reason = None, error.strerror or str(error)
         if data is None:
@@ -117,9 +134,3 @@ class CheckedReader:
             shown = printable(str(files.path(span.file)))
             raise PieceWithdrawn(f"{shown}: piece {piece} is withdrawn: {reason}")
         return data
-
-    def _load(self, files: PieceFiles, fd: int, span: Span, piece: int, *, cached: bool) -> memoryview | None:
-        buffer = memoryview(bytearray(span.length))
-        got = read_at(files.folder.layer, fd, buffer, span.offset, cached=cached)
-        same = got == span.length and fingerprint(buffer) == self._expected(piece)
-        return buffer if same else None

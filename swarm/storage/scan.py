@@ -17,6 +17,7 @@ from swarm.content.manifest import MAX_FILES, MAX_PIECES, FileEntry, Manifest, c
 from swarm.content.paths import MAX_PATH_DEPTH, check_name, check_title, printable
 from swarm.errors import DiskError, ManifestError, UsageError
 from swarm.storage.disk_errors import disk_error, refusals
+from swarm.storage.file_identity import Checks, FileIdentities, FileIdentity
 from swarm.storage.folder import Folder
 from swarm.storage.hashing import FileHashing, Progress, in_thread, new_buffer
 
@@ -28,21 +29,6 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class FileIdentity:
-    """Identifies an unchanged file: size in bytes, time stamp, inode, device."""
-
-    size: int
-    mtime_ns: int
-    inode: int
-    device: int
-
-    @classmethod
-    def of(cls, about: os.stat_result) -> FileIdentity:
-        """Return the identity in a stat result."""
-        return cls(about.st_size, about.st_mtime_ns, about.st_ino, about.st_dev)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +87,6 @@ def _shown(parts: tuple[str, ...]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Checks:
-    """What later checks compare with: the identity of each file, the concatenated XXH3-128 of the pieces."""
-
-    files: tuple[FileIdentity, ...]
-    pieces: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class Scanned:
     """A manifest, and the checks that later tell whether the files are unchanged."""
 
@@ -147,7 +125,7 @@ async def scan(
     entries = [entry if source.whole else entry._replace(path=(title,)) for entry, _ in hashed]
     manifest = _manifest(title, source.whole, length, entries)
     checks = b"".join(check for _, check in hashed)
-    return Scanned(manifest, Checks(tuple(file.identity for file in found), checks))
+    return Scanned(manifest, Checks(FileIdentities(file.identity for file in found), checks))
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +218,7 @@ def _hash_all(
                 after = FileIdentity.of(os.fstat(fd))
             finally:
                 folder.layer.close(fd)
-        if after != file.identity or hashing.length != size:
+        if not after.same_file(file.identity) or hashing.length != size:
             shown = printable(str(folder.at(file.parts)))
             raise DiskError(f"{shown}: changed while it was hashed; run the same command again")
         entry = FileEntry(file.parts, size, file.executable, hashing.whole, bytes(hashing.pieces))

@@ -2,41 +2,64 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+import trio
+
 from swarm.bits import PieceSet
 from swarm.content.fingerprints import FINGERPRINT_BYTES
+from swarm.content.layout import Span
 from swarm.content.manifest import Manifest
 from swarm.content.paths import printable
-from swarm.errors import DiskError
-from swarm.storage.disk_errors import refusals
+from swarm.errors import ContentAway, DiskError, PieceWithdrawn
+from swarm.ports import StoredChange
+from swarm.storage.disk_errors import disk_error, refusals
+from swarm.storage.file_identity import Checks, FileIdentity
 from swarm.storage.file_layer import POSIX, FileLayer
-from swarm.storage.folder import Folder
 from swarm.storage.piece_files import PieceFiles
-from swarm.storage.piece_reader import CheckedReader, PieceExecutor
-from swarm.storage.scan import Checks
+from swarm.storage.piece_reader import OUR_ERRORS, PieceExecutor, PieceLoader
+from swarm.storage.presence import Presence
+from swarm.storage.shared_place import SharedPlace, too_short, what_happened
+
+IDLE_SECONDS = 3.0
+"""A store that nothing was read from for so long holds no descriptor."""
 
 
 class SeedStore:
     """A read-only `ports.Store` of the content scanned at ``path``.
 
-    Every piece is compared with the scan each time it is read. A piece that was edited, truncated,
-    replaced or corrupted is withdrawn; the others are still served. Raises `DiskError` if ``path`` cannot
-    be opened.
+    Every piece is compared with the scan each time it is read. When its file is gone or changed (deleted,
+    moved, replaced, edited, truncated, unmounted), all pieces of the file are withdrawn at once, and `watch`
+    offers them again when the content is back. A piece that rotted is withdrawn alone.
+
+    ``stored`` are the pieces that are there, by default all; it is changed in place. Raises `DiskError` if
+    ``path`` cannot be opened.
     """
 
-    def __init__(self, manifest: Manifest, path: Path, checks: Checks, *, layer: FileLayer = POSIX) -> None:
-        real = Path(os.path.realpath(path))
+    def __init__(
+        self,
+        manifest: Manifest,
+        path: Path,
+        checks: Checks,
+        *,
+        layer: FileLayer = POSIX,
+        stored: PieceSet | None = None,
+    ) -> None:
         with refusals(path):
-            folder = Folder.open(real if manifest.folder else real.parent, layer)
+            self._place = SharedPlace(manifest, path, layer)
         self._manifest = manifest
         self._path = path
         self._checks = checks
-        self._stored = PieceSet.all(manifest.piece_count)
-        self._files = PieceFiles(manifest, folder, real.name)
-        self._reader = CheckedReader(manifest.layout, self._stored, self._expected, PieceExecutor())
+        self._stored = PieceSet.all(manifest.piece_count) if stored is None else stored
+        self._loader = PieceLoader(self._expected, PieceExecutor())
+        self._presence = Presence(self._place, manifest, self._stored, checks)
+        self._used_at = -math.inf
+        self._in_use = trio.Event()
+        self._in_use.set()
 
     @property
     def manifest(self) -> Manifest:
@@ -48,13 +71,48 @@ class SeedStore:
         """The pieces that have not been withdrawn; callers must not change it."""
         return self._stored
 
+    async def watch(self, tell: Callable[[StoredChange], None]) -> None:
+        """Tell of withdrawn files, and offer them again when they are back, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._release_when_idle)
+            await self._presence.watch(tell)
+
+    async def _release_when_idle(self) -> None:
+        """Close all descriptors while nothing is read: they would keep a disk from being unmounted."""
+        while True:
+            await self._in_use.wait()
+            while True:
+                left = self._used_at + IDLE_SECONDS - trio.current_time()
+                if left <= 0:
+                    break
+                await trio.sleep(left)
+            self._in_use = trio.Event()
+            self._place.close()
+
     async def get(self, piece: int) -> memoryview:
         """Read one whole piece.
 
-        Raises `PieceWithdrawn` when it differs from the scan (the piece is then removed from ``stored``),
-        `DiskError` when this process cannot open files.
+        Raises `PieceWithdrawn` when it alone differs from the scan, `ContentAway` when its file is away (what
+        is withdrawn is then removed from ``stored``), `DiskError` when this process cannot open files.
         """
-        return await self._reader.read(piece, lambda _file: self._files)
+        if piece not in self._stored:
+            raise PieceWithdrawn(f"piece {piece} is not stored here")
+        span = self._manifest.layout.span(piece)
+        self._used_at = trio.current_time()
+        self._in_use.set()
+        try:
+            files = self._place.files()
+        except OSError as error:
+            _pass_on(error, self._path)
+            reason = what_happened(error)
+            self._presence.everything_away(reason)
+            raise _away(self._path, reason) from error
+        try:
+            with files.reading(span.file) as fd:
+                return await self._load(files, fd, span, piece)
+        except OSError as error:
+            _pass_on(error, files.path(span.file))
+            raise self._file_away(span.file, what_happened(error), (piece,)) from error
 
     async def put(self, piece: int, data: memoryview) -> None:
         """Raise `DiskError`: shared content is never written to."""
@@ -65,7 +123,7 @@ class SeedStore:
 
     def close(self) -> None:
         """Close the descriptors."""
-        self._files.close()
+        self._place.close()
 
     def __enter__(self) -> SeedStore:
         return self
@@ -78,6 +136,58 @@ class SeedStore:
     ) -> None:
         self.close()
 
+    async def _load(self, files: PieceFiles, fd: int, span: Span, piece: int) -> memoryview:
+        try:
+            data = await self._loader.load(files, fd, span, piece)
+        except OSError as error:
+            _pass_on(error, files.path(span.file))
+            raise await self._unreadable(files, fd, piece, what_happened(error)) from error
+        if data is None:
+            raise self._changed(piece, span, os.fstat(fd))
+        return data
+
+    def _changed(self, piece: int, span: Span, about: os.stat_result) -> PieceWithdrawn:
+        """A piece has other bytes: because its file was changed, or because it rotted."""
+        length, known = self._manifest.files[span.file].length, self._checks.files[span.file]
+        if about.st_size < length:
+            return self._file_away(span.file, too_short(about.st_size, length))
+        if FileIdentity.of(about) != known:
+            replaced = about.st_ino != known.inode
+            return self._file_away(span.file, "was replaced by another file" if replaced else "was edited")
+        self._presence.piece_rotten(piece)
+        shown = printable(str(self._place.path_of(span.file)))
+        return PieceWithdrawn(f"{shown}: piece {piece} is withdrawn: its bytes have changed")
+
+    async def _unreadable(self, files: PieceFiles, fd: int, piece: int, reason: str) -> ContentAway:
+        """A piece cannot be read: if another one of its file can, the disk is still there."""
+        file = self._manifest.layout.span(piece).file
+        pieces = self._manifest.layout.pieces_of(file)
+        other = next((each for each in (pieces[-1], pieces[0]) if each != piece), None)
+        if other is None:
+            return self._file_away(file, reason, (piece,))
+        span = self._manifest.layout.span(other)
+        try:
+            files.folder.layer.forget_cache(fd, span.offset, span.length)
+            await self._loader.load(files, fd, span, other)
+        except OSError:
+            return self._file_away(file, reason, (piece, other))
+        self._presence.piece_unreadable(piece, reason)
+        return _away(self._place.path_of(file), f"{reason}, piece {piece}")
+
+    def _file_away(self, file: int, reason: str, probes: tuple[int, ...] = ()) -> ContentAway:
+        self._presence.file_away(file, reason, probes)
+        return _away(self._place.path_of(file), reason)
+
     def _expected(self, piece: int) -> bytes:
         start = piece * FINGERPRINT_BYTES
         return self._checks.pieces[start : start + FINGERPRINT_BYTES]
+
+
+def _away(path: Path, reason: str) -> ContentAway:
+    return ContentAway(f"{printable(str(path))} {reason}: it is withdrawn until it is back")
+
+
+def _pass_on(error: OSError, path: Path) -> None:
+    """Raise `DiskError` for what says nothing about the file: this process lacks something."""
+    if error.errno in OUR_ERRORS:
+        raise disk_error(error, path) from error

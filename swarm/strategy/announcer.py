@@ -9,10 +9,17 @@ from __future__ import annotations
 
 import math
 
+from swarm.bits import PieceSet
 from swarm.ids import PeerId
-from swarm.protocol.messages import Have, HaveAll, HaveBitfield, HaveNone, Message, Withdraw
-from swarm.protocol.protocol_limits import MAX_HAVE_BATCH
-from swarm.strategy.commands import Command, Send
+from swarm.limits import TokenBucket
+from swarm.protocol.messages import Have, HaveAll, HaveBitfield, HaveNone, Message, Restate, Withdraw
+from swarm.protocol.protocol_limits import (
+    MAX_HAVE_BATCH,
+    MAX_WITHDRAWN_SINGLY,
+    RESTATE_BURST,
+    RESTATE_INTERVAL,
+)
+from swarm.strategy.commands import Command, Disconnect, Send
 from swarm.strategy.pieces import Pieces
 from swarm.strategy.timers import Timers, Wakeup
 
@@ -23,17 +30,22 @@ BATCH_SECONDS = 0.02
 class Announcer:
     """What each peer was told that this side has; every peer was told the same."""
 
-    def __init__(self, pieces: Pieces, timers: Timers) -> None:
+    def __init__(self, pieces: Pieces, timers: Timers, now: float = 0.0) -> None:
         self._pieces = pieces
         self._timers = timers
         self._pending: dict[int, None] = {}
         self._sent_at = -math.inf
-        self._peers: dict[PeerId, None] = {}
+        self._peers: dict[PeerId, bool] = {}
+        # Half of what a peer allows.
+        self._restatements = TokenBucket(0.5 / RESTATE_INTERVAL, RESTATE_BURST / 2, now)
 
-    def peer_joined(self, peer: PeerId) -> list[Command]:
-        """The first message of a session: everything that is stored and announced."""
+    def peer_joined(self, peer: PeerId, *, restates: bool = False) -> list[Command]:
+        """The first message of a session: everything that is stored and announced.
+
+        ``restates``: the peer understands `Restate`.
+        """
         commands = self.flush(self._sent_at)
-        self._peers[peer] = None
+        self._peers[peer] = restates
         return [*commands, Send(peer, self._everything())]
 
     def peer_left(self, peer: PeerId) -> None:
@@ -49,12 +61,33 @@ class Announcer:
         self._timers.set(Wakeup.HAVES, at)
         return []
 
-    def lost(self, piece: int) -> list[Command]:
-        """A stored piece is no longer served."""
-        if piece in self._pending:
+    def lost(self, pieces: PieceSet, now: float) -> list[Command]:
+        """Stored pieces are no longer served."""
+        heard = pieces.copy()
+        for piece in [piece for piece in self._pending if piece in pieces]:
             del self._pending[piece]
-            return []
-        return self._to_all(Withdraw(piece))
+            heard.discard(piece)
+        if heard.count > MAX_WITHDRAWN_SINGLY:
+            return self._restate(now)
+        return [command for piece in heard for command in self._to_all(Withdraw(piece))]
+
+    def found(self, pieces: PieceSet, now: float) -> list[Command]:
+        """Pieces that were lost are served again."""
+        if pieces.count > MAX_WITHDRAWN_SINGLY:
+            return self._restate(now)
+        self._pending.update(dict.fromkeys(pieces))
+        return self.flush(now)
+
+    def _restate(self, now: float) -> list[Command]:
+        """Tell every peer in one message what is here, or let it hear that in a new session."""
+        self._pending.clear()
+        self._timers.clear(Wakeup.HAVES)
+        affordable = self._restatements.spend(now)
+        message = Restate(self._pieces.stored.to_bytes())
+        return [
+            Send(peer, message) if restates and affordable else Disconnect(peer, "what is served has changed")
+            for peer, restates in self._peers.items()
+        ]
 
     def flush(self, now: float) -> list[Command]:
         """Announce what is stored and not announced yet."""

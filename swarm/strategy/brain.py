@@ -22,6 +22,7 @@ from swarm.protocol.messages import (
     NotInterested,
     Reject,
     Request,
+    Restate,
     Unchoke,
     Withdraw,
 )
@@ -72,7 +73,7 @@ class Brain:
         self._upload = UploadSide(
             self._pieces, self._download, rng, self._timers, now, limited=setup.upload_limited
         )
-        self._announcer = Announcer(self._pieces, self._timers)
+        self._announcer = Announcer(self._pieces, self._timers, now)
         self._sources: dict[SourceId, PeerId | None] = {}
         """The sources; those that are peers, and so receive, with their name as one."""
 
@@ -113,12 +114,18 @@ class Brain:
         return self._upload.limits_changed(now, limited=upload_limited)
 
     def source_joined(
-        self, source: SourceId, now: float, *, rtt: float | None = None, receives: bool = True
+        self,
+        source: SourceId,
+        now: float,
+        *,
+        rtt: float | None = None,
+        receives: bool = True,
+        restates: bool = False,
     ) -> list[Command]:
         """A session is open and its handshake done; ``rtt`` is a measured round trip in seconds, if any.
 
-        Without ``receives`` the source is no peer: it is asked for pieces, and never sent any nor told what
-        is here. Then ``source`` need not be a peer id.
+        ``restates``: both sides understand `Restate`. Without ``receives`` the source is no peer: it is asked
+        for pieces, and never sent any nor told what is here. Then ``source`` need not be a peer id.
         """
         commands = self.source_left(source, now)
         self._sources[source] = peer = PeerId(source) if receives else None
@@ -126,7 +133,7 @@ class Brain:
         if peer is None:
             return commands
         self._upload.peer_joined(peer, now)
-        return commands + self._announcer.peer_joined(peer)
+        return commands + self._announcer.peer_joined(peer, restates=restates)
 
     def source_left(self, source: SourceId, now: float) -> list[Command]:
         """The session with the source ended, for whatever reason."""
@@ -201,11 +208,11 @@ class Brain:
                 self._download.choked(source)
             case Withdraw():
                 return self._download.withdrew(source, message.piece)
-            case HaveBitfield() | HaveAll() | HaveNone():
+            case HaveBitfield() | HaveAll() | HaveNone() | Restate():
                 return self._download.has_exactly(source, self._read(message), now)
         return []
 
-    def _read(self, message: HaveBitfield | HaveAll | HaveNone) -> PieceSet:
+    def _read(self, message: HaveBitfield | HaveAll | HaveNone | Restate) -> PieceSet:
         size = self._pieces.size
         match message:
             case HaveAll():
@@ -252,9 +259,28 @@ class Brain:
         """A stored piece can no longer be served as it was; a second report of it changes nothing."""
         if not self._pieces.is_stored(piece):
             return []
-        self._pieces.lost(piece)
-        commands = self._upload.lost(piece, now) + self._announcer.lost(piece)
-        commands.append(Publish(PieceLost(self._transfer, piece, self._pieces.layout.length(piece))))
+        told = Publish(PieceLost(self._transfer, piece, self._pieces.layout.length(piece)))
+        return [told, *self.pieces_lost(PieceSet.of(self._pieces.size, [piece]), now)]
+
+    def stored_changed(self, stored: PieceSet, now: float) -> list[Command]:
+        """The store has exactly these pieces: some were lost, or lost ones are back as they were.
+
+        What is on its way into the store is left alone.
+        """
+        commands = self.pieces_lost(self._pieces.stored - stored, now)
+        back = self._pieces.found_many(stored - self._pieces.stored)
+        if not back:
+            return commands
+        commands += self._announcer.found(back, now) + self._download.sweep()
+        return commands
+
+    def pieces_lost(self, pieces: PieceSet, now: float) -> list[Command]:
+        """Stored pieces can no longer be served, because of something that happened to all of them."""
+        gone = self._pieces.lost_many(pieces)
+        if not gone:
+            return []
+        # The peers hear of it before their requests are rejected: so they blame nobody.
+        commands = self._announcer.lost(gone, now) + self._upload.lost(gone, now)
         return commands + self._download.wanted_again(now)
 
     # --- Pieces that go -------------------------------------------------------------------------

@@ -6,6 +6,7 @@ Each piece is in exactly one state, and moves only so:
        ▲  ◀──released───────┘                     │                     │
        ├◀─────────── refused or failed ───────────┘                     │
        └◀─────────────────────────── lost ──────────────────────────────┘
+       └──────────────────── found again, as it was ───────────────────▶┘
 
 Invariants:
   - a piece is in ``open`` exactly when it is MISSING and wanted;
@@ -106,6 +107,30 @@ class Pieces:
         if wanted:
             self.lacking_count += self.lacking.add(piece)
             self.open.add(piece)
+
+    def lost_many(self, pieces: PieceSet) -> PieceSet:
+        """As `lost`, for those of ``pieces`` that are STORED; returns them."""
+        gone = pieces & self.stored
+        for piece in gone:
+            self._states[piece] = State.MISSING
+        if not self.complete:
+            again = gone & self.wanted
+            self.lacking |= again
+            self.open |= again
+            self.lacking_count += again.count
+        self.stored -= gone
+        return gone
+
+    def found_many(self, pieces: PieceSet) -> PieceSet:
+        """Those of ``pieces`` that are MISSING are here again; returns them."""
+        back = PieceSet.of(self.size, (piece for piece in pieces if self._states[piece] == State.MISSING))
+        for piece in back:
+            self._states[piece] = State.STORED
+        self.stored |= back
+        self.open -= back
+        self.lacking -= back
+        self.lacking_count = self.lacking.count
+        return back
 
     def _reopen(self, piece: int) -> None:
         if piece in self.lacking:

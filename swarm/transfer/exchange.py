@@ -17,10 +17,18 @@ from swarm.bits import PieceSet
 from swarm.config import TransferOptions
 from swarm.discovery.peer_exchange import PeerExchange
 from swarm.errors import SwarmError
-from swarm.events import PeerConnected, PeerDisconnected, SourceBanned, SourceJoined, SourceLeft
+from swarm.events import (
+    ContentRestored,
+    ContentWithdrawn,
+    PeerConnected,
+    PeerDisconnected,
+    SourceBanned,
+    SourceJoined,
+    SourceLeft,
+)
 from swarm.ids import PeerId, SourceId
-from swarm.ports import ByteStream, PieceSource, Store
-from swarm.protocol.messages import Hello, Peers
+from swarm.ports import ByteStream, PieceSource, Store, StoredChange
+from swarm.protocol.messages import RESTATE_EXTENSION, Hello, Peers
 from swarm.protocol.protocol_limits import MAX_ADDRESSES_PER_PEER
 from swarm.strategy.brain import Brain, BrainSetup
 from swarm.strategy.peer_book import PeerBook
@@ -69,7 +77,13 @@ class Exchange:
         self._record = record
         self._now = now
         addresses = tuple(each.partition("/p2p/")[0] for each in services.addresses)
-        self._greeting = Hello(manifest.id, manifest.piece_count, AGENT, addresses[:MAX_ADDRESSES_PER_PEER])
+        self._greeting = Hello(
+            manifest.id,
+            manifest.piece_count,
+            AGENT,
+            addresses[:MAX_ADDRESSES_PER_PEER],
+            ((RESTATE_EXTENSION, 1),),
+        )
         self._upload_limit = RateLimit(options.upload_limit, now)
         self._download_limit = RateLimit(options.download_limit, now)
         self._resources = SessionResources(
@@ -265,7 +279,7 @@ class Exchange:
         self._record.publish(
             PeerConnected(self._record.transfer, peer, participant.address, participant.inbound)
         )
-        self._performer.perform(self._brain.source_joined(peer, now, rtt=None))
+        self._performer.perform(self._brain.source_joined(peer, now, restates=hello.restates))
         self.discovered.session_opened(peer, hello, participant, now)
         self._exchange_alarm.bring_forward(self.discovered.introductions.next_due())
 
@@ -311,6 +325,18 @@ class Exchange:
             for peer, message in introductions.due(self._now()):
                 if sink := self._performer.sources.get(peer):
                     sink.send(message)
+
+    # --- The store ----------------------------------------------------------------------------------
+
+    def stored_changed(self, change: StoredChange) -> None:
+        """Files of the store are away, or back: the peers and the observers are told."""
+        transfer = self._record.transfer
+        if change.reason is None:
+            self._record.publish(ContentRestored(transfer, change.path, change.pieces, change.size))
+        else:
+            event = ContentWithdrawn(transfer, change.path, change.reason, change.pieces, change.size)
+            self._record.publish(event)
+        self._performer.stored_changed()
 
     # --- Other sources ------------------------------------------------------------------------------
 

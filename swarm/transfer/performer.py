@@ -185,6 +185,10 @@ class Performer:
         """The store has withdrawn a piece."""
         self.perform(self.brain.piece_lost(piece, self.now()))
 
+    def stored_changed(self) -> None:
+        """The store has lost pieces, or has lost ones again."""
+        self.perform(self.brain.stored_changed(self._store.stored, self.now()))
+
     # --- Commands -------------------------------------------------------------------------------
 
     async def _keep_time(self) -> None:

@@ -10,6 +10,8 @@ from swarm.content.layout import Layout
 from swarm.events import (
     BytesReceived,
     BytesSent,
+    ContentRestored,
+    ContentWithdrawn,
     Event,
     PieceLost,
     PieceRefused,
@@ -89,6 +91,10 @@ class TransferRecord:
                 self.wasted += size
             case PieceLost(piece=piece, size=size):
                 self._count_piece(piece, size, -1)
+            case ContentWithdrawn(pieces=pieces, size=size):
+                self._count_pieces(-pieces, -size)
+            case ContentRestored(pieces=pieces, size=size):
+                self._count_pieces(pieces, size)
             case BytesReceived(source=source, size=size):
                 self.received += size
                 self._down.add(size, self._now())
@@ -126,5 +132,8 @@ class TransferRecord:
 
     def _count_piece(self, piece: int, size: int, change: int) -> None:
         if self._wanted is not None and piece in self._wanted:
-            self.pieces_done += change
-            self.done += change * size
+            self._count_pieces(change, change * size)
+
+    def _count_pieces(self, pieces: int, size: int) -> None:
+        self.pieces_done += pieces
+        self.done += size

@@ -381,6 +381,9 @@ class Participant:
         if not self.left:
             self._performer.upload_finished(self.peer, piece)
 
-    def piece_lost(self, piece: int) -> None:
-        """The store withdrew a piece that some peer had requested."""
-        self._performer.piece_lost(piece)
+    def piece_lost(self, piece: int, *, alone: bool) -> None:
+        """The store withdrew a piece that some peer had requested; unless ``alone``, with its whole file."""
+        if alone:
+            self._performer.piece_lost(piece)
+        else:
+            self._performer.stored_changed()

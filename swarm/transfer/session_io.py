@@ -14,7 +14,7 @@ from typing import Protocol
 
 import trio
 
-from swarm.errors import DiskError, LinkClosed, PieceWithdrawn
+from swarm.errors import ContentAway, DiskError, LinkClosed, PieceWithdrawn
 from swarm.ports import ByteStream, Store
 from swarm.protocol import protocol_limits as limits
 from swarm.protocol.codec import (
@@ -27,7 +27,17 @@ from swarm.protocol.codec import (
     encode,
     encode_data_head,
 )
-from swarm.protocol.messages import Cancel, Goodbye, Have, KeepAlive, Message, Reject, RejectReason, Withdraw
+from swarm.protocol.messages import (
+    Cancel,
+    Goodbye,
+    Have,
+    KeepAlive,
+    Message,
+    Reject,
+    RejectReason,
+    Restate,
+    Withdraw,
+)
 from swarm.protocol.session_rules import SessionRules
 from swarm.transfer.buffers import BufferShare, Grant, PieceBuffer, TransferMemory
 from swarm.transfer.pacing import LEAST_CHUNK_BYTES, ChunkSizer, Pacer
@@ -63,8 +73,8 @@ class Reports(Protocol):
     def upload_finished(self, piece: int) -> None:
         """The final reply of an upload was handed to the link, or is queued before anything else."""
 
-    def piece_lost(self, piece: int) -> None:
-        """The store has withdrawn the piece."""
+    def piece_lost(self, piece: int, *, alone: bool) -> None:
+        """The store has withdrawn the piece; unless ``alone``, with the whole file."""
 
 
 QUEUE_BYTES = 1024 * 1024
@@ -173,7 +183,7 @@ class Outbox:
         return not self._control and not self._haves
 
     def _put_frame(self, message: Message) -> None:
-        if isinstance(message, Withdraw | Goodbye):
+        if isinstance(message, Withdraw | Restate | Goodbye):
             self._control += self._take_haves()
         self._control += encode(message)
         if isinstance(message, Goodbye):
@@ -404,9 +414,10 @@ class SessionWriter:
             await self._flush()
         try:
             job.data = await self._store.get(job.piece)
-        except PieceWithdrawn:
+        except PieceWithdrawn as error:
+            # The peer hears that the piece is lost before its request is rejected, so it blames nobody.
+            self._reports.piece_lost(job.piece, alone=not isinstance(error, ContentAway))
             self._fail(job, RejectReason.NOT_STORED)
-            self._reports.piece_lost(job.piece)
         except DiskError:
             self._fail(job, RejectReason.READ_FAILED)
 

@@ -31,7 +31,7 @@ from swarm.events import (
     TransferPaused,
 )
 from swarm.ids import ManifestId, PeerId, TransferId
-from swarm.ports import ByteStream, PeerSource, PieceSource, Store
+from swarm.ports import ByteStream, PeerSource, PieceSource, Store, StoredChange
 from swarm.protocol.advert import Advert
 from swarm.strategy.peer_book import PeerBook
 from swarm.transfer.connector import PeerConnector
@@ -74,6 +74,8 @@ class OpenContent:
     size: int
     finish: Callable[[], Awaitable[Path]]
     upkeep: Callable[[], Awaitable[None]] | None = None
+    watch: Callable[[Callable[[StoredChange], None]], Awaitable[None]] | None = None
+    """Runs beside the transfer, and calls its argument when files of the store are away or back."""
     peer_sources: Sequence[PeerSource] = ()
     piece_sources: Sequence[PieceSource] = ()
 
@@ -402,6 +404,8 @@ class Transfer:
             nursery.start_soon(connector.run, self.id, sources)
             if content.upkeep is not None:
                 nursery.start_soon(content.upkeep)
+            if content.watch is not None:
+                nursery.start_soon(content.watch, exchange.stored_changed)
             nursery.start_soon(self._fetch, content, exchange)
             self._start_piece_sources(exchange)
             await exchange.run()

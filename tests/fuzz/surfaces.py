@@ -160,6 +160,7 @@ def codec_seeds() -> Iterator[bytes]:
         messages.KeepAlive(),
         messages.Peers((messages.ExchangedPeer(peer, ("/ip6/::1/tcp/1",)),), (other,)),
         messages.Goodbye("that was all"),
+        messages.Restate(b"\xf0\x0f"),
     ]
     for message in every:
         yield codec.encode(message)

@@ -60,6 +60,7 @@ CONTROL = st.one_of(
     st.builds(messages.Reject, U32, st.sampled_from(messages.RejectReason)),
     st.builds(messages.Have, st.lists(U32, min_size=1, max_size=20).map(tuple)),
     st.builds(messages.HaveBitfield, st.binary(min_size=1, max_size=40)),
+    st.builds(messages.Restate, st.binary(min_size=1, max_size=40)),
     st.builds(messages.Goodbye, LINES),
     HELLOS,
     peers(),

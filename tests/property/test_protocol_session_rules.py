@@ -21,6 +21,7 @@ from swarm.protocol.messages import (
     Reject,
     RejectReason,
     Request,
+    Restate,
     Unchoke,
     Withdraw,
 )
@@ -137,6 +138,7 @@ def test_what_one_side_may_say_the_other_takes_and_every_request_is_answered_onc
             st.builds(Have, st.lists(st.integers(0, 12), min_size=1, max_size=3).map(tuple)),
             st.just(Hello(MANIFEST, COUNT)),
             st.just(HaveNone()),
+            st.builds(Restate, st.binary(min_size=1, max_size=2)),
         ),
         max_size=40,
     )

@@ -20,6 +20,7 @@ from swarm.protocol.messages import (
     Reject,
     RejectReason,
     Request,
+    Restate,
 )
 
 PEER = PeerId("12D3KooWLaCyzKm8Wa1KJ3Ghv7bzEMNMmZQnYgF6DnpYyAAWnaBt")
@@ -38,6 +39,7 @@ def test_frames_are_the_specified_bytes():
     assert encode(Reject(7, RejectReason.BUSY)) == bytes.fromhex("00000005 0e 00000007 04")
     assert encode(Have((1, 258))) == bytes.fromhex("00000008 05 00000001 00000102")
     assert encode(HaveBitfield(b"\xa0")) == bytes.fromhex("00000001 02 a0")
+    assert encode(Restate(b"\xa0")) == bytes.fromhex("00000001 11 a0")
     assert encode(Data(2, 3, 4)) == bytes.fromhex("0000000c 0c 00000002 00000003")
     assert encode(Goodbye("bye")) == bytes.fromhex("00000003 10") + b"bye"
 
@@ -54,7 +56,9 @@ def test_hello_is_the_specified_bytes():
 @pytest.mark.parametrize(
     ("size", "kind"),
     [
-        (0, 17),
+        (0, 18),
+        (0, codec.RESTATE),
+        (limits.MAX_BITFIELD_BYTES + 1, codec.RESTATE),
         (0, 255),
         (1, codec.CHOKE),
         (3, codec.REQUEST),

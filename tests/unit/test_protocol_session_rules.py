@@ -6,6 +6,7 @@ from swarm.ids import ManifestId, PeerId
 from swarm.protocol import codec
 from swarm.protocol import protocol_limits as limits
 from swarm.protocol.messages import (
+    RESTATE_EXTENSION,
     Cancel,
     Choke,
     Data,
@@ -20,6 +21,7 @@ from swarm.protocol.messages import (
     Reject,
     RejectReason,
     Request,
+    Restate,
     Unchoke,
     Withdraw,
 )
@@ -200,6 +202,48 @@ def test_a_withdrawn_piece_may_be_announced_again():
     protocol = opened()
     for message in (Have((1,)), Withdraw(1), Have((1,))):
         hear(protocol, message)
+
+
+def test_what_was_announced_can_be_restated_when_both_sides_say_so():
+    able = Hello(MANIFEST, COUNT, extensions=((RESTATE_EXTENSION, 1),))
+    protocol = SessionRules(MANIFEST, LAYOUT, 0.0)
+    for message in (able, HaveNone()):
+        protocol.sent(message)
+        protocol.received(message, 0.0)
+    hear(protocol, Have((1, 2)))
+    hear(protocol, Restate(b"\x80\x00"))
+    hear(protocol, Have((1,)))
+    refused(protocol, Have((0,)))
+    protocol.sent(Restate(b"\xff\xe0"))
+    assert protocol.announced.full
+    with pytest.raises(LocalProtocolError):
+        protocol.sent(Restate(b"\xff\xff"))
+    with pytest.raises(RemoteError):
+        protocol.check_size(codec.RESTATE, 3)
+
+
+@pytest.mark.parametrize("able", [(True, False), (False, True), (False, False)])
+def test_restating_needs_both_sides(able):
+    ours, theirs = [
+        Hello(MANIFEST, COUNT, extensions=((RESTATE_EXTENSION, 1),) if each else ()) for each in able
+    ]
+    protocol = SessionRules(MANIFEST, LAYOUT, 0.0)
+    protocol.sent(ours)
+    protocol.received(theirs, 0.0)
+    protocol.sent(HaveNone())
+    protocol.received(HaveNone(), 0.0)
+    with pytest.raises(LocalProtocolError):
+        protocol.sent(Restate(b"\x80\x00"))
+    refused(protocol, Restate(b"\x80\x00"))
+
+
+def test_restating_without_end_is_refused():
+    able = Hello(MANIFEST, COUNT, extensions=((RESTATE_EXTENSION, 1),))
+    protocol = SessionRules(MANIFEST, LAYOUT, 0.0)
+    for message in (able, HaveNone()):
+        protocol.sent(message)
+        protocol.received(message, 0.0)
+    assert "RESTATE" in refused(protocol, *[Restate(b"\x80\x00")] * (int(limits.RESTATE_BURST) + 1))
 
 
 def test_a_cancel_that_crosses_the_last_byte_means_nothing():

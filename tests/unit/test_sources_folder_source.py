@@ -66,6 +66,24 @@ async def asked(path: Path, manifest: Manifest) -> AsyncIterator[Desk]:
         nursery.cancel_scope.cancel()
 
 
+async def test_a_file_that_goes_away_is_not_asked_for_again(tmp_path: Path) -> None:
+    folder = write(tmp_path / "photos", FILES)
+    desk = Desk(FOLDER)
+    base = FolderSource(folder)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(base.deliver, desk)
+        while not desk.supplied:
+            await trio.sleep(0)
+        (folder / "b").unlink()
+        with trio.fail_after(10):
+            await desk.done.wait()
+        nursery.cancel_scope.cancel()
+    gone = set(FOLDER.layout.pieces_of([entry.path for entry in FOLDER.files].index(("b",))))
+    assert desk.offered is not None
+    assert set(desk.offered) == set(range(FOLDER.piece_count)) - gone
+    assert len(desk.refused) == 1
+
+
 def write(folder: Path, files: dict[str, bytes]) -> Path:
     for name, data in files.items():
         path = folder / name
@@ -180,6 +198,9 @@ async def test_a_file_that_changes_meanwhile_is_refused(tmp_path: Path, change: 
 
     class Changing(Desk):
         def offer(self, pieces: PieceSet) -> None:
+            if self.offered is not None:
+                super().offer(pieces)
+                return
             if change == "cut":
                 os.truncate(tmp_path / "a", 10)
             elif change == "gone":
@@ -194,7 +215,10 @@ async def test_a_file_that_changes_meanwhile_is_refused(tmp_path: Path, change: 
         with trio.fail_after(10):
             await desk.done.wait()
         nursery.cancel_scope.cancel()
-    assert set(desk.refused) == pieces_of("a")
+    if change != "gone":
+        assert set(desk.refused) == pieces_of("a")
+    else:
+        assert len(desk.refused) == 1
     assert set(desk.supplied) == pieces_of("b", "deep/c")
 
 

@@ -19,13 +19,14 @@ from swarm.protocol.messages import (
     HaveNone,
     Reject,
     RejectReason,
+    Restate,
     Unchoke,
     Withdraw,
 )
-from swarm.protocol.protocol_limits import MAX_HAVE_BATCH, MAX_REQUESTS
+from swarm.protocol.protocol_limits import MAX_HAVE_BATCH, MAX_REQUESTS, RESTATE_BURST
 from swarm.strategy.announcer import BATCH_SECONDS, Announcer
 from swarm.strategy.availability import Availability
-from swarm.strategy.commands import Command, DropUpload, Send, Upload
+from swarm.strategy.commands import Command, Disconnect, DropUpload, Send, Upload
 from swarm.strategy.pieces import Pieces
 from swarm.strategy.timers import Timers, Wakeup
 from swarm.strategy.upload.upload import UNGIVING_COPIES, UploadSide
@@ -260,7 +261,10 @@ def test_a_lost_piece_is_taken_from_everybody_who_waits_for_it() -> None:
     assert made.finished(A, 0, 0.1) == [Upload(A, 1)]
     assert made.finished(A, 1, 0.2) == [Upload(B, 2), Send(A, Reject(2, RejectReason.BUSY))]
     assert made.requested(A, 2, 0.2) == []  # it insists
-    assert made.lost(2, 0.3) == [Send(A, Reject(2, RejectReason.NOT_STORED)), DropUpload(B, 2)]
+    assert made.lost(PieceSet.of(3, [2]), 0.3) == [
+        Send(A, Reject(2, RejectReason.NOT_STORED)),
+        DropUpload(B, 2),
+    ]
     assert made.finished(A, 1, 0.4) == []
 
 
@@ -368,11 +372,33 @@ def test_a_newcomer_hears_of_no_piece_twice() -> None:
 
 def test_a_lost_piece_is_withdrawn_unless_nobody_heard_of_it() -> None:
     town = Town([5], A)
-    assert town.announcer.lost(5) == [Send(A, Withdraw(5))]
+    size = town.pieces.size
+    assert town.announcer.lost(PieceSet.of(size, [5]), 0.0) == [Send(A, Withdraw(5))]
     town.stored(1, 0.0)
     town.stored(2, 0.001)
-    assert town.announcer.lost(2) == []
+    assert town.announcer.lost(PieceSet.of(size, [2]), 0.002) == []
     assert town.announcer.flush(1.0) == []
+
+
+def test_many_lost_pieces_are_one_message_or_a_new_session() -> None:
+    pieces = Pieces(Layout(1, [3000]), PieceSet.all(3000))
+    announcer = Announcer(pieces, Timers())
+    announcer.peer_joined(A, restates=True)
+    announcer.peer_joined(B)
+    gone = pieces.lost_many(PieceSet.between(3000, 500, 2500))
+    kept = Restate(pieces.stored.to_bytes())
+    assert announcer.lost(gone, 0.0) == [Send(A, kept), Disconnect(B, "what is served has changed")]
+    assert pieces.found_many(gone) == gone
+    assert announcer.found(gone, 0.0)[0] == Send(A, Restate(PieceSet.all(3000).to_bytes()))
+
+
+def test_restating_stays_within_what_a_peer_allows() -> None:
+    pieces = Pieces(Layout(1, [3000]), PieceSet.all(3000))
+    announcer = Announcer(pieces, Timers())
+    announcer.peer_joined(A, restates=True)
+    said = [announcer.found(PieceSet.all(3000), number / 1000)[0] for number in range(1000)]
+    assert sum(isinstance(command, Send) for command in said) <= RESTATE_BURST
+    assert isinstance(said[-1], Disconnect)
 
 
 def test_a_message_holds_no_more_than_the_wire_allows() -> None:

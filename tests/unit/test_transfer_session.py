@@ -15,6 +15,7 @@ from swarm.ids import ManifestId, PeerId
 from swarm.protocol import protocol_limits as limits
 from swarm.protocol.codec import encode
 from swarm.protocol.messages import (
+    RESTATE_EXTENSION,
     Cancel,
     Data,
     ExchangedPeer,
@@ -122,7 +123,9 @@ async def test_greeting_announcement_unchoke_and_a_piece(autojump_clock):
         peer = made.peer()
         await peer.greet()
         hello, announcement = await peer.hear(), await peer.hear()
-        assert hello.message == Hello(MANIFEST.id, 4, AGENT, ("/ip4/10.0.0.1/tcp/1",) * 8)
+        assert hello.message == Hello(
+            MANIFEST.id, 4, AGENT, ("/ip4/10.0.0.1/tcp/1",) * 8, ((RESTATE_EXTENSION, 1),)
+        )
         assert announcement.message == HaveAll()
         await peer.say(Interested())
         await peer.hear_until(Unchoke)
@@ -169,9 +172,9 @@ async def test_a_rotten_piece_is_rejected_and_withdrawn_from_all(autojump_clock)
         await witness.greet()
         made.store.damage(1)
         await peer.say(Request(1))
-        frames = await peer.hear_until(Withdraw)
-        replies = [frame.message for frame in frames if isinstance(frame.message, Reject | Data)]
-        assert replies == [Reject(1, RejectReason.NOT_STORED)]
+        frames = await peer.hear_until(Reject)
+        replies = [frame.message for frame in frames if isinstance(frame.message, Withdraw | Reject | Data)]
+        assert replies == [Withdraw(1), Reject(1, RejectReason.NOT_STORED)]
         assert (await witness.hear_until(Withdraw))[-1].message == Withdraw(1)
         await peer.say(Request(0))
         assert await peer.hear_piece(0) == piece_of(0)

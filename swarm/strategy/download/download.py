@@ -123,8 +123,10 @@ class DownloadSide:
     # --- What sources have ------------------------------------------------------------------------
 
     def has_exactly(self, source: SourceId, pieces: PieceSet, now: float) -> list[Command]:
-        """The source says what it has."""
+        """The source says what it has; whatever was held against it is void."""
         self.availability.replace(source, pieces)
+        self._claims.source_left(source)
+        self._timers.clear(Wakeup.CLAIMS, source)
         self._locality.restated()
         return self._interest.review(source) + self._asker.fill(source, now)
 
@@ -187,7 +189,10 @@ class DownloadSide:
         return commands + self._asker.refill(now) + self._asker.fill(source, now)
 
     def _excused(self, source: SourceId, piece: int, reason: RejectReason) -> bool:
-        """Whether a reject is no failure: the source chokes us, or would rather give another piece."""
+        """Whether a reject is no failure: the source chokes us, would rather give another piece, or has
+        said already that it lost this one."""
+        if reason == RejectReason.NOT_STORED and not self.availability.has(source, piece):
+            return True
         if reason == RejectReason.BUSY:
             return self.requests.avoid(source, piece)
         return reason == RejectReason.CHOKED and self.requests.queues[source].choked

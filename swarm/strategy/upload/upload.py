@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable
 from typing import Protocol
 
+from swarm.bits import PieceSet
 from swarm.ids import PeerId, SourceId
 from swarm.protocol.messages import Choke, Reject, RejectReason, Unchoke
 from swarm.protocol.protocol_limits import MAX_REQUESTS
@@ -122,14 +123,15 @@ class UploadSide:
         self._queue.finished(peer, piece, now)
         return self._release(now)
 
-    def lost(self, piece: int, now: float) -> list[Command]:
-        """A piece can no longer be served: everybody who waits for it is told so."""
+    def lost(self, pieces: PieceSet, now: float) -> list[Command]:
+        """Pieces can no longer be served: everybody who waits for one is told so."""
         commands: list[Command] = []
-        for peer in self._queue.asked_for(piece):
-            if self._queue.withdraw(peer, piece):
-                commands.append(Send(peer, Reject(piece, RejectReason.NOT_STORED)))
-            elif self._queue.drop(peer, piece, now):
-                commands.append(DropUpload(peer, piece))
+        for piece in self._queue.asked() & pieces:
+            for peer in self._queue.asked_for(piece):
+                if self._queue.withdraw(peer, piece):
+                    commands.append(Send(peer, Reject(piece, RejectReason.NOT_STORED)))
+                elif self._queue.drop(peer, piece, now):
+                    commands.append(DropUpload(peer, piece))
         return commands + self._release(now)
 
     def round(self, now: float) -> list[Command]:

@@ -199,6 +199,14 @@ class UploadQueue:
         """Who asks for something and was handed nothing that it has still to take."""
         return [peer for peer, queue in self._queues.items() if queue.waiting and not queue.unsent]
 
+    def asked(self) -> PieceSet:
+        """The pieces that somebody waits for or is being sent."""
+        asked = PieceSet(self._layout.piece_count)
+        for queue in self._queues.values():
+            for piece in (*queue.waiting, *queue.released):
+                asked.add(piece)
+        return asked
+
     def waits_for(self, piece: int) -> list[PeerId]:
         """Who waits for the piece and is not being sent it."""
         return [peer for peer, queue in self._queues.items() if piece in queue.waiting]
