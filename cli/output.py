@@ -201,7 +201,7 @@ class Outlet:
             lines += item.lost or text.count(b"\n")
             size += len(text)
             parts.append(text)
-        parts.append(b"\r\n".join(self._frame))
+        parts.append(b"\n".join(self._frame))
         self._rows_shown, self._frame_is_new = len(self._frame), False
         return b"".join(parts), lines
 

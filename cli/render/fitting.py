@@ -68,7 +68,8 @@ def _parts(standing: Standing) -> list[_Part]:
     figure = "" if done is None else f"{min(math.floor(done), 100):>3}%"
     name = printable(snapshot.name)
     parts = [
-        _Part(20, phase.value if name else ""),
+        # A rate says by itself that something is being fetched.
+        _Part(20, phase.value if name and phase is not Phase.FETCHING else ""),
         # Without a name the phase says what goes on.
         _Part(_NAME, name or phase.value, min(NARROWEST_NAME, cell_len(name or phase.value))),
         _Part(_BAR, "" if done is None else "bar", NARROWEST_BAR),

@@ -108,7 +108,7 @@ def test_lines_stand_above_the_frame(reader: Reader) -> None:
     outlet.frame(())
     assert outlet.flush(20)
     erase = b"\r\x1b[2K\x1b[1A\x1b[2K"
-    assert reader.data == b"bar\r\ntable" + erase + b"line\nbar\r\ntable" + erase
+    assert reader.data == b"bar\ntable" + erase + b"line\nbar\ntable" + erase
 
 
 def test_a_full_disk_is_told_when_there_is_room_again(reader: Reader) -> None:

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Sequence
 
 import pytest
+from rich.cells import cell_len
 
 from cli.output import Outputs
-from cli.render.fitting import Style
+from cli.render.fitting import Style, line
 from cli.render.lines import Phase, Standing, percent, short, status, summary, title
 from cli.render.live import NO_TRANSFER, Live
 from cli.render.narrator import Narrator
@@ -204,9 +205,36 @@ def test_the_terminal_shows_percentage_and_figures(capsys: Capture) -> None:
     view.result(None, ("out/photos",), 4.0)
     view.close(4.0)
     out, shown = read(outputs, capsys)
-    for part in ("fetching  [red]photos", "50%", "4/8 pieces", "piece 5 asked of …", "fastest [bold]"):
+    for part in ("[red]photos", "50%", "4/8 pieces", "piece 5 asked of …", "fastest [bold]"):
         assert part in shown
     assert out == "out/photos\n"
+
+
+@pytest.mark.parametrize(
+    ("columns", "gone"),
+    [
+        (120, []),
+        (94, ["pieces"]),
+        (79, ["pieces", "MiB of"]),
+        (59, ["pieces", "MiB of", "peer", "up "]),
+        (39, ["pieces", "MiB of", "peer", "up ", "━"]),
+        (26, ["pieces", "MiB of", "peer", "up ", "━", "debian"]),
+        (16, ["pieces", "MiB of", "peer", "up ", "━", "debian", "left"]),
+        (6, ["pieces", "MiB of", "peer", "up ", "━", "debian", "left", "/s"]),
+    ],
+)
+def test_percent_stays_longest_and_pieces_go_first(columns: int, gone: list[str]) -> None:
+    shown = line(*standing(half_way("debian-13.1.0-amd64.iso"), Phase.FETCHING), columns, Style(colour=False))
+    assert cell_len(shown) <= columns
+    figures = ["50%", "/s", "left", "debian", "━", "up ", "peer", "MiB of", "pieces"]
+    assert [figure for figure in figures if figure not in shown] == sorted(gone, key=figures.index)
+
+
+@pytest.mark.parametrize("name", ["写真" * 40, "x" * 300, "a\u0301" * 90, ""])
+@pytest.mark.parametrize("phase", [Phase.FETCHING, Phase.SEEDING, Phase.HASHING])
+def test_no_name_is_wider_than_the_terminal(name: str, phase: Phase) -> None:
+    for columns in range(10, 130):
+        assert cell_len(line(*standing(half_way(name), phase), columns, Style(colour=False))) <= columns
 
 
 def test_the_terminal_is_left_clean(capsys: Capture) -> None:
