@@ -17,7 +17,7 @@ from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SIGNAL_EXIT_BASE = 128
-GRACE_SECONDS = 1.9
+GRACE_SECONDS = 1.8
 """How long the process may take to save and close after a signal before it is ended."""
 
 

@@ -30,7 +30,7 @@ WRITE_BYTES = 16 * 1024
 """Of one write: small enough to tell a slow reader from one that does not read."""
 DELIVERY_SECONDS = 10.0
 """At its end a command that transfers waits so long for a reader that takes nothing."""
-LAST_SECONDS = 0.5
+LAST_SECONDS = 0.3
 """The same after a signal."""
 _GONE = {errno.EPIPE, errno.EBADF, errno.ECONNRESET, errno.ENOTCONN, errno.ENXIO}
 
