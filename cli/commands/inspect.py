@@ -75,3 +75,8 @@ def describe(envelope: Envelope) -> Iterator[str]:
         path = printable("/".join((manifest.name, *entry.path) if manifest.folder else entry.path))
         # The end of the line is what b3sum prints for the file.
         yield f"{entry.length:>15} {'x' if entry.executable else '-'} {entry.blake3.hex()}  {path}"
+    for link in manifest.links:
+        path = printable("/".join((manifest.name, *link.path)))
+        yield f"{'link':>15} - {printable(link.target)}  {path}"
+    for folder in manifest.empty_folders:
+        yield f"{'empty folder':>15} - {printable('/'.join((manifest.name, *folder)))}/"

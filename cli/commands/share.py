@@ -35,6 +35,13 @@ if TYPE_CHECKING:
     help="Dial this peer and stay connected, so that nobody has to dial you (repeatable).",
 )
 @options.allow
+@click.option(
+    "--ignore",
+    metavar="PATTERN",
+    multiple=True,
+    help="Do not share what matches, e.g. '*.o' or build/ (repeatable); .swarmignore lists more.",
+)
+@click.option("--skip", is_flag=True, help="Leave out what cannot be shared, and say what that is.")
 @options.piece_size
 @options.upload_limit
 @options.json
@@ -52,6 +59,8 @@ def command(
     allow: tuple[str, ...],
     piece_size: int | None,
     upload_limit: int | None,
+    ignore: tuple[str, ...],
+    skip: bool,
     as_json: str | None,
     show_peers: bool,
 ) -> None:
@@ -63,7 +72,11 @@ def command(
     from cli.transfers.sharing import Sharing, places, share_all
     from swarm.config import DEFAULT_LISTEN, NodeOptions, TransferOptions
 
-    sharing = Sharing(places(paths, manifest), piece_size, TransferOptions(peers=peers))
+    chosen = places(paths, manifest)
+    transfer_options = TransferOptions(
+        peers=peers, ignore=ignore, omit=tuple(target for _, target in chosen), skip=skip
+    )
+    sharing = Sharing(chosen, piece_size, transfer_options)
     live = runtime.show("share", json=as_json, peers=show_peers)
     node_options = NodeOptions(
         listen=listen or DEFAULT_LISTEN,
@@ -73,9 +86,6 @@ def command(
         serves=paths,
         manifests=tuple(target for _, target in sharing.places),
     )
-    for path, target in sharing.places:
-        if target.resolve().is_relative_to(path.resolve()):
-            live.warn(f"{target} lies inside what is shared: sharing again will include it (see --manifest)")
 
     async def main(node: Node) -> None:
         async with live.following(node):

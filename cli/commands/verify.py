@@ -64,10 +64,15 @@ def differences(manifest: Manifest, report: VerifyReport) -> Iterator[str]:
     """Yield a line for each thing that is not what the manifest names."""
     from swarm.content.paths import printable
 
-    numbers = {"/".join(entry.path): number for number, entry in enumerate(manifest.files)}
+    missing = set(report.missing)
+    paths = ((number, "/".join(manifest.path(number))) for number in range(len(manifest.files)))
+    numbers = {path: number for number, path in paths if path in missing} if missing else {}
     for file in report.missing:
-        pieces = manifest.layout.pieces_of(numbers[file])
+        pieces = manifest.layout.pieces_of(numbers[file]) if file in numbers else range(0)
         yield f"{printable(file)}: missing{_span(pieces.start, pieces.stop - 1)}"
+    for link in report.wrong_links:
+        found = "is no link" if link.found is None else f"leads to {printable(link.found)}"
+        yield f"{printable(link.link)}: {found}, expected a link to {printable(link.expected)}"
     for wrong in report.wrong_sizes:
         yield f"{printable(wrong.file)}: {wrong.found} bytes, expected {wrong.expected}"
     for file, reason, first, last in _runs(report):
@@ -111,6 +116,7 @@ def _span(first: int, last: int) -> str:
 def _count(report: VerifyReport) -> str:
     counts = (
         (len(report.missing), "files missing"),
+        (len(report.wrong_links), "links wrong"),
         (len(report.wrong_sizes), "of another size"),
         (len(report.bad_pieces), "pieces bad"),
         (len(report.bad_files), "files contradicted"),

@@ -80,12 +80,25 @@ async def share_all(node: Node, live: Live, sharing: Sharing) -> None:
             live.event(PathFailed(str(path), failure.message, failure.exit_code))
     if shared:
         await live.settle()
+        warn_if_nobody_can_reach(live, node.addresses)
         live.result(None, *(f"libp2p node address: {address}" for address in node.addresses))
         live.phase = Phase.SEEDING
     for transfer in shared:
         await transfer.closed()
     if failures:
         raise summed_up(failures, len(sharing.places), "shared")
+
+
+def warn_if_nobody_can_reach(live: Live, addresses: Sequence[str]) -> None:
+    """Say that a link is of no use elsewhere, if it is not."""
+    from swarm.endpoint import Endpoint
+
+    endpoints = [Endpoint.read(address.partition("/p2p/")[0]) for address in addresses]
+    if all(endpoint is None or endpoint.is_loopback for endpoint in endpoints):
+        live.warn(
+            "this node can be reached from this machine only: listen on another address (--listen), "
+            "or name one that leads here (--announce)"
+        )
 
 
 async def _share(node: Node, live: Live, path: Path, target: Path, sharing: Sharing) -> Transfer:

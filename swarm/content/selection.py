@@ -17,7 +17,9 @@ ANY_FOLDERS = "**"
 
 
 def select(manifest: Manifest, patterns: Sequence[str]) -> frozenset[int]:
-    """Return the indices of the files that match any of ``patterns``; all files without a pattern.
+    """Return the files, links and empty folders that match any of ``patterns``; all without a pattern.
+
+    They are numbered as in `Manifest.item_paths`.
 
     A pattern is compared with the path of each file, relative to the shared folder, and with each folder
     of that path; a matching folder selects everything in it. ``*``, ``?`` and ``[…]`` match within one
@@ -25,11 +27,12 @@ def select(manifest: Manifest, patterns: Sequence[str]) -> frozenset[int]:
 
     Raises UsageError when a pattern matches nothing.
     """
-    everything = frozenset(range(len(manifest.files)))
+    everything = frozenset(range(manifest.item_count))
     selected: set[int] = set()
     for pattern in patterns:
         wanted = _parts(pattern)
-        found = {file for file in everything if wanted and _selects(wanted, manifest.files[file].path)}
+        paths = enumerate(manifest.item_paths())
+        found = {item for item, path in paths if wanted and _selects(wanted, path)}
         if not found:
             raise UsageError(
                 f"no file of {quoted(manifest.name)} matches --only {quoted(pattern)}; "

@@ -6,20 +6,20 @@ import os
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 
-from swarm.config import NodeOptions, TransferOptions
+from swarm.config import DEFAULT_LISTEN, NodeOptions, TransferOptions
 from swarm.content.envelope import Envelope
 from swarm.content.link import MAX_LINK_PEERS, SwarmLink
 from swarm.content.manifest import Manifest
 from swarm.errors import LinkClosed, NoPeerReachable, RemoteError, UsageError
 from swarm.events import NodeListening, RoundTrip, TransferStarted
 from swarm.ids import ManifestId, PeerId, TransferId
-from swarm.net.addresses import parse_endpoint, parse_listen_address, parse_peer_address
-from swarm.net.host import Host, can_listen, open_host
+from swarm.net.addresses import of_others, parse_endpoint, parse_listen_address, parse_peer_address
+from swarm.net.host import Host, at_one_port, has_ipv6, open_host
 from swarm.net.inbound import PeerStanding
 from swarm.net.network_limits import PING_RATE, STREAMS_PER_QUESTION
 from swarm.net.ping_protocol import PING_PROTOCOL, Prober, Responder
@@ -32,6 +32,7 @@ from swarm.ports import ByteStream, PeerSource
 from swarm.protocol.advert import Advert, encode_length
 from swarm.storage.home import StoredIdentity, remember_port, remembered_port, swarm_home
 from swarm.storage.identities import IdentityUse, hold_identity
+from swarm.storage.scan import ScanRules
 from swarm.transfer.buffers import TransferMemory
 from swarm.transfer.connector import EXCHANGE_PROTOCOL
 from swarm.transfer.pacing import RateLimit
@@ -163,7 +164,12 @@ class Node:
         DiskError.
         """
         options = options or TransferOptions()
-        request = ShareRequest(Path(path), piece_length, self._peers_of(options))
+        request = ShareRequest(
+            Path(path),
+            piece_length,
+            self._peers_of(options),
+            ScanRules(options.ignore, options.omit, options.skip),
+        )
         transfer = self._begin(
             TransferKind.SHARE, options, lambda own: open_share(self._opener, own, request)
         )
@@ -255,8 +261,8 @@ class Node:
     # --- For transfers ------------------------------------------------------------------------------
 
     def link_to(self, manifest: Manifest) -> str:
-        """A ``swarm:`` link with this node's addresses."""
-        return str(SwarmLink(manifest.id, self.addresses[:MAX_LINK_PEERS], manifest.name))
+        """A ``swarm:`` link with those of this node's addresses that others can reach."""
+        return str(SwarmLink(manifest.id, of_others(self.addresses)[:MAX_LINK_PEERS], manifest.name))
 
     def events_of(self, transfer: TransferId) -> Subscription:
         """The events of one transfer."""
@@ -383,18 +389,16 @@ class Node:
 @asynccontextmanager
 async def _listening(identity: StoredIdentity, options: NodeOptions) -> AsyncIterator[Host]:
     """Open the host. Where any port will do it takes the one of last time: links name it."""
-    port = await remembered_port(identity)
-    listen = [_at_port(text, port) for text in options.listen]
+    wanted = [parse_listen_address(text) for text in options.listen]
+    if options.listen == DEFAULT_LISTEN and not has_ipv6():
+        wanted = [endpoint for endpoint in wanted if endpoint.kind != "ip6"]
+    chosen = at_one_port(wanted, await remembered_port(identity))
+    listen = list(map(str, chosen))
     async with open_host(identity.private, listen, max_connections=options.max_connections) as host:
-        if any(parse_listen_address(text).port == 0 for text in options.listen):
-            await remember_port(identity, next(iter(host.ports), 0))
+        ports = [found.port for asked, found in zip(wanted, chosen, strict=True) if asked.port == 0]
+        if ports:
+            await remember_port(identity, ports[0])
         yield host
-
-
-def _at_port(text: str, port: int) -> str:
-    endpoint = parse_listen_address(text)
-    before = replace(endpoint, port=port)
-    return str(before) if port and endpoint.port == 0 and can_listen(before) else text
 
 
 def _use(options: NodeOptions) -> IdentityUse:

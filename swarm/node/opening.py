@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import trio
@@ -35,7 +35,7 @@ from swarm.node.manifest_search import obtain
 from swarm.ports import PeerSource
 from swarm.sources.folder_source import FolderSource
 from swarm.storage.manifest_files import NamedContent, find_content
-from swarm.storage.scan import scan
+from swarm.storage.scan import ScanRules, scan
 from swarm.storage.seed_store import SeedStore
 from swarm.storage.target import Target, TargetOptions, open_target
 from swarm.transfer.transfer import OpenContent, Transfer
@@ -66,6 +66,7 @@ class ShareRequest:
     path: Path
     piece_length: int | None
     peers: tuple[str, ...]
+    rules: ScanRules = field(default_factory=ScanRules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +108,14 @@ async def open_share(
     """Hash the path and open it to be served in place."""
     scanned = await scan(
         request.path,
+        request.rules,
         piece_length=request.piece_length,
         progress=_hashing_progress(opener, transfer),
         warn=_warner(opener, transfer),
     )
     manifest = scanned.manifest
     opener.claim(transfer, manifest.id)
-    envelope = Envelope(manifest, sign(opener.key, manifest.encode()))
+    envelope = await trio.to_thread.run_sync(lambda: Envelope(manifest, sign(opener.key, manifest.encode())))
     with SeedStore(manifest, request.path, scanned.checks) as store:
         _tell_manifest(opener, transfer, envelope)
 
@@ -160,10 +162,11 @@ async def open_fetch(
     )
     manifest = envelope.manifest
     _tell_manifest(opener, transfer, envelope)
-    files = select(manifest, options.only)
-    size = sum(manifest.files[file].length for file in files)
+    chosen = await trio.to_thread.run_sync(select, manifest, options.only)
+    files = [item for item in chosen if item < len(manifest.files)]
+    size = sum(map(manifest.layout.file_length, files))
     progress = _hashing_progress(opener, transfer)
-    how = TargetOptions(files, options.name, options.overwrite)
+    how = TargetOptions(chosen, options.name, options.overwrite)
     async with open_target(
         manifest, request.into, how, progress=progress, warn=_warner(opener, transfer)
     ) as target:

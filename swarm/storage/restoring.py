@@ -287,7 +287,7 @@ async def _resume(
 
     if files.partial is not None:
         resumption = Resumption(files, files.partial, replayed.fingerprints, keep_and_claim)
-        here = sum(manifest.files[file].length for file in files.existing)
+        here = sum(manifest.layout.file_length(file) for file in files.existing)
         await in_thread(resumption.steps(files.existing), manifest.total_length - here, progress)
         _refuse_foreign(files, replayed, resumption)
     if replayed.header is not None:
@@ -297,7 +297,7 @@ async def _resume(
         syncer.add(piece, restored.checks[piece], span.file, span.length)
         if manifest.folder:
             # An earlier run may have been killed after creating its folders and before syncing them.
-            path = manifest.files[span.file].path
+            path = manifest.path(span.file)
             for depth in range(len(path)):
                 syncer.folder_changed(path[:depth])
     restored.syncer = syncer

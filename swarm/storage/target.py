@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import trio
 
 from swarm.bits import PieceSet
 from swarm.content.fingerprints import fingerprint
 from swarm.content.layout import Span
-from swarm.content.manifest import Manifest
+from swarm.content.manifest import MAX_FILES_1, Manifest
 from swarm.content.paths import check_title, printable
 from swarm.content.selection import pieces_of
 from swarm.errors import DiskError, Incomplete, ManifestError, PieceMismatch, UsageError
@@ -27,6 +29,8 @@ from swarm.storage.room import check_rest, check_room
 from swarm.storage.syncer import UNSYNCED_BYTES, Syncer
 from swarm.storage.target_files import TargetFiles, TargetPlan
 
+_T = TypeVar("_T")
+
 SAVE_SECONDS = 1.5
 """The most seconds that closing takes to save the journal; unsynced pieces are checked again on resume."""
 
@@ -35,10 +39,10 @@ SAVE_SECONDS = 1.5
 class TargetOptions:
     """How a target is opened.
 
-    ``selected`` holds the indices of the wanted files (None: all); pieces of other files from earlier runs
-    are kept and can be read. ``name`` is the final name (None: that of the manifest). With ``overwrite``,
-    files that differ under the final name are replaced when everything is complete, and what is right in them
-    is reused; otherwise they are an error.
+    ``selected`` holds the wanted files, links and empty folders, numbered as in `Manifest.item_paths` (None:
+    all); pieces of other files from earlier runs are kept and can be read. ``name`` is the final name (None:
+    that of the manifest). With ``overwrite``, files that differ under the final name are replaced when
+    everything is complete, and what is right in them is reused; otherwise they are an error.
     """
 
     selected: frozenset[int] | None = None
@@ -47,14 +51,16 @@ class TargetOptions:
 
     def plan(self, manifest: Manifest) -> TargetPlan:
         """Return what is to be done for a manifest; raises `UsageError` for an unsafe name."""
-        everything = frozenset(range(len(manifest.files)))
-        selected = everything if self.selected is None else self.selected & everything
+        count = len(manifest.files)
+        items = range(manifest.item_count) if self.selected is None else self.selected
+        selected = frozenset(item for item in items if 0 <= item < count)
+        extras = frozenset(item for item in items if count <= item < manifest.item_count)
         if self.name is not None:
             try:
                 check_title(self.name)
             except ManifestError as error:
                 raise UsageError(f"{error}: choose another final name") from error
-        return TargetPlan(manifest, self.name or manifest.name, selected, self.overwrite)
+        return TargetPlan(manifest, self.name or manifest.name, selected, self.overwrite, extras)
 
 
 @asynccontextmanager
@@ -76,10 +82,11 @@ async def open_target(
     file system does not take a name, if the final name has other content, if the journal belongs to other
     content, or if the system refuses.
     """
-    plan = (options or TargetOptions()).plan(manifest)
-    check_room(manifest, output_dir, plan.selected, plan.name)
+    many = manifest.item_count > MAX_FILES_1
+    plan = await _run(many, partial((options or TargetOptions()).plan, manifest))
+    await _run(many, partial(check_room, manifest, output_dir, plan.selected, plan.name))
     await make_folder(output_dir)
-    files = TargetFiles(plan, output_dir, layer)
+    files = await _run(many, partial(TargetFiles, plan, output_dir, layer))
     try:
         restored = await restore(files, progress)
         _check_rest(files, restored)
@@ -104,6 +111,11 @@ def _check_rest(files: TargetFiles, restored: RestoredPieces) -> None:
         if rest:
             part = files.output.path / files.part_name
             check_rest(files.manifest, files.output.path, part, rest, restored.stored)
+
+
+async def _run(many: bool, work: Callable[[], _T]) -> _T:
+    """Do what takes some seconds for ``many`` files, in a thread if need be: others must not wait."""
+    return await trio.to_thread.run_sync(work) if many else work()
 
 
 class Target:
@@ -249,8 +261,9 @@ class Target:
         finally:
             self._moving.set()
             self._moving = None
-        if self._warn is not None and (line := self._files.executable.warning()):
-            self._warn(line)
+        for line in (self._files.executable.warning(), self._files.extras.warning()):
+            if self._warn is not None and line is not None:
+                self._warn(line)
         return self.path
 
     async def aclose(self) -> None:

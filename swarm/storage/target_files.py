@@ -18,6 +18,7 @@ from swarm.content.manifest import Manifest
 from swarm.content.paths import JOURNAL_SUFFIX, PART_SUFFIX, printable, temporary_names
 from swarm.errors import DiskError
 from swarm.storage.disk_errors import optional, refusals
+from swarm.storage.extras import Extras
 from swarm.storage.file_layer import FileLayer
 from swarm.storage.folder import Folder, flush, open_regular, sync_entries
 from swarm.storage.hashing import FileHashing, new_buffer
@@ -69,9 +70,13 @@ class ExecutableBits:
 
 
 def prepare(
-    manifest: Manifest, partial: PieceFiles, missing: Collection[int], executable: ExecutableBits
+    manifest: Manifest,
+    partial: PieceFiles,
+    missing: Collection[int],
+    executable: ExecutableBits,
+    extras: Extras | None = None,
 ) -> None:
-    """Create the empty files among ``missing``, set executable bits, and sync all ``missing`` files.
+    """Create the empty files among ``missing``, set executable bits, make ``extras``, and sync all that.
 
     A file that another program wrote to meanwhile is hashed again. Raises `DiskError` if it differs, and if
     a file was removed or replaced.
@@ -86,6 +91,8 @@ def prepare(
             executable.set(partial, file, wanted=entry.executable)
         parts = partial.parts(file)
         folders.update(parts[:depth] for depth in range(len(parts)))
+    if extras is not None:
+        extras.make(partial.folder, folders.add)
     flush(partial.folder, [partial.parts(file) for file in missing], folders)
 
 
@@ -183,13 +190,13 @@ def move_into(
     made: set[tuple[str, ...]] = set()
     changed: set[tuple[str, ...]] = set()
     for file in missing:
-        path = manifest.files[file].path
+        path = manifest.path(file)
         with refusals(final.at(path)), final.parent(path, created=made.add):
             changed.add(path[:-1])
     # Sync the new folders' entries first: files moved into a folder that a power cut removes would be lost.
     flush(final, (), made)
     for file in missing:
-        path = manifest.files[file].path
+        path = manifest.path(file)
         with refusals(final.at(path)), partial.parent(path) as source, final.parent(path) as target:
             old, new = (source, path[-1]), (target, path[-1])
             _move(final.layer, old, new, replacing=file in replaced)
@@ -198,7 +205,8 @@ def move_into(
 
 def prune(manifest: Manifest, partial: Folder, output: Folder, part_name: str) -> None:
     """Remove the partial folder and the manifest's folders in it if they are empty."""
-    folders = {entry.path[:depth] for entry in manifest.files for depth in range(1, len(entry.path))}
+    folders = {path[:depth] for path in manifest.item_paths() for depth in range(1, len(path))}
+    folders.update(manifest.empty_folders)
     for parts in sorted(folders, key=len, reverse=True):
         with refusals(partial.at(parts)):
             _remove_empty(partial, parts)
@@ -233,11 +241,13 @@ class TargetPlan:
     name: str
     selected: frozenset[int]
     overwrite: bool = False
+    extras: frozenset[int] = frozenset()
+    """The selected links and empty folders, numbered as in `Manifest.item_paths`."""
 
     @property
     def everything(self) -> bool:
-        """Whether all files are selected."""
-        return len(self.selected) == len(self.manifest.files)
+        """Whether all files, links and empty folders are selected."""
+        return len(self.selected) + len(self.extras) == self.manifest.item_count
 
 
 class TargetFiles:
@@ -260,6 +270,7 @@ class TargetFiles:
         self.journal: JournalFile | None = None
         self.refused: DiskError | None = None
         self.executable = ExecutableBits()
+        self.extras = Extras(plan.manifest, plan.extras, replacing=plan.overwrite)
         with refusals(output_dir):
             self.output = Folder.open(output_dir, layer)
         try:
@@ -306,9 +317,18 @@ class TargetFiles:
                     self.executable.set(self.final, file, wanted=wanted)
         if missing or self.final is None:
             partial = self.create_partial()
-            prepare(self.manifest, partial, missing, self.executable)
+            whole = self.manifest.folder and self.final is None and self.plan.everything
+            prepare(self.manifest, partial, missing, self.executable, self.extras if whole else None)
             self._move(partial, missing)
+        self._make_extras()
         self._remove_leftovers()
+
+    def _make_extras(self) -> None:
+        """Make the links and empty folders that are not in the final folder yet."""
+        if self.final is not None and self.plan.extras:
+            changed: set[tuple[str, ...]] = set()
+            self.extras.make(self.final.folder, changed.add)
+            flush(self.final.folder, (), changed)
 
     def _move(self, partial: PieceFiles, missing: list[int]) -> None:
         name = self.plan.name
@@ -390,6 +410,8 @@ class TargetFiles:
             self.refused = error
         if self._exists(name):
             self.final = self._place(name)
+            if self.manifest.folder:
+                self.extras.check(self.final.folder)
         if not self.manifest.folder or self._exists(self.part_name):
             self.partial = self._place(self.part_name)
 

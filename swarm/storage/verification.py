@@ -15,9 +15,10 @@ from swarm.content.paths import printable
 from swarm.errors import UsageError
 from swarm.ids import DIGEST_BYTES
 from swarm.storage.disk_errors import disk_error, refusals
+from swarm.storage.extras import target_of
 from swarm.storage.folder import Folder
 from swarm.storage.hashing import FileHashing, Progress, in_thread, new_buffer
-from swarm.storage.scan import OWNER_EXECUTES, walk
+from swarm.storage.walk import OWNER_EXECUTES, files_below
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,15 @@ class WrongSize:
     found: int
 
 
+@dataclass(frozen=True, slots=True)
+class WrongLink:
+    """A link that leads elsewhere; ``found`` is its target, or None if it is no link."""
+
+    link: str
+    expected: str
+    found: str | None
+
+
 @dataclass(slots=True)
 class VerifyReport:
     """The differences found. Files are relative paths with ``/``, unescaped: escape them for display."""
@@ -47,15 +57,16 @@ class VerifyReport:
     """Files whose pieces all match but whose own BLAKE3 does not: the manifest contradicts itself."""
     missing: list[str] = field(default_factory=list)
     wrong_sizes: list[WrongSize] = field(default_factory=list)
+    wrong_links: list[WrongLink] = field(default_factory=list)
     extra: list[str] = field(default_factory=list)
-    """Files that the manifest does not name; they do not affect `matches`."""
+    """Files, links and empty folders that the manifest does not name; they do not affect `matches`."""
     executable: list[str] = field(default_factory=list)
     """Files whose executable bit differs."""
 
     @property
     def matches(self) -> bool:
-        """Whether every file of the manifest exists with its content."""
-        return not (self.bad_pieces or self.bad_files or self.missing or self.wrong_sizes)
+        """Whether every file, link and empty folder of the manifest exists with its content."""
+        return not (self.bad_pieces or self.bad_files or self.missing or self.wrong_sizes or self.wrong_links)
 
     @property
     def identical(self) -> bool:
@@ -109,10 +120,41 @@ class _Comparison:
             yield from self._file(number, entry)
             yield 0
         if self._manifest.folder:
-            wanted = {entry.path for entry in self._manifest.files}
-            for found in walk(self._folder, lambda _line: None):
-                if found.parts not in wanted:
-                    self._report.extra.append("/".join(found.parts))
+            yield from self._extras()
+            yield from self._others()
+
+    def _extras(self) -> Generator[int, None, None]:
+        """Compare links and empty folders."""
+        for link in self._manifest.links:
+            with refusals(self._folder.at(link.path)):
+                found = target_of(self._folder, link.path)
+                if found == link.target:
+                    continue
+                exists = self._folder.stat(link.path) is not None
+            shown = "/".join(link.path)
+            if exists:
+                self._report.wrong_links.append(WrongLink(shown, link.target, found))
+            else:
+                self._report.missing.append(shown)
+            yield 0
+        for path in self._manifest.empty_folders:
+            with refusals(self._folder.at(path)):
+                about = self._folder.stat(path)
+            if about is None or not stat.S_ISDIR(about.st_mode):
+                self._report.missing.append("/".join(path))
+            yield 0
+
+    def _others(self) -> Generator[int, None, None]:
+        """List what the manifest does not name."""
+        # The hashes of the paths: the paths themselves take ten times as much memory. Two paths with one
+        # hash would hide a name that is only mentioned.
+        wanted = {hash(path) for path in self._manifest.item_paths()}
+        formed = self._manifest.version > 1
+        for parts, is_folder in files_below(self._folder):
+            # In format 1 nothing tells whether there were links or empty folders.
+            if hash(parts) not in wanted and (formed or not is_folder):
+                self._report.extra.append("/".join(parts))
+            yield 0
 
     def _file(self, number: int, entry: FileEntry) -> Generator[int, None, None]:
         shown = "/".join(entry.path)

@@ -39,7 +39,7 @@ from swarm.node.opening import FetchRequest
 from swarm.observe.event_stream import EventStream
 from swarm.protocol.advert import Advert
 from swarm.storage.manifest_files import find_content
-from swarm.storage.scan import scan
+from swarm.storage.scan import ScanRules, scan
 
 SELF = PeerId("12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo")
 OTHER = PeerId("12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X")
@@ -179,8 +179,10 @@ class FakeNode:
         self.transfer_options = options
         number = self._begin("share")
         await self.before_share()
+        chosen = options or TransferOptions()
         scanned = await scan(
             path,
+            ScanRules(chosen.ignore, chosen.omit, chosen.skip),
             piece_length=piece_length,
             progress=lambda done, total: self.event_stream.publish(HashingProgress(number, done, total)),
             warn=lambda message: self.event_stream.publish(Warned(message, number)),

@@ -83,6 +83,13 @@ class RecordingLayer(PosixLayer):
         super().make_folder(folder, name)
         self.record("mkdir", self.node(folder), name=name, child=self.stat(folder, name).st_ino)
 
+    def make_link(self, folder: int, name: str, target: str) -> None:
+        self.check_alive()
+        super().make_link(folder, name, target)
+        self.record(
+            "link", self.node(folder), name=name, child=self.stat(folder, name).st_ino, data=target.encode()
+        )
+
     def write(self, fd: int, data: memoryview, offset: int) -> int:
         self.check_alive()
         taken = super().write(fd, data, offset)

@@ -66,7 +66,7 @@ def test_the_second_vector() -> None:
 
 def test_the_limits() -> None:
     rows = re.findall(r"^\| .* \| (\d+) \| `([A-Z0-9_]+)` \|$", TEXT, re.MULTILINE)
-    assert len(rows) == 18
+    assert len(rows) == 22
     for value, name in rows:
         owners = [module for module in (manifest, envelope, paths, link) if hasattr(module, name)]
         assert {getattr(owner, name) for owner in owners} == {int(value)}, name

@@ -273,7 +273,7 @@ async def test_what_is_shared_is_hashed_signed_and_told(tmp_path: Path) -> None:
         path = tmp_path / "photos" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-    (tmp_path / "photos" / "link").symlink_to("a.jpg")
+    (tmp_path / "photos" / "link").symlink_to("/a.jpg")
     opening = Opening()
     request = ShareRequest(tmp_path / "photos", 16384, (AT_ANN, AT_ANN_TOO))
     async with open_share(opening.opener, opening.transfer, request) as content:
