@@ -12,6 +12,11 @@ from collections.abc import Iterator
 import pytest
 
 from cli.output import OPTIONAL_BYTES, WRITE_BYTES, Kind, Outlet, Outputs, ReaderGone
+from cli.render.views import JsonView
+from swarm.events import PieceStored, TransferEnded
+from swarm.ids import SourceId, TransferId
+from swarm.observe.jsonlines import decode
+from swarm.observe.reports import CommandStarted, LinesLost
 from tests.support.sinks import Sink
 
 
@@ -190,3 +195,27 @@ def test_closed_streams_take_everything() -> None:
         assert not sys.stdout.isatty()
     outputs.flush(20)
     assert outputs.out.failure is None
+
+
+def test_a_json_reader_that_comes_back_finds_results_and_marked_gaps(reader: Reader) -> None:
+    outputs = Outputs(None, None)
+    outputs.out = Outlet(reader.write)
+    view = JsonView(outputs, pieces=True)
+    view.event(CommandStarted("fetch", "1", 2, "now"), 0.0)
+    until_taken(outputs.out)
+    count = 50_000
+    for piece in range(count):
+        view.event(PieceStored(TransferId(1), piece, 1, SourceId("someone")), piece / 1000)
+    view.event(TransferEnded(TransferId(1)), count / 1000)
+    reader.reads.set()
+    assert outputs.out.flush(20)
+    told = [decode(line) for line in reader.data.decode().splitlines()]
+    events = [each[0] for each in told if each is not None]
+    assert isinstance(events[0], CommandStarted)
+    assert isinstance(events[-1], TransferEnded)
+    stored = [event.piece for event in events if isinstance(event, PieceStored)]
+    lost = [event.lines for event in events if isinstance(event, LinesLost)]
+    assert stored == sorted(set(stored))
+    assert len(stored) + sum(lost) == count
+    assert lost, "a pipe that nobody reads takes no megabytes"
+    assert len(reader.data) < OPTIONAL_BYTES + 100_000
