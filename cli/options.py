@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from cli.durations import DurationType
 from cli.quantities import PieceSizeType, RateType
 
 if TYPE_CHECKING:
@@ -220,6 +221,30 @@ def download_limit(command: Command) -> Command:
     return click.option(
         "--download-limit", type=RateType(), metavar="RATE", help="Receive at most this much, e.g. 10MB/s."
     )(command)
+
+
+def leaving(command: Command) -> Command:
+    """Add ``--copies``, ``--ratio`` and ``--for``: when to stop seeding."""
+    copies = click.option(
+        "--copies",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Stop seeding when N peers have got all of it from here or from others.",
+    )
+    ratio = click.option(
+        "--ratio",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="R",
+        help="Stop seeding when R times its size was sent.",
+    )
+    seconds = click.option(
+        "--for",
+        "seconds",
+        type=DurationType(),
+        metavar="TIME",
+        help="Stop seeding after this time, e.g. 90s, 30m, 2h or 1d.",
+    )
+    return copies(ratio(seconds(command)))
 
 
 def trust(command: Command) -> Command:

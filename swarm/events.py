@@ -184,6 +184,14 @@ class PeersAwaited(TransferEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class PeerComplete(TransferEvent):
+    """The peer has every piece. ``fetched`` if it was seen to lack some before; told once for each peer."""
+
+    peer: PeerId
+    fetched: bool
+
+
+@dataclass(frozen=True, slots=True)
 class SourceJoined(TransferEvent):
     """A source that is no peer can be asked for pieces; ``description`` is one short line."""
 

@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     metavar="SECONDS",
     help="Give up after so long without a peer or a verified piece (default: 120).",
 )
+@options.leaving
 @options.upload_limit
 @options.download_limit
 @options.json
@@ -83,6 +84,9 @@ def command(
     sequential: bool,
     prefer_near: bool,
     seed: bool,
+    copies: int | None,
+    ratio: float | None,
+    seconds: float | None,
     max_peers: int | None,
     patience: float | None,
     upload_limit: int | None,
@@ -96,9 +100,13 @@ def command(
     fetch is resumed by the same command.
     """
     from cli.transfers.fetching import Fetching, fetch_all
+    from cli.transfers.leaving import Leaving
     from cli.transfers.naming import read_names
     from swarm.config import DEFAULT_LISTEN, DEFAULT_MAX_PEERS, DEFAULT_PATIENCE, NodeOptions, TransferOptions
 
+    leaving = Leaving(copies, ratio, seconds)
+    if leaving and not seed:
+        raise click.UsageError("--copies, --ratio and --for say when to stop seeding: add --seed")
     named = read_names(arguments, lists)
     live = runtime.show("fetch", json=as_json, peers=show_peers)
     node_options = NodeOptions(
@@ -120,7 +128,7 @@ def command(
         bases=bases,
     )
 
-    fetching = Fetching(named.contents, output, transfer_options)
+    fetching = Fetching(named.contents, output, transfer_options, leaving)
 
     async def main(node: Node) -> None:
         async with live.following(node):

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 @click.option("--skip", is_flag=True, help="Leave out what cannot be shared, and say what that is.")
 @options.piece_size
 @options.upload_limit
+@options.leaving
 @options.json
 @options.peers_table
 @options.common
@@ -61,14 +62,18 @@ def command(
     upload_limit: int | None,
     ignore: tuple[str, ...],
     skip: bool,
+    copies: int | None,
+    ratio: float | None,
+    seconds: float | None,
     as_json: str | None,
     show_peers: bool,
 ) -> None:
-    """Share the files and folders PATH until interrupted.
+    """Share the files and folders PATH until interrupted, or until --copies, --ratio or --for is reached.
 
     Prints, for each, the manifest's path, its id and a swarm: link that carries the id and this node's
     addresses; then the addresses. An existing file is replaced only if it is a manifest.
     """
+    from cli.transfers.leaving import Leaving
     from cli.transfers.sharing import Sharing, places, share_all
     from swarm.config import DEFAULT_LISTEN, NodeOptions, TransferOptions
 
@@ -76,7 +81,7 @@ def command(
     transfer_options = TransferOptions(
         peers=peers, ignore=ignore, omit=tuple(target for _, target in chosen), skip=skip
     )
-    sharing = Sharing(chosen, piece_size, transfer_options)
+    sharing = Sharing(chosen, piece_size, transfer_options, Leaving(copies, ratio, seconds))
     live = runtime.show("share", json=as_json, peers=show_peers)
     node_options = NodeOptions(
         listen=listen or DEFAULT_LISTEN,

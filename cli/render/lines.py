@@ -10,7 +10,7 @@ from cli.quantities import counted, format_duration, format_rate, format_remaini
 from swarm import events
 from swarm.content.paths import printable
 from swarm.ids import PeerId
-from swarm.observe.reports import PathFailed
+from swarm.observe.reports import PathFailed, SeedingEnded
 from swarm.observe.tally import TransferSnapshot
 
 _PEER_TAIL = 8
@@ -61,9 +61,20 @@ def notice(event: events.Event) -> str | None:
             text = f"piece {piece} from {short(PeerId(source))} does not match its hash: thrown away"
         case events.ContentWithdrawn() | events.ContentRestored():
             text = _what_is_served(event)
-        case PathFailed(what=what, message=message):
-            text = f"swarm: {printable(what)}: {printable(message)}"
+        case events.PeerComplete() | SeedingEnded() | PathFailed():
+            text = _what_ended(event)
     return text
+
+
+def _what_ended(event: events.PeerComplete | SeedingEnded | PathFailed) -> str | None:
+    """Return what a person is told when a peer or a part of the command is done."""
+    match event:
+        case PathFailed(what=what, message=message):
+            return f"swarm: {printable(what)}: {printable(message)}"
+        case SeedingEnded(reason=reason):
+            return f"no longer seeding: {reason}"
+        case events.PeerComplete(peer=peer, fetched=fetched):
+            return f"complete: {short(peer)} has all of it" if fetched else None
 
 
 def _what_is_served(event: events.ContentWithdrawn | events.ContentRestored) -> str:

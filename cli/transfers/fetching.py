@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cli.failures import explain, summed_up
+from cli.transfers.leaving import Leaving, Seeding, counting
 from swarm.errors import SwarmError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Fetching:
     contents: tuple[str, ...]
     output: Path
     options: TransferOptions
+    leaving: Leaving
 
 
 async def fetch_all(node: Node, live: Live, fetching: Fetching) -> None:
@@ -38,20 +40,16 @@ async def fetch_all(node: Node, live: Live, fetching: Fetching) -> None:
     from cli.render.lines import Phase
 
     live.phase = Phase.FETCHING
-    if len(fetching.contents) == 1:
-        async with node.fetch(
-            fetching.contents[0], into=fetching.output, options=fetching.options
-        ) as transfer:
-            await _complete(live, transfer)
-            if fetching.options.seed:
-                live.phase = Phase.SEEDING
-                await transfer.closed()
-        return
-    await _Fetches(node, live, fetching).run()
+    async with counting(node, fetching.leaving) as seeding:
+        fetches = _Fetches(node, live, fetching)
+        if len(fetching.contents) > 1:
+            await fetches.run(seeding)
+        else:
+            await fetches.only(fetching.contents[0], seeding)
 
 
 class _Fetches:
-    """Several fetches of one command."""
+    """The fetches of one command."""
 
     def __init__(self, node: Node, live: Live, fetching: Fetching) -> None:
         self._node = node
@@ -59,7 +57,19 @@ class _Fetches:
         self._fetching = fetching
         self._failures: list[BaseException] = []
 
-    async def run(self) -> None:
+    async def only(self, content: str, seeding: Seeding) -> None:
+        """Fetch, and raise what it fails with."""
+        from cli.render.lines import Phase
+
+        options = self._fetching.options
+        async with self._node.fetch(content, into=self._fetching.output, options=options) as transfer:
+            await self._complete(transfer)
+            if options.seed:
+                self._live.phase = Phase.SEEDING
+                await seeding.until_closed(self._live, [transfer])
+
+    async def run(self, seeding: Seeding) -> None:
+        """Fetch all of them; raises one error for those that failed."""
         import trio
 
         from cli.render.lines import Phase
@@ -71,8 +81,7 @@ class _Fetches:
                 nursery.start_soon(self._one, content, turns, seeded)
         if self._fetching.options.seed and seeded:
             self._live.phase = Phase.SEEDING
-            for transfer in seeded:
-                await transfer.closed()
+            await seeding.until_closed(self._live, seeded)
         if self._failures:
             raise summed_up(self._failures, len(self._fetching.contents), "fetched")
 
@@ -83,7 +92,7 @@ class _Fetches:
         async with turns:
             try:
                 async with self._node.fetch(content, into=self._fetching.output, options=options) as transfer:
-                    await _complete(self._live, transfer)
+                    await self._complete(transfer)
                     if options.seed:
                         seeded.append(transfer)
             except (SwarmError, OSError, ExceptionGroup) as error:
@@ -92,15 +101,19 @@ class _Fetches:
                 await self._live.settle()
                 self._live.event(PathFailed(content, failure.message, failure.exit_code))
 
+    async def _complete(self, transfer: Transfer) -> None:
+        """Wait until a fetch is in place; tell its path, and how others get it from here if it is seeded."""
+        from cli.render.lines import summary
+        from swarm.content.paths import printable
+        from swarm.observe.reports import FetchedSeeded, PathFetched
 
-async def _complete(live: Live, transfer: Transfer) -> None:
-    """Wait until a fetch is in place and tell its path."""
-    from cli.render.lines import summary
-    from swarm.content.paths import printable
-    from swarm.observe.reports import PathFetched
-
-    path = str(await transfer.complete())
-    await live.settle()
-    snapshot = live.snapshot(transfer.number)
-    live.say(summary(snapshot))
-    live.result(PathFetched(transfer.id, path, transfer.size, snapshot.elapsed), printable(path))
+        live = self._live
+        path = str(await transfer.complete())
+        await live.settle()
+        snapshot = live.snapshot(transfer.number)
+        live.say(summary(snapshot))
+        live.result(PathFetched(transfer.id, path, transfer.size, snapshot.elapsed), printable(path))
+        if self._fetching.options.seed and not self._fetching.options.only:
+            live.result(FetchedSeeded(transfer.id, transfer.link), transfer.link)
+            live.result(None, *(f"libp2p node address: {address}" for address in self._node.addresses))
+            live.say(f"seeding; others fetch it with: swarm fetch '{transfer.link}'")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.failures import explain, summed_up
+from cli.transfers.leaving import Leaving, Seeding, counting
 from swarm.errors import SwarmError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Sharing:
     """Each path, and the name of its manifest."""
     piece_size: int | None
     options: TransferOptions
+    leaving: Leaving
 
 
 def places(paths: Sequence[Path], manifest: Path | None) -> tuple[tuple[Path, Path], ...]:
@@ -63,6 +65,11 @@ async def share_all(node: Node, live: Live, sharing: Sharing) -> None:
     A path that cannot be shared is told and does not stop the others; raises what tells most once the rest
     has ended, at once if nothing is left to seed.
     """
+    async with counting(node, sharing.leaving) as seeding:
+        await _share_all(node, live, sharing, seeding)
+
+
+async def _share_all(node: Node, live: Live, sharing: Sharing, seeding: Seeding) -> None:
     from cli.render.lines import Phase
     from swarm.observe.reports import PathFailed
 
@@ -83,8 +90,7 @@ async def share_all(node: Node, live: Live, sharing: Sharing) -> None:
         warn_if_nobody_can_reach(live, node.addresses)
         live.result(None, *(f"libp2p node address: {address}" for address in node.addresses))
         live.phase = Phase.SEEDING
-    for transfer in shared:
-        await transfer.closed()
+        await seeding.until_closed(live, shared)
     if failures:
         raise summed_up(failures, len(sharing.places), "shared")
 

@@ -89,6 +89,21 @@ class PathFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class FetchedSeeded(Event):
+    """What was fetched is seeded from now on; ``link`` is a link with this node's addresses."""
+
+    manifest: ManifestId
+    link: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeedingEnded(Event):
+    """A command seeds no more, because it has done what ``--copies``, ``--ratio`` or ``--for`` ask."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class PingStarted(Event):
     """``count`` pings are about to be sent to ``address``."""
 
