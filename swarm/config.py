@@ -51,6 +51,9 @@ class TransferOptions:
     overwrite: bool = False
     """Replace files under the final name that differ, once all is complete; reuse what is right in them."""
 
+    times: bool = True
+    """Give what is fetched the modification times of the original, where they came with its manifest."""
+
     def __post_init__(self) -> None:
         _check_limits(self.upload_limit, self.download_limit)
         if self.max_peers < 1:

@@ -53,6 +53,15 @@ if TYPE_CHECKING:
     help="Fetch only the files that match, e.g. '*.jpg' or docs/ (repeatable).",
 )
 @options.trust
+@click.option("--no-times", is_flag=True, help="Do not give files the modification times of the original.")
+@click.option(
+    "--save-manifest",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="[FILE]",
+    is_flag=False,
+    flag_value="",
+    help="Write the manifest to this file, too (without FILE: <name>.swarm in the current folder).",
+)
 @click.option("--sequential", is_flag=True, help="Fetch the pieces in order, to watch or read meanwhile.")
 @click.option("--prefer-near", is_flag=True, help="Ask far peers only for what no near peer has.")
 @click.option("--seed", is_flag=True, help="Go on seeding when complete.")
@@ -81,6 +90,8 @@ def command(
     bases: tuple[Path, ...],
     only: tuple[str, ...],
     trust: tuple[PeerId, ...],
+    no_times: bool,
+    save_manifest: Path | None,
     sequential: bool,
     prefer_near: bool,
     seed: bool,
@@ -126,9 +137,10 @@ def command(
         sequential=sequential,
         prefer_near=prefer_near,
         bases=bases,
+        times=not no_times,
     )
 
-    fetching = Fetching(named.contents, output, transfer_options, leaving)
+    fetching = Fetching(named.contents, output, transfer_options, leaving, save_manifest)
 
     async def main(node: Node) -> None:
         async with live.following(node):

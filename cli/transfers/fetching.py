@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from cli.failures import explain, summed_up
 from cli.transfers.leaving import Leaving, Seeding, counting
-from swarm.errors import SwarmError
+from cli.transfers.sharing import SUFFIX
+from swarm.errors import SwarmError, UsageError
 
 if TYPE_CHECKING:
     import trio
@@ -30,6 +31,33 @@ class Fetching:
     output: Path
     options: TransferOptions
     leaving: Leaving
+    save_manifest: Path | None = None
+    """Where the manifest goes; an empty path is `<name>.swarm` in the current folder, None is nowhere."""
+
+    async def check(self) -> None:
+        """Raise UsageError, before any work, if the manifest cannot go where it should."""
+        from swarm.storage.manifest_files import refuse_to_overwrite
+
+        if self.save_manifest is not None and self.save_manifest != Path():
+            if len(self.contents) > 1:
+                raise UsageError("--save-manifest=FILE is for one MANIFEST: leave FILE out, or fetch one")
+            await refuse_to_overwrite(self.save_manifest)
+
+    async def save(self, live: Live, content: str, transfer: Transfer) -> None:
+        """Write the manifest as soon as it is known, with the peers that were named for it."""
+        from swarm.content.link import SwarmLink, is_link
+        from swarm.content.paths import printable
+        from swarm.storage.manifest_files import write_envelope
+
+        if self.save_manifest is None:
+            return
+        await transfer.opened()
+        path = self.save_manifest
+        if path == Path():
+            path = Path(f"{transfer.manifest.name}{SUFFIX}")
+        linked = SwarmLink.pasted(content).peers if is_link(content) else transfer.envelope.peers
+        await write_envelope(path, transfer.envelope, tuple(dict.fromkeys((*self.options.peers, *linked))))
+        live.say(f"manifest: {printable(str(path))}")
 
 
 async def fetch_all(node: Node, live: Live, fetching: Fetching) -> None:
@@ -39,6 +67,7 @@ async def fetch_all(node: Node, live: Live, fetching: Fetching) -> None:
     """
     from cli.render.lines import Phase
 
+    await fetching.check()
     live.phase = Phase.FETCHING
     async with counting(node, fetching.leaving) as seeding:
         fetches = _Fetches(node, live, fetching)
@@ -63,6 +92,7 @@ class _Fetches:
 
         options = self._fetching.options
         async with self._node.fetch(content, into=self._fetching.output, options=options) as transfer:
+            await self._fetching.save(self._live, content, transfer)
             await self._complete(transfer)
             if options.seed:
                 self._live.phase = Phase.SEEDING
@@ -92,6 +122,7 @@ class _Fetches:
         async with turns:
             try:
                 async with self._node.fetch(content, into=self._fetching.output, options=options) as transfer:
+                    await self._fetching.save(self._live, content, transfer)
                     await self._complete(transfer)
                     if options.seed:
                         seeded.append(transfer)

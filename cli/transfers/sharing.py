@@ -113,7 +113,8 @@ async def _share(node: Node, live: Live, path: Path, target: Path, sharing: Shar
 
     await refuse_to_overwrite(target)
     transfer = await node.share(path, piece_length=sharing.piece_size, options=sharing.options)
-    await write_envelope(target, transfer.envelope)
+    # With the addresses, so that sending the file is enough.
+    await write_envelope(target, transfer.envelope, node.addresses)
     manifest = transfer.manifest
     report = PathShared(
         manifest=manifest.id,

@@ -103,6 +103,13 @@ class Reader:
             raise CborError(f"the field '{encoded[1:].decode()}' is missing or out of place")
         self.at += len(encoded)
 
+    def has_key(self, encoded: bytes) -> bool:
+        """Read the map key that `text_key` encoded if it comes next; says whether it did."""
+        found = self._data.startswith(encoded, self.at, self._end)
+        if found:
+            self.at += len(encoded)
+        return found
+
     def null(self) -> None:
         """Read a null."""
         if self.peek() != _NULL:

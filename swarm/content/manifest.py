@@ -340,15 +340,6 @@ def check_piece_length(value: int) -> None:
         )
 
 
-def read_version(reader: cbor.Reader, supported: int, fields: tuple[int, ...], what: str) -> int:
-    """Read a map's head and its first field, the version; return the number of pairs, the version included.
-
-    Raises ManifestError unless the version is ``supported``, and CborError unless the number of pairs is
-    in ``fields``.
-    """
-    return _read_format(reader, {supported: fields}, what)[1]
-
-
 def _read_format(reader: cbor.Reader, formats: Mapping[int, tuple[int, ...]], what: str) -> tuple[int, int]:
     """Read a map's head and its version; return the version and the number of pairs."""
     found = reader.map(_MAX_FIELDS)

@@ -24,14 +24,29 @@ from swarm.net.inbound import PeerStanding
 from swarm.net.network_limits import PING_RATE, STREAMS_PER_QUESTION
 from swarm.net.ping_protocol import PING_PROTOCOL, Prober, Responder
 from swarm.net.streams import shielded
-from swarm.node.catalogue import ADVERTISE_PROTOCOL, MANIFEST_PROTOCOL, Catalogue, Questions, ask_adverts
-from swarm.node.opening import ContentOpener, FetchRequest, ShareRequest, open_fetch, open_share
+from swarm.node.catalogue import (
+    ADVERTISE_PROTOCOL,
+    MANIFEST_PROTOCOL,
+    PARTS_PROTOCOL,
+    Catalogue,
+    Questions,
+    ask_adverts,
+)
+from swarm.node.opening import (
+    ContentOpener,
+    FetchRequest,
+    ShareRequest,
+    look_up,
+    open_fetch,
+    open_share,
+)
 from swarm.node.round_trips import RoundTrips
 from swarm.observe.event_stream import EventStream, Subscription
 from swarm.ports import ByteStream, PeerSource
 from swarm.protocol.advert import Advert, encode_length
 from swarm.storage.home import StoredIdentity, remember_port, remembered_port, swarm_home
 from swarm.storage.identities import IdentityUse, hold_identity
+from swarm.storage.kept_parts import FOLDER as KEPT_MANIFESTS
 from swarm.storage.scan import ScanRules
 from swarm.transfer.buffers import TransferMemory
 from swarm.transfer.connector import EXCHANGE_PROTOCOL
@@ -78,7 +93,8 @@ class Node:
         self._closed = False
         self._banned: dict[PeerId, None] = {}
         self._peer_sources: list[PeerSource] = []
-        self._questions = Questions(host, self.is_banned, self._asked)
+        kept = (options.home or swarm_home()) / KEPT_MANIFESTS
+        self._questions = Questions(host, self.is_banned, self._asked, self.ban, kept)
         self._round_trips = RoundTrips(host, self._round_trip_measured, nursery, self._rng)
         announced = [f"{parse_endpoint(text, 'to announce')}/p2p/{host.peer_id}" for text in options.announce]
         self._addresses = tuple(dict.fromkeys((*announced, *host.addresses)))
@@ -104,6 +120,7 @@ class Node:
         catalogue = Catalogue(self._adverts, self._envelope)
         host.serve(PING_PROTOCOL, Responder())
         host.serve(ADVERTISE_PROTOCOL, self._for_allowed(catalogue.advertise), most=STREAMS_PER_QUESTION)
+        host.serve(PARTS_PROTOCOL, self._for_allowed(catalogue.parts), most=STREAMS_PER_QUESTION)
         host.serve(MANIFEST_PROTOCOL, self._for_allowed(catalogue.manifest), most=STREAMS_PER_QUESTION)
         host.serve(EXCHANGE_PROTOCOL, self._exchange)
         host.judge_by(self._standing)
@@ -257,6 +274,18 @@ class Node:
                 return await ask_adverts(stream)
         except (LinkClosed, RemoteError) as error:
             raise NoPeerReachable(f"{address} does not say what it offers: {error}") from error
+
+    async def inspect(
+        self, content: str | Path | SwarmLink | ManifestId, *, options: TransferOptions | None = None
+    ) -> Envelope:
+        """Return the manifest of a link, an id or a ``.swarm`` file; nothing is fetched but the manifest.
+
+        Of the options, ``peers``, ``trusted`` and ``patience`` count. Raises UsageError, ManifestError,
+        NoPeerReachable, Incomplete when the peers that were reached do not have it.
+        """
+        options = options or TransferOptions()
+        request = FetchRequest.read(content, Path(), self._peers_of(options), options)
+        return await look_up(self._opener, request)
 
     # --- For transfers ------------------------------------------------------------------------------
 

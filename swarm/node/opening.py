@@ -16,6 +16,7 @@ from swarm.content.envelope import Envelope
 from swarm.content.link import SwarmLink, is_link
 from swarm.content.selection import select
 from swarm.content.signature import parse_signer, sign
+from swarm.content.times import FileTimes
 from swarm.discovery.named_peers import NamedPeers
 from swarm.endpoint import PeerAddress
 from swarm.errors import UsageError
@@ -28,7 +29,7 @@ from swarm.events import (
     TransferResumed,
     Warned,
 )
-from swarm.ids import ManifestId, PeerId
+from swarm.ids import ManifestId, PeerId, TransferId
 from swarm.net.addresses import parse_peer_address
 from swarm.node.catalogue import Questions
 from swarm.node.manifest_search import obtain
@@ -95,7 +96,7 @@ class FetchRequest:
             case SwarmLink():
                 named = NamedContent(content.id, content.peers, linked=True)
             case Envelope() | ManifestId():
-                named = NamedContent(content)
+                named = NamedContent(content, content.peers if isinstance(content, Envelope) else ())
             case _:
                 named = str(content)
         return cls(named, into, peers, frozenset(map(_signer, options.trusted)), options)
@@ -115,7 +116,10 @@ async def open_share(
     )
     manifest = scanned.manifest
     opener.claim(transfer, manifest.id)
-    envelope = await trio.to_thread.run_sync(lambda: Envelope(manifest, sign(opener.key, manifest.encode())))
+    times = FileTimes.of(identity.mtime_ns for identity in scanned.checks.files)
+    envelope = await trio.to_thread.run_sync(
+        lambda: Envelope(manifest, sign(opener.key, manifest.encode()), times=times)
+    )
     with SeedStore(manifest, request.path, scanned.checks) as store:
         _tell_manifest(opener, transfer, envelope)
 
@@ -145,13 +149,7 @@ async def open_fetch(
     named_content = await find_content(content) if isinstance(content, str) else content
     what = named_content.manifest
     opener.claim(transfer, what if isinstance(what, ManifestId) else what.manifest.id)
-    peers = _peer_addresses(opener, transfer, request.peers, named_content.peers)
-    named = NamedPeers(peers)
-    sources = ((named,) if peers else ()) + tuple(opener.peer_sources())
-    if named_content.linked and not sources:
-        raise UsageError(
-            "the link names no peer to ask: if a shell cut it at '&', put quotes around it; or add a peer"
-        )
+    named, sources = _sources(opener, request, named_content, transfer.number)
     envelope = await obtain(
         opener.questions,
         what,
@@ -166,7 +164,8 @@ async def open_fetch(
     files = [item for item in chosen if item < len(manifest.files)]
     size = sum(map(manifest.layout.file_length, files))
     progress = _hashing_progress(opener, transfer)
-    how = TargetOptions(chosen, options.name, options.overwrite)
+    times = envelope.times if options.times else None
+    how = TargetOptions(chosen, options.name, options.overwrite, times)
     async with open_target(
         manifest, request.into, how, progress=progress, warn=_warner(opener, transfer)
     ) as target:
@@ -185,8 +184,40 @@ async def open_fetch(
         )
 
 
+async def look_up(opener: ContentOpener, request: FetchRequest) -> Envelope:
+    """Return the manifest that the request names, from peers if only its id is known; fetch nothing.
+
+    Raises what `swarm.node.manifest_search.find_manifest` does.
+    """
+    content = request.content
+    named_content = await find_content(content) if isinstance(content, str) else content
+    _, sources = _sources(opener, request, named_content, None)
+    return await obtain(
+        opener.questions,
+        named_content.manifest,
+        sources,
+        request.trusted,
+        request.options.patience,
+        lambda reason, seconds: opener.publish(Warned(f"waiting up to {seconds:.0f} s for a peer: {reason}")),
+    )
+
+
+def _sources(
+    opener: ContentOpener, request: FetchRequest, content: NamedContent, transfer: TransferId | None
+) -> tuple[NamedPeers, tuple[PeerSource, ...]]:
+    """The peers that the user and the content name, and everything that finds peers."""
+    peers = _peer_addresses(opener, transfer, request.peers, content.peers)
+    named = NamedPeers(peers)
+    sources = ((named,) if peers else ()) + tuple(opener.peer_sources())
+    if content.linked and not sources:
+        raise UsageError(
+            "the link names no peer to ask: if a shell cut it at '&', put quotes around it; or add a peer"
+        )
+    return named, sources
+
+
 def _peer_addresses(
-    opener: ContentOpener, transfer: Transfer, given: Sequence[str], hints: Sequence[str]
+    opener: ContentOpener, transfer: TransferId | None, given: Sequence[str], hints: Sequence[str]
 ) -> list[PeerAddress]:
     """Whom to ask: the peers that the user gave, then those in the link, each once."""
     found = [parse_peer_address(text) for text in given]
@@ -194,7 +225,8 @@ def _peer_addresses(
         try:
             found.append(parse_peer_address(hint))
         except UsageError:
-            opener.publish(Warned("an address in the link cannot be used and is left out", transfer.number))
+            hidden = "an address in the link or manifest cannot be used and is left out"
+            opener.publish(Warned(hidden, transfer))
     return list(dict.fromkeys(found))
 
 

@@ -17,6 +17,7 @@ from swarm.content.layout import Span
 from swarm.content.manifest import MAX_FILES_1, Manifest
 from swarm.content.paths import check_title, printable
 from swarm.content.selection import pieces_of
+from swarm.content.times import FileTimes
 from swarm.errors import DiskError, Incomplete, ManifestError, PieceMismatch, UsageError
 from swarm.storage.aio import make_folder
 from swarm.storage.disk_errors import refusals
@@ -42,12 +43,14 @@ class TargetOptions:
     ``selected`` holds the wanted files, links and empty folders, numbered as in `Manifest.item_paths` (None:
     all); pieces of other files from earlier runs are kept and can be read. ``name`` is the final name (None:
     that of the manifest). With ``overwrite``, files that differ under the final name are replaced when
-    everything is complete, and what is right in them is reused; otherwise they are an error.
+    everything is complete, and what is right in them is reused; otherwise they are an error. ``times`` are
+    what the files are given when they are put in place.
     """
 
     selected: frozenset[int] | None = None
     name: str | None = None
     overwrite: bool = False
+    times: FileTimes | None = None
 
     def plan(self, manifest: Manifest) -> TargetPlan:
         """Return what is to be done for a manifest; raises `UsageError` for an unsafe name."""
@@ -60,7 +63,7 @@ class TargetOptions:
                 check_title(self.name)
             except ManifestError as error:
                 raise UsageError(f"{error}: choose another final name") from error
-        return TargetPlan(manifest, self.name or manifest.name, selected, self.overwrite, extras)
+        return TargetPlan(manifest, self.name or manifest.name, selected, self.overwrite, extras, self.times)
 
 
 @asynccontextmanager

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from swarm.content.manifest import Manifest
 from swarm.content.paths import JOURNAL_SUFFIX, PART_SUFFIX, printable, temporary_names
+from swarm.content.times import FileTimes
 from swarm.errors import DiskError
 from swarm.storage.disk_errors import optional, refusals
 from swarm.storage.extras import Extras
@@ -75,8 +76,9 @@ def prepare(
     missing: Collection[int],
     executable: ExecutableBits,
     extras: Extras | None = None,
+    times: FileTimes | None = None,
 ) -> None:
-    """Create the empty files among ``missing``, set executable bits, make ``extras``, and sync all that.
+    """Create the empty files among ``missing``, set executable bits and times, make ``extras``, and sync it.
 
     A file that another program wrote to meanwhile is hashed again. Raises `DiskError` if it differs, and if
     a file was removed or replaced.
@@ -89,11 +91,25 @@ def prepare(
                 partial.create(file, folders.add)
             _check_part(manifest, partial, file)
             executable.set(partial, file, wanted=entry.executable)
+            if times is not None and (time := times.of_file(file)) is not None:
+                set_time(partial, file, time)
         parts = partial.parts(file)
         folders.update(parts[:depth] for depth in range(len(parts)))
     if extras is not None:
         extras.make(partial.folder, folders.add)
     flush(partial.folder, [partial.parts(file) for file in missing], folders)
+
+
+def set_time(files: PieceFiles, file: int, nanoseconds: int) -> None:
+    """Set when a file was last modified, where the file system lets it."""
+    fd = files.folder.open_file(files.parts(file), os.O_RDONLY)
+    try:
+        about = os.fstat(fd)
+        if about.st_mtime_ns != nanoseconds:
+            with suppress(OSError):
+                os.utime(fd, ns=(about.st_atime_ns, nanoseconds))
+    finally:
+        files.folder.layer.close(fd)
 
 
 def _check_part(manifest: Manifest, partial: PieceFiles, file: int) -> None:
@@ -234,7 +250,8 @@ def _replaced(path: Path) -> DiskError:
 class TargetPlan:
     """What a fetch is to leave on the disk: the ``selected`` files (indices), under the final name ``name``.
 
-    With ``overwrite``, files there that differ are replaced once everything is complete.
+    With ``overwrite``, files there that differ are replaced once everything is complete. ``times`` are given
+    to the files that are put in place.
     """
 
     manifest: Manifest
@@ -243,6 +260,7 @@ class TargetPlan:
     overwrite: bool = False
     extras: frozenset[int] = frozenset()
     """The selected links and empty folders, numbered as in `Manifest.item_paths`."""
+    times: FileTimes | None = None
 
     @property
     def everything(self) -> bool:
@@ -318,7 +336,8 @@ class TargetFiles:
         if missing or self.final is None:
             partial = self.create_partial()
             whole = self.manifest.folder and self.final is None and self.plan.everything
-            prepare(self.manifest, partial, missing, self.executable, self.extras if whole else None)
+            extras = self.extras if whole else None
+            prepare(self.manifest, partial, missing, self.executable, extras, self.plan.times)
             self._move(partial, missing)
         self._make_extras()
         self._remove_leftovers()

@@ -199,7 +199,8 @@ def test_fetch_by_file(envelope: Envelope, capsys: Capture) -> None:
         "2.5",
     )
     assert invoke("fetch", "photos.swarm", PEER, PEER_2, PEER, *options, node=node) == 0
-    assert node.calls == [("fetch", envelope, ()), ("left", 1)]
+    # The file carries the sharer's addresses.
+    assert node.calls == [("fetch", envelope, node.addresses), ("left", 1)]
     assert node.into == Path("out")
     assert node.options == NodeOptions(upload_limit=1_000_000, download_limit=2_621_440)
     peers = (PEER, PEER_2, PEER)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from swarm.content import envelope, link, manifest, paths
+from swarm.content import envelope, link, manifest, paths, times
 from swarm.content.envelope import Envelope
 from swarm.content.manifest import MIN_PIECE_LENGTH, Manifest
 from swarm.content.signature import DOMAIN, sign
@@ -66,9 +66,9 @@ def test_the_second_vector() -> None:
 
 def test_the_limits() -> None:
     rows = re.findall(r"^\| .* \| (\d+) \| `([A-Z0-9_]+)` \|$", TEXT, re.MULTILINE)
-    assert len(rows) == 22
+    assert len(rows) == 23
     for value, name in rows:
-        owners = [module for module in (manifest, envelope, paths, link) if hasattr(module, name)]
+        owners = [module for module in (manifest, envelope, paths, link, times) if hasattr(module, name)]
         assert {getattr(owner, name) for owner in owners} == {int(value)}, name
 
 

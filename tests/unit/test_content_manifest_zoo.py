@@ -13,7 +13,7 @@ import cbor2
 import pytest
 from blake3 import blake3
 
-from swarm.content.envelope import Envelope
+from swarm.content.envelope import MAX_ENVELOPE_BYTES, Envelope
 from swarm.content.manifest import (
     MAX_FILES_1,
     MAX_MANIFEST_BYTES,
@@ -427,7 +427,7 @@ def test_a_large_one_is_refused_in_little_memory(specimen: Specimen) -> None:
 def test_a_file_too_large_is_refused_unread() -> None:
     for read, size in (
         (Manifest.decode, MAX_MANIFEST_BYTES + 1),
-        (Envelope.from_bytes, MAX_MANIFEST_BYTES + 2000),
+        (Envelope.from_bytes, MAX_ENVELOPE_BYTES + 1),
     ):
         with pytest.raises(ManifestError, match="at most"):
             read(bytes(size))

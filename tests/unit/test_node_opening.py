@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +19,7 @@ from swarm.content.link import SwarmLink
 from swarm.content.signature import sign
 from swarm.discovery.named_peers import NamedPeers
 from swarm.endpoint import Endpoint
-from swarm.errors import ManifestError, NoPeerReachable, UsageError
+from swarm.errors import LinkClosed, ManifestError, NoPeerReachable, UsageError
 from swarm.events import Event, FilesSelected, HashingProgress, ManifestReady, TransferResumed, Warned
 from swarm.ids import ManifestId, PeerId, TransferId
 from swarm.net.addresses import parse_peer_address
@@ -67,9 +67,13 @@ class Peers:
 
     async def open_stream(self, peer: PeerId, protocol: str) -> ByteStream:
         here, there = memory_link_pair(self.peer_id, peer)
-        self.nursery.start_soon(Catalogue(list, {MANIFEST.id: ENVELOPE}.get).manifest, there)
+        self.nursery.start_soon(self._serve, there)
         await trio.lowlevel.checkpoint()
         return here
+
+    async def _serve(self, stream: ByteStream) -> None:
+        with suppress(LinkClosed):
+            await Catalogue(list, {MANIFEST.id: ENVELOPE}.get).parts(stream)
 
 
 class Opening:
@@ -139,7 +143,9 @@ async def test_the_peers_of_a_link_come_after_those_that_were_given_and_each_onc
             FoundPeer(BEN, ("/dns4/example.org/tcp/2",)),
             FoundPeer(ANN, ("/ip4/192.0.2.1/tcp/1", "/ip4/192.0.2.9/tcp/1")),
         ]
-    assert opening.of(Warned) == [Warned("an address in the link cannot be used and is left out", ONE)]
+    assert opening.of(Warned) == [
+        Warned("an address in the link or manifest cannot be used and is left out", ONE)
+    ]
     assert set(opening.network.dialled) <= {ANN, BEN}
     assert opening.claimed == [MANIFEST.id]
 
