@@ -279,6 +279,13 @@ def piece_size(command: Command) -> Command:
     )(command)
 
 
+def rehash(command: Command) -> Command:
+    """Add ``--rehash``."""
+    return click.option(
+        "--rehash", is_flag=True, help="Hash files again that have not changed since they were hashed."
+    )(command)
+
+
 def peers(command: Command) -> Command:
     """Add one or more PEER arguments."""
     return click.argument("peers", type=PeerType(), metavar="PEER...", nargs=-1, required=True)(command)

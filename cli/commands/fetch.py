@@ -65,6 +65,7 @@ if TYPE_CHECKING:
 @click.option("--sequential", is_flag=True, help="Fetch the pieces in order, to watch or read meanwhile.")
 @click.option("--prefer-near", is_flag=True, help="Ask far peers only for what no near peer has.")
 @click.option("--seed", is_flag=True, help="Go on seeding when complete.")
+@options.rehash
 @click.option("--max-peers", type=click.IntRange(min=1), metavar="N", help="Exchange with at most N peers.")
 @click.option(
     "--patience",
@@ -95,6 +96,7 @@ def command(
     sequential: bool,
     prefer_near: bool,
     seed: bool,
+    rehash: bool,
     copies: int | None,
     ratio: float | None,
     seconds: float | None,
@@ -137,6 +139,7 @@ def command(
         sequential=sequential,
         prefer_near=prefer_near,
         bases=bases,
+        rehash=rehash,
         times=not no_times,
     )
 

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 )
 @click.option("--skip", is_flag=True, help="Leave out what cannot be shared, and say what that is.")
 @options.piece_size
+@options.rehash
 @options.upload_limit
 @options.leaving
 @options.json
@@ -59,6 +60,7 @@ def command(
     peers: tuple[str, ...],
     allow: tuple[str, ...],
     piece_size: int | None,
+    rehash: bool,
     upload_limit: int | None,
     ignore: tuple[str, ...],
     skip: bool,
@@ -79,7 +81,7 @@ def command(
 
     chosen = places(paths, manifest)
     transfer_options = TransferOptions(
-        peers=peers, ignore=ignore, omit=tuple(target for _, target in chosen), skip=skip
+        peers=peers, ignore=ignore, omit=tuple(target for _, target in chosen), skip=skip, rehash=rehash
     )
     sharing = Sharing(chosen, piece_size, transfer_options, Leaving(copies, ratio, seconds))
     live = runtime.show("share", json=as_json, peers=show_peers)
