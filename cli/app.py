@@ -11,7 +11,7 @@ import click
 
 from cli import interrupts, options
 from cli.failures import EXIT_CODES, EXIT_DISK, EXIT_UNEXPECTED, explain, most_telling
-from cli.output import DELIVERY_SECONDS, LAST_SECONDS, Outputs, ReaderGone
+from cli.output import DELIVERY_SECONDS, LAST_SECONDS, NoReader, Outputs
 from cli.runtime import Runtime
 from cli.version import version
 
@@ -128,7 +128,7 @@ def _fail(error: BaseException, runtime: Runtime) -> int:
         raise error
     # What is said from here on cannot fail.
     runtime.outputs.out.strict = False
-    if isinstance(most_telling(error), ReaderGone):
+    if isinstance(most_telling(error), NoReader):
         return EXIT_UNEXPECTED
     if runtime.debug:
         _close(runtime)

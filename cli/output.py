@@ -35,7 +35,7 @@ LAST_SECONDS = 0.3
 _GONE = {errno.EPIPE, errno.EBADF, errno.ECONNRESET, errno.ENOTCONN, errno.ENXIO}
 
 
-class ReaderGone(BrokenPipeError):
+class NoReader(BrokenPipeError):
     """Nobody reads any more what this command prints."""
 
 
@@ -76,7 +76,7 @@ class Outlet:
     def __init__(self, write: Callable[[bytes], int], encoding: str = "utf-8") -> None:
         self.encoding = encoding
         self.strict = False
-        """Whether `put` raises `ReaderGone` once nobody reads any more."""
+        """Whether `put` raises `NoReader` once nobody reads any more."""
         self.gone = False
         """Whether writing failed in a way that will not pass."""
         self.failure: OSError | None = None
@@ -97,12 +97,12 @@ class Outlet:
         self._thread: threading.Thread | None = None
 
     def put(self, text: str, kind: Kind = Kind.RESULT) -> None:
-        """Queue whole lines; raises `ReaderGone` if that matters to this command."""
+        """Queue whole lines; raises `NoReader` if that matters to this command."""
         data = text.encode(self.encoding, "backslashreplace")
         with self._changed:
             if self.gone:
                 if self.strict:
-                    raise ReaderGone(errno.EPIPE, "nobody reads the output")
+                    raise NoReader(errno.EPIPE, "nobody reads the output")
                 return
             if kind is Kind.RESULT and self._waiting > OPTIONAL_BYTES and _may_wait():
                 self._changed.wait_for(lambda: self._waiting <= OPTIONAL_BYTES or self.gone)
@@ -334,7 +334,7 @@ class Outputs:
     def flush(self, patience: float | None) -> None:
         """Wait until all is written, or a reader takes nothing for ``patience`` seconds; None: for ever."""
         for lines in self._lines:
-            with suppress(ReaderGone):
+            with suppress(NoReader):
                 lines.finish()
         if not self.out.flush(patience) and patience is not None:
             # Whoever reads neither is not waited for twice as long.

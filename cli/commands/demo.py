@@ -11,6 +11,7 @@ from cli import options
 from cli.runtime import Runtime
 
 if TYPE_CHECKING:
+    from cli.output import Outputs
     from cli.render.live import Live
 
 
@@ -26,10 +27,10 @@ def command(runtime: Runtime, as_json: str | None) -> None:
     """
     from cli import running
 
-    running.run(partial(_demo, runtime.show("demo", json=as_json)))
+    running.run(partial(_demo, runtime.show("demo", json=as_json), runtime.outputs))
 
 
-async def _demo(live: Live) -> None:
+async def _demo(live: Live, outputs: Outputs) -> None:
     import time
     from pathlib import Path
 
@@ -40,7 +41,7 @@ async def _demo(live: Live) -> None:
     sample = find_sample_data()
     with temporary_folder() as folder:
         demo = Demo(sample, Path(folder), time.monotonic)
-        show = choose_show()
+        show = choose_show(outputs)
         try:
             await demo.run(show)
         finally:

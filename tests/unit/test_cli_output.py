@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cli.output import OPTIONAL_BYTES, WRITE_BYTES, Kind, Outlet, Outputs, ReaderGone
+from cli.output import OPTIONAL_BYTES, WRITE_BYTES, Kind, NoReader, Outlet, Outputs
 from cli.render.views import JsonView
 from swarm.events import PieceStored, TransferEnded
 from swarm.ids import SourceId, TransferId
@@ -139,7 +139,7 @@ def test_a_reader_that_has_gone_matters_only_to_who_prints(reader: Reader, stric
     assert outlet.flush(20)
     assert outlet.gone
     if strict:
-        with pytest.raises(ReaderGone):
+        with pytest.raises(NoReader):
             outlet.put("two\n")
     else:
         outlet.put("two\n")
