@@ -75,6 +75,7 @@ def run(arguments: Sequence[str] | None = None, runtime: Runtime | None = None) 
     with outputs.installed():
         try:
             code = _command(arguments, runtime)
+            _close(runtime)
             if code <= interrupts.SIGNAL_EXIT_BASE:
                 return _deliver(runtime, code)
             outputs.flush(LAST_SECONDS)
