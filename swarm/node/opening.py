@@ -231,7 +231,8 @@ def _sources(
     sources = ((named,) if peers else ()) + tuple(opener.peer_sources())
     if content.linked and not sources:
         raise UsageError(
-            "the link names no peer to ask: if a shell cut it at '&', put quotes around it; or add a peer"
+            "the link names no peer to ask: if a shell cut it at '&', put quotes around it, or use the form "
+            "with commas; or add a peer"
         )
     return named, sources
 

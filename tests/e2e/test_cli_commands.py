@@ -124,7 +124,7 @@ def test_share_ends_in_time(processes: Processes, tmp_path: Path, name: str, cod
     getattr(seeder.process, name)()
     seeder.process.expect_exit(code)
     assert time.monotonic() - start < EXIT_LIMIT
-    hint = f"others fetch it with: swarm fetch '{seeder.link}' --output ."
+    hint = f"others fetch it with: swarm fetch '{seeder.link}'"
     assert seeder.process.errors() == hint, "and nothing else"
 
 

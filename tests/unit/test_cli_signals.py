@@ -54,7 +54,7 @@ def test_a_seeding_command_closes_its_node_and_exits(
     assert (tmp_path / "closed").exists()
     errors = running.errors()
     assert errors.startswith("others fetch it with: swarm fetch 'swarm:")
-    assert len(errors.splitlines()) == 1
+    assert len(errors.splitlines()) == 2
 
 
 def test_an_interrupted_fetch_says_how_to_go_on(processes: Processes, tmp_path: Path) -> None:
