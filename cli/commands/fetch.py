@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli import options
+from cli import completion, options
 from cli.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("arguments", metavar="[MANIFEST|PEER]...", nargs=-1)
+@click.argument(
+    "arguments", metavar="[MANIFEST|PEER]...", nargs=-1, shell_complete=completion.complete_content
+)
 @click.option(
     "-i",
     "--input",
@@ -82,6 +84,7 @@ if TYPE_CHECKING:
 @options.upload_limit
 @options.download_limit
 @options.json
+@options.peers_table
 @options.common
 @click.pass_obj
 def command(
@@ -110,7 +113,8 @@ def command(
     patience: float | None,
     upload_limit: int | None,
     download_limit: int | None,
-    as_json: bool,
+    as_json: str | None,
+    show_peers: bool,
 ) -> None:
     """Fetch each MANIFEST (a .swarm file, an id or a swarm: link) from PEERs into a folder.
 
@@ -128,8 +132,8 @@ def command(
         raise click.UsageError("--copies, --ratio and --for say when to stop seeding: add --seed")
     named = read_names(arguments, lists)
     to_stdout = output == STANDARD_STREAM
-    _check_target(len(named.contents), name, to_stdout=to_stdout, as_json=as_json)
-    live = runtime.show("fetch", json=as_json)
+    _check_target(len(named.contents), name, to_stdout=to_stdout, as_json=as_json is not None)
+    live = runtime.show("fetch", json=as_json, peers=show_peers)
     node_options = NodeOptions(
         listen=listen or DEFAULT_LISTEN,
         announce=announce,

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 @options.upload_limit
 @options.leaving
 @options.json
+@options.peers_table
 @options.common
 @click.pass_obj
 def command(
@@ -73,7 +74,8 @@ def command(
     copies: int | None,
     ratio: float | None,
     seconds: float | None,
-    as_json: bool,
+    as_json: str | None,
+    show_peers: bool,
 ) -> None:
     """Share the files and folders PATH (- is stdin) until interrupted, or until --copies, --ratio or --for.
 
@@ -97,7 +99,7 @@ def command(
     )
     leaving = Leaving(copies, ratio, seconds)
     sharing = Sharing(chosen, piece_size, transfer_options, leaving, name)
-    live = runtime.show("share", json=as_json)
+    live = runtime.show("share", json=as_json, peers=show_peers)
     node_options = NodeOptions(
         listen=listen or DEFAULT_LISTEN,
         announce=announce,
