@@ -20,6 +20,7 @@ from swarm.content.times import FileTimes
 from swarm.errors import DiskError
 from swarm.storage.disk_errors import optional, refusals
 from swarm.storage.extras import Extras
+from swarm.storage.file_identity import FileIdentities
 from swarm.storage.file_layer import FileLayer
 from swarm.storage.folder import Folder, flush, open_regular, sync_entries
 from swarm.storage.hashing import FileHashing, new_buffer
@@ -236,7 +237,8 @@ def _remove_empty(folder: Folder, parts: tuple[str, ...]) -> None:
         with folder.parent(parts) as fd:
             folder.layer.remove_folder(fd, parts[-1])
     except OSError as error:
-        if error.errno not in {errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST}:
+        # What is in the way there is somebody else's, and stays.
+        if error.errno not in {errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.ELOOP}:
             raise
 
 
@@ -283,6 +285,8 @@ class TargetFiles:
         self.selected = plan.selected
         self.existing: set[int] = set()
         self.differing: set[int] = set()
+        self.checked: FileIdentities | None = None
+        """What tells existing files from changed ones, as of when they were hashed; None if none was."""
         self.final: PieceFiles | None = None
         self.partial: PieceFiles | None = None
         self.journal: JournalFile | None = None
@@ -385,11 +389,14 @@ class TargetFiles:
 
         The journal stays, locked, if it claims pieces of other files in the partial folder.
         """
+        # Somebody may have moved the output folder meanwhile.
+        self.output.path = self.output.where()
         if self.manifest.folder and self.final is None and self.partial is not None:
             self.final, self.partial = self.partial, None
-            self.final.folder.path = self.path
         elif self.final is None:
             self.final = self._place(self.plan.name)
+        if self.manifest.folder and self.final is not None:
+            self.final.folder.path = self.path
         if self.partial is not None:
             self.partial.forget()
         self.existing |= self.selected
