@@ -154,18 +154,22 @@ class _Walker(Generic[T]):
             ]
             keys = [clash_key(entry.name) for entry in found]
         latest = None
+        omitting = bool(self._rules.omitted or self._rules.ignored)
+        # A character takes at most four bytes, so most paths are short enough without a closer look.
+        room = (MAX_PATH_BYTES - len("/".join(parts).encode()) - 1) // 4
+        deep = len(parts) >= MAX_PATH_DEPTH
         # Names that clash are in the order of their code points.
         for key, name, entry in sorted(
             zip(keys, (entry.name for entry in found), found, strict=True), key=lambda each: each[:2]
         ):
             inner = (*parts, name)
-            if self._omits(parts, entry):
+            if omitting and self._omits(parts, entry):
                 continue
             if key == latest:
                 self._refuse(inner, "clashes with another name in this folder on some file systems")
-            elif len(inner) > MAX_PATH_DEPTH:
+            elif deep:
                 self._refuse(inner, f"folders are nested more than {MAX_PATH_DEPTH} levels deep")
-            elif not _is_short(inner):
+            elif len(name) > room and len("/".join(inner).encode()) > MAX_PATH_BYTES:
                 self._refuse(inner, f"its path is longer than {MAX_PATH_BYTES} bytes")
             else:
                 self._entry(inner, entry)
@@ -246,10 +250,3 @@ class _Walker(Generic[T]):
 
 def _shown(parts: Parts) -> str:
     return printable("/".join(parts))
-
-
-def _is_short(parts: Parts) -> bool:
-    # A character takes at most four bytes.
-    if sum(map(len, parts)) * 4 + len(parts) <= MAX_PATH_BYTES:
-        return True
-    return len("/".join(parts).encode()) <= MAX_PATH_BYTES

@@ -30,7 +30,7 @@ from tests.unit.test_content_manifest_zoo import canonical
 
 NAME = "3 manifest zoo"
 FIGURE = (
-    "at least 350, by file and by wire: all refused, nothing written; format 1 at most 100 ms and 32 MiB each; "
+    "at least 350, by file and by wire: all refused, nothing written; format 1: at most 100 ms and 32 MiB; "
     "format 2 at most 3 times its size, in steps of 20 ms at most; CPU and the loop's delay are told"
 )
 
@@ -40,6 +40,7 @@ MOST_SECONDS = 0.1
 MOST_BYTES = 32 * 1024 * 1024
 MOST_TIMES = 3.0
 MOST_STEP = 0.02
+FIXED_BYTES = 512 * 1024
 LARGE = 100_000
 """Bytes of a specimen whose costs are told for each MiB."""
 
@@ -83,7 +84,8 @@ class _Costs:
     left: list[str]
 
     def times(self) -> float:
-        return max((memory / size for _, memory, size, _ in self.large), default=0)
+        # Patterns that are compiled once take a part that does not grow.
+        return max(((memory - FIXED_BYTES) / size for _, memory, size, _ in self.large), default=0)
 
     def for_each_mib(self) -> str:
         if not self.large:
