@@ -32,6 +32,7 @@ CASES = (
     "descriptors",
     "identity",
     "restarts",
+    "outputs",
 )
 
 
