@@ -111,10 +111,10 @@ async def _share(node: Node, live: Live, path: Path, target: Path, sharing: Shar
     from swarm.observe.reports import PathShared
     from swarm.storage.manifest_files import refuse_to_overwrite, write_envelope
 
-    await refuse_to_overwrite(target)
+    known = await refuse_to_overwrite(target)
     transfer = await node.share(path, piece_length=sharing.piece_size, options=sharing.options)
     # With the addresses, so that sending the file is enough.
-    await write_envelope(target, transfer.envelope, node.addresses)
+    await write_envelope(target, transfer.envelope, node.addresses, known=known)
     manifest = transfer.manifest
     report = PathShared(
         manifest=manifest.id,

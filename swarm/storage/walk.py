@@ -154,18 +154,20 @@ class _Walker(Generic[T]):
             ]
             keys = [clash_key(entry.name) for entry in found]
         latest = None
-        # Names that clash are in the order of their code points.
-        for key, name, entry in sorted(
-            zip(keys, (entry.name for entry in found), found, strict=True), key=lambda each: each[:2]
-        ):
+        omits = bool(self._rules.omitted or self._rules.ignored)
+        names = [entry.name for entry in found]
+        # A character takes at most four bytes.
+        short = MAX_PATH_BYTES // 4 - len("/".join(parts)) - 1
+        # Names that clash are in the order of their code points; no name comes twice.
+        for key, name, entry in sorted(zip(keys, names, found, strict=True)):
             inner = (*parts, name)
-            if self._omits(parts, entry):
+            if omits and self._omits(parts, entry):
                 continue
             if key == latest:
                 self._refuse(inner, "clashes with another name in this folder on some file systems")
             elif len(inner) > MAX_PATH_DEPTH:
                 self._refuse(inner, f"folders are nested more than {MAX_PATH_DEPTH} levels deep")
-            elif not _is_short(inner):
+            elif len(name) > short and not _is_short(inner):
                 self._refuse(inner, f"its path is longer than {MAX_PATH_BYTES} bytes")
             else:
                 self._entry(inner, entry)
