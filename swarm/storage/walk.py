@@ -183,6 +183,9 @@ class _Walker(Generic[T]):
     def _entry(self, parts: Parts, entry: os.DirEntry[str]) -> None:
         listing, name = self._listing, parts[-1]
         try:
+            if entry.is_file(follow_symlinks=False):
+                self._file(parts, entry.stat(follow_symlinks=False))
+                return
             if entry.is_dir(follow_symlinks=False):
                 self._queue.append((parts, len(listing.draft.kinds)))
                 listing.draft.add(name, FOLDER, 0)
@@ -194,17 +197,22 @@ class _Walker(Generic[T]):
         except OSError as error:
             self._unreadable(parts, error)
             return
-        if not stat.S_ISREG(about.st_mode):
+        if stat.S_ISREG(about.st_mode):
+            self._file(parts, about)
+        else:
             kind = _KINDS.get(stat.S_IFMT(about.st_mode), "neither file nor folder")
             listing.left_out.append(f"{_shown(parts)}: left out, {kind}")
-        elif self._is_readable(name, about):
-            listing.files.append(self._make(parts, about))
-            listing.draft.add(name, PROGRAM if about.st_mode & OWNER_EXECUTES else FILE, about.st_size)
-            if len(listing.files) > MAX_FILES or len(listing.draft.kinds) > MAX_ENTRIES:
-                shown = printable(str(self._root.path))
-                raise UsageError(f"{shown}: more than {MAX_FILES} files; share parts of it")
-        else:
+
+    def _file(self, parts: Parts, about: os.stat_result) -> None:
+        listing, name, mode = self._listing, parts[-1], about.st_mode
+        if mode & _ALL_READ != _ALL_READ and not self._is_readable(name, about):
             listing.unreadable.append(f"{_shown(parts)}: permission denied")
+            return
+        listing.files.append(self._make(parts, about))
+        listing.draft.add(name, PROGRAM if mode & OWNER_EXECUTES else FILE, about.st_size)
+        if len(listing.files) > MAX_FILES or len(listing.draft.kinds) > MAX_ENTRIES:
+            shown = printable(str(self._root.path))
+            raise UsageError(f"{shown}: more than {MAX_FILES} files; share parts of it")
 
     def _link(self, parts: Parts, target: str) -> None:
         try:
