@@ -15,10 +15,14 @@ pytestmark = pytest.mark.e2e
 LONG_AGO = 1_234_567_890_123_456_789
 
 
-def content(folder: Path) -> Path:
+def content(folder: Path, *, links: bool = False) -> Path:
     for number, name in enumerate(("a", "sub/b", "sub/empty")):
         path = random_file(folder / name, 0 if name.endswith("empty") else 50_000, number)
         os.utime(path, ns=(LONG_AGO + number, LONG_AGO + number))
+    if links:
+        # Of format 2, which has another order.
+        (folder / "link").symlink_to("sub/b")
+        (folder / "nothing here").mkdir()
     # Before 1970: such a time is not restored.
     os.utime(random_file(folder / "strange", 10), ns=(0, -1))
     return folder
@@ -28,12 +32,15 @@ def times(folder: Path) -> dict[str, int]:
     return {
         str(path.relative_to(folder)): path.stat().st_mtime_ns
         for path in folder.rglob("*")
-        if path.is_file() and path.name != "strange"
+        if path.is_file() and not path.is_symlink() and path.name != "strange"
     }
 
 
-def test_sending_the_file_is_enough_and_times_are_restored(processes: Processes, tmp_path: Path) -> None:
-    photos = content(tmp_path / "photos")
+@pytest.mark.parametrize("links", [False, True])
+def test_sending_the_file_is_enough_and_times_are_restored(
+    processes: Processes, tmp_path: Path, links: bool
+) -> None:
+    photos = content(tmp_path / "photos", links=links)
     seeder = share(processes, photos)
     leecher = fetch(processes, seeder.manifest, tmp_path / "out")
     leecher.expect_exit(0)
