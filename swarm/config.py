@@ -50,6 +50,8 @@ class TransferOptions:
     """The final name of what is fetched; None: the name in its manifest."""
     overwrite: bool = False
     """Replace files under the final name that differ, once all is complete; reuse what is right in them."""
+    rehash: bool = False
+    """Hash what is on the disk anew, also files that nothing has changed since this machine hashed them."""
 
     times: bool = True
     """Give what is fetched the modification times of the original, where they came with its manifest."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli import options
+from cli import completion, options
 from cli.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("arguments", metavar="[MANIFEST|PEER]...", nargs=-1)
+@click.argument(
+    "arguments", metavar="[MANIFEST|PEER]...", nargs=-1, shell_complete=completion.complete_content
+)
 @click.option(
     "-i",
     "--input",
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
 @click.option("--sequential", is_flag=True, help="Fetch the pieces in order, to watch or read meanwhile.")
 @click.option("--prefer-near", is_flag=True, help="Ask far peers only for what no near peer has.")
 @click.option("--seed", is_flag=True, help="Go on seeding when complete.")
+@options.rehash
 @click.option("--max-peers", type=click.IntRange(min=1), metavar="N", help="Exchange with at most N peers.")
 @click.option(
     "--patience",
@@ -74,6 +77,7 @@ if TYPE_CHECKING:
 @options.upload_limit
 @options.download_limit
 @options.json
+@options.peers_table
 @options.common
 @click.pass_obj
 def command(
@@ -92,6 +96,7 @@ def command(
     sequential: bool,
     prefer_near: bool,
     seed: bool,
+    rehash: bool,
     copies: int | None,
     ratio: float | None,
     seconds: float | None,
@@ -99,7 +104,8 @@ def command(
     patience: float | None,
     upload_limit: int | None,
     download_limit: int | None,
-    as_json: bool,
+    as_json: str | None,
+    show_peers: bool,
 ) -> None:
     """Fetch each MANIFEST (a .swarm file, an id or a swarm: link) from PEERs into a folder.
 
@@ -115,7 +121,7 @@ def command(
     if leaving and not seed:
         raise click.UsageError("--copies, --ratio and --for say when to stop seeding: add --seed")
     named = read_names(arguments, lists)
-    live = runtime.show("fetch", json=as_json)
+    live = runtime.show("fetch", json=as_json, peers=show_peers)
     node_options = NodeOptions(
         listen=listen or DEFAULT_LISTEN,
         announce=announce,
@@ -133,6 +139,7 @@ def command(
         sequential=sequential,
         prefer_near=prefer_near,
         bases=bases,
+        rehash=rehash,
         times=not no_times,
     )
 

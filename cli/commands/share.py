@@ -43,9 +43,11 @@ if TYPE_CHECKING:
 )
 @click.option("--skip", is_flag=True, help="Leave out what cannot be shared, and say what that is.")
 @options.piece_size
+@options.rehash
 @options.upload_limit
 @options.leaving
 @options.json
+@options.peers_table
 @options.common
 @click.pass_obj
 def command(
@@ -58,13 +60,15 @@ def command(
     peers: tuple[str, ...],
     allow: tuple[str, ...],
     piece_size: int | None,
+    rehash: bool,
     upload_limit: int | None,
     ignore: tuple[str, ...],
     skip: bool,
     copies: int | None,
     ratio: float | None,
     seconds: float | None,
-    as_json: bool,
+    as_json: str | None,
+    show_peers: bool,
 ) -> None:
     """Share the files and folders PATH until interrupted, or until --copies, --ratio or --for is reached.
 
@@ -77,10 +81,10 @@ def command(
 
     chosen = places(paths, manifest)
     transfer_options = TransferOptions(
-        peers=peers, ignore=ignore, omit=tuple(target for _, target in chosen), skip=skip
+        peers=peers, ignore=ignore, omit=tuple(target for _, target in chosen), skip=skip, rehash=rehash
     )
     sharing = Sharing(chosen, piece_size, transfer_options, Leaving(copies, ratio, seconds))
-    live = runtime.show("share", json=as_json)
+    live = runtime.show("share", json=as_json, peers=show_peers)
     node_options = NodeOptions(
         listen=listen or DEFAULT_LISTEN,
         announce=announce,

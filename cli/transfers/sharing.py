@@ -127,6 +127,13 @@ async def _share(node: Node, live: Live, path: Path, target: Path, sharing: Shar
     )
     await live.settle()
     live.result(report, str(target), str(manifest.id), transfer.link)
-    # Links hold no quote, so this can be pasted into any shell.
-    live.say(f"others fetch it with: swarm fetch '{transfer.link}'")
+    tell_command(live, transfer.link)
     return transfer
+
+
+def tell_command(live: Live, link: str) -> None:
+    """Tell a person the line to send to others. Links hold no quote, so it can be pasted into any shell."""
+    from swarm.content.link import SwarmLink
+
+    live.say(f"others fetch it with: swarm fetch '{link}'")
+    live.say(f"or, where quotes get lost: swarm fetch {SwarmLink.parse(link).bare()}")

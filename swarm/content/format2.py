@@ -394,12 +394,25 @@ class Draft:
         if len(pieces) > DIGEST_BYTES:
             self.pieces += pieces
 
-    def encode(self, name: str, piece_length: int) -> bytes:
-        """Return the encoded manifest; it is not checked."""
+    def lists(self, columns: Columns) -> bool:
+        """Whether these columns, the hashes aside, are the same."""
+        return (
+            columns.kinds == self.kinds
+            and columns.names == self.names
+            and columns.targets == self.targets
+            and columns.sizes == self._sizes().tobytes()
+        )
+
+    def _sizes(self) -> array[int]:
         sizes = self.sizes
         if BIG_ENDIAN:
             sizes = sizes[:]
             sizes.byteswap()
+        return sizes
+
+    def encode(self, name: str, piece_length: int) -> bytes:
+        """Return the encoded manifest; it is not checked."""
+        sizes = self._sizes()
         fields: dict[str, cbor.Value] = {
             "v": VERSION,
             "name": name,

@@ -31,7 +31,7 @@ from swarm.content.entries import (
     LinkEntry,
     Path,
 )
-from swarm.content.entry_tree import EntriesView, EntryTree
+from swarm.content.entry_tree import Columns, EntriesView, EntryTree
 from swarm.content.format2 import MAX_TARGET_BYTES, Draft
 from swarm.content.layout import Layout
 from swarm.content.paths import MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_PATH_DEPTH, check_title
@@ -203,6 +203,11 @@ class Manifest:
         span = self._layout.span(piece)
         start = span.offset // self.piece_length * DIGEST_BYTES
         return self.files[span.file].pieces[start : start + DIGEST_BYTES]
+
+    @property
+    def columns(self) -> Columns | None:
+        """The columns of format 2; None for format 1."""
+        return None if self._tree is None else self._tree.columns
 
     @property
     def item_count(self) -> int:

@@ -44,6 +44,7 @@ from swarm.node.round_trips import RoundTrips
 from swarm.observe.event_stream import EventStream, Subscription
 from swarm.ports import ByteStream, PeerSource
 from swarm.protocol.advert import Advert, encode_length
+from swarm.storage.hash_cache import HashCache
 from swarm.storage.home import StoredIdentity, remember_port, remembered_port, swarm_home
 from swarm.storage.identities import IdentityUse, hold_identity
 from swarm.storage.kept_parts import FOLDER as KEPT_MANIFESTS
@@ -111,7 +112,12 @@ class Node:
             rng=self._rng,
         )
         self._opener = ContentOpener(
-            self._questions, key, self._stream.publish, self._claim, self.peer_sources
+            self._questions,
+            key,
+            self._stream.publish,
+            self._claim,
+            self.peer_sources,
+            HashCache(options.home or swarm_home()),
         )
         self._serve(host)
         self._stream.publish(NodeListening(self.peer_id, self.addresses))
@@ -186,6 +192,7 @@ class Node:
             piece_length,
             self._peers_of(options),
             ScanRules(options.ignore, options.omit, options.skip),
+            options.rehash,
         )
         transfer = self._begin(
             TransferKind.SHARE, options, lambda own: open_share(self._opener, own, request)

@@ -35,6 +35,7 @@ from swarm.node.catalogue import Questions
 from swarm.node.manifest_search import obtain
 from swarm.ports import PeerSource
 from swarm.sources.folder_source import FolderSource
+from swarm.storage.hash_cache import HashCache
 from swarm.storage.manifest_files import NamedContent, find_content
 from swarm.storage.scan import ScanRules, scan
 from swarm.storage.seed_store import SeedStore
@@ -50,7 +51,8 @@ class ContentOpener:
     """What the node gives to open content with.
 
     ``questions`` asks peers for manifests, ``key`` signs them. ``claim`` makes a manifest the transfer's own,
-    and raises UsageError if it is another's. ``peer_sources`` are the node's own.
+    and raises UsageError if it is another's. ``peer_sources`` are the node's own. ``hashes`` remembers
+    what was hashed.
     """
 
     questions: Questions
@@ -58,6 +60,7 @@ class ContentOpener:
     publish: Callable[[Event], None]
     claim: Callable[[Transfer, ManifestId], None]
     peer_sources: Callable[[], Sequence[PeerSource]]
+    hashes: HashCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class ShareRequest:
     piece_length: int | None
     peers: tuple[str, ...]
     rules: ScanRules = field(default_factory=ScanRules)
+    rehash: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +117,14 @@ async def open_share(
         piece_length=request.piece_length,
         progress=_hashing_progress(opener, transfer),
         warn=_warner(opener, transfer),
+        recall=None if request.rehash else opener.hashes.find,
     )
     manifest = scanned.manifest
     opener.claim(transfer, manifest.id)
+    if scanned.hashed:
+        await trio.to_thread.run_sync(
+            opener.hashes.keep, request.path, manifest, scanned.checks, scanned.unsettled
+        )
     times = FileTimes.of(identity.mtime_ns for identity in scanned.checks.files)
     envelope = await trio.to_thread.run_sync(
         lambda: Envelope(manifest, sign(opener.key, manifest.encode()), times=times)
@@ -164,21 +173,32 @@ async def open_fetch(
     files = [item for item in chosen if item < len(manifest.files)]
     size = sum(map(manifest.layout.file_length, files))
     progress = _hashing_progress(opener, transfer)
+    recall = None if options.rehash else opener.hashes.find
     times = envelope.times if options.times else None
-    how = TargetOptions(chosen, options.name, options.overwrite, times)
+    how = TargetOptions(chosen, options.name, options.overwrite, times, recall)
     async with open_target(
         manifest, request.into, how, progress=progress, warn=_warner(opener, transfer)
     ) as target:
         _tell_resumed(opener, transfer, target, (len(files), size) if options.only else None)
         if not (target.complete or sources or options.seed or options.bases or transfer.piece_sources):
             raise UsageError("nobody to fetch from: name at least one peer, or wait for peers with --seed")
+
+        async def finish() -> Path:
+            path = await target.finish()
+            if target.checks is not None:
+                await trio.to_thread.run_sync(
+                    opener.hashes.keep, path, manifest, target.checks, target.unsettled
+                )
+            return path
+
         yield OpenContent(
             envelope=envelope,
             store=target,
             wanted=target.wanted,
             size=size,
-            finish=target.finish,
+            finish=finish,
             upkeep=target.run_syncer,
+            watch=target.watch,
             peer_sources=(named,),
             piece_sources=tuple(map(FolderSource, options.bases)),
         )
@@ -211,7 +231,8 @@ def _sources(
     sources = ((named,) if peers else ()) + tuple(opener.peer_sources())
     if content.linked and not sources:
         raise UsageError(
-            "the link names no peer to ask: if a shell cut it at '&', put quotes around it; or add a peer"
+            "the link names no peer to ask: if a shell cut it at '&', put quotes around it, or use the form "
+            "with commas; or add a peer"
         )
     return named, sources
 

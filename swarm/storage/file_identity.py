@@ -6,11 +6,10 @@ import os
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import NamedTuple, overload
 
 
-@dataclass(frozen=True, slots=True)
-class FileIdentity:
+class FileIdentity(NamedTuple):
     """Identifies an unchanged file: size in bytes, times in nanoseconds, inode, device."""
 
     size: int
@@ -33,27 +32,36 @@ class FileIdentity:
         return (self.size, self.mtime_ns, self.inode) == (other.size, other.mtime_ns, other.inode)
 
 
+NOBODY = FileIdentity(0, 0, 0, 0, 0)
+"""The identity of no file."""
+
+
 class FileIdentities(Sequence[FileIdentity]):
     """The identities of the files of one manifest, in its order: five columns of 8 bytes a file."""
 
     __slots__ = ("ctimes", "devices", "inodes", "mtimes", "sizes")
 
     def __init__(self, files: Iterable[FileIdentity] = ()) -> None:
-        self.sizes = array("Q")
-        self.mtimes = array("q")
-        self.inodes = array("Q")
-        self.devices = array("Q")
-        self.ctimes = array("q")
-        for file in files:
-            self.append(file)
+        listed = list(files)
+        self.sizes = array("Q", [file.size for file in listed])
+        self.mtimes = array("q", [file.mtime_ns for file in listed])
+        self.inodes = array("Q", [file.inode for file in listed])
+        self.devices = array("Q", [file.device for file in listed])
+        self.ctimes = array("q", [file.ctime_ns for file in listed])
 
-    def append(self, file: FileIdentity) -> None:
-        """Add the identity of the next file."""
-        self.sizes.append(file.size)
-        self.mtimes.append(file.mtime_ns)
-        self.inodes.append(file.inode)
-        self.devices.append(file.device)
-        self.ctimes.append(file.ctime_ns)
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, FileIdentities):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def copy(self) -> FileIdentities:
+        """Return independent columns."""
+        twin = FileIdentities()
+        for name in self.__slots__:
+            setattr(twin, name, getattr(self, name)[:])
+        return twin
 
     def __len__(self) -> int:
         return len(self.sizes)

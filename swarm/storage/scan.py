@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import stat
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import trio
 
@@ -31,6 +34,7 @@ from swarm.ids import DIGEST_BYTES
 from swarm.storage.disk_errors import disk_error, refusals
 from swarm.storage.file_identity import Checks, FileIdentities, FileIdentity
 from swarm.storage.folder import Folder
+from swarm.storage.hash_cache import Recall, Reuse, is_settled
 from swarm.storage.hashing import FileHashing, Progress, in_thread, new_buffer
 from swarm.storage.walk import OWNER_EXECUTES, Listing, WalkRules, walk
 
@@ -40,8 +44,7 @@ MAX_IGNORE_BYTES = 1024 * 1024
 """Characters of a ``.swarmignore`` that are read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A regular file: its path below the scanned folder, its identity, its owner's executable bit."""
 
     parts: tuple[str, ...]
@@ -60,6 +63,10 @@ class Scanned:
 
     manifest: Manifest
     checks: Checks
+    unsettled: frozenset[int] = frozenset()
+    """Files that were modified so shortly before that a later change might not show."""
+    hashed: bool = True
+    """Whether anything had to be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +90,7 @@ async def scan(
     piece_length: int | None = None,
     progress: Progress | None = None,
     warn: Callable[[str], None] | None = None,
+    recall: Recall | None = None,
 ) -> Scanned:
     """Hash the file or folder at ``path`` and make its manifest.
 
@@ -91,7 +99,8 @@ async def scan(
 
     ``progress`` is called with hashed and total bytes, ``warn`` with a line for each entry that is left out:
     sockets, pipes, devices, links that lead out of the folder, and with ``skip`` what cannot be shared; the
-    first `MAX_LISTED` of each kind, and a count of the rest.
+    first `MAX_LISTED` of each kind, and a count of the rest. ``recall`` returns what was hashed at a path
+    before: what has not changed since is not read again.
 
     Raises `UsageError` for a path that cannot be shared or a name that a manifest cannot have, and
     `DiskError` for an unreadable file or one that changes while it is hashed. If several files are the
@@ -104,12 +113,19 @@ async def scan(
         title = _title(path, name)
         _judge(listing, warn, skip=rules.skip)
         plan = await trio.to_thread.run_sync(_Plan, title, source.whole, listing, piece_length)
+        before = await trio.to_thread.run_sync(recall, path) if recall is not None else None
+        reuse = Reuse(before, plan.files, plan.piece_length)
+        same = await trio.to_thread.run_sync(reuse.everything, plan.describes)
+        if same is not None:
+            return Scanned(same.manifest, same.checks, hashed=False)
         total = sum(file.identity.size for file in plan.files)
         hashed = Hashes()
-        await in_thread(_hash_all(source.folder, plan.files, plan.piece_length, hashed), total, progress)
+        unsettled: set[int] = set()
+        steps = _hash_all(source.folder, plan.files, plan.piece_length, reuse, hashed, unsettled)
+        await in_thread(steps, total, progress)
         manifest = await trio.to_thread.run_sync(plan.manifest, hashed)
     checks = Checks(FileIdentities(file.identity for file in plan.files), bytes(hashed.checks))
-    return Scanned(manifest, checks)
+    return Scanned(manifest, checks, frozenset(unsettled))
 
 
 class Hashes:
@@ -161,6 +177,20 @@ class _Plan:
                 self._draft = None
             else:
                 self.files = listing.files
+
+    def describes(self, manifest: Manifest) -> bool:
+        """Whether a manifest has exactly this content, as far as that is known before hashing."""
+        found = (self._title, self._whole, self.piece_length, len(self.files))
+        if found != (manifest.name, manifest.folder, manifest.piece_length, len(manifest.files)):
+            return False
+        columns = manifest.columns
+        if self._draft is not None:
+            return columns is not None and self._draft.lists(columns)
+        return columns is None and all(
+            (file.identity.size, file.executable) == (entry.length, entry.executable)
+            and (file.parts == entry.path or not self._whole)
+            for file, entry in zip(self.files, manifest.files, strict=True)
+        )
 
     def manifest(self, hashes: Hashes) -> Manifest:
         """Return the manifest; raises `UsageError`."""
@@ -252,13 +282,26 @@ def _find(path: Path, rules: ScanRules) -> tuple[_Source, Listing[Found]]:
         folder = Folder.open(real if whole else real.parent)
     try:
         if whole:
-            return _Source(folder, whole), walk(folder, _walk_rules(folder, real, rules), Found.of)
+            with _uncollected():
+                return _Source(folder, whole), walk(folder, _walk_rules(folder, real, rules), Found.of)
         listing: Listing[Found] = Listing()
         listing.files.append(Found.of((real.name,), about))
         return _Source(folder, whole), listing
     except BaseException:
         folder.close()
         raise
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the garbage collector off: it looks again and again at all that was found, a third of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _walk_rules(folder: Folder, real: Path, rules: ScanRules) -> WalkRules:
@@ -280,11 +323,23 @@ def _walk_rules(folder: Folder, real: Path, rules: ScanRules) -> WalkRules:
 
 
 def _hash_all(
-    folder: Folder, found: Sequence[Found], piece_length: int, hashed: Hashes
+    folder: Folder,
+    found: Sequence[Found],
+    piece_length: int,
+    reuse: Reuse,
+    hashed: Hashes,
+    unsettled: set[int],
 ) -> Generator[int, None, None]:
     buffer = new_buffer()
-    for file in found:
+    for number, file in enumerate(found):
         size = file.identity.size
+        known = reuse.entry(file)
+        if known is not None:
+            entry, checks = known
+            hashed.add(entry.blake3, entry.pieces, checks)
+            yield size
+            continue
+        began = time.time_ns()
         with refusals(folder.at(file.parts)):
             fd = folder.open_file(file.parts, os.O_RDONLY)
             try:
@@ -296,6 +351,8 @@ def _hash_all(
         if not after.same_file(file.identity) or hashing.length != size:
             shown = printable(str(folder.at(file.parts)))
             raise DiskError(f"{shown}: changed while it was hashed; run the same command again")
+        if after != file.identity or not is_settled(after, began):
+            unsettled.add(number)
         hashed.add(hashing.whole, bytes(hashing.pieces), bytes(hashing.checks))
         # Empty files take time too, so let the batch end here.
         yield 0

@@ -20,6 +20,7 @@ from swarm.content.times import FileTimes
 from swarm.errors import DiskError
 from swarm.storage.disk_errors import optional, refusals
 from swarm.storage.extras import Extras
+from swarm.storage.file_identity import FileIdentities
 from swarm.storage.file_layer import FileLayer
 from swarm.storage.folder import Folder, flush, open_regular, sync_entries
 from swarm.storage.hashing import FileHashing, new_buffer
@@ -283,6 +284,8 @@ class TargetFiles:
         self.selected = plan.selected
         self.existing: set[int] = set()
         self.differing: set[int] = set()
+        self.checked: FileIdentities | None = None
+        """What tells existing files from changed ones, as of when they were hashed; None if none was."""
         self.final: PieceFiles | None = None
         self.partial: PieceFiles | None = None
         self.journal: JournalFile | None = None

@@ -109,6 +109,7 @@ def test_a_fetch_that_seeds_withdraws_and_offers_again_too(processes: Processes,
     seeder = share(processes, source)
     relay = fetch(processes, seeder.link, tmp_path / "relay", "--seed", name="relay")
     relay.event("path_fetched")
+    seeder.process.stop()
     pieces = relay.event("manifest_ready")["pieces"]
     place = tmp_path / "relay" / "image.bin"
     move(place)

@@ -242,6 +242,18 @@ def seeds_and_closes_cleanly() -> FakeNode:
     return node
 
 
+def fetches_for_ever() -> FakeNode:
+    """Gets nowhere with a fetch."""
+    node = FakeNode()
+
+    async def fetching(_node: FakeNode) -> None:
+        _note("fetching")
+        await trio.sleep_forever()
+
+    node.fetching = fetching
+    return node
+
+
 def hashes_without_listening() -> FakeNode:
     """Hashes in a thread that nothing can stop."""
     node = FakeNode()

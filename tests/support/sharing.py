@@ -67,7 +67,7 @@ def fetch(
 ) -> Running:
     """Start ``swarm fetch`` with JSON events on loopback."""
     return processes.swarm(
-        "fetch", str(what), *options, "--output", str(output), *LOOPBACK, "--json", name=name
+        "fetch", str(what), *options, "--output", str(output), *LOOPBACK, "--json=pieces", name=name
     )
 
 

@@ -33,6 +33,7 @@ from swarm.node.opening import (
     open_share,
 )
 from swarm.ports import ByteStream, FoundPeer
+from swarm.storage.hash_cache import HashCache
 from swarm.transfer.transfer import OpenContent
 from tests.support.contents import folder_manifest
 from tests.support.memory_link import memory_link_pair
@@ -91,6 +92,8 @@ class Opening:
             self.events.append,
             self._claim,
             lambda: self.sources,
+            # Nothing can be written there, which costs only the memory of what was hashed.
+            HashCache(Path("/proc/nowhere")),
         )
         self.transfer: Any = SimpleNamespace(number=ONE, piece_sources=())
 
