@@ -42,21 +42,21 @@ def test_sending_the_file_is_enough_and_times_are_restored(
 ) -> None:
     photos = content(tmp_path / "photos", links=links)
     seeder = share(processes, photos)
-    leecher = fetch(processes, seeder.manifest, tmp_path / "out")
+    leecher = fetch(processes, seeder.written, tmp_path / "out")
     leecher.expect_exit(0)
     got = tmp_path / "out" / "photos"
     assert tree(got) == tree(photos)
     assert times(got) == times(photos)
     assert (got / "strange").stat().st_mtime_ns > LONG_AGO
 
-    plain = fetch(processes, seeder.manifest, tmp_path / "plain", "--no-times")
+    plain = fetch(processes, seeder.written, tmp_path / "plain", "--no-times")
     plain.expect_exit(0)
     assert all(time > LONG_AGO + 10**9 for time in times(tmp_path / "plain" / "photos").values())
 
     # A selection, continued: what is put in place later gets its times, too.
-    part = fetch(processes, seeder.manifest, tmp_path / "part", "--only", "a")
+    part = fetch(processes, seeder.written, tmp_path / "part", "--only", "a")
     part.expect_exit(0)
-    rest = fetch(processes, seeder.manifest, tmp_path / "part")
+    rest = fetch(processes, seeder.written, tmp_path / "part")
     rest.expect_exit(0)
     assert times(tmp_path / "part" / "photos") == times(photos)
 
@@ -66,7 +66,7 @@ def test_a_link_is_inspected_and_its_manifest_saved(processes: Processes, tmp_pa
     seeder = share(processes, photos)
     listed = processes.swarm("inspect", seeder.link)
     listed.expect_exit(0)
-    by_file = processes.swarm("inspect", str(seeder.manifest))
+    by_file = processes.swarm("inspect", str(seeder.written))
     by_file.expect_exit(0)
     assert listed.lines() == by_file.lines()
     assert any(line.endswith("  photos/sub/b") for line in listed.lines())
@@ -84,7 +84,7 @@ def test_a_link_is_inspected_and_its_manifest_saved(processes: Processes, tmp_pa
     fetched.expect_exit(0)
     envelope = Envelope.from_bytes(saved.read_bytes())
     assert str(envelope.manifest.id) == identifier
-    assert envelope.signer == Envelope.from_bytes(seeder.manifest.read_bytes()).signer
+    assert envelope.signer == Envelope.from_bytes(seeder.written.read_bytes()).signer
     assert seeder.address in envelope.peers
     default = processes.swarm("fetch", seeder.link, "--output", str(tmp_path / "out"), "--save-manifest")
     default.expect_exit(0)
