@@ -10,7 +10,15 @@ from collections.abc import Sequence
 import click
 
 from cli import interrupts, options
-from cli.failures import EXIT_CODES, EXIT_DISK, EXIT_UNEXPECTED, explain, most_telling
+from cli.failures import (
+    EXIT_CODES,
+    EXIT_DISK,
+    EXIT_PIPE_CLOSED,
+    EXIT_UNEXPECTED,
+    PipeClosed,
+    explain,
+    most_telling,
+)
 from cli.output import DELIVERY_SECONDS, LAST_SECONDS, NoReader, Outputs
 from cli.runtime import Runtime
 from cli.version import version
@@ -137,6 +145,9 @@ def _fail(error: BaseException, runtime: Runtime) -> int:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         click.echo(error.format_message(), err=True)
         return error.exit_code
+    if isinstance(most_telling(error), PipeClosed):
+        _close(runtime)
+        return EXIT_PIPE_CLOSED
     failure = explain(error)
     if runtime.live is not None:
         runtime.live.failed(failure.message, failure.exit_code)

@@ -75,16 +75,31 @@ async def read_envelope(path: Path) -> Envelope:
     return await trio.to_thread.run_sync(Envelope.from_bytes, data)
 
 
-async def refuse_to_overwrite(path: Path) -> None:
-    """Raise `UsageError` if something other than a manifest is in the place of a new one."""
-    if not await trio.Path(path).exists():
-        return
+async def refuse_to_overwrite(path: Path) -> Envelope | None:
+    """Return the manifest in the place of a new one, if any; raises `UsageError` if it is something else."""
+    with refusals(path):
+        if not await trio.Path(path).exists():
+            return None
+        if await trio.Path(path).is_dir():
+            shown = printable(str(path))
+            raise UsageError(f"{shown} is a folder: choose another name with --manifest")
     try:
-        await read_envelope(path)
+        return await read_envelope(path)
     except ManifestError:
         raise UsageError(
             f"{printable(str(path))} exists and is not a manifest: choose another name with --manifest"
         ) from None
+
+
+async def check_place(path: Path) -> Envelope | None:
+    """Find out, before any work is done for it, whether a manifest can be written to ``path``.
+
+    Returns the one that is there now. Raises `UsageError` if something other than a manifest is there,
+    `DiskError` if the disk refuses.
+    """
+    found = await refuse_to_overwrite(path)
+    await aio.check_writable(path)
+    return found
 
 
 async def write_envelope(path: Path, envelope: Envelope, peers: Sequence[str] = ()) -> None:
