@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
-from cli import options
+from cli import completion, options
 from cli.runtime import Runtime
 
 if TYPE_CHECKING:
+    from cli.render.live import Live
     from swarm.content.envelope import Envelope
     from swarm.ids import PeerId
     from swarm.node import Node
@@ -20,7 +21,7 @@ PATIENCE = 10.0
 
 
 @click.command()
-@click.argument("manifest", metavar="MANIFEST")
+@click.argument("manifest", metavar="MANIFEST", shell_complete=completion.complete_content)
 @click.argument("peers", type=options.PeerType(), metavar="[PEER]...", nargs=-1)
 @options.trust
 @click.option(
@@ -30,10 +31,17 @@ PATIENCE = 10.0
     default=PATIENCE,
     help="Ask peers for a manifest that long (default: 10).",
 )
+@options.json
 @options.common
 @click.pass_obj
 def command(
-    runtime: Runtime, *, manifest: str, peers: tuple[str, ...], trust: tuple[PeerId, ...], patience: float
+    runtime: Runtime,
+    *,
+    manifest: str,
+    peers: tuple[str, ...],
+    trust: tuple[PeerId, ...],
+    patience: float,
+    as_json: str | None,
 ) -> None:
     """Print what MANIFEST describes: size, x if executable, BLAKE3 and path of each file.
 
@@ -42,12 +50,10 @@ def command(
     from cli import running
     from swarm.storage.manifest_files import find_content, is_remote
 
-    def show(envelope: Envelope) -> None:
-        for line in describe(envelope):
-            click.echo(line)
+    live = runtime.show("inspect", json=as_json)
 
     if is_remote(manifest):
-        _ask(runtime, manifest, peers, trust, patience, show)
+        _ask(runtime, live, manifest, peers, trust, patience)
         return
     if peers:
         raise click.UsageError("only for a link or an id are PEERs asked: leave them out")
@@ -59,28 +65,48 @@ def command(
         if isinstance(found, Envelope):
             if trust:
                 found.require_signer(trust)
-            show(found)
+            tell(live, found)
 
     running.run(main)
 
 
+def tell(live: Live, envelope: Envelope) -> None:
+    """Print the description: to people, and to programs."""
+    from swarm.observe.reports import FileInspected, ManifestInspected
+
+    manifest = envelope.manifest
+    report = ManifestInspected(
+        manifest=manifest.id,
+        name=manifest.name,
+        folder=manifest.folder,
+        size=manifest.total_length,
+        pieces=manifest.piece_count,
+        piece_length=manifest.piece_length,
+        files=len(manifest.files),
+        signer=envelope.signer,
+    )
+    live.result(report, *describe(envelope))
+    for entry in manifest.files:
+        path = "/".join((manifest.name, *entry.path) if manifest.folder else entry.path)
+        live.result(FileInspected(path, entry.length, entry.executable, entry.blake3.hex()))
+
+
 def _ask(
     runtime: Runtime,
+    live: Live,
     content: str,
     peers: tuple[str, ...],
     trust: tuple[PeerId, ...],
     patience: float,
-    show: Callable[[Envelope], None],
 ) -> None:
     """Show the manifest of a link or an id that peers have."""
     from swarm.config import NodeOptions, TransferOptions
 
-    live = runtime.show("inspect")
     transfer_options = TransferOptions(peers=peers, trusted=trust, patience=patience)
 
     async def main(node: Node) -> None:
         async with live.following(node):
-            show(await node.inspect(content, options=transfer_options))
+            tell(live, await node.inspect(content, options=transfer_options))
 
     runtime.with_node(NodeOptions(listen=()), main)
 

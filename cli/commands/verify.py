@@ -23,21 +23,23 @@ MAX_EXTRAS_SHOWN = 10
 @click.command()
 @options.manifest_file
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
+@options.json
 @options.common
 @click.pass_obj
-def command(runtime: Runtime, manifest: Path, path: Path) -> None:
+def command(runtime: Runtime, manifest: Path, path: Path, as_json: str | None) -> None:
     """Check PATH against the file MANIFEST and name every piece and file that does not match.
 
     Files that the manifest does not name, and other executable bits, are mentioned and are no error.
     """
     from cli import running
 
-    live = runtime.show("verify")
+    live = runtime.show("verify", json=as_json)
 
     async def main() -> None:
         from cli.render.lines import Phase
         from swarm.content.paths import printable
         from swarm.errors import IntegrityError
+        from swarm.observe.reports import DifferenceFound, PathVerified
         from swarm.storage.manifest_files import read_envelope
         from swarm.storage.verification import verify
 
@@ -47,8 +49,10 @@ def command(runtime: Runtime, manifest: Path, path: Path) -> None:
             report = await verify(content, path, live.hashing)
         for line in remarks(report):
             live.say(f"note: {line}")
-        live.result(None, *differences(content, report))
+        for line in differences(content, report):
+            live.result(DifferenceFound(line), line)
         shown = printable(str(path))
+        live.result(PathVerified(str(path), content.id, report.matches))
         if not report.matches:
             raise IntegrityError(f"{shown} does not match the manifest: {_count(report)}")
         live.result(None, f"{shown} matches {content.id}")

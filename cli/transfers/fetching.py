@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cli.failures import explain, summed_up
 from cli.transfers.leaving import Leaving, Seeding, counting
-from cli.transfers.sharing import SUFFIX
+from cli.transfers.sharing import SUFFIX, tell_command
 from swarm.errors import SwarmError, UsageError
 
 if TYPE_CHECKING:
@@ -147,4 +147,4 @@ class _Fetches:
         if self._fetching.options.seed and not self._fetching.options.only:
             live.result(FetchedSeeded(transfer.id, transfer.link), transfer.link)
             live.result(None, *(f"libp2p node address: {address}" for address in self._node.addresses))
-            live.say(f"seeding; others fetch it with: swarm fetch '{transfer.link}'")
+            tell_command(live, transfer.link)

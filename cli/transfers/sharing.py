@@ -31,12 +31,17 @@ class Sharing:
     piece_size: int | None
     options: TransferOptions
     leaving: Leaving
+    name: str | None = None
+    """The name that others get; None: the last part of the path."""
 
 
-def places(paths: Sequence[Path], manifest: Path | None) -> tuple[tuple[Path, Path], ...]:
+def places(
+    paths: Sequence[Path], manifest: Path | None, name: str | None = None
+) -> tuple[tuple[Path, Path], ...]:
     """Where the manifest of each path goes; a path that is given twice counts once.
 
-    Raises click.UsageError if two would have one name, or if one name is given for several paths.
+    ``name`` is what a single path is shared as. Raises click.UsageError if two manifests would have one name,
+    if one name is given for several paths, and if there is no name.
     """
     # What leads to the same file or folder is the same path.
     unique = {path.resolve(): path for path in reversed(paths)}
@@ -47,9 +52,14 @@ def places(paths: Sequence[Path], manifest: Path | None) -> tuple[tuple[Path, Pa
                 "--manifest names the manifest of one path: leave it out, or share one path"
             )
         return ((chosen[0], manifest),)
+    if name is not None and len(chosen) > 1:
+        raise click.UsageError("--name is the name of one path: leave it out, or share one path")
     taken: dict[Path, Path] = {}
     for path in chosen:
-        target = Path(f"{path.absolute().name}{SUFFIX}")
+        own = path.name if path.name not in {"", ".."} else path.resolve().name
+        if not (name or own):
+            raise click.UsageError(f"{path} has no name that others could get: choose one with --name")
+        target = Path(f"{name or own}{SUFFIX}")
         if target in taken:
             raise click.UsageError(
                 f"the manifests of {taken[target]} and {path} would both be {target}: "
@@ -109,13 +119,18 @@ def warn_if_nobody_can_reach(live: Live, addresses: Sequence[str]) -> None:
 
 async def _share(node: Node, live: Live, path: Path, target: Path, sharing: Sharing) -> Transfer:
     from swarm.observe.reports import PathShared
-    from swarm.storage.manifest_files import refuse_to_overwrite, write_envelope
+    from swarm.storage.manifest_files import check_place, write_envelope
 
-    known = await refuse_to_overwrite(target)
-    transfer = await node.share(path, piece_length=sharing.piece_size, options=sharing.options)
+    before = await check_place(target)
+    transfer = await node.share(
+        path, name=sharing.name, piece_length=sharing.piece_size, options=sharing.options
+    )
     # With the addresses, so that sending the file is enough.
-    await write_envelope(target, transfer.envelope, node.addresses, known=known)
+    await write_envelope(target, transfer.envelope, node.addresses)
     manifest = transfer.manifest
+    if before is not None and before.manifest.id != manifest.id:
+        # Perhaps of another folder of the same name, which may be shared at this moment.
+        live.warn(f"{target} was the manifest of other content ({before.manifest.id}) and is replaced")
     report = PathShared(
         manifest=manifest.id,
         path=str(target),
@@ -127,6 +142,13 @@ async def _share(node: Node, live: Live, path: Path, target: Path, sharing: Shar
     )
     await live.settle()
     live.result(report, str(target), str(manifest.id), transfer.link)
-    # Links hold no quote, so this can be pasted into any shell.
-    live.say(f"others fetch it with: swarm fetch '{transfer.link}'")
+    tell_command(live, transfer.link)
     return transfer
+
+
+def tell_command(live: Live, link: str) -> None:
+    """Tell a person the line to send to others. Links hold no quote, so it can be pasted into any shell."""
+    from swarm.content.link import SwarmLink
+
+    live.say(f"others fetch it with: swarm fetch '{link}'")
+    live.say(f"or, where quotes get lost: swarm fetch {SwarmLink.parse(link).bare()}")

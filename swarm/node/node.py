@@ -177,13 +177,15 @@ class Node:
         self,
         path: str | Path,
         *,
+        name: str | None = None,
         piece_length: int | None = None,
         options: TransferOptions | None = None,
     ) -> Transfer:
         """Hash the file or folder ``path``, sign its manifest and seed it in place until it is stopped.
 
-        Returns when it is hashed; `events` tells how far that is. ``piece_length`` is in bytes, a power of
-        two; by default it follows from the size. A cancelled call leaves nothing behind. Raises UsageError,
+        Returns when it is hashed; `events` tells how far that is. ``name`` is what others get it as, by
+        default the last part of ``path``. ``piece_length`` is in bytes, a power of two; by default it follows
+        from the size. A cancelled call leaves nothing behind. Raises UsageError,
         DiskError.
         """
         options = options or TransferOptions()
@@ -193,6 +195,7 @@ class Node:
             self._peers_of(options),
             ScanRules(options.ignore, options.omit, options.skip),
             options.rehash,
+            name,
         )
         transfer = self._begin(
             TransferKind.SHARE, options, lambda own: open_share(self._opener, own, request)

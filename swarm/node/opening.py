@@ -65,13 +65,14 @@ class ContentOpener:
 
 @dataclass(frozen=True, slots=True)
 class ShareRequest:
-    """What to share; ``piece_length`` is bytes, or None to choose it by the size."""
+    """What to share, and as what; ``piece_length`` is bytes, or None to choose it by the size."""
 
     path: Path
     piece_length: int | None
     peers: tuple[str, ...]
     rules: ScanRules = field(default_factory=ScanRules)
     rehash: bool = False
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,7 @@ async def open_share(
     scanned = await scan(
         request.path,
         request.rules,
+        name=request.name,
         piece_length=request.piece_length,
         progress=_hashing_progress(opener, transfer),
         warn=_warner(opener, transfer),
@@ -140,6 +142,7 @@ async def open_share(
         yield OpenContent(
             envelope=envelope,
             store=store,
+            files=range(len(manifest.files)),
             wanted=PieceSet.all(manifest.piece_count),
             size=manifest.total_length,
             finish=finish,
@@ -194,6 +197,7 @@ async def open_fetch(
         yield OpenContent(
             envelope=envelope,
             store=target,
+            files=files,
             wanted=target.wanted,
             size=size,
             finish=finish,
@@ -231,7 +235,8 @@ def _sources(
     sources = ((named,) if peers else ()) + tuple(opener.peer_sources())
     if content.linked and not sources:
         raise UsageError(
-            "the link names no peer to ask: if a shell cut it at '&', put quotes around it; or add a peer"
+            "the link names no peer to ask: if a shell cut it at '&', put quotes around it, or use the form "
+            "with commas; or add a peer"
         )
     return named, sources
 

@@ -16,7 +16,6 @@ from swarm.errors import ManifestError, UsageError
 from swarm.ids import ManifestId
 from swarm.storage import aio
 from swarm.storage.disk_errors import refusals
-from swarm.storage.file_identity import FileIdentity
 
 # What nobody means as a file: an id, be it a broken one.
 _LIKE_AN_ID = re.compile(r"b[a-z0-9]{50,70}", re.IGNORECASE)
@@ -76,45 +75,53 @@ async def read_envelope(path: Path) -> Envelope:
     return await trio.to_thread.run_sync(Envelope.from_bytes, data)
 
 
-async def refuse_to_overwrite(path: Path) -> FileIdentity | None:
-    """Raise `UsageError` if something other than a manifest is in the place of a new one.
-
-    Returns the identity of the manifest there, or None.
-    """
+async def refuse_to_overwrite(path: Path) -> Envelope | None:
+    """Return the manifest in the place of a new one, if any; raises `UsageError` if it is something else."""
+    with refusals(path):
+        if not await trio.Path(path).exists():
+            return None
+        if await trio.Path(path).is_dir():
+            shown = printable(str(path))
+            raise UsageError(f"{shown} is a folder: choose another name with --manifest")
     try:
-        identity = FileIdentity.of(await trio.Path(path).stat())
-    except OSError:
-        return None
-    try:
-        await read_envelope(path)
+        return await read_envelope(path)
     except ManifestError:
         raise UsageError(
             f"{printable(str(path))} exists and is not a manifest: choose another name with --manifest"
         ) from None
-    return identity
 
 
-async def write_envelope(
-    path: Path, envelope: Envelope, peers: Sequence[str] = (), *, known: FileIdentity | None = None
-) -> None:
+async def check_place(path: Path) -> Envelope | None:
+    """Find out, before any work is done for it, whether a manifest can be written to ``path``.
+
+    Returns the one that is there now. Raises `UsageError` if something other than a manifest is there,
+    `DiskError` if the disk refuses.
+    """
+    found = await refuse_to_overwrite(path)
+    await aio.check_writable(path)
+    return found
+
+
+async def write_envelope(path: Path, envelope: Envelope, peers: Sequence[str] = ()) -> None:
     """Write a ``.swarm`` file whole or not at all; only another manifest is replaced.
 
-    ``peers`` are multiaddrs with ``/p2p/<id>`` at which others get the content, the best first. ``known`` is
-    what `refuse_to_overwrite` returned: such a file is not looked into again. Raises `UsageError` if
-    something else is in the way, `DiskError` if the disk refuses.
+    ``peers`` are multiaddrs with ``/p2p/<id>`` at which others get the content, the best first. Raises
+    `UsageError` if something else is in the way, `DiskError` if the disk refuses.
     """
-    if known is None or not await trio.to_thread.run_sync(_is_still, path, known):
-        await refuse_to_overwrite(path)
 
     def encoded() -> bytes:
         return (envelope.with_peers(peers) if peers else envelope).to_bytes()
 
     data = await trio.to_thread.run_sync(encoded)
+    if await trio.to_thread.run_sync(_holds, path, data):
+        return
+    await refuse_to_overwrite(path)
     await aio.write_atomic(path, data)
 
 
-def _is_still(path: Path, known: FileIdentity) -> bool:
+def _holds(path: Path, data: bytes) -> bool:
+    """Whether a file has exactly this content already."""
     try:
-        return FileIdentity.of(path.stat()) == known
+        return path.stat().st_size == len(data) and path.read_bytes() == data
     except OSError:
         return False

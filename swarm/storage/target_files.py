@@ -237,7 +237,8 @@ def _remove_empty(folder: Folder, parts: tuple[str, ...]) -> None:
         with folder.parent(parts) as fd:
             folder.layer.remove_folder(fd, parts[-1])
     except OSError as error:
-        if error.errno not in {errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST}:
+        # What is in the way there is somebody else's, and stays.
+        if error.errno not in {errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.ELOOP}:
             raise
 
 
@@ -388,11 +389,14 @@ class TargetFiles:
 
         The journal stays, locked, if it claims pieces of other files in the partial folder.
         """
+        # Somebody may have moved the output folder meanwhile.
+        self.output.path = self.output.where()
         if self.manifest.folder and self.final is None and self.partial is not None:
             self.final, self.partial = self.partial, None
-            self.final.folder.path = self.path
         elif self.final is None:
             self.final = self._place(self.plan.name)
+        if self.manifest.folder and self.final is not None:
+            self.final.folder.path = self.path
         if self.partial is not None:
             self.partial.forget()
         self.existing |= self.selected

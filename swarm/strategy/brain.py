@@ -90,6 +90,10 @@ class Brain:
         """The wanted pieces that are not stored and that no connected source has, in order."""
         return self._download.availability.unreachable(self._pieces.lacking)
 
+    def pieces_held(self, source: SourceId) -> int:
+        """How many pieces a connected source has."""
+        return self._download.availability.pieces_held(source)
+
     def next_wakeup(self) -> float:
         """When `tick` next has something to do; infinity when only an input can change anything."""
         return self._timers.next()

@@ -174,7 +174,12 @@ class FakeNode:
         return self.open
 
     async def share(
-        self, path: Path, *, piece_length: int | None = None, options: TransferOptions | None = None
+        self,
+        path: Path,
+        *,
+        name: str | None = None,
+        piece_length: int | None = None,
+        options: TransferOptions | None = None,
     ) -> FakeTransfer:
         self.transfer_options = options
         number = self._begin("share")
@@ -183,6 +188,7 @@ class FakeNode:
         scanned = await scan(
             path,
             ScanRules(chosen.ignore, chosen.omit, chosen.skip),
+            name=name,
             piece_length=piece_length,
             progress=lambda done, total: self.event_stream.publish(HashingProgress(number, done, total)),
             warn=lambda message: self.event_stream.publish(Warned(message, number)),
@@ -239,6 +245,18 @@ def seeds_and_closes_cleanly() -> FakeNode:
         _note("closed")
 
     node.seeding, node.closing = seeding, closing
+    return node
+
+
+def fetches_for_ever() -> FakeNode:
+    """Gets nowhere with a fetch."""
+    node = FakeNode()
+
+    async def fetching(_node: FakeNode) -> None:
+        _note("fetching")
+        await trio.sleep_forever()
+
+    node.fetching = fetching
     return node
 
 

@@ -397,7 +397,7 @@ def test_fetch_as_json_tells_everything_in_order(envelope: Envelope, capsys: Cap
     node = FakeNode()
     node.manifest = envelope.manifest
     _chatty(node)
-    assert invoke("fetch", "photos.swarm", PEER, "--output", "out", "--json", node=node) == 0
+    assert invoke("fetch", "photos.swarm", PEER, "--output", "out", "--json=pieces", node=node) == 0
     out, err = capsys.readouterr()
     records = [json.loads(line) for line in out.splitlines()]
     names = [record["event"] for record in records]
@@ -418,3 +418,13 @@ def test_fetch_as_json_tells_everything_in_order(envelope: Envelope, capsys: Cap
     }
     assert 0 < records[-1]["seconds"] <= records[-1]["t"]
     assert err == ""
+
+
+def test_json_tells_of_single_pieces_only_when_asked(envelope: Envelope, capsys: Capture) -> None:
+    node = FakeNode()
+    node.manifest = envelope.manifest
+    _chatty(node)
+    assert invoke("fetch", "-j", "photos.swarm", PEER, "--output", "out", node=node) == 0
+    names = {json.loads(line)["event"] for line in capsys.readouterr().out.splitlines()}
+    assert "path_fetched" in names
+    assert not {name for name in names if name.startswith("piece_")}

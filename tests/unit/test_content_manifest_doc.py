@@ -11,7 +11,7 @@ from blake3 import blake3
 
 from swarm.content import envelope, link, manifest, paths, times
 from swarm.content.envelope import Envelope
-from swarm.content.manifest import MIN_PIECE_LENGTH, Manifest
+from swarm.content.manifest import MIN_PIECE_LENGTH, LinkEntry, Manifest
 from swarm.content.signature import DOMAIN, sign
 from swarm.errors import ManifestError
 from tests.support.contents import entry_of, file_manifest
@@ -62,6 +62,13 @@ def test_the_second_vector() -> None:
         ],
     )
     assert f"has {len(things.encode())} bytes and the id\n`{things.id}`" in TEXT
+
+
+def test_the_example_of_format_2() -> None:
+    data = hexadecimal("manifest 2")
+    made = Manifest("x", True, MIN_PIECE_LENGTH, [], [LinkEntry(("l",), "a")], [("a",)])
+    assert made.encode() == data
+    assert Manifest.decode(data) == made
 
 
 def test_the_limits() -> None:
