@@ -31,6 +31,7 @@ CASES = (
     "lossy",
     "descriptors",
     "identity",
+    "remembered",
     "restarts",
 )
 
