@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 OPTIONAL_BYTES = 1024 * 1024
 """Of lines that may be left out, so many bytes wait for the reader; more are counted and left out."""
-RESULT_BYTES = 256 * 1024 * 1024
+RESULT_BYTES = 1024 * 1024 * 1024
 """The same for results."""
 WRITE_BYTES = 16 * 1024
 """Of one write: small enough to tell a slow reader from one that does not read."""

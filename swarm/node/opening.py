@@ -127,7 +127,7 @@ async def open_share(
         await trio.to_thread.run_sync(
             opener.hashes.keep, request.path, manifest, scanned.checks, scanned.unsettled
         )
-    times = FileTimes.of(identity.mtime_ns for identity in scanned.checks.files)
+    times = FileTimes.of(scanned.checks.files.mtimes)
     envelope = await trio.to_thread.run_sync(
         lambda: Envelope(manifest, sign(opener.key, manifest.encode()), times=times)
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, overload
 
@@ -21,7 +21,10 @@ class FileIdentity(NamedTuple):
     @classmethod
     def of(cls, about: os.stat_result) -> FileIdentity:
         """Return the identity in a stat result."""
-        return cls(about.st_size, about.st_mtime_ns, about.st_ino, about.st_dev, about.st_ctime_ns)
+        # At half the cost of the constructor: there may be a million.
+        return tuple.__new__(
+            cls, (about.st_size, about.st_mtime_ns, about.st_ino, about.st_dev, about.st_ctime_ns)
+        )
 
     def same_file(self, other: FileIdentity) -> bool:
         """Whether ``other`` is most likely this file with this content.
@@ -41,13 +44,12 @@ class FileIdentities(Sequence[FileIdentity]):
 
     __slots__ = ("ctimes", "devices", "inodes", "mtimes", "sizes")
 
-    def __init__(self, files: Iterable[FileIdentity] = ()) -> None:
-        listed = list(files)
-        self.sizes = array("Q", [file.size for file in listed])
-        self.mtimes = array("q", [file.mtime_ns for file in listed])
-        self.inodes = array("Q", [file.inode for file in listed])
-        self.devices = array("Q", [file.device for file in listed])
-        self.ctimes = array("q", [file.ctime_ns for file in listed])
+    def __init__(self, files: Sequence[FileIdentity] = ()) -> None:
+        self.sizes = array("Q", [size for size, _, _, _, _ in files])
+        self.mtimes = array("q", [mtime for _, mtime, _, _, _ in files])
+        self.inodes = array("Q", [inode for _, _, inode, _, _ in files])
+        self.devices = array("Q", [device for _, _, _, device, _ in files])
+        self.ctimes = array("q", [ctime for _, _, _, _, ctime in files])
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FileIdentities):

@@ -96,12 +96,12 @@ class Remembered:
     def has(self, file: int, identity: FileIdentity) -> bool:
         """Whether the file with this index is the one that was hashed, unchanged."""
         known = self.checks.files
-        return (
-            known.inodes[file] == identity.inode != 0
-            and known.ctimes[file] == identity.ctime_ns
-            and known.mtimes[file] == identity.mtime_ns
-            and known.sizes[file] == identity.size
-        )
+        return known.inodes[file] != 0 and (
+            known.sizes[file],
+            known.mtimes[file],
+            known.inodes[file],
+            known.ctimes[file],
+        ) == (identity.size, identity.mtime_ns, identity.inode, identity.ctime_ns)
 
     def fingerprints(self, file: int) -> bytes:
         """Return the XXH3-128 of all pieces of a file, one after the other."""

@@ -108,10 +108,20 @@ async def write_envelope(path: Path, envelope: Envelope, peers: Sequence[str] = 
     ``peers`` are multiaddrs with ``/p2p/<id>`` at which others get the content, the best first. Raises
     `UsageError` if something else is in the way, `DiskError` if the disk refuses.
     """
-    await refuse_to_overwrite(path)
 
     def encoded() -> bytes:
         return (envelope.with_peers(peers) if peers else envelope).to_bytes()
 
     data = await trio.to_thread.run_sync(encoded)
+    if await trio.to_thread.run_sync(_holds, path, data):
+        return
+    await refuse_to_overwrite(path)
     await aio.write_atomic(path, data)
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    """Whether a file has exactly this content already."""
+    try:
+        return path.stat().st_size == len(data) and path.read_bytes() == data
+    except OSError:
+        return False

@@ -154,18 +154,20 @@ class _Walker(Generic[T]):
             ]
             keys = [clash_key(entry.name) for entry in found]
         latest = None
-        # Names that clash are in the order of their code points.
-        for key, name, entry in sorted(
-            zip(keys, (entry.name for entry in found), found, strict=True), key=lambda each: each[:2]
-        ):
+        omits = bool(self._rules.omitted or self._rules.ignored)
+        names = [entry.name for entry in found]
+        # A character takes at most four bytes.
+        short = MAX_PATH_BYTES // 4 - len("/".join(parts)) - 1
+        # Names that clash are in the order of their code points; no name comes twice.
+        for key, name, entry in sorted(zip(keys, names, found, strict=True)):
             inner = (*parts, name)
-            if self._omits(parts, entry):
+            if omits and self._omits(parts, entry):
                 continue
             if key == latest:
                 self._refuse(inner, "clashes with another name in this folder on some file systems")
             elif len(inner) > MAX_PATH_DEPTH:
                 self._refuse(inner, f"folders are nested more than {MAX_PATH_DEPTH} levels deep")
-            elif not _is_short(inner):
+            elif len(name) > short and not _is_short(inner):
                 self._refuse(inner, f"its path is longer than {MAX_PATH_BYTES} bytes")
             else:
                 self._entry(inner, entry)
@@ -181,6 +183,9 @@ class _Walker(Generic[T]):
     def _entry(self, parts: Parts, entry: os.DirEntry[str]) -> None:
         listing, name = self._listing, parts[-1]
         try:
+            if entry.is_file(follow_symlinks=False):
+                self._file(parts, entry.stat(follow_symlinks=False))
+                return
             if entry.is_dir(follow_symlinks=False):
                 self._queue.append((parts, len(listing.draft.kinds)))
                 listing.draft.add(name, FOLDER, 0)
@@ -192,17 +197,22 @@ class _Walker(Generic[T]):
         except OSError as error:
             self._unreadable(parts, error)
             return
-        if not stat.S_ISREG(about.st_mode):
+        if stat.S_ISREG(about.st_mode):
+            self._file(parts, about)
+        else:
             kind = _KINDS.get(stat.S_IFMT(about.st_mode), "neither file nor folder")
             listing.left_out.append(f"{_shown(parts)}: left out, {kind}")
-        elif self._is_readable(name, about):
-            listing.files.append(self._make(parts, about))
-            listing.draft.add(name, PROGRAM if about.st_mode & OWNER_EXECUTES else FILE, about.st_size)
-            if len(listing.files) > MAX_FILES or len(listing.draft.kinds) > MAX_ENTRIES:
-                shown = printable(str(self._root.path))
-                raise UsageError(f"{shown}: more than {MAX_FILES} files; share parts of it")
-        else:
+
+    def _file(self, parts: Parts, about: os.stat_result) -> None:
+        listing, name, mode = self._listing, parts[-1], about.st_mode
+        if mode & _ALL_READ != _ALL_READ and not self._is_readable(name, about):
             listing.unreadable.append(f"{_shown(parts)}: permission denied")
+            return
+        listing.files.append(self._make(parts, about))
+        listing.draft.add(name, PROGRAM if mode & OWNER_EXECUTES else FILE, about.st_size)
+        if len(listing.files) > MAX_FILES or len(listing.draft.kinds) > MAX_ENTRIES:
+            shown = printable(str(self._root.path))
+            raise UsageError(f"{shown}: more than {MAX_FILES} files; share parts of it")
 
     def _link(self, parts: Parts, target: str) -> None:
         try:

@@ -15,10 +15,14 @@ pytestmark = pytest.mark.e2e
 LONG_AGO = 1_234_567_890_123_456_789
 
 
-def content(folder: Path) -> Path:
+def content(folder: Path, *, links: bool = False) -> Path:
     for number, name in enumerate(("a", "sub/b", "sub/empty")):
         path = random_file(folder / name, 0 if name.endswith("empty") else 50_000, number)
         os.utime(path, ns=(LONG_AGO + number, LONG_AGO + number))
+    if links:
+        # Of format 2, which has another order.
+        (folder / "link").symlink_to("sub/b")
+        (folder / "nothing here").mkdir()
     # Before 1970: such a time is not restored.
     os.utime(random_file(folder / "strange", 10), ns=(0, -1))
     return folder
@@ -28,28 +32,31 @@ def times(folder: Path) -> dict[str, int]:
     return {
         str(path.relative_to(folder)): path.stat().st_mtime_ns
         for path in folder.rglob("*")
-        if path.is_file() and path.name != "strange"
+        if path.is_file() and not path.is_symlink() and path.name != "strange"
     }
 
 
-def test_sending_the_file_is_enough_and_times_are_restored(processes: Processes, tmp_path: Path) -> None:
-    photos = content(tmp_path / "photos")
+@pytest.mark.parametrize("links", [False, True])
+def test_sending_the_file_is_enough_and_times_are_restored(
+    processes: Processes, tmp_path: Path, links: bool
+) -> None:
+    photos = content(tmp_path / "photos", links=links)
     seeder = share(processes, photos)
-    leecher = fetch(processes, seeder.manifest, tmp_path / "out")
+    leecher = fetch(processes, seeder.written, tmp_path / "out")
     leecher.expect_exit(0)
     got = tmp_path / "out" / "photos"
     assert tree(got) == tree(photos)
     assert times(got) == times(photos)
     assert (got / "strange").stat().st_mtime_ns > LONG_AGO
 
-    plain = fetch(processes, seeder.manifest, tmp_path / "plain", "--no-times")
+    plain = fetch(processes, seeder.written, tmp_path / "plain", "--no-times")
     plain.expect_exit(0)
     assert all(time > LONG_AGO + 10**9 for time in times(tmp_path / "plain" / "photos").values())
 
     # A selection, continued: what is put in place later gets its times, too.
-    part = fetch(processes, seeder.manifest, tmp_path / "part", "--only", "a")
+    part = fetch(processes, seeder.written, tmp_path / "part", "--only", "a")
     part.expect_exit(0)
-    rest = fetch(processes, seeder.manifest, tmp_path / "part")
+    rest = fetch(processes, seeder.written, tmp_path / "part")
     rest.expect_exit(0)
     assert times(tmp_path / "part" / "photos") == times(photos)
 
@@ -59,7 +66,7 @@ def test_a_link_is_inspected_and_its_manifest_saved(processes: Processes, tmp_pa
     seeder = share(processes, photos)
     listed = processes.swarm("inspect", seeder.link)
     listed.expect_exit(0)
-    by_file = processes.swarm("inspect", str(seeder.manifest))
+    by_file = processes.swarm("inspect", str(seeder.written))
     by_file.expect_exit(0)
     assert listed.lines() == by_file.lines()
     assert any(line.endswith("  photos/sub/b") for line in listed.lines())
@@ -77,7 +84,7 @@ def test_a_link_is_inspected_and_its_manifest_saved(processes: Processes, tmp_pa
     fetched.expect_exit(0)
     envelope = Envelope.from_bytes(saved.read_bytes())
     assert str(envelope.manifest.id) == identifier
-    assert envelope.signer == Envelope.from_bytes(seeder.manifest.read_bytes()).signer
+    assert envelope.signer == Envelope.from_bytes(seeder.written.read_bytes()).signer
     assert seeder.address in envelope.peers
     default = processes.swarm("fetch", seeder.link, "--output", str(tmp_path / "out"), "--save-manifest")
     default.expect_exit(0)
