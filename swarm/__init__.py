@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from swarm.config import NodeOptions, TransferOptions
     from swarm.content.envelope import Envelope
     from swarm.content.link import SwarmLink
-    from swarm.content.manifest import FileEntry, Manifest
+    from swarm.content.manifest import FileEntry, LinkEntry, Manifest
     from swarm.endpoint import Endpoint, PeerAddress
     from swarm.errors import (
         DiskError,
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         PeerDialing,
         PeerDisconnected,
         PeerFailed,
+        PeerHas,
         PeersAwaited,
         PieceLost,
         PieceRefused,
@@ -83,7 +84,7 @@ _MODULES = {
     "swarm.config": ("NodeOptions", "TransferOptions"),
     "swarm.content.envelope": ("Envelope",),
     "swarm.content.link": ("SwarmLink",),
-    "swarm.content.manifest": ("FileEntry", "Manifest"),
+    "swarm.content.manifest": ("FileEntry", "LinkEntry", "Manifest"),
     "swarm.endpoint": ("Endpoint", "PeerAddress"),
     "swarm.errors": (
         "DiskError",
@@ -114,6 +115,7 @@ _MODULES = {
         "PeerDialing",
         "PeerDisconnected",
         "PeerFailed",
+        "PeerHas",
         "PeersAwaited",
         "PieceLost",
         "PieceRefused",
@@ -177,6 +179,7 @@ __all__ = [
     "Incomplete",
     "IntegrityError",
     "LinkClosed",
+    "LinkEntry",
     "Locked",
     "Manifest",
     "ManifestError",
@@ -194,6 +197,7 @@ __all__ = [
     "PeerDialing",
     "PeerDisconnected",
     "PeerFailed",
+    "PeerHas",
     "PeerId",
     "PeerSource",
     "PeerStatus",

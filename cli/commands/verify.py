@@ -23,10 +23,16 @@ MAX_EXTRAS_SHOWN = 10
 @click.command()
 @options.manifest_file
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--only",
+    metavar="PATTERN",
+    multiple=True,
+    help="Check only the files that match, as of swarm fetch (repeatable).",
+)
 @options.json
 @options.common
 @click.pass_obj
-def command(runtime: Runtime, manifest: Path, path: Path, as_json: str | None) -> None:
+def command(runtime: Runtime, manifest: Path, path: Path, only: tuple[str, ...], as_json: str | None) -> None:
     """Check PATH against the file MANIFEST and name every piece and file that does not match.
 
     Files that the manifest does not name, and other executable bits, are mentioned and are no error.
@@ -46,7 +52,7 @@ def command(runtime: Runtime, manifest: Path, path: Path, as_json: str | None) -
         content = (await read_envelope(manifest)).manifest
         live.phase = Phase.VERIFYING
         async with live.drawing():
-            report = await verify(content, path, live.hashing)
+            report = await verify(content, path, live.hashing, only=only)
         for line in remarks(report):
             live.say(f"note: {line}")
         for line in differences(content, report):

@@ -161,8 +161,8 @@ class Target:
         self._count_resumed()
 
     def _count_resumed(self) -> None:
-        resumed = [piece for piece in self._stored if piece in self.wanted]
-        self.resumed_pieces = len(resumed)
+        resumed = self._stored & self.wanted
+        self.resumed_pieces = resumed.count
         self.resumed_bytes = sum(map(self._layout.length, resumed))
 
     @property
@@ -178,7 +178,7 @@ class Target:
     @property
     def complete(self) -> bool:
         """Whether every wanted piece is stored."""
-        return all(piece in self._stored for piece in self.wanted)
+        return not self.wanted - self._stored
 
     @property
     def path(self) -> Path:
@@ -278,7 +278,7 @@ class Target:
         """
         if self._finished:
             return self.path
-        if missing := sum(piece not in self._stored for piece in self.wanted):
+        if missing := (self.wanted - self._stored).count:
             raise Incomplete(
                 f"{printable(str(self.path))}: {missing} of {self.wanted.count} pieces are missing"
             )

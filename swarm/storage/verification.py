@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import trio
 
 from swarm.content.manifest import FileEntry, Manifest
 from swarm.content.paths import printable
+from swarm.content.selection import select
 from swarm.errors import UsageError
 from swarm.ids import DIGEST_BYTES
 from swarm.storage.disk_errors import disk_error, refusals
@@ -74,17 +75,26 @@ class VerifyReport:
         return self.matches and not (self.extra or self.executable)
 
 
-async def verify(manifest: Manifest, path: str | Path, progress: Progress | None = None) -> VerifyReport:
+async def verify(
+    manifest: Manifest,
+    path: str | Path,
+    progress: Progress | None = None,
+    *,
+    only: Sequence[str] = (),
+) -> VerifyReport:
     """Compare the file or folder at ``path`` with ``manifest``: every piece and every whole file.
 
-    ``progress`` is called with done and total bytes. Raises `UsageError` if ``path`` is missing, or is a
-    folder and the manifest describes a file, or the reverse; `DiskError` for an unreadable file.
+    ``only`` are patterns as of `TransferOptions.only`: nothing else is looked at, not even what the manifest
+    does not name. ``progress`` is called with done and total bytes. Raises `UsageError` if ``path`` is
+    missing, or is a folder and the manifest describes a file, or the reverse, and for a pattern that matches
+    nothing; `DiskError` for an unreadable file.
     """
     report = VerifyReport()
+    selected = await trio.to_thread.run_sync(select, manifest, only) if only else None
     folder, name = await trio.to_thread.run_sync(_open, manifest, Path(path))
     try:
-        steps = _Comparison(manifest, folder, name, report).steps()
-        await in_thread(steps, manifest.total_length, progress)
+        comparison = _Comparison(manifest, folder, name, report, selected)
+        await in_thread(comparison.steps(), comparison.total, progress)
     finally:
         folder.close()
     return report
@@ -108,24 +118,48 @@ def _open(manifest: Manifest, path: Path) -> tuple[Folder, str]:
 
 
 class _Comparison:
-    def __init__(self, manifest: Manifest, folder: Folder, name: str, report: VerifyReport) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        folder: Folder,
+        name: str,
+        report: VerifyReport,
+        selected: frozenset[int] | None,
+    ) -> None:
         self._manifest = manifest
+        self._selected = selected
         self._folder = folder
         self._name = name
         self._report = report
         self._buffer = new_buffer()
 
+    @property
+    def total(self) -> int:
+        """The bytes of the files that are compared."""
+        if self._selected is None:
+            return self._manifest.total_length
+        files = (item for item in self._selected if item < len(self._manifest.files))
+        return sum(map(self._manifest.layout.file_length, files))
+
     def steps(self) -> Generator[int, None, None]:
         for number, entry in enumerate(self._manifest.files):
-            yield from self._file(number, entry)
-            yield 0
+            if self._is_selected(number):
+                yield from self._file(number, entry)
+                yield 0
         if self._manifest.folder:
             yield from self._extras()
-            yield from self._others()
+            if self._selected is None:
+                yield from self._others()
+
+    def _is_selected(self, item: int) -> bool:
+        return self._selected is None or item in self._selected
 
     def _extras(self) -> Generator[int, None, None]:
         """Compare links and empty folders."""
-        for link in self._manifest.links:
+        first = len(self._manifest.files)
+        for item, link in enumerate(self._manifest.links, first):
+            if not self._is_selected(item):
+                continue
             with refusals(self._folder.at(link.path)):
                 found = target_of(self._folder, link.path)
                 if found == link.target:
@@ -137,7 +171,9 @@ class _Comparison:
             else:
                 self._report.missing.append(shown)
             yield 0
-        for path in self._manifest.empty_folders:
+        for item, path in enumerate(self._manifest.empty_folders, first + len(self._manifest.links)):
+            if not self._is_selected(item):
+                continue
             with refusals(self._folder.at(path)):
                 about = self._folder.stat(path)
             if about is None or not stat.S_ISDIR(about.st_mode):

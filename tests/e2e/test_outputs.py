@@ -1,6 +1,6 @@
 """Whatever becomes of their output, real commands go on with their work and obey signals in time.
 
-The full product of commands, outputs and signals is `python -m tests.siege --only "15 outputs"`.
+The full product of commands, outputs and signals is `python -m tests.siege --only outputs`.
 """
 
 from __future__ import annotations

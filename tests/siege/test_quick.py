@@ -33,6 +33,7 @@ CASES = (
     "identity",
     "remembered",
     "restarts",
+    "outputs",
 )
 
 

@@ -354,6 +354,9 @@ def hostile_masses() -> Iterator[Specimen]:
     empty = [small(f"{index:05}") | nothing for index in range(MAX_FILES_1)]
     yield Specimen("many empty files, then a byte", canonical(folder(*empty)) + b"\0", "1 bytes follow")
     yield from hostile_trees(small)
+    row = "".join(mark for _, mark in sorted(_CLASSES.items(), reverse=True) if _)[:120]
+    rows = [small(f"{index:04}" + row) for index in range(MAX_PATHS_BYTES // 300)]
+    yield Specimen("many rows of marks", canonical(folder(*rows)), "marks in a row")
     deep = MAX_PATH_NAMES // MAX_PATH_DEPTH
     nested = [small(f"{index:05}", *"d" * (MAX_PATH_DEPTH - 1)) for index in range(deep)]
     yield Specimen("many names, then a byte", canonical(folder(*nested)) + b"\0", "1 bytes follow")
