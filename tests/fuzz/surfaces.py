@@ -202,8 +202,9 @@ def _check_line(error: ManifestError) -> None:
 
 def _check_manifest(manifest: Manifest) -> None:
     files, links, empty = manifest.files, manifest.links, manifest.empty_folders
-    built = Manifest(manifest.name, manifest.folder, manifest.piece_length, files, links, empty)
+    # Format 2 where format 1 suffices is read, and not made.
     if manifest.version == 1 or links or empty:
+        built = Manifest(manifest.name, manifest.folder, manifest.piece_length, files, links, empty)
         same(built.encode(), manifest.encode(), "the manifest built again")
     same(len(list(manifest.item_paths())), len(set(manifest.item_paths())), "the paths")
     same(sum(entry.length for entry in manifest.files), manifest.total_length, "the length")
