@@ -20,7 +20,7 @@ SIMULATE_ARGS ?=
 SECONDS := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),60)
 SIEGE_ARGS ?=
 
-.PHONY: help install demo test test-optimized lint bench coverage fuzz interop-install format siege simulate swarm-bench clean
+.PHONY: help install demo test test-optimized lint bench coverage fuzz interop-install format siege simulate swarm-bench man clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -77,6 +77,9 @@ lint: install  ## ruff, mypy and the directions of imports
 format: install  ## rewrite the code as `make lint` wants it
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+man: install  ## the manual pages, into build/man
+	$(BIN)/python -m cli.manual build/man
 
 coverage: install  ## the tests with branch coverage, in htmlcov/
 	@tests/support/interop_install.sh $(BIN)/python || true

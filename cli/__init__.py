@@ -19,8 +19,11 @@ def main(runtime: Runtime | None = None) -> None:
 
     ``runtime`` is for callers that bring a node of their own.
     """
-    from cli import interrupts
+    from cli import interrupts, output
+    from cli.locales import use_utf8_names
 
+    use_utf8_names()
+    output.hold_closed_descriptors()
     # Before anything slow is imported: a Ctrl-C must end the start-up without a traceback, too.
     interrupts.install()
     try:

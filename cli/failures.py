@@ -23,6 +23,7 @@ EXIT_UNEXPECTED = 1
 EXIT_USAGE = 2
 EXIT_DISK = DiskError.exit_code
 EXIT_SIGINT = 130
+EXIT_PIPE_CLOSED = 141
 
 EXIT_CODES = (
     (0, "done"),
@@ -35,6 +36,7 @@ EXIT_CODES = (
     (EXIT_DISK, "disk: full, read-only, I/O error, target in the way"),
     (8, "locked by another process"),
     (EXIT_SIGINT, "SIGINT"),
+    (EXIT_PIPE_CLOSED, "whoever read the content on stdout has closed it"),
     (143, "SIGTERM"),
 )
 """Every exit code of every command, with its meaning."""
@@ -54,6 +56,12 @@ _MOST_TELLING_FIRST: tuple[type[BaseException], ...] = (
     BaseException,
 )
 _LINE_BREAKS = re.compile(r"\s*[\r\n]+\s*")
+
+
+class PipeClosed(SwarmError):
+    """Whoever read content on stdout has closed it (exit 141, as a shell sees SIGPIPE); nothing to tell."""
+
+    exit_code = EXIT_PIPE_CLOSED
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,15 @@ import atexit
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SIGNAL_EXIT_BASE = 128
+GRACE_SECONDS = 1.8
+"""How long the process may take to save and close after a signal before it is ended."""
 
 
 class Interrupted(BaseException):
@@ -31,6 +34,8 @@ class _Kept:
 
     keeping = False
     number: int | None = None
+    raised = False
+    """Whether a signal has been obeyed outside of trio: the second ends the process."""
 
 
 _kept = _Kept()
@@ -47,7 +52,7 @@ def install() -> None:
 def finish() -> None:
     """Let any further signal end the process on the spot: there is nothing left to save."""
     for number in SIGNALS:
-        signal.signal(number, _end_process)
+        signal.signal(number, end_process)
 
 
 def _ignore_signals() -> None:
@@ -65,14 +70,29 @@ def _ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _end_process(number: int, _frame: FrameType | None) -> None:
+def end_process(number: int, _frame: FrameType | None = None) -> None:
+    """End this process on the spot with the code of the signal."""
+    # Nothing is flushed: a pipe that nobody reads may be what holds the process up.
     os._exit(SIGNAL_EXIT_BASE + number)
 
 
-def _on_signal(number: int, _frame: FrameType | None) -> None:
-    if not _kept.keeping:
-        raise Interrupted(number)
-    _kept.number = number
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    if _kept.keeping:
+        _kept.number = number
+        return
+    if _kept.raised:
+        end_process(number, frame)
+    _kept.raised = True
+    end_in_time(number)
+    raise Interrupted(number)
+
+
+def end_in_time(number: int) -> None:
+    """End the process with the signal's code if it is still there after `GRACE_SECONDS`."""
+    # Stays armed until the process is gone: whatever holds up the exit, it holds it up no longer.
+    watchdog = threading.Timer(GRACE_SECONDS, end_process, (number, None))
+    watchdog.daemon = True
+    watchdog.start()
 
 
 @contextmanager
@@ -84,6 +104,7 @@ def kept() -> Iterator[None]:
     finally:
         _kept.keeping = False
         if _kept.number is not None:
+            _kept.raised = True
             raise Interrupted(_kept.number)
 
 

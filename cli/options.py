@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from cli.durations import DurationType
 from cli.quantities import PieceSizeType, RateType
 
 if TYPE_CHECKING:
@@ -107,17 +108,18 @@ class SignerType(StrType):
             self.fail(f"{value!r} is no signer: {error}; 'swarm inspect' prints one", param, ctx)
 
 
-def _note(name: str) -> Callable[[click.Context, click.Parameter, bool], None]:
-    def note(ctx: click.Context, _param: click.Parameter, given: bool) -> None:
+def _note(name: str) -> Callable[[click.Context, click.Parameter, int], None]:
+    def note(ctx: click.Context, _param: click.Parameter, given: int) -> None:
         runtime: Runtime = ctx.find_root().obj
-        if given:
-            setattr(runtime, name, True)
+        if given and not ctx.resilient_parsing:
+            # Before the command's name and after it: both count.
+            setattr(runtime, name, getattr(runtime, name) + given)
 
     return note
 
 
 def common(command: Command) -> Command:
-    """Add ``--debug`` and ``--verbose``, which may stand before or after a command's name."""
+    """Add ``--debug``, ``--verbose`` and ``--quiet``, which may stand before or after a command's name."""
     debug = click.option(
         "--debug",
         is_flag=True,
@@ -128,17 +130,26 @@ def common(command: Command) -> Command:
     verbose = click.option(
         "-v",
         "--verbose",
-        is_flag=True,
+        count=True,
         expose_value=False,
         callback=_note("verbose"),
-        help="Say more, such as why a peer was dialled.",
+        help="Say more, such as why a peer was dialled; -vv also tells of every single piece.",
     )
-    return verbose(debug(command))
+    quiet = click.option(
+        "-q",
+        "--quiet",
+        is_flag=True,
+        expose_value=False,
+        callback=_note("quiet"),
+        help="Say nothing but results and errors.",
+    )
+    return quiet(verbose(debug(command)))
 
 
 def listen(command: Command) -> Command:
     """Add ``--listen``, which may be given several times."""
     return click.option(
+        "-l",
         "--listen",
         "listen",
         type=ListenType(),
@@ -159,10 +170,42 @@ def announce(command: Command) -> Command:
     )(command)
 
 
+class JsonOption(click.Option):
+    """``--json``, which the help shows with its optional value."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Write the optional value as people know it."""
+        record = super().get_help_record(ctx)
+        return None if record is None else (f"{record[0]}[=pieces]", record[1])
+
+
+JSON_PIECES = "--json-pieces"
+"""What the program makes of ``--json=pieces``: click would take the next word for an optional value."""
+
+
 def json(command: Command) -> Command:
-    """Add ``--json``."""
+    """Add ``--json``, with the optional value ``pieces``."""
+    plain = click.option(
+        "-j",
+        "--json",
+        "as_json",
+        cls=JsonOption,
+        flag_value="events",
+        help="Print one JSON object per line (docs/events.md); with =pieces also for every single piece.",
+    )
+    return plain(click.option(JSON_PIECES, "as_json", flag_value="pieces", hidden=True)(command))
+
+
+def without_values(arguments: list[str]) -> list[str]:
+    """Return the arguments with each ``--json=…`` as the flag that it means."""
+    flags = {"--json=pieces": JSON_PIECES, "--json=events": "--json"}
+    return [flags.get(argument, argument) for argument in arguments]
+
+
+def peers_table(command: Command) -> Command:
+    """Add ``--peers`` to a command that transfers."""
     return click.option(
-        "--json", "as_json", is_flag=True, help="Print one JSON object per line instead (docs/events.md)."
+        "--peers", "show_peers", is_flag=True, help="Show a table: who has how much, rates, round trips."
     )(command)
 
 
@@ -178,6 +221,30 @@ def download_limit(command: Command) -> Command:
     return click.option(
         "--download-limit", type=RateType(), metavar="RATE", help="Receive at most this much, e.g. 10MB/s."
     )(command)
+
+
+def leaving(command: Command) -> Command:
+    """Add ``--copies``, ``--ratio`` and ``--for``: when to stop seeding."""
+    copies = click.option(
+        "--copies",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Stop seeding when N peers have got all of it from here or from others.",
+    )
+    ratio = click.option(
+        "--ratio",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="R",
+        help="Stop seeding when R times its size was sent.",
+    )
+    seconds = click.option(
+        "--for",
+        "seconds",
+        type=DurationType(),
+        metavar="TIME",
+        help="Stop seeding after this time, e.g. 90s, 30m, 2h or 1d.",
+    )
+    return copies(ratio(seconds(command)))
 
 
 def trust(command: Command) -> Command:
@@ -209,6 +276,13 @@ def piece_size(command: Command) -> Command:
         type=PieceSizeType(),
         metavar="SIZE",
         help="Length of a piece, a power of two from 16KiB to 16MiB (default: chosen from the size).",
+    )(command)
+
+
+def rehash(command: Command) -> Command:
+    """Add ``--rehash``."""
+    return click.option(
+        "--rehash", is_flag=True, help="Hash files again that have not changed since they were hashed."
     )(command)
 
 

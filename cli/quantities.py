@@ -23,7 +23,8 @@ UNITS = {
     "GiB": 2**30,
     "TiB": 2**40,
 }
-_BY_LOWER_CASE = {unit.lower(): factor for unit, factor in UNITS.items()}
+_SHORT = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_BY_LOWER_CASE = {**_SHORT, **{unit.lower(): factor for unit, factor in UNITS.items()}}
 _QUANTITY = re.compile(r"(?P<number>[0-9]{1,18}(?:\.[0-9]{1,9})?)\s*(?P<unit>[A-Za-z]*)(?P<per>/s)?")
 _BINARY_STEPS = ("B", "KiB", "MiB", "GiB", "TiB")
 _STEP = 1024
@@ -31,15 +32,19 @@ _MICROSECOND, _MILLISECOND, _SECOND = 10**3, 10**6, 10**9
 
 
 def parse_size(text: str, *, rate: bool = False) -> int:
-    """Read ``64KiB``, ``10MB``, ``1048576`` (bytes); with ``rate`` also ``2.5MiB/s``.
+    """Read ``64KiB``, ``10MB``, ``5M``, ``1048576`` (bytes); with ``rate`` also ``2.5MiB/s``.
 
-    Raises ValueError with one line that says what is accepted.
+    A rate needs a unit: ``5`` would be five bytes per second, and nobody means that. Raises ValueError
+    with one line that says what is accepted.
     """
     what = "rate such as 500kB/s or 2.5MiB/s" if rate else "size such as 64KiB or 10MB"
     found = _QUANTITY.fullmatch(text.strip())
     unit = (found["unit"] or "B").lower() if found else ""
     if found is None or unit not in _BY_LOWER_CASE or (found["per"] and not rate):
         raise ValueError(f"{text!r} is not a {what} (units: {', '.join(UNITS)})")
+    if rate and not found["unit"]:
+        number = found["number"]
+        raise ValueError(f"{text!r} is not a rate without a unit: write {number}kB/s or {number}MB/s")
     size = int(float(found["number"]) * _BY_LOWER_CASE[unit])
     if size < 1:
         raise ValueError(f"{text!r} is less than one byte")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import trio
 
 from cli import interrupts
+from cli.interrupts import GRACE_SECONDS
 
-GRACE_SECONDS = 1.9
-"""How long a cancelled command may take to save and close before the process is ended."""
+__all__ = ["GRACE_SECONDS", "run"]
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
@@ -41,16 +39,7 @@ async def _cancel_on_signal(received: AsyncIterator[int], scope: trio.CancelScop
     if number is None:
         number = await anext(received)
         interrupts.keep(number)
-    exit_code = interrupts.SIGNAL_EXIT_BASE + number
-    # Stays armed until the process is gone: whatever holds up the exit, it holds it up no longer.
-    watchdog = threading.Timer(GRACE_SECONDS, _end_process, (exit_code,))
-    watchdog.daemon = True
-    watchdog.start()
+    interrupts.end_in_time(number)
     scope.cancel()
     async for _ in received:
-        _end_process(exit_code)
-
-
-def _end_process(exit_code: int) -> None:
-    # Nothing is flushed: a pipe that nobody reads may be what holds the process up.
-    os._exit(exit_code)
+        interrupts.end_process(number)

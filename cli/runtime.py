@@ -8,12 +8,14 @@ command asks for it.
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from cli.output import Outputs
     from cli.render.live import Live
     from swarm.config import NodeOptions
     from swarm.node import Node
@@ -36,21 +38,42 @@ def open_node() -> OpenNode:
     return real
 
 
+TRANSFERRING = frozenset({"share", "fetch", "listen"})
+"""Commands whose work goes on whatever becomes of their output; the others exist to print."""
+
+
+def _outputs() -> Outputs:
+    from cli.output import Outputs
+
+    return Outputs(sys.stdout, sys.stderr)
+
+
 @dataclass(slots=True)
 class Runtime:
     """The state of one run of the program; commands get it as click's context object."""
 
     load_node: Callable[[], OpenNode] = open_node
     debug: bool = False
-    verbose: bool = False
+    verbose: int = 0
+    quiet: bool = False
+    prints: bool = True
+    """Whether the command exists to print, so that its output matters to its exit code."""
+    outputs: Outputs = field(default_factory=_outputs)
     live: Live | None = None
 
-    def show(self, command: str, *, json: bool = False) -> Live:
-        """Choose how this command shows what happens, and begin."""
+    def show(self, command: str, *, json: str | bool | None = None, peers: bool = False) -> Live:
+        """Choose how this command shows what happens, and begin.
+
+        ``json`` is ``pieces`` for lines about single pieces, too; ``peers`` shows a table of them.
+        """
         from cli.render.live import Live
         from cli.render.views import choose_view
 
-        self.live = Live(choose_view(json=json, verbose=self.verbose))
+        self.prints = command not in TRANSFERRING
+        self.outputs.out.strict = self.prints
+        self.live = Live(
+            choose_view(self.outputs, json=json, verbose=self.verbose, quiet=self.quiet, peers=peers)
+        )
         self.live.begin(command)
         return self.live
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from swarm.config import NodeOptions, TransferOptions
     from swarm.content.envelope import Envelope
     from swarm.content.link import SwarmLink
-    from swarm.content.manifest import FileEntry, Manifest
+    from swarm.content.manifest import FileEntry, LinkEntry, Manifest
     from swarm.endpoint import Endpoint, PeerAddress
     from swarm.errors import (
         DiskError,
@@ -41,10 +41,12 @@ if TYPE_CHECKING:
         HashingProgress,
         ManifestReady,
         NodeListening,
+        PeerComplete,
         PeerConnected,
         PeerDialing,
         PeerDisconnected,
         PeerFailed,
+        PeerHas,
         PeersAwaited,
         PieceLost,
         PieceRefused,
@@ -82,7 +84,7 @@ _MODULES = {
     "swarm.config": ("NodeOptions", "TransferOptions"),
     "swarm.content.envelope": ("Envelope",),
     "swarm.content.link": ("SwarmLink",),
-    "swarm.content.manifest": ("FileEntry", "Manifest"),
+    "swarm.content.manifest": ("FileEntry", "LinkEntry", "Manifest"),
     "swarm.endpoint": ("Endpoint", "PeerAddress"),
     "swarm.errors": (
         "DiskError",
@@ -108,10 +110,12 @@ _MODULES = {
         "HashingProgress",
         "ManifestReady",
         "NodeListening",
+        "PeerComplete",
         "PeerConnected",
         "PeerDialing",
         "PeerDisconnected",
         "PeerFailed",
+        "PeerHas",
         "PeersAwaited",
         "PieceLost",
         "PieceRefused",
@@ -175,6 +179,7 @@ __all__ = [
     "Incomplete",
     "IntegrityError",
     "LinkClosed",
+    "LinkEntry",
     "Locked",
     "Manifest",
     "ManifestError",
@@ -187,10 +192,12 @@ __all__ = [
     "NodeSnapshot",
     "NodeTally",
     "PeerAddress",
+    "PeerComplete",
     "PeerConnected",
     "PeerDialing",
     "PeerDisconnected",
     "PeerFailed",
+    "PeerHas",
     "PeerId",
     "PeerSource",
     "PeerStatus",

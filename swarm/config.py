@@ -10,7 +10,8 @@ from pathlib import Path
 
 from swarm.errors import UsageError
 
-DEFAULT_LISTEN = ("/ip4/0.0.0.0/tcp/0",)
+DEFAULT_LISTEN = ("/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0")
+"""Every address of this machine, on one port for both; without the second where there is no IPv6."""
 DEFAULT_MAX_PEERS = 128
 DEFAULT_PATIENCE = 120.0
 
@@ -39,10 +40,21 @@ class TransferOptions:
     """Fetch mostly from the beginning to the end, so that what is fetched can be viewed meanwhile."""
     bases: tuple[Path, ...] = ()
     """Files or folders on this machine that may hold the same content: pieces are taken from there first."""
+    ignore: tuple[str, ...] = ()
+    """Patterns of what in a folder is not shared (see docs/cli.md), besides those in its ``.swarmignore``."""
+    omit: tuple[Path, ...] = ()
+    """Paths that are not shared, such as that of the manifest in the folder that is shared."""
+    skip: bool = False
+    """Leave out what cannot be shared, with a warning; otherwise it is an error."""
     name: str | None = None
     """The final name of what is fetched; None: the name in its manifest."""
     overwrite: bool = False
     """Replace files under the final name that differ, once all is complete; reuse what is right in them."""
+    rehash: bool = False
+    """Hash what is on the disk anew, also files that nothing has changed since this machine hashed them."""
+
+    times: bool = True
+    """Give what is fetched the modification times of the original, where they came with its manifest."""
 
     def __post_init__(self) -> None:
         _check_limits(self.upload_limit, self.download_limit)

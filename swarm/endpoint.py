@@ -19,6 +19,11 @@ NAME_KINDS = ("dns", "dns4", "dns6")
 TRANSPORTS = ("tcp",)
 """The protocols that may follow the host; each is followed by its port."""
 
+ZONE = "ip6zone"
+"""Stands before a link-local IPv6 address and names the interface: ``/ip6zone/eth0/ip6/fe80::1/tcp/4001``."""
+
+_PARTS = 5
+_ZONE = re.compile(r"[A-Za-z0-9_.-]{1,15}", re.ASCII)
 _MAX_PORT = 65535
 _LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}", re.ASCII)
 _MAX_NAME = 253
@@ -37,7 +42,9 @@ class Endpoint:
     def parse(cls, text: str) -> Endpoint:
         """Read ``/ip4/192.0.2.1/tcp/4001`` and its like; raises ValueError with one line."""
         parts = text.split("/")
-        if len(parts) != 5 or parts[0]:
+        if parts[1:2] == [ZONE] and len(parts) == _PARTS + 2:
+            return cls._zoned(parts[2], cls.parse("/".join(["", *parts[3:]])))
+        if len(parts) != _PARTS or parts[0]:
             raise ValueError("an address is /<kind>/<host>/<transport>/<port>")
         _, kind, host, transport, port = parts
         if transport not in TRANSPORTS:
@@ -54,8 +61,17 @@ class Endpoint:
         except ValueError:
             return None
 
+    @classmethod
+    def _zoned(cls, zone: str, endpoint: Endpoint) -> Endpoint:
+        if not _ZONE.fullmatch(zone):
+            raise ValueError(f"{zone[:60]!a} is not the name of a network interface")
+        if endpoint.kind != "ip6" or not endpoint.is_link_local:
+            raise ValueError("only a link-local address, /ip6/fe80::…, has a zone")
+        return cls(endpoint.kind, f"{endpoint.host}%{zone}", endpoint.transport, endpoint.port)
+
     def __str__(self) -> str:
-        return f"/{self.kind}/{self.host}/{self.transport}/{self.port}"
+        host, _, zone = self.host.partition("%")
+        return f"{f'/{ZONE}/{zone}' if zone else ''}/{self.kind}/{host}/{self.transport}/{self.port}"
 
     @property
     def is_ip(self) -> bool:
@@ -66,6 +82,16 @@ class Endpoint:
     def is_loopback(self) -> bool:
         """Whether it names this machine itself."""
         return self._ip.is_loopback if self.is_ip else self.host.lower() == "localhost"
+
+    @property
+    def is_link_local(self) -> bool:
+        """Whether it is reached only from the network that it is in."""
+        return self.is_ip and self._ip.is_link_local
+
+    @property
+    def zone(self) -> str:
+        """The interface of this machine that leads to a link-local IPv6 address; empty for any other."""
+        return self.host.partition("%")[2]
 
     @property
     def is_unspecified(self) -> bool:
@@ -111,7 +137,7 @@ def _host(kind: str, host: str) -> str:
         except ValueError:
             raise ValueError(f"{host[:60]!a} is not an {kind} address") from None
         if "%" in host:
-            raise ValueError("an address with a zone means nothing on another machine")
+            raise ValueError(f"write the zone as /{ZONE}/<interface>/ip6/fe80::…")
         return str(ip)
     if kind not in NAME_KINDS:
         raise ValueError(f"{kind[:60]!a} is not one of {', '.join((*IP_KINDS, *NAME_KINDS))}")

@@ -156,6 +156,14 @@ class PeerDisconnected(TransferEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class PeerHas(TransferEvent):
+    """The connected peer has ``pieces`` pieces by now; told at most once a second for each peer."""
+
+    peer: PeerId
+    pieces: int
+
+
+@dataclass(frozen=True, slots=True)
 class PeerFailed(TransferEvent):
     """No address of the peer could be dialled; it is tried again after ``retry_in`` seconds."""
 
@@ -173,6 +181,14 @@ class PeersAwaited(TransferEvent):
 
     reason: str
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class PeerComplete(TransferEvent):
+    """The peer has every piece. ``fetched`` if it was seen to lack some before; told once for each peer."""
+
+    peer: PeerId
+    fetched: bool
 
 
 @dataclass(frozen=True, slots=True)

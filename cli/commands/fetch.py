@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli import options
+from cli import completion, options
 from cli.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("arguments", metavar="[MANIFEST|PEER]...", nargs=-1)
+@click.argument(
+    "arguments", metavar="[MANIFEST|PEER]...", nargs=-1, shell_complete=completion.complete_content
+)
 @click.option(
     "-i",
     "--input",
@@ -29,10 +31,17 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=click.Path(file_okay=False, allow_dash=True, path_type=Path),
     metavar="DIR",
     default=Path(),
-    help="The folder in which what is fetched appears when it is verified (default: the current one).",
+    help="The folder in which what is fetched appears when it is verified (default: the current one); "
+    "- writes one file to stdout.",
+)
+@click.option("--name", metavar="NAME", help="The final name (default: the name in the manifest).")
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace existing files that differ once all is verified, and reuse what is right in them.",
 )
 @options.listen
 @options.announce
@@ -51,9 +60,19 @@ if TYPE_CHECKING:
     help="Fetch only the files that match, e.g. '*.jpg' or docs/ (repeatable).",
 )
 @options.trust
+@click.option("--no-times", is_flag=True, help="Do not give files the modification times of the original.")
+@click.option(
+    "--save-manifest",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="[FILE]",
+    is_flag=False,
+    flag_value="",
+    help="Write the manifest to this file, too (without FILE: <name>.swarm in the current folder).",
+)
 @click.option("--sequential", is_flag=True, help="Fetch the pieces in order, to watch or read meanwhile.")
 @click.option("--prefer-near", is_flag=True, help="Ask far peers only for what no near peer has.")
 @click.option("--seed", is_flag=True, help="Go on seeding when complete.")
+@options.rehash
 @click.option("--max-peers", type=click.IntRange(min=1), metavar="N", help="Exchange with at most N peers.")
 @click.option(
     "--patience",
@@ -61,9 +80,11 @@ if TYPE_CHECKING:
     metavar="SECONDS",
     help="Give up after so long without a peer or a verified piece (default: 120).",
 )
+@options.leaving
 @options.upload_limit
 @options.download_limit
 @options.json
+@options.peers_table
 @options.common
 @click.pass_obj
 def command(
@@ -72,19 +93,28 @@ def command(
     arguments: tuple[str, ...],
     lists: tuple[Path, ...],
     output: Path,
+    name: str | None,
+    overwrite: bool,
     listen: tuple[str, ...],
     announce: tuple[str, ...],
     bases: tuple[Path, ...],
     only: tuple[str, ...],
     trust: tuple[PeerId, ...],
+    no_times: bool,
+    save_manifest: Path | None,
     sequential: bool,
     prefer_near: bool,
     seed: bool,
+    rehash: bool,
+    copies: int | None,
+    ratio: float | None,
+    seconds: float | None,
     max_peers: int | None,
     patience: float | None,
     upload_limit: int | None,
     download_limit: int | None,
-    as_json: bool,
+    as_json: str | None,
+    show_peers: bool,
 ) -> None:
     """Fetch each MANIFEST (a .swarm file, an id or a swarm: link) from PEERs into a folder.
 
@@ -92,11 +122,18 @@ def command(
     fetch is resumed by the same command.
     """
     from cli.transfers.fetching import Fetching, fetch_all
+    from cli.transfers.leaving import Leaving
     from cli.transfers.naming import read_names
+    from cli.transfers.piping import STANDARD_STREAM, fetch_to_stdout
     from swarm.config import DEFAULT_LISTEN, DEFAULT_MAX_PEERS, DEFAULT_PATIENCE, NodeOptions, TransferOptions
 
+    leaving = Leaving(copies, ratio, seconds)
+    if leaving and not seed:
+        raise click.UsageError("--copies, --ratio and --for say when to stop seeding: add --seed")
     named = read_names(arguments, lists)
-    live = runtime.show("fetch", json=as_json)
+    to_stdout = output == STANDARD_STREAM
+    _check_target(len(named.contents), name, to_stdout=to_stdout, as_json=as_json is not None)
+    live = runtime.show("fetch", json=as_json, peers=show_peers)
     node_options = NodeOptions(
         listen=listen or DEFAULT_LISTEN,
         announce=announce,
@@ -114,12 +151,27 @@ def command(
         sequential=sequential,
         prefer_near=prefer_near,
         bases=bases,
+        name=name,
+        overwrite=overwrite,
+        rehash=rehash,
+        times=not no_times,
     )
 
-    fetching = Fetching(named.contents, output, transfer_options)
+    fetching = Fetching(named.contents, output, transfer_options, leaving, save_manifest)
 
     async def main(node: Node) -> None:
         async with live.following(node):
-            await fetch_all(node, live, fetching)
+            if to_stdout:
+                await fetch_to_stdout(node, live, named.contents[0], transfer_options)
+            else:
+                await fetch_all(node, live, fetching)
 
     runtime.with_node(node_options, main)
+
+
+def _check_target(contents: int, name: str | None, *, to_stdout: bool, as_json: bool) -> None:
+    """Raise click.UsageError for a target that cannot take what is fetched."""
+    if contents > 1 and (to_stdout or name is not None):
+        raise click.UsageError("--name and --output - are for one content: fetch them one by one")
+    if to_stdout and as_json:
+        raise click.UsageError("--json and --output - both write to stdout: choose one of them")

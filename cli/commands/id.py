@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import TYPE_CHECKING
+
 import click
 
 from cli import options
+from cli.runtime import Runtime
+
+if TYPE_CHECKING:
+    from cli.render.live import Live
 
 
 @click.command()
+@options.json
 @options.common
-def command() -> None:
+@click.pass_obj
+def command(runtime: Runtime, as_json: str | None) -> None:
     """Print the peer id with which this machine fetches and signs; its key is made on the first use.
 
     Give it to a sharer who uses --allow, or to receivers who use --trust. What is shared is served under an
@@ -17,13 +26,16 @@ def command() -> None:
     """
     from cli import running
 
-    running.run(_print_id)
+    live = runtime.show("id", json=as_json)
+    running.run(partial(_print_id, live))
 
 
-async def _print_id() -> None:
+async def _print_id(live: Live) -> None:
     from swarm.content.signature import sign
+    from swarm.observe.reports import NodeIdentified
     from swarm.storage.home import swarm_home
     from swarm.storage.identities import first_identity
 
     identity = await first_identity(swarm_home())
-    click.echo(sign(identity.private, b"").peer_id)
+    peer = sign(identity.private, b"").peer_id
+    live.result(NodeIdentified(peer), peer)

@@ -12,6 +12,7 @@ from cli.runtime import Runtime
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cli.render.live import Live
     from swarm.node import Node
     from swarm.protocol.advert import Advert
 
@@ -20,24 +21,26 @@ HEADINGS = ("ID", "NAME", "SIZE", "PIECES", "HAVE")
 
 @click.command()
 @options.peers
+@options.json
 @options.common
 @click.pass_obj
-def command(runtime: Runtime, peers: tuple[str, ...]) -> None:
+def command(runtime: Runtime, peers: tuple[str, ...], as_json: str | None) -> None:
     """List the manifests that each PEER advertises and how much of them it has."""
     from swarm.config import NodeOptions
 
-    live = runtime.show("list")
+    live = runtime.show("list", json=as_json)
 
     async def main(node: Node) -> None:
         async with live.following(node):
-            await _list(node, peers)
+            await _list(node, live, peers)
 
     runtime.with_node(NodeOptions(), main)
 
 
-async def _list(node: Node, peers: tuple[str, ...]) -> None:
+async def _list(node: Node, live: Live, peers: tuple[str, ...]) -> None:
     from cli.quantities import counted
     from swarm.errors import NoPeerReachable
+    from swarm.observe.reports import ManifestListed, PeerListed
 
     failures: list[NoPeerReachable] = []
     for address in peers:
@@ -46,11 +49,13 @@ async def _list(node: Node, peers: tuple[str, ...]) -> None:
         except NoPeerReachable as error:
             failures.append(error)
             if len(peers) > 1:
-                click.echo(f"warning: {error}", err=True)
+                live.warn(str(error))
             continue
-        click.echo(f"{address} has {counted(len(adverts), 'manifest')}")
-        for line in table(adverts) if adverts else ():
-            click.echo(line)
+        heading = f"{address} has {counted(len(adverts), 'manifest')}"
+        live.result(PeerListed(address, len(adverts)), heading, *(table(adverts) if adverts else ()))
+        for advert in adverts:
+            listed = advert.manifest, advert.name, advert.size, advert.pieces, advert.have
+            live.result(ManifestListed(address, *listed))
     if len(failures) == len(peers):
         raise failures[0] if len(peers) == 1 else NoPeerReachable("none of the peers could be reached")
 

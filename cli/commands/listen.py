@@ -15,15 +15,16 @@ if TYPE_CHECKING:
 
 @click.command()
 @options.listen
+@options.json
 @options.common
 @click.pass_obj
-def command(runtime: Runtime, listen: tuple[str, ...]) -> None:
+def command(runtime: Runtime, listen: tuple[str, ...], as_json: str | None) -> None:
     """Print this node's address and answer pings until interrupted."""
     import trio
 
     from swarm.config import DEFAULT_LISTEN, NodeOptions
 
-    live = runtime.show("listen")
+    live = runtime.show("listen", json=as_json)
 
     async def main(node: Node) -> None:
         async with live.following(node):

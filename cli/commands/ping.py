@@ -23,6 +23,7 @@ MAX_INTERVAL = 3600.0
 @click.command()
 @options.peers
 @click.option(
+    "-c",
     "--count",
     type=click.IntRange(min=1),
     default=DEFAULT_COUNT,
@@ -30,6 +31,7 @@ MAX_INTERVAL = 3600.0
     help="Pings to each peer.",
 )
 @click.option(
+    "-i",
     "--interval",
     type=click.FloatRange(min=0, max=MAX_INTERVAL),
     default=DEFAULT_INTERVAL,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument(
-    "paths", type=click.Path(exists=True, path_type=Path), metavar="PATH...", nargs=-1, required=True
+    "paths",
+    type=click.Path(exists=True, allow_dash=True, path_type=Path),
+    metavar="PATH...",
+    nargs=-1,
+    required=True,
 )
 @click.option(
     "--manifest",
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Where to write the manifest (default: <name>.swarm in the current folder).",
 )
+@click.option("--name", metavar="NAME", help="The name that others get (default: that of PATH, stdin for -).")
 @options.listen
 @options.announce
 @click.option(
@@ -35,9 +41,19 @@ if TYPE_CHECKING:
     help="Dial this peer and stay connected, so that nobody has to dial you (repeatable).",
 )
 @options.allow
+@click.option(
+    "--ignore",
+    metavar="PATTERN",
+    multiple=True,
+    help="Do not share what matches, e.g. '*.o' or build/ (repeatable); .swarmignore lists more.",
+)
+@click.option("--skip", is_flag=True, help="Leave out what cannot be shared, and say what that is.")
 @options.piece_size
+@options.rehash
 @options.upload_limit
+@options.leaving
 @options.json
+@options.peers_table
 @options.common
 @click.pass_obj
 def command(
@@ -45,38 +61,62 @@ def command(
     *,
     paths: tuple[Path, ...],
     manifest: Path | None,
+    name: str | None,
     listen: tuple[str, ...],
     announce: tuple[str, ...],
     peers: tuple[str, ...],
     allow: tuple[str, ...],
     piece_size: int | None,
+    rehash: bool,
     upload_limit: int | None,
-    as_json: bool,
+    ignore: tuple[str, ...],
+    skip: bool,
+    copies: int | None,
+    ratio: float | None,
+    seconds: float | None,
+    as_json: str | None,
+    show_peers: bool,
 ) -> None:
-    """Share the files and folders PATH until interrupted.
+    """Share the files and folders PATH (- is stdin) until interrupted, or until --copies, --ratio or --for.
 
     Prints, for each, the manifest's path, its id and a swarm: link that carries the id and this node's
     addresses; then the addresses. An existing file is replaced only if it is a manifest.
     """
+    from cli.transfers.leaving import Leaving
+    from cli.transfers.piping import STANDARD_STREAM, STDIN_NAME, spooled_stdin
     from cli.transfers.sharing import Sharing, places, share_all
     from swarm.config import DEFAULT_LISTEN, NodeOptions, TransferOptions
+    from swarm.storage.manifest_files import check_place
 
-    sharing = Sharing(places(paths, manifest), piece_size, TransferOptions(peers=peers))
-    live = runtime.show("share", json=as_json)
+    from_stdin = STANDARD_STREAM in paths
+    if from_stdin:
+        if len(paths) > 1:
+            raise click.UsageError("- (stdin) is shared alone: start another share for the paths")
+        name = name or STDIN_NAME
+    chosen = places(paths, manifest, name)
+    transfer_options = TransferOptions(
+        peers=peers, ignore=ignore, omit=tuple(target for _, target in chosen), skip=skip, rehash=rehash
+    )
+    leaving = Leaving(copies, ratio, seconds)
+    sharing = Sharing(chosen, piece_size, transfer_options, leaving, name)
+    live = runtime.show("share", json=as_json, peers=show_peers)
     node_options = NodeOptions(
         listen=listen or DEFAULT_LISTEN,
         announce=announce,
         upload_limit=upload_limit,
         allowed=frozenset(allow) if allow else None,
-        serves=paths,
+        serves=() if from_stdin else paths,
         manifests=tuple(target for _, target in sharing.places),
     )
-    for path, target in sharing.places:
-        if target.resolve().is_relative_to(path.resolve()):
-            live.warn(f"{target} lies inside what is shared: sharing again will include it (see --manifest)")
 
     async def main(node: Node) -> None:
         async with live.following(node):
-            await share_all(node, live, sharing)
+            if not from_stdin:
+                await share_all(node, live, sharing)
+                return
+            ((_, target),) = sharing.places
+            await check_place(target)
+            async with spooled_stdin(name) as spooled:
+                await share_all(node, live, replace(sharing, places=((spooled, target),)))
 
     runtime.with_node(node_options, main)

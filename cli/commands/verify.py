@@ -23,32 +23,42 @@ MAX_EXTRAS_SHOWN = 10
 @click.command()
 @options.manifest_file
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--only",
+    metavar="PATTERN",
+    multiple=True,
+    help="Check only the files that match, as of swarm fetch (repeatable).",
+)
+@options.json
 @options.common
 @click.pass_obj
-def command(runtime: Runtime, manifest: Path, path: Path) -> None:
+def command(runtime: Runtime, manifest: Path, path: Path, only: tuple[str, ...], as_json: str | None) -> None:
     """Check PATH against the file MANIFEST and name every piece and file that does not match.
 
     Files that the manifest does not name, and other executable bits, are mentioned and are no error.
     """
     from cli import running
 
-    live = runtime.show("verify")
+    live = runtime.show("verify", json=as_json)
 
     async def main() -> None:
         from cli.render.lines import Phase
         from swarm.content.paths import printable
         from swarm.errors import IntegrityError
+        from swarm.observe.reports import DifferenceFound, PathVerified
         from swarm.storage.manifest_files import read_envelope
         from swarm.storage.verification import verify
 
         content = (await read_envelope(manifest)).manifest
         live.phase = Phase.VERIFYING
         async with live.drawing():
-            report = await verify(content, path, live.hashing)
+            report = await verify(content, path, live.hashing, only=only)
         for line in remarks(report):
             live.say(f"note: {line}")
-        live.result(None, *differences(content, report))
+        for line in differences(content, report):
+            live.result(DifferenceFound(line), line)
         shown = printable(str(path))
+        live.result(PathVerified(str(path), content.id, report.matches))
         if not report.matches:
             raise IntegrityError(f"{shown} does not match the manifest: {_count(report)}")
         live.result(None, f"{shown} matches {content.id}")
@@ -60,10 +70,15 @@ def differences(manifest: Manifest, report: VerifyReport) -> Iterator[str]:
     """Yield a line for each thing that is not what the manifest names."""
     from swarm.content.paths import printable
 
-    numbers = {"/".join(entry.path): number for number, entry in enumerate(manifest.files)}
+    missing = set(report.missing)
+    paths = ((number, "/".join(manifest.path(number))) for number in range(len(manifest.files)))
+    numbers = {path: number for number, path in paths if path in missing} if missing else {}
     for file in report.missing:
-        pieces = manifest.layout.pieces_of(numbers[file])
+        pieces = manifest.layout.pieces_of(numbers[file]) if file in numbers else range(0)
         yield f"{printable(file)}: missing{_span(pieces.start, pieces.stop - 1)}"
+    for link in report.wrong_links:
+        found = "is no link" if link.found is None else f"leads to {printable(link.found)}"
+        yield f"{printable(link.link)}: {found}, expected a link to {printable(link.expected)}"
     for wrong in report.wrong_sizes:
         yield f"{printable(wrong.file)}: {wrong.found} bytes, expected {wrong.expected}"
     for file, reason, first, last in _runs(report):
@@ -107,6 +122,7 @@ def _span(first: int, last: int) -> str:
 def _count(report: VerifyReport) -> str:
     counts = (
         (len(report.missing), "files missing"),
+        (len(report.wrong_links), "links wrong"),
         (len(report.wrong_sizes), "of another size"),
         (len(report.bad_pieces), "pieces bad"),
         (len(report.bad_files), "files contradicted"),

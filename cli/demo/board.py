@@ -6,8 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Protocol
 
-import click
-
+from cli.output import Kind, Outputs
 from cli.quantities import format_rate, format_size
 from cli.render.views import can_draw
 from swarm.events import BytesReceived, Event, NodeListening
@@ -62,6 +61,11 @@ class Board:
             for (peer, name), size in self._flows.items()
             if name == receiver and self._names.get(peer) == sender
         )
+
+    def flow_list(self) -> list[tuple[str, str, int]]:
+        """Return who sent how much to whom: sender, receiver, payload bytes."""
+        flows = ((self._names.get(peer, str(peer)), name, size) for (peer, name), size in self._flows.items())
+        return sorted(flows)
 
     def progress(self, now: float) -> list[tuple[str, ...]]:
         """Return a row for each node: name, done, pieces, peers, down, up."""
@@ -134,7 +138,8 @@ class PlainShow:
 
     interval = PLAIN_SECONDS
 
-    def __init__(self) -> None:
+    def __init__(self, outputs: Outputs) -> None:
+        self._outputs = outputs
         self._last = ""
 
     def draw(self, board: Board, now: float) -> None:
@@ -142,7 +147,7 @@ class PlainShow:
         line = ", ".join(f"{name} {done}" for name, done, *_ in board.progress(now))
         if line != self._last:
             self._last = line
-            click.echo(line, err=True)
+            self._outputs.err.put(f"{line}\n", Kind.LATEST)
 
     def close(self) -> None:
         """Nothing to undo."""
@@ -153,27 +158,18 @@ class LiveShow:
 
     interval = LIVE_SECONDS
 
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.live import Live
-
-        self._live = Live(console=Console(stderr=True), auto_refresh=False, transient=True)
-        self._live.start()
+    def __init__(self, outputs: Outputs) -> None:
+        self._outputs = outputs
 
     def draw(self, board: Board, now: float) -> None:
         """Draw the table."""
-        from rich.table import Table
-
-        table = Table(*PROGRESS_HEADINGS)
-        for row in board.progress(now):
-            table.add_row(*row)
-        self._live.update(table, refresh=True)
+        self._outputs.err.frame(aligned([PROGRESS_HEADINGS, *board.progress(now)]))
 
     def close(self) -> None:
         """Take the table away."""
-        self._live.stop()
+        self._outputs.err.frame(())
 
 
-def choose_show() -> Show:
+def choose_show(outputs: Outputs) -> Show:
     """Return the live table if stderr is a terminal that can show it."""
-    return LiveShow() if can_draw() else PlainShow()
+    return LiveShow(outputs) if can_draw() else PlainShow(outputs)

@@ -72,7 +72,7 @@ class Child:
 
     async def _start(self, arguments: tuple[str, ...], *, task_status: Any) -> None:
         await trio.run_process(
-            [sys.executable, "-m", "swarm", *arguments, "--json"],
+            [sys.executable, "-m", "swarm", *arguments, "--json=pieces"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -144,7 +144,7 @@ class Demo:
         self._clock = clock
         self._changed = trio.Event()
         self.size = sum(file.stat().st_size for file in sample.rglob("*") if file.is_file())
-        self._rate = str(max(self.size // COPY_SECONDS, LEAST_RATE))
+        self._rate = f"{max(self.size // COPY_SECONDS, LEAST_RATE)}B/s"
 
     async def run(self, show: Show) -> None:
         """Run the swarm until every leecher has everything.

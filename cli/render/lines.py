@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from enum import Enum
+from typing import NamedTuple
 
 from cli.quantities import counted, format_duration, format_rate, format_remaining, format_size
 from swarm import events
 from swarm.content.paths import printable
 from swarm.ids import PeerId
-from swarm.observe.reports import PathFailed
+from swarm.observe.reports import PathFailed, SeedingEnded
 from swarm.observe.tally import TransferSnapshot
 
 _PEER_TAIL = 8
@@ -24,6 +25,17 @@ class Phase(Enum):
     FETCHING = "fetching"
     SEEDING = "seeding"
     VERIFYING = "verifying"
+
+
+HASHES = frozenset({Phase.HASHING, Phase.VERIFYING})
+"""Phases in which what is on the disk is read."""
+
+
+class Standing(NamedTuple):
+    """How one transfer stands, and what it is busy with."""
+
+    snapshot: TransferSnapshot
+    phase: Phase
 
 
 def short(peer: PeerId) -> str:
@@ -47,17 +59,26 @@ def notice(event: events.Event) -> str | None:
             text = f"banned {printable(source)}: {printable(reason)}"
         case events.PieceRefused(piece=piece, source=source):
             text = f"piece {piece} from {short(PeerId(source))} does not match its hash: thrown away"
-        case events.PieceLost() | events.ContentWithdrawn() | events.ContentRestored():
+        case events.ContentWithdrawn() | events.ContentRestored():
             text = _what_is_served(event)
-        case PathFailed(what=what, message=message):
-            text = f"swarm: {printable(what)}: {printable(message)}"
+        case events.PeerComplete() | SeedingEnded() | PathFailed():
+            text = _what_ended(event)
     return text
 
 
-def _what_is_served(event: events.PieceLost | events.ContentWithdrawn | events.ContentRestored) -> str:
+def _what_ended(event: events.PeerComplete | SeedingEnded | PathFailed) -> str | None:
+    """Return what a person is told when a peer or a part of the command is done."""
+    match event:
+        case PathFailed(what=what, message=message):
+            return f"swarm: {printable(what)}: {printable(message)}"
+        case SeedingEnded(reason=reason):
+            return f"no longer seeding: {reason}"
+        case events.PeerComplete(peer=peer, fetched=fetched):
+            return f"complete: {short(peer)} has all of it" if fetched else None
+
+
+def _what_is_served(event: events.ContentWithdrawn | events.ContentRestored) -> str:
     """Return what a person is told when something is no longer served, or is again."""
-    if isinstance(event, events.PieceLost):
-        return f"warning: piece {event.piece} changed on the disk and is not served any more"
     shown = printable(event.path)
     what = f"{counted(event.pieces, 'piece')} ({format_size(event.size)})"
     if isinstance(event, events.ContentRestored):
@@ -99,15 +120,16 @@ def title(snapshot: TransferSnapshot, phase: Phase) -> str:
 
 def status(snapshot: TransferSnapshot, phase: Phase) -> str:
     """Return the figures of ``phase``: sizes, rates, estimate, peers, pieces, up and down."""
-    if phase in {Phase.HASHING, Phase.VERIFYING}:
+    if phase in HASHES:
         return f"{format_size(snapshot.hashed)} of {format_size(snapshot.hash_total)}"
     sent = f"up {format_size(snapshot.sent)} at {format_rate(snapshot.up_rate)}"
     if phase is Phase.SEEDING:
-        return f"{counted(snapshot.connected, 'peer')}, {sent}"
+        return ", ".join((counted(snapshot.connected, "peer"), *completions(snapshot), sent))
+    left = () if snapshot.eta is None else (f"{format_remaining(snapshot.eta)} left",)
     return ", ".join(
         (
             f"{format_size(snapshot.have_size)} of {format_size(snapshot.size)}",
-            f"{format_remaining(snapshot.eta)} left",
+            *left,
             counted(snapshot.connected, "peer"),
             f"{snapshot.have_pieces}/{snapshot.pieces} pieces",
             f"down {format_rate(snapshot.down_rate)}",
@@ -116,10 +138,26 @@ def status(snapshot: TransferSnapshot, phase: Phase) -> str:
     )
 
 
+def completions(snapshot: TransferSnapshot) -> tuple[str, ...]:
+    """Return how many of the peers have everything, if any are there."""
+    if not snapshot.connected:
+        return ()
+    return (f"{snapshot.full_peers} complete",)
+
+
+def facts(snapshot: TransferSnapshot, phase: Phase) -> tuple[object, ...]:
+    """Return what has to change before another line of progress says something new.
+
+    Rates are not among it: one that fades would fill a log.
+    """
+    moved = snapshot.have_size, snapshot.sent, snapshot.hashed if phase in HASHES else 0
+    return phase, snapshot.name, snapshot.connected, snapshot.full_peers, *moved
+
+
 def percent(snapshot: TransferSnapshot, phase: Phase) -> float | None:
     """Return how much of ``phase`` is done, 0 to 100; None where there is no end."""
     done, total = snapshot.have_size, snapshot.size
-    if phase in {Phase.HASHING, Phase.VERIFYING}:
+    if phase in HASHES:
         done, total = snapshot.hashed, snapshot.hash_total
     if phase in {Phase.STARTING, Phase.SEEDING} or not total:
         return None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from cli.render.lines import Phase
+from cli.render.lines import Phase, Standing
 from cli.render.views import View
 from cli.version import version
 from swarm.events import Event, HashingProgress, Warned
@@ -35,7 +35,6 @@ class Live:
         self._start = clock()
         self._began = datetime.now(UTC)
         self._tally = NodeTally(self._start)
-        self._hashing = False
         self._follower: Follower | None = None
 
     def begin(self, command: str) -> None:
@@ -46,8 +45,6 @@ class Live:
         """Count and show one event."""
         now = self._clock()
         self._tally.add(event, now)
-        if isinstance(event, HashingProgress):
-            self._hashing = event.done < event.total
         self._view.event(event, now - self._start)
 
     def hashing(self, done: int, total: int) -> None:
@@ -66,8 +63,21 @@ class Live:
     def draw(self) -> None:
         """Show how things stand now."""
         now = self._clock()
-        phase = Phase.HASHING if self._hashing and self.phase is Phase.FETCHING else self.phase
-        self._view.draw(self._tally.latest(now), phase, now - self._start)
+        self._view.draw(tuple(self._standings(now)), now - self._start)
+
+    def _standings(self, now: float) -> Iterator[Standing]:
+        snapshots = [each for each in self._tally.snapshot(now).transfers if not each.ended]
+        for snapshot in snapshots or [self._tally.latest(now)]:
+            yield Standing(snapshot, self._phase_of(snapshot))
+
+    def _phase_of(self, snapshot: TransferSnapshot) -> Phase:
+        """Say what a transfer is busy with: the command knows it of one that has only begun."""
+        if self.phase in {Phase.STARTING, Phase.VERIFYING} or not snapshot.kind:
+            hashes = snapshot.hashing and self.phase is Phase.FETCHING
+            return Phase.HASHING if hashes else self.phase
+        if snapshot.hashing or (snapshot.kind == "share" and snapshot.manifest is None):
+            return Phase.HASHING
+        return Phase.SEEDING if snapshot.kind == "share" or snapshot.complete else Phase.FETCHING
 
     def say(self, text: str) -> None:
         """Tell a person one line."""
@@ -81,6 +91,13 @@ class Live:
         """End the view with an error; to programs this is the last line."""
         self.event(CommandFailed(message, exit_code))
         self.close()
+
+    def interrupted(self) -> None:
+        """End the view after a signal: a fetch that is not done can go on later."""
+        self.close()
+        snapshots = self._tally.snapshot(self._clock()).transfers
+        if any(each.kind == "fetch" and not each.complete for each in snapshots):
+            self.say("interrupted; the same command resumes it")
 
     def close(self) -> None:
         """Show what is still waiting and leave the terminal as it was."""

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cli.failures import explain, summed_up
-from swarm.errors import SwarmError
+from cli.transfers.leaving import Leaving, Seeding, counting
+from cli.transfers.sharing import SUFFIX, tell_command
+from swarm.errors import SwarmError, UsageError
 
 if TYPE_CHECKING:
     import trio
@@ -28,6 +30,34 @@ class Fetching:
     contents: tuple[str, ...]
     output: Path
     options: TransferOptions
+    leaving: Leaving
+    save_manifest: Path | None = None
+    """Where the manifest goes; an empty path is `<name>.swarm` in the current folder, None is nowhere."""
+
+    async def check(self) -> None:
+        """Raise UsageError, before any work, if the manifest cannot go where it should."""
+        from swarm.storage.manifest_files import refuse_to_overwrite
+
+        if self.save_manifest is not None and self.save_manifest != Path():
+            if len(self.contents) > 1:
+                raise UsageError("--save-manifest=FILE is for one MANIFEST: leave FILE out, or fetch one")
+            await refuse_to_overwrite(self.save_manifest)
+
+    async def save(self, live: Live, content: str, transfer: Transfer) -> None:
+        """Write the manifest as soon as it is known, with the peers that were named for it."""
+        from swarm.content.link import SwarmLink, is_link
+        from swarm.content.paths import printable
+        from swarm.storage.manifest_files import write_envelope
+
+        if self.save_manifest is None:
+            return
+        await transfer.opened()
+        path = self.save_manifest
+        if path == Path():
+            path = Path(f"{transfer.manifest.name}{SUFFIX}")
+        linked = SwarmLink.pasted(content).peers if is_link(content) else transfer.envelope.peers
+        await write_envelope(path, transfer.envelope, tuple(dict.fromkeys((*self.options.peers, *linked))))
+        live.say(f"manifest: {printable(str(path))}")
 
 
 async def fetch_all(node: Node, live: Live, fetching: Fetching) -> None:
@@ -37,21 +67,18 @@ async def fetch_all(node: Node, live: Live, fetching: Fetching) -> None:
     """
     from cli.render.lines import Phase
 
+    await fetching.check()
     live.phase = Phase.FETCHING
-    if len(fetching.contents) == 1:
-        async with node.fetch(
-            fetching.contents[0], into=fetching.output, options=fetching.options
-        ) as transfer:
-            await _complete(live, transfer)
-            if fetching.options.seed:
-                live.phase = Phase.SEEDING
-                await transfer.closed()
-        return
-    await _Fetches(node, live, fetching).run()
+    async with counting(node, fetching.leaving) as seeding:
+        fetches = _Fetches(node, live, fetching)
+        if len(fetching.contents) > 1:
+            await fetches.run(seeding)
+        else:
+            await fetches.only(fetching.contents[0], seeding)
 
 
 class _Fetches:
-    """Several fetches of one command."""
+    """The fetches of one command."""
 
     def __init__(self, node: Node, live: Live, fetching: Fetching) -> None:
         self._node = node
@@ -59,7 +86,20 @@ class _Fetches:
         self._fetching = fetching
         self._failures: list[BaseException] = []
 
-    async def run(self) -> None:
+    async def only(self, content: str, seeding: Seeding) -> None:
+        """Fetch, and raise what it fails with."""
+        from cli.render.lines import Phase
+
+        options = self._fetching.options
+        async with self._node.fetch(content, into=self._fetching.output, options=options) as transfer:
+            await self._fetching.save(self._live, content, transfer)
+            await self._complete(transfer)
+            if options.seed:
+                self._live.phase = Phase.SEEDING
+                await seeding.until_closed(self._live, [transfer])
+
+    async def run(self, seeding: Seeding) -> None:
+        """Fetch all of them; raises one error for those that failed."""
         import trio
 
         from cli.render.lines import Phase
@@ -71,8 +111,7 @@ class _Fetches:
                 nursery.start_soon(self._one, content, turns, seeded)
         if self._fetching.options.seed and seeded:
             self._live.phase = Phase.SEEDING
-            for transfer in seeded:
-                await transfer.closed()
+            await seeding.until_closed(self._live, seeded)
         if self._failures:
             raise summed_up(self._failures, len(self._fetching.contents), "fetched")
 
@@ -83,7 +122,8 @@ class _Fetches:
         async with turns:
             try:
                 async with self._node.fetch(content, into=self._fetching.output, options=options) as transfer:
-                    await _complete(self._live, transfer)
+                    await self._fetching.save(self._live, content, transfer)
+                    await self._complete(transfer)
                     if options.seed:
                         seeded.append(transfer)
             except (SwarmError, OSError, ExceptionGroup) as error:
@@ -92,15 +132,19 @@ class _Fetches:
                 await self._live.settle()
                 self._live.event(PathFailed(content, failure.message, failure.exit_code))
 
+    async def _complete(self, transfer: Transfer) -> None:
+        """Wait until a fetch is in place; tell its path, and how others get it from here if it is seeded."""
+        from cli.render.lines import summary
+        from swarm.content.paths import printable
+        from swarm.observe.reports import FetchedSeeded, PathFetched
 
-async def _complete(live: Live, transfer: Transfer) -> None:
-    """Wait until a fetch is in place and tell its path."""
-    from cli.render.lines import summary
-    from swarm.content.paths import printable
-    from swarm.observe.reports import PathFetched
-
-    path = str(await transfer.complete())
-    await live.settle()
-    snapshot = live.snapshot(transfer.number)
-    live.say(summary(snapshot))
-    live.result(PathFetched(transfer.id, path, transfer.size, snapshot.elapsed), printable(path))
+        live = self._live
+        path = str(await transfer.complete())
+        await live.settle()
+        snapshot = live.snapshot(transfer.number)
+        live.say(summary(snapshot))
+        live.result(PathFetched(transfer.id, path, transfer.size, snapshot.elapsed), printable(path))
+        if self._fetching.options.seed and not self._fetching.options.only:
+            live.result(FetchedSeeded(transfer.id, transfer.link), transfer.link)
+            live.result(None, *(f"libp2p node address: {address}" for address in self._node.addresses))
+            tell_command(live, transfer.link)

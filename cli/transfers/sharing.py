@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.failures import explain, summed_up
+from cli.transfers.leaving import Leaving, Seeding, counting
 from swarm.errors import SwarmError
 
 if TYPE_CHECKING:
@@ -29,12 +30,18 @@ class Sharing:
     """Each path, and the name of its manifest."""
     piece_size: int | None
     options: TransferOptions
+    leaving: Leaving
+    name: str | None = None
+    """The name that others get; None: the last part of the path."""
 
 
-def places(paths: Sequence[Path], manifest: Path | None) -> tuple[tuple[Path, Path], ...]:
+def places(
+    paths: Sequence[Path], manifest: Path | None, name: str | None = None
+) -> tuple[tuple[Path, Path], ...]:
     """Where the manifest of each path goes; a path that is given twice counts once.
 
-    Raises click.UsageError if two would have one name, or if one name is given for several paths.
+    ``name`` is what a single path is shared as. Raises click.UsageError if two manifests would have one name,
+    if one name is given for several paths, and if there is no name.
     """
     # What leads to the same file or folder is the same path.
     unique = {path.resolve(): path for path in reversed(paths)}
@@ -45,9 +52,14 @@ def places(paths: Sequence[Path], manifest: Path | None) -> tuple[tuple[Path, Pa
                 "--manifest names the manifest of one path: leave it out, or share one path"
             )
         return ((chosen[0], manifest),)
+    if name is not None and len(chosen) > 1:
+        raise click.UsageError("--name is the name of one path: leave it out, or share one path")
     taken: dict[Path, Path] = {}
     for path in chosen:
-        target = Path(f"{path.absolute().name}{SUFFIX}")
+        own = path.name if path.name not in {"", ".."} else path.resolve().name
+        if not (name or own):
+            raise click.UsageError(f"{path} has no name that others could get: choose one with --name")
+        target = Path(f"{name or own}{SUFFIX}")
         if target in taken:
             raise click.UsageError(
                 f"the manifests of {taken[target]} and {path} would both be {target}: "
@@ -63,6 +75,11 @@ async def share_all(node: Node, live: Live, sharing: Sharing) -> None:
     A path that cannot be shared is told and does not stop the others; raises what tells most once the rest
     has ended, at once if nothing is left to seed.
     """
+    async with counting(node, sharing.leaving) as seeding:
+        await _share_all(node, live, sharing, seeding)
+
+
+async def _share_all(node: Node, live: Live, sharing: Sharing, seeding: Seeding) -> None:
     from cli.render.lines import Phase
     from swarm.observe.reports import PathFailed
 
@@ -80,22 +97,40 @@ async def share_all(node: Node, live: Live, sharing: Sharing) -> None:
             live.event(PathFailed(str(path), failure.message, failure.exit_code))
     if shared:
         await live.settle()
+        warn_if_nobody_can_reach(live, node.addresses)
         live.result(None, *(f"libp2p node address: {address}" for address in node.addresses))
         live.phase = Phase.SEEDING
-    for transfer in shared:
-        await transfer.closed()
+        await seeding.until_closed(live, shared)
     if failures:
         raise summed_up(failures, len(sharing.places), "shared")
 
 
+def warn_if_nobody_can_reach(live: Live, addresses: Sequence[str]) -> None:
+    """Say that a link is of no use elsewhere, if it is not."""
+    from swarm.endpoint import Endpoint
+
+    endpoints = [Endpoint.read(address.partition("/p2p/")[0]) for address in addresses]
+    if all(endpoint is None or endpoint.is_loopback for endpoint in endpoints):
+        live.warn(
+            "this node can be reached from this machine only: listen on another address (--listen), "
+            "or name one that leads here (--announce)"
+        )
+
+
 async def _share(node: Node, live: Live, path: Path, target: Path, sharing: Sharing) -> Transfer:
     from swarm.observe.reports import PathShared
-    from swarm.storage.manifest_files import refuse_to_overwrite, write_envelope
+    from swarm.storage.manifest_files import check_place, write_envelope
 
-    await refuse_to_overwrite(target)
-    transfer = await node.share(path, piece_length=sharing.piece_size, options=sharing.options)
-    await write_envelope(target, transfer.envelope)
+    before = await check_place(target)
+    transfer = await node.share(
+        path, name=sharing.name, piece_length=sharing.piece_size, options=sharing.options
+    )
+    # With the addresses, so that sending the file is enough.
+    await write_envelope(target, transfer.envelope, node.addresses)
     manifest = transfer.manifest
+    if before is not None and before.manifest.id != manifest.id:
+        # Perhaps of another folder of the same name, which may be shared at this moment.
+        live.warn(f"{target} was the manifest of other content ({before.manifest.id}) and is replaced")
     report = PathShared(
         manifest=manifest.id,
         path=str(target),
@@ -107,6 +142,13 @@ async def _share(node: Node, live: Live, path: Path, target: Path, sharing: Shar
     )
     await live.settle()
     live.result(report, str(target), str(manifest.id), transfer.link)
-    # Links hold no quote, so this can be pasted into any shell.
-    live.say(f"others fetch it with: swarm fetch '{transfer.link}'")
+    tell_command(live, transfer.link)
     return transfer
+
+
+def tell_command(live: Live, link: str) -> None:
+    """Tell a person the line to send to others. Links hold no quote, so it can be pasted into any shell."""
+    from swarm.content.link import SwarmLink
+
+    live.say(f"others fetch it with: swarm fetch '{link}'")
+    live.say(f"or, where quotes get lost: swarm fetch {SwarmLink.parse(link).bare()}")

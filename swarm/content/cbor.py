@@ -28,6 +28,7 @@ _TOO_SHORT = "the bytes end too early"
 _INLINE = 24
 _SHORT_TEXT, _LONG_TEXT = _TEXT << 5, _TEXT << 5 | _INLINE
 _UNBOUNDED = 1 << 64
+_LARGE = 1 << 16
 # For additional information 24..27: the bytes of the argument, and the least value that needs that many.
 _WIDTHS = {24: (1, 24), 25: (2, 1 << 8), 26: (4, 1 << 16), 27: (8, 1 << 32)}
 _KINDS = (
@@ -53,7 +54,30 @@ def text_key(name: str) -> bytes:
 
 def encode(value: Value) -> bytes:
     """Return the deterministic encoding of ``value``; its integers must fit into 64 bits."""
+    if isinstance(value, dict) and any(
+        isinstance(each, bytes) and len(each) > _LARGE for each in value.values()
+    ):
+        return _encode_large(value)
     return cbor2.dumps(value, canonical=True)
+
+
+def _encode_large(fields: dict[str, Value]) -> bytes:
+    """Encode a map with long byte strings, which cbor2 takes 40 ns a byte for, without a pause."""
+    parts = [_head(_MAP, len(fields))]
+    for key in sorted(fields, key=lambda key: (len(key.encode()), key.encode())):
+        parts.append(cbor2.dumps(key))
+        value = fields[key]
+        if isinstance(value, bytes):
+            parts += (_head(_BYTES, len(value)), value)
+        else:
+            parts.append(cbor2.dumps(value, canonical=True))
+    return b"".join(parts)
+
+
+def _head(major: int, argument: int) -> bytes:
+    """Return the shortest head with an argument."""
+    head = cbor2.dumps(argument)
+    return bytes((head[0] | major << 5,)) + head[1:]
 
 
 def decode(data: bytes, *, max_bytes: int, max_depth: int = MAX_DEPTH, max_items: int = MAX_ITEMS) -> Value:
@@ -102,6 +126,13 @@ class Reader:
                 raise CborError(_TOO_SHORT)
             raise CborError(f"the field '{encoded[1:].decode()}' is missing or out of place")
         self.at += len(encoded)
+
+    def has_key(self, encoded: bytes) -> bool:
+        """Read the map key that `text_key` encoded if it comes next; says whether it did."""
+        found = self._data.startswith(encoded, self.at, self._end)
+        if found:
+            self.at += len(encoded)
+        return found
 
     def null(self) -> None:
         """Read a null."""

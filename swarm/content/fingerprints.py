@@ -35,6 +35,10 @@ class Fingerprints(MutableMapping[int, bytes]):
         """Return a copy of the set of pieces that have a fingerprint."""
         return self._stored.copy()
 
+    def packed(self) -> bytes:
+        """Return the fingerprints of all pieces, one after the other; zeros where there is none."""
+        return bytes(self._digests)
+
     def __getitem__(self, piece: int) -> bytes:
         if piece not in self._stored:
             raise KeyError(piece)

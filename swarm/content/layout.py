@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
 from typing import NamedTuple
 
 
@@ -24,18 +26,18 @@ class Layout:
 
     __slots__ = ("_first", "_lengths", "_piece_length", "_total")
 
-    def __init__(self, piece_length: int, file_lengths: Sequence[int]) -> None:
+    def __init__(self, piece_length: int, file_lengths: Iterable[int]) -> None:
         if piece_length < 1:
             raise ValueError(f"a piece cannot have {piece_length} bytes")
         self._piece_length = piece_length
-        self._lengths = tuple(file_lengths)
+        try:
+            self._lengths = array("Q", file_lengths)
+        except OverflowError as error:
+            raise ValueError("a file cannot have a negative number of bytes, or 2**64") from error
         self._total = sum(self._lengths)
         # The first piece of each file, then the piece count. An empty file has the same entry as the next.
-        self._first = [0]
-        for length in self._lengths:
-            if length < 0:
-                raise ValueError(f"a file cannot have {length} bytes")
-            self._first.append(self._first[-1] - (-length // piece_length))
+        counts = (-(-length // piece_length) for length in self._lengths)
+        self._first = array("Q", accumulate(counts, initial=0))
 
     @property
     def piece_length(self) -> int:
@@ -70,3 +72,15 @@ class Layout:
         if not 0 <= file < len(self._lengths):
             raise IndexError(f"file {file} is not in 0..{len(self._lengths) - 1}")
         return range(self._first[file], self._first[file + 1])
+
+    def file_length(self, file: int) -> int:
+        """Return the bytes of a file; raises IndexError if there is no such file."""
+        return self._lengths[file]
+
+    def files_of_many_pieces(self) -> Iterator[int]:
+        """Yield the files that have more than one piece, ascending."""
+        return (file for file, length in enumerate(self._lengths) if length > self._piece_length)
+
+    def empty_files(self) -> Iterator[int]:
+        """Yield the files without a byte, ascending."""
+        return (file for file, length in enumerate(self._lengths) if not length)

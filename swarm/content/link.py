@@ -69,7 +69,7 @@ class SwarmLink:
         parameters = [("peer", peer) for peer in self.peers]
         if self.name is not None:
             parameters.insert(0, ("name", self.name))
-        query = other.join(f"{key}={quote(value, safe=_SAFE)}" for key, value in parameters)
+        query = other.join(f"{key}={_quoted(value)}" for key, value in parameters)
         return f"{SCHEME}{self.id}{first if query else ''}{query}"
 
     @classmethod
@@ -107,6 +107,11 @@ class SwarmLink:
         if len(names) > 1:
             raise ManifestError("a swarm link can have only one name")
         return cls(_parse_id(cid), tuple(dict.fromkeys(peers)), names[0] if names else None)
+
+
+def _quoted(value: str) -> str:
+    # RFC 3986 leaves the tilde alone, shells do not everywhere.
+    return quote(value, safe=_SAFE).replace("~", "%7E")
 
 
 def _parse_id(text: str) -> ManifestId:

@@ -1,291 +1,71 @@
 """The manifest of a shared file or folder: its content, its rules and its deterministic encoding.
 
-A manifest lists the files and the hashes of their pieces. Its id is the BLAKE3 of its encoded bytes. Source:
-docs/manifest.md.
-
-Decoding is built for hostile input. A regular expression matches a valid entry as a whole; an entry that
-does not match is decoded field by field, to report what is wrong. Piece hashes stay views of the encoded
-bytes until everything is checked.
+A manifest lists the files and the hashes of their pieces. Its id is the BLAKE3 of its encoded bytes. Format 1
+is written wherever it suffices; format 2 has room for more files, for symbolic links and for empty folders.
+Source: docs/manifest.md.
 """
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Iterator
-from itertools import islice
-from typing import Any, NamedTuple, NoReturn
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from typing import NoReturn
 
 from blake3 import blake3
 
-from swarm.content import cbor
+from swarm.content import cbor, format1, format2
+from swarm.content.entries import (
+    MAX_BYTES_1,
+    MAX_ENTRIES,
+    MAX_FILES,
+    MAX_FILES_1,
+    MAX_MANIFEST_BYTES,
+    MAX_PIECE_LENGTH,
+    MAX_PIECES,
+    MAX_PIECES_1,
+    MAX_TOTAL_LENGTH,
+    MIN_PIECE_LENGTH,
+    FileEntry,
+    FormatExceeded,
+    LinkEntry,
+    Path,
+)
+from swarm.content.entry_tree import Columns, EntriesView, EntryTree
+from swarm.content.format2 import MAX_TARGET_BYTES, Draft
 from swarm.content.layout import Layout
-from swarm.content.paths import MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_PATH_DEPTH, PathTree, check_title, quoted
+from swarm.content.paths import MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_PATH_DEPTH, check_title
 from swarm.errors import ManifestError
 from swarm.ids import DIGEST_BYTES, ManifestId
 
-BLOCK = 24
-"""Entries checked together."""
-MAX_FILES = 10_000
-"""Files in one manifest. Decoding one costs 4 to 10 microseconds, and in a hostile manifest only the last may
-be invalid. To share more files, share several folders or an archive."""
-MAX_PIECES = 1_000_000
-"""Pieces in one manifest; their hashes alone take 32 MB."""
-MIN_PIECE_LENGTH = 16 * 1024
-MAX_PIECE_LENGTH = 16 * 1024 * 1024
-MAX_TOTAL_LENGTH = MAX_PIECES * MAX_PIECE_LENGTH
-"""Bytes of all files, about 16.8 TB; follows from the limits on pieces."""
-_EMPTY_BLAKE3 = blake3(b"").digest()
-
-
-class FileEntry(NamedTuple):
-    """One file: relative path, length in bytes, executable bit, BLAKE3-256 of the whole file.
-
-    ``pieces`` is the concatenation of the BLAKE3-256 digests of its pieces. A `Manifest` checks its
-    entries; an entry by itself is unchecked.
-    """
-
-    path: tuple[str, ...]
-    length: int
-    executable: bool
-    blake3: bytes
-    pieces: bytes
-
-
-def check_entries(files: Iterable[FileEntry], piece_length: int) -> Iterator[FileEntry]:
-    """Yield the entries after checking each by itself and against the earlier ones.
-
-    Raises ManifestError at the first `BLOCK` that breaks a rule or limit, before reading further.
-    """
-    tree = PathTree()
-    count = pieces = 0
-    source = iter(files)
-    while block := tuple(islice(source, BLOCK)):
-        count += len(block)
-        if count > MAX_FILES:
-            raise ManifestError(f"a manifest can have at most {MAX_FILES} files")
-        tree.add([entry.path for entry in block])
-        for entry in block:
-            _, length, _, digest, hashes = entry
-            # Inlined for a file of one piece, which is the common case.
-            if not (hashes is digest and 0 < length <= piece_length and len(digest) == DIGEST_BYTES):
-                _check_hashes(entry, piece_length)
-            pieces += len(hashes) // DIGEST_BYTES
-        if pieces > MAX_PIECES:
-            raise ManifestError(f"a manifest can have at most {MAX_PIECES} pieces: use a larger piece length")
-        yield from block
-    tree.finish()
-
-
-def _check_hashes(entry: FileEntry, piece_length: int) -> None:
-    if not 0 <= entry.length <= MAX_TOTAL_LENGTH:
-        raise ManifestError(f"the file {_quoted_path(entry.path)} claims {entry.length} bytes")
-    if len(entry.blake3) != DIGEST_BYTES:
-        raise ManifestError(f"the file {_quoted_path(entry.path)} has a hash of {len(entry.blake3)} bytes")
-    count = -(-entry.length // piece_length)
-    if len(entry.pieces) != count * DIGEST_BYTES:
-        raise ManifestError(
-            f"the file {_quoted_path(entry.path)} of {entry.length} bytes needs {count} piece hashes, "
-            f"not {len(entry.pieces)} bytes of them"
-        )
-    if count == 0 and entry.blake3 != _EMPTY_BLAKE3:
-        raise ManifestError(f"the empty file {_quoted_path(entry.path)} does not have the hash of no bytes")
-    if count == 1 and entry.blake3 != entry.pieces:
-        raise ManifestError(f"the file {_quoted_path(entry.path)} and its only piece have different hashes")
-
-
-def _quoted_path(path: tuple[str, ...]) -> str:
-    return quoted("/".join(path))
-
-
-_ENTRY_FIELDS = 5
-_PATH, _BLAKE3, _LENGTH, _PIECES, _EXECUTABLE = map(
-    cbor.text_key, ("path", "blake3", "length", "pieces", "executable")
-)
-_MAX_HASHES = MAX_PIECES * DIGEST_BYTES
-_TEXT = 0x60
-_BYTES = 0x40
-_ARRAY = 0x80
-_ONE_BYTE = 24
-"""Additional information in an item's first byte: the size is in the next byte."""
-
-
-def _head(major: int) -> bytes:
-    """Return a pattern for an item's head in its shortest form, with 0, 1, 2, 4 or 8 bytes of argument."""
-    first = [re.escape(bytes([major + extra])) for extra in (0, 23, 24, 25, 26, 27)]
-    return b"([%s-%s]|%s[\\x18-\\xff]|%s(?!\\x00).{2}|%s(?!\\x00{2}).{4}|%s(?!\\x00{4}).{8})" % tuple(first)
-
-
-_BEGIN = bytes([0xA0 | _ENTRY_FIELDS]) + _PATH
-_REST = re.compile(
-    re.escape(_BLAKE3 + b"\x58\x20")
-    + b"(.{32})"
-    + re.escape(_LENGTH)
-    + _head(0)
-    + re.escape(_PIECES)
-    # A file of one piece repeats its hash, an empty file has none; other hashes are skipped by their size.
-    + b"(?:(?:\x58\x20\\1|(\x40))"
-    + re.escape(_EXECUTABLE)
-    + b"([\xf4\xf5])|"
-    + _head(_BYTES)
-    + b")",
-    re.DOTALL,
-)
-_EXECUTED = re.compile(re.escape(_EXECUTABLE) + b"([\xf4\xf5])", re.DOTALL)
-_VIEW_FROM = 1024
-"""Piece hashes of more bytes than this are copied only after the whole manifest was checked."""
-
-
-def read_entries(reader: cbor.Reader, data: bytes, end: int) -> Iterator[FileEntry]:
-    """Yield the files decoded from ``data`` up to ``end``; their ``pieces`` may be views of ``data``.
-
-    Raises CborError at the first malformed entry.
-    """
-    decoder = _EntryDecoder(data, end)
-    for _ in range(reader.array(MAX_FILES)):
-        entry = decoder.read(reader.at)
-        if entry is None:
-            yield _decode_fields(reader)
-        else:
-            reader.at = decoder.at
-            yield entry
-
-
-class _EntryDecoder:
-    """Decodes entries of the usual form; ``at`` is the end of the latest one."""
-
-    def __init__(self, data: bytes, end: int) -> None:
-        self._data, self._end = data, end
-        self.at = 0
-        # The latest entry's bytes up to the file name: the next file is usually in the same folder.
-        self._prefix = _BEGIN + b"\x81"
-        self._folders: tuple[str, ...] = ()
-
-    def read(self, start: int) -> FileEntry | None:
-        """Decode the entry at ``start``; None if it has another form."""
-        try:
-            if self._data.startswith(self._prefix, start):
-                name, at = self._text(start + len(self._prefix))
-            else:
-                name, at = self._text(self._new_folders(start))
-        except (IndexError, ValueError):
-            return None
-        path = (*self._folders, name)
-        rest = _REST.match(self._data, at, self._end)
-        if rest is None:
-            return None
-        digest, length, none, executable, head = rest.groups()
-        if head:
-            return self._with_hashes(path, digest, length, head, rest.end())
-        self.at = rest.end()
-        return _make((path, _argument(length), executable == b"\xf5", digest, b"" if none else digest))
-
-    def _with_hashes(
-        self, path: tuple[str, ...], digest: bytes, length: bytes, head: bytes, start: int
-    ) -> FileEntry | None:
-        size = _argument(head) if len(head) > 1 else head[0] - _BYTES
-        end = _EXECUTED.match(self._data, start + size, self._end) if size <= _MAX_HASHES else None
-        if end is None:
-            return None
-        hashes: Any = memoryview(self._data)[start : start + size]
-        self.at = end.end()
-        pieces = hashes if size > _VIEW_FROM else bytes(hashes)
-        return _make((path, _argument(length), end[1] == b"\xf5", digest, pieces))
-
-    def _new_folders(self, start: int) -> int:
-        """Decode the folders of a path; return where the file name starts."""
-        data, at = self._data, start + len(_BEGIN)
-        depth = data[at] - _ARRAY
-        at += 1
-        if depth == _ONE_BYTE and data[at] >= _ONE_BYTE:
-            depth = data[at]
-            at += 1
-        elif depth >= _ONE_BYTE:
-            depth = 0
-        if not (data.startswith(_BEGIN, start) and 0 < depth <= MAX_PATH_DEPTH):
-            raise ValueError("not the start of a path")
-        names = []
-        for _ in range(depth - 1):
-            # `_text` inlined, for speed: in a hostile manifest every path may have new folders.
-            size = data[at] - _TEXT
-            at += 1
-            if not 0 <= size < _ONE_BYTE:
-                size = self._long(size, at)
-                at += 1
-            names.append(data[at : at + size])
-            at += size
-        self._folders, self._prefix = tuple(map(bytes.decode, names)), data[start:at]
-        return at
-
-    def _text(self, at: int) -> tuple[str, int]:
-        """Return the text at ``at``, and where it ends."""
-        data = self._data
-        size = data[at] - _TEXT
-        at += 1
-        if not 0 <= size < _ONE_BYTE:
-            size = self._long(size, at)
-            at += 1
-        end = at + size
-        return data[at:end].decode(), end
-
-    def _long(self, size: int, at: int) -> int:
-        """Return the size of a text when it is in the byte at ``at``, as ``size`` must indicate."""
-        if size == _ONE_BYTE and self._data[at] >= _ONE_BYTE:
-            return self._data[at]
-        raise ValueError("not a text of at most 255 bytes")
-
-
-def _make(fields: tuple[tuple[str, ...], int, bool, bytes, Any]) -> FileEntry:
-    return tuple.__new__(FileEntry, fields)
-
-
-def _argument(head: bytes) -> int:
-    return head[0] if len(head) == 1 else int.from_bytes(head[1:], "big")
-
-
-def _decode_fields(reader: cbor.Reader) -> FileEntry:
-    """Decode an entry field by field; raises CborError naming the first wrong field."""
-    reader.fields(_ENTRY_FIELDS)
-    reader.key(_PATH)
-    path = tuple([reader.text(MAX_NAME_BYTES) for _ in range(reader.array(MAX_PATH_DEPTH))])
-    reader.key(_BLAKE3)
-    digest = reader.data(DIGEST_BYTES)
-    reader.key(_LENGTH)
-    length = reader.unsigned()
-    reader.key(_PIECES)
-    pieces = reader.data(_MAX_HASHES)
-    reader.key(_EXECUTABLE)
-    return FileEntry(path, length, reader.boolean(), digest, pieces)
-
-
 __all__ = [
     "MAX_BYTES_1",
+    "MAX_ENTRIES",
     "MAX_FILES",
+    "MAX_FILES_1",
     "MAX_MANIFEST_BYTES",
     "MAX_NAME_BYTES",
     "MAX_PATH_BYTES",
     "MAX_PATH_DEPTH",
     "MAX_PIECES",
+    "MAX_PIECES_1",
     "MAX_PIECE_LENGTH",
+    "MAX_TARGET_BYTES",
     "MAX_TOTAL_LENGTH",
     "MIN_PIECE_LENGTH",
     "VERSION",
     "FileEntry",
+    "LinkEntry",
     "Manifest",
     "choose_piece_length",
 ]
 
-VERSION = 1
-MAX_MANIFEST_BYTES = 256 * 1024 * 1024
-"""Encoded bytes of a manifest of any format: a million files with names of 200 bytes."""
-MAX_BYTES_1 = 32 * 1024 * 1024
-"""Encoded bytes of a manifest of format 1."""
-
-_FIELDS = 5
+VERSION = format2.VERSION
+"""The latest format."""
+_FORMATS = {format1.VERSION: (format1.FIELDS,), format2.VERSION: (format2.FIELDS,)}
 _MAX_FIELDS = 23
 # The shortest key comes first in a deterministic map, so the version is read before anything else.
 _VERSION = cbor.text_key("v")
-_NAME, _PIECE, _FOLDER, _ENTRIES = map(cbor.text_key, ("name", "piece", "folder", "entries"))
 
 
 class Manifest:
@@ -293,50 +73,101 @@ class Manifest:
 
     ``name`` is the file or folder that the receiver creates; ``folder`` tells which. A single file has one
     entry with the path ``(name,)``; the paths in a folder are relative to it. ``piece_length`` is in bytes.
-    Two manifests are equal when their encodings, and so their ids, are equal.
+    ``links`` are the symbolic links, ``empty_folders`` the paths of folders without an entry. ``version`` is
+    1 when that format can express all this, else 2. Two manifests are equal when their encodings, and so
+    their ids, are equal.
+
+    ``files``, ``links`` and ``empty_folders`` are sequences. Those of format 2 make an item when it is asked
+    for, and are in the order of that format, level by level, whatever order was given.
 
     Raises ManifestError when a rule or limit of docs/manifest.md is broken.
     """
 
-    __slots__ = ("_encoded", "_id", "_layout", "files", "folder", "name", "piece_length")
+    __slots__ = (
+        "_encoded",
+        "_id",
+        "_layout",
+        "_tree",
+        "empty_folders",
+        "files",
+        "folder",
+        "links",
+        "name",
+        "piece_length",
+        "version",
+    )
 
     name: str
     folder: bool
     piece_length: int
-    files: tuple[FileEntry, ...]
+    files: Sequence[FileEntry]
+    links: Sequence[LinkEntry]
+    empty_folders: Sequence[Path]
+    version: int
     _encoded: bytes
     _id: ManifestId | None
     _layout: Layout
+    _tree: EntryTree | None
 
-    def __init__(self, name: str, folder: bool, piece_length: int, files: Iterable[FileEntry]) -> None:
-        self._fill(name, folder, piece_length, files)
-        encoded = _encode(self)
-        if len(encoded) > MAX_BYTES_1:
-            raise ManifestError(
-                f"a manifest can have at most {MAX_BYTES_1} bytes, but this one would have "
-                f"{len(encoded)}: use a larger piece length or share fewer files"
-            )
-        object.__setattr__(self, "_encoded", encoded)
+    def __init__(
+        self,
+        name: str,
+        folder: bool,
+        piece_length: int,
+        files: Iterable[FileEntry],
+        links: Iterable[LinkEntry] = (),
+        empty_folders: Iterable[Path] = (),
+    ) -> None:
+        files, links, empty_folders = tuple(files), tuple(links), tuple(empty_folders)
+        if not folder or not (links or empty_folders or len(files) > MAX_FILES_1):
+            try:
+                self._fill_1(name, folder, piece_length, files)
+                encoded = format1.encode(name, folder, piece_length, files)
+                _check_size(encoded, MAX_BYTES_1)
+            except FormatExceeded:
+                if not folder:
+                    raise
+            else:
+                object.__setattr__(self, "_encoded", encoded)
+                return
+        self._fill_2(format2.draft(files, links, empty_folders).encode(name, piece_length))
+
+    @classmethod
+    def of_draft(cls, name: str, piece_length: int, draft: Draft) -> Manifest:
+        """Return the manifest of format 2 of a folder; raises ManifestError as the constructor does."""
+        manifest = cls.__new__(cls)
+        cls._fill_2(manifest, draft.encode(name, piece_length))
+        return manifest
 
     @classmethod
     def decode(cls, data: bytes) -> Manifest:
         """Decode the output of `encode`; raises ManifestError for any other bytes."""
-        if len(data) > MAX_MANIFEST_BYTES:
-            raise ManifestError(f"a manifest can have at most {MAX_MANIFEST_BYTES} bytes, not {len(data)}")
-        return cls.decode_part(bytes(data), 0, len(data))
+        return _exhaust(cls.decode_steps(bytes(data), 0, len(data)))
 
     @classmethod
     def decode_part(cls, data: bytes, start: int, end: int) -> Manifest:
-        """Decode the manifest in ``data[start:end]``; nothing is copied unless it is valid.
+        """Decode the manifest in ``data[start:end]``; raises ManifestError as `decode` does."""
+        return _exhaust(cls.decode_steps(data, start, end))
+
+    @classmethod
+    def decode_steps(cls, data: bytes, start: int, end: int) -> Generator[None, None, Manifest]:
+        """Decode the manifest in ``data[start:end]`` in steps of some milliseconds; the generator returns it.
 
         Raises ManifestError as `decode` does.
         """
+        _check_size(memoryview(data)[start:end], MAX_MANIFEST_BYTES)
         manifest = cls.__new__(cls)
         try:
-            cls._read(manifest, cbor.Reader(data, start, end), data, start, end)
+            reader = cbor.Reader(data, start, end)
+            if _read_format(reader, _FORMATS, "manifest")[0] == format1.VERSION:
+                yield from cls._read_1(manifest, reader, data, start, end)
+            else:
+                encoded = data[start:end]
+                reader = cbor.Reader(encoded)
+                _read_format(reader, _FORMATS, "manifest")
+                yield from cls._read_2(manifest, reader, encoded)
         except cbor.CborError as error:
             raise ManifestError(f"this is not a swarm manifest: {error}") from error
-        object.__setattr__(manifest, "_encoded", data[start:end])
         return manifest
 
     def encode(self) -> bytes:
@@ -367,9 +198,31 @@ class Manifest:
 
     def piece_hash(self, piece: int) -> bytes:
         """Return the BLAKE3-256 of ``piece``; raises IndexError if there is no such piece."""
+        if self._tree is not None:
+            return self._tree.piece_hash(piece)
         span = self._layout.span(piece)
         start = span.offset // self.piece_length * DIGEST_BYTES
         return self.files[span.file].pieces[start : start + DIGEST_BYTES]
+
+    @property
+    def columns(self) -> Columns | None:
+        """The columns of format 2; None for format 1."""
+        return None if self._tree is None else self._tree.columns
+
+    @property
+    def item_count(self) -> int:
+        """The number of files, links and empty folders."""
+        return len(self.files) + len(self.links) + len(self.empty_folders)
+
+    def item_paths(self) -> Iterator[Path]:
+        """Yield the paths of the files, then those of the links, then those of the empty folders."""
+        yield from map(self.path, range(len(self.files)))
+        yield from (link.path for link in self.links)
+        yield from self.empty_folders
+
+    def path(self, file: int) -> Path:
+        """Return the path of the file with that index, without making the rest of its entry."""
+        return self.files[file].path if self._tree is None else self._tree.file_path(file)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Manifest):
@@ -391,46 +244,83 @@ class Manifest:
     def __delattr__(self, name: str) -> NoReturn:
         raise AttributeError("a manifest is immutable")
 
-    def _read(self, reader: cbor.Reader, data: bytes, start: int, end: int) -> None:
-        read_version(reader, VERSION, (_FIELDS,), "manifest")
-        if end - start > MAX_BYTES_1:
-            raise ManifestError(f"a manifest of format 1 can have at most {MAX_BYTES_1} bytes")
-        reader.key(_NAME)
-        name = reader.text(MAX_NAME_BYTES)
-        reader.key(_PIECE)
-        piece_length = reader.unsigned()
-        reader.key(_FOLDER)
-        folder = reader.boolean()
-        reader.key(_ENTRIES)
-        self._fill(name, folder, piece_length, read_entries(reader, data, end))
+    def _fill(self, **values: object) -> None:
+        for key, value in values.items():
+            object.__setattr__(self, key, value)
+
+    def _fill_1(self, name: str, folder: bool, piece_length: int, files: Iterable[FileEntry]) -> None:
+        check_title(name)
+        check_piece_length(piece_length)
+        entries = tuple(format1.check_entries(files, piece_length))
+        if not folder and (len(entries) != 1 or entries[0].path != (name,)):
+            raise ManifestError("a manifest of a single file must have one entry, named like the manifest")
+        self._fill(
+            name=name,
+            folder=folder,
+            piece_length=piece_length,
+            files=entries,
+            links=(),
+            empty_folders=(),
+            version=format1.VERSION,
+            _layout=Layout(piece_length, [entry.length for entry in entries]),
+            _id=None,
+            _tree=None,
+        )
+
+    def _read_1(self, reader: cbor.Reader, data: bytes, start: int, end: int) -> Iterator[None]:
+        _check_size(memoryview(data)[start:end], MAX_BYTES_1)
+        name, piece_length, folder = format1.read_head(reader)
+        self._fill_1(name, folder, piece_length, format1.read_entries(reader, data, end))
         reader.end()
+        yield
         # Views of the encoded bytes are copied only now that the manifest is known to be valid.
         files = tuple(
             entry if type(entry.pieces) is bytes else entry._replace(pieces=bytes(entry.pieces))
             for entry in self.files
         )
-        object.__setattr__(self, "files", files)
+        self._fill(files=files, _encoded=data[start:end])
 
-    def _fill(self, name: str, folder: bool, piece_length: int, files: Iterable[FileEntry]) -> None:
+    def _fill_2(self, encoded: bytes) -> None:
+        _check_size(encoded, MAX_MANIFEST_BYTES)
+        reader = cbor.Reader(encoded)
+        _read_format(reader, _FORMATS, "manifest")
+        deque(self._read_2(reader, encoded), maxlen=0)
+
+    def _read_2(self, reader: cbor.Reader, encoded: bytes) -> Iterator[None]:
+        name, piece_length, columns = format2.read(reader, encoded)
         check_title(name)
-        if not _is_piece_length(piece_length):
-            raise ManifestError(
-                f"a piece length must be a power of two from {MIN_PIECE_LENGTH} to {MAX_PIECE_LENGTH}, "
-                f"not {piece_length}"
-            )
-        entries = tuple(check_entries(files, piece_length))
-        if not folder and (len(entries) != 1 or entries[0].path != (name,)):
-            raise ManifestError("a manifest of a single file must have one entry, named like the manifest")
-        values = {
-            "name": name,
-            "folder": folder,
-            "piece_length": piece_length,
-            "files": entries,
-            "_layout": Layout(piece_length, [entry.length for entry in entries]),
-            "_id": None,
-        }
-        for key, value in values.items():
-            object.__setattr__(self, key, value)
+        check_piece_length(piece_length)
+        tree = yield from format2.checked(columns, piece_length)
+        self._fill(
+            name=name,
+            folder=True,
+            piece_length=piece_length,
+            files=EntriesView(tree.file_count, tree.file),
+            links=EntriesView(tree.link_count, tree.link),
+            empty_folders=EntriesView(tree.empty_folder_count, tree.empty_folder),
+            version=format2.VERSION,
+            _layout=tree.layout,
+            _id=None,
+            _tree=tree,
+            _encoded=encoded,
+        )
+
+
+def _check_size(encoded: bytes | memoryview, limit: int) -> None:
+    if len(encoded) > limit:
+        raise FormatExceeded(
+            f"a manifest can have at most {limit} bytes, but this one has {len(encoded)}: "
+            "use a larger piece length or share fewer files"
+        )
+
+
+def _exhaust(steps: Generator[None, None, Manifest]) -> Manifest:
+    try:
+        while True:
+            next(steps)
+    except StopIteration as end:
+        made: Manifest = end.value
+        return made
 
 
 def choose_piece_length(size: int) -> int:
@@ -446,48 +336,27 @@ def choose_piece_length(size: int) -> int:
     return length
 
 
-def _is_piece_length(value: int) -> bool:
-    return MIN_PIECE_LENGTH <= value <= MAX_PIECE_LENGTH and value & (value - 1) == 0
+def check_piece_length(value: int) -> None:
+    """Raise ManifestError unless ``value`` is a piece length that a manifest can have."""
+    if not MIN_PIECE_LENGTH <= value <= MAX_PIECE_LENGTH or value & (value - 1):
+        raise ManifestError(
+            f"a piece length must be a power of two from {MIN_PIECE_LENGTH} to {MAX_PIECE_LENGTH}, "
+            f"not {value}"
+        )
 
 
-def _encode(manifest: Manifest) -> bytes:
-    entries: list[cbor.Value] = [
-        {
-            "path": list(entry.path),
-            "blake3": entry.blake3,
-            "length": entry.length,
-            "pieces": entry.pieces,
-            "executable": entry.executable,
-        }
-        for entry in manifest.files
-    ]
-    return cbor.encode(
-        {
-            "v": VERSION,
-            "name": manifest.name,
-            "piece": manifest.piece_length,
-            "folder": manifest.folder,
-            "entries": entries,
-        }
-    )
-
-
-def read_version(reader: cbor.Reader, supported: int, fields: tuple[int, ...], what: str) -> int:
-    """Read a map's head and its first field, the version; return the number of pairs, the version included.
-
-    Raises ManifestError unless the version is ``supported``, and CborError unless the number of pairs is
-    in ``fields``.
-    """
+def _read_format(reader: cbor.Reader, formats: Mapping[int, tuple[int, ...]], what: str) -> tuple[int, int]:
+    """Read a map's head and its version; return the version and the number of pairs."""
     found = reader.map(_MAX_FIELDS)
     reader.key(_VERSION)
     version = reader.unsigned()
-    if version > supported:
+    if version > max(formats):
         raise ManifestError(
             f"this {what} was made by a newer swarm: upgrade swarm "
-            f"(its format is {version}, this version reads {supported})"
+            f"(its format is {version}, this version reads {max(formats)})"
         )
-    if version != supported:
+    if version not in formats:
         raise ManifestError(f"this {what} has the unknown format {version}")
-    if found not in fields:
+    if found not in formats[version]:
         raise cbor.CborError(f"a map of {found} fields")
-    return found
+    return version, found

@@ -13,13 +13,15 @@ from typing import Protocol
 
 import trio
 
-from swarm.endpoint import Endpoint
+from swarm.endpoint import ZONE, Endpoint
 from swarm.ids import ManifestId, PeerId
 from swarm.ports import Announcement, FoundPeer
 from swarm.protocol import protocol_limits as limits
 from swarm.protocol.codec import is_address, is_peer_id
 from swarm.protocol.messages import ExchangedPeer, Hello, Peers
 from swarm.strategy.peer_book import EXCHANGE
+
+_ZONED = f"/{ZONE}/"
 
 COALESCE_SECONDS = 0.1
 """A change waits so long for others to travel with it."""
@@ -172,8 +174,15 @@ class Introductions:
 
 
 def visible(addresses: tuple[str, ...], *, near: bool) -> tuple[str, ...]:
-    """The addresses worth telling to, or hearing from, a peer that is ``near`` (on this machine) or not."""
-    return tuple(address for address in addresses if near or not is_loopback(address))
+    """The addresses worth telling to, or hearing from, a peer that is ``near`` (on this machine) or not.
+
+    A zone is the name of an interface of one machine.
+    """
+    return tuple(
+        address
+        for address in addresses
+        if not address.startswith(_ZONED) and (near or not is_loopback(address))
+    )
 
 
 def dialable(announced: tuple[str, ...], address: str, *, inbound: bool) -> tuple[str, ...]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+import socket
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 import ifaddr
 from libp2p.peer.id import ID
 
-from swarm.endpoint import Endpoint, PeerAddress
+from swarm.endpoint import IP_KINDS, ZONE, Endpoint, PeerAddress
 from swarm.errors import UsageError
 from swarm.ids import PeerId, SourceId
 
@@ -16,6 +19,10 @@ from swarm.ids import PeerId, SourceId
 _SHA256_HEAD = b"\x12\x20"
 _SHA256_BYTES = 34
 _IDENTITY_HEAD = b"\x00"
+# Of these only the route is asked for; both are for documentation.
+_FAR = {"ip4": (socket.AF_INET, "192.0.2.1"), "ip6": (socket.AF_INET6, "2001:db8::1")}
+_TEMPORARY = 0x01 | 0x20
+"""IFA_F_TEMPORARY and IFA_F_DEPRECATED of Linux."""
 _EXAMPLE = "use a multiaddr such as /ip4/192.0.2.1/tcp/4001/p2p/12D3Koo…"
 
 
@@ -29,9 +36,16 @@ def parse_peer_address(text: str) -> PeerAddress:
     if not separator or not head:
         raise UsageError(f"{text!r} does not name a peer: {_EXAMPLE}")
     try:
-        return PeerAddress(_peer_id(tail), Endpoint.parse(head))
+        found = PeerAddress(_peer_id(tail), Endpoint.parse(head))
     except Exception as error:
         raise UsageError(f"{text!r} is not a peer address ({_brief(error)}): {_EXAMPLE}") from error
+    where = found.endpoint
+    if where.kind == "ip6" and where.is_link_local and not where.zone:
+        raise UsageError(
+            f"{text!r} is in a network of its own, but on which interface of this machine? "
+            f"Write /{ZONE}/<interface>{where}/p2p/…"
+        )
+    return found
 
 
 def parse_endpoint(text: str, purpose: str) -> Endpoint:
@@ -50,20 +64,37 @@ def parse_listen_address(text: str) -> Endpoint:
     endpoint = parse_endpoint(text, "to listen on")
     if not endpoint.is_ip:
         raise UsageError(f"cannot listen on {text!r}: use /ip4/<ip>/tcp/<port> or /ip6/<ip>/tcp/<port>")
+    if endpoint.kind == "ip6" and endpoint.is_link_local:
+        raise UsageError(f"cannot listen on {text!r} alone: /ip6/::/tcp/{endpoint.port} includes it")
     return endpoint
 
 
 def concrete(listening: Iterable[Endpoint]) -> list[Endpoint]:
     """Replace the unspecified address by the addresses of this machine's interfaces.
 
-    Loopback comes last, so that the first address is the one that others can use.
+    Best first: those that most others can reach. Public ones come before those of a private network, then
+    come those of a single link, and loopback last. Within each kind, that of the default route comes first.
     """
     found: dict[Endpoint, None] = {}
     for endpoint in listening:
         hosts = _interface_addresses(endpoint.kind) if endpoint.is_unspecified else [endpoint.host]
         for host in hosts:
             found.setdefault(Endpoint(endpoint.kind, host, endpoint.transport, endpoint.port))
-    return list(found)
+    if not found:
+        return []
+    preferred = {_route_source(kind) for kind in IP_KINDS}
+    short_lived = _short_lived()
+    return sorted(found, key=lambda each: _rank(each, preferred, short_lived))
+
+
+def of_others(addresses: Sequence[str]) -> tuple[str, ...]:
+    """Those of this node's addresses that other machines may reach; all of them if there is no such one."""
+    return tuple(text for text in addresses if not _of_this_machine(text)) or tuple(addresses)
+
+
+def _of_this_machine(text: str) -> bool:
+    endpoint = Endpoint.read(text.partition("/p2p/")[0])
+    return endpoint is not None and endpoint.is_loopback
 
 
 def _interface_addresses(kind: str) -> list[str]:
@@ -73,11 +104,39 @@ def _interface_addresses(kind: str) -> list[str]:
         for entry in adapter.ips:
             text = entry.ip if isinstance(entry.ip, str) else entry.ip[0]
             ip = ipaddress.ip_address(text)
-            # A link-local address means nothing without the zone of the machine that uses it.
-            if ip.version == version and not ip.is_link_local:
+            # A link-local IPv6 address means nothing without the zone of the machine that uses it.
+            if ip.version == version and not (version == 6 and ip.is_link_local):
                 result.append(ip)
-    result.sort(key=lambda ip: (ip.is_loopback, int(ip)))
-    return [str(ip) for ip in result]
+    return [str(ip) for ip in sorted(result, key=int)]
+
+
+def _rank(
+    endpoint: Endpoint, preferred: set[str | None], short_lived: set[str]
+) -> tuple[int, bool, bool, str]:
+    ip = ipaddress.ip_address(endpoint.host)
+    kinds = (ip.is_global, not ip.is_private, not ip.is_link_local and not ip.is_loopback, ip.is_link_local)
+    best = next((number for number, holds in enumerate(kinds) if holds), len(kinds))
+    return best, endpoint.host in short_lived, endpoint.host not in preferred, endpoint.kind
+
+
+def _route_source(kind: str) -> str | None:
+    """The address that packets to far away leave from; None without such a route. Nothing is sent."""
+    family, far = _FAR[kind]
+    with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect((far, 9))
+        return str(probe.getsockname()[0])
+    return None
+
+
+def _short_lived() -> set[str]:
+    """The IPv6 addresses that the system replaces every day for privacy, where it says which those are."""
+    found = set()
+    with suppress(OSError, ValueError), Path("/proc/net/if_inet6").open(encoding="ascii") as file:
+        for line in file:
+            digits, _, _, _, flags, *_ = line.split()
+            if int(flags, 16) & _TEMPORARY:
+                found.add(str(ipaddress.IPv6Address(bytes.fromhex(digits))))
+    return found
 
 
 def _peer_id(text: str) -> PeerId:

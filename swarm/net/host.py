@@ -7,10 +7,12 @@ place of each is in ``docs/decisions/0001-libp2p-faults.md``.
 from __future__ import annotations
 
 import logging
+import random
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import libp2p
 import multiaddr
@@ -25,7 +27,6 @@ from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
 from libp2p.protocol_muxer.exceptions import MultiselectClientError
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
-from libp2p.transport.tcp.tcp import TCP
 
 from swarm.endpoint import Endpoint
 from swarm.errors import LinkClosed, NoPeerReachable, RemoteError, SwarmError, UsageError
@@ -45,7 +46,13 @@ CONNECT_DEADLINE = 10.0
 """Seconds that one connect may take over all addresses of a peer."""
 PING_DEADLINE = 5.0
 """Seconds after which a ping over a connection counts as lost."""
+LISTEN_PORTS = range(20_000, 32_000)
+"""Where any port will do: below those that systems give to connections that go out."""
+PORTS_TRIED = 20
 Handler = Callable[[NegotiatedStream], Awaitable[None]]
+
+
+COPIED = "if its folder (SWARM_HOME) was copied from another machine, remove the copy to get a key of its own"
 
 
 class _Connecting:
@@ -138,7 +145,9 @@ class Host:
         peer at the same time make one connection.
         """
         if peer == self.peer_id:
-            raise NoPeerReachable("that is this node itself", telling=Telling.OURSELVES)
+            raise NoPeerReachable(
+                f"that is this node itself, or another with the same key: {COPIED}", telling=Telling.OURSELVES
+            )
         while (earlier := self._connecting.get(peer)) is not None:
             await earlier.ended.wait()
             if not self.connected(peer):
@@ -257,6 +266,7 @@ async def open_host(
     """
     silence_libp2p()
     negotiation.install()
+    internals.listen_with_one_family()
     wanted = [addresses.parse_listen_address(text) for text in dict.fromkeys(listen)]
     for address in wanted:
         _refuse_taken_port(address)
@@ -309,7 +319,7 @@ def _new_network(private_key: bytes, max_connections: int) -> Swarm:
     network = libp2p.new_swarm(
         key_pair=key_pair,
         sec_opt=noise_session.noise_security(key_pair),
-        transports=[TCP()],
+        transports=[internals.ZonedTcp()],
         connection_config=config,
         retry_config=RetryConfig(max_retries=0),
     )
@@ -332,18 +342,37 @@ def can_listen(address: Endpoint) -> bool:
     return True
 
 
+def has_ipv6() -> bool:
+    """Whether this machine can listen on IPv6."""
+    return socket.has_ipv6 and can_listen(Endpoint("ip6", "::", "tcp", 0))
+
+
+def at_one_port(wanted: Sequence[Endpoint], remembered: int) -> list[Endpoint]:
+    """Give those of ``wanted`` that leave their port open one that is free for all of them.
+
+    ``remembered`` is tried first; 0 for none.
+    """
+    free = [endpoint for endpoint in wanted if endpoint.port == 0]
+    # Other programs' connections take no port from below, so it is still free after a restart.
+    others = random.SystemRandom().sample(LISTEN_PORTS, PORTS_TRIED)
+    for port in (remembered, *others) if free else ():
+        if port and all(can_listen(replace(endpoint, port=port)) for endpoint in free):
+            return [replace(endpoint, port=endpoint.port or port) for endpoint in wanted]
+    return list(wanted)
+
+
 def _refuse_taken_port(address: Endpoint) -> None:
     """libp2p listens with SO_REUSEPORT, so a second process on one port would silently take turns."""
-    if address.port == 0:
-        return
     family = socket.AF_INET6 if address.kind == "ip6" else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        # With SO_REUSEADDR a port in TIME_WAIT is free, one that somebody listens on is not.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            # With SO_REUSEADDR a port in TIME_WAIT is free, one that somebody listens on is not.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             probe.bind((address.host, address.port))
-        except OSError as error:
-            raise UsageError(f"cannot listen on {address}: {error.strerror}; choose another port") from error
+    except OSError as error:
+        raise UsageError(f"cannot listen on {address}: {error.strerror}; choose another port") from error
 
 
 def _check_listening(inner: BasicHost, wanted: Sequence[Endpoint]) -> None:

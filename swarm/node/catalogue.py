@@ -1,6 +1,6 @@
-"""The two small protocols beside the exchange: what a peer offers, and a manifest by its id.
+"""The small protocols beside the exchange: what a peer offers, and a manifest by its id, whole or in parts.
 
-Both are one answer on one stream. Specified in docs/protocol.md.
+Specified in docs/protocol.md.
 """
 
 from __future__ import annotations
@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Final
 
 import trio
 
-from swarm.content.envelope import MAX_ENVELOPE_BYTES, Envelope
+from swarm.content.envelope import Envelope, ForgedEnvelope
 from swarm.endpoint import Endpoint
-from swarm.errors import LinkClosed, ManifestError, NoPeerReachable, RemoteError
+from swarm.errors import LinkClosed, NoPeerReachable, RemoteError
 from swarm.ids import DIGEST_BYTES, ManifestId, PeerId
 from swarm.ports import ByteStream, Network
 from swarm.protocol import protocol_limits as limits
@@ -26,10 +27,28 @@ from swarm.protocol.advert import (
     encode_adverts,
     encode_length,
 )
+from swarm.protocol.outline import (
+    MAX_OUTLINE_BYTES,
+    PART_REQUEST_BYTES,
+    Outline,
+    decode_outline,
+    decode_part_request,
+    encode_outline,
+    encode_part_request,
+)
 from swarm.transfer.give_up import REFUSED_SESSION
 
 ADVERTISE_PROTOCOL: Final = "/swarm/advertise/1.0.0"
 MANIFEST_PROTOCOL: Final = "/swarm/manifest/1.0.0"
+"""A whole manifest in one answer: what versions before the other protocol ask and answer."""
+PARTS_PROTOCOL: Final = "/swarm/manifest/2.0.0"
+"""A manifest in parts, which several peers can send."""
+MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024 + 1024
+"""Bytes of an envelope in one answer. A larger manifest is sent in parts only."""
+ENVELOPE_ROOM: Final = 512
+"""Bytes of an envelope beside its manifest, if it has neither peers nor times; more than enough."""
+MAX_OUTLINES: Final = 32
+"""Manifests whose part hashes are remembered."""
 CHUNK_BYTES: Final = 1 << 16
 """A manifest is read and sent in parts of this size: memory follows what arrives, not what is claimed."""
 
@@ -40,14 +59,24 @@ QUESTIONS_PER_PEER: Final = 4
 class Questions:
     """Opens the streams on which this node asks peers; a peer that is asked is in use.
 
-    ``answered`` is told when a question has ended.
+    ``answered`` is told when a question has ended. ``ban`` refuses a peer from now on. ``kept`` is the folder
+    in which parts of manifests are kept until they are complete, None for memory.
     """
 
     def __init__(
-        self, network: Network, is_banned: Callable[[PeerId], bool], answered: Callable[[PeerId], None]
+        self,
+        network: Network,
+        is_banned: Callable[[PeerId], bool],
+        answered: Callable[[PeerId], None],
+        ban: Callable[[PeerId], object] = lambda _peer: None,
+        kept: Path | None = None,
     ) -> None:
         self._network = network
         self._answered = answered
+        self.ban = ban
+        """Refuse a peer that broke a rule from now on."""
+        self.kept = kept
+        """The folder in which parts of manifests are kept; None: in memory."""
         self.is_banned = is_banned
         """Whether a peer is refused by this node."""
         self._limiters: dict[PeerId, trio.CapacityLimiter] = {}
@@ -105,19 +134,39 @@ async def ask_manifest(stream: ByteStream, manifest: ManifestId) -> Envelope | N
     """Return the manifest with that id and its signature, or None when the peer does not know it.
 
     The answer is checked against the id before it is parsed. Raises RemoteError when it is not that
-    manifest, LinkClosed when the peer falls silent.
+    manifest, LinkClosed when the peer falls silent, ManifestError when the manifest of this id is not valid.
     """
     body = bytearray()
     await stream.write(manifest.digest)
-    size = decode_length(await _in_time(stream, LENGTH_BYTES), MAX_ENVELOPE_BYTES)
+    size = decode_length(await _in_time(stream, LENGTH_BYTES), MAX_ANSWER_BYTES)
     while len(body) < size:
         body += await _in_time(stream, min(CHUNK_BYTES, size - len(body)))
     if not size:
         return None
     try:
         return await trio.to_thread.run_sync(Envelope.from_bytes, bytes(body), manifest)
-    except ManifestError as error:
+    except ForgedEnvelope as error:
         raise RemoteError(f"the manifest from {stream.peer} is not to be used: {error}") from error
+
+
+async def ask_outline(stream: ByteStream, manifest: ManifestId) -> Outline | None:
+    """Return what the peer says of the manifest with that id, or None when it does not know it.
+
+    Raises RemoteError when that is malformed, LinkClosed when the peer falls silent.
+    """
+    await stream.write(manifest.digest)
+    size = decode_length(await _in_time(stream, LENGTH_BYTES), MAX_OUTLINE_BYTES)
+    return decode_outline(await _in_time(stream, size), manifest) if size else None
+
+
+async def ask_part(stream: ByteStream, outline: Outline, part: int) -> bytes:
+    """Return the bytes of one part, not yet checked; raises LinkClosed when the peer falls silent."""
+    start, end = outline.span(part)
+    data = bytearray()
+    await stream.write(encode_part_request(part))
+    while len(data) < end - start:
+        data += await _in_time(stream, min(CHUNK_BYTES, end - start - len(data)))
+    return bytes(data)
 
 
 async def _in_time(stream: ByteStream, size: int) -> bytes:
@@ -127,7 +176,7 @@ async def _in_time(stream: ByteStream, size: int) -> bytes:
 
 
 class Catalogue:
-    """Answers both protocols from what this node shares; never more than a bounded answer each."""
+    """Answers these protocols from what this node shares; never more than a bounded answer each."""
 
     def __init__(
         self,
@@ -136,6 +185,7 @@ class Catalogue:
     ) -> None:
         self._adverts = adverts
         self._envelope = envelope
+        self._hashes: dict[ManifestId, bytes] = {}
 
     async def advertise(self, stream: ByteStream) -> None:
         """Tell the peer what this node offers."""
@@ -146,12 +196,48 @@ class Catalogue:
         """Send the manifest whose id the peer names; an empty answer when it is not known here."""
         digest = await _in_time(stream, DIGEST_BYTES)
         envelope = self._envelope(ManifestId(digest))
-        await _send(stream, b"" if envelope is None else envelope.to_bytes())
+        fits = envelope is not None and len(envelope.manifest.encode()) < MAX_ANSWER_BYTES - ENVELOPE_ROOM
+        await _send(stream, envelope.plain_bytes() if envelope is not None and fits else b"")
+
+    async def parts(self, stream: ByteStream) -> None:
+        """Send the outline of the manifest whose id the peer names, and then the parts that it asks for.
+
+        An empty answer when it is not known here.
+        """
+        manifest = ManifestId(await _in_time(stream, DIGEST_BYTES))
+        envelope = self._envelope(manifest)
+        if envelope is None:
+            await _send(stream, b"")
+            return
+        encoded = envelope.manifest.encode()
+        times = b"" if envelope.times is None else envelope.times.packed
+        outline = Outline(len(encoded), await self._hashes_of(envelope), len(times), envelope.signature)
+        await _send(stream, encode_outline(outline))
+        while True:
+            request = await _in_time(stream, PART_REQUEST_BYTES)
+            part = decode_part_request(request, outline)
+            if self._envelope(manifest) is None:
+                raise LinkClosed("the manifest is not served any more")
+            start, end = outline.span(part)
+            await _send_body(stream, memoryview(encoded if part < outline.parts else times)[start:end])
+
+    async def _hashes_of(self, envelope: Envelope) -> bytes:
+        manifest = envelope.manifest
+        hashes = self._hashes.pop(manifest.id, None)
+        if hashes is None:
+            hashes = (await trio.to_thread.run_sync(Outline.of, manifest.encode())).hashes
+        self._hashes[manifest.id] = hashes
+        if len(self._hashes) > MAX_OUTLINES:
+            del self._hashes[next(iter(self._hashes))]
+        return hashes
 
 
 async def _send(stream: ByteStream, body: bytes) -> None:
     await stream.write(encode_length(len(body)))
-    view = memoryview(body)
+    await _send_body(stream, memoryview(body))
+
+
+async def _send_body(stream: ByteStream, view: memoryview) -> None:
     for start in range(0, len(view), CHUNK_BYTES):
         # A peer that does not take its answer is dropped; nothing is held for it for long.
         with trio.move_on_after(limits.ANSWER_TIMEOUT) as scope:

@@ -4,17 +4,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from typing import Final
 
 import trio
 
-from swarm.content.envelope import Envelope
+from swarm.content.envelope import Envelope, ForgedEnvelope, require_signer
 from swarm.discovery.peer_sources import peers_of
 from swarm.endpoint import Endpoint
-from swarm.errors import Incomplete, LinkClosed, ManifestError, NoPeerReachable, RemoteError, UsageError
+from swarm.errors import (
+    DiskError,
+    Incomplete,
+    LinkClosed,
+    ManifestError,
+    NoPeerReachable,
+    RemoteError,
+    UsageError,
+)
 from swarm.ids import ManifestId, PeerId
-from swarm.node.catalogue import MANIFEST_PROTOCOL, Questions, ask_manifest
-from swarm.ports import PeerSource
+from swarm.node.catalogue import (
+    MANIFEST_PROTOCOL,
+    PARTS_PROTOCOL,
+    Questions,
+    ask_manifest,
+    ask_outline,
+    ask_part,
+)
+from swarm.node.manifest_assembly import MAX_ASSEMBLIES, Assembly
+from swarm.ports import ByteStream, PeerSource
+from swarm.protocol.outline import Outline
 from swarm.transfer.give_up import REFUSED_SESSION, FailureReasons
 
 MAX_ASKED_AT_ONCE: Final = 32
@@ -70,12 +88,19 @@ async def find_manifest(
     if not sources:
         raise UsageError("an id alone names no peer to ask: add at least one peer")
     search = _Search(questions, manifest, frozenset(trusted), patience)
-    with trio.move_on_after(patience or math.inf):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(search.ask_all, sources, nursery)
-            if patience:
-                nursery.start_soon(search.tell, awaiting)
+    try:
+        with search.waiting:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(search.ask_all, sources, nursery)
+                if patience:
+                    nursery.start_soon(search.tell, awaiting)
+    finally:
+        await search.aclose()
     return search.result()
+
+
+class _NotTrusted(Exception):
+    """The manifest of this peer has no signature of somebody who is trusted."""
 
 
 class _Search:
@@ -88,7 +113,10 @@ class _Search:
         self._manifest = manifest
         self._trusted = trusted
         self._patience = patience
-        self._ends_at = trio.current_time() + patience
+        self._assemblies: dict[tuple[int, bytes], Assembly] = {}
+        self._invalid: ManifestError | DiskError | None = None
+        self.waiting = trio.CancelScope(deadline=trio.current_time() + (patience or math.inf))
+        """Ends with the patience, which begins anew whenever a part is verified."""
         self._untrusted: ManifestError | None = None
         self._failures = FailureReasons(MAX_ASKED)
         self._reached = False
@@ -108,7 +136,9 @@ class _Search:
         """Say once what is waited for."""
         await trio.sleep(TELL_AFTER)
         await self._failed.wait()
-        awaiting(self._failures.most_telling(), max(0.0, self._ends_at - trio.current_time()))
+        if not self._assemblies:
+            left = self.waiting.deadline - trio.current_time()
+            awaiting(self._failures.most_telling(), max(0.0, left))
 
     async def _ask_found(self, source: PeerSource, asking: trio.Nursery) -> None:
         async for found in peers_of(source, self._manifest):
@@ -122,7 +152,7 @@ class _Search:
         while True:
             async with self._limiter:
                 hopeful = await self._ask_once(peer, where)
-            if self.found is not None:
+            if self.found is not None or self._invalid is not None:
                 asking.cancel_scope.cancel()
                 return
             self._failed.set()
@@ -134,23 +164,24 @@ class _Search:
     async def _ask_once(self, peer: PeerId, where: Sequence[Endpoint]) -> bool:
         """Ask one peer; says whether it may be worth while to ask it again later."""
         try:
-            async with self._questions.ask(peer, where, MANIFEST_PROTOCOL) as stream:
-                self._reached = True
-                answer = await ask_manifest(stream, self._manifest)
-            if answer is not None and self._trusted:
-                answer.require_signer(self._trusted)
+            answer = await self._answer_of(peer, where)
         except NoPeerReachable as error:
             self._failures.note(peer, str(error), error.telling)
             return not self._questions.is_banned(peer)
         except LinkClosed as error:
             self._failures.note(peer, str(error), REFUSED_SESSION)
-        except RemoteError as error:
+        except (RemoteError, ForgedEnvelope) as error:
+            self._failures.note(peer, str(error), REFUSED_SESSION)
+            self._questions.ban(peer)
+            return False
+        except _NotTrusted as error:
+            # The signature is not part of the id: another peer may have a better one.
+            self._untrusted = ManifestError(str(error))
             self._failures.note(peer, str(error), REFUSED_SESSION)
             return False
-        except ManifestError as error:
-            # The signature is not part of the id: another peer may have a better one.
-            self._untrusted = error
-            self._failures.note(peer, str(error), REFUSED_SESSION)
+        except (ManifestError, DiskError) as error:
+            # The right bytes, and no valid manifest: nobody can have a better one.
+            self._invalid = error
             return False
         else:
             self.found = answer or self.found
@@ -162,10 +193,88 @@ class _Search:
                 self._failures.note(peer, reason, REFUSED_SESSION)
         return True
 
+    async def _answer_of(self, peer: PeerId, where: Sequence[Endpoint]) -> Envelope | None:
+        spoken = False
+        try:
+            async with self._questions.ask(peer, where, PARTS_PROTOCOL) as stream:
+                self._reached = spoken = True
+                return await self._from_parts(peer, stream)
+        except LinkClosed:
+            if spoken:
+                raise
+        # An older peer.
+        async with self._questions.ask(peer, where, MANIFEST_PROTOCOL) as stream:
+            self._reached = True
+            answer = await ask_manifest(stream, self._manifest)
+        if answer is not None:
+            self._require_trusted(answer.signer)
+        return answer
+
+    async def _from_parts(self, peer: PeerId, stream: ByteStream) -> Envelope | None:
+        outline = await ask_outline(stream, self._manifest)
+        if outline is None:
+            return None
+        self._require_trusted(None if outline.signature is None else outline.signature.peer_id)
+        assembly = await self._assembly_of(outline)
+        with assembly.claimed_by(peer):
+            return await self._put_together(assembly, outline, stream)
+
+    async def _put_together(self, assembly: Assembly, outline: Outline, stream: ByteStream) -> Envelope:
+        """Ask one peer for parts until all are there."""
+        await assembly.open()
+        while (part := await assembly.next_part()) is not None:
+            with assembly.asking(part):
+                await assembly.put(part, await ask_part(stream, outline, part))
+        if assembly.lacks_times(outline):
+            with suppress(LinkClosed):
+                parts = [await ask_part(stream, outline, part) for part in outline.time_parts]
+                assembly.put_times(b"".join(parts))
+        try:
+            return await assembly.envelope(outline.signature)
+        except RemoteError:
+            # All who gave this outline lied: each part was what they promised.
+            for claimant in assembly.claimants:
+                self._questions.ban(claimant)
+            self._assemblies.pop((outline.size, outline.hashes), None)
+            raise
+
+    async def _assembly_of(self, outline: Outline) -> Assembly:
+        key = outline.size, outline.hashes
+        if key not in self._assemblies:
+            if len(self._assemblies) >= MAX_ASSEMBLIES:
+                await self._make_room()
+            self._assemblies[key] = Assembly(self._manifest, outline, self._questions.kept, self._advanced)
+        return self._assemblies[key]
+
+    async def _make_room(self) -> None:
+        """Leave an outline whose peers are gone; raises LinkClosed if there is none."""
+        idle = next((key for key, each in self._assemblies.items() if not each.is_worked_on), None)
+        if idle is None:
+            raise LinkClosed("peers say different things of the manifest: this one waits for its turn")
+        await self._assemblies.pop(idle).aclose()
+
+    def _advanced(self) -> None:
+        if self._patience:
+            self.waiting.deadline = trio.current_time() + self._patience
+
+    def _require_trusted(self, signer: PeerId | None) -> None:
+        if self._trusted:
+            try:
+                require_signer(signer, self._trusted)
+            except ManifestError as error:
+                raise _NotTrusted(str(error)) from error
+
+    async def aclose(self) -> None:
+        """Keep the parts that are here for a later run."""
+        for assembly in self._assemblies.values():
+            await assembly.aclose()
+
     def result(self) -> Envelope:
         """The manifest; raises what says why there is none."""
         if self.found is not None:
             return self.found
+        if self._invalid is not None:
+            raise self._invalid
         if self._untrusted is not None:
             raise self._untrusted
         reason = self._failures.most_telling()

@@ -6,32 +6,49 @@ import os
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 
-from swarm.config import NodeOptions, TransferOptions
+from swarm.config import DEFAULT_LISTEN, NodeOptions, TransferOptions
 from swarm.content.envelope import Envelope
 from swarm.content.link import MAX_LINK_PEERS, SwarmLink
 from swarm.content.manifest import Manifest
 from swarm.errors import LinkClosed, NoPeerReachable, RemoteError, UsageError
 from swarm.events import NodeListening, RoundTrip, TransferStarted
 from swarm.ids import ManifestId, PeerId, TransferId
-from swarm.net.addresses import parse_endpoint, parse_listen_address, parse_peer_address
-from swarm.net.host import Host, can_listen, open_host
+from swarm.net.addresses import of_others, parse_endpoint, parse_listen_address, parse_peer_address
+from swarm.net.host import Host, at_one_port, has_ipv6, open_host
 from swarm.net.inbound import PeerStanding
 from swarm.net.network_limits import PING_RATE, STREAMS_PER_QUESTION
 from swarm.net.ping_protocol import PING_PROTOCOL, Prober, Responder
 from swarm.net.streams import shielded
-from swarm.node.catalogue import ADVERTISE_PROTOCOL, MANIFEST_PROTOCOL, Catalogue, Questions, ask_adverts
-from swarm.node.opening import ContentOpener, FetchRequest, ShareRequest, open_fetch, open_share
+from swarm.node.catalogue import (
+    ADVERTISE_PROTOCOL,
+    MANIFEST_PROTOCOL,
+    PARTS_PROTOCOL,
+    Catalogue,
+    Questions,
+    ask_adverts,
+)
+from swarm.node.opening import (
+    ContentOpener,
+    FetchRequest,
+    ShareRequest,
+    look_up,
+    open_fetch,
+    open_share,
+)
 from swarm.node.round_trips import RoundTrips
 from swarm.observe.event_stream import EventStream, Subscription
 from swarm.ports import ByteStream, PeerSource
 from swarm.protocol.advert import Advert, encode_length
+from swarm.storage.hash_cache import HashCache
 from swarm.storage.home import StoredIdentity, remember_port, remembered_port, swarm_home
 from swarm.storage.identities import IdentityUse, hold_identity
+from swarm.storage.kept_parts import FOLDER as KEPT_MANIFESTS
+from swarm.storage.scan import ScanRules
 from swarm.transfer.buffers import TransferMemory
 from swarm.transfer.connector import EXCHANGE_PROTOCOL
 from swarm.transfer.pacing import RateLimit
@@ -77,7 +94,8 @@ class Node:
         self._closed = False
         self._banned: dict[PeerId, None] = {}
         self._peer_sources: list[PeerSource] = []
-        self._questions = Questions(host, self.is_banned, self._asked)
+        kept = (options.home or swarm_home()) / KEPT_MANIFESTS
+        self._questions = Questions(host, self.is_banned, self._asked, self.ban, kept)
         self._round_trips = RoundTrips(host, self._round_trip_measured, nursery, self._rng)
         announced = [f"{parse_endpoint(text, 'to announce')}/p2p/{host.peer_id}" for text in options.announce]
         self._addresses = tuple(dict.fromkeys((*announced, *host.addresses)))
@@ -94,7 +112,12 @@ class Node:
             rng=self._rng,
         )
         self._opener = ContentOpener(
-            self._questions, key, self._stream.publish, self._claim, self.peer_sources
+            self._questions,
+            key,
+            self._stream.publish,
+            self._claim,
+            self.peer_sources,
+            HashCache(options.home or swarm_home()),
         )
         self._serve(host)
         self._stream.publish(NodeListening(self.peer_id, self.addresses))
@@ -103,6 +126,7 @@ class Node:
         catalogue = Catalogue(self._adverts, self._envelope)
         host.serve(PING_PROTOCOL, Responder())
         host.serve(ADVERTISE_PROTOCOL, self._for_allowed(catalogue.advertise), most=STREAMS_PER_QUESTION)
+        host.serve(PARTS_PROTOCOL, self._for_allowed(catalogue.parts), most=STREAMS_PER_QUESTION)
         host.serve(MANIFEST_PROTOCOL, self._for_allowed(catalogue.manifest), most=STREAMS_PER_QUESTION)
         host.serve(EXCHANGE_PROTOCOL, self._exchange)
         host.judge_by(self._standing)
@@ -153,17 +177,26 @@ class Node:
         self,
         path: str | Path,
         *,
+        name: str | None = None,
         piece_length: int | None = None,
         options: TransferOptions | None = None,
     ) -> Transfer:
         """Hash the file or folder ``path``, sign its manifest and seed it in place until it is stopped.
 
-        Returns when it is hashed; `events` tells how far that is. ``piece_length`` is in bytes, a power of
-        two; by default it follows from the size. A cancelled call leaves nothing behind. Raises UsageError,
+        Returns when it is hashed; `events` tells how far that is. ``name`` is what others get it as, by
+        default the last part of ``path``. ``piece_length`` is in bytes, a power of two; by default it follows
+        from the size. A cancelled call leaves nothing behind. Raises UsageError,
         DiskError.
         """
         options = options or TransferOptions()
-        request = ShareRequest(Path(path), piece_length, self._peers_of(options))
+        request = ShareRequest(
+            Path(path),
+            piece_length,
+            self._peers_of(options),
+            ScanRules(options.ignore, options.omit, options.skip),
+            options.rehash,
+            name,
+        )
         transfer = self._begin(
             TransferKind.SHARE, options, lambda own: open_share(self._opener, own, request)
         )
@@ -252,11 +285,23 @@ class Node:
         except (LinkClosed, RemoteError) as error:
             raise NoPeerReachable(f"{address} does not say what it offers: {error}") from error
 
+    async def inspect(
+        self, content: str | Path | SwarmLink | ManifestId, *, options: TransferOptions | None = None
+    ) -> Envelope:
+        """Return the manifest of a link, an id or a ``.swarm`` file; nothing is fetched but the manifest.
+
+        Of the options, ``peers``, ``trusted`` and ``patience`` count. Raises UsageError, ManifestError,
+        NoPeerReachable, Incomplete when the peers that were reached do not have it.
+        """
+        options = options or TransferOptions()
+        request = FetchRequest.read(content, Path(), self._peers_of(options), options)
+        return await look_up(self._opener, request)
+
     # --- For transfers ------------------------------------------------------------------------------
 
     def link_to(self, manifest: Manifest) -> str:
-        """A ``swarm:`` link with this node's addresses."""
-        return str(SwarmLink(manifest.id, self.addresses[:MAX_LINK_PEERS], manifest.name))
+        """A ``swarm:`` link with those of this node's addresses that others can reach."""
+        return str(SwarmLink(manifest.id, of_others(self.addresses)[:MAX_LINK_PEERS], manifest.name))
 
     def events_of(self, transfer: TransferId) -> Subscription:
         """The events of one transfer."""
@@ -383,18 +428,16 @@ class Node:
 @asynccontextmanager
 async def _listening(identity: StoredIdentity, options: NodeOptions) -> AsyncIterator[Host]:
     """Open the host. Where any port will do it takes the one of last time: links name it."""
-    port = await remembered_port(identity)
-    listen = [_at_port(text, port) for text in options.listen]
+    wanted = [parse_listen_address(text) for text in options.listen]
+    if options.listen == DEFAULT_LISTEN and not has_ipv6():
+        wanted = [endpoint for endpoint in wanted if endpoint.kind != "ip6"]
+    chosen = at_one_port(wanted, await remembered_port(identity))
+    listen = list(map(str, chosen))
     async with open_host(identity.private, listen, max_connections=options.max_connections) as host:
-        if any(parse_listen_address(text).port == 0 for text in options.listen):
-            await remember_port(identity, next(iter(host.ports), 0))
+        ports = [found.port for asked, found in zip(wanted, chosen, strict=True) if asked.port == 0]
+        if ports:
+            await remember_port(identity, ports[0])
         yield host
-
-
-def _at_port(text: str, port: int) -> str:
-    endpoint = parse_listen_address(text)
-    before = replace(endpoint, port=port)
-    return str(before) if port and endpoint.port == 0 and can_listen(before) else text
 
 
 def _use(options: NodeOptions) -> IdentityUse:

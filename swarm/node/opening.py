@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import trio
@@ -16,6 +16,7 @@ from swarm.content.envelope import Envelope
 from swarm.content.link import SwarmLink, is_link
 from swarm.content.selection import select
 from swarm.content.signature import parse_signer, sign
+from swarm.content.times import FileTimes
 from swarm.discovery.named_peers import NamedPeers
 from swarm.endpoint import PeerAddress
 from swarm.errors import UsageError
@@ -28,14 +29,15 @@ from swarm.events import (
     TransferResumed,
     Warned,
 )
-from swarm.ids import ManifestId, PeerId
+from swarm.ids import ManifestId, PeerId, TransferId
 from swarm.net.addresses import parse_peer_address
 from swarm.node.catalogue import Questions
 from swarm.node.manifest_search import obtain
 from swarm.ports import PeerSource
 from swarm.sources.folder_source import FolderSource
+from swarm.storage.hash_cache import HashCache
 from swarm.storage.manifest_files import NamedContent, find_content
-from swarm.storage.scan import scan
+from swarm.storage.scan import ScanRules, scan
 from swarm.storage.seed_store import SeedStore
 from swarm.storage.target import Target, TargetOptions, open_target
 from swarm.transfer.transfer import OpenContent, Transfer
@@ -49,7 +51,8 @@ class ContentOpener:
     """What the node gives to open content with.
 
     ``questions`` asks peers for manifests, ``key`` signs them. ``claim`` makes a manifest the transfer's own,
-    and raises UsageError if it is another's. ``peer_sources`` are the node's own.
+    and raises UsageError if it is another's. ``peer_sources`` are the node's own. ``hashes`` remembers
+    what was hashed.
     """
 
     questions: Questions
@@ -57,15 +60,19 @@ class ContentOpener:
     publish: Callable[[Event], None]
     claim: Callable[[Transfer, ManifestId], None]
     peer_sources: Callable[[], Sequence[PeerSource]]
+    hashes: HashCache
 
 
 @dataclass(frozen=True, slots=True)
 class ShareRequest:
-    """What to share; ``piece_length`` is bytes, or None to choose it by the size."""
+    """What to share, and as what; ``piece_length`` is bytes, or None to choose it by the size."""
 
     path: Path
     piece_length: int | None
     peers: tuple[str, ...]
+    rules: ScanRules = field(default_factory=ScanRules)
+    rehash: bool = False
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +101,7 @@ class FetchRequest:
             case SwarmLink():
                 named = NamedContent(content.id, content.peers, linked=True)
             case Envelope() | ManifestId():
-                named = NamedContent(content)
+                named = NamedContent(content, content.peers if isinstance(content, Envelope) else ())
             case _:
                 named = str(content)
         return cls(named, into, peers, frozenset(map(_signer, options.trusted)), options)
@@ -107,13 +114,23 @@ async def open_share(
     """Hash the path and open it to be served in place."""
     scanned = await scan(
         request.path,
+        request.rules,
+        name=request.name,
         piece_length=request.piece_length,
         progress=_hashing_progress(opener, transfer),
         warn=_warner(opener, transfer),
+        recall=None if request.rehash else opener.hashes.find,
     )
     manifest = scanned.manifest
     opener.claim(transfer, manifest.id)
-    envelope = Envelope(manifest, sign(opener.key, manifest.encode()))
+    if scanned.hashed:
+        await trio.to_thread.run_sync(
+            opener.hashes.keep, request.path, manifest, scanned.checks, scanned.unsettled
+        )
+    times = FileTimes.of(scanned.checks.files.mtimes)
+    envelope = await trio.to_thread.run_sync(
+        lambda: Envelope(manifest, sign(opener.key, manifest.encode()), times=times)
+    )
     with SeedStore(manifest, request.path, scanned.checks) as store:
         _tell_manifest(opener, transfer, envelope)
 
@@ -125,6 +142,7 @@ async def open_share(
         yield OpenContent(
             envelope=envelope,
             store=store,
+            files=range(len(manifest.files)),
             wanted=PieceSet.all(manifest.piece_count),
             size=manifest.total_length,
             finish=finish,
@@ -143,13 +161,7 @@ async def open_fetch(
     named_content = await find_content(content) if isinstance(content, str) else content
     what = named_content.manifest
     opener.claim(transfer, what if isinstance(what, ManifestId) else what.manifest.id)
-    peers = _peer_addresses(opener, transfer, request.peers, named_content.peers)
-    named = NamedPeers(peers)
-    sources = ((named,) if peers else ()) + tuple(opener.peer_sources())
-    if named_content.linked and not sources:
-        raise UsageError(
-            "the link names no peer to ask: if a shell cut it at '&', put quotes around it; or add a peer"
-        )
+    named, sources = _sources(opener, request, named_content, transfer.number)
     envelope = await obtain(
         opener.questions,
         what,
@@ -160,30 +172,77 @@ async def open_fetch(
     )
     manifest = envelope.manifest
     _tell_manifest(opener, transfer, envelope)
-    files = select(manifest, options.only)
-    size = sum(manifest.files[file].length for file in files)
+    chosen = await trio.to_thread.run_sync(select, manifest, options.only)
+    files = [item for item in chosen if item < len(manifest.files)]
+    size = sum(map(manifest.layout.file_length, files))
     progress = _hashing_progress(opener, transfer)
-    how = TargetOptions(files, options.name, options.overwrite)
+    recall = None if options.rehash else opener.hashes.find
+    times = envelope.times if options.times else None
+    how = TargetOptions(chosen, options.name, options.overwrite, times, recall)
     async with open_target(
         manifest, request.into, how, progress=progress, warn=_warner(opener, transfer)
     ) as target:
         _tell_resumed(opener, transfer, target, (len(files), size) if options.only else None)
         if not (target.complete or sources or options.seed or options.bases or transfer.piece_sources):
             raise UsageError("nobody to fetch from: name at least one peer, or wait for peers with --seed")
+
+        async def finish() -> Path:
+            path = await target.finish()
+            if target.checks is not None:
+                await trio.to_thread.run_sync(
+                    opener.hashes.keep, path, manifest, target.checks, target.unsettled
+                )
+            return path
+
         yield OpenContent(
             envelope=envelope,
             store=target,
+            files=files,
             wanted=target.wanted,
             size=size,
-            finish=target.finish,
+            finish=finish,
             upkeep=target.run_syncer,
+            watch=target.watch,
             peer_sources=(named,),
             piece_sources=tuple(map(FolderSource, options.bases)),
         )
 
 
+async def look_up(opener: ContentOpener, request: FetchRequest) -> Envelope:
+    """Return the manifest that the request names, from peers if only its id is known; fetch nothing.
+
+    Raises what `swarm.node.manifest_search.find_manifest` does.
+    """
+    content = request.content
+    named_content = await find_content(content) if isinstance(content, str) else content
+    _, sources = _sources(opener, request, named_content, None)
+    return await obtain(
+        opener.questions,
+        named_content.manifest,
+        sources,
+        request.trusted,
+        request.options.patience,
+        lambda reason, seconds: opener.publish(Warned(f"waiting up to {seconds:.0f} s for a peer: {reason}")),
+    )
+
+
+def _sources(
+    opener: ContentOpener, request: FetchRequest, content: NamedContent, transfer: TransferId | None
+) -> tuple[NamedPeers, tuple[PeerSource, ...]]:
+    """The peers that the user and the content name, and everything that finds peers."""
+    peers = _peer_addresses(opener, transfer, request.peers, content.peers)
+    named = NamedPeers(peers)
+    sources = ((named,) if peers else ()) + tuple(opener.peer_sources())
+    if content.linked and not sources:
+        raise UsageError(
+            "the link names no peer to ask: if a shell cut it at '&', put quotes around it, or use the form "
+            "with commas; or add a peer"
+        )
+    return named, sources
+
+
 def _peer_addresses(
-    opener: ContentOpener, transfer: Transfer, given: Sequence[str], hints: Sequence[str]
+    opener: ContentOpener, transfer: TransferId | None, given: Sequence[str], hints: Sequence[str]
 ) -> list[PeerAddress]:
     """Whom to ask: the peers that the user gave, then those in the link, each once."""
     found = [parse_peer_address(text) for text in given]
@@ -191,7 +250,8 @@ def _peer_addresses(
         try:
             found.append(parse_peer_address(hint))
         except UsageError:
-            opener.publish(Warned("an address in the link cannot be used and is left out", transfer.number))
+            hidden = "an address in the link or manifest cannot be used and is left out"
+            opener.publish(Warned(hidden, transfer))
     return list(dict.fromkeys(found))
 
 

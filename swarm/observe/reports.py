@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from swarm.events import Event
+from swarm.events import Event, TransferEvent
 from swarm.ids import ManifestId
 
 
@@ -35,6 +35,38 @@ class PathShared(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class TransferProgress(TransferEvent):
+    """How one transfer stands, once a second while something changes.
+
+    ``done`` of ``size`` bytes are here, ``pieces_done`` of ``pieces`` pieces; ``hashed`` of ``hash_total``
+    bytes on the disk are hashed. ``seconds_left`` is null until the rate has settled, and while nothing
+    arrives.
+    """
+
+    phase: str
+    done: int
+    size: int
+    pieces_done: int
+    pieces: int
+    hashed: int
+    hash_total: int
+    received: int
+    sent: int
+    down_rate: float
+    up_rate: float
+    seconds_left: float | None
+    peers: int
+    full_peers: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinesLost(Event):
+    """Lines that stood here were left out, because nobody read them in time."""
+
+    lines: int
+
+
+@dataclass(frozen=True, slots=True)
 class PathFetched(Event):
     """A fetch ended well; ``path`` is the final name."""
 
@@ -54,6 +86,21 @@ class PathFailed(Event):
     what: str
     message: str
     exit_code: int
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedSeeded(Event):
+    """What was fetched is seeded from now on; ``link`` is a link with this node's addresses."""
+
+    manifest: ManifestId
+    link: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeedingEnded(Event):
+    """A command seeds no more, because it has done what ``--copies``, ``--ratio`` or ``--for`` ask."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +129,82 @@ class PingSummary(Event):
     min: float | None
     median: float | None
     max: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PeerListed(Event):
+    """A peer said what it advertises: so many manifests, each of which follows."""
+
+    address: str
+    manifests: int
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestListed(Event):
+    """A manifest that the peer at ``address`` advertises, and how many of its pieces it has."""
+
+    address: str
+    manifest: ManifestId
+    name: str
+    size: int
+    pieces: int
+    have: int
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestInspected(Event):
+    """What a manifest describes; a line for each file follows."""
+
+    manifest: ManifestId
+    name: str
+    folder: bool
+    size: int
+    pieces: int
+    piece_length: int
+    files: int
+    signer: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FileInspected(Event):
+    """A file of a manifest; ``blake3`` is in hexadecimal."""
+
+    path: str
+    size: int
+    executable: bool
+    blake3: str
+
+
+@dataclass(frozen=True, slots=True)
+class DifferenceFound(Event):
+    """Something on the disk is not what the manifest names: ``text`` is what people read."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PathVerified(Event):
+    """A path was compared with a manifest."""
+
+    path: str
+    manifest: ManifestId
+    matches: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NodeIdentified(Event):
+    """The peer id of this node."""
+
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class FlowMeasured(Event):
+    """In the demo one node received so many bytes of pieces from another."""
+
+    sender: str
+    receiver: str
+    size: int
 
 
 @dataclass(frozen=True, slots=True)

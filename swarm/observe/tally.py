@@ -8,6 +8,7 @@ from typing import Any
 
 from swarm import events
 from swarm.ids import ManifestId, PeerId, SourceId, TransferId
+from swarm.observe.estimate import Estimate
 from swarm.strategy.rates import Meter
 
 SMOOTHING = 5.0
@@ -22,8 +23,9 @@ MAX_ENDED = 64
 class SourceRow:
     """One peer, or another source: sizes in bytes, rates in bytes per second, the last round trip in seconds.
 
-    ``wasted`` counts refused, late and unwanted bytes; ``pieces`` only verified ones; ``why`` is
-    the reason of the last request to this source.
+    ``pieces_held`` is how many pieces it has itself, None until it says so. ``wasted`` counts refused,
+    late and unwanted bytes; ``pieces`` only verified ones; ``why`` is the reason of the last request to
+    this source.
     """
 
     source: SourceId
@@ -39,14 +41,18 @@ class SourceRow:
     up_rate: float
     round_trip: float | None
     why: str
+    pieces_held: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TransferSnapshot:
     """One transfer at one moment: sizes in bytes, rates in bytes per second, times in seconds.
 
-    ``hashed`` of ``hash_total`` bytes that are on the disk are hashed. ``eta`` is None while nothing
-    arrives. ``resumed`` bytes were here before this run. ``error`` is what it failed with, if it did.
+    ``hashed`` of ``hash_total`` bytes that are on the disk are hashed, and that goes on while
+    ``hashing``; ``eta`` is the time left, None until the rate has settled and while nothing arrives.
+    ``resumed`` bytes were here before this run. ``pieces`` are those that are wanted, ``all_pieces``
+    those of the whole content. ``full_peers`` of the connected peers have every piece. ``error`` is what
+    it failed with, if it did.
     """
 
     transfer: TransferId
@@ -56,11 +62,13 @@ class TransferSnapshot:
     name: str
     size: int
     pieces: int
+    all_pieces: int
     have_pieces: int
     have_size: int
     resumed: int
     hashed: int
     hash_total: int
+    hashing: bool
     received: int
     sent: int
     wasted: int
@@ -69,6 +77,7 @@ class TransferSnapshot:
     eta: float | None
     connected: int
     banned: int
+    full_peers: int
     complete: bool
     paused: bool
     ended: bool
@@ -102,6 +111,7 @@ class _SourceCounts:
         self.down, self.up = Meter(SMOOTHING, now), Meter(SMOOTHING, now)
         self.round_trip: float | None = None
         self.why = ""
+        self.pieces_held: int | None = None
 
     def row(self, now: float) -> SourceRow:
         return SourceRow(
@@ -118,6 +128,7 @@ class _SourceCounts:
             up_rate=self.up.rate(now),
             round_trip=self.round_trip,
             why=self.why,
+            pieces_held=self.pieces_held,
         )
 
 
@@ -131,13 +142,15 @@ class TransferTally:
         self._completed: float | None = None
         self._manifest: ManifestId | None = None
         self._name = ""
-        self._size = self._pieces = 0
+        self._size = self._pieces = self._manifest_pieces = 0
         self._have_pieces = self._have_size = self._resumed = 0
         self._hashed = self._hash_total = 0
+        self._is_hashing = False
         self._received = self._sent = self._wasted = 0
         self._paused = self._ended = False
         self._error: str | None = None
         self._down, self._up = Meter(SMOOTHING, now), Meter(SMOOTHING, now)
+        self._estimate = Estimate()
         self._sources: dict[SourceId, _SourceCounts] = {}
         self._folds: dict[type[events.Event], Callable[[Any, float], None]] = {
             events.TransferStarted: self._begin,
@@ -153,6 +166,7 @@ class TransferTally:
             events.SourceLeft: self._left,
             events.SourceBanned: self._banned,
             events.RoundTrip: self._round_trip,
+            events.PeerHas: self._has,
             events.PieceRequested: self._requested,
             events.PieceStored: self._stored,
             events.PieceRefused: self._waste,
@@ -176,7 +190,6 @@ class TransferTally:
 
     def snapshot(self, now: float) -> TransferSnapshot:
         """Return how things stand at ``now``."""
-        rate = self._down.rate(now)
         complete = self._completed is not None
         missing = self._size - self._have_size
         return TransferSnapshot(
@@ -187,19 +200,22 @@ class TransferTally:
             name=self._name,
             size=self._size,
             pieces=self._pieces,
+            all_pieces=self._manifest_pieces,
             have_pieces=self._have_pieces,
             have_size=self._have_size,
             resumed=self._resumed,
             hashed=self._hashed,
             hash_total=self._hash_total,
+            hashing=self._is_hashing,
             received=self._received,
             sent=self._sent,
             wasted=self._wasted,
-            down_rate=rate,
+            down_rate=self._down.rate(now),
             up_rate=self._up.rate(now),
-            eta=missing / rate if rate > 1 and not complete else None,
+            eta=None if complete or self._paused else self._estimate.seconds_left(missing, now),
             connected=sum(source.connected for source in self._sources.values()),
             banned=sum(source.banned for source in self._sources.values()),
+            full_peers=sum(source.connected and self._is_full(source) for source in self._sources.values()),
             complete=complete,
             paused=self._paused,
             ended=self._ended,
@@ -250,6 +266,12 @@ class TransferTally:
         if source is not None and event.seconds is not None:
             source.round_trip = event.seconds
 
+    def _is_full(self, source: _SourceCounts) -> bool:
+        return bool(self._manifest_pieces) and source.pieces_held == self._manifest_pieces
+
+    def _has(self, event: events.PeerHas, now: float) -> None:
+        self._source(event.peer, now).pieces_held = event.pieces
+
     # --- The transfer -------------------------------------------------------------------------------
 
     def _begin(self, event: events.TransferStarted, _now: float) -> None:
@@ -257,10 +279,12 @@ class TransferTally:
 
     def _hashing(self, event: events.HashingProgress, _now: float) -> None:
         self._hashed, self._hash_total = event.done, event.total
+        self._is_hashing = event.done < event.total
 
     def _ready(self, event: events.ManifestReady, _now: float) -> None:
         self._manifest, self._name = event.manifest, event.name
         self._size, self._pieces = event.size, event.pieces
+        self._manifest_pieces = event.pieces
         if self._kind == "share":
             self._have_pieces, self._have_size = event.pieces, event.size
 
@@ -270,6 +294,7 @@ class TransferTally:
     def _resume(self, event: events.TransferResumed, _now: float) -> None:
         self._have_pieces, self._have_size = event.pieces, event.size
         self._resumed = event.size
+        self._is_hashing = False
 
     def _pause(self, _event: events.TransferPaused, _now: float) -> None:
         self._paused = True
@@ -278,6 +303,7 @@ class TransferTally:
         self._paused = False
 
     def _complete(self, event: events.TransferComplete, now: float) -> None:
+        self._is_hashing = False
         self._completed = now
         self._have_pieces, self._have_size = self._pieces, event.size
 
@@ -315,9 +341,15 @@ class TransferTally:
 
     def _bytes_received(self, event: events.BytesReceived, now: float) -> None:
         source = self._source(event.source, now)
+        self._is_hashing = False
+        if self._received:
+            self._down.add(event.size, now)
+        else:
+            # The time before the first bytes says nothing about the rate: they start the clock.
+            self._down = Meter(SMOOTHING, now)
+        self._estimate.add(event.size, now)
         self._received += event.size
         source.received += event.size
-        self._down.add(event.size, now)
         source.down.add(event.size, now)
 
     def _bytes_sent(self, event: events.BytesSent, now: float) -> None:

@@ -19,7 +19,8 @@ import trio
 
 from swarm.content.paths import printable
 from swarm.errors import DiskError
-from swarm.storage.disk_errors import refusals
+from swarm.storage.disk_errors import optional, refusals
+from swarm.storage.file_layer import POSIX
 
 T = TypeVar("T")
 
@@ -76,19 +77,30 @@ async def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
     await sync_folder(path.parent)
 
 
+async def check_writable(path: Path) -> None:
+    """Raise `DiskError` if `write_atomic` could not write ``path``; leaves nothing behind."""
+    with refusals(path):
+        with suppress(FileNotFoundError):
+            # Tells whether the name is too long, or leads through something that is no folder.
+            await aiofiles.os.stat(path, follow_symlinks=False, loop=THREADS)
+        async with _temporary(path, b"", 0o644):
+            pass
+
+
 async def write_once(path: Path, data: bytes, mode: int) -> None:
     """Create a file as `write_atomic` does; an existing file is left unchanged. Raises `DiskError`."""
     with refusals(path):
         async with _temporary(path, data, mode) as temporary:
             with suppress(FileExistsError):
-                await aiofiles.os.link(temporary, path, loop=THREADS)
+                await trio.to_thread.run_sync(_move, temporary, path)
     await sync_folder(path.parent)
 
 
 @asynccontextmanager
 async def _temporary(path: Path, data: bytes, mode: int) -> AsyncIterator[Path]:
     """Hold a synced temporary file with ``data`` in the folder of ``path``; removed after the block."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    # Short, so that it fits wherever the final name does.
+    temporary = path.with_name(f".swarm-{secrets.token_hex(4)}.tmp")
     try:
         await _write_new(temporary, data, mode)
         yield temporary
@@ -105,9 +117,24 @@ async def _write_new(path: Path, data: bytes, mode: int) -> None:
         view = memoryview(data)
         while view:
             view = view[await file.write(view) :]
-        await trio.to_thread.run_sync(os.fsync, file.fileno())
+        await trio.to_thread.run_sync(_sync, file.fileno())
     finally:
         await _close(file)
+
+
+def _move(old: Path, new: Path) -> None:
+    """Rename within a folder without replacing anything, on any file system; raises OSError."""
+    fd = os.open(new.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        POSIX.move(fd, old.name, fd, new.name)
+    finally:
+        os.close(fd)
+
+
+def _sync(fd: int) -> None:
+    """Sync to the disk, where the file system can."""
+    with optional():
+        os.fsync(fd)
 
 
 async def sync_folder(path: Path) -> None:
@@ -116,7 +143,7 @@ async def sync_folder(path: Path) -> None:
     def sync() -> None:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            os.fsync(fd)
+            _sync(fd)
         finally:
             os.close(fd)
 

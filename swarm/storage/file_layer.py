@@ -40,6 +40,9 @@ class FileLayer(Protocol):
     def make_folder(self, folder: int, name: str) -> None:
         """Create a folder."""
 
+    def make_link(self, folder: int, name: str, target: str) -> None:
+        """Create a symbolic link; raises FileExistsError if the name exists."""
+
     def stat(self, folder: int, name: str) -> os.stat_result:
         """Stat a name without following a symbolic link."""
 
@@ -104,6 +107,10 @@ class PosixLayer:
     def make_folder(self, folder: int, name: str) -> None:
         """Create a folder."""
         os.mkdir(name, dir_fd=folder)
+
+    def make_link(self, folder: int, name: str, target: str) -> None:
+        """Create a symbolic link; raises FileExistsError if the name exists."""
+        os.symlink(target, name, dir_fd=folder)
 
     def stat(self, folder: int, name: str) -> os.stat_result:
         """Stat a name without following a symbolic link."""

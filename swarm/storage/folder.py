@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from swarm.errors import DiskError
@@ -46,6 +46,17 @@ class Folder:
         fd, self.fd = self.fd, -1
         if fd >= 0:
             self.layer.close(fd)
+
+    def where(self) -> Path:
+        """Return the path that leads here now: ``path``, or another one if the folder was moved."""
+        held = os.fstat(self.fd)
+        with suppress(OSError):
+            about = self.path.stat()
+            if (about.st_dev, about.st_ino) == (held.st_dev, held.st_ino):
+                return self.path
+        with suppress(OSError):
+            return Path(f"/proc/self/fd/{self.fd}").readlink()
+        return self.path
 
     def at(self, parts: Sequence[str]) -> Path:
         """Return the full path of ``parts``, for messages."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from contextlib import suppress
@@ -14,9 +15,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from swarm.content.paths import printable
-from swarm.errors import DiskError
+from swarm.errors import DiskError, UsageError
 from swarm.storage import aio
-from swarm.storage.disk_errors import disk_error
+from swarm.storage.disk_errors import disk_error, optional
 
 HOME_VARIABLE = "SWARM_HOME"
 KEY_BYTES = 32
@@ -43,9 +44,29 @@ class StoredIdentity:
 
 
 def swarm_home() -> Path:
-    """Return ``$SWARM_HOME`` if set, otherwise the platform's folder for user data."""
+    """Return ``$SWARM_HOME`` if set, otherwise the platform's folder for user data.
+
+    Raises `UsageError` if there is neither: the user has no home folder, as in a container.
+    """
     chosen = os.environ.get(HOME_VARIABLE)
-    return Path(chosen) if chosen else Path(platformdirs.user_data_dir("swarm", appauthor=False))
+    try:
+        if chosen:
+            return Path(chosen).expanduser()
+        return Path(platformdirs.user_data_dir("swarm", appauthor=False))
+    except RuntimeError as error:
+        raise UsageError(
+            f"this user has no home folder: set {HOME_VARIABLE} to a folder for keys and ports"
+        ) from error
+
+
+async def make_home(home: Path) -> None:
+    """Create the folder of a user's state unless it exists; raises `DiskError`."""
+    try:
+        await aio.make_folder(home, HOME_MODE)
+    except DiskError as error:
+        raise DiskError(
+            f"{error} (this is where swarm keeps its keys; {HOME_VARIABLE} names another place)"
+        ) from error
 
 
 async def remembered_port(identity: StoredIdentity) -> int:
@@ -90,7 +111,9 @@ def _keep_private(path: Path) -> bool:
     try:
         about = path.lstat()
         if stat.S_ISREG(about.st_mode) and about.st_mode & _OTHERS:
-            path.chmod(KEY_MODE)
+            # FAT and SMB have no such bits.
+            with optional(errno.EPERM):
+                path.chmod(KEY_MODE)
     except FileNotFoundError:
         return False
     except OSError as error:

@@ -23,9 +23,8 @@ from swarm.content.envelope import Envelope
 from swarm.content.paths import printable
 from swarm.content.signature import sign
 from swarm.errors import DiskError, ManifestError
-from swarm.storage import aio
 from swarm.storage.disk_errors import refusals
-from swarm.storage.home import HOME_MODE, KEY_BYTES, KEY_MODE, StoredIdentity, load_or_create
+from swarm.storage.home import HOME_MODE, KEY_BYTES, KEY_MODE, StoredIdentity, load_or_create, make_home
 
 MAX_IDENTITIES = 1024
 """The user's identities in one home folder, and so the number of processes that can use them at once."""
@@ -101,7 +100,7 @@ async def hold_identity(home: Path, use: IdentityUse | None = None) -> AsyncIter
 
     Created on first use and kept. Raises `DiskError`, also for a damaged key file.
     """
-    await aio.make_folder(home, HOME_MODE)
+    await make_home(home)
     name, lock = await trio.to_thread.run_sync(_choose, home, use or IdentityUse())
     try:
         identity = await load_or_create(home / name)
@@ -120,7 +119,7 @@ async def first_identity(home: Path) -> StoredIdentity:
 
     Raises `DiskError`, also for a damaged key file.
     """
-    await aio.make_folder(home, HOME_MODE)
+    await make_home(home)
     name = await trio.to_thread.run_sync(lambda: next(_users(home, _records(home))))
     return await load_or_create(home / name)
 

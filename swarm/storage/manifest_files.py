@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +41,8 @@ async def find_content(text: str) -> NamedContent:
         return NamedContent(link.id, link.peers, linked=True)
     path = Path(text)
     if await trio.Path(path).is_file():
-        return NamedContent(await read_envelope(path))
+        envelope = await read_envelope(path)
+        return NamedContent(envelope, envelope.peers)
     cid = unwrapped(text)
     if not _LIKE_AN_ID.fullmatch(cid):
         raise UsageError(f"there is no file {printable(text)}: give a .swarm file, an id or a swarm: link")
@@ -48,6 +50,11 @@ async def find_content(text: str) -> NamedContent:
         return NamedContent(ManifestId.parse(cid))
     except ValueError as error:
         raise ManifestError(f"{printable(cid)} is no id: {error}") from error
+
+
+def is_remote(text: str) -> bool:
+    """Whether ``text`` is a link or an id, whose manifest only peers have."""
+    return is_link(text) or (_LIKE_AN_ID.fullmatch(unwrapped(text)) is not None and not Path(text).is_file())
 
 
 async def inspect(path: str | Path) -> Envelope:
@@ -64,25 +71,57 @@ async def read_envelope(path: Path) -> Envelope:
         size = (await trio.Path(path).stat()).st_size
     if size > MAX_ENVELOPE_BYTES:
         raise ManifestError(f"{printable(str(path))} is too long for a manifest")
-    return Envelope.from_bytes(await aio.read_bytes(path, MAX_ENVELOPE_BYTES))
+    data = await aio.read_bytes(path, MAX_ENVELOPE_BYTES)
+    return await trio.to_thread.run_sync(Envelope.from_bytes, data)
 
 
-async def refuse_to_overwrite(path: Path) -> None:
-    """Raise `UsageError` if something other than a manifest is in the place of a new one."""
-    if not await trio.Path(path).exists():
-        return
+async def refuse_to_overwrite(path: Path) -> Envelope | None:
+    """Return the manifest in the place of a new one, if any; raises `UsageError` if it is something else."""
+    with refusals(path):
+        if not await trio.Path(path).exists():
+            return None
+        if await trio.Path(path).is_dir():
+            shown = printable(str(path))
+            raise UsageError(f"{shown} is a folder: choose another name with --manifest")
     try:
-        await read_envelope(path)
+        return await read_envelope(path)
     except ManifestError:
         raise UsageError(
             f"{printable(str(path))} exists and is not a manifest: choose another name with --manifest"
         ) from None
 
 
-async def write_envelope(path: Path, envelope: Envelope) -> None:
+async def check_place(path: Path) -> Envelope | None:
+    """Find out, before any work is done for it, whether a manifest can be written to ``path``.
+
+    Returns the one that is there now. Raises `UsageError` if something other than a manifest is there,
+    `DiskError` if the disk refuses.
+    """
+    found = await refuse_to_overwrite(path)
+    await aio.check_writable(path)
+    return found
+
+
+async def write_envelope(path: Path, envelope: Envelope, peers: Sequence[str] = ()) -> None:
     """Write a ``.swarm`` file whole or not at all; only another manifest is replaced.
 
-    Raises `UsageError` if something else is in the way, `DiskError` if the disk refuses.
+    ``peers`` are multiaddrs with ``/p2p/<id>`` at which others get the content, the best first. Raises
+    `UsageError` if something else is in the way, `DiskError` if the disk refuses.
     """
+
+    def encoded() -> bytes:
+        return (envelope.with_peers(peers) if peers else envelope).to_bytes()
+
+    data = await trio.to_thread.run_sync(encoded)
+    if await trio.to_thread.run_sync(_holds, path, data):
+        return
     await refuse_to_overwrite(path)
-    await aio.write_atomic(path, envelope.to_bytes())
+    await aio.write_atomic(path, data)
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    """Whether a file has exactly this content already."""
+    try:
+        return path.stat().st_size == len(data) and path.read_bytes() == data
+    except OSError:
+        return False

@@ -161,7 +161,7 @@ class PieceFiles:
 
     def parts(self, file: int) -> tuple[str, ...]:
         """Return the path of a file below the folder."""
-        return self._single or self._manifest.files[file].path
+        return self._single or self._manifest.path(file)
 
     def path(self, file: int) -> Path:
         """Return the full path of a file, for messages."""
@@ -232,7 +232,7 @@ class PieceFiles:
             shown = printable(str(self.path(file)))
             raise DiskError(f"{shown}: was replaced by another file; run the same command again")
         self._marks.look(file, about)
-        length = self._manifest.files[file].length
+        length = self._manifest.layout.file_length(file)
         # A file of one piece gets its length from its only write.
         if about.st_size > length or (about.st_size < length and length > self._manifest.piece_length):
             self.folder.layer.resize(fd, length)

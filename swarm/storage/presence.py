@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -42,13 +42,15 @@ Tell = Callable[[StoredChange], None]
 class _Watched:
     """A file of which pieces are withdrawn.
 
-    ``away``: all of them. ``probes``: pieces that could not be read. ``seen``: as it was at the last look.
-    ``checked``: as it was when it was hashed last. ``not_before``: it is not read again before.
+    ``away``: all of them. ``probes``: pieces that could not be read. ``doubtful``: its bytes changed and its
+    times did not, so it is hashed in any case. ``seen``: as it was at the last look. ``checked``: as it was
+    when it was hashed last. ``not_before``: it is not read again before.
     """
 
     reason: str
     away: bool
     probes: tuple[int, ...] = ()
+    doubtful: bool = False
     seen: FileIdentity | None = None
     checked: FileIdentity | None = None
     not_before: float = 0.0
@@ -76,17 +78,28 @@ class _Looked(NamedTuple):
 class Presence:
     """Withdraws and restores pieces of ``stored``, as its owner would; ``checks`` tells what was verified.
 
-    The identity of a file that is verified again is noted in ``checks``.
+    ``files`` are those that are watched, ascending. The identity of a file that is verified again is noted in
+    ``checks``.
 
     Methods are for the event loop, unless they say otherwise.
     """
 
-    def __init__(self, place: SharedPlace, manifest: Manifest, stored: PieceSet, checks: Checks) -> None:
+    def __init__(
+        self,
+        place: SharedPlace,
+        manifest: Manifest,
+        stored: PieceSet,
+        checks: Checks,
+        files: Sequence[int],
+    ) -> None:
         self._place = place
         self._manifest = manifest
         self._layout = manifest.layout
         self._stored = stored
+        self._files = files
         self._mine = stored.copy()
+        if len(files) < len(manifest.files):
+            self._mine = self._pieces_of(files)
         self._bad = PieceSet(stored.size)
         self._known = checks.files
         self._checks = checks.pieces
@@ -105,12 +118,18 @@ class Presence:
             self._root_reason = reason
             self._withdraw(self._stored & self._mine, self._place.path, reason)
 
-    def file_away(self, file: int, reason: str, probes: tuple[int, ...] = ()) -> None:
-        """A file is gone or changed; ``probes`` are pieces of it that could not be read."""
+    def file_away(
+        self, file: int, reason: str, probes: tuple[int, ...] = (), changed: FileIdentity | None = None
+    ) -> None:
+        """A file is gone or changed; ``probes`` are pieces of it that could not be read.
+
+        ``changed`` is its identity if it has other bytes now.
+        """
         watched = self._watched.get(file)
         if watched is not None and watched.away:
             return
-        self._watched[file] = _Watched(reason, away=True, probes=probes)
+        doubtful = changed is not None and changed.same_file(self._known[file])
+        self._watched[file] = _Watched(reason, away=True, probes=probes, doubtful=doubtful)
         self._withdraw(self._stored & self._pieces_of([file]), self._place.path_of(file), reason)
 
     def _files_away(self, reasons: dict[int, str]) -> None:
@@ -182,8 +201,8 @@ class Presence:
 
     async def _survey(self, tell: Tell) -> None:
         """Look which other files are away, so that all are withdrawn together, and tell."""
-        if self._root_reason is None and len(self._manifest.files) > 1 and self._news:
-            others = [file for file in range(len(self._manifest.files)) if file not in self._watched]
+        if self._root_reason is None and len(self._files) > 1 and self._news:
+            others = [file for file in self._files if file not in self._watched]
             try:
                 found = await trio.to_thread.run_sync(self._place.problems, others)
             except OSError as error:
@@ -213,11 +232,12 @@ class Presence:
     async def _look(self, tell: Tell) -> dict[int, FileIdentity]:
         """Restore what is back as it was; returns the files that are to be hashed first."""
         if self._root_reason is not None:
-            files: Iterable[int] = range(len(self._manifest.files))
+            files: Iterable[int] = self._files
         else:
             files = [file for file in self._watched if file not in self._checking]
         try:
-            looked = await trio.to_thread.run_sync(self._compare, files)
+            doubtful = {file for file, watched in self._watched.items() if watched.doubtful}
+            looked = await trio.to_thread.run_sync(self._compare, files, doubtful)
         except OSError:
             return {}
         if self._root_reason is not None:
@@ -234,13 +254,13 @@ class Presence:
         self._restore_files(back, tell)
         return for_hashing
 
-    def _compare(self, files: Iterable[int]) -> _Looked:
+    def _compare(self, files: Iterable[int], doubtful: set[int]) -> _Looked:
         """Sort files by what they are now; runs in a thread. Raises OSError."""
         looked = _Looked([], {}, [])
         for file, state in self._place.examine(files):
             if isinstance(state, str):
                 looked.gone.append(file)
-            elif self._known[file].same_file(state):
+            elif self._known[file].same_file(state) and file not in doubtful:
                 looked.same.append(file)
             else:
                 looked.changed[file] = state

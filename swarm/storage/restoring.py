@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Generator
 from contextlib import closing
 
@@ -16,12 +17,14 @@ from swarm.bits import PieceSet
 from swarm.content.fingerprints import FINGERPRINT_BYTES, Fingerprints, fingerprint
 from swarm.content.journal import Header, Replay
 from swarm.content.layout import Span
-from swarm.content.manifest import Manifest
+from swarm.content.manifest import FileEntry, Manifest
 from swarm.content.paths import printable
 from swarm.errors import DiskError
 from swarm.ids import DIGEST_BYTES
 from swarm.storage.disk_errors import disk_error, optional
+from swarm.storage.file_identity import NOBODY, FileIdentities, FileIdentity
 from swarm.storage.file_layer import FileLayer, read_at
+from swarm.storage.hash_cache import Recall, Remembered, is_settled
 from swarm.storage.hashing import FileHashing, Keep, Progress, in_thread, new_buffer, piece_matches
 from swarm.storage.journal_file import JournalFile
 from swarm.storage.piece_files import PieceFiles
@@ -37,13 +40,25 @@ class ExistingFiles:
     ``files.differing``, and the pieces in it that are right to ``reusable``. Otherwise it is an error.
     """
 
-    def __init__(self, files: TargetFiles, final: PieceFiles, keep: Keep) -> None:
+    def __init__(
+        self, files: TargetFiles, final: PieceFiles, keep: Keep, remembered: Remembered | None = None
+    ) -> None:
         self._files = files
+        self._remembered = remembered
+        self._same_manifest = remembered is not None and remembered.manifest == files.manifest
+        self._remembered_files: dict[tuple[str, ...], int] = {}
+        if remembered is not None and remembered.manifest.piece_length != files.manifest.piece_length:
+            self._remembered = None
+        elif remembered is not None and not self._same_manifest:
+            known = remembered.manifest
+            self._remembered_files = {
+                known.path(number) if known.folder else (): number for number in range(len(known.files))
+            }
         self._manifest = files.manifest
         self._final = final
         self._keep = keep
         self.reusable = PieceSet(files.manifest.piece_count)
-        self._candidates: list[int] = []
+        self.candidates: list[int] = []
 
     def find(self) -> int:
         """Look for the files to hash; return the number of bytes that hashing reads.
@@ -61,14 +76,41 @@ class ExistingFiles:
                 continue
             if about.st_size != entry.length and not self._differs(file):
                 continue
-            self._candidates.append(file)
+            if self._is_remembered(file, entry, FileIdentity.of(about)):
+                continue
+            self.candidates.append(file)
             total += min(about.st_size, entry.length)
         return total
+
+    def _is_remembered(self, file: int, entry: FileEntry, identity: FileIdentity) -> bool:
+        """Whether this machine has hashed the file before, it matches, and nothing has changed it since."""
+        remembered = self._remembered
+        if remembered is None:
+            return False
+        number: int | None = file
+        if not self._same_manifest:
+            number = self._remembered_files.get(entry.path if self._manifest.folder else ())
+        if number is None or not remembered.has(number, identity):
+            return False
+        if remembered.manifest.files[number].pieces != entry.pieces or identity.size != entry.length:
+            return False
+        self._exists(file, identity, remembered.fingerprints(number))
+        return True
+
+    def _exists(self, file: int, identity: FileIdentity | None, checks: bytes) -> None:
+        """A file is what it should be; ``identity`` tells it from a changed one, if that can be told."""
+        self._files.existing.add(file)
+        if identity is not None:
+            if self._files.checked is None:
+                self._files.checked = FileIdentities([NOBODY] * len(self._manifest.files))
+            self._files.checked[file] = identity
+        for number, piece in enumerate(self._manifest.layout.pieces_of(file)):
+            self._keep(piece, checks[number * FINGERPRINT_BYTES : (number + 1) * FINGERPRINT_BYTES])
 
     def steps(self) -> Generator[int, None, None]:
         """Hash the files that `find` found; yields bytes read."""
         buffer = new_buffer()
-        for file in self._candidates:
+        for file in self.candidates:
             try:
                 yield from self._check(file, buffer)
             except OSError as error:
@@ -80,22 +122,23 @@ class ExistingFiles:
         entry = self._manifest.files[file]
         hashing = FileHashing(self._manifest.piece_length)
         layer = self._final.folder.layer
+        began = time.time_ns()
         fd = self._final.folder.open_file(self._final.parts(file), os.O_RDONLY)
         try:
-            size = os.fstat(fd).st_size
+            before = FileIdentity.of(os.fstat(fd))
             yield from hashing.steps(layer, fd, entry.length, buffer)
+            after = FileIdentity.of(os.fstat(fd))
         finally:
             layer.close(fd)
-        if size == entry.length and hashing.pieces == entry.pieces:
-            self._files.existing.add(file)
-        elif file not in self._files.differing and not self._differs(file):
+        if before.size == entry.length and hashing.pieces == entry.pieces:
+            recognizable = after == before and is_settled(after, began)
+            self._exists(file, after if recognizable else None, bytes(hashing.checks))
+            return
+        if file not in self._files.differing and not self._differs(file):
             return
         for number, piece in enumerate(self._manifest.layout.pieces_of(file)):
             digest = slice(number * DIGEST_BYTES, (number + 1) * DIGEST_BYTES)
-            if file in self._files.existing:
-                start = number * FINGERPRINT_BYTES
-                self._keep(piece, bytes(hashing.checks[start : start + FINGERPRINT_BYTES]))
-            elif hashing.pieces[digest] == entry.pieces[digest]:
+            if hashing.pieces[digest] == entry.pieces[digest]:
                 self.reusable.add(piece)
 
     def _about(self, file: int) -> os.stat_result | None:
@@ -241,18 +284,23 @@ class RestoredPieces:
         self.stored.add(piece)
 
 
-async def restore(files: TargetFiles, progress: Progress | None) -> RestoredPieces:
+async def restore(
+    files: TargetFiles, progress: Progress | None, recall: Recall | None = None
+) -> RestoredPieces:
     """Check what has the final name, then the partial file or folder against the journal's claims.
 
-    ``progress`` is called with checked and total bytes. Raises `DiskError` for other content, with nothing
+    ``progress`` is called with checked and total bytes. What ``recall`` remembers of the final path, and what
+    has not changed since, is not hashed again. Raises `DiskError` for other content, with nothing
     changed.
     """
     manifest = files.manifest
     restored = RestoredPieces(manifest)
     if files.final is not None:
-        existing = ExistingFiles(files, files.final, restored.keep)
+        remembered = await trio.to_thread.run_sync(recall, files.path) if recall is not None else None
+        existing = ExistingFiles(files, files.final, restored.keep, remembered)
         total = await trio.to_thread.run_sync(existing.find)
-        await in_thread(existing.steps(), total, progress)
+        if existing.candidates:
+            await in_thread(existing.steps(), total, progress)
         restored.reusable = existing.reusable
     journal = files.journal
     if journal is None:
@@ -287,7 +335,7 @@ async def _resume(
 
     if files.partial is not None:
         resumption = Resumption(files, files.partial, replayed.fingerprints, keep_and_claim)
-        here = sum(manifest.files[file].length for file in files.existing)
+        here = sum(manifest.layout.file_length(file) for file in files.existing)
         await in_thread(resumption.steps(files.existing), manifest.total_length - here, progress)
         _refuse_foreign(files, replayed, resumption)
     if replayed.header is not None:
@@ -297,7 +345,7 @@ async def _resume(
         syncer.add(piece, restored.checks[piece], span.file, span.length)
         if manifest.folder:
             # An earlier run may have been killed after creating its folders and before syncing them.
-            path = manifest.files[span.file].path
+            path = manifest.path(span.file)
             for depth in range(len(path)):
                 syncer.folder_changed(path[:depth])
     restored.syncer = syncer

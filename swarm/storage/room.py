@@ -50,7 +50,7 @@ def check_room(manifest: Manifest, output_dir: Path, selected: frozenset[int], n
 
     Nothing is written, and only sizes are read: a file of the right size counts as the right one.
     """
-    needed = sum(manifest.files[file].length for file in selected)
+    needed = sum(manifest.layout.file_length(file) for file in selected)
     try:
         check_space(output_dir, needed, what=name)
     except DiskError:
@@ -84,7 +84,7 @@ def check_rest(
 
     ``part`` is the path of the partial file or folder.
     """
-    needed = sum(manifest.files[file].length for file in rest)
+    needed = sum(manifest.layout.file_length(file) for file in rest)
     try:
         check_space(output_dir, needed, what=manifest.name)
     except DiskError:
@@ -119,7 +119,7 @@ def check_lengths(folder: Folder, manifest: Manifest, selected: frozenset[int], 
     most_characters = most_bytes = ""
     size = 0
     for file in selected:
-        for part in manifest.files[file].path:
+        for part in manifest.path(file):
             if len(part) > len(most_characters):
                 most_characters = part
             if not part.isascii() and len(part.encode("utf-8")) > size:
@@ -137,9 +137,9 @@ def check_characters(folder: Folder, manifest: Manifest, selected: frozenset[int
     """
     names = [name]
     if manifest.folder:
-        names = [part for file in selected for part in manifest.files[file].path if not part.isascii()]
+        names = [part for file in selected for part in manifest.path(file) if not part.isascii()]
     unusual = sorted(set().union(*names) - set(map(chr, range(128))))
-    largest = max((manifest.files[file].length for file in selected), default=0)
+    largest = max((manifest.layout.file_length(file) for file in selected), default=0)
     if not unusual and largest < FAT_FILE_BYTES:
         return
     with _probing(folder) as probe:
@@ -155,15 +155,15 @@ def check_characters(folder: Folder, manifest: Manifest, selected: frozenset[int
                 raise DiskError(f"{shown}: {why}; choose another folder or --name")
             _refuse(manifest, selected, why, lambda part: not bad & set(part))
         if largest >= FAT_FILE_BYTES and not _takes(probe, "size", FAT_FILE_BYTES):
-            file = next(file for file in selected if manifest.files[file].length == largest)
-            path = folder.path.joinpath(name, *(manifest.files[file].path if manifest.folder else ()))
+            file = next(file for file in selected if manifest.layout.file_length(file) == largest)
+            path = folder.path.joinpath(name, *(manifest.path(file) if manifest.folder else ()))
             raise disk_error(OSError(errno.EFBIG, ""), path)
 
 
 def _refuse(manifest: Manifest, selected: frozenset[int], why: str, takes: Callable[[str], bool]) -> None:
     """Raise `DiskError` naming the first file with a name that is not taken, and how many there are."""
-    judged = {part: takes(part) for part in {part for file in selected for part in manifest.files[file].path}}
-    bad = [file for file in sorted(selected) if not all(judged[part] for part in manifest.files[file].path)]
+    judged = {part: takes(part) for part in {part for file in selected for part in manifest.path(file)}}
+    bad = [file for file in sorted(selected) if not all(judged[part] for part in manifest.path(file))]
     if bad:
         shown = printable("/".join(manifest.files[bad[0]].path))
         others = f", and {len(bad) - 1} more" if len(bad) > 1 else ""

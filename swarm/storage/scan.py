@@ -2,37 +2,49 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import stat
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import trio
-from blake3 import blake3
 
+from swarm.content.entries import EMPTY_BLAKE3
+from swarm.content.format2 import Draft
+from swarm.content.ignoring import IGNORE_FILE, IgnoreRules
 from swarm.content.layout import Layout
-from swarm.content.manifest import MAX_FILES, MAX_PIECES, FileEntry, Manifest, choose_piece_length
-from swarm.content.paths import MAX_PATH_DEPTH, check_name, check_title, printable
+from swarm.content.manifest import (
+    MAX_FILES_1,
+    MAX_PIECE_LENGTH,
+    MAX_PIECES,
+    MAX_PIECES_1,
+    FileEntry,
+    Manifest,
+    check_piece_length,
+    choose_piece_length,
+)
+from swarm.content.paths import check_title, printable
 from swarm.errors import DiskError, ManifestError, UsageError
+from swarm.ids import DIGEST_BYTES
 from swarm.storage.disk_errors import disk_error, refusals
 from swarm.storage.file_identity import Checks, FileIdentities, FileIdentity
 from swarm.storage.folder import Folder
+from swarm.storage.hash_cache import Recall, Reuse, is_settled
 from swarm.storage.hashing import FileHashing, Progress, in_thread, new_buffer
+from swarm.storage.walk import OWNER_EXECUTES, Listing, WalkRules, walk
 
-OWNER_EXECUTES = stat.S_IXUSR
-_KINDS = {
-    stat.S_IFLNK: "a symbolic link",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFIFO: "a named pipe",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
+MAX_LISTED = 20
+"""Lines about what cannot be shared, or is left out; the rest is counted."""
+MAX_IGNORE_BYTES = 1024 * 1024
+"""Characters of a ``.swarmignore`` that are read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A regular file: its path below the scanned folder, its identity, its owner's executable bit."""
 
     parts: tuple[str, ...]
@@ -42,48 +54,8 @@ class Found:
     @classmethod
     def of(cls, parts: tuple[str, ...], about: os.stat_result) -> Found:
         """Return the file at ``parts`` with this stat result."""
-        return cls(parts, FileIdentity.of(about), bool(about.st_mode & OWNER_EXECUTES))
-
-
-def walk(folder: Folder, skipped: Callable[[str], None], parts: tuple[str, ...] = ()) -> Iterator[Found]:
-    """Yield every regular file below ``folder``, in order of names, without following links.
-
-    ``skipped`` is called with one line for everything that is neither file nor folder, and for each empty
-    folder. Raises `DiskError` for an unreadable entry, `UsageError` for paths deeper than `MAX_PATH_DEPTH`.
-    """
-    with refusals(folder.path), os.scandir(folder.fd) as entries:
-        listed = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
-    if not listed and parts:
-        skipped(f"{_shown(parts)}: left out, an empty folder")
-    for name, is_folder in listed:
-        inner = (*parts, name)
-        if is_folder:
-            yield from _enter(folder, name, skipped, inner)
-            continue
-        with refusals(folder.path / name):
-            about = folder.layer.stat(folder.fd, name)
-        if stat.S_ISREG(about.st_mode):
-            yield Found.of(inner, about)
-        else:
-            kind = _KINDS.get(stat.S_IFMT(about.st_mode), "neither file nor folder")
-            skipped(f"{_shown(inner)}: left out, {kind}")
-
-
-def _enter(
-    folder: Folder, name: str, skipped: Callable[[str], None], parts: tuple[str, ...]
-) -> Iterator[Found]:
-    if len(parts) >= MAX_PATH_DEPTH:
-        raise UsageError(f"{_shown(parts)}: folders are nested more than {MAX_PATH_DEPTH} levels deep")
-    with refusals(folder.path / name):
-        inner = folder.subfolder(name)
-    try:
-        yield from walk(inner, skipped, parts)
-    finally:
-        inner.close()
-
-
-def _shown(parts: tuple[str, ...]) -> str:
-    return printable("/".join(parts))
+        # At half the cost of the constructor: there may be a million.
+        return tuple.__new__(cls, (parts, FileIdentity.of(about), about.st_mode & OWNER_EXECUTES != 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,40 +64,190 @@ class Scanned:
 
     manifest: Manifest
     checks: Checks
+    unsettled: frozenset[int] = frozenset()
+    """Files that were modified so shortly before that a later change might not show."""
+    hashed: bool = True
+    """Whether anything had to be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScanRules:
+    """What of a folder is not shared.
+
+    ``ignore`` are patterns, besides those in the folder's own ``.swarmignore``; ``omit`` are paths, such as
+    that of the manifest. With ``skip``, what cannot be shared is left out; otherwise it is an error.
+    """
+
+    ignore: tuple[str, ...] = ()
+    omit: tuple[Path, ...] = ()
+    skip: bool = False
 
 
 async def scan(
     path: Path,
+    rules: ScanRules | None = None,
     *,
     name: str | None = None,
     piece_length: int | None = None,
     progress: Progress | None = None,
     warn: Callable[[str], None] | None = None,
+    recall: Recall | None = None,
 ) -> Scanned:
     """Hash the file or folder at ``path`` and make its manifest.
 
     ``name`` is the name that receivers create, by default the last part of ``path``. ``piece_length`` is
-    in bytes, by default chosen from the size. ``progress`` is called with hashed and total bytes, ``warn``
-    with one line for each entry that is left out (links, sockets, pipes, devices, empty folders).
+    in bytes, by default chosen from the size.
+
+    ``progress`` is called with hashed and total bytes, ``warn`` with a line for each entry that is left out:
+    sockets, pipes, devices, links that lead out of the folder, and with ``skip`` what cannot be shared; the
+    first `MAX_LISTED` of each kind, and a count of the rest. ``recall`` returns what was hashed at a path
+    before: what has not changed since is not read again.
 
     Raises `UsageError` for a path that cannot be shared or a name that a manifest cannot have, and
-    `DiskError` for an unreadable file or one that changes while it is hashed.
+    `DiskError` for an unreadable file or one that changes while it is hashed. If several files are the
+    reason, ``warn`` has been called with a line for each.
     """
-    source, found, skipped = await trio.to_thread.run_sync(_find, path)
+    rules = rules or ScanRules()
+    warn = warn or (lambda _line: None)
+    source, listing = await trio.to_thread.run_sync(_find, path, rules)
     with closing(source.folder):
         title = _title(path, name)
-        for line in skipped:
-            if warn is not None:
-                warn(line)
-        total = sum(file.identity.size for file in found)
-        length = choose_piece_length(total) if piece_length is None else piece_length
-        _check_early(title, source.whole, length, found)
-        hashed: list[tuple[FileEntry, bytes]] = []
-        await in_thread(_hash_all(source.folder, found, length, hashed), total, progress)
-    entries = [entry if source.whole else entry._replace(path=(title,)) for entry, _ in hashed]
-    manifest = _manifest(title, source.whole, length, entries)
-    checks = b"".join(check for _, check in hashed)
-    return Scanned(manifest, Checks(FileIdentities(file.identity for file in found), checks))
+        _judge(listing, warn, skip=rules.skip)
+        plan = await trio.to_thread.run_sync(_Plan, title, source.whole, listing, piece_length)
+        before = await trio.to_thread.run_sync(recall, path) if recall is not None else None
+        reuse = Reuse(before, plan.files, plan.piece_length)
+        same = await trio.to_thread.run_sync(reuse.everything, plan.describes)
+        if same is not None:
+            return Scanned(same.manifest, same.checks, hashed=False)
+        total = sum(file.identity.size for file in plan.files)
+        hashed = Hashes()
+        unsettled: set[int] = set()
+        steps = _hash_all(source.folder, plan.files, plan.piece_length, reuse, hashed, unsettled)
+        await in_thread(steps, total, progress)
+        manifest = await trio.to_thread.run_sync(plan.manifest, hashed)
+    checks = Checks(FileIdentities([file.identity for file in plan.files]), bytes(hashed.checks))
+    return Scanned(manifest, checks, frozenset(unsettled))
+
+
+class Hashes:
+    """The hashes of all files, in order."""
+
+    def __init__(self) -> None:
+        self.whole = bytearray()
+        """The BLAKE3 of each file."""
+        self.pieces = bytearray()
+        """The BLAKE3 of each piece of the files that have several."""
+        self.checks = bytearray()
+        """The XXH3-128 of each piece."""
+
+    def add(self, whole: bytes, pieces: bytes, checks: bytes) -> None:
+        """Add the next file: its hash, and those of its pieces."""
+        self.whole += whole
+        if len(pieces) > DIGEST_BYTES:
+            self.pieces += pieces
+        self.checks += checks
+
+
+class _Plan:
+    """The manifest that will be made, as far as it is known before hashing.
+
+    Raises `UsageError` for content that no manifest can describe.
+    """
+
+    def __init__(self, title: str, whole: bool, listing: Listing[Found], piece_length: int | None) -> None:
+        self._title, self._whole, self._listing = title, whole, listing
+        try:
+            if piece_length is not None:
+                check_piece_length(piece_length)
+        except ManifestError as error:
+            raise UsageError(f"this cannot be shared: {error}") from error
+        sizes = [file.identity.size for file in listing.files]
+        self.piece_length = _piece_length(sizes) if piece_length is None else piece_length
+        pieces = Layout(self.piece_length, sizes).piece_count
+        if pieces > (MAX_PIECES if whole else MAX_PIECES_1):
+            raise UsageError(f"this is {pieces} pieces, more than {MAX_PIECES}; choose a larger piece length")
+        self._draft: Draft | None = listing.draft
+        self.files = listing.files
+        if not (listing.links or listing.empty_folders or len(listing.files) > MAX_FILES_1):
+            self.files = sorted(listing.files, key=lambda file: file.parts)
+            hashes = Hashes()
+            for size in (file.identity.size for file in self.files):
+                needed = bytes(-(-size // self.piece_length) * DIGEST_BYTES)
+                hashes.add(bytes(DIGEST_BYTES) if size else EMPTY_BLAKE3, needed, b"")
+            if self._as_files(hashes).version == 1:
+                self._draft = None
+            else:
+                self.files = listing.files
+
+    def describes(self, manifest: Manifest) -> bool:
+        """Whether a manifest has exactly this content, as far as that is known before hashing."""
+        found = (self._title, self._whole, self.piece_length, len(self.files))
+        if found != (manifest.name, manifest.folder, manifest.piece_length, len(manifest.files)):
+            return False
+        columns = manifest.columns
+        if self._draft is not None:
+            return columns is not None and self._draft.lists(columns)
+        return columns is None and all(
+            (file.identity.size, file.executable) == (entry.length, entry.executable)
+            and (file.parts == entry.path or not self._whole)
+            for file, entry in zip(self.files, manifest.files, strict=True)
+        )
+
+    def manifest(self, hashes: Hashes) -> Manifest:
+        """Return the manifest; raises `UsageError`."""
+        if self._draft is None:
+            return self._as_files(hashes)
+        self._draft.hashes, self._draft.pieces = hashes.whole, hashes.pieces
+        try:
+            return Manifest.of_draft(self._title, self.piece_length, self._draft)
+        except ManifestError as error:
+            raise UsageError(f"this cannot be shared: {error}") from error
+
+    def _as_files(self, hashes: Hashes) -> Manifest:
+        entries, at = [], 0
+        for number, file in enumerate(self.files):
+            size = file.identity.size
+            digest = bytes(hashes.whole[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES])
+            pieces = digest if size else b""
+            if size > self.piece_length:
+                end = at - (-size // self.piece_length) * DIGEST_BYTES
+                pieces, at = bytes(hashes.pieces[at:end]), end
+            parts = file.parts if self._whole else (self._title,)
+            entries.append(FileEntry(parts, size, file.executable, digest, pieces))
+        try:
+            return Manifest(self._title, self._whole, self.piece_length, entries)
+        except ManifestError as error:
+            raise UsageError(f"this cannot be shared: {error}") from error
+
+
+def _piece_length(sizes: Sequence[int]) -> int:
+    length = choose_piece_length(sum(sizes))
+    while length < MAX_PIECE_LENGTH and Layout(length, sizes).piece_count > MAX_PIECES:
+        length *= 2
+    return length
+
+
+def _judge(listing: Listing[Found], warn: Callable[[str], None], *, skip: bool) -> None:
+    """Tell what is left out; raise `UsageError` or `DiskError` for what cannot be shared, unless ``skip``."""
+    _tell(listing.left_out, warn, "more entries are left out")
+    problems = listing.refused + listing.unreadable
+    if not problems:
+        return
+    if skip:
+        _tell([f"left out: {line}" for line in problems], warn, "more names and files are left out")
+        return
+    kind = UsageError if listing.refused else DiskError
+    if len(problems) == 1:
+        raise kind(f"{problems[0]}; or leave it out with --skip")
+    _tell(problems, warn, "more")
+    raise kind(f"{len(problems)} files or folders cannot be shared; mend them, or leave them out with --skip")
+
+
+def _tell(lines: Sequence[str], warn: Callable[[str], None], rest: str) -> None:
+    for line in lines[:MAX_LISTED]:
+        warn(line)
+    if len(lines) > MAX_LISTED:
+        warn(f"and {len(lines) - MAX_LISTED} {rest}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,25 +267,8 @@ def _title(path: Path, name: str | None) -> str:
         raise UsageError(f"{error}; give it another name") from error
 
 
-def _check_early(title: str, whole: bool, piece_length: int, found: list[Found]) -> None:
-    """Raise `UsageError` before hashing for content that no manifest can describe."""
-    empty = blake3(b"").digest()
-    paths = [file.parts for file in found] if whole else [(title,)]
-    _manifest(title, whole, piece_length, [FileEntry(path, 0, False, empty, b"") for path in paths])
-    pieces = Layout(piece_length, [file.identity.size for file in found]).piece_count
-    if pieces > MAX_PIECES:
-        raise UsageError(f"this is {pieces} pieces, more than {MAX_PIECES}; choose a larger piece length")
-
-
-def _manifest(title: str, folder: bool, piece_length: int, entries: Sequence[FileEntry]) -> Manifest:
-    try:
-        return Manifest(title, folder, piece_length, entries)
-    except ManifestError as error:
-        raise UsageError(f"this cannot be shared: {error}") from error
-
-
-def _find(path: Path) -> tuple[_Source, list[Found], list[str]]:
-    """Open the folder to read from; list the files in manifest order, and a line for each skipped entry."""
+def _find(path: Path, rules: ScanRules) -> tuple[_Source, Listing[Found]]:
+    """Open the folder to read from, and list what is in it."""
     real = Path(os.path.realpath(path))
     try:
         about = real.stat()
@@ -176,40 +281,66 @@ def _find(path: Path) -> tuple[_Source, list[Found], list[str]]:
         raise UsageError(f"{printable(str(path))}: this is neither a file nor a folder")
     with refusals(path):
         folder = Folder.open(real if whole else real.parent)
-    skipped: list[str] = []
     try:
-        found = _list(folder, path, skipped) if whole else [Found.of((real.name,), about)]
+        if whole:
+            with _uncollected():
+                return _Source(folder, whole), walk(folder, _walk_rules(folder, real, rules), Found.of)
+        listing: Listing[Found] = Listing()
+        listing.files.append(Found.of((real.name,), about))
+        return _Source(folder, whole), listing
     except BaseException:
         folder.close()
         raise
-    return _Source(folder, whole), found, skipped
 
 
-def _list(folder: Folder, path: Path, skipped: list[str]) -> list[Found]:
-    found: list[Found] = []
-    for file in walk(folder, skipped.append):
-        _check_names(path, file.parts)
-        found.append(file)
-        if len(found) > MAX_FILES:
-            raise UsageError(f"{printable(str(path))}: more than {MAX_FILES} files; share parts of it")
-    return sorted(found, key=lambda file: file.parts)
-
-
-def _check_names(path: Path, parts: Sequence[str]) -> None:
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the garbage collector off: it looks again and again at all that was found, a third of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
     try:
-        for part in parts:
-            check_name(part)
-    except ManifestError as error:
-        shown = printable(str(path.joinpath(*parts)))
-        raise UsageError(f"{shown}: {error}; rename it to share it") from error
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _walk_rules(folder: Folder, real: Path, rules: ScanRules) -> WalkRules:
+    patterns: list[str] = []
+    with refusals(real / IGNORE_FILE):
+        try:
+            fd = folder.open_file((IGNORE_FILE,), os.O_RDONLY)
+        except FileNotFoundError:
+            pass
+        else:
+            with os.fdopen(fd, encoding="utf-8", errors="surrogateescape") as lines:
+                patterns += lines.read(MAX_IGNORE_BYTES).splitlines()
+    omitted = frozenset(
+        Path(os.path.realpath(each)).relative_to(real).parts
+        for each in rules.omit
+        if Path(os.path.realpath(each)).is_relative_to(real)
+    )
+    return WalkRules(IgnoreRules([*patterns, *rules.ignore]), omitted)
 
 
 def _hash_all(
-    folder: Folder, found: list[Found], piece_length: int, hashed: list[tuple[FileEntry, bytes]]
+    folder: Folder,
+    found: Sequence[Found],
+    piece_length: int,
+    reuse: Reuse,
+    hashed: Hashes,
+    unsettled: set[int],
 ) -> Generator[int, None, None]:
     buffer = new_buffer()
-    for file in found:
+    for number, file in enumerate(found):
         size = file.identity.size
+        known = reuse.entry(file)
+        if known is not None:
+            entry, checks = known
+            hashed.add(entry.blake3, entry.pieces, checks)
+            yield size
+            continue
+        began = time.time_ns()
         with refusals(folder.at(file.parts)):
             fd = folder.open_file(file.parts, os.O_RDONLY)
             try:
@@ -221,7 +352,8 @@ def _hash_all(
         if not after.same_file(file.identity) or hashing.length != size:
             shown = printable(str(folder.at(file.parts)))
             raise DiskError(f"{shown}: changed while it was hashed; run the same command again")
-        entry = FileEntry(file.parts, size, file.executable, hashing.whole, bytes(hashing.pieces))
-        hashed.append((entry, bytes(hashing.checks)))
+        if after != file.identity or not is_settled(after, began):
+            unsettled.add(number)
+        hashed.add(hashing.whole, bytes(hashing.pieces), bytes(hashing.checks))
         # Empty files take time too, so let the batch end here.
         yield 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -36,8 +36,8 @@ class SeedStore:
     moved, replaced, edited, truncated, unmounted), all pieces of the file are withdrawn at once, and `watch`
     offers them again when the content is back. A piece that rotted is withdrawn alone.
 
-    ``stored`` are the pieces that are there, by default all; it is changed in place. Raises `DiskError` if
-    ``path`` cannot be opened.
+    ``stored`` are the pieces that are there, by default all; it is changed in place. ``files`` are the files
+    that are served, by default all. Raises `DiskError` if ``path`` cannot be opened.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class SeedStore:
         *,
         layer: FileLayer = POSIX,
         stored: PieceSet | None = None,
+        files: Sequence[int] | None = None,
     ) -> None:
         with refusals(path):
             self._place = SharedPlace(manifest, path, layer)
@@ -56,7 +57,8 @@ class SeedStore:
         self._checks = checks
         self._stored = PieceSet.all(manifest.piece_count) if stored is None else stored
         self._loader = PieceLoader(self._expected, PieceExecutor())
-        self._presence = Presence(self._place, manifest, self._stored, checks)
+        files = range(len(manifest.files)) if files is None else files
+        self._presence = Presence(self._place, manifest, self._stored, checks, files)
         self._used_at = -math.inf
         self._in_use = trio.Event()
         self._in_use.set()
@@ -70,6 +72,11 @@ class SeedStore:
     def stored(self) -> PieceSet:
         """The pieces that have not been withdrawn; callers must not change it."""
         return self._stored
+
+    @property
+    def checks(self) -> Checks:
+        """What the pieces are compared with."""
+        return self._checks
 
     async def watch(self, tell: Callable[[StoredChange], None]) -> None:
         """Tell of withdrawn files, and offer them again when they are back, until cancelled."""
@@ -148,12 +155,14 @@ class SeedStore:
 
     def _changed(self, piece: int, span: Span, about: os.stat_result) -> PieceWithdrawn:
         """A piece has other bytes: because its file was changed, or because it rotted."""
-        length, known = self._manifest.files[span.file].length, self._checks.files[span.file]
+        length = self._manifest.layout.file_length(span.file)
+        known = self._checks.files[span.file]
         if about.st_size < length:
             return self._file_away(span.file, too_short(about.st_size, length))
-        if FileIdentity.of(about) != known:
-            replaced = about.st_ino != known.inode
-            return self._file_away(span.file, "was replaced by another file" if replaced else "was edited")
+        now = FileIdentity.of(about)
+        if now != known:
+            reason = "was edited" if now.inode == known.inode else "was replaced by another file"
+            return self._file_away(span.file, reason, changed=now)
         self._presence.piece_rotten(piece)
         shown = printable(str(self._place.path_of(span.file)))
         return PieceWithdrawn(f"{shown}: piece {piece} is withdrawn: its bytes have changed")
@@ -174,8 +183,10 @@ class SeedStore:
         self._presence.piece_unreadable(piece, reason)
         return _away(self._place.path_of(file), f"{reason}, piece {piece}")
 
-    def _file_away(self, file: int, reason: str, probes: tuple[int, ...] = ()) -> ContentAway:
-        self._presence.file_away(file, reason, probes)
+    def _file_away(
+        self, file: int, reason: str, probes: tuple[int, ...] = (), changed: FileIdentity | None = None
+    ) -> ContentAway:
+        self._presence.file_away(file, reason, probes, changed)
         return _away(self._place.path_of(file), reason)
 
     def _expected(self, piece: int) -> bytes:

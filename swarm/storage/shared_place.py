@@ -66,7 +66,7 @@ class SharedPlace:
 
     def path_of(self, file: int) -> Path:
         """Return the path of a file, for messages."""
-        return self.path.joinpath(*self._manifest.files[file].path) if self._manifest.folder else self.path
+        return self.path.joinpath(*self._manifest.path(file)) if self._manifest.folder else self.path
 
     def examine(self, files: Iterable[int]) -> Iterator[tuple[int, FileIdentity | str]]:
         """Look at files without reading them: yields the identity of each, or what is wrong with it.
@@ -82,7 +82,7 @@ class SharedPlace:
         return {file: state for file, state in self.examine(files) if isinstance(state, str)}
 
     def _look_at(self, folder: Folder, file: int) -> FileIdentity | str:
-        length = self._manifest.files[file].length
+        length = self._manifest.layout.file_length(file)
         try:
             about = folder.stat(self._parts(file))
         except OSError as error:
@@ -108,7 +108,7 @@ class SharedPlace:
             self.layer.close(fd)
 
     def _parts(self, file: int) -> tuple[str, ...]:
-        return self._manifest.files[file].path if self._manifest.folder else (self._name,)
+        return self._manifest.path(file) if self._manifest.folder else (self._name,)
 
     def close(self) -> None:
         """Close every descriptor; `files` opens what is needed again."""

@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import trio
 
 from swarm.bits import PieceSet
 from swarm.content.fingerprints import fingerprint
 from swarm.content.layout import Span
-from swarm.content.manifest import Manifest
+from swarm.content.manifest import MAX_FILES_1, Manifest
 from swarm.content.paths import check_title, printable
 from swarm.content.selection import pieces_of
+from swarm.content.times import FileTimes
 from swarm.errors import DiskError, Incomplete, ManifestError, PieceMismatch, UsageError
+from swarm.ports import StoredChange
 from swarm.storage.aio import make_folder
 from swarm.storage.disk_errors import refusals
+from swarm.storage.file_identity import NOBODY, Checks, FileIdentities
 from swarm.storage.file_layer import POSIX, FileLayer, read_at, write_at
+from swarm.storage.hash_cache import Recall, has_fine_times
 from swarm.storage.hashing import Progress, piece_matches
 from swarm.storage.piece_files import PieceFiles
 from swarm.storage.piece_reader import CheckedReader, PieceExecutor
 from swarm.storage.restoring import RestoredPieces, restore
 from swarm.storage.room import check_rest, check_room
+from swarm.storage.seed_store import SeedStore
+from swarm.storage.shared_place import SharedPlace
 from swarm.storage.syncer import UNSYNCED_BYTES, Syncer
 from swarm.storage.target_files import TargetFiles, TargetPlan
+
+_T = TypeVar("_T")
 
 SAVE_SECONDS = 1.5
 """The most seconds that closing takes to save the journal; unsynced pieces are checked again on resume."""
@@ -35,26 +45,32 @@ SAVE_SECONDS = 1.5
 class TargetOptions:
     """How a target is opened.
 
-    ``selected`` holds the indices of the wanted files (None: all); pieces of other files from earlier runs
-    are kept and can be read. ``name`` is the final name (None: that of the manifest). With ``overwrite``,
-    files that differ under the final name are replaced when everything is complete, and what is right in them
-    is reused; otherwise they are an error.
+    ``selected`` holds the wanted files, links and empty folders, numbered as in `Manifest.item_paths` (None:
+    all); pieces of other files from earlier runs are kept and can be read. ``name`` is the final name (None:
+    that of the manifest). With ``overwrite``, files that differ under the final name are replaced when
+    everything is complete, and what is right in them is reused; otherwise they are an error. ``times`` are
+    what the files are given when they are put in place.
     """
 
     selected: frozenset[int] | None = None
     name: str | None = None
     overwrite: bool = False
+    times: FileTimes | None = None
+    recall: Recall | None = None
+    """Returns what was hashed at the final path before, so that it need not be hashed again."""
 
     def plan(self, manifest: Manifest) -> TargetPlan:
         """Return what is to be done for a manifest; raises `UsageError` for an unsafe name."""
-        everything = frozenset(range(len(manifest.files)))
-        selected = everything if self.selected is None else self.selected & everything
+        count = len(manifest.files)
+        items = range(manifest.item_count) if self.selected is None else self.selected
+        selected = frozenset(item for item in items if 0 <= item < count)
+        extras = frozenset(item for item in items if count <= item < manifest.item_count)
         if self.name is not None:
             try:
                 check_title(self.name)
             except ManifestError as error:
                 raise UsageError(f"{error}: choose another final name") from error
-        return TargetPlan(manifest, self.name or manifest.name, selected, self.overwrite)
+        return TargetPlan(manifest, self.name or manifest.name, selected, self.overwrite, extras, self.times)
 
 
 @asynccontextmanager
@@ -76,12 +92,14 @@ async def open_target(
     file system does not take a name, if the final name has other content, if the journal belongs to other
     content, or if the system refuses.
     """
-    plan = (options or TargetOptions()).plan(manifest)
-    check_room(manifest, output_dir, plan.selected, plan.name)
+    options = options or TargetOptions()
+    many = manifest.item_count > MAX_FILES_1
+    plan = await _run(many, partial(options.plan, manifest))
+    await _run(many, partial(check_room, manifest, output_dir, plan.selected, plan.name))
     await make_folder(output_dir)
-    files = TargetFiles(plan, output_dir, layer)
+    files = await _run(many, partial(TargetFiles, plan, output_dir, layer))
     try:
-        restored = await restore(files, progress)
+        restored = await restore(files, progress, options.recall)
         _check_rest(files, restored)
         target = Target(files, restored, warn)
     except BaseException:
@@ -106,6 +124,11 @@ def _check_rest(files: TargetFiles, restored: RestoredPieces) -> None:
             check_rest(files.manifest, files.output.path, part, rest, restored.stored)
 
 
+async def _run(many: bool, work: Callable[[], _T]) -> _T:
+    """Do what takes some seconds for ``many`` files, in a thread if need be: others must not wait."""
+    return await trio.to_thread.run_sync(work) if many else work()
+
+
 class Target:
     """A `ports.Store` over a partial file or folder; `finish` gives it its final name.
 
@@ -127,6 +150,10 @@ class Target:
         self._begin_lock = trio.Lock()
         self._moving: trio.Event | None = None
         self._finished = False
+        self._served: SeedStore | None = None
+        self._in_place = trio.Event()
+        self.unsettled: frozenset[int] = frozenset()
+        """After `finish`: the files whose later changes might not show in their time stamps."""
         self.wanted = pieces_of(self._layout, files.selected)
         """The pieces of the selected files; callers must not change it."""
         self.resumed_pieces = self.resumed_bytes = 0
@@ -134,8 +161,8 @@ class Target:
         self._count_resumed()
 
     def _count_resumed(self) -> None:
-        resumed = [piece for piece in self._stored if piece in self.wanted]
-        self.resumed_pieces = len(resumed)
+        resumed = self._stored & self.wanted
+        self.resumed_pieces = resumed.count
         self.resumed_bytes = sum(map(self._layout.length, resumed))
 
     @property
@@ -151,7 +178,7 @@ class Target:
     @property
     def complete(self) -> bool:
         """Whether every wanted piece is stored."""
-        return all(piece in self._stored for piece in self.wanted)
+        return not self.wanted - self._stored
 
     @property
     def path(self) -> Path:
@@ -190,7 +217,22 @@ class Target:
         """
         if self._moving is not None:
             await self._moving.wait()
+        if self._served is not None and self._layout.span(piece).file in self._files.existing:
+            return await self._served.get(piece)
         return await self._reader.read(piece, self._files.holder)
+
+    async def watch(self, tell: Callable[[StoredChange], None]) -> None:
+        """Once finished: tell of files that are gone, and offer them again when they are back."""
+        await self._in_place.wait()
+        if self._served is None:
+            await trio.sleep_forever()
+        else:
+            await self._served.watch(tell)
+
+    @property
+    def checks(self) -> Checks | None:
+        """After `finish`: what tells whether the files are still what was verified."""
+        return None if self._served is None else self._served.checks
 
     async def reuse(self, pieces: PieceSet, progress: Progress | None = None) -> None:
         """Copy pieces that are right in files which will be replaced; those count as resumed.
@@ -236,21 +278,26 @@ class Target:
         """
         if self._finished:
             return self.path
-        if missing := sum(piece not in self._stored for piece in self.wanted):
+        if missing := (self.wanted - self._stored).count:
             raise Incomplete(
                 f"{printable(str(self.path))}: {missing} of {self.wanted.count} pieces are missing"
             )
         await self.sync()
         self._moving = trio.Event()
+        before = frozenset(self._files.existing)
         try:
             await trio.to_thread.run_sync(self._files.put_in_place)
             self._files.settle()
             self._finished = True
+            with suppress(DiskError):
+                await self._serve_in_place(before)
+            self._in_place.set()
         finally:
             self._moving.set()
             self._moving = None
-        if self._warn is not None and (line := self._files.executable.warning()):
-            self._warn(line)
+        for line in (self._files.executable.warning(), self._files.extras.warning()):
+            if self._warn is not None and line is not None:
+                self._warn(line)
         return self.path
 
     async def aclose(self) -> None:
@@ -260,7 +307,38 @@ class Target:
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + SAVE_SECONDS):
                     await self._syncer.sync()
         finally:
+            if self._served is not None:
+                self._served.close()
             self._files.close()
+
+    async def _serve_in_place(self, before: frozenset[int]) -> None:
+        """Serve the finished files as a share does; ``before`` had their final names before."""
+        files = sorted(self._files.existing)
+        checks, self.unsettled = await trio.to_thread.run_sync(self._identify, files, before)
+        layer = self._files.output.layer
+        self._served = SeedStore(
+            self._manifest, self.path, checks, layer=layer, stored=self._stored, files=files
+        )
+
+    def _identify(self, files: list[int], before: frozenset[int]) -> tuple[Checks, frozenset[int]]:
+        """Note what the finished files are, and which of them could not be told from changed ones."""
+        count = len(self._manifest.files)
+        identities = FileIdentities([NOBODY] * count)
+        unsettled = set(range(count)).difference(files)
+        checked = self._files.checked
+        with (
+            refusals(self.path),
+            closing(SharedPlace(self._manifest, self.path, self._files.output.layer)) as at,
+        ):
+            for file, identity in at.examine(files):
+                if isinstance(identity, str):
+                    unsettled.add(file)
+                    continue
+                identities[file] = identity
+                known = checked[file] if checked is not None else NOBODY
+                if identity != known if file in before else not has_fine_times(identity):
+                    unsettled.add(file)
+        return Checks(identities, self._checks.packed()), frozenset(unsettled)
 
     def _verified(self, piece: int, data: memoryview) -> bytes | None:
         """Return the XXH3-128 of a piece if its BLAKE3 is right, else None."""

@@ -16,8 +16,11 @@ from pathlib import Path
 
 from swarm.content.manifest import Manifest
 from swarm.content.paths import JOURNAL_SUFFIX, PART_SUFFIX, printable, temporary_names
+from swarm.content.times import FileTimes
 from swarm.errors import DiskError
 from swarm.storage.disk_errors import optional, refusals
+from swarm.storage.extras import Extras
+from swarm.storage.file_identity import FileIdentities
 from swarm.storage.file_layer import FileLayer
 from swarm.storage.folder import Folder, flush, open_regular, sync_entries
 from swarm.storage.hashing import FileHashing, new_buffer
@@ -69,9 +72,14 @@ class ExecutableBits:
 
 
 def prepare(
-    manifest: Manifest, partial: PieceFiles, missing: Collection[int], executable: ExecutableBits
+    manifest: Manifest,
+    partial: PieceFiles,
+    missing: Collection[int],
+    executable: ExecutableBits,
+    extras: Extras | None = None,
+    times: FileTimes | None = None,
 ) -> None:
-    """Create the empty files among ``missing``, set executable bits, and sync all ``missing`` files.
+    """Create the empty files among ``missing``, set executable bits and times, make ``extras``, and sync it.
 
     A file that another program wrote to meanwhile is hashed again. Raises `DiskError` if it differs, and if
     a file was removed or replaced.
@@ -84,9 +92,25 @@ def prepare(
                 partial.create(file, folders.add)
             _check_part(manifest, partial, file)
             executable.set(partial, file, wanted=entry.executable)
+            if times is not None and (time := times.of_file(file)) is not None:
+                set_time(partial, file, time)
         parts = partial.parts(file)
         folders.update(parts[:depth] for depth in range(len(parts)))
+    if extras is not None:
+        extras.make(partial.folder, folders.add)
     flush(partial.folder, [partial.parts(file) for file in missing], folders)
+
+
+def set_time(files: PieceFiles, file: int, nanoseconds: int) -> None:
+    """Set when a file was last modified, where the file system lets it."""
+    fd = files.folder.open_file(files.parts(file), os.O_RDONLY)
+    try:
+        about = os.fstat(fd)
+        if about.st_mtime_ns != nanoseconds:
+            with suppress(OSError):
+                os.utime(fd, ns=(about.st_atime_ns, nanoseconds))
+    finally:
+        files.folder.layer.close(fd)
 
 
 def _check_part(manifest: Manifest, partial: PieceFiles, file: int) -> None:
@@ -183,13 +207,13 @@ def move_into(
     made: set[tuple[str, ...]] = set()
     changed: set[tuple[str, ...]] = set()
     for file in missing:
-        path = manifest.files[file].path
+        path = manifest.path(file)
         with refusals(final.at(path)), final.parent(path, created=made.add):
             changed.add(path[:-1])
     # Sync the new folders' entries first: files moved into a folder that a power cut removes would be lost.
     flush(final, (), made)
     for file in missing:
-        path = manifest.files[file].path
+        path = manifest.path(file)
         with refusals(final.at(path)), partial.parent(path) as source, final.parent(path) as target:
             old, new = (source, path[-1]), (target, path[-1])
             _move(final.layer, old, new, replacing=file in replaced)
@@ -198,7 +222,8 @@ def move_into(
 
 def prune(manifest: Manifest, partial: Folder, output: Folder, part_name: str) -> None:
     """Remove the partial folder and the manifest's folders in it if they are empty."""
-    folders = {entry.path[:depth] for entry in manifest.files for depth in range(1, len(entry.path))}
+    folders = {path[:depth] for path in manifest.item_paths() for depth in range(1, len(path))}
+    folders.update(manifest.empty_folders)
     for parts in sorted(folders, key=len, reverse=True):
         with refusals(partial.at(parts)):
             _remove_empty(partial, parts)
@@ -212,7 +237,8 @@ def _remove_empty(folder: Folder, parts: tuple[str, ...]) -> None:
         with folder.parent(parts) as fd:
             folder.layer.remove_folder(fd, parts[-1])
     except OSError as error:
-        if error.errno not in {errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST}:
+        # What is in the way there is somebody else's, and stays.
+        if error.errno not in {errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.ELOOP}:
             raise
 
 
@@ -226,18 +252,22 @@ def _replaced(path: Path) -> DiskError:
 class TargetPlan:
     """What a fetch is to leave on the disk: the ``selected`` files (indices), under the final name ``name``.
 
-    With ``overwrite``, files there that differ are replaced once everything is complete.
+    With ``overwrite``, files there that differ are replaced once everything is complete. ``times`` are given
+    to the files that are put in place.
     """
 
     manifest: Manifest
     name: str
     selected: frozenset[int]
     overwrite: bool = False
+    extras: frozenset[int] = frozenset()
+    """The selected links and empty folders, numbered as in `Manifest.item_paths`."""
+    times: FileTimes | None = None
 
     @property
     def everything(self) -> bool:
-        """Whether all files are selected."""
-        return len(self.selected) == len(self.manifest.files)
+        """Whether all files, links and empty folders are selected."""
+        return len(self.selected) + len(self.extras) == self.manifest.item_count
 
 
 class TargetFiles:
@@ -255,11 +285,14 @@ class TargetFiles:
         self.selected = plan.selected
         self.existing: set[int] = set()
         self.differing: set[int] = set()
+        self.checked: FileIdentities | None = None
+        """What tells existing files from changed ones, as of when they were hashed; None if none was."""
         self.final: PieceFiles | None = None
         self.partial: PieceFiles | None = None
         self.journal: JournalFile | None = None
         self.refused: DiskError | None = None
         self.executable = ExecutableBits()
+        self.extras = Extras(plan.manifest, plan.extras, replacing=plan.overwrite)
         with refusals(output_dir):
             self.output = Folder.open(output_dir, layer)
         try:
@@ -306,9 +339,19 @@ class TargetFiles:
                     self.executable.set(self.final, file, wanted=wanted)
         if missing or self.final is None:
             partial = self.create_partial()
-            prepare(self.manifest, partial, missing, self.executable)
+            whole = self.manifest.folder and self.final is None and self.plan.everything
+            extras = self.extras if whole else None
+            prepare(self.manifest, partial, missing, self.executable, extras, self.plan.times)
             self._move(partial, missing)
+        self._make_extras()
         self._remove_leftovers()
+
+    def _make_extras(self) -> None:
+        """Make the links and empty folders that are not in the final folder yet."""
+        if self.final is not None and self.plan.extras:
+            changed: set[tuple[str, ...]] = set()
+            self.extras.make(self.final.folder, changed.add)
+            flush(self.final.folder, (), changed)
 
     def _move(self, partial: PieceFiles, missing: list[int]) -> None:
         name = self.plan.name
@@ -346,11 +389,14 @@ class TargetFiles:
 
         The journal stays, locked, if it claims pieces of other files in the partial folder.
         """
+        # Somebody may have moved the output folder meanwhile.
+        self.output.path = self.output.where()
         if self.manifest.folder and self.final is None and self.partial is not None:
             self.final, self.partial = self.partial, None
-            self.final.folder.path = self.path
         elif self.final is None:
             self.final = self._place(self.plan.name)
+        if self.manifest.folder and self.final is not None:
+            self.final.folder.path = self.path
         if self.partial is not None:
             self.partial.forget()
         self.existing |= self.selected
@@ -390,6 +436,8 @@ class TargetFiles:
             self.refused = error
         if self._exists(name):
             self.final = self._place(name)
+            if self.manifest.folder:
+                self.extras.check(self.final.folder)
         if not self.manifest.folder or self._exists(self.part_name):
             self.partial = self._place(self.part_name)
 

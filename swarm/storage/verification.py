@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,12 +12,14 @@ import trio
 
 from swarm.content.manifest import FileEntry, Manifest
 from swarm.content.paths import printable
+from swarm.content.selection import select
 from swarm.errors import UsageError
 from swarm.ids import DIGEST_BYTES
 from swarm.storage.disk_errors import disk_error, refusals
+from swarm.storage.extras import target_of
 from swarm.storage.folder import Folder
 from swarm.storage.hashing import FileHashing, Progress, in_thread, new_buffer
-from swarm.storage.scan import OWNER_EXECUTES, walk
+from swarm.storage.walk import OWNER_EXECUTES, files_below
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,15 @@ class WrongSize:
     found: int
 
 
+@dataclass(frozen=True, slots=True)
+class WrongLink:
+    """A link that leads elsewhere; ``found`` is its target, or None if it is no link."""
+
+    link: str
+    expected: str
+    found: str | None
+
+
 @dataclass(slots=True)
 class VerifyReport:
     """The differences found. Files are relative paths with ``/``, unescaped: escape them for display."""
@@ -47,15 +58,16 @@ class VerifyReport:
     """Files whose pieces all match but whose own BLAKE3 does not: the manifest contradicts itself."""
     missing: list[str] = field(default_factory=list)
     wrong_sizes: list[WrongSize] = field(default_factory=list)
+    wrong_links: list[WrongLink] = field(default_factory=list)
     extra: list[str] = field(default_factory=list)
-    """Files that the manifest does not name; they do not affect `matches`."""
+    """Files, links and empty folders that the manifest does not name; they do not affect `matches`."""
     executable: list[str] = field(default_factory=list)
     """Files whose executable bit differs."""
 
     @property
     def matches(self) -> bool:
-        """Whether every file of the manifest exists with its content."""
-        return not (self.bad_pieces or self.bad_files or self.missing or self.wrong_sizes)
+        """Whether every file, link and empty folder of the manifest exists with its content."""
+        return not (self.bad_pieces or self.bad_files or self.missing or self.wrong_sizes or self.wrong_links)
 
     @property
     def identical(self) -> bool:
@@ -63,17 +75,26 @@ class VerifyReport:
         return self.matches and not (self.extra or self.executable)
 
 
-async def verify(manifest: Manifest, path: str | Path, progress: Progress | None = None) -> VerifyReport:
+async def verify(
+    manifest: Manifest,
+    path: str | Path,
+    progress: Progress | None = None,
+    *,
+    only: Sequence[str] = (),
+) -> VerifyReport:
     """Compare the file or folder at ``path`` with ``manifest``: every piece and every whole file.
 
-    ``progress`` is called with done and total bytes. Raises `UsageError` if ``path`` is missing, or is a
-    folder and the manifest describes a file, or the reverse; `DiskError` for an unreadable file.
+    ``only`` are patterns as of `TransferOptions.only`: nothing else is looked at, not even what the manifest
+    does not name. ``progress`` is called with done and total bytes. Raises `UsageError` if ``path`` is
+    missing, or is a folder and the manifest describes a file, or the reverse, and for a pattern that matches
+    nothing; `DiskError` for an unreadable file.
     """
     report = VerifyReport()
+    selected = await trio.to_thread.run_sync(select, manifest, only) if only else None
     folder, name = await trio.to_thread.run_sync(_open, manifest, Path(path))
     try:
-        steps = _Comparison(manifest, folder, name, report).steps()
-        await in_thread(steps, manifest.total_length, progress)
+        comparison = _Comparison(manifest, folder, name, report, selected)
+        await in_thread(comparison.steps(), comparison.total, progress)
     finally:
         folder.close()
     return report
@@ -97,22 +118,79 @@ def _open(manifest: Manifest, path: Path) -> tuple[Folder, str]:
 
 
 class _Comparison:
-    def __init__(self, manifest: Manifest, folder: Folder, name: str, report: VerifyReport) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        folder: Folder,
+        name: str,
+        report: VerifyReport,
+        selected: frozenset[int] | None,
+    ) -> None:
         self._manifest = manifest
+        self._selected = selected
         self._folder = folder
         self._name = name
         self._report = report
         self._buffer = new_buffer()
 
+    @property
+    def total(self) -> int:
+        """The bytes of the files that are compared."""
+        if self._selected is None:
+            return self._manifest.total_length
+        files = (item for item in self._selected if item < len(self._manifest.files))
+        return sum(map(self._manifest.layout.file_length, files))
+
     def steps(self) -> Generator[int, None, None]:
         for number, entry in enumerate(self._manifest.files):
-            yield from self._file(number, entry)
-            yield 0
+            if self._is_selected(number):
+                yield from self._file(number, entry)
+                yield 0
         if self._manifest.folder:
-            wanted = {entry.path for entry in self._manifest.files}
-            for found in walk(self._folder, lambda _line: None):
-                if found.parts not in wanted:
-                    self._report.extra.append("/".join(found.parts))
+            yield from self._extras()
+            if self._selected is None:
+                yield from self._others()
+
+    def _is_selected(self, item: int) -> bool:
+        return self._selected is None or item in self._selected
+
+    def _extras(self) -> Generator[int, None, None]:
+        """Compare links and empty folders."""
+        first = len(self._manifest.files)
+        for item, link in enumerate(self._manifest.links, first):
+            if not self._is_selected(item):
+                continue
+            with refusals(self._folder.at(link.path)):
+                found = target_of(self._folder, link.path)
+                if found == link.target:
+                    continue
+                exists = self._folder.stat(link.path) is not None
+            shown = "/".join(link.path)
+            if exists:
+                self._report.wrong_links.append(WrongLink(shown, link.target, found))
+            else:
+                self._report.missing.append(shown)
+            yield 0
+        for item, path in enumerate(self._manifest.empty_folders, first + len(self._manifest.links)):
+            if not self._is_selected(item):
+                continue
+            with refusals(self._folder.at(path)):
+                about = self._folder.stat(path)
+            if about is None or not stat.S_ISDIR(about.st_mode):
+                self._report.missing.append("/".join(path))
+            yield 0
+
+    def _others(self) -> Generator[int, None, None]:
+        """List what the manifest does not name."""
+        # The hashes of the paths: the paths themselves take ten times as much memory. Two paths with one
+        # hash would hide a name that is only mentioned.
+        wanted = {hash(path) for path in self._manifest.item_paths()}
+        formed = self._manifest.version > 1
+        for parts, is_folder in files_below(self._folder):
+            # In format 1 nothing tells whether there were links or empty folders.
+            if hash(parts) not in wanted and (formed or not is_folder):
+                self._report.extra.append("/".join(parts))
+            yield 0
 
     def _file(self, number: int, entry: FileEntry) -> Generator[int, None, None]:
         shown = "/".join(entry.path)

@@ -82,6 +82,10 @@ class Availability:
         """What the source has; not to be changed."""
         return self._has[source]
 
+    def pieces_held(self, source: SourceId) -> int:
+        """How many pieces the source has; 0 once it has left."""
+        return self._held.get(source, 0)
+
     def has(self, source: SourceId, piece: int) -> bool:
         """Whether the source has the piece."""
         return piece in self._has[source]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from swarm.bits import PieceSet
 from swarm.content.layout import Layout
-from swarm.events import PieceLost
+from swarm.events import PeerComplete, PieceLost
 from swarm.ids import PeerId, SourceId, TransferId
 from swarm.protocol.messages import (
     Cancel,
@@ -28,6 +28,7 @@ from swarm.protocol.messages import (
 )
 from swarm.strategy.announcer import Announcer
 from swarm.strategy.commands import Command, Publish
+from swarm.strategy.completions import Completions
 from swarm.strategy.download.download import DownloadOptions, DownloadSide
 from swarm.strategy.pieces import Pieces
 from swarm.strategy.timers import Timers, Wakeup
@@ -74,6 +75,7 @@ class Brain:
             self._pieces, self._download, rng, self._timers, now, limited=setup.upload_limited
         )
         self._announcer = Announcer(self._pieces, self._timers, now)
+        self._completions = Completions()
         self._sources: dict[SourceId, PeerId | None] = {}
         """The sources; those that are peers, and so receive, with their name as one."""
 
@@ -87,6 +89,10 @@ class Brain:
     def missing(self) -> Iterator[int]:
         """The wanted pieces that are not stored and that no connected source has, in order."""
         return self._download.availability.unreachable(self._pieces.lacking)
+
+    def pieces_held(self, source: SourceId) -> int:
+        """How many pieces a connected source has."""
+        return self._download.availability.pieces_held(source)
 
     def next_wakeup(self) -> float:
         """When `tick` next has something to do; infinity when only an input can change anything."""
@@ -176,7 +182,7 @@ class Brain:
             case Have():  # most of what is said in a swarm
                 if (peer := self._sources[source]) is not None:
                     self._upload.has(peer, message.pieces)
-                return self._download.has_new(source, message.pieces, now)
+                return self._download.has_new(source, message.pieces, now) + self._note_complete(source)
             case Request() | Cancel() | Interested() | NotInterested():
                 peer = self._sources[source]
                 return [] if peer is None else self._received_as_receiver(peer, message, now)
@@ -205,8 +211,19 @@ class Brain:
             case Withdraw():
                 return self._download.withdrew(source, message.piece)
             case HaveBitfield() | HaveAll() | HaveNone() | Restate():
-                return self._download.has_exactly(source, self._read(message), now)
+                commands = self._download.has_exactly(source, self._read(message), now)
+                return commands + self._note_complete(source)
         return []
+
+    def _note_complete(self, source: SourceId) -> list[Command]:
+        peer = self._sources.get(source)
+        if peer is None:
+            return []
+        if not self._download.availability.is_full(source):
+            self._completions.incomplete(peer)
+            return []
+        fetched = self._completions.complete(peer)
+        return [] if fetched is None else [Publish(PeerComplete(self._transfer, peer, fetched))]
 
     def _read(self, message: HaveBitfield | HaveAll | HaveNone | Restate) -> PieceSet:
         size = self._pieces.size

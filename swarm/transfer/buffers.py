@@ -89,6 +89,9 @@ piece being verified keeps its buffer, so this bounds what hostile and slow peer
 UPLOAD_BYTES = 64 * 1024 * 1024
 """Pieces read and not yet sent, of all sessions together: what peers that do not read can hold."""
 
+LEAST_BYTES = 16 * 1024
+"""What a piece on its way to the disk takes at least, with its task: small files may arrive faster
+than they are created, and a million of them wait."""
 IDLE_BYTES = 16 * 1024 * 1024
 """Free buffers kept for reuse: fresh memory costs a page fault every 4 KiB, a tenth of the time at 1 GB/s."""
 
@@ -120,7 +123,7 @@ class PieceBuffer:
         self._grant.release()
         on_release, self._on_release = self._on_release, None
         if on_release is not None:
-            on_release(self._grant.size)
+            on_release(len(self._memory))
 
     def when_released(self, tell: Callable[[int], object]) -> None:
         """Call ``tell`` with the size in bytes once the memory is given back."""
@@ -133,10 +136,14 @@ class PieceBuffer:
 
 
 class BufferPool:
-    """Hands out buffers of any length within ``capacity`` bytes; may serve several transfers."""
+    """Hands out buffers of any length within ``capacity`` bytes; may serve several transfers.
 
-    def __init__(self, capacity: int = POOL_BYTES, idle: int = IDLE_BYTES) -> None:
+    A shorter buffer than ``least`` bytes counts as so many.
+    """
+
+    def __init__(self, capacity: int = POOL_BYTES, idle: int = IDLE_BYTES, least: int = 1) -> None:
         self._budget = ByteBudget(capacity)
+        self._least = least
         self._idle_capacity = idle
         self._idle_bytes = 0
         self._idle: dict[int, list[bytearray]] = {}
@@ -158,7 +165,8 @@ class BufferPool:
         ``at_once`` takes it beyond the capacity if need be.
         """
         arrived = trio.Event()
-        grant = self._budget.force(length) if at_once else self._budget.take(length, arrived.set)
+        size = max(length, self._least)
+        grant = self._budget.force(size) if at_once else self._budget.take(size, arrived.set)
         if not grant.granted:
             try:
                 self._make_room()
@@ -246,5 +254,5 @@ class TransferMemory:
     """What all transfers of a node share: buffers for what is received, a budget for what is sent."""
 
     def __init__(self) -> None:
-        self.pool = BufferPool()
+        self.pool = BufferPool(least=LEAST_BYTES)
         self.uploads = ByteBudget(UPLOAD_BYTES)

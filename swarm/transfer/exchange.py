@@ -32,6 +32,7 @@ from swarm.protocol.messages import RESTATE_EXTENSION, Hello, Peers
 from swarm.protocol.protocol_limits import MAX_ADDRESSES_PER_PEER
 from swarm.strategy.brain import Brain, BrainSetup
 from swarm.strategy.peer_book import PeerBook
+from swarm.transfer.holdings import Holdings
 from swarm.transfer.pacing import Pacer, RateLimit
 from swarm.transfer.performer import Alarm, Performer
 from swarm.transfer.progress import Progress, TransferRecord
@@ -117,6 +118,7 @@ class Exchange:
         self.discovered = PeerExchange(services.me)
         """The peers that sessions name."""
         self._exchange_alarm = Alarm(now)
+        self._holdings = Holdings(record, self._brain.pieces_held, now)
         record.begin(manifest.layout, store.stored, wanted)
 
     # --- State --------------------------------------------------------------------------------------
@@ -177,6 +179,7 @@ class Exchange:
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._introduce_peers)
+                    nursery.start_soon(self._holdings.run)
                     await self._performer.run()
                     nursery.cancel_scope.cancel()
         finally:
@@ -284,6 +287,10 @@ class Exchange:
         """A peer has named others."""
         self.discovered.peers_received(participant.peer, participant.remote_address, peers)
 
+    def pieces_announced(self, participant: Participant) -> None:
+        """A peer has said what it has."""
+        self._holdings.changed(participant.peer)
+
     def round_trip(self, peer: PeerId, seconds: float | None) -> None:
         """A ping of the peer was answered after ``seconds``, or lost (None)."""
         self._performer.perform(self._brain.round_trip(peer, seconds, self._now()))
@@ -302,6 +309,7 @@ class Exchange:
         if not participant.joined:
             return
         now, peer = self._now(), participant.peer
+        self._holdings.leaves(peer)
         # A session that failed while it joined may be in neither.
         self._performer.sources.pop(peer, None)
         self._performer.receivers.pop(peer, None)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import trio
+
 from swarm.bits import PieceSet
 from swarm.content.layout import Layout
 from swarm.events import (
@@ -65,6 +67,8 @@ class TransferRecord:
         self._down, self._up = Meter(RATE_SECONDS, now()), Meter(RATE_SECONDS, now())
         self.done = self.total = self.pieces_done = self.pieces = 0
         self.received = self.sent = self.wasted = 0
+        self.next_stored = trio.Event()
+        """Set, and replaced by another one, with the next piece that is stored."""
         self.advanced_at: float | None = None
         """When a piece was last verified, or bytes came that may belong to one; None before the first."""
         self._unverified: dict[SourceId, int] = {}
@@ -85,6 +89,8 @@ class TransferRecord:
         match event:
             case PieceStored(piece=piece, size=size):
                 self._count_piece(piece, size, 1)
+                told, self.next_stored = self.next_stored, trio.Event()
+                told.set()
                 self._unverified.clear()
                 self.advanced_at = self._now()
             case PieceRefused(size=size) | PieceWasted(size=size):

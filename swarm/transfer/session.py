@@ -18,7 +18,20 @@ from swarm.ids import PeerId
 from swarm.ports import ByteStream
 from swarm.protocol import protocol_limits as limits
 from swarm.protocol.codec import HEADER_BYTES, HELLO, decode_body, decode_header, encode
-from swarm.protocol.messages import Cancel, Goodbye, Hello, KeepAlive, Message, Peers, RejectReason
+from swarm.protocol.messages import (
+    Cancel,
+    Goodbye,
+    Have,
+    HaveAll,
+    HaveBitfield,
+    HaveNone,
+    Hello,
+    KeepAlive,
+    Message,
+    Peers,
+    RejectReason,
+    Withdraw,
+)
 from swarm.protocol.session_rules import SessionRules
 from swarm.transfer.buffers import PieceBuffer
 from swarm.transfer.performer import Performer
@@ -267,6 +280,9 @@ class ParticipantOwner(Protocol):
     def peers_received(self, participant: Participant, peers: Peers) -> None:
         """The peer has named other peers."""
 
+    def pieces_announced(self, participant: Participant) -> None:
+        """The peer has said which pieces it has, or has no longer."""
+
 
 @dataclass(frozen=True, slots=True)
 class SessionOrigin:
@@ -335,6 +351,9 @@ class Participant:
                 self._owner.participant_joined(self, message)
             case Peers():
                 self._owner.peers_received(self, message)
+            case Have() | HaveBitfield() | HaveAll() | HaveNone() | Withdraw():
+                self._performer.message_received(self.peer, message)
+                self._owner.pieces_announced(self)
             case _:
                 self._performer.message_received(self.peer, message)
 

@@ -8,7 +8,7 @@ are closed, its target is unlocked, and the same content can be shared or fetche
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -64,12 +64,14 @@ class TransferKind(Enum):
 class OpenContent:
     """The content of one transfer, opened on this machine.
 
-    ``wanted`` are the pieces to be fetched, ``size`` their bytes. ``finish`` gives what is complete its final
-    name and returns that. ``upkeep`` runs beside the transfer; what it raises ends it.
+    ``files`` are the indices of those that are wanted, ``wanted`` their pieces, ``size`` their bytes.
+    ``finish`` gives what is complete its final name and returns that. ``upkeep`` runs beside the transfer;
+    what it raises ends it.
     """
 
     envelope: Envelope
     store: Store
+    files: Collection[int]
     wanted: PieceSet
     size: int
     finish: Callable[[], Awaitable[Path]]
@@ -121,6 +123,7 @@ class Transfer:
         self._content: OpenContent | None = None
         self._envelope: Envelope | None = None
         self._size = 0
+        self._files: Collection[int] = ()
         self._exchange: Exchange | None = None
         self._connector: PeerConnector | None = None
         self._path: Path | None = None
@@ -171,6 +174,11 @@ class Transfer:
         """Bytes that are wanted; 0 before `opened` has returned."""
         return self._size
 
+    @property
+    def files(self) -> Collection[int]:
+        """The indices in the manifest of the files that are wanted; none before `opened` has returned."""
+        return self._files
+
     def peers(self) -> tuple[PeerStatus, ...]:
         """The peers with an open session."""
         return self._exchange.peers() if self._exchange else ()
@@ -200,6 +208,24 @@ class Transfer:
         if self._path is None:
             raise self._reason()
         return self._path
+
+    async def chunks(self) -> AsyncIterator[memoryview]:
+        """Everything that is wanted, piece by piece in order, each as soon as it is verified and stored.
+
+        Whoever reads slowly does not hold up the transfer. Raises what `complete` raises, and PieceWithdrawn
+        if another program changes the files meanwhile.
+        """
+        await self.opened()
+        wanted = sorted(self._content.wanted) if self._content else ()
+        for piece in wanted:
+            while True:
+                stored = self._record.next_stored
+                if self._content is None:
+                    raise self._reason()
+                if piece in self._content.store.stored:
+                    break
+                await stored.wait()
+            yield await self._content.store.get(piece)
 
     async def closed(self) -> None:
         """Wait until the transfer has ended; raises what it failed with."""
@@ -381,11 +407,12 @@ class Transfer:
             self._node.transfer_ended(self)
             error_text = None if self._failure is None else str(self._failure)
             self._record.publish(TransferEnded(self.number, error_text))
-            for event in (self._opened, self._in_place, self._ended):
+            for event in (self._opened, self._in_place, self._ended, self._record.next_stored):
                 event.set()
 
     async def _run_content(self, content: OpenContent) -> None:
         self._content, self._envelope, self._size = content, content.envelope, content.size
+        self._files = content.files
         self._piece_sources[:0] = content.piece_sources
         self._timer = GiveUpTimer(self.options.patience, self._services.now())
         self._exchange = exchange = Exchange(

@@ -102,7 +102,7 @@ def events(path: Path) -> list[dict[str, object]]:
 def share(processes: Processes, content: Path, manifest: Path, name: str, *options: str) -> Running:
     """Start a seeder and wait until it seeds."""
     seeder = processes.swarm(
-        "share", content, "--manifest", manifest, *LOOPBACK, *options, "--json", name=name
+        "share", content, "--manifest", manifest, *LOOPBACK, *options, "--json=pieces", name=name
     )
     seeder.event("path_shared", DEADLINE)
     return seeder
@@ -111,12 +111,12 @@ def share(processes: Processes, content: Path, manifest: Path, name: str, *optio
 def upload(limit: int, content: Path, folder: Path, processes: Processes) -> Result:
     """One limited seeder, two leechers."""
     manifest = folder / "content.swarm"
-    seeder = share(processes, content, manifest, "seeder", "--upload-limit", str(limit))
+    seeder = share(processes, content, manifest, "seeder", "--upload-limit", f"{limit}B/s")
     peer = seeder.address().rpartition("/p2p/")[2]
     told = [folder / f"told{number}" for number in range(2)]
     leechers = []
     for number, path in enumerate(told):
-        where = ("--output", folder / f"out{number}", *LOOPBACK, "--json")
+        where = ("--output", folder / f"out{number}", *LOOPBACK, "--json=pieces")
         leechers.append(processes.swarm("fetch", manifest, seeder.address(), *where, stdout=path))
     for leecher in leechers:
         leecher.expect_exit(0, DEADLINE)
@@ -134,7 +134,7 @@ def download(limit: int, content: Path, folder: Path, processes: Processes) -> R
     seeders = [share(processes, content, manifest.with_suffix(name), name) for name in (".a", ".b")]
     peers = [seeder.address() for seeder in seeders]
     told = folder / "told"
-    where = ("--output", folder / "out", *LOOPBACK, "--download-limit", str(limit), "--json")
+    where = ("--output", folder / "out", *LOOPBACK, "--download-limit", f"{limit}B/s", "--json=pieces")
     leecher = processes.swarm("fetch", manifest.with_suffix(".a"), *peers, *where, stdout=told)
     leecher.expect_exit(0, DEADLINE)
     lines = events(told)

@@ -122,11 +122,18 @@ class Swarm(Contender):
     def run(self, processes: Processes, content: Content, folder: Path) -> Transfer:
         manifest = folder / "content.swarm"
         sender = processes.swarm(
-            "share", content.path, "--manifest", manifest, "--listen", LOOPBACK, "--json", name="sender"
+            "share",
+            content.path,
+            "--manifest",
+            manifest,
+            "--listen",
+            LOOPBACK,
+            "--json=pieces",
+            name="sender",
         )
         sender.event("path_shared", START_DEADLINE)
         told = folder / "fetch.jsonl"
-        options = ("--output", folder / "out", "--listen", LOOPBACK, "--json")
+        options = ("--output", folder / "out", "--listen", LOOPBACK, "--json=pieces")
         receiver = processes.swarm("fetch", manifest, sender.address(), *options, stdout=told)
         sender.event("peer_connected", START_DEADLINE)
         readings = Readings.take(sender, receiver)

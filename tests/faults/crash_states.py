@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 from collections.abc import Mapping
@@ -11,10 +12,10 @@ from pathlib import Path
 
 from swarm.content.fingerprints import fingerprint
 from swarm.content.journal import replay
-from swarm.content.manifest import Manifest
+from swarm.content.manifest import LinkEntry, Manifest
 from swarm.errors import DiskError
 from swarm.storage.memory_store import MemoryStore
-from swarm.storage.target import Target, open_target
+from swarm.storage.target import Target, TargetOptions, open_target
 from tests.support.contents import file_manifest, folder_manifest
 from tests.support.crash_model import Op, RecordingLayer, State, crashes, promised
 from tests.support.storage import PIECE, copy, make_tree, noise
@@ -26,6 +27,15 @@ TREE = {
     "d": noise(5000, 8),
     "e/empty": b"",
     "e/f": noise(5, 9),
+}
+
+
+OLD = SINGLE["f"][:PIECE] + noise(3 * PIECE, 31) + SINGLE["f"][4 * PIECE :]
+OLD_TREE = {
+    "a/0": noise(300, 32),
+    "a/b/c": TREE["a/b/c"][:PIECE],
+    "d": TREE["d"],
+    "e/empty": b"not empty",
 }
 
 
@@ -45,12 +55,18 @@ class History:
     files: Mapping[str, bytes]
     batches: tuple[tuple[int, ...], ...]
     existing: tuple[str, ...] | None = None
+    old: Mapping[str, bytes] | None = None
+    """Files with other content under the final name, which the fetch is to replace."""
     killed: bool = False
     """Whether a first run is killed after its first batch, before anything of that is synced."""
 
     @property
     def data(self) -> bytes:
-        return b"".join(self.files[name] for name in sorted(self.files, key=lambda name: name.split("/")))
+        return b"".join(self.files["/".join(entry.path)] for entry in self.manifest.files)
+
+    @property
+    def options(self) -> TargetOptions:
+        return TargetOptions(overwrite=self.old is not None)
 
     def place(self, out: Path) -> Path:
         return out / self.manifest.name
@@ -62,6 +78,8 @@ class History:
         out.mkdir()
         if self.existing is not None:
             make_tree(self.place(out), {name: self.files[name] for name in self.existing})
+        if self.old is not None:
+            make_tree(self.place(out) if self.manifest.folder else out, self.old)
 
     async def fetch(self, layer: RecordingLayer, target: Target) -> None:
         """Fetch in batches, each synced but the last, which finishing syncs."""
@@ -76,10 +94,20 @@ class History:
 
 
 FILE, FOLDER = file_manifest("f", SINGLE["f"]), folder_manifest("x", TREE)
+LINKS = [LinkEntry(("a", "b", "l"), "../0"), LinkEntry(("e", "up"), ".."), LinkEntry(("l",), "none")]
+EMPTY = [("a", "none"), ("g", "h", "i")]
+MORE = Manifest("x", True, FOLDER.piece_length, FOLDER.files, LINKS, EMPTY)
 HISTORIES = [
     History("file", FILE, SINGLE, ((0, 3, 8), (1, 2), (5, 4, 6))),
     History("folder", FOLDER, TREE, ((0, 4, 6), (2, 3, 7))),
     History("into a folder", FOLDER, TREE, ((1, 4), (3, 5)), existing=("a/0", "d")),
+    History("links", MORE, TREE, ((0, 4, 6), (2, 3, 7))),
+    History("links into a folder", MORE, TREE, ((1, 4), (3, 5)), existing=("a/0", "d")),
+    History("killed links", MORE, TREE, ((0, 4, 6), (1, 2, 3)), killed=True),
+    History("over a file", FILE, SINGLE, ((0, 3, 8), (1, 2)), old={"f": OLD}),
+    History("over a longer file", FILE, SINGLE, ((0, 3, 8),), old={"f": OLD + noise(9000, 33)}, killed=True),
+    History("over a beginning", FILE, SINGLE, ((8, 6), (7,)), old={"f": SINGLE["f"][: 5 * PIECE + 9]}),
+    History("over files of a folder", FOLDER, TREE, ((0, 4, 6), (2, 3)), old=OLD_TREE),
     History("killed file", FILE, SINGLE, ((0, 3, 8), (1, 2)), killed=True),
     History("killed folder", FOLDER, TREE, ((0, 4, 6), (1, 2, 3)), killed=True),
 ]
@@ -91,11 +119,11 @@ async def recorded(history: History, out: Path) -> tuple[State, list[Op]]:
     layer = RecordingLayer()
     if history.killed:
         with suppress(DiskError):
-            async with open_target(history.manifest, out, layer=layer) as target:
+            async with open_target(history.manifest, out, history.options, layer=layer) as target:
                 await copy(history.source(), target, history.batches[0])
                 layer.dead = True
         layer.dead = False
-    async with open_target(history.manifest, out, layer=layer) as target:
+    async with open_target(history.manifest, out, history.options, layer=layer) as target:
         await history.fetch(layer, target)
     return begin, layer.log
 
@@ -118,20 +146,30 @@ async def check(
     """Resume from ``state`` in the real folder ``out``: sound, nothing promised lost, and it finishes."""
     state.put_down(out)
     tally.states += 1
+    _check_old_or_new(history, out)
     await _check_claims(history, out)
-    async with open_target(history.manifest, out, layer=layer or RecordingLayer()) as target:
+    layer = layer or RecordingLayer()
+    async with open_target(history.manifest, out, history.options, layer=layer) as target:
         stored = set(target.stored)
         for piece in stored:
             truth = bytes(await history.source().get(piece))
-            ensure(_on_disk(history, out, piece) == truth, f"{history.name}: piece {piece} is not there")
+            ensure(truth in _on_disk(history, out, piece), f"{history.name}: piece {piece} is not there")
         ensure(must <= stored, f"{history.name}: {sorted(must - stored)} were promised and are lost")
         await copy(history.source(), target)
         await target.finish()
     place = history.place(out)
     if history.manifest.folder:
         found = {
-            str(path.relative_to(place)): path.read_bytes() for path in place.rglob("*") if path.is_file()
+            str(path.relative_to(place)): path.read_bytes()
+            for path in place.rglob("*")
+            if path.is_file() and not path.is_symlink()
         }
+        for link in history.manifest.links:
+            target = os.readlink(place.joinpath(*link.path))
+            ensure(target == link.target, f"{history.name}: a link that was finished differs")
+        for empty in history.manifest.empty_folders:
+            there = list(place.joinpath(*empty).iterdir())
+            ensure(not there, f"{history.name}: an empty folder is not empty")
         ensure(found == history.files, f"{history.name}: what was finished differs")
     else:
         ensure(place.read_bytes() == history.files["f"], f"{history.name}: what was finished differs")
@@ -146,20 +184,29 @@ async def _check_claims(history: History, out: Path) -> None:
     journal = out / (history.manifest.name + ".swarm-journal")
     claims = replay(journal.read_bytes()).fingerprints if journal.is_file() else {}
     for piece, expected in claims.items():
-        found = fingerprint(_on_disk(history, out, piece))
-        ensure(found == expected, f"{history.name}: piece {piece} is claimed before it is on the disk")
+        found = map(fingerprint, _on_disk(history, out, piece))
+        ensure(expected in found, f"{history.name}: piece {piece} is claimed before it is on the disk")
 
 
-def _on_disk(history: History, out: Path, piece: int) -> bytes:
-    """The bytes of a piece as they lie under its final or its partial name, found without the store."""
+def _on_disk(history: History, out: Path, piece: int) -> list[bytes]:
+    """The bytes of a piece as they lie under its final and its partial name, found without the store."""
     span = history.manifest.layout.span(piece)
     path = history.manifest.files[span.file].path
+    found = []
     for name in (history.manifest.name, history.manifest.name + ".swarm-part"):
         file = out / name
         file = file.joinpath(*path) if history.manifest.folder else file
         if file.is_file():
-            return file.read_bytes()[span.offset : span.offset + span.length]
-    return b""
+            found.append(file.read_bytes()[span.offset : span.offset + span.length])
+    return found
+
+
+def _check_old_or_new(history: History, out: Path) -> None:
+    """Each file that is replaced is at any moment the old one or the new one, whole."""
+    for name, old in (history.old or {}).items():
+        place = history.place(out) / name if history.manifest.folder else history.place(out)
+        there = place.read_bytes() if place.is_file() else None
+        ensure(there in (old, history.files[name]), f"{history.name}: {name} is neither the old nor the new")
 
 
 async def enumerate_states(

@@ -25,16 +25,24 @@ import trio
 
 from swarm.content.manifest import Manifest
 from swarm.storage.memory_store import MemoryStore
-from swarm.storage.target import open_target
+from swarm.storage.target import TargetOptions, open_target
 from tests.support.contents import file_manifest, folder_manifest
-from tests.support.storage import PIECE, noise
+from tests.support.storage import PIECE, make_tree, noise
 
 FILE = noise(300 * PIECE + 77, 21)
 TREE = {f"{number % 7}/{number:03}": noise(4000 + 97 * number, number) for number in range(150)}
-CONTENTS: list[tuple[Manifest, bytes]] = [
-    (file_manifest("f", FILE), FILE),
-    (folder_manifest("x", TREE), b"".join(TREE[name] for name in sorted(TREE))),
+OLD = {"f": FILE[: 40 * PIECE] + noise(60 * PIECE, 22) + FILE[100 * PIECE : 200 * PIECE]}
+OLD_TREE = {
+    f"x/{name}": noise(len(data), 23) if number % 3 else data
+    for number, (name, data) in enumerate(TREE.items())
+}
+CONTENTS: list[tuple[Manifest, bytes, dict[str, bytes]]] = [
+    (file_manifest("f", FILE), FILE, {}),
+    (folder_manifest("x", TREE), b"".join(TREE[name] for name in sorted(TREE)), {}),
+    (file_manifest("f", FILE), FILE, OLD),
+    (folder_manifest("x", TREE), b"".join(TREE[name] for name in sorted(TREE)), OLD_TREE),
 ]
+"""Each content, and what lies under the final name before and is to be replaced."""
 LONGEST = 0.06
 """Seconds after which a fetch is killed at the latest: some of them have finished by then."""
 BATCH = 128 * 1024
@@ -59,8 +67,12 @@ def forked(work: Callable[[], Awaitable[None]]) -> int:
 class Round:
     """One content, fetched in spite of kills until it is complete."""
 
-    def __init__(self, folder: Path, manifest: Manifest, data: bytes, rng: random.Random) -> None:
-        self.out = folder / "out"
+    def __init__(
+        self, folder: Path, content: tuple[Manifest, bytes, dict[str, bytes]], rng: random.Random
+    ) -> None:
+        manifest, data, self.old = content
+        self.out = make_tree(folder / "out", self.old)
+        self.options = TargetOptions(overwrite=bool(self.old))
         self.manifest = manifest
         self.source = MemoryStore(manifest, data)
         self.rng = rng
@@ -70,7 +82,10 @@ class Round:
     async def fetch(self) -> None:
         """Put all that is missing, in random order, beside the syncer; finish."""
         order = random.Random(self.rng.random())
-        async with open_target(self.manifest, self.out) as target, trio.open_nursery() as nursery:
+        async with (
+            open_target(self.manifest, self.out, self.options) as target,
+            trio.open_nursery() as nursery,
+        ):
             nursery.start_soon(target.run_syncer)
             missing = list(target.stored.missing())
             order.shuffle(missing)
@@ -84,11 +99,20 @@ class Round:
 
     async def check(self) -> None:
         """What was written is there again, every byte of it, and nothing else is claimed."""
-        async with open_target(self.manifest, self.out) as target:
+        self.check_old_or_new()
+        async with open_target(self.manifest, self.out, self.options) as target:
             for piece in target.stored:
                 if bytes(await target.get(piece)) != bytes(await self.source.get(piece)):
                     raise AssertionError(f"piece {piece} is stored and wrong")
                 self.resumed[piece] = 1
+
+    def check_old_or_new(self) -> None:
+        """Every file that is to be replaced is the old one or the new one, whole."""
+        for name, old in self.old.items():
+            found = (self.out / name).read_bytes()
+            new = FILE if name == "f" else TREE[name.removeprefix("x/")]
+            if found not in (old, new):
+                raise AssertionError(f"{name} is neither the old nor the new one")
 
     def kill_once(self) -> int:
         """Fetch, kill, resume; returns the bytes that were written and are not there."""
@@ -114,8 +138,7 @@ def main() -> int:
     rng = random.Random(seed)
     done = rounds = worst = 0
     while done < kills:
-        manifest, data = CONTENTS[rounds % len(CONTENTS)]
-        current = Round(folder, manifest, data, rng)
+        current = Round(folder, CONTENTS[rounds % len(CONTENTS)], rng)
         while done < kills and not current.complete:
             worst = max(worst, current.kill_once())
             done += 1

@@ -184,7 +184,7 @@ class Swarm(Contestant):
 
     def _start(self, host: int, *arguments: str | Path) -> Running:
         listen = f"/ip4/{self._network.address(host)}/tcp/{PORT}"
-        argv = [sys.executable, "-m", "swarm", *arguments, "--listen", listen, "--json"]
+        argv = [sys.executable, "-m", "swarm", *arguments, "--listen", listen, "--json=pieces"]
         inside = self._network.inside(host, *argv)
         # Read when all is over: a reader that wakes for every line slows what it watches.
         return self._processes.command(inside, name=f"host{host}", stdout=self._told(host))

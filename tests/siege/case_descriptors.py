@@ -36,7 +36,7 @@ def siege(quick: bool) -> Outcome:
         for attacked in (False, True):
             output = folder / f"out{attacked}"
             script = f'ulimit -n {ULIMIT}; exec "$0" -m swarm fetch "$@"'
-            arguments = (seeder.manifest, seeder.address, "--output", output, *LOOPBACK, "--json")
+            arguments = (seeder.manifest, seeder.address, "--output", output, *LOOPBACK, "--json=pieces")
             leecher = processes.command(["bash", "-c", script, sys.executable, *map(str, arguments)])
             port = int(leecher.address().split("/")[4])
             gauge = Gauge(leecher.pid)

@@ -106,7 +106,7 @@ class Case:
         with _small_disk(self._folder / "small", max(16 * MIB, size + 4 * MIB)) as place:
             if place is None:
                 return "full: skipped, mounting needs root"
-            leecher = self._fetch(place, "--download-limit", str(size // 2))
+            leecher = self._fetch(place, "--download-limit", f"{size // 2}B/s")
             leecher.event("piece_stored")
             ballast = place / "ballast"
             about = os.statvfs(place)
@@ -122,7 +122,7 @@ class Case:
     def _injected(self, operation: str, after: int, what: str) -> str:
         out = self._folder / operation
         argv = [sys.executable, "-c", FAILING, operation, str(after), "fetch", self._seeder.manifest]
-        argv += [self._seeder.address, "--output", out, "--listen", "/ip4/127.0.0.1/tcp/0", "--json"]
+        argv += [self._seeder.address, "--output", out, "--listen", "/ip4/127.0.0.1/tcp/0", "--json=pieces"]
         self._refused(self._processes.command(argv), "the device reports an I/O error")
         self._completes(out)
         return f"{what}: exit 7, completed"

@@ -62,7 +62,17 @@ def siege(quick: bool) -> Outcome:
             for number in range(1 if quick else 3):
                 raw.append(raw_tcp(processes, path, source))
                 output = folder / f"out{number}"
-                fetch = ("-m", "swarm", "fetch", manifest, address, "--output", output, "--json", "--listen")
+                fetch = (
+                    "-m",
+                    "swarm",
+                    "fetch",
+                    manifest,
+                    address,
+                    "--output",
+                    output,
+                    "--json=pieces",
+                    "--listen",
+                )
                 leecher = processes.command(
                     path.inside(1, sys.executable, *fetch, f"/ip4/{path.addresses[1]}/tcp/0")
                 )

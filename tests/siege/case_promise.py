@@ -35,7 +35,8 @@ def siege(quick: bool) -> Outcome:
         paths = [random_file(folder / f"shared-{n}.bin", 2 * MIB, seed=n) for n in range(files)]
         arguments = ["-m", "tests.support.watched", *map(str, paths), "--piece-size", "65536"]
         node = processes.command([sys.executable, *arguments], name="seeder")
-        seeder = Seeder(node, Path(str(paths[0]) + ".swarm"), "", node.address())
+        manifest = Path(str(paths[0]) + ".swarm")
+        seeder = Seeder(node, manifest, manifest, "", node.address())
         node.event("ready", within=60)
         gauge = Gauge(node.pid)
         alone = gauge.rss()

@@ -31,7 +31,9 @@ CASES = (
     "lossy",
     "descriptors",
     "identity",
+    "remembered",
     "restarts",
+    "outputs",
 )
 
 

@@ -39,7 +39,7 @@ from swarm.node.opening import FetchRequest
 from swarm.observe.event_stream import EventStream
 from swarm.protocol.advert import Advert
 from swarm.storage.manifest_files import find_content
-from swarm.storage.scan import scan
+from swarm.storage.scan import ScanRules, scan
 
 SELF = PeerId("12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo")
 OTHER = PeerId("12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X")
@@ -174,13 +174,21 @@ class FakeNode:
         return self.open
 
     async def share(
-        self, path: Path, *, piece_length: int | None = None, options: TransferOptions | None = None
+        self,
+        path: Path,
+        *,
+        name: str | None = None,
+        piece_length: int | None = None,
+        options: TransferOptions | None = None,
     ) -> FakeTransfer:
         self.transfer_options = options
         number = self._begin("share")
         await self.before_share()
+        chosen = options or TransferOptions()
         scanned = await scan(
             path,
+            ScanRules(chosen.ignore, chosen.omit, chosen.skip),
+            name=name,
             piece_length=piece_length,
             progress=lambda done, total: self.event_stream.publish(HashingProgress(number, done, total)),
             warn=lambda message: self.event_stream.publish(Warned(message, number)),
@@ -237,6 +245,18 @@ def seeds_and_closes_cleanly() -> FakeNode:
         _note("closed")
 
     node.seeding, node.closing = seeding, closing
+    return node
+
+
+def fetches_for_ever() -> FakeNode:
+    """Gets nowhere with a fetch."""
+    node = FakeNode()
+
+    async def fetching(_node: FakeNode) -> None:
+        _note("fetching")
+        await trio.sleep_forever()
+
+    node.fetching = fetching
     return node
 
 

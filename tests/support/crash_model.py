@@ -83,6 +83,13 @@ class RecordingLayer(PosixLayer):
         super().make_folder(folder, name)
         self.record("mkdir", self.node(folder), name=name, child=self.stat(folder, name).st_ino)
 
+    def make_link(self, folder: int, name: str, target: str) -> None:
+        self.check_alive()
+        super().make_link(folder, name, target)
+        self.record(
+            "link", self.node(folder), name=name, child=self.stat(folder, name).st_ino, data=target.encode()
+        )
+
     def write(self, fd: int, data: memoryview, offset: int) -> int:
         self.check_alive()
         taken = super().write(fd, data, offset)
@@ -155,11 +162,13 @@ class RecordingLayer(PosixLayer):
 
 @dataclass
 class State:
-    """A disk in memory: folders by inode, files by inode; ``root`` is the output folder."""
+    """A disk in memory: folders, files and links by inode; ``root`` is the output folder."""
 
     root: int
     folders: dict[int, dict[str, int]] = field(default_factory=dict)
     files: dict[int, bytearray] = field(default_factory=dict)
+    links: dict[int, bytes] = field(default_factory=dict)
+    """The target of each symbolic link."""
 
     @classmethod
     def of(cls, path: Path) -> State:
@@ -168,15 +177,21 @@ class State:
         for folder, folders, files in os.walk(path):
             here = Path(folder)
             state.folders[here.stat().st_ino] = {
-                name: (here / name).stat().st_ino for name in (*folders, *files)
+                name: (here / name).lstat().st_ino for name in (*folders, *files)
             }
+            for name in (*folders, *files):
+                if (here / name).is_symlink():
+                    state.links[(here / name).lstat().st_ino] = os.readlink(os.fsencode(here / name))
             for name in files:
+                if (here / name).is_symlink():
+                    continue
                 state.files[(here / name).stat().st_ino] = bytearray((here / name).read_bytes())
         return state
 
     def copy(self) -> State:
         folders = {node: dict(entries) for node, entries in self.folders.items()}
-        return State(self.root, folders, {node: bytearray(data) for node, data in self.files.items()})
+        files = {node: bytearray(data) for node, data in self.files.items()}
+        return State(self.root, folders, files, dict(self.links))
 
     def apply(self, op: Op) -> None:
         match op.kind:
@@ -186,6 +201,9 @@ class State:
             case "mkdir":
                 self._folder(op.node)[op.name] = op.child
                 self._folder(op.child)
+            case "link":
+                self._folder(op.node)[op.name] = op.child
+                self.links[op.child] = op.data
             case "write":
                 self.write(op.node, op.offset, op.data)
             case "resize":
@@ -220,6 +238,9 @@ class State:
                 (path / name).mkdir()
                 self._put(child, path / name)
                 continue
+            if child in self.links:
+                os.symlink(self.links[child], os.fsencode(path / name))
+                continue
             data = self.files.get(child, bytearray())
             with (path / name).open("wb", buffering=0) as file:
                 os.truncate(file.fileno(), len(data))
@@ -233,7 +254,12 @@ class State:
 
     def _looks(self, node: int) -> tuple[object, ...]:
         return tuple(
-            (name, self._looks(child) if child in self.folders else bytes(self.files.get(child, b"")))
+            (
+                name,
+                self._looks(child)
+                if child in self.folders
+                else self.links.get(child) or (bytes(self.files.get(child, b"")),),
+            )
             for name, child in sorted(self.folders.get(node, {}).items())
         )
 

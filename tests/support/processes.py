@@ -78,6 +78,15 @@ class Processes:
         """Return the working folder of the node ``name``."""
         return self._folder(name, "work")
 
+    def environment(self, name: str) -> dict[str, str]:
+        """Return the environment of the node ``name``."""
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
+        # Compiling swarm anew in every process costs a start some 0.3 s.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        environment["SWARM_HOME"] = str(self.home(name))
+        environment["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
+        return environment
+
     def _folder(self, name: str, part: str) -> Path:
         folder = self.folder / name / part
         folder.mkdir(parents=True, exist_ok=True)
@@ -107,11 +116,7 @@ class Processes:
     ) -> Running:
         """Start any program; ``env`` is added to this process's environment."""
         name = name or f"process{len(self.started)}"
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
-        # Compiling swarm anew in every process costs a start some 0.3 s.
-        environment.pop("PYTHONDONTWRITEBYTECODE", None)
-        environment["SWARM_HOME"] = str(self.home(name))
-        environment["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
+        environment = self.environment(name)
         running = Running(
             [str(part) for part in argv],
             name=name,

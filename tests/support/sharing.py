@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from swarm.content.envelope import Envelope
 from tests.support.processes import Processes, Running
 
 LOOPBACK = ("--listen", "/ip4/127.0.0.1/tcp/0")
@@ -41,9 +42,14 @@ def tree(folder: Path) -> dict[str, tuple[str, bool]]:
 
 @dataclass
 class Seeder:
-    """A running ``swarm share``."""
+    """A running ``swarm share``.
+
+    ``written`` is the manifest that it wrote, which carries its address. ``manifest`` is the same without: a
+    test that uses it decides itself who is asked.
+    """
 
     process: Running
+    written: Path
     manifest: Path
     link: str
     address: str
@@ -59,7 +65,10 @@ def share(processes: Processes, path: Path, *options: str, name: str | None = No
     address = process.address()
     link = process.line(r"swarm:\S+").group(0)
     where = Path(process.lines()[0])
-    return Seeder(process, where if where.is_absolute() else process.cwd / where, link, address)
+    written = where if where.is_absolute() else process.cwd / where
+    plain = process.cwd.parent / where.name
+    plain.write_bytes(Envelope.from_bytes(written.read_bytes()).plain_bytes())
+    return Seeder(process, written, plain, link, address)
 
 
 def fetch(
@@ -67,7 +76,7 @@ def fetch(
 ) -> Running:
     """Start ``swarm fetch`` with JSON events on loopback."""
     return processes.swarm(
-        "fetch", str(what), *options, "--output", str(output), *LOOPBACK, "--json", name=name
+        "fetch", str(what), *options, "--output", str(output), *LOOPBACK, "--json=pieces", name=name
     )
 
 

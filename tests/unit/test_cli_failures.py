@@ -44,7 +44,7 @@ def test_every_exit_code_of_an_error_is_listed() -> None:
         for value in vars(errors).values()
         if isinstance(value, type) and issubclass(value, SwarmError)
     }
-    assert declared | {0, 130, 143} == {code for code, _ in EXIT_CODES}
+    assert declared | {0, 130, 141, 143} == {code for code, _ in EXIT_CODES}
 
 
 def test_the_most_telling_error_of_nested_groups_speaks() -> None:

@@ -149,6 +149,68 @@ def test_verify_of_a_file_against_a_folder_is_a_usage_error(folder: Path, capsys
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def told(capsys: Capture) -> list[dict[str, object]]:
+    """The JSON lines of a command, without when they came."""
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert records[0]["event"] == "command_started"
+    return [{key: value for key, value in record.items() if key != "t"} for record in records[1:]]
+
+
+def test_inspect_as_json_has_every_file(folder: Path, capsys: Capture) -> None:
+    assert run(["inspect", "tree.swarm", "--json"]) == 0
+    whole, *files = told(capsys)
+    manifest = Envelope.from_bytes(Path("tree.swarm").read_bytes()).manifest
+    assert whole["event"] == "manifest_inspected"
+    assert (whole["manifest"], whole["folder"], whole["files"]) == (str(manifest.id), True, 3)
+    assert [file["path"] for file in files if file["event"] == "file_inspected"] == [
+        "/".join(("tree", *entry.path)) for entry in manifest.files
+    ]
+
+
+def test_verify_as_json_tells_what_differs(folder: Path, capsys: Capture) -> None:
+    (folder / "run.sh").unlink()
+    assert run(["verify", "-j", "tree.swarm", "tree"]) == 6
+    *_, difference, result, failed = told(capsys)
+    assert difference == {"event": "difference_found", "text": "run.sh: missing, piece 7"}
+    assert (result["event"], result["matches"]) == ("path_verified", False)
+    assert (failed["event"], failed["exit_code"]) == ("command_failed", 6)
+
+
+def test_id_as_json(folder: Path, capsys: Capture) -> None:
+    assert run(["id"]) == 0
+    peer = capsys.readouterr().out.strip()
+    assert run(["id", "--json"]) == 0
+    assert told(capsys) == [{"event": "node_identified", "peer": peer}]
+
+
+def completed(folder: Path, words: str) -> list[str]:
+    """What the shell would offer after these words, in the folder above the shared one."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "swarm"],
+        cwd=folder.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "_SWARM_COMPLETE": "zsh_complete",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(len(words.split(" ")) - 1),
+        },
+    )
+    assert ran.stderr == ""
+    return ran.stdout.splitlines()
+
+
+def test_the_shell_completes_ids_links_and_files(folder: Path) -> None:
+    manifest = Envelope.from_bytes(Path("tree.swarm").read_bytes()).manifest
+    assert str(manifest.id) in completed(folder, "swarm fetch bafy")
+    assert any(line.startswith(f"swarm\\:{manifest.id}") for line in completed(folder, "swarm fetch swarm:"))
+    assert "file" in completed(folder, "swarm fetch tr")
+    assert "--json" in completed(folder, "swarm fetch --js")
+
+
 def test_id_is_made_once_and_stays(folder: Path, capsys: Capture) -> None:
     assert run(["id"]) == 0
     first = capsys.readouterr().out

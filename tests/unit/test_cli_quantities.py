@@ -27,13 +27,23 @@ from cli.quantities import (
         ("3kb", 3000),
         ("7B", 7),
         ("2TiB", 2 * 2**40),
+        ("5M", 5_000_000),
     ],
 )
 def test_sizes_are_read(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize(("text", "rate"), [("2.5MiB/s", 2621440), ("500kB/s", 500_000), ("1MB", 1_000_000)])
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("2.5MiB/s", 2621440),
+        ("500kB/s", 500_000),
+        ("1MB", 1_000_000),
+        ("5M", 5_000_000),
+        ("5MB/s", 5_000_000),
+    ],
+)
 def test_rates_are_read_with_and_without_per_second(text: str, rate: int) -> None:
     assert parse_size(text, rate=True) == rate
 
@@ -47,6 +57,12 @@ def test_what_is_no_size_is_refused_in_one_line(text: str) -> None:
         parse_size(text)
     assert repr(text) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["5", "5/s", "1048576"])
+def test_a_rate_needs_a_unit(text: str) -> None:
+    with pytest.raises(ValueError, match="not a rate without a unit: write "):
+        parse_size(text, rate=True)
 
 
 @given(number=st.integers(1, 10**6), unit=st.sampled_from(sorted(UNITS)))

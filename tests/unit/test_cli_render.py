@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import io
 import json
+import sys
+from collections.abc import Sequence
 
 import pytest
-from rich.console import Console
+from rich.cells import cell_len
 
-from cli.render.bar import BarView
-from cli.render.lines import Phase, percent, short, status, summary, title
+from cli.output import Outputs
+from cli.render.fitting import Style, line
+from cli.render.lines import Phase, Standing, percent, short, status, summary, title
 from cli.render.live import NO_TRANSFER, Live
-from cli.render.views import JsonView, PlainView, choose_view
+from cli.render.narrator import Narrator
+from cli.render.terminal import TerminalView
+from cli.render.views import JsonView, PlainView, QuietView, choose_view
 from swarm.events import (
     BytesReceived,
     BytesSent,
@@ -20,9 +25,14 @@ from swarm.events import (
     ManifestReady,
     NodeListening,
     PeerConnected,
+    PeerHas,
+    PieceLost,
     PieceRequested,
     PieceStored,
+    PieceWasted,
+    RoundTrip,
     TransferComplete,
+    TransferStarted,
     Warned,
 )
 from swarm.ids import ManifestId, PeerId, TransferId
@@ -74,31 +84,62 @@ def test_the_summary_counts_what_was_received_and_from_how_many() -> None:
     )
 
 
+def read(outputs: Outputs, capsys: Capture) -> tuple[str, str]:
+    """What was written to stdout and stderr."""
+    outputs.flush(20)
+    outputs.out.close()
+    outputs.err.close()
+    return tuple(capsys.readouterr())  # type: ignore[return-value]
+
+
+def standing(tally: NodeTally, phase: Phase, now: float = 4.0) -> tuple[Standing]:
+    return (Standing(tally.latest(now), phase),)
+
+
 def test_plain_lines_do_not_repeat_themselves(capsys: Capture) -> None:
-    view = PlainView(verbose=False)
+    outputs = Outputs(sys.stdout, sys.stderr)
+    view = PlainView(outputs)
     tally = half_way()
-    view.draw(tally.latest(4.0), Phase.FETCHING, 4.0)
-    view.draw(tally.latest(4.0), Phase.FETCHING, 4.0)
-    tally.add(HashingProgress(ONE, 1, 4), 5.0)
-    view.draw(tally.latest(5.0), Phase.HASHING, 5.0)
-    out, err = capsys.readouterr()
+    view.draw(standing(tally, Phase.FETCHING), 4.0)
+    outputs.flush(20)
+    view.draw(standing(tally, Phase.FETCHING), 8.0)
+    outputs.flush(20)
+    tally.add(HashingProgress(ONE, 1, 4), 12.0)
+    view.draw(standing(tally, Phase.HASHING, 12.0), 12.0)
+    out, err = read(outputs, capsys)
     assert out == ""
     first, second = err.splitlines()
     assert first.startswith("fetching photos: 50.0%, 4.0MiB of 8.0MiB")
     assert second == "hashing photos: 25.0%, 1B of 4B"
 
 
+def test_fading_rates_and_long_transfers_do_not_fill_a_log(capsys: Capture) -> None:
+    outputs = Outputs(sys.stdout, sys.stderr)
+    view = PlainView(outputs)
+    tally = half_way()
+    for tick in range(3, 300, 3):
+        view.draw(standing(tally, Phase.FETCHING, float(tick)), float(tick))
+        outputs.flush(20)
+    assert len(read(outputs, capsys)[1].splitlines()) == 1
+    for tick in range(300, 300 + 24 * 3600, 3):
+        tally.add(BytesSent(ONE, ANN, 1), float(tick))
+        view.draw(standing(tally, Phase.SEEDING, float(tick)), float(tick))
+        outputs.flush(20)
+    # A day long a line every three seconds would be 28,800.
+    assert 1440 <= len(read(outputs, capsys)[1].splitlines()) <= 1500
+
+
 def test_json_sums_bytes_up_until_it_draws(capsys: Capture) -> None:
-    view = JsonView()
+    outputs = Outputs(sys.stdout, sys.stderr)
+    view = JsonView(outputs)
     for t in (0.1, 0.2, 0.3):
         view.event(BytesReceived(ONE, ANN, 5), t)
         view.event(BytesSent(ONE, ANN, 1), t)
         view.event(BytesSent(TWO, ANN, 2), t)
     view.event(Warned("between"), 0.3)
-    view.draw(half_way().latest(4.0), Phase.FETCHING, 0.5)
-    view.draw(half_way().latest(4.0), Phase.FETCHING, 1.0)
-    lines = capsys.readouterr().out.splitlines()
-    assert lines == [
+    view.draw((), 0.5)
+    view.draw((), 1.0)
+    assert read(outputs, capsys)[0].splitlines() == [
         encode(Warned("between"), 0.3),
         encode(BytesReceived(ONE, ANN, 15), 0.5),
         encode(BytesSent(ONE, ANN, 3), 0.5),
@@ -106,48 +147,142 @@ def test_json_sums_bytes_up_until_it_draws(capsys: Capture) -> None:
     ]
 
 
+def test_json_says_how_each_transfer_stands_while_that_changes(capsys: Capture) -> None:
+    outputs = Outputs(sys.stdout, sys.stderr)
+    view = JsonView(outputs)
+    tally = half_way()
+    for now in (4.0, 5.0, 6.0):
+        view.draw(standing(tally, Phase.FETCHING, now), now)
+    tally.add(BytesReceived(ONE, ANN, 3), 7.0)
+    view.draw(standing(tally, Phase.FETCHING, 7.0), 7.0)
+    records = [json.loads(line) for line in read(outputs, capsys)[0].splitlines()]
+    assert [(record["event"], record["t"]) for record in records] == [
+        ("transfer_progress", 4.0),
+        ("transfer_progress", 7.0),
+    ]
+    first = records[0]
+    assert (first["phase"], first["done"], first["size"]) == ("fetching", 4 * MIB, 8 * MIB)
+    assert (first["pieces_done"], first["pieces"], first["received"]) == (4, 8, 4 * MIB)
+    assert first["seconds_left"] == pytest.approx(4, rel=0.1)
+
+
 @pytest.mark.parametrize("end", ["result", "close"])
 def test_json_sums_are_complete_before_an_end(capsys: Capture, end: str) -> None:
-    view = JsonView()
+    outputs = Outputs(sys.stdout, sys.stderr)
+    view = JsonView(outputs)
     view.event(BytesReceived(ONE, ANN, 5), 0.1)
     if end == "result":
         view.result(Warned("as good as any"), ("for people",), 0.2)
     else:
         view.close(0.2)
-    first, *others = capsys.readouterr().out.splitlines()
+    first, *others = read(outputs, capsys)[0].splitlines()
     assert json.loads(first)["event"] == "bytes_received"
     assert all("for people" not in line for line in others)
 
 
-def bar() -> tuple[BarView, io.StringIO]:
-    output = io.StringIO()
-    return BarView(verbose=True, console=Console(file=output, force_terminal=True, width=160)), output
-
-
-def test_the_bar_shows_percentage_and_figures(capsys: Capture) -> None:
-    view, output = bar()
-    view.draw(half_way("[red]photos").latest(4.0), Phase.FETCHING, 4.0)
-    view.event(PieceRequested(ONE, 5, ANN, "fastest [bold]"), 4.0)
-    view.draw(half_way("[red]photos").latest(4.0), Phase.SEEDING, 4.0)
+def test_quiet_is_results_alone(capsys: Capture) -> None:
+    outputs = Outputs(sys.stdout, sys.stderr)
+    view = QuietView(outputs)
+    view.event(Warned("careful"), 0.1)
+    view.draw(standing(half_way(), Phase.FETCHING), 4.0)
+    view.say("hint")
     view.result(None, ("out/photos",), 4.0)
     view.close(4.0)
-    shown = output.getvalue()
-    assert "fetching [red]photos" in shown
-    assert "50%" in shown
-    assert "4/8 pieces" in shown
-    assert "piece 5 asked of …" in shown
-    assert "fastest [bold]" in shown
-    assert "seeding [red]photos" in shown
-    assert capsys.readouterr().out == "out/photos\n"
+    assert read(outputs, capsys) == ("out/photos\n", "")
 
 
-def test_the_bar_gives_the_cursor_back() -> None:
-    view, output = bar()
-    view.draw(half_way().latest(4.0), Phase.FETCHING, 4.0)
-    assert output.getvalue().count("\x1b[?25l") == 1
-    assert "\x1b[?25h" not in output.getvalue()
+def terminal(outputs: Outputs, columns: int = 160, **options: bool) -> TerminalView:
+    return TerminalView(outputs, verbose=1, columns=lambda: columns, style=Style(colour=False), **options)
+
+
+def test_the_terminal_shows_percentage_and_figures(capsys: Capture) -> None:
+    outputs = Outputs(sys.stdout, sys.stderr)
+    view = terminal(outputs)
+    view.draw(standing(half_way("[red]photos"), Phase.FETCHING), 4.0)
+    outputs.flush(20)
+    view.event(PieceRequested(ONE, 5, ANN, "fastest [bold]"), 4.0)
+    view.draw(standing(half_way("[red]photos"), Phase.SEEDING), 4.0)
+    view.result(None, ("out/photos",), 4.0)
     view.close(4.0)
-    assert output.getvalue().count("\x1b[?25h") == 1
+    out, shown = read(outputs, capsys)
+    for part in ("[red]photos", "50%", "4/8 pieces", "piece 5 asked of …", "fastest [bold]"):
+        assert part in shown
+    assert out == "out/photos\n"
+
+
+@pytest.mark.parametrize(
+    ("columns", "gone"),
+    [
+        (120, []),
+        (94, ["pieces"]),
+        (79, ["pieces", "MiB of"]),
+        (59, ["pieces", "MiB of", "peer", "up "]),
+        (39, ["pieces", "MiB of", "peer", "up ", "━"]),
+        (26, ["pieces", "MiB of", "peer", "up ", "━", "debian"]),
+        (16, ["pieces", "MiB of", "peer", "up ", "━", "debian", "left"]),
+        (6, ["pieces", "MiB of", "peer", "up ", "━", "debian", "left", "/s"]),
+    ],
+)
+def test_percent_stays_longest_and_pieces_go_first(columns: int, gone: list[str]) -> None:
+    shown = line(*standing(half_way("debian-13.1.0-amd64.iso"), Phase.FETCHING), columns, Style(colour=False))
+    assert cell_len(shown) <= columns
+    figures = ["50%", "/s", "left", "debian", "━", "up ", "peer", "MiB of", "pieces"]
+    assert [figure for figure in figures if figure not in shown] == sorted(gone, key=figures.index)
+
+
+@pytest.mark.parametrize("name", ["写真" * 40, "x" * 300, "a\u0301" * 90, ""])
+@pytest.mark.parametrize("phase", [Phase.FETCHING, Phase.SEEDING, Phase.HASHING])
+def test_no_name_is_wider_than_the_terminal(name: str, phase: Phase) -> None:
+    for columns in range(10, 130):
+        assert cell_len(line(*standing(half_way(name), phase), columns, Style(colour=False))) <= columns
+
+
+def test_the_terminal_is_left_clean(capsys: Capture) -> None:
+    outputs = Outputs(sys.stdout, sys.stderr)
+    view = terminal(outputs)
+    view.draw(standing(half_way(), Phase.FETCHING), 4.0)
+    outputs.flush(20)
+    view.close(4.0)
+    shown = read(outputs, capsys)[1]
+    assert "\x1b[?25l" not in shown, "a process that is killed could not show the cursor again"
+    assert shown.endswith("\r\x1b[2K")
+
+
+def test_the_table_of_peers_says_who_has_how_much(capsys: Capture) -> None:
+    outputs = Outputs(sys.stdout, sys.stderr)
+    tally = half_way()
+    tally.add(PeerHas(ONE, ANN, 6), 4.0)
+    tally.add(RoundTrip(ANN, 0.0125), 4.0)
+    terminal(outputs, peers=True).draw(standing(tally, Phase.FETCHING), 4.0)
+    _, headings, peer = read(outputs, capsys)[1].splitlines()
+    assert headings.split() == ["PEER", "HAS", "DOWN", "UP", "GOT", "SENT", "TRIP", "ADDRESS"]
+    assert peer.split()[:2] == [short(ANN), "75%"]
+    assert "12.500ms" in peer
+
+
+def test_verbose_has_no_line_for_every_piece() -> None:
+    narrator = Narrator(verbose=1)
+    said = [
+        line
+        for piece in range(1000)
+        for event in (PieceRequested(ONE, piece, ANN, f"rtt {piece} ms"), PieceWasted(ONE, piece, 1, ANN))
+        for line in narrator.tell(event, piece / 100)
+    ]
+    assert said == [f"piece 0 asked of {short(ANN)}: rtt 0 ms"]
+    assert len(list(narrator.tell(PieceRequested(ONE, 1, ANN, "endgame"), 100.0))) == 1
+    everything = Narrator(verbose=2)
+    assert len([1 for n in range(9) for _ in everything.tell(PieceRequested(ONE, n, ANN, ""), 0.0)]) == 9
+
+
+def test_lost_pieces_are_counted_after_the_first() -> None:
+    narrator = Narrator(verbose=0)
+    said = [line for piece in range(1000) for line in narrator.tell(PieceLost(ONE, piece, 1), 0.0)]
+    assert said == ["warning: piece 0 changed on the disk and is not served any more"]
+    assert list(narrator.overdue(1.0)) == []
+    assert list(narrator.overdue(6.0)) == [
+        "warning: 999 more pieces changed on the disk, not served any more"
+    ]
+    assert list(narrator.overdue(60.0, last=True)) == []
 
 
 class Terminal(io.StringIO):
@@ -158,13 +293,15 @@ class Terminal(io.StringIO):
 
 
 def test_the_view_follows_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    outputs = Outputs(sys.stdout, sys.stderr)
     monkeypatch.setenv("TERM", "xterm")
-    assert isinstance(choose_view(json=False, verbose=False), PlainView)
+    assert isinstance(choose_view(outputs), PlainView)
     monkeypatch.setattr("sys.stderr", Terminal())
-    assert isinstance(choose_view(json=False, verbose=False), BarView)
-    assert isinstance(choose_view(json=True, verbose=False), JsonView)
+    assert isinstance(choose_view(outputs), TerminalView)
+    assert isinstance(choose_view(outputs, quiet=True), QuietView)
+    assert isinstance(choose_view(outputs, json="events"), JsonView)
     monkeypatch.setenv("TERM", "dumb")
-    assert isinstance(choose_view(json=False, verbose=False), PlainView)
+    assert isinstance(choose_view(outputs), PlainView)
 
 
 class Recorder:
@@ -179,8 +316,8 @@ class Recorder:
     def event(self, event: Event, t: float) -> None:
         self.events.append((event, t))
 
-    def draw(self, snapshot: object, phase: Phase, t: float) -> None:
-        self.drawn.append((snapshot.received, t))  # type: ignore[attr-defined]
+    def draw(self, standings: Sequence[Standing], t: float) -> None:
+        self.drawn.append((sum(each.snapshot.received for each in standings), t))
 
     def say(self, text: str) -> None:
         self.said.append(text)
@@ -237,13 +374,15 @@ async def test_what_the_node_has_told_before_is_shown_before_what_the_command_sa
 class Phases(Recorder):
     """A view that remembers what the command was busy with."""
 
-    def draw(self, snapshot: object, phase: Phase, t: float) -> None:
-        self.said.append(f"{phase.value} {percent(snapshot, phase)}")  # type: ignore[arg-type]
+    def draw(self, standings: Sequence[Standing], t: float) -> None:
+        for snapshot, phase in standings:
+            self.said.append(f"{phase.value} {percent(snapshot, phase)}")
 
 
 def test_a_fetch_that_hashes_what_is_there_says_so() -> None:
     live = Live(view := Phases(interval=1000))
     live.phase = Phase.FETCHING
+    live.event(TransferStarted(ONE, "fetch"))
     live.event(ManifestReady(ONE, ID, "photos", 8 * MIB, 8, MIB, 3, None))
     live.event(HashingProgress(ONE, MIB, 4 * MIB))
     live.draw()

@@ -42,7 +42,8 @@ def test_several_paths_are_shared_by_one_node(folder: Path, capsys: Capture) -> 
     links = [SwarmLink.parse(lines[2]), SwarmLink.parse(lines[5])]
     assert [link.name for link in links] == ["a.bin", "b.bin"]
     assert lines[6:] == [f"libp2p node address: {address}" for address in ADDRESSES]
-    assert err.count("swarm fetch 'swarm:") == 2
+    assert err.count("others fetch it with: swarm fetch 'swarm:") == 2
+    assert f"or, where quotes get lost: swarm fetch {links[0].bare()}\n" in err
 
 
 def test_a_path_that_cannot_be_shared_does_not_stop_the_others(folder: Path, capsys: Capture) -> None:

@@ -73,7 +73,7 @@ def test_share_hands_its_options_on(photos: Path) -> None:
     assert node.options == NodeOptions(
         listen=(listen,), upload_limit=2_000_000, serves=(Path("photos"),), manifests=(Path("other.swarm"),)
     )
-    assert node.transfer_options == TransferOptions()
+    assert node.transfer_options == TransferOptions(omit=(Path("other.swarm"),))
     assert Envelope.from_bytes(Path("other.swarm").read_bytes()).manifest.piece_length == 32768
     assert not Path("photos.swarm").exists()
     assert node.closed
@@ -87,7 +87,7 @@ def test_share_hands_on_whom_to_dial_and_where_it_can_be_reached(photos: Path) -
     assert node.options is not None
     assert node.options.announce == (announced,)
     assert node.options.listen == DEFAULT_LISTEN
-    assert node.transfer_options == TransferOptions(peers=(PEER, PEER_2))
+    assert node.transfer_options == TransferOptions(peers=(PEER, PEER_2), omit=(Path("photos.swarm"),))
 
 
 @pytest.mark.parametrize(
@@ -146,13 +146,15 @@ def test_share_into_a_folder_that_is_not_there_is_the_disks_doing(photos: Path, 
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_share_warns_when_the_manifest_would_be_shared_too(
+def test_share_leaves_its_own_manifest_out(
     photos: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(photos)
-    assert invoke("share", ".") == 0
-    assert "photos.swarm lies inside what is shared" in capsys.readouterr().err
-    assert (photos / "photos.swarm").exists()
+    ids = set()
+    for _ in range(2):
+        assert invoke("share", ".") == 0
+        ids.add(capsys.readouterr().out.splitlines()[1])
+    assert len(ids) == 1
 
 
 def test_share_of_nothing_is_a_usage_error(photos: Path, capsys: Capture) -> None:
@@ -197,7 +199,8 @@ def test_fetch_by_file(envelope: Envelope, capsys: Capture) -> None:
         "2.5",
     )
     assert invoke("fetch", "photos.swarm", PEER, PEER_2, PEER, *options, node=node) == 0
-    assert node.calls == [("fetch", envelope, ()), ("left", 1)]
+    # The file carries the sharer's addresses.
+    assert node.calls == [("fetch", envelope, node.addresses), ("left", 1)]
     assert node.into == Path("out")
     assert node.options == NodeOptions(upload_limit=1_000_000, download_limit=2_621_440)
     peers = (PEER, PEER_2, PEER)
@@ -394,7 +397,7 @@ def test_fetch_as_json_tells_everything_in_order(envelope: Envelope, capsys: Cap
     node = FakeNode()
     node.manifest = envelope.manifest
     _chatty(node)
-    assert invoke("fetch", "photos.swarm", PEER, "--output", "out", "--json", node=node) == 0
+    assert invoke("fetch", "photos.swarm", PEER, "--output", "out", "--json=pieces", node=node) == 0
     out, err = capsys.readouterr()
     records = [json.loads(line) for line in out.splitlines()]
     names = [record["event"] for record in records]
@@ -415,3 +418,13 @@ def test_fetch_as_json_tells_everything_in_order(envelope: Envelope, capsys: Cap
     }
     assert 0 < records[-1]["seconds"] <= records[-1]["t"]
     assert err == ""
+
+
+def test_json_tells_of_single_pieces_only_when_asked(envelope: Envelope, capsys: Capture) -> None:
+    node = FakeNode()
+    node.manifest = envelope.manifest
+    _chatty(node)
+    assert invoke("fetch", "-j", "photos.swarm", PEER, "--output", "out", node=node) == 0
+    names = {json.loads(line)["event"] for line in capsys.readouterr().out.splitlines()}
+    assert "path_fetched" in names
+    assert not {name for name in names if name.startswith("piece_")}

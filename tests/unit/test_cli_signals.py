@@ -13,10 +13,13 @@ from pathlib import Path
 import pytest
 
 from cli.running import GRACE_SECONDS
+from swarm.ids import ManifestId
+from tests.support.cli_fakes import PEER
 from tests.support.processes import Processes, Running
 
 # The promise is two seconds for the clean-up; the rest is for a busy machine.
 LIMIT = 3.0
+ID = ManifestId(bytes(32))
 
 
 def start(processes: Processes, script: str, tmp_path: Path) -> Running:
@@ -51,7 +54,19 @@ def test_a_seeding_command_closes_its_node_and_exits(
     assert (tmp_path / "closed").exists()
     errors = running.errors()
     assert errors.startswith("others fetch it with: swarm fetch 'swarm:")
-    assert len(errors.splitlines()) == 1
+    assert len(errors.splitlines()) == 2
+
+
+def test_an_interrupted_fetch_says_how_to_go_on(processes: Processes, tmp_path: Path) -> None:
+    fetch = processes.command(
+        [sys.executable, "-m", "tests.support.cli_fakes", "fetches_for_ever", "fetch", str(ID), PEER],
+        cwd=tmp_path,
+        name="fake",
+    )
+    until_exists(tmp_path / "fetching")
+    fetch.interrupt()
+    fetch.expect_exit(130)
+    assert fetch.errors().splitlines()[-1] == "interrupted; the same command resumes it"
 
 
 def test_a_hashing_thread_that_does_not_stop_does_not_hold_up_the_exit(

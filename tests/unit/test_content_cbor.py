@@ -148,3 +148,9 @@ def test_the_reader_names_what_it_wanted() -> None:
         cbor.Reader(b"\x61a").text(0)
     with pytest.raises(cbor.CborError, match="a map of 1 fields instead of 2"):
         cbor.Reader(b"\xa1").fields(2)
+
+
+def test_long_byte_strings_are_encoded_as_short_ones_are() -> None:
+    for size in (0xFFFF, 0x10000, 0x10001, 1 << 24):
+        fields: dict[str, cbor.Value] = {"long": bytes(size), "v": 1, "é": b"", "list": [1, {"b": 1, "a": 2}]}
+        assert cbor.encode(fields) == cbor2.dumps(fields, canonical=True)

@@ -4,8 +4,9 @@ import cbor2
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from swarm.content.envelope import ENVELOPE_VERSION, Envelope
+from swarm.content.envelope import ENVELOPE_VERSION, PLAIN_VERSION, Envelope
 from swarm.content.signature import DOMAIN, Signature, sign
+from swarm.content.times import FileTimes
 from swarm.errors import ManifestError
 from swarm.ids import ManifestId
 from tests.support.contents import file_manifest
@@ -14,13 +15,14 @@ SEED = bytes(range(32))
 MANIFEST = file_manifest("thing", b"hello")
 OTHER = file_manifest("other", b"hello")
 SIGNATURE = sign(SEED, MANIFEST.encode())
+PEER = "/ip4/192.0.2.1/tcp/4001/p2p/12D3KooWA4Xop1JaT3MHxwYMkCepYsv4iPVopMXwCz5iHYdBfeSB"
 
 
 def test_an_unsigned_manifest_travels() -> None:
     envelope = Envelope(MANIFEST)
     assert envelope.signer is None
     assert Envelope.from_bytes(envelope.to_bytes()) == envelope
-    assert cbor2.loads(envelope.to_bytes()) == {"v": ENVELOPE_VERSION, "manifest": MANIFEST.encode()}
+    assert cbor2.loads(envelope.to_bytes()) == {"v": PLAIN_VERSION, "manifest": MANIFEST.encode()}
 
 
 def test_a_signed_manifest_travels() -> None:
@@ -30,6 +32,28 @@ def test_a_signed_manifest_travels() -> None:
     assert read.signer == SIGNATURE.peer_id
     assert read.manifest.id == MANIFEST.id
     assert cbor2.dumps(cbor2.loads(envelope.to_bytes()), canonical=True) == envelope.to_bytes()
+
+
+@pytest.mark.parametrize("signature", [None, SIGNATURE])
+@pytest.mark.parametrize("peers", [(), (PEER,), (PEER,) * 32])
+@pytest.mark.parametrize("times", [None, FileTimes.of([1_700_000_000_123_456_789])])
+def test_peers_and_times_travel_outside_of_what_is_signed(signature, peers, times) -> None:
+    envelope = Envelope(MANIFEST, signature, peers, times)
+    data = envelope.to_bytes()
+    assert Envelope.from_bytes(data, MANIFEST.id) == envelope
+    assert cbor2.dumps(cbor2.loads(data), canonical=True) == data
+    assert cbor2.loads(data)["v"] == (ENVELOPE_VERSION if peers or times else PLAIN_VERSION)
+    assert envelope.plain_bytes() == Envelope(MANIFEST, signature).to_bytes()
+
+
+def test_times_that_are_not_sane_are_unknown() -> None:
+    year_2200 = 7_258_118_400 * 10**9
+    given = [-1, 0, 10**18, year_2200, year_2200 + 1, 1 << 70]
+    assert list(map(FileTimes.of(given).of_file, range(6))) == [None, 0, 10**18, year_2200, None, None]
+    assert FileTimes((-(1 << 63)).to_bytes(8, "big", signed=True)).of_file(0) is None
+    assert len(FileTimes.of(range(1_000_000)).packed) == 8_000_000
+    with pytest.raises(ManifestError):
+        FileTimes.of(range(1_000_001))
 
 
 def test_the_signature_is_ed25519_over_the_domain_and_the_manifest() -> None:
@@ -67,8 +91,19 @@ def test_a_signature_of_another_manifest_is_refused_when_read() -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"v": 2}, "newer swarm"),
-        ({"v": 2, "x": [1.5]}, "newer swarm"),
+        ({"v": 3}, "newer swarm"),
+        ({"v": 3, "x": [1.5]}, "newer swarm"),
+        ({"v": 2}, "without anything that needs it"),
+        ({"v": 2, "peers": []}, "without anything that needs it"),
+        ({"v": 2, "peers": [PEER] * 33}, "at most 32"),
+        ({"v": 2, "peers": ["/" + "x" * 512]}, "at most 512"),
+        ({"v": 2, "peers": ["nowhere"]}, "each a multiaddr"),
+        ({"v": 2, "peers": ["/ip4/192.0.2.1\x1b"]}, "each a multiaddr"),
+        ({"v": 2, "peers": [7]}, "instead of text"),
+        ({"v": 2, "times": bytes(7)}, "cannot have 7 bytes"),
+        ({"v": 2, "times": bytes(16)}, "2 times do not belong to 1 files"),
+        ({"v": 2, "times": bytes(8), "zzzzzz": 1}, "map of 6 fields"),
+        ({"v": 1, "times": bytes(8)}, "map of 5 fields"),
         ({"v": 0}, "unknown format"),
         ({"v": "1"}, "instead of"),
         ({"v": ...}, "'v' is missing"),

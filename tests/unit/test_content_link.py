@@ -108,7 +108,7 @@ def test_a_link_is_checked_when_made() -> None:
             SwarmLink(ID, peers, name)
 
 
-HARD = SwarmLink(ID, PEERS, "it's $HOME (a) & ; b,c! 100%.txt")
+HARD = SwarmLink(ID, PEERS, "~it's $HOME (a) & ; b,c! 100%~.txt")
 
 
 def test_a_link_means_nothing_to_a_shell_within_quotes() -> None:

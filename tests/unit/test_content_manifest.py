@@ -9,9 +9,9 @@ from blake3 import blake3
 
 from swarm.content.manifest import (
     MAX_BYTES_1,
-    MAX_FILES,
+    MAX_FILES_1,
     MAX_PIECE_LENGTH,
-    MAX_PIECES,
+    MAX_PIECES_1,
     MAX_TOTAL_LENGTH,
     MIN_PIECE_LENGTH,
     FileEntry,
@@ -141,14 +141,16 @@ def test_every_beginning_of_a_manifest_ends_too_early() -> None:
             Manifest.decode(encoded[:cut])
 
 
-def test_a_manifest_too_large_to_be_read_is_not_built() -> None:
-    hashes, count = bytes(32), MAX_PIECES - MAX_FILES
+def test_what_is_too_large_for_format_1_takes_format_2() -> None:
+    hashes, count = bytes(32), MAX_PIECES_1 - MAX_FILES_1
     entries = [FileEntry(("a",), count * PIECE, False, hashes, hashes * count)]
     entries += [
-        FileEntry((f"b{index:05}" + "x" * 72,), 1, False, hashes, hashes) for index in range(MAX_FILES - 1)
+        FileEntry((f"b{index:05}" + "x" * 72,), 1, False, hashes, hashes) for index in range(MAX_FILES_1 - 1)
     ]
-    with pytest.raises(ManifestError, match=f"at most {MAX_BYTES_1} bytes"):
-        Manifest("things", True, PIECE, entries)
+    made = Manifest("things", True, PIECE, entries)
+    assert made.version == 2
+    assert len(made.encode()) > MAX_BYTES_1 - 1_000_000
+    assert made.piece_hash(count) == hashes
 
 
 @pytest.mark.parametrize(
@@ -169,4 +171,4 @@ def test_a_manifest_too_large_to_be_read_is_not_built() -> None:
 )
 def test_the_piece_length_grows_with_the_root_of_the_size(size: int, length: int) -> None:
     assert choose_piece_length(size) == length
-    assert -(-size // length) <= MAX_PIECES
+    assert -(-size // length) <= MAX_PIECES_1

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from swarm.content import envelope, link, manifest, paths
+from swarm.content import envelope, link, manifest, paths, times
 from swarm.content.envelope import Envelope
-from swarm.content.manifest import MIN_PIECE_LENGTH, Manifest
+from swarm.content.manifest import MIN_PIECE_LENGTH, LinkEntry, Manifest
 from swarm.content.signature import DOMAIN, sign
 from swarm.errors import ManifestError
 from tests.support.contents import entry_of, file_manifest
@@ -64,11 +64,18 @@ def test_the_second_vector() -> None:
     assert f"has {len(things.encode())} bytes and the id\n`{things.id}`" in TEXT
 
 
+def test_the_example_of_format_2() -> None:
+    data = hexadecimal("manifest 2")
+    made = Manifest("x", True, MIN_PIECE_LENGTH, [], [LinkEntry(("l",), "a")], [("a",)])
+    assert made.encode() == data
+    assert Manifest.decode(data) == made
+
+
 def test_the_limits() -> None:
     rows = re.findall(r"^\| .* \| (\d+) \| `([A-Z0-9_]+)` \|$", TEXT, re.MULTILINE)
-    assert len(rows) == 18
+    assert len(rows) == 23
     for value, name in rows:
-        owners = [module for module in (manifest, envelope, paths, link) if hasattr(module, name)]
+        owners = [module for module in (manifest, envelope, paths, link, times) if hasattr(module, name)]
         assert {getattr(owner, name) for owner in owners} == {int(value)}, name
 
 

@@ -13,8 +13,14 @@ import cbor2
 import pytest
 from blake3 import blake3
 
-from swarm.content.envelope import Envelope
-from swarm.content.manifest import MAX_FILES, MAX_MANIFEST_BYTES, MAX_PIECES, MAX_TOTAL_LENGTH, Manifest
+from swarm.content.envelope import MAX_ENVELOPE_BYTES, Envelope
+from swarm.content.manifest import (
+    MAX_FILES_1,
+    MAX_MANIFEST_BYTES,
+    MAX_PIECES_1,
+    MAX_TOTAL_LENGTH,
+    Manifest,
+)
 from swarm.content.paths import (
     MAX_MARKS,
     MAX_PATH_DEPTH,
@@ -169,11 +175,11 @@ def hostile_numbers() -> Iterator[Specimen]:
         canonical(folder(file("a", length=0, blake3=bytes(32)))),
         "hash of no bytes",
     )
-    yield Specimen("too many pieces", _too_many_pieces(), f"at most {MAX_PIECES} pieces")
+    yield Specimen("too many pieces", _too_many_pieces(), f"at most {MAX_PIECES_1} pieces")
 
 
 def _too_many_pieces() -> bytes:
-    half = (MAX_PIECES // 2 + 1) * PIECE
+    half = (MAX_PIECES_1 // 2 + 1) * PIECE
     whole = {"blake3": bytes(32), "pieces": bytes(half // PIECE * 32), "length": half, "executable": False}
     return canonical(folder({"path": ["a"]} | whole, {"path": ["b"]} | whole))
 
@@ -217,7 +223,7 @@ def hostile_shapes() -> Iterator[Specimen]:
     for value in (None, 0, "", b"", [], [1], True, cbor2.CBORTag(42, b"\0")):
         yield Specimen(f"all is {str(value)[:20]}", canonical(value), "instead of a map")
     yield Specimen("empty map", canonical({}), "end too early")
-    yield Specimen("newer", canonical(folder(v=2)), "newer swarm")
+    yield Specimen("newer", canonical(folder(v=3)), "newer swarm")
     yield Specimen("much newer", canonical({"v": 99, "x": [1.5, {}]}), "newer swarm")
     yield Specimen("older than the first", canonical(folder(v=0)), "unknown format")
     yield Specimen(
@@ -268,12 +274,11 @@ def hostile_encodings() -> Iterator[Specimen]:
             yield Specimen(f"everything is {what} of {claimed}", claim, "")
             yield Specimen(f"entries are {what} of {claimed}", _with_entries(claim), "")
             yield Specimen(f"pieces are {what} of {claimed}", _with_pieces(claim), "")
-    yield Specimen(
-        "too many files", _with_entries(b"\x99" + (MAX_FILES + 1).to_bytes(2, "big")), f"at most {MAX_FILES}"
-    )
+    more = b"\x99" + (MAX_FILES_1 + 1).to_bytes(2, "big")
+    yield Specimen("too many files", _with_entries(more), f"at most {MAX_FILES_1}")
     yield Specimen(
         "many empty arrays",
-        _with_entries(b"\x99" + MAX_FILES.to_bytes(2, "big") + b"\x80" * MAX_FILES),
+        _with_entries(b"\x99" + MAX_FILES_1.to_bytes(2, "big") + b"\x80" * MAX_FILES_1),
         "an array instead of",
     )
     yield Specimen("nested arrays", b"\x81" * 1_000_000, "an array instead of")
@@ -299,26 +304,26 @@ def hostile_trees(small: Callable[..., dict[str, Any]]) -> Iterator[Specimen]:
     deep = MAX_PATH_NAMES // 5
     twice = {"length": 2 * PIECE, "pieces": 2 * digest("1")}
     masses = {
-        "files in one folder": [small("d", f"{index:05}") for index in range(MAX_FILES)],
-        "folders of one file": [small(f"{index:05}", "a") for index in range(MAX_FILES)],
-        "folders in folders": [small(f"{index:05}", "a", "b") for index in range(MAX_FILES)],
-        "foreign folders": [small(f"{index:05}日", "é", "日") for index in range(MAX_FILES)],
+        "files in one folder": [small("d", f"{index:05}") for index in range(MAX_FILES_1)],
+        "folders of one file": [small(f"{index:05}", "a") for index in range(MAX_FILES_1)],
+        "folders in folders": [small(f"{index:05}", "a", "b") for index in range(MAX_FILES_1)],
+        "foreign folders": [small(f"{index:05}日", "é", "日") for index in range(MAX_FILES_1)],
         "new folders above each": [small(f"{index:05}", *"abcd") for index in range(deep)],
         "new foreign folders above each": [small(f"{index:05}日", *"é日é日") for index in range(deep)],
         "new shouting folders above each": [small(f"{index:05}A", *"ABCD") for index in range(deep)],
-        "long foreign names": [small(f"{index:05}" + "é" * 36) for index in range(MAX_FILES)],
-        "names beyond U+FFFF": [small(f"{index:05}" + "🙂" * 18) for index in range(MAX_FILES)],
+        "long foreign names": [small(f"{index:05}" + "é" * 36) for index in range(MAX_FILES_1)],
+        "names beyond U+FFFF": [small(f"{index:05}" + "🙂" * 18) for index in range(MAX_FILES_1)],
         "names of marks out of order": [
-            small(f"{index:05}" + ("A" + MARKS) * 3) for index in range(MAX_FILES)
+            small(f"{index:05}" + ("A" + MARKS) * 3) for index in range(MAX_FILES_1)
         ],
         "names of joined marks": [
-            small(f"{index:05}" + (MARKS + "\u034fA") * 3) for index in range(MAX_FILES)
+            small(f"{index:05}" + (MARKS + "\u034fA") * 3) for index in range(MAX_FILES_1)
         ],
-        "names of joiners": [small(f"{index:05}a" + "\u034f" * 35) for index in range(MAX_FILES)],
-        "joiners between letters": [small(f"{index:05}" + "a\u034f" * 24) for index in range(MAX_FILES)],
-        "names like a device's": [small(f"con{index:05}.txt") for index in range(MAX_FILES)],
-        "names that end in a joiner": [small(f"{index:05}\u200d") for index in range(MAX_FILES)],
-        "files of two pieces": [small(f"{index:05}") | twice for index in range(MAX_FILES)],
+        "names of joiners": [small(f"{index:05}a" + "\u034f" * 35) for index in range(MAX_FILES_1)],
+        "joiners between letters": [small(f"{index:05}" + "a\u034f" * 24) for index in range(MAX_FILES_1)],
+        "names like a device's": [small(f"con{index:05}.txt") for index in range(MAX_FILES_1)],
+        "names that end in a joiner": [small(f"{index:05}\u200d") for index in range(MAX_FILES_1)],
+        "files of two pieces": [small(f"{index:05}") | twice for index in range(MAX_FILES_1)],
     }
     for label, entries in masses.items():
         yield Specimen(f"many {label}, then a byte", canonical(folder(*entries)) + b"\0", "1 bytes follow")
@@ -334,7 +339,7 @@ def hostile_masses() -> Iterator[Specimen]:
     def small(*path: str) -> dict[str, Any]:
         return {"path": path, "blake3": one, "length": 1, "pieces": one, "executable": False}
 
-    flat = [small(f"{index:05}") for index in range(MAX_FILES)]
+    flat = [small(f"{index:05}") for index in range(MAX_FILES_1)]
     yield Specimen("many files, then a byte", canonical(folder(*flat)) + b"\0", "1 bytes follow")
     yield Specimen(
         "many files, the last one bad", canonical(folder(*flat[:-1], small(".."))), "not a valid file name"
@@ -342,22 +347,25 @@ def hostile_masses() -> Iterator[Specimen]:
     yield Specimen(
         "many files, the last one again", canonical(folder(*flat[:-1], flat[-2])), "duplicate or out of order"
     )
-    long = [small(f"{index:05}" + "x" * (MAX_PATHS_BYTES // MAX_FILES - 5)) for index in range(MAX_FILES)]
+    long = [small(f"{index:05}" + "x" * (MAX_PATHS_BYTES // MAX_FILES_1 - 5)) for index in range(MAX_FILES_1)]
     yield Specimen("many long names, then a byte", canonical(folder(*long)) + b"\0", "1 bytes follow")
-    foreign = [small(f"{index:05}日本") for index in range(MAX_FILES)]
+    foreign = [small(f"{index:05}日本") for index in range(MAX_FILES_1)]
     yield Specimen("many foreign names, then a byte", canonical(folder(*foreign)) + b"\0", "1 bytes follow")
-    empty = [small(f"{index:05}") | nothing for index in range(MAX_FILES)]
+    empty = [small(f"{index:05}") | nothing for index in range(MAX_FILES_1)]
     yield Specimen("many empty files, then a byte", canonical(folder(*empty)) + b"\0", "1 bytes follow")
     yield from hostile_trees(small)
+    row = "".join(mark for _, mark in sorted(_CLASSES.items(), reverse=True) if _)[:120]
+    rows = [small(f"{index:04}" + row) for index in range(MAX_PATHS_BYTES // 300)]
+    yield Specimen("many rows of marks", canonical(folder(*rows)), "marks in a row")
     deep = MAX_PATH_NAMES // MAX_PATH_DEPTH
     nested = [small(f"{index:05}", *"d" * (MAX_PATH_DEPTH - 1)) for index in range(deep)]
     yield Specimen("many names, then a byte", canonical(folder(*nested)) + b"\0", "1 bytes follow")
     long_paths = [small(f"{index:05}" + "x" * 200) for index in range(MAX_PATHS_BYTES // 200)]
     yield Specimen("too long names", canonical(folder(*long_paths)), f"at most {MAX_PATHS_BYTES} bytes")
-    whole = {"blake3": bytes(32), "pieces": bytes(32 * MAX_PIECES), "executable": False}
-    most = canonical(folder({"path": ["a"], "length": MAX_PIECES * PIECE} | whole))
+    whole = {"blake3": bytes(32), "pieces": bytes(32 * MAX_PIECES_1), "executable": False}
+    most = canonical(folder({"path": ["a"], "length": MAX_PIECES_1 * PIECE} | whole))
     yield Specimen("most pieces, then a byte", most + b"\0", "1 bytes follow")
-    fewer = canonical(folder({"path": ["a"], "length": MAX_PIECES * PIECE + 1} | whole))
+    fewer = canonical(folder({"path": ["a"], "length": MAX_PIECES_1 * PIECE + 1} | whole))
     yield Specimen("most pieces of a longer file", fewer, "piece hashes")
 
 
@@ -422,7 +430,7 @@ def test_a_large_one_is_refused_in_little_memory(specimen: Specimen) -> None:
 def test_a_file_too_large_is_refused_unread() -> None:
     for read, size in (
         (Manifest.decode, MAX_MANIFEST_BYTES + 1),
-        (Envelope.from_bytes, MAX_MANIFEST_BYTES + 2000),
+        (Envelope.from_bytes, MAX_ENVELOPE_BYTES + 1),
     ):
         with pytest.raises(ManifestError, match="at most"):
             read(bytes(size))
@@ -435,8 +443,11 @@ def test_names_beyond_the_budget_are_refused() -> None:
         Manifest.decode(canonical(folder(*entries)))
 
 
-def test_too_many_files_are_refused_when_built() -> None:
+def test_more_files_than_format_1_has_room_for_take_format_2() -> None:
     sound = Manifest.decode(canonical(folder(file("a")))).files[0]
-    entries = (sound._replace(path=(f"{index:06}",)) for index in range(MAX_FILES + 1))
-    with pytest.raises(ManifestError, match=f"at most {MAX_FILES} files"):
-        Manifest("things", True, PIECE, entries)
+    entries = [sound._replace(path=(f"{index:06}",)) for index in range(MAX_FILES_1 + 1)]
+    assert Manifest("things", True, PIECE, entries[1:]).version == 1
+    made = Manifest("things", True, PIECE, entries)
+    assert made.version == 2
+    assert made.files == entries
+    assert Manifest.decode(made.encode()).files == entries

@@ -48,7 +48,12 @@ def names(*patterns: str) -> set[str]:
         ("", None),
         ("/", None),
         ("..", None),
-        ("x/a.txt", None),
+        ("x/a.txt", {"a.txt"}),
+        ("x/docs", {name for name in FILES if name.startswith("docs/")}),
+        ("x", set(FILES)),
+        ("x/", set(FILES)),
+        ("x/*.jpg", {"b.jpg"}),
+        ("y/a.txt", None),
         ("DOCS", None),
     ],
 )
@@ -87,3 +92,53 @@ def test_a_single_file_is_selected_by_its_name() -> None:
     assert select(manifest, ["*.mkv"]) == {0}
     with pytest.raises(UsageError):
         select(manifest, ["*.avi"])
+
+
+REAL = folder_manifest(
+    "[Grp] Show",
+    {
+        "[Grp] Show - 01 [1080p].mkv": b"1",
+        "[Grp] Extras/a [x].mkv": b"2",
+        "[Grp] Extras/a x.mkv": b"3",
+        "1.mkv": b"4",
+        "!note.txt": b"5",
+        "[Grp] Show/inner": b"6",
+    },
+)
+
+
+def real(*patterns: str) -> set[str]:
+    return {"/".join(REAL.files[file].path) for file in select(REAL, patterns)}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("[Grp] Show - 01 [1080p].mkv", {"[Grp] Show - 01 [1080p].mkv"}),
+        ("[Grp] Show/[Grp] Show - 01 [1080p].mkv", {"[Grp] Show - 01 [1080p].mkv"}),
+        ("[Grp] Extras/", {"[Grp] Extras/a [x].mkv", "[Grp] Extras/a x.mkv"}),
+        ("[Grp] Show/[Grp] Extras/a [x].mkv", {"[Grp] Extras/a [x].mkv"}),
+        ("a [x].mkv", {"[Grp] Extras/a [x].mkv"}),
+        ("a [xy].mkv", {"[Grp] Extras/a x.mkv"}),
+        (r"\[Grp\] Extras/a \[*\].mkv", {"[Grp] Extras/a [x].mkv"}),
+        (r"\!note.txt", {"!note.txt"}),
+        ("[Grp] Show", {"[Grp] Show/inner"}),
+        ("[Gg]*/inner", None),
+    ],
+)
+def test_real_names_with_brackets_need_no_quoting(pattern: str, expected: set[str] | None) -> None:
+    if expected is None:
+        with pytest.raises(UsageError):
+            real(pattern)
+    else:
+        assert real(pattern) == expected
+
+
+def test_a_pattern_after_an_exclamation_mark_takes_out() -> None:
+    assert names("!*.jpg") == {name for name in FILES if not name.endswith(".jpg")}
+    assert names("docs", "!docs/deep") == {"docs/a.txt", "docs/e\u0301.txt", "photos/docs"}
+    assert names("!docs/deep", "docs", "!x/photos") == {"docs/a.txt", "docs/e\u0301.txt"}
+    with pytest.raises(UsageError, match="no file of 'x' matches --only '!nothing'"):
+        names("!nothing")
+    with pytest.raises(UsageError, match="--only leaves no file of 'x' to fetch"):
+        names("docs", "!**")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 
 import pytest
 import trio
 import trio.testing
+from libp2p.security.noise.exceptions import PeerIDMismatchesPubkey
 
 from swarm.endpoint import Endpoint
 from swarm.errors import NoPeerReachable
@@ -77,3 +79,38 @@ async def test_the_address_that_answers_wins_over_one_that_refuses_and_one_that_
 
     where = [Endpoint.parse(f"/ip4/192.0.2.{last}/tcp/7") for last in (1, 2, 3)]
     assert await dial_any(where, dial, deadline=5) == where[2]
+
+
+REFUSED = ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+NO_ROUTE = OSError(errno.EHOSTUNREACH, "No route to host")
+NO_NAME = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+WRONG_PEER = PeerIDMismatchesPubkey("another key")
+
+
+@pytest.mark.parametrize(
+    ("errors", "told"),
+    [
+        ([REFUSED, NO_ROUTE, trio.TooSlowError()], "/ip4/192.0.2.1/tcp/7: Connection refused"),
+        ([NO_ROUTE, trio.TooSlowError()], "/ip4/192.0.2.1/tcp/7: No route to host"),
+        ([WRONG_PEER, REFUSED, NO_NAME], "/ip4/192.0.2.1/tcp/7: another peer answers there"),
+        ([NO_NAME, NO_ROUTE], "/ip4/192.0.2.1/tcp/7: Name or service not known"),
+        ([ValueError("no Noise"), REFUSED], "/ip4/192.0.2.1/tcp/7: no peer answers there"),
+        ([REFUSED, None], "/ip4/192.0.2.1/tcp/7: Connection refused"),
+        ([None, None], "/ip4/192.0.2.1/tcp/7: no answer within 5 s"),
+        ([ExceptionGroup("", [NO_ROUTE, REFUSED]), NO_ROUTE], "/ip4/192.0.2.1/tcp/7: Connection refused"),
+    ],
+)
+async def test_the_most_telling_reason_is_told_and_not_the_last(
+    autojump_clock: trio.testing.MockClock, errors: list[Exception | None], told: str
+) -> None:
+    where = [Endpoint.parse(f"/ip4/192.0.2.{last + 1}/tcp/7") for last in range(len(errors))]
+
+    async def dial(endpoint: Endpoint) -> None:
+        error = errors[where.index(endpoint)]
+        if error is None:
+            await trio.sleep_forever()
+        raise OSError("connecting failed") from error
+
+    with pytest.raises(NoPeerReachable) as raised:
+        await dial_any(where, dial, deadline=5)
+    assert str(raised.value).startswith(told)

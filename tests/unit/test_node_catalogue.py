@@ -182,7 +182,9 @@ class Peers:
         return str(where[0])
 
     async def open_stream(self, peer: PeerId, protocol: str) -> ByteStream:
-        assert protocol == MANIFEST_PROTOCOL
+        if protocol != MANIFEST_PROTOCOL:
+            await trio.lowlevel.checkpoint()
+            raise LinkClosed("these peers are older than the other protocol")
         self.asked.append(peer)
         here, there = memory_link_pair(self.peer_id, peer)
         serve = self.serving[peer]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +19,7 @@ from swarm.content.link import SwarmLink
 from swarm.content.signature import sign
 from swarm.discovery.named_peers import NamedPeers
 from swarm.endpoint import Endpoint
-from swarm.errors import ManifestError, NoPeerReachable, UsageError
+from swarm.errors import LinkClosed, ManifestError, NoPeerReachable, UsageError
 from swarm.events import Event, FilesSelected, HashingProgress, ManifestReady, TransferResumed, Warned
 from swarm.ids import ManifestId, PeerId, TransferId
 from swarm.net.addresses import parse_peer_address
@@ -33,6 +33,7 @@ from swarm.node.opening import (
     open_share,
 )
 from swarm.ports import ByteStream, FoundPeer
+from swarm.storage.hash_cache import HashCache
 from swarm.transfer.transfer import OpenContent
 from tests.support.contents import folder_manifest
 from tests.support.memory_link import memory_link_pair
@@ -67,9 +68,13 @@ class Peers:
 
     async def open_stream(self, peer: PeerId, protocol: str) -> ByteStream:
         here, there = memory_link_pair(self.peer_id, peer)
-        self.nursery.start_soon(Catalogue(list, {MANIFEST.id: ENVELOPE}.get).manifest, there)
+        self.nursery.start_soon(self._serve, there)
         await trio.lowlevel.checkpoint()
         return here
+
+    async def _serve(self, stream: ByteStream) -> None:
+        with suppress(LinkClosed):
+            await Catalogue(list, {MANIFEST.id: ENVELOPE}.get).parts(stream)
 
 
 class Opening:
@@ -87,6 +92,8 @@ class Opening:
             self.events.append,
             self._claim,
             lambda: self.sources,
+            # Nothing can be written there, which costs only the memory of what was hashed.
+            HashCache(Path("/proc/nowhere")),
         )
         self.transfer: Any = SimpleNamespace(number=ONE, piece_sources=())
 
@@ -139,7 +146,9 @@ async def test_the_peers_of_a_link_come_after_those_that_were_given_and_each_onc
             FoundPeer(BEN, ("/dns4/example.org/tcp/2",)),
             FoundPeer(ANN, ("/ip4/192.0.2.1/tcp/1", "/ip4/192.0.2.9/tcp/1")),
         ]
-    assert opening.of(Warned) == [Warned("an address in the link cannot be used and is left out", ONE)]
+    assert opening.of(Warned) == [
+        Warned("an address in the link or manifest cannot be used and is left out", ONE)
+    ]
     assert set(opening.network.dialled) <= {ANN, BEN}
     assert opening.claimed == [MANIFEST.id]
 
@@ -273,7 +282,7 @@ async def test_what_is_shared_is_hashed_signed_and_told(tmp_path: Path) -> None:
         path = tmp_path / "photos" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-    (tmp_path / "photos" / "link").symlink_to("a.jpg")
+    (tmp_path / "photos" / "link").symlink_to("/a.jpg")
     opening = Opening()
     request = ShareRequest(tmp_path / "photos", 16384, (AT_ANN, AT_ANN_TOO))
     async with open_share(opening.opener, opening.transfer, request) as content:

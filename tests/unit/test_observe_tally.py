@@ -7,12 +7,14 @@ import pytest
 from swarm.events import (
     BytesReceived,
     BytesSent,
+    Event,
     FilesSelected,
     HashingProgress,
     ManifestReady,
     NodeListening,
     PeerConnected,
     PeerDisconnected,
+    PeerHas,
     PieceLost,
     PieceRefused,
     PieceRequested,
@@ -30,6 +32,7 @@ from swarm.events import (
     TransferStarted,
 )
 from swarm.ids import ManifestId, PeerId, SourceId, TransferId
+from swarm.observe.estimate import SETTLING_SECONDS, STALLED_SECONDS
 from swarm.observe.tally import (
     MAX_ENDED,
     MAX_SOURCE_ROWS,
@@ -96,23 +99,53 @@ def test_of_a_selection_the_selected_is_the_whole() -> None:
 def test_the_rate_is_right_from_the_start_and_so_is_the_estimate() -> None:
     tally = TransferTally(ONE, 0.0)
     tally.add(ready(size=100 * MB, pieces=100), 0.0)
-    for tick in range(1, 31):
-        tally.add(BytesReceived(ONE, ANN, MB // 10), tick / 10)
+    for tick in range(1, 51):
+        # Half a minute passed before the first byte, to find a peer: that says nothing about the rate.
+        now = 30 + tick / 10
+        tally.add(BytesReceived(ONE, ANN, MB // 10), now)
         if tick % 10 == 0:
-            tally.add(PieceStored(ONE, tick // 10, MB, ANN), tick / 10)
-            snapshot = tally.snapshot(tick / 10)
+            tally.add(PieceStored(ONE, tick // 10, MB, ANN), now)
+            snapshot = tally.snapshot(now)
             assert snapshot.down_rate == pytest.approx(MB, rel=0.06)
-            assert snapshot.eta == pytest.approx((100 * MB - snapshot.have_size) / MB, rel=0.06)
-    assert snapshot.sources[0].down_rate == pytest.approx(MB, rel=0.06)
+            settled = tick / 10 > SETTLING_SECONDS
+            wanted = pytest.approx((100 * MB - snapshot.have_size) / MB, rel=0.06) if settled else None
+            assert snapshot.eta == wanted
 
 
 def test_there_is_no_estimate_while_nothing_arrives() -> None:
     tally = TransferTally(ONE, 0.0)
     tally.add(ready(), 0.0)
     assert tally.snapshot(5.0).eta is None
-    tally.add(BytesReceived(ONE, ANN, MB), 5.0)
-    assert tally.snapshot(5.5).eta is not None
+    for second in range(5, 9):
+        tally.add(BytesReceived(ONE, ANN, MB), float(second))
+    assert tally.snapshot(8.5).eta is not None
+    # It would only grow, to years: 6560 hours were seen.
+    assert tally.snapshot(8.0 + STALLED_SECONDS + 0.1).eta is None
     assert tally.snapshot(600.0).eta is None
+
+
+def test_the_estimate_settles_anew_after_a_stall() -> None:
+    tally = TransferTally(ONE, 0.0)
+    tally.add(ready(size=100 * MB, pieces=100), 0.0)
+    for second in (1, 2, 3, 4, 100, 101):
+        tally.add(BytesReceived(ONE, ANN, MB), float(second))
+    assert tally.snapshot(101.0).eta is None
+    tally.add(BytesReceived(ONE, ANN, MB), 102.0)
+    assert tally.snapshot(102.0).eta == pytest.approx(100, rel=0.06)
+
+
+def test_peers_that_have_everything_are_counted_while_they_are_there() -> None:
+    tally = TransferTally(ONE, 0.0)
+    tally.add(TransferStarted(ONE, "share"), 0.0)
+    tally.add(ready(), 0.0)
+    for peer in (ANN, BEN):
+        tally.add(PeerConnected(ONE, peer, "/a", inbound=True), 0.0)
+        tally.add(PeerHas(ONE, peer, 4), 0.0)
+    tally.add(PeerHas(ONE, ANN, 10), 1.0)
+    snapshot = tally.snapshot(1.0)
+    assert (snapshot.full_peers, row(snapshot, ANN).pieces_held, row(snapshot, BEN).pieces_held) == (1, 10, 4)
+    tally.add(PeerDisconnected(ONE, ANN, "done"), 2.0)
+    assert tally.snapshot(2.0).full_peers == 0
 
 
 def test_refused_and_late_bytes_are_waste_of_the_peer_that_sent_them() -> None:
@@ -141,7 +174,24 @@ def test_hashing_is_told_apart_from_having() -> None:
     tally = TransferTally(ONE, 0.0)
     tally.add(HashingProgress(ONE, 3, 9), 0.0)
     assert (tally.snapshot(0.0).hashed, tally.snapshot(0.0).hash_total) == (3, 9)
+    assert tally.snapshot(0.0).hashing
     assert tally.snapshot(0.0).have_size == 0
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        HashingProgress(ONE, 9, 9),
+        TransferResumed(ONE, 2, 2 * MB),
+        BytesReceived(ONE, ANN, 1),
+        TransferComplete(ONE, ID, "out", 3, 1.0),
+    ],
+)
+def test_hashing_ends_when_checking_ends(end: Event) -> None:
+    tally = TransferTally(ONE, 0.0)
+    tally.add(HashingProgress(ONE, 3, 9), 0.0)
+    tally.add(end, 1.0)
+    assert not tally.snapshot(1.0).hashing
 
 
 def test_a_lost_ping_keeps_the_last_round_trip_and_a_stranger_gets_no_row() -> None:

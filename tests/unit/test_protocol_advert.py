@@ -41,7 +41,7 @@ def test_the_largest_advertisement_fits():
         {"name": "a\x1b[31m"},
         {"name": ""},
         {"have": 8},
-        {"pieces": 1_000_001},
+        {"pieces": 1_500_001},
         {"piece_length": 1},
         {"size": 1 << 60},
     ],

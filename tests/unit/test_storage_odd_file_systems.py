@@ -76,9 +76,7 @@ async def test_a_file_system_without_locks(
 async def test_a_file_system_that_does_not_say_how_much_is_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        room.os, "statvfs", lambda _path: SimpleNamespace(f_bavail=0, f_blocks=0, f_frsize=4096)
-    )
+    monkeypatch.setattr(os, "statvfs", lambda _path: SimpleNamespace(f_bavail=0, f_blocks=0, f_frsize=4096))
     assert await fetch_in_two_runs(tmp_path, PosixLayer()) == []
 
 
@@ -98,10 +96,10 @@ async def test_a_file_system_that_does_not_say_what_a_file_takes(
         return SimpleNamespace(st_blocks=0, st_size=about.st_size, st_mode=about.st_mode)
 
     monkeypatch.setattr(Path, "lstat", lstat)
-    monkeypatch.setattr(room.os, "lstat", lambda path: lstat(Path(path)))
+    monkeypatch.setattr(os, "lstat", lambda path: lstat(Path(path)))
     free = 2 * PIECE
     monkeypatch.setattr(
-        room.os, "statvfs", lambda _path: SimpleNamespace(f_bavail=free, f_blocks=9 * PIECE, f_frsize=1)
+        os, "statvfs", lambda _path: SimpleNamespace(f_bavail=free, f_blocks=9 * PIECE, f_frsize=1)
     )
     async with open_target(manifest, tmp_path) as target:
         assert target.resumed_pieces == 6

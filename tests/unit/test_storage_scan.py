@@ -82,7 +82,7 @@ async def test_piece_length_follows_the_size(tmp_path: Path) -> None:
     assert (await scan(path)).manifest.piece_length == choose_piece_length(10)
 
 
-async def test_links_pipes_sockets_and_empty_folders_are_left_out_with_a_line(tmp_path: Path) -> None:
+async def test_links_elsewhere_pipes_and_sockets_are_left_out_with_a_line(tmp_path: Path) -> None:
     root = make_tree(tmp_path / "x", {"file": b"1", "sub/file": b"2"})
     (root / "link").symlink_to("/etc/passwd")
     (root / "folder link").symlink_to(tmp_path)
@@ -93,10 +93,11 @@ async def test_links_pipes_sockets_and_empty_folders_are_left_out_with_a_line(tm
         warnings: list[str] = []
         manifest = (await scan(root, warn=warnings.append)).manifest
     assert [entry.path for entry in manifest.files] == [("file",), ("sub", "file")]
+    assert not manifest.links
+    assert list(manifest.empty_folders) == [("nothing",)]
     assert sorted(warnings) == [
-        "folder link: left out, a symbolic link",
-        "link: left out, a symbolic link",
-        "nothing: left out, an empty folder",
+        f"folder link: left out, a symbolic link: its target '{tmp_path}' is absolute",
+        "link: left out, a symbolic link: its target '/etc/passwd' is absolute",
         "pipe\\x1b[31m: left out, a named pipe",
         "s: left out, a socket",
     ]

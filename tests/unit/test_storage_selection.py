@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,38 @@ async def test_only_the_selection_needs_room(
     monkeypatch.setattr(room, "check_space", lambda _folder, needed, *, what: asked.append(needed))
     await fetch(source, tmp_path / "out", "z.bin", "run.sh")
     assert asked == [PIECE + len(FILES["b/run.sh"])]
+
+
+def blocked_by_a_file(root: Path) -> None:
+    make_tree(root, {"b": b"a file where a folder should be"})
+
+
+def blocked_by_a_pipe(root: Path) -> None:
+    make_tree(root / "b", {})
+    os.mkfifo(root / "b" / "run.sh")
+
+
+def blocked_by_a_link(root: Path) -> None:
+    make_tree(root, {})
+    (root / "b").symlink_to("/etc")
+
+
+def blocked_by_a_folder(root: Path) -> None:
+    make_tree(root / "z.bin", {"inner": b"1"})
+
+
+@pytest.mark.parametrize(
+    "block", [blocked_by_a_file, blocked_by_a_pipe, blocked_by_a_link, blocked_by_a_folder]
+)
+@pytest.mark.parametrize("name", ["x", "x.swarm-part"])
+async def test_what_is_not_selected_is_never_in_the_way(
+    tmp_path: Path, source: SeedStore, block: Callable[[Path], None], name: str
+) -> None:
+    out = tmp_path / "out"
+    block(out / name)
+    before = set(out.rglob("*"))
+    with pytest.raises(DiskError):
+        await fetch(source, out)
+    await fetch(source, out, "a.bin")
+    assert (out / "x" / "a.bin").read_bytes() == FILES["a.bin"]
+    assert before <= set(out.rglob("*"))

@@ -14,6 +14,7 @@ import trio
 
 from swarm.content.manifest import FileEntry, Manifest
 from swarm.errors import DiskError, Incomplete, Locked, PieceMismatch, PieceWithdrawn
+from swarm.ports import StoredChange
 from swarm.storage import target as target_module
 from swarm.storage.file_layer import PosixLayer
 from swarm.storage.piece_files import OPEN_FILES
@@ -216,14 +217,22 @@ async def test_pieces_are_served_before_while_and_after_finishing(tmp_path: Path
                 await target.put(0, memoryview(wanted[0]))
 
 
-async def test_an_edit_after_finishing_withdraws_the_piece(tmp_path: Path) -> None:
+async def test_an_edit_after_finishing_withdraws_the_file(tmp_path: Path) -> None:
     _, source = await shared_file(tmp_path, noise(3 * PIECE))
     async with open_target(source.manifest, tmp_path / "out") as target:
         await copy(source, target)
         await target.finish()
         flip(tmp_path / "out" / "f", PIECE)
-        with pytest.raises(PieceWithdrawn, match="its bytes have changed"):
+        with pytest.raises(PieceWithdrawn, match="was edited"):
             await target.get(1)
+        assert not target.stored
+        async with trio.open_nursery() as nursery:
+            changes: list[StoredChange] = []
+            nursery.start_soon(target.watch, changes.append)
+            with trio.fail_after(10):
+                while not target.stored:
+                    await trio.sleep(0.02)
+            nursery.cancel_scope.cancel()
         for piece in (0, 2):
             assert bytes(await target.get(piece)) == bytes(await source.get(piece))
         assert list(target.stored.missing()) == [1]

@@ -107,3 +107,20 @@ async def test_a_wrong_kind_of_path_is_refused(tmp_path: Path) -> None:
     single = Manifest("f", False, PIECE, [FileEntry(("f",), 0, False, manifest.files[2].blake3, b"")])
     with pytest.raises(UsageError, match="is a folder, but the manifest describes a file"):
         await verify(single, root)
+
+
+async def test_what_is_not_selected_cannot_fail_a_verification(tmp_path: Path) -> None:
+    root = make_tree(tmp_path / "x", {"a": b"1" * 70_000, "b/c": b"2", "d": b"3"})
+    scanned = await scan(root)
+    (root / "d").unlink()
+    (root / "b" / "c").unlink()
+    os.mkfifo(root / "b" / "c")
+    (root / "extra").symlink_to("nowhere")
+    seen: list[tuple[int, int]] = []
+    report = await verify(scanned.manifest, root, lambda *done: seen.append(done), only=["x/a"])
+    assert report.identical
+    assert seen[-1] == (70_000, 70_000)
+    report = await verify(scanned.manifest, root, only=["!a"])
+    assert report.missing == ["b/c", "d"]
+    with pytest.raises(UsageError, match="no file of 'x' matches --only 'nothing'"):
+        await verify(scanned.manifest, root, only=["nothing"])

@@ -62,6 +62,21 @@ async def test_a_pool_reuses_memory_and_waits_when_it_is_used_up():
     assert pool.used == 100
 
 
+async def test_small_pieces_count_with_what_their_tasks_take():
+    """A million files of 100 bytes may arrive faster than they can be created."""
+    pool = BufferPool(1000, least=400)
+    share = pool.share()
+    first = await share.take(1)
+    second = await share.take(1)
+    assert pool.used == 800
+    with trio.move_on_after(0) as scope:
+        await share.take(1)
+    assert scope.cancelled_caught
+    first.release()
+    second.release()
+    assert pool.used == 0
+
+
 async def test_memory_that_somebody_may_still_see_is_not_reused():
     pool = BufferPool()
     first = await pool.take(100)

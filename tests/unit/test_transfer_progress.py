@@ -21,6 +21,7 @@ from swarm.transfer.progress import Progress, TransferRecord
 
 ONE = TransferId(1)
 A = PeerId("A")
+B = PeerId("B")
 PIECE = 16384
 LAYOUT = Layout(PIECE, [9 * PIECE + 100, 0])
 """Ten pieces, the last of 100 bytes."""
@@ -119,3 +120,21 @@ def test_before_it_is_known_what_is_wanted_nothing_is_done() -> None:
     record = TransferRecord(ONE, lambda _: None, Clock())
     progress = record.progress(peers=0, complete=False, paused=True)
     assert (progress.done, progress.total, progress.pieces, progress.paused) == (0, 0, 0, True)
+
+
+def test_bytes_count_as_an_advance_only_as_far_as_they_may_belong_to_a_piece() -> None:
+    made = Recording(some(), PieceSet.all(LAYOUT.piece_count))
+    assert made.record.advanced_at is None
+    made.record.publish(BytesReceived(ONE, A, PIECE))
+    assert made.record.advanced_at == 50
+    made.clock.now = 60
+    # The beginning of a second piece, and the first was not right: so it may go on for ever.
+    made.record.publish(BytesReceived(ONE, A, 100))
+    assert made.record.advanced_at == 50
+    made.record.publish(BytesReceived(ONE, B, 100))
+    assert made.record.advanced_at == 60
+    made.clock.now = 70
+    made.record.publish(PieceStored(ONE, 3, PIECE, B))
+    made.clock.now = 80
+    made.record.publish(BytesReceived(ONE, A, 100))
+    assert made.record.advanced_at == 80

@@ -7,6 +7,7 @@ one clear message instead of a misbehaving connection.
 from __future__ import annotations
 
 import inspect
+import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from importlib import metadata
@@ -23,10 +24,14 @@ from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicat
 from libp2p.security.noise.io import NoiseTransportReadWriter
 from libp2p.security.secure_session import SecureSession
 from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
+from libp2p.transport.exceptions import OpenConnectionError
+from libp2p.transport.tcp import tcp
+from libp2p.transport.tcp.tcp import TCP
 from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 from noise.connection import NoiseConnection
 
+from swarm.endpoint import Endpoint
 from swarm.errors import SwarmError
 from swarm.net.libp2p import partial_import
 
@@ -36,6 +41,8 @@ EXPECTED = partial_import.MADE_FOR
 _NOISE_NAME = b"Noise_XX_25519_ChaChaPoly_SHA256"
 _KEY_BYTES = 32
 _ARGUMENTS_OF_INBOUND = 3
+_ARGUMENTS_OF_LISTENING = 2
+LISTEN_BACKLOG = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,46 @@ def tcp_stream(connection: IRawConnection) -> trio.SocketStream | None:
         return None
     stream = connection.stream.stream
     return stream if type(stream) is trio.SocketStream else None
+
+
+class ZonedTcp(TCP):
+    """libp2p's TCP, which forgets the zone of a link-local address when it dials."""
+
+    async def dial(self, maddr: Multiaddr) -> IRawConnection:
+        """Dial; raises OpenConnectionError."""
+        endpoint = Endpoint.read(str(maddr).partition("/p2p/")[0])
+        if endpoint is None or not endpoint.zone:
+            return await super().dial(maddr)
+        try:
+            stream = await trio.open_tcp_stream(endpoint.host, endpoint.port)
+        except OSError as error:
+            raise OpenConnectionError(str(error)) from error
+        return RawConnection(TrioTCPStream(stream), initiator=True)
+
+
+def listen_with_one_family() -> None:
+    """Let libp2p's TCP sockets for IPv6 take no IPv4 connections.
+
+    On Linux they would, and could share a port with the socket for IPv4, which then would not get them.
+    """
+    tcp._open_reuseport_listeners = _open_listeners  # noqa: SLF001 - see above
+
+
+async def _open_listeners(host: str | None, port: int) -> list[trio.SocketListener]:
+    if host is None:
+        raise OpenConnectionError("no address to listen on")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = trio.socket.socket(family, socket.SOCK_STREAM)
+    try:
+        tcp._set_reuse_flags(made)  # noqa: SLF001 - see above
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        await made.bind((host, port))
+        made.listen(LISTEN_BACKLOG)
+    except OSError as error:
+        made.close()
+        raise OpenConnectionError(f"Failed to listen on {host}:{port}: {error}") from error
+    return [trio.SocketListener(made)]
 
 
 def install_muxer(network: Swarm, muxer: MuxerMultistream) -> None:
@@ -101,6 +148,7 @@ def check() -> None:
     try:
         _check_handshake()
         _check_tcp()
+        _check_listening()
         _check_upgrader()
         _check_network()
     except (AttributeError, TypeError, ValueError, LookupError) as error:
@@ -150,6 +198,12 @@ def _check_tcp() -> None:
     stream = trio.SocketStream.__new__(trio.SocketStream)
     if tcp_stream(RawConnection(TrioTCPStream(stream), initiator=True)) is not stream:
         raise ValueError("its TCP stream has moved")
+
+
+def _check_listening() -> None:
+    for name, arguments in (("_open_reuseport_listeners", _ARGUMENTS_OF_LISTENING), ("_set_reuse_flags", 1)):
+        if len(inspect.signature(getattr(tcp, name)).parameters) != arguments:
+            raise TypeError(f"its TCP listener has changed: {name}")
 
 
 def _check_upgrader() -> None:

@@ -1,0 +1,123 @@
+"""Pipes: ``swarm share -`` shares what comes on stdin, ``swarm fetch -o -`` writes one file to stdout."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cli.failures import PipeClosed
+from swarm.errors import DiskError, UsageError
+
+if TYPE_CHECKING:
+    from cli.render.live import Live
+    from swarm.config import TransferOptions
+    from swarm.node import Node
+
+STANDARD_STREAM = Path("-")
+"""Stands for stdin or stdout where a path is expected."""
+STDIN_NAME = "stdin"
+"""The name under which stdin is shared if none is given."""
+READ_BYTES = 1024 * 1024
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Hold a folder in ``$TMPDIR``; it is removed with all that is in it."""
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="swarm-"))
+    except OSError as error:
+        raise DiskError(f"no temporary folder ($TMPDIR): {error.strerror or error}") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@asynccontextmanager
+async def spooled_stdin(name: str | None) -> AsyncIterator[Path]:
+    """Hold a temporary file with everything that comes on stdin; returns at its end.
+
+    Raises `UsageError` for an unsafe name, `DiskError` if there is no room.
+    """
+    from swarm.content.paths import check_title
+    from swarm.errors import ManifestError
+    from swarm.storage.aio import abandonable
+
+    try:
+        check_title(name or STDIN_NAME)
+    except ManifestError as error:
+        raise UsageError(f"--name: {error}") from error
+    with temporary_folder() as folder:
+        path = folder / (name or STDIN_NAME)
+        # A terminal or pipe may never come to its end, and a signal ends the command.
+        await abandonable(_spool, path)
+        yield path
+
+
+def _spool(path: Path) -> None:
+    from swarm.storage.disk_errors import refusals
+    from swarm.storage.room import check_space
+
+    try:
+        about = os.fstat(0)
+    except OSError as error:
+        raise UsageError("stdin is closed: give a path to share, or pipe something in") from error
+    if stat.S_ISREG(about.st_mode):
+        check_space(path.parent, max(0, about.st_size - os.lseek(0, 0, os.SEEK_CUR)), what="stdin")
+    with refusals(path), path.open("xb", buffering=0) as file:
+        while data := os.read(0, READ_BYTES):
+            view = memoryview(data)
+            while view:
+                view = view[file.write(view) :]
+
+
+async def fetch_to_stdout(node: Node, live: Live, content: str, options: TransferOptions) -> None:
+    """Fetch one file into a temporary folder, and write its pieces to stdout in order as they are verified.
+
+    The folder is removed at the end. Raises `UsageError` if there is more than one file, `PipeClosed` once
+    nobody reads any more, and what ends a fetch.
+    """
+    from dataclasses import replace
+
+    from cli.render.lines import Phase, summary
+
+    live.phase = Phase.FETCHING
+    with temporary_folder() as folder:
+        async with node.fetch(content, into=folder, options=replace(options, sequential=True)) as transfer:
+            await transfer.opened()
+            if len(transfer.files) != 1:
+                raise UsageError(
+                    f"only one file can be written to stdout, but there are {len(transfer.files)}: "
+                    "choose one with --only"
+                )
+            async for data in transfer.chunks():
+                await _write(data)
+            await transfer.complete()
+            await live.settle()
+            live.say(summary(live.snapshot(transfer.number)))
+            if options.seed:
+                live.phase = Phase.SEEDING
+                await transfer.closed()
+
+
+async def _write(data: memoryview) -> None:
+    from swarm.storage.aio import abandonable
+
+    def write() -> None:
+        view = data
+        while view:
+            view = view[os.write(1, view) :]
+
+    try:
+        # Abandoned by a signal: a reader that does not read must not hold up the end.
+        await abandonable(write)
+    except BrokenPipeError as error:
+        raise PipeClosed("whoever read the output has closed it") from error
+    except OSError as error:
+        raise DiskError(f"stdout: {error.strerror or error}") from error
