@@ -309,7 +309,7 @@ def test_the_module_is_the_program(tmp_path: Path, decoy: Path, with_decoy: bool
     if with_decoy:
         assert "Usage: swarm" in _python(decoy, "-m", "swarm", "--help").stdout
         failed = _python(decoy, "-m", "swarm", "inspect", "swarm:x", path=path, check=False)
-        assert failed.returncode == 2, failed.stderr
+        assert failed.returncode == 3, failed.stderr
         assert failed.stderr.startswith("swarm: "), failed.stderr
 
 
