@@ -213,7 +213,7 @@ async def _by_wire(data: bytes, wanted: ManifestId) -> None:
         nursery.start_soon(serve)
         try:
             await ask_manifest(here, wanted)
-        except RemoteError:
+        except (ManifestError, RemoteError):
             nursery.cancel_scope.cancel()
             return
     raise AssertionError("a hostile answer was accepted")
