@@ -182,18 +182,20 @@ class PeerConnector:
 
     async def _run_session(self, stream: ByteStream, origin: SessionOrigin) -> None:
         peer = stream.peer
-        end = SessionEnd("cancelled", joined=False)
+        end: SessionEnd | None = None
         self._book.connected(peer, None if origin.inbound else origin.address)
         try:
             end = await self._exchange.add_stream(stream, origin)
         finally:
             self._session_ended(peer, end)
 
-    def _session_ended(self, peer: PeerId, end: SessionEnd) -> None:
-        if end.joined:
+    def _session_ended(self, peer: PeerId, end: SessionEnd | None) -> None:
+        """Take note of how it ended; None if it was cancelled, which is no failure of the peer's."""
+        joined = end is not None and end.joined
+        if joined:
             self.failures.forget(peer)
-        else:
+        elif end is not None:
             self._note_failure(peer, f"{peer}: {end.reason}", REFUSED_SESSION)
         if not self._exchange.has_session(peer):
-            self._book.disconnected(peer, self._services.now(), useful=end.joined)
+            self._book.disconnected(peer, self._services.now(), useful=joined)
             self._changed.set()

@@ -98,8 +98,9 @@ def give_up_error(
         )
     if not connected:
         return Incomplete(f"all peers are gone{why}; what was fetched is kept, run the same command to go on")
+    who = f"none of the {connected} connected peers has" if connected > 1 else "the only connected peer lacks"
     lacking = (
-        f"none of the {connected} connected peers has {_describe(missing)}"
+        f"{who} {_describe(missing)}"
         if missing
         else f"no peer sent a piece for {patience:g} s, though {connected} connected ones claim to have them"
     )

@@ -14,7 +14,15 @@ from swarm.config import TransferOptions
 from swarm.discovery.named_peers import NamedPeers
 from swarm.endpoint import Endpoint, PeerAddress
 from swarm.errors import LinkClosed, NoPeerReachable
-from swarm.events import Event, PeerConnected, PeerDialing, PeerDisconnected, PeerFailed, SourceBanned
+from swarm.events import (
+    Event,
+    PeerConnected,
+    PeerDialing,
+    PeerDisconnected,
+    PeerFailed,
+    PeersAwaited,
+    SourceBanned,
+)
 from swarm.ids import ManifestId, PeerId
 from swarm.ports import Announcement, ByteStream, FoundPeer, PeerSource
 from swarm.protocol.messages import Goodbye, HaveAll, HaveNone, Request, Unchoke
@@ -438,3 +446,13 @@ async def test_cancelling_it_anywhere_leaves_nothing_behind(autojump_clock, seco
         assert not made.exchange.has_session(A)
         assert not made.connector.is_dialling(A)
         assert finding.told[-1] == MANIFEST.id or seconds == 0.0
+
+
+async def test_a_session_that_is_cancelled_is_no_failure_of_the_peers(autojump_clock):
+    async with connecting(at(A), A=has_none) as made:
+        await trio.sleep(1)
+        assert made.peers() == {A}
+        made.scope.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        assert made.connector.failures.by_peer() == {}
+    assert await made.told(PeersAwaited) == []
