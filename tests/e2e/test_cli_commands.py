@@ -180,7 +180,7 @@ def test_pieces_that_nobody_has_are_exit_code_5_and_named(processes: Processes, 
         "fetch", seeder.manifest, half.address(), "--output", tmp_path / "last", "--patience", "3", *LOOPBACK
     )
     one_line(last, 5, "piece")
-    said = re.search(r"has (?:piece|\d pieces:) ([-0-9, ]+);", last.errors())
+    said = re.search(r"lacks (?:piece|\d pieces:) ([-0-9, ]+);", last.errors())
     assert said is not None, last.errors()
     named = set()
     for part in said.group(1).split(", "):
