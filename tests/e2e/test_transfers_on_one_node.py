@@ -41,7 +41,7 @@ async def test_a_cancelled_fetch_ends_at_once_and_leaves_nothing_behind(tmp_path
     ):
         shared = await seeder.share(content, piece_length=PIECE)
         observed = await observe(leecher, nursery)
-        # Once, so that what a node keeps for good (the descriptor of a file that it serves) is there.
+        # Once, so that what a node keeps for good is there.
         async with leecher.fetch(shared.link, into=tmp_path / "once") as transfer:
             await transfer.complete()
         before = await settled_census()

@@ -13,6 +13,7 @@ from typing import Any
 import trio
 
 import swarm
+from swarm.storage.seed_store import IDLE_SECONDS
 
 LISTEN = ("/ip4/127.0.0.1/tcp/0",)
 NOBODY = "/ip4/127.0.0.1/tcp/9/p2p/12D3KooWD3bfmNbuuuVCYwkjnFt3ukm3qaB3hDED3peHHXawvRAi"
@@ -62,16 +63,17 @@ async def until(condition: Callable[[], object], what: str, within: float = 10.0
 
 
 async def settled_census() -> Census:
-    """What this process holds once that has not changed for a second."""
+    """What this process holds once that has not changed for longer than an idle share keeps its file open."""
+    unchanged = int((IDLE_SECONDS + 1) / 0.1)
     seen = [Census.take()]
-    with trio.fail_after(20):
-        while len(seen) < 10 or len(set(seen[-10:])) > 1:
+    with trio.fail_after(30):
+        while len(seen) < unchanged or len(set(seen[-unchanged:])) > 1:
             await trio.sleep(0.1)
             seen.append(Census.take())
     return seen[-1]
 
 
-async def until_census(wanted: Census, within: float = 5.0) -> None:
+async def until_census(wanted: Census, within: float = 10.0) -> None:
     """Wait until this process holds what it held before."""
     with trio.move_on_after(within):
         while Census.take() != wanted:
