@@ -218,7 +218,7 @@ class Presence:
         if self._root_reason is not None:
             path, reason = self._place.path, self._root_reason
         elif len(news) > 1:
-            path, reason = self._place.path, f"has {len(news)} files less, the first: {path.name} {reason}"
+            path, reason = self._place.path, f"lacks {len(news)} of its files: {path.name} {reason}, …"
         size = await trio.to_thread.run_sync(self._size_of, fresh)
         tell(StoredChange(str(path), fresh.count, size, reason))
 

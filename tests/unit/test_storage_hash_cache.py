@@ -129,6 +129,23 @@ async def test_only_a_changed_file_is_hashed_again(
     assert hashed == []
 
 
+@pytest.mark.parametrize("change", [edit, edit_with_the_old_time, replace_with_the_old_time])
+@pytest.mark.parametrize("empty_folder", [False, True], ids=["format 1", "format 2"])
+async def test_what_keeps_its_name_and_its_size_is_hashed_again(
+    tmp_path: Path, home: Path, hashed: list[int], change: Callable[[Path], None], empty_folder: bool
+) -> None:
+    root = make_tree(tmp_path / "x", FILES)
+    if empty_folder:
+        (root / "nothing").mkdir()
+    settle()
+    first = await shared(root, home)
+    hashed.clear()
+    change(root / "d0/03")
+    scanned = await shared(root, home)
+    assert hashed == [(root / "d0/03").stat().st_size]
+    assert scanned.manifest.id != first.manifest.id
+
+
 async def test_a_file_that_was_just_written_is_hashed_again(
     tmp_path: Path, home: Path, hashed: list[int]
 ) -> None:

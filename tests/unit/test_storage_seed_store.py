@@ -296,7 +296,7 @@ async def test_many_files_that_are_gone_are_told_of_once(tmp_path: Path) -> None
             (change,) = told
             assert (change.path, change.pieces) == (str(root), 50)
             assert change.reason is not None
-            assert "50 files" in change.reason
+            assert "50 of its files" in change.reason
             assert "004 is gone" in change.reason
 
 
