@@ -8,7 +8,6 @@ once.
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -149,13 +148,6 @@ def decode_rendezvous(data: bytes) -> RendezvousMessage:
             )
 
 
-def check_namespaces(namespaces: Sequence[str]) -> None:
-    """Raise RemoteError for a namespace that a server does not take."""
-    for namespace in namespaces:
-        if not 0 < len(namespace.encode("utf-8", "surrogatepass")) <= MAX_NAMESPACE_BYTES:
-            raise RemoteError(f"a namespace has 1 to {MAX_NAMESPACE_BYTES} bytes")
-
-
 def _register(message: Register) -> bytes:
     return encode([(1, message.namespace.encode()), (2, message.record or None), (3, message.ttl)])
 
@@ -167,7 +159,7 @@ def _read_register(fields: Fields) -> Register:
 
 def _namespace(fields: Fields) -> str:
     name = fields.text(1)
-    if len(name) > MAX_NAMESPACE_BYTES:
+    if not 0 < len(name.encode()) <= MAX_NAMESPACE_BYTES:
         raise RemoteError(f"a namespace has 1 to {MAX_NAMESPACE_BYTES} bytes")
     return name
 
