@@ -90,6 +90,8 @@ def detail(event: events.Event) -> str | None:
     """Return what a person who asked for more is told of ``event``, None if nothing."""
     text = None
     match event:
+        case events.PeerFound(peer=peer, addresses=addresses, provenance=provenance):
+            text = f"found {short(peer)} at {printable(addresses[0])} ({printable(provenance)})"
         case events.PeerDialing(peer=peer, address=address, why=why):
             text = f"dialling {short(peer)} at {printable(address)}: {printable(why)}"
         case events.PeerConnected(peer=peer, address=address, inbound=inbound):
