@@ -170,6 +170,24 @@ def announce(command: Command) -> Command:
     )(command)
 
 
+def meet(command: Command) -> Command:
+    """Add ``--meet``, which may be given several times, and ``--relay-data``."""
+    where = click.option(
+        "--meet",
+        type=PeerType(),
+        metavar="MULTIADDR",
+        multiple=True,
+        help="Find peers at this meeting point ('swarm meet' runs one) and pass firewalls with its help "
+        "(repeatable).",
+    )
+    data = click.option(
+        "--relay-data",
+        is_flag=True,
+        help="Let pieces go through a meeting point where no direct connection can be made.",
+    )
+    return where(data(command))
+
+
 class JsonOption(click.Option):
     """``--json``, which the help shows with its optional value."""
 

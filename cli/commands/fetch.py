@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 )
 @options.listen
 @options.announce
+@options.meet
 @click.option(
     "--base",
     "bases",
@@ -97,6 +98,8 @@ def command(
     overwrite: bool,
     listen: tuple[str, ...],
     announce: tuple[str, ...],
+    meet: tuple[str, ...],
+    relay_data: bool,
     bases: tuple[Path, ...],
     only: tuple[str, ...],
     trust: tuple[PeerId, ...],
@@ -137,6 +140,8 @@ def command(
     node_options = NodeOptions(
         listen=listen or DEFAULT_LISTEN,
         announce=announce,
+        meet=meet,
+        relay_data=relay_data,
         upload_limit=upload_limit,
         download_limit=download_limit,
         resumes=tuple(f"{output.resolve()}\0{content}" for content in named.contents) if seed else (),

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 @click.option("--name", metavar="NAME", help="The name that others get (default: that of PATH, stdin for -).")
 @options.listen
 @options.announce
+@options.meet
 @click.option(
     "--peer",
     "peers",
@@ -64,6 +65,8 @@ def command(
     name: str | None,
     listen: tuple[str, ...],
     announce: tuple[str, ...],
+    meet: tuple[str, ...],
+    relay_data: bool,
     peers: tuple[str, ...],
     allow: tuple[str, ...],
     piece_size: int | None,
@@ -103,6 +106,8 @@ def command(
     node_options = NodeOptions(
         listen=listen or DEFAULT_LISTEN,
         announce=announce,
+        meet=meet,
+        relay_data=relay_data,
         upload_limit=upload_limit,
         allowed=frozenset(allow) if allow else None,
         serves=() if from_stdin else paths,

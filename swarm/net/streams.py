@@ -44,7 +44,10 @@ class NegotiatedStream:
         self._remote_address = remote_address
         muxed = getattr(stream, "muxed_stream", None)
         self._readinto = getattr(muxed, "readinto", None)
-        self._write = muxed.write if muxed is not None and self._readinto is not None else None
+        own = muxed if self._readinto is not None else None
+        self._read = stream.read if own is None else own.read
+        self._finish = stream.close if own is None else own.close_write
+        self._write = None if own is None else own.write
 
     @property
     def peer(self) -> PeerId:
@@ -65,7 +68,7 @@ class NegotiatedStream:
     async def read_some(self, most: int) -> bytes:
         """Return 1 to ``most`` bytes as they come, none once the peer has finished; raises LinkClosed."""
         try:
-            return await self._stream.read(most)
+            return await self._read(most)
         except (StreamEOF, MuxedStreamEOF):
             return b""
         except ENDED as error:
@@ -74,7 +77,7 @@ class NegotiatedStream:
     async def finish(self) -> None:
         """Finish sending; the peer's bytes can still be read. Never raises an error."""
         with suppress(*ENDED):
-            await self._stream.close_write()
+            await self._finish()
 
     async def readinto_exactly(self, buffer: memoryview) -> None:
         """Fill ``buffer`` from the stream; raises LinkClosed."""

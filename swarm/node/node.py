@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
-from swarm.config import DEFAULT_LISTEN, NodeOptions, TransferOptions
+from swarm.config import NodeOptions, TransferOptions
 from swarm.content.envelope import Envelope
 from swarm.content.link import MAX_LINK_PEERS, SwarmLink
 from swarm.content.manifest import Manifest
 from swarm.errors import LinkClosed, NoPeerReachable, RemoteError, UsageError
 from swarm.events import NodeListening, RoundTrip, TransferStarted
 from swarm.ids import ManifestId, PeerId, TransferId
-from swarm.net.addresses import of_others, parse_endpoint, parse_listen_address, parse_peer_address
-from swarm.net.host import Host, at_one_port, has_ipv6, open_host
+from swarm.net.addresses import of_others, parse_endpoint, parse_peer_address
+from swarm.net.host import Host
 from swarm.net.inbound import PeerStanding
 from swarm.net.network_limits import PING_RATE, STREAMS_PER_QUESTION
 from swarm.net.ping_protocol import PING_PROTOCOL, Prober, Responder
@@ -32,6 +32,7 @@ from swarm.node.catalogue import (
     Questions,
     ask_adverts,
 )
+from swarm.node.listening import listening, use_of
 from swarm.node.opening import (
     ContentOpener,
     FetchRequest,
@@ -45,8 +46,8 @@ from swarm.observe.event_stream import EventStream, Subscription
 from swarm.ports import ByteStream, PeerSource
 from swarm.protocol.advert import Advert, encode_length
 from swarm.storage.hash_cache import HashCache
-from swarm.storage.home import StoredIdentity, remember_port, remembered_port, swarm_home
-from swarm.storage.identities import IdentityUse, hold_identity
+from swarm.storage.home import swarm_home
+from swarm.storage.identities import hold_identity
 from swarm.storage.kept_parts import FOLDER as KEPT_MANIFESTS
 from swarm.storage.scan import ScanRules
 from swarm.transfer.buffers import TransferMemory
@@ -55,6 +56,10 @@ from swarm.transfer.pacing import RateLimit
 from swarm.transfer.services import NodeServices
 from swarm.transfer.session import SessionOrigin, read_greeting, refuse_stream
 from swarm.transfer.transfer import END_SECONDS, GOODBYE_SECONDS, OpenContentOf, Transfer, TransferKind
+
+if TYPE_CHECKING:
+    from swarm.discovery.meeting_point import MeetingPoint
+    from swarm.node.meetings import Meetings
 
 MAX_DIALS = 8
 """Named peers, and strangers, that are dialled at the same time by all transfers together."""
@@ -94,6 +99,7 @@ class Node:
         self._closed = False
         self._banned: dict[PeerId, None] = {}
         self._peer_sources: list[PeerSource] = []
+        self._meetings: Meetings | None = None
         kept = (options.home or swarm_home()) / KEPT_MANIFESTS
         self._questions = Questions(host, self.is_banned, self._asked, self.ban, kept)
         self._round_trips = RoundTrips(host, self._round_trip_measured, nursery, self._rng)
@@ -118,7 +124,9 @@ class Node:
             self._claim,
             self.peer_sources,
             HashCache(options.home or swarm_home()),
+            self.meeting_points,
         )
+        self._peer_sources += self.meeting_points(())
         self._serve(host)
         self._stream.publish(NodeListening(self.peer_id, self.addresses))
 
@@ -301,7 +309,8 @@ class Node:
 
     def link_to(self, manifest: Manifest) -> str:
         """A ``swarm:`` link with those of this node's addresses that others can reach."""
-        return str(SwarmLink(manifest.id, of_others(self.addresses)[:MAX_LINK_PEERS], manifest.name))
+        peers = of_others(self.addresses)[:MAX_LINK_PEERS]
+        return str(SwarmLink(manifest.id, peers, manifest.name, self._options.meet))
 
     def events_of(self, transfer: TransferId) -> Subscription:
         """The events of one transfer."""
@@ -310,6 +319,22 @@ class Node:
     def peer_sources(self) -> Sequence[PeerSource]:
         """The node's own sources of peers."""
         return tuple(self._peer_sources)
+
+    def meeting_points(self, addresses: Sequence[str]) -> tuple[MeetingPoint, ...]:
+        """This node's meeting points and those at further multiaddrs; raises UsageError.
+
+        All of them are visited from now on.
+        """
+        addresses = (*self._options.meet, *addresses)
+        if not addresses:
+            return ()
+        from swarm.node.meetings import Meetings
+
+        if self._meetings is None:
+            relay_data = self._options.relay_data
+            publish = self._stream.publish
+            self._meetings = Meetings(self._host, self._nursery, publish, self._rng, relay_data=relay_data)
+        return self._meetings.at(addresses)
 
     def transfer_ended(self, transfer: Transfer) -> None:
         """The transfer is no longer part of the node."""
@@ -426,26 +451,6 @@ class Node:
 
 
 @asynccontextmanager
-async def _listening(identity: StoredIdentity, options: NodeOptions) -> AsyncIterator[Host]:
-    """Open the host. Where any port will do it takes the one of last time: links name it."""
-    wanted = [parse_listen_address(text) for text in options.listen]
-    if options.listen == DEFAULT_LISTEN and not has_ipv6():
-        wanted = [endpoint for endpoint in wanted if endpoint.kind != "ip6"]
-    chosen = at_one_port(wanted, await remembered_port(identity))
-    listen = list(map(str, chosen))
-    async with open_host(identity.private, listen, max_connections=options.max_connections) as host:
-        ports = [found.port for asked, found in zip(wanted, chosen, strict=True) if asked.port == 0]
-        if ports:
-            await remember_port(identity, ports[0])
-        yield host
-
-
-def _use(options: NodeOptions) -> IdentityUse:
-    serves = tuple(os.path.realpath(path) for path in options.serves)
-    return IdentityUse(serves, options.resumes, options.listen, options.manifests)
-
-
-@asynccontextmanager
 async def open_node(options: NodeOptions | None = None) -> AsyncIterator[Node]:
     """Open a node with the identity of what it ``serves``, or else the first of the user's that is free.
 
@@ -455,8 +460,8 @@ async def open_node(options: NodeOptions | None = None) -> AsyncIterator[Node]:
     options = options or NodeOptions()
     failure: BaseException | None = None
     async with (
-        hold_identity(options.home or swarm_home(), _use(options)) as identity,
-        _listening(identity, options) as host,
+        hold_identity(options.home or swarm_home(), use_of(options)) as identity,
+        listening(identity, options) as host,
         trio.open_nursery() as nursery,
     ):
         try:

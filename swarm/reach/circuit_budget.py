@@ -7,7 +7,7 @@ class CircuitBudget:
     """Counts the bytes of one direction; ``size`` is the most, 0 for no limit."""
 
     def __init__(self, size: int) -> None:
-        self._left = size if size else None
+        self._left = size or None
 
     def next_read(self, most: int) -> int:
         """Bytes that may be taken now, at most ``most``; 0 once the limit is reached."""

@@ -1,4 +1,4 @@
-"""Every limit of the meeting point, the relay and the punching, by name. Sizes are bytes, times are seconds."""
+"""Every limit of the meeting point, the relay and the punching. Sizes are bytes, times are seconds."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ REFRESH_SECONDS = 1800.0
 REGISTERED_SECONDS = 3600
 MAX_WAIT = 60
 """How long a question may wait for a peer to come."""
-WAITING_PER_PEER = 64
+WAITING_PER_PEER = 32
+"""Questions of one peer that wait at the same time."""
 REQUESTS_RATE = 20.0
 REQUESTS_BURST = 600.0
 """Messages that one peer may send a second, and in a burst: a share of hundreds of files registers each."""

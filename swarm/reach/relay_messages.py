@@ -187,7 +187,7 @@ def read_addresses(encoded: Iterable[bytes]) -> tuple[Route, ...]:
 
 
 def _known(value: int, kinds: type[IntEnum]) -> int:
-    if value not in kinds._value2member_map_:
+    if value not in tuple(kinds):
         raise RemoteError(f"a message of the unknown kind {value}")
     return value
 

@@ -81,7 +81,7 @@ class Unregister:
 
 @dataclass(frozen=True, slots=True)
 class Discover:
-    """Who is under ``namespace``? ``cookie`` is that of the answer before; only what is newer is asked for."""
+    """Who is under ``namespace``? With the ``cookie`` of an answer, only who came after it."""
 
     namespace: str
     limit: int = MAX_FOUND
@@ -113,8 +113,10 @@ def encode_rendezvous(message: RendezvousMessage) -> bytes:
         case Unregister(namespace):
             return encode([(1, _Kind.UNREGISTER), (4, encode([(1, namespace.encode())]))])
         case Discover(namespace, limit, cookie, wait):
-            fields = [(1, namespace.encode()), (2, limit), (3, cookie or None), (WAIT_FIELD, wait or None)]
-            return encode([(1, _Kind.DISCOVER), (5, encode(fields))])
+            question = encode(
+                [(1, namespace.encode()), (2, limit), (3, cookie or None), (WAIT_FIELD, wait or None)]
+            )
+            return encode([(1, _Kind.DISCOVER), (5, question)])
         case DiscoverResponse(status, records, cookie, text):
             found: list[tuple[int, int | bytes | None]] = [(1, _register(each)) for each in records]
             found += [(2, cookie or None), (3, int(status)), (4, text.encode() or None)]

@@ -61,6 +61,10 @@ class Reservations:
         place.until = now + limits.RESERVATION_SECONDS
         return True
 
+    def peers(self) -> tuple[PeerId, ...]:
+        """Who has a place."""
+        return tuple(self._places)
+
     def has(self, peer: PeerId, now: float) -> bool:
         """Whether the peer has a place."""
         place = self._places.get(peer)
