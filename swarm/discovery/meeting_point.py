@@ -242,7 +242,7 @@ async def _ask(stream: ByteStream, question: Discover) -> DiscoverResponse:
 
 
 def visible_from(where: Endpoint, addresses: list[Endpoint]) -> tuple[Endpoint, ...]:
-    """The addresses of at least the scope in which ``where`` is; names are left out, they may lead anywhere."""
+    """The addresses of at least the scope in which ``where`` is; no names, which may lead anywhere."""
     least = Scope.of(where)
     found = [each for each in addresses if each.is_ip and not each.zone and Scope.of(each) >= least]
     return tuple(found)[: limits.MAX_ADDRESSES]

@@ -97,7 +97,10 @@ class Admission:
         self._inbound = InboundConnections(min(max_connections, max(1, sockets // 2)))
         self._conduct: WeakKeyDictionary[IMuxedConn, _Conduct] = WeakKeyDictionary()
         self.expected: dict[tuple[str, int], Callable[[RawConnection], Awaitable[None]]] = {}
-        """Who takes a connection from an address that a hole is being punched to: this end is no listener then."""
+        """Who takes a connection from an address that is being dialled at this moment, to punch a hole: this
+        end is the client then, whoever came first."""
+        self.held: set[INetConn] = set()
+        """Connections that are in use although they have no streams."""
         self.retains: Callable[[PeerId], bool] = lambda _: False
         """Whether a peer's connection is kept although it has no streams."""
 
@@ -192,10 +195,13 @@ class Admission:
                 await connection.event_closed.wait()
             if not scope.cancelled_caught:
                 return
-            unused = not had_streams and not connection.streams and not self.retains(peer)
+            unused = not had_streams and not connection.streams and not self._kept(connection, peer)
             # A connection that was long in use is checked rarely: a hundred of them must cost nothing.
             used = had_streams and connection.streams
             pause = min(2 * pause, limits.USED_SECONDS) if used else limits.UNUSED_SECONDS / 2
+
+    def _kept(self, connection: SwarmConn, peer: PeerId) -> bool:
+        return connection in self.held or self.retains(peer)
 
     # --- Streams ------------------------------------------------------------------------------------
 

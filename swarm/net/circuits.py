@@ -340,12 +340,17 @@ class Circuits:
 
     async def _make_direct(self, peer: PeerId, connection: INetConn) -> None:
         """Lead a punch with the peer that came through a relay; without success the circuit is of no use."""
-        if await self._punch.lead(peer, lambda: self._host.open_on(connection, PUNCH_PROTOCOL)):
-            return
-        if self.carries_data:
-            self._usable.add(connection)
-        else:
+        self._host.gate.held.add(connection)
+        try:
+            if await self._punch.lead(peer, lambda: self._host.open_on(connection, PUNCH_PROTOCOL)):
+                return
+            if self.carries_data:
+                self._usable.add(connection)
+            # The other end may still be at its last attempt, and then asks whether pieces may go this way.
             await trio.sleep(limits.ATTEMPT_SECONDS)
+        finally:
+            self._host.gate.held.discard(connection)
+        if not self.carries_data:
             await close_connection(connection, CLOSE_DEADLINE)
 
     async def _follow(self, stream: NegotiatedStream) -> None:

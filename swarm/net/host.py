@@ -19,6 +19,7 @@ import libp2p
 import multiaddr
 import trio
 from libp2p.abc import INetConn, INetStream
+from libp2p.connection_types import ConnectionType
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.custom_types import TProtocol
 from libp2p.exceptions import BaseLibp2pError
@@ -111,8 +112,12 @@ class Host:
         listening = (Endpoint.parse(str(address)) for address in self._inner.get_transport_addrs())
         return tuple(dict.fromkeys(endpoint.port for endpoint in listening))
 
-    def serve(self, protocol: str, handler: Handler, *, most: int | None = None) -> None:
+    def serve(
+        self, protocol: str, handler: Handler, *, most: int | None = None, anywhere: bool = False
+    ) -> None:
         """Answer ``protocol`` with ``handler``; whatever it raises ends its stream only.
+
+        Over a circuit it is answered if pieces may go over circuits, or if it is for ``anywhere``.
 
         A RemoteError closes the connection: its peer has broken a rule. One peer is answered on at most
         ``most`` streams at a time, None for no limit but the link's.
@@ -121,6 +126,9 @@ class Host:
 
         async def guarded(stream: INetStream) -> None:
             link = self._link(stream)
+            if not anywhere and not self._carries_all(stream):
+                await link.reset()
+                return
             if most is not None and answering[link.peer] >= most:
                 await link.reset()
                 await self._gate.offended(stream.muxed_conn)
@@ -160,7 +168,7 @@ class Host:
         )
         self._circuits = Circuits(reached, self._nursery, carries_data=carry_data)
         for protocol, handler in self._circuits.handlers().items():
-            self.serve(protocol, handler, most=MAX_CIRCUITS_PER_PEER)
+            self.serve(protocol, handler, most=MAX_CIRCUITS_PER_PEER, anywhere=True)
         return self._circuits
 
     def seal(self, addresses: Sequence[Route], sequence: int) -> bytes:
@@ -182,6 +190,11 @@ class Host:
                     await raw.close()
 
         await dial_any([endpoint], dial, CONNECT_DEADLINE)
+
+    def _carries_all(self, stream: INetStream) -> bool:
+        """Whether more than punches may go over the connection of the stream."""
+        relayed = stream.muxed_conn.get_connection_type() is ConnectionType.RELAYED
+        return not relayed or (self._circuits is not None and self._circuits.carries_data)
 
     def retain(self, wanted: Callable[[PeerId], bool]) -> None:
         """Keep the connections of the peers that ``wanted`` names although they have no streams."""

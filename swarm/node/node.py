@@ -132,7 +132,7 @@ class Node:
 
     def _serve(self, host: Host) -> None:
         catalogue = Catalogue(self._adverts, self._envelope)
-        host.serve(PING_PROTOCOL, Responder())
+        host.serve(PING_PROTOCOL, Responder(), anywhere=True)
         host.serve(ADVERTISE_PROTOCOL, self._for_allowed(catalogue.advertise), most=STREAMS_PER_QUESTION)
         host.serve(PARTS_PROTOCOL, self._for_allowed(catalogue.parts), most=STREAMS_PER_QUESTION)
         host.serve(MANIFEST_PROTOCOL, self._for_allowed(catalogue.manifest), most=STREAMS_PER_QUESTION)
