@@ -170,7 +170,7 @@ async def open_fetch(
         request.trusted,
         options.patience,
         lambda reason, seconds: opener.publish(PeersAwaited(transfer.number, reason, seconds)),
-        lambda found, provenance: opener.publish(
+        finding=lambda found, provenance: opener.publish(
             PeerFound(transfer.number, found.peer, found.addresses, provenance)
         ),
     )
