@@ -129,6 +129,15 @@ class TransferEnded(TransferEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class PeerFound(TransferEvent):
+    """A source of peers named a peer that was not known yet; ``provenance`` is the source's word."""
+
+    peer: PeerId
+    addresses: tuple[str, ...]
+    provenance: str
+
+
+@dataclass(frozen=True, slots=True)
 class PeerDialing(TransferEvent):
     """A peer is being dialled, or its open connection is used; ``why`` is the book's reason."""
 

@@ -24,6 +24,7 @@ from swarm.events import (
     FilesSelected,
     HashingProgress,
     ManifestReady,
+    PeerFound,
     PeersAwaited,
     TransferResumed,
     Warned,
@@ -169,6 +170,9 @@ async def open_fetch(
         request.trusted,
         options.patience,
         lambda reason, seconds: opener.publish(PeersAwaited(transfer.number, reason, seconds)),
+        finding=lambda found, provenance: opener.publish(
+            PeerFound(transfer.number, found.peer, found.addresses, provenance)
+        ),
     )
     manifest = envelope.manifest
     _tell_manifest(opener, transfer, envelope)
