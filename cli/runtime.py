@@ -11,8 +11,9 @@ import gc
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
+
+from swarm.lazy_dataclass import dataclass, field
 
 if TYPE_CHECKING:
     from cli.output import Outputs
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
         def __call__(
             self, options: NodeOptions, *, tell: Callable[[str], None] | None = None
-        ) -> AbstractAsyncContextManager[Node]: ...
+        ) -> AbstractAsyncContextManager[Node]:
+            """Open it for the block."""
 
 
 def open_node() -> OpenNode:

@@ -14,7 +14,6 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from swarm.content.envelope import Envelope
 from swarm.content.paths import printable
 from swarm.content.signature import sign
 from swarm.errors import DiskError, ManifestError
+from swarm.lazy_dataclass import dataclass
 from swarm.storage.aio import abandonable
 from swarm.storage.disk_errors import refusals
 from swarm.storage.home import (

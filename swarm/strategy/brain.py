@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from swarm.bits import PieceSet
 from swarm.content.layout import Layout
 from swarm.events import PeerComplete, PieceLost
 from swarm.ids import PeerId, SourceId, TransferId
+from swarm.lazy_dataclass import dataclass
 from swarm.protocol.messages import (
     Cancel,
     Choke,

@@ -183,16 +183,15 @@ async def test_a_share_waits_for_the_identity_that_an_ending_process_still_has(t
         async with hold_identity(tmp_path, shares("a"), told.append) as identity:
             got.append(identity)
 
-    async with trio.open_nursery() as nursery:
-        async with hold_identity(tmp_path, shares("a")) as before:
-            nursery.start_soon(restart)
-            with trio.fail_after(10):
-                while not told:
-                    await trio.sleep(0.01)
-            # Others do not wait with it.
-            async with held(tmp_path, None, shares("b")):
-                pass
-            assert not got
+    async with trio.open_nursery() as nursery, hold_identity(tmp_path, shares("a")) as before:
+        nursery.start_soon(restart)
+        with trio.fail_after(10):
+            while not told:
+                await trio.sleep(0.01)
+        # Others do not wait with it.
+        async with held(tmp_path, None, shares("b")):
+            pass
+        assert not got
     assert got == [before]
     assert len(told) == 1
     assert "another process that shares the same" in told[0]
