@@ -83,7 +83,7 @@ def _what_is_served(event: events.ContentWithdrawn | events.ContentRestored) -> 
     what = f"{counted(event.pieces, 'piece')} ({format_size(event.size)})"
     if isinstance(event, events.ContentRestored):
         return f"{shown} is back: {what} served again"
-    return f"warning: {shown} {printable(event.reason)}: {what} withdrawn until it is back"
+    return f"warning: {shown} {printable(event.reason)}: {what} withdrawn until that is right again"
 
 
 def detail(event: events.Event) -> str | None:
