@@ -65,6 +65,8 @@ async def test_a_program_that_goes_on_changing_a_piece_ends_the_fetch(
     async with loopback_node(tmp_path / "a") as seeder, loopback_node(tmp_path / "b") as leecher:
         shared = await seeder.share(source, piece_length=PIECE)
         async with leecher.fetch(shared.link, into=tmp_path / "out") as transfer:
-            with pytest.raises(swarm.DiskError, match="another program changed it during the fetch, and again"):
+            with pytest.raises(
+                swarm.DiskError, match="another program changed it during the fetch, and again"
+            ):
                 await transfer.complete()
     assert looks == 2
