@@ -60,6 +60,7 @@ async def obtain(
     trusted: Collection[PeerId],
     patience: float,
     awaiting: Awaiting = lambda _reason, _seconds: None,
+    *,
     finding: Finding = lambda _found, _provenance: None,
 ) -> Envelope:
     """Return the envelope to fetch: given, or asked for if only its id is known.
@@ -69,7 +70,7 @@ async def obtain(
     Raises what `find_manifest` does.
     """
     if isinstance(what, ManifestId):
-        return await find_manifest(questions, what, sources, trusted, patience, awaiting, finding)
+        return await find_manifest(questions, what, sources, trusted, patience, awaiting, finding=finding)
     if trusted:
         what.require_signer(trusted)
     return what
@@ -82,6 +83,7 @@ async def find_manifest(
     trusted: Collection[PeerId] = (),
     patience: float = 0.0,
     awaiting: Awaiting = lambda _reason, _seconds: None,
+    *,
     finding: Finding = lambda _found, _provenance: None,
 ) -> Envelope:
     """Ask all peers of ``sources`` side by side; the first right answer is taken.

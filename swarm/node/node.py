@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +15,9 @@ from swarm.content.envelope import Envelope
 from swarm.content.link import MAX_LINK_PEERS, SwarmLink
 from swarm.content.manifest import Manifest
 from swarm.errors import LinkClosed, NoPeerReachable, RemoteError, UsageError
-from swarm.events import NodeListening, RoundTrip, TransferStarted
+from swarm.events import NodeListening, RoundTrip, TransferStarted, Warned
 from swarm.ids import ManifestId, PeerId, TransferId
+from swarm.lazy_dataclass import dataclass
 from swarm.net.addresses import of_others, parse_endpoint, parse_peer_address
 from swarm.net.host import Host
 from swarm.net.inbound import PeerStanding
@@ -451,21 +451,28 @@ class Node:
 
 
 @asynccontextmanager
-async def open_node(options: NodeOptions | None = None) -> AsyncIterator[Node]:
+async def open_node(
+    options: NodeOptions | None = None, *, tell: Callable[[str], None] | None = None
+) -> AsyncIterator[Node]:
     """Open a node with the identity of what it ``serves``, or else the first of the user's that is free.
 
-    Leaving the block ends all transfers. What the block raises arrives as it is, in no group. Raises
-    UsageError when an address to listen on is malformed or taken, DiskError when the identity cannot be kept.
+    Leaving the block ends all transfers. What the block raises arrives as it is, in no group. ``tell`` is
+    called with warnings about opening as they come up; without it they are `Warned` events of the node.
+    Raises UsageError when an address to listen on is malformed or taken, DiskError when the identity of what
+    is shared cannot be kept.
     """
     options = options or NodeOptions()
     failure: BaseException | None = None
+    untold: list[str] = []
     async with (
-        hold_identity(options.home or swarm_home(), use_of(options)) as identity,
+        hold_identity(options.home or swarm_home(), use_of(options), tell or untold.append) as identity,
         listening(identity, options) as host,
         trio.open_nursery() as nursery,
     ):
         try:
             node = Node(host, identity.signing, options, nursery)
+            for message in untold:
+                node.event_stream.publish(Warned(message))
             try:
                 yield node
             finally:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +31,7 @@ from swarm.events import (
     Warned,
 )
 from swarm.ids import ManifestId, PeerId, TransferId
+from swarm.lazy_dataclass import dataclass, field
 from swarm.net.addresses import parse_peer_address
 from swarm.node.catalogue import Questions
 from swarm.node.manifest_search import obtain
@@ -176,7 +176,7 @@ async def open_fetch(
         request.trusted,
         options.patience,
         lambda reason, seconds: opener.publish(PeersAwaited(transfer.number, reason, seconds)),
-        lambda found, provenance: opener.publish(
+        finding=lambda found, provenance: opener.publish(
             PeerFound(transfer.number, found.peer, found.addresses, provenance)
         ),
     )

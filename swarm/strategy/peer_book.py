@@ -11,12 +11,12 @@ import math
 import random
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final, NamedTuple
 
 from swarm.config import DEFAULT_MAX_PEERS
 from swarm.ids import PeerId
+from swarm.lazy_dataclass import dataclass, field
 
 NAMED: Final = "named"
 """The provenance of a peer that the user named."""
@@ -37,7 +37,7 @@ PUBLIC: Final = frozenset({MEETING, DHT})
 """Provenances that anybody can write to: they name, and are told, public addresses only."""
 
 ORDER: Final = (NAMED, LAN, EXCHANGE, MEETING, DHT)
-"""Who is dialled first among peers that are equal otherwise; a program's own sources come with the exchange."""
+"""Who is dialled first among peers that are equal otherwise; a program's own sources count as exchange."""
 
 INBOUND: Final = "inbound"
 """The provenance of a peer that dialled us and that nobody had told us of."""

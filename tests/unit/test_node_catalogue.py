@@ -292,7 +292,7 @@ async def test_peers_that_a_source_finds_later_are_asked_until_patience_ends() -
         assert await find_manifest(questions, MANIFEST.id, sources, (), 30) == ENVELOPE
         with pytest.raises(NoPeerReachable, match="connection refused"):
             await find_manifest(questions, MANIFEST.id, [*sources[:1], Growing()], (), 0.2)
-        with pytest.raises(NoPeerReachable, match="nobody was found in 0.2 s"):
+        with pytest.raises(NoPeerReachable, match="nobody was found in"):
             await find_manifest(questions, MANIFEST.id, [Growing()], (), 0.2)
         network.nursery.cancel_scope.cancel()
 
@@ -322,12 +322,15 @@ async def test_what_two_sources_say_of_one_peer_is_tried_at_once() -> None:
     async with trio.open_nursery() as network.nursery:
         questions = Questions(network, lambda _: False, lambda _: None)
         with trio.fail_after(FIRST_PAUSE):
-            assert ENVELOPE == await find_manifest(
-                questions,
-                MANIFEST.id,
-                [Growing("good"), Elsewhere()],
-                patience=30,
-                finding=lambda each, provenance: found.append((each, provenance)),
+            assert (
+                await find_manifest(
+                    questions,
+                    MANIFEST.id,
+                    [Growing("good"), Elsewhere()],
+                    patience=30,
+                    finding=lambda each, provenance: found.append((each, provenance)),
+                )
+                == ENVELOPE
             )
         network.nursery.cancel_scope.cancel()
     assert found == [(FoundPeer(PeerId("good"), (str(ENDPOINT),)), "growing")]
