@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 )
 @options.listen
 @options.announce
+@options.reach
 @click.option(
     "--base",
     "bases",
@@ -115,6 +116,7 @@ def command(
     download_limit: int | None,
     as_json: str | None,
     show_peers: bool,
+    **reach: Any,
 ) -> None:
     """Fetch each MANIFEST (a .swarm file, an id or a swarm: link) from PEERs into a folder.
 
@@ -140,6 +142,7 @@ def command(
         upload_limit=upload_limit,
         download_limit=download_limit,
         resumes=tuple(f"{output.resolve()}\0{content}" for content in named.contents) if seed else (),
+        **options.reach_options(reach),
     )
     transfer_options = TransferOptions(
         peers=named.peers,
