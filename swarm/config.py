@@ -5,10 +5,10 @@ Rates are bytes per second, None means unlimited; times are seconds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from swarm.errors import UsageError
+from swarm.lazy_dataclass import dataclass
 
 DEFAULT_LISTEN = ("/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0")
 """Every address of this machine, on one port for both; without the second where there is no IPv6."""

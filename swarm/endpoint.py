@@ -9,9 +9,9 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from swarm.ids import PeerId
+from swarm.lazy_dataclass import dataclass
 
 IP_KINDS = ("ip4", "ip6")
 NAME_KINDS = ("dns", "dns4", "dns6")

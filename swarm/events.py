@@ -7,9 +7,8 @@ rates are bytes per second. docs/events.md describes the same events as JSON lin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from swarm.ids import ManifestId, PeerId, SourceId, TransferId
+from swarm.lazy_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

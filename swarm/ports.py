@@ -7,13 +7,13 @@ unit tests.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from swarm.bits import PieceSet
 from swarm.content.manifest import Manifest
 from swarm.endpoint import Endpoint
 from swarm.ids import ManifestId, PeerId, SourceId
+from swarm.lazy_dataclass import dataclass
 
 
 class ByteStream(Protocol):

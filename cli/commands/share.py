@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 @click.pass_obj
 def command(
     runtime: Runtime,
+    /,
     *,
     paths: tuple[Path, ...],
     manifest: Path | None,

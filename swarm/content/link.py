@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from urllib.parse import quote, unquote_to_bytes
 
 from swarm.content.paths import check_title
 from swarm.errors import ManifestError
 from swarm.ids import ManifestId
+from swarm.lazy_dataclass import dataclass
 
 SCHEME = "swarm:"
 MAX_LINK_CHARS = 64 * 1024

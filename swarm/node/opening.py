@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import trio
@@ -31,6 +30,7 @@ from swarm.events import (
     Warned,
 )
 from swarm.ids import ManifestId, PeerId, TransferId
+from swarm.lazy_dataclass import dataclass, field
 from swarm.net.addresses import parse_peer_address
 from swarm.node.catalogue import Questions
 from swarm.node.manifest_search import obtain

@@ -11,12 +11,12 @@ import math
 import random
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final, NamedTuple
 
 from swarm.config import DEFAULT_MAX_PEERS
 from swarm.ids import PeerId
+from swarm.lazy_dataclass import dataclass, field
 
 NAMED: Final = "named"
 """The provenance of a peer that the user named."""
