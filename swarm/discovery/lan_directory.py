@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
 from typing import Final
 
 from swarm.endpoint import Endpoint
 from swarm.ids import PeerId
+from swarm.lazy_dataclass import dataclass
 from swarm.protocol.dns_message import Name
 from swarm.protocol.lan_records import TTL
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from typing import Final
 
 from swarm.endpoint import Endpoint
+from swarm.lazy_dataclass import dataclass, replace
 
 IpInterface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 Ip = ipaddress.IPv4Address | ipaddress.IPv6Address

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from swarm.errors import LinkClosed, NoPeerReachable
 from swarm.ids import PeerId
+from swarm.lazy_dataclass import dataclass
 from swarm.net.host import Host
 from swarm.net.ping_protocol import PING_PROTOCOL, Prober
 from swarm.node.catalogue import Questions

@@ -8,8 +8,9 @@ A name is its labels as bytes, in lower case, without the empty last one: names 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import Final, NamedTuple
+
+from swarm.lazy_dataclass import dataclass
 
 Name = tuple[bytes, ...]
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from swarm.endpoint import Endpoint
 from swarm.ids import PeerId, SourceId
+from swarm.lazy_dataclass import dataclass
 from swarm.protocol.codec import is_peer_id
 from swarm.protocol.dns_message import (
     AAAA,
