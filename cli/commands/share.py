@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @click.option("--name", metavar="NAME", help="The name that others get (default: that of PATH, stdin for -).")
 @options.listen
 @options.announce
-@options.meet
+@options.reach
 @click.option(
     "--peer",
     "peers",
@@ -59,14 +59,13 @@ if TYPE_CHECKING:
 @click.pass_obj
 def command(
     runtime: Runtime,
+    /,
     *,
     paths: tuple[Path, ...],
     manifest: Path | None,
     name: str | None,
     listen: tuple[str, ...],
     announce: tuple[str, ...],
-    meet: tuple[str, ...],
-    relay_data: bool,
     peers: tuple[str, ...],
     allow: tuple[str, ...],
     piece_size: int | None,
@@ -79,6 +78,7 @@ def command(
     seconds: float | None,
     as_json: str | None,
     show_peers: bool,
+    **reach: Any,
 ) -> None:
     """Share the files and folders PATH (- is stdin) until interrupted, or until --copies, --ratio or --for.
 
@@ -106,12 +106,11 @@ def command(
     node_options = NodeOptions(
         listen=listen or DEFAULT_LISTEN,
         announce=announce,
-        meet=meet,
-        relay_data=relay_data,
         upload_limit=upload_limit,
         allowed=frozenset(allow) if allow else None,
         serves=() if from_stdin else paths,
         manifests=tuple(target for _, target in sharing.places),
+        **options.reach_options(reach, hidden=bool(allow)),
     )
 
     async def main(node: Node) -> None:

@@ -1,4 +1,7 @@
-"""Moves Ethernet frames between two interfaces, each after a delay: python -m tests.netns.delay ONE OTHER SECONDS."""
+"""Moves Ethernet frames between two interfaces, each after a delay.
+
+python -m tests.netns.delay ONE OTHER SECONDS
+"""
 
 from __future__ import annotations
 

@@ -118,7 +118,21 @@ class Nats:
         self._add(home)
         self._join(router, "wan0", ROUTERS[home])
         inside, outside = self.name(home), self.name(router)
-        _run("ip", "-n", outside, "link", "add", "lan0", "type", "veth", "peer", "name", "eth0", "netns", inside)
+        _run(
+            "ip",
+            "-n",
+            outside,
+            "link",
+            "add",
+            "lan0",
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
+            inside,
+        )
         _run("ip", "-n", outside, "address", "add", f"{lan}.1/24", "dev", "lan0")
         _run("ip", "-n", outside, "link", "set", "lan0", "up")
         _run("ip", "-n", inside, "address", "add", f"{lan}.10/24", "dev", "eth0")
