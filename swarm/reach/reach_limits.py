@@ -22,11 +22,11 @@ MAX_REQUEST_BYTES = 2048
 """A question or registration."""
 MAX_FOUND = 64
 """Peers in one answer; the cookie asks for those that follow."""
-MAX_REGISTRATIONS = 16_384
+MAX_REGISTRATIONS = 12_288
 MAX_REGISTRATIONS_PER_PEER = 512
-MAX_REGISTRATIONS_PER_NETWORK = 4096
-"""Of one IPv4 address, or one /64 of IPv6: a quarter of all."""
-MAX_RECORDS = 4096
+MAX_REGISTRATIONS_PER_NETWORK = 2048
+"""Of one IPv4 address, or one /64 of IPv6: a sixth of all."""
+MAX_RECORDS = 2048
 """Peers with any registration."""
 DEFAULT_TTL = 7200
 MIN_TTL = 60

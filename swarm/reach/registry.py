@@ -25,7 +25,7 @@ class _Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Discovered:
     """What is in a namespace: records, and the number to ask from the next time."""
 
     records: tuple[Register, ...]
@@ -98,7 +98,7 @@ class Registry:
         for namespace in () if member is None else tuple(member.until):
             self.unregister(peer, namespace)
 
-    def discover(self, namespace: str, after: int, most: int, now: float, *, besides: PeerId) -> Found:
+    def discover(self, namespace: str, after: int, most: int, now: float, *, besides: PeerId) -> Discovered:
         """The peers that came after number ``after``, the oldest first; without the one that asks."""
         self.expire(now)
         here = self._namespaces.get(namespace, {})
@@ -110,7 +110,7 @@ class Registry:
             member = self._members[peer]
             left = max(1, int(member.until[namespace] - now))
             records.append(Register(namespace, member.record, left))
-        return Found(tuple(records), newer[-1][0] if newer else after)
+        return Discovered(tuple(records), newer[-1][0] if newer else after)
 
     def expire(self, now: float) -> None:
         """Forget what is over."""

@@ -15,7 +15,7 @@ from swarm.reach.relay_messages import RelayStatus
 
 
 @dataclass(slots=True)
-class _Place:
+class _ReservedPlace:
     network: str
     until: float
 
@@ -33,7 +33,7 @@ class Reservations:
 
     def __init__(self, *, circuits: int = limits.MAX_CIRCUITS) -> None:
         self._most_circuits = circuits
-        self._places: dict[PeerId, _Place] = {}
+        self._places: dict[PeerId, _ReservedPlace] = {}
         self._networks: Counter[str] = Counter()
         self._circuits: set[OpenCircuit] = set()
         self._at: Counter[PeerId] = Counter()
@@ -56,7 +56,7 @@ class Reservations:
                 or self._networks[network] >= limits.MAX_RESERVATIONS_PER_NETWORK
             ):
                 return False
-            place = self._places[peer] = _Place(network, 0.0)
+            place = self._places[peer] = _ReservedPlace(network, 0.0)
             self._networks[network] += 1
         place.until = now + limits.RESERVATION_SECONDS
         return True

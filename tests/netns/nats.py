@@ -42,7 +42,7 @@ table ip filt {{
 
 
 class Nats:
-    """``kinds`` are those of the routers of homes a and b; ``round_trip`` is seconds between any two sides."""
+    """Routers ``a`` and ``b`` are `CONE` or `SYMMETRIC`; ``round_trip`` is seconds between any two sides."""
 
     def __init__(self, a: str = CONE, b: str = CONE, *, round_trip: float = 0.0) -> None:
         self._kinds = {"a": a, "b": b}
