@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -270,6 +270,24 @@ def allow(command: Command) -> Command:
         multiple=True,
         help="Serve only this peer (repeatable); without it, everybody who asks.",
     )(command)
+
+
+def reach(command: Command) -> Command:
+    """Add the options that say how peers are found, and how this node is; `reach_options` reads them."""
+    return click.option(
+        "--no-lan",
+        is_flag=True,
+        envvar="SWARM_NO_LAN",
+        help="Neither look for peers in this machine's networks nor be found there.",
+    )(command)
+
+
+def reach_options(given: Mapping[str, Any], *, hidden: bool = False) -> dict[str, Any]:
+    """Return the fields of `swarm.config.NodeOptions` that the options of `reach` mean.
+
+    A ``hidden`` node serves a few peers that know where it is, and nobody is to find it.
+    """
+    return {"lan": not (given["no_lan"] or hidden)}
 
 
 def piece_size(command: Command) -> Command:

@@ -86,14 +86,17 @@ class Host:
     @property
     def addresses(self) -> tuple[str, ...]:
         """The dialable addresses of this node with ``/p2p/<id>``; never an unspecified one."""
-        listening = [Endpoint.parse(str(address)) for address in self._inner.get_transport_addrs()]
-        return tuple(f"{endpoint}/p2p/{self.peer_id}" for endpoint in addresses.concrete(listening))
+        return tuple(f"{endpoint}/p2p/{self.peer_id}" for endpoint in addresses.concrete(self.listening))
+
+    @property
+    def listening(self) -> tuple[Endpoint, ...]:
+        """Where this node listens; an unspecified address stands for all of this machine's."""
+        return tuple(Endpoint.parse(str(address)) for address in self._inner.get_transport_addrs())
 
     @property
     def ports(self) -> tuple[int, ...]:
         """The ports that this node listens on."""
-        listening = (Endpoint.parse(str(address)) for address in self._inner.get_transport_addrs())
-        return tuple(dict.fromkeys(endpoint.port for endpoint in listening))
+        return tuple(dict.fromkeys(endpoint.port for endpoint in self.listening))
 
     def serve(self, protocol: str, handler: Handler, *, most: int | None = None) -> None:
         """Answer ``protocol`` with ``handler``; whatever it raises ends its stream only.

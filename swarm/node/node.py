@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -42,6 +43,7 @@ from swarm.node.opening import (
     open_share,
 )
 from swarm.node.round_trips import RoundTrips
+from swarm.node.surroundings import PeerNear, begin_lan, peers_near
 from swarm.observe.event_stream import EventStream, Subscription
 from swarm.ports import ByteStream, PeerSource
 from swarm.protocol.advert import Advert, encode_length
@@ -56,6 +58,9 @@ from swarm.transfer.pacing import RateLimit
 from swarm.transfer.services import NodeServices
 from swarm.transfer.session import SessionOrigin, read_greeting, refuse_stream
 from swarm.transfer.transfer import END_SECONDS, GOODBYE_SECONDS, OpenContentOf, Transfer, TransferKind
+
+if TYPE_CHECKING:
+    from swarm.discovery.lan import LanPeers
 
 MAX_DIALS = 8
 """Named peers, and strangers, that are dialled at the same time by all transfers together."""
@@ -101,6 +106,7 @@ class Node:
         self._closed = False
         self._banned: dict[PeerId, None] = {}
         self._peer_sources: list[PeerSource] = []
+        self._lan: LanPeers | None = None
         kept = (options.home or swarm_home()) / KEPT_MANIFESTS
         self._questions = Questions(host, self.is_banned, self._asked, self.ban, kept)
         self._round_trips = RoundTrips(host, self._round_trip_measured, nursery, self._rng)
@@ -177,6 +183,11 @@ class Node:
     def add_peer_source(self, source: PeerSource) -> None:
         """Let ``source`` find peers for every transfer that begins from now on."""
         self._peer_sources.append(source)
+
+    def look_around(self) -> None:
+        """Find peers in the networks of this machine, and be found there, from now on."""
+        self._lan = begin_lan(self._host, self._nursery)
+        self.add_peer_source(self._lan)
 
     # --- Transfers ----------------------------------------------------------------------------------
 
@@ -282,6 +293,17 @@ class Node:
                     yield PingSample(address, seconds)
             finally:
                 await prober.aclose()
+
+    async def near(self, seconds: float = 2.0) -> AsyncGenerator[PeerNear, None]:
+        """Everybody who is found in the networks of this machine within ``seconds``, each once.
+
+        Raises UsageError unless the node has the option ``lan``.
+        """
+        if self._lan is None:
+            raise UsageError("this node does not look around: open it with the option lan")
+        async with peers_near(self._lan, self._host, self._questions, seconds) as found:
+            async for each in found:
+                yield each
 
     async def list(self, address: str) -> tuple[Advert, ...]:
         """Return what the peer at ``address`` offers; raises UsageError, NoPeerReachable."""
@@ -501,6 +523,8 @@ async def open_node(
             for message in untold:
                 node.event_stream.publish(Warned(message))
             try:
+                if options.lan:
+                    node.look_around()
                 yield node
             finally:
                 await node.aclose()

@@ -242,6 +242,11 @@ def _sources(
             "the link names no peer to ask: if a shell cut it at '&', put quotes around it, or use the form "
             "with commas; or add a peer"
         )
+    if content.linked and not peers:
+        nobody = (
+            "the link names no peer, so others are looked for: if a shell cut it at '&', put quotes around it"
+        )
+        opener.publish(Warned(nobody, transfer))
     return named, sources
 
 

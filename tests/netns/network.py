@@ -10,10 +10,12 @@ and removed before the next one begins.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 from pathlib import Path
 from types import TracebackType
@@ -132,6 +134,17 @@ class Network:
     def inside(self, host: int, *argv: str | Path) -> list[str]:
         """The command that runs ``argv`` on a host; it becomes ``argv``, with the same process id."""
         return ["ip", "netns", "exec", self.name(host), *map(str, argv)]
+
+    def socket(self, host: int, family: int, kind: int, protocol: int = 0) -> socket.socket:
+        """A socket of this process that is in the network of a host."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        with open("/proc/self/ns/net") as own, open(f"/run/netns/{self.name(host)}") as other:
+            if libc.setns(other.fileno(), 0):
+                raise NetworkUnavailable(f"setns failed: {os.strerror(ctypes.get_errno())}")
+            try:
+                return socket.socket(family, kind, protocol)
+            finally:
+                libc.setns(own.fileno(), 0)
 
     def sent(self, host: int) -> int:
         """Bytes that have left a host by its uplink, headers included."""
