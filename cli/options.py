@@ -205,7 +205,10 @@ def without_values(arguments: list[str]) -> list[str]:
 def peers_table(command: Command) -> Command:
     """Add ``--peers`` to a command that transfers."""
     return click.option(
-        "--peers", "show_peers", is_flag=True, help="Show a table: who has how much, rates, round trips."
+        "--peers",
+        "show_peers",
+        is_flag=True,
+        help="Show a table: who has how much, rates, round trips (SIGUSR1 prints it once).",
     )(command)
 
 
