@@ -1,8 +1,9 @@
 """``swarm:`` links: one line that names a manifest and peers that have it.
 
 ``swarm:<cid>?name=<text>&peer=<multiaddr>&meet=<multiaddr>&…``, values percent-encoded UTF-8 (RFC 3986).
-Only the id is binding; the name, the peers and the meeting points are hints. Unknown parameters are ignored, so
-that later versions can add some. ``swarm:<cid>,name=<text>,peer=<multiaddr>,…`` means the same and needs no quotes in a shell.
+Only the id is binding; the name, the peers and the meeting points are hints. Unknown parameters are ignored,
+so that later versions can add some. ``swarm:<cid>,name=<text>,peer=<multiaddr>,…`` means the same and needs
+no quotes in a shell.
 """
 
 from __future__ import annotations
