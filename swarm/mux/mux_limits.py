@@ -17,6 +17,12 @@ NOISE_MAX_NONCE = 2**64 - 2
 
 YAMUX_HEADER = 12
 
+FRAME_BYTES = 256 * 1024
+"""The longest payload of a DATA frame sent from here. Every implementation allows as much: it is the first
+window of every stream, and rust-yamux takes frames of 1 MiB."""
+SHARED_FRAME_BYTES = NOISE_MAX_PLAINTEXT - YAMUX_HEADER
+"""The same while another stream waits for its turn: one record."""
+
 INITIAL_WINDOW = 256 * 1024
 MAX_WINDOW = 16 * 1024 * 1024
 MAX_SEND_WINDOW = 2**32 - 1

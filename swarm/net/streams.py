@@ -31,8 +31,8 @@ ENDED = (NetStreamError, MuxedStreamError, MuxedConnError, IOException, trio.Clo
 class NegotiatedStream:
     """A `swarm.ports.ByteStream` over one negotiated libp2p stream.
 
-    When the muxed stream has ``readinto`` (`MuxedStream` does), reads and writes go to it directly: this
-    saves a copy and takes several buffers at once. libp2p's own muxers are used through NetStream.
+    When the muxed stream has ``readinto_exactly`` (`MuxedStream` does), reads and writes go to it directly:
+    this saves copies and takes several buffers at once. libp2p's own muxers are used through NetStream.
     """
 
     def __init__(self, stream: INetStream, peer: PeerId, remote_address: str) -> None:
@@ -40,8 +40,7 @@ class NegotiatedStream:
         self._peer = peer
         self._remote_address = remote_address
         muxed = getattr(stream, "muxed_stream", None)
-        self._readinto = getattr(muxed, "readinto", None)
-        self._write = muxed.write if muxed is not None and self._readinto is not None else None
+        self._muxed = muxed if hasattr(muxed, "readinto_exactly") else None
 
     @property
     def peer(self) -> PeerId:
@@ -55,38 +54,42 @@ class NegotiatedStream:
 
     async def read_exactly(self, size: int) -> bytes:
         """Return exactly ``size`` bytes; raises LinkClosed."""
-        buffer = bytearray(size)
-        await self.readinto_exactly(memoryview(buffer))
-        return bytes(buffer)
+        if self._muxed is None:
+            buffer = bytearray(size)
+            await self.readinto_exactly(memoryview(buffer))
+            return bytes(buffer)
+        try:
+            data: bytes = await self._muxed.read_exactly(size)
+        except ENDED as error:
+            raise LinkClosed("the stream ended") from error
+        return data
 
     async def readinto_exactly(self, buffer: memoryview) -> None:
         """Fill ``buffer`` from the stream; raises LinkClosed."""
-        filled = 0
-        size = len(buffer)
         try:
-            while filled < size:
-                filled += await self._read_some(buffer[filled:])
+            if self._muxed is not None:
+                await self._muxed.readinto_exactly(buffer)
+            else:
+                await self._copy_into(buffer)
         except ENDED as error:
             raise LinkClosed("the stream ended") from error
 
-    async def _read_some(self, buffer: memoryview) -> int:
-        if self._readinto is not None:
-            count: int = await self._readinto(buffer)
-        else:
-            data = await self._stream.read(len(buffer))
-            count = len(data)
-            buffer[:count] = data
-        if count == 0:
-            raise LinkClosed("the stream ended")
-        return count
+    async def _copy_into(self, buffer: memoryview) -> None:
+        filled = 0
+        while filled < len(buffer):
+            data = await self._stream.read(len(buffer) - filled)
+            if not data:
+                raise LinkClosed("the stream ended")
+            buffer[filled : filled + len(data)] = data
+            filled += len(data)
 
     async def write(self, *data: bytes | bytearray | memoryview) -> None:
         """Send all of ``data`` in order; raises LinkClosed."""
         try:
-            if self._write is not None:
+            if self._muxed is not None:
                 # A write that the socket takes at once awaits nothing, so let other tasks run here.
                 await trio.lowlevel.checkpoint()
-                await self._write(*data)
+                await self._muxed.write(*data)
             else:
                 for part in data:
                     await self._stream.write(part)  # type: ignore[arg-type]
