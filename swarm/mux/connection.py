@@ -159,11 +159,13 @@ class MuxResults:
 
     ``touched``: streams with new data, a completed write, or an end.
     ``acceptable``: the peer opened a stream; call `Connection.accept`.
+    ``freed``: a stream was acknowledged or has ended; `Connection.may_open` may have changed.
     ``pongs``: values of the ping answers received, checked by nobody yet.
     """
 
     touched: set[Stream] = field(default_factory=set)
     acceptable: bool = False
+    freed: bool = False
     pongs: list[int] = field(default_factory=list)
 
 
@@ -402,6 +404,7 @@ class Connection:
             if not stream.acknowledged:
                 stream.acknowledged = True
                 self._unacknowledged -= 1
+                self._results.freed = True
                 self._results.touched.add(stream)
         elif not self._used(frame.stream):
             raise RemoteError(f"the peer sent a frame for stream {frame.stream}, which was never opened")
@@ -493,6 +496,7 @@ class Connection:
     def _forget(self, stream: Stream) -> None:
         if not self.streams.pop(stream.id, None):
             return
+        self._results.freed = True
         self._control.drop_update(stream.id)
         stream.window.release()
         if stream.inbound:

@@ -28,7 +28,7 @@ from swarm.mux.stream import Stream, WindowBudget, Write
 from swarm.net.libp2p.noise_session import NoiseSession
 from swarm.net.liveness import LivenessProbe, OutstandingPings
 from swarm.net.muxed_stream import MuxedStream
-from swarm.net.record_socket import RecordSocket
+from swarm.net.record_socket import TURN_BYTES, RecordSocket
 from swarm.net.streams import shielded
 
 logger = logging.getLogger(__name__)
@@ -69,6 +69,8 @@ class Driver:
         self._sender_needed = trio.Event()
         self._sender_busy = False
         self._sending_ended = False
+        self._woken = False
+        self._turn_ends = TURN_BYTES
         self._closed_here = False
         self.pings = OutstandingPings(self._send_ping, rng)
         self._liveness = LivenessProbe(lambda: socket.received_bytes, self.pings.ping)
@@ -162,15 +164,16 @@ class Driver:
     def _deliver_results(self) -> None:
         """Wake the tasks that the results of the state machine concern."""
         results = self.core.take_results()
+        self._woken |= results.acceptable or results.freed or bool(results.pongs)
         for stream in results.touched:
             muxed = self._muxed(stream)
             if stream.reading and stream.reading.filled:
                 # What went straight to a reader is read; `_after_step` sends the credit.
                 self.core.consumed(stream, trio.current_time())
             self._budget.record_unread(muxed, stream.inbox.size, consumed=False)
-            muxed.wake()
+            self._woken |= muxed.wake()
             self._release(muxed)
-        if results.touched or results.acceptable:
+        if results.acceptable or results.freed:
             self.changed.unpark_all()
         for value in results.pongs:
             self.pings.answered(value)
@@ -208,7 +211,10 @@ class Driver:
             while True:
                 await self._socket.receive(self)
                 self._end_batch()
-                await trio.lowlevel.checkpoint()
+                if self._woken or self._socket.received_bytes >= self._turn_ends:
+                    await trio.lowlevel.checkpoint()
+                    self._woken = False
+                    self._turn_ends = self._socket.received_bytes + TURN_BYTES
                 self._begin_batch()
         except LinkClosed as error:
             self._note_cause(str(error))

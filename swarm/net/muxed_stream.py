@@ -198,13 +198,16 @@ class MuxedStream(IMuxedStream):
         state = self.state
         return bool(state.ending or state.discarding or not (state.sending or state.receiving))
 
-    def wake(self) -> None:
-        """Wake waiting tasks to check the state again."""
+    def wake(self) -> bool:
+        """Wake waiting tasks to check the state again, if it is worth it; return whether there are any."""
         state = self.state
         done = state.reading.done if state.reading else state.inbox.size
-        if done or state.ending or state.discarding or not state.receiving:
-            self._readable.unpark_all()
-        self._written.unpark_all()
+        woken: list[object] = []
+        if self._readable and (done or state.ending or state.discarding or not state.receiving):
+            woken += self._readable.unpark_all()
+        if self._written:
+            woken += self._written.unpark_all()
+        return bool(woken)
 
     def give_up(self) -> None:
         """Reset the stream in one synchronous step."""

@@ -24,7 +24,7 @@ RECEIVE_BYTES = 1024 * 1024
 SEAL_RECORDS = DEPTH_MAX // NOISE_MAX_PLAINTEXT
 """The most records sealed in one step, ahead of the socket."""
 TURN_BYTES = 1024 * 1024
-"""The most bytes sealed before other tasks run."""
+"""The most bytes sealed, or opened for readers that still wait, before other tasks run."""
 
 WAKE_BYTES = 16 * 1024
 """Bytes. The socket becomes readable when the current record is complete or this much of it has arrived. On

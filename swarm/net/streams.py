@@ -10,6 +10,7 @@ from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamError
 
 from swarm.errors import LinkClosed
 from swarm.ids import PeerId
+from swarm.net.record_socket import TURN_BYTES
 
 
 def shielded(seconds: float) -> trio.CancelScope:
@@ -24,6 +25,9 @@ def shielded(seconds: float) -> trio.CancelScope:
 
 CLOSE_DEADLINE = 2.0
 """The most seconds that closing or resetting a stream takes, whatever the peer does."""
+
+WRITE_COST = 32 * 1024
+"""What a write costs besides its bytes, in bytes that could be sent meanwhile."""
 
 ENDED = (NetStreamError, MuxedStreamError, MuxedConnError, IOException, trio.ClosedResourceError, OSError)
 
@@ -40,6 +44,7 @@ class NegotiatedStream:
         self._peer = peer
         self._remote_address = remote_address
         muxed = getattr(stream, "muxed_stream", None)
+        self._turn = TURN_BYTES
         self._muxed = muxed if hasattr(muxed, "readinto_exactly") else None
 
     @property
@@ -87,8 +92,11 @@ class NegotiatedStream:
         """Send all of ``data`` in order; raises LinkClosed."""
         try:
             if self._muxed is not None:
-                # A write that the socket takes at once awaits nothing, so let other tasks run here.
-                await trio.lowlevel.checkpoint()
+                # A write that the socket takes at once awaits nothing, so let other tasks run now and then.
+                self._turn -= WRITE_COST + sum(map(len, data))
+                if self._turn <= 0:
+                    await trio.lowlevel.checkpoint()
+                    self._turn = TURN_BYTES
                 await self._muxed.write(*data)
             else:
                 for part in data:
