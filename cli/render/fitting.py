@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from rich.cells import cell_len, set_cell_size
 
 from cli.quantities import counted, format_rate, format_remaining, format_size
 from cli.render.lines import HASHES, Phase, Standing, completions, percent
 from swarm.content.paths import printable
+from swarm.lazy_dataclass import dataclass
 
 WIDEST_BAR = 24
 NARROWEST_BAR = 8
@@ -77,16 +77,17 @@ def _parts(standing: Standing) -> list[_Part]:
     ]
     sent = _Part(50, f"up {format_rate(snapshot.up_rate)}")
     peers = _Part(40, counted(snapshot.connected, "peer"))
+    left = _Part(80, "" if snapshot.eta is None else f"{format_remaining(snapshot.eta)} left")
     if phase in HASHES:
-        return [*parts, _Part(30, f"{format_size(snapshot.hashed)} of {format_size(snapshot.hash_total)}")]
+        hashed = f"{format_size(snapshot.hashed)} of {format_size(snapshot.hash_total)}"
+        return [*parts, left, _Part(30, hashed)]
     if phase is Phase.SEEDING:
         complete = _Part(35, ", ".join(completions(snapshot)))
         return [*parts, sent, peers, complete, _Part(30, f"sent {format_size(snapshot.sent)}")]
-    left = "" if snapshot.eta is None else f"{format_remaining(snapshot.eta)} left"
     return [
         *parts,
         _Part(90, format_rate(snapshot.down_rate)),
-        _Part(80, left),
+        left,
         sent,
         peers,
         _Part(30, f"{format_size(snapshot.have_size)} of {format_size(snapshot.size)}"),

@@ -83,26 +83,25 @@ def _what_is_served(event: events.ContentWithdrawn | events.ContentRestored) -> 
     what = f"{counted(event.pieces, 'piece')} ({format_size(event.size)})"
     if isinstance(event, events.ContentRestored):
         return f"{shown} is back: {what} served again"
-    return f"warning: {shown} {printable(event.reason)}: {what} withdrawn until it is back"
+    return f"warning: {shown} {printable(event.reason)}: {what} withdrawn until that is right again"
 
 
 def detail(event: events.Event) -> str | None:
     """Return what a person who asked for more is told of ``event``, None if nothing."""
     text = None
     match event:
-        case events.PeerDialing(peer=peer, address=address, why=why):
-            text = f"dialling {short(peer)} at {printable(address)}: {printable(why)}"
-        case events.PeerConnected(peer=peer, address=address, inbound=inbound):
-            text = f"connected {'from' if inbound else 'to'} {short(peer)} at {printable(address)}"
-        case events.PeerDisconnected(peer=peer, reason=reason):
-            text = f"lost {short(peer)}: {printable(reason)}"
+        case (
+            events.PeerFound()
+            | events.PeerDialing()
+            | events.PeerConnected()
+            | events.PeerDisconnected()
+            | events.PeerFailed()
+        ):
+            text = _about_peer(event)
         case events.SourceJoined(description=description):
             text = f"taking pieces from {printable(description)}"
         case events.SourceLeft(source=source, reason=reason):
             text = f"no longer taking pieces from {printable(source)}: {printable(reason)}"
-        case events.PeerFailed(peer=peer, reason=reason, retry_in=retry_in):
-            again = f"again in {retry_in:.1f} s" if math.isfinite(retry_in) else "given up"
-            text = f"cannot reach {short(peer)}: {printable(reason)}; {again}"
         case events.PieceRequested(piece=piece, source=source, why=why):
             text = f"piece {piece} asked of {short(PeerId(source))}: {printable(why)}"
         case events.PieceWasted(piece=piece, source=source):
@@ -113,6 +112,24 @@ def detail(event: events.Event) -> str | None:
     return text
 
 
+def _about_peer(event: events.TransferEvent) -> str | None:
+    """Return what happens with a peer before and after its session."""
+    text = None
+    match event:
+        case events.PeerFound(peer=peer, addresses=addresses, provenance=provenance):
+            text = f"found {short(peer)} at {printable(addresses[0])} ({printable(provenance)})"
+        case events.PeerDialing(peer=peer, address=address, why=why):
+            text = f"dialling {short(peer)} at {printable(address)}: {printable(why)}"
+        case events.PeerConnected(peer=peer, address=address, inbound=inbound):
+            text = f"connected {'from' if inbound else 'to'} {short(peer)} at {printable(address)}"
+        case events.PeerDisconnected(peer=peer, reason=reason):
+            text = f"lost {short(peer)}: {printable(reason)}"
+        case events.PeerFailed(peer=peer, reason=reason, retry_in=retry_in):
+            again = f"again in {retry_in:.1f} s" if math.isfinite(retry_in) else "given up"
+            text = f"cannot reach {short(peer)}: {printable(reason)}; {again}"
+    return text
+
+
 def title(snapshot: TransferSnapshot, phase: Phase) -> str:
     """Return what is going on: ``fetching photos``."""
     return f"{phase.value} {printable(snapshot.name)}".rstrip()
@@ -120,12 +137,12 @@ def title(snapshot: TransferSnapshot, phase: Phase) -> str:
 
 def status(snapshot: TransferSnapshot, phase: Phase) -> str:
     """Return the figures of ``phase``: sizes, rates, estimate, peers, pieces, up and down."""
+    left = () if snapshot.eta is None else (f"{format_remaining(snapshot.eta)} left",)
     if phase in HASHES:
-        return f"{format_size(snapshot.hashed)} of {format_size(snapshot.hash_total)}"
+        return ", ".join((f"{format_size(snapshot.hashed)} of {format_size(snapshot.hash_total)}", *left))
     sent = f"up {format_size(snapshot.sent)} at {format_rate(snapshot.up_rate)}"
     if phase is Phase.SEEDING:
         return ", ".join((counted(snapshot.connected, "peer"), *completions(snapshot), sent))
-    left = () if snapshot.eta is None else (f"{format_remaining(snapshot.eta)} left",)
     return ", ".join(
         (
             f"{format_size(snapshot.have_size)} of {format_size(snapshot.size)}",

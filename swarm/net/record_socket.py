@@ -70,7 +70,8 @@ class RecordSocket:
 
     def _limit_unsent(self) -> None:
         """Limit the unsent bytes that the kernel buffers to the send depth."""
-        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        # A circuit through a relay ends in a Unix socket, which has no such limit.
+        if hasattr(socket, "TCP_NOTSENT_LOWAT") and self._socket.family != socket.AF_UNIX:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, self._depth.size)
 
     @property

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import trio
 from libp2p.abc import INetStream
 from libp2p.io.exceptions import IOException
+from libp2p.network.stream.exceptions import StreamEOF
 from libp2p.network.stream.exceptions import StreamError as NetStreamError
-from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamError
+from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamEOF, MuxedStreamError
 
 from swarm.errors import LinkClosed
 from swarm.ids import PeerId
@@ -46,6 +49,8 @@ class NegotiatedStream:
         muxed = getattr(stream, "muxed_stream", None)
         self._turn = TURN_BYTES
         self._muxed = muxed if hasattr(muxed, "readinto_exactly") else None
+        self._read = stream.read if self._muxed is None else muxed.read
+        self._finish = stream.close if self._muxed is None else muxed.close_write
 
     @property
     def peer(self) -> PeerId:
@@ -68,6 +73,20 @@ class NegotiatedStream:
         except ENDED as error:
             raise LinkClosed("the stream ended") from error
         return data
+
+    async def read_some(self, most: int) -> bytes:
+        """Return 1 to ``most`` bytes as they come, none once the peer has finished; raises LinkClosed."""
+        try:
+            return await self._read(most)
+        except (StreamEOF, MuxedStreamEOF):
+            return b""
+        except ENDED as error:
+            raise LinkClosed("the stream ended") from error
+
+    async def finish(self) -> None:
+        """Finish sending; the peer's bytes can still be read. Never raises an error."""
+        with suppress(*ENDED):
+            await self._finish()
 
     async def readinto_exactly(self, buffer: memoryview) -> None:
         """Fill ``buffer`` from the stream; raises LinkClosed."""

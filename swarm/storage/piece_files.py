@@ -10,13 +10,13 @@ from array import array
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 from swarm.content.manifest import Manifest
 from swarm.content.paths import printable
 from swarm.errors import DiskError
+from swarm.lazy_dataclass import dataclass
 from swarm.storage.folder import Folder, open_regular
 
 OPEN_FILES = 8
@@ -209,6 +209,11 @@ class PieceFiles:
             return PartState.ANOTHER
         self._marks.look(file, about)
         return PartState.CHANGED if file in self._marks.changed else PartState.SAME
+
+    def verified(self, file: int, about: os.stat_result) -> None:
+        """Another program has written to the file, but it is right as it is: ``about``."""
+        self._marks.note(file, about)
+        self._marks.changed.discard(file)
 
     def _open_to_write(self, file: int, created: Callable[[tuple[str, ...]], None]) -> int:
         parts = self.parts(file)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from swarm.bits import PieceSet
 from swarm.content.layout import Layout
 from swarm.events import PeerComplete, PieceLost
 from swarm.ids import PeerId, SourceId, TransferId
+from swarm.lazy_dataclass import dataclass
 from swarm.protocol.messages import (
     Cancel,
     Choke,
@@ -287,9 +287,12 @@ class Brain:
         commands += self._announcer.found(back, now) + self._download.sweep()
         return commands
 
-    def pieces_lost(self, pieces: PieceSet, now: float) -> list[Command]:
-        """Stored pieces can no longer be served, because of something that happened to all of them."""
-        gone = self._pieces.lost_many(pieces)
+    def pieces_lost(self, pieces: PieceSet, now: float, *, again: bool = False) -> list[Command]:
+        """Stored pieces can no longer be served, because of something that happened to all of them.
+
+        ``again``: they are fetched again, also if everything was complete.
+        """
+        gone = self._pieces.lost_many(pieces, again=again)
         if not gone:
             return []
         # The peers hear of it before their requests are rejected: so they blame nobody.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Final
 
 import trio
@@ -27,6 +26,7 @@ from swarm.events import (
     SourceLeft,
 )
 from swarm.ids import PeerId, SourceId
+from swarm.lazy_dataclass import dataclass
 from swarm.ports import ByteStream, PieceSource, Store, StoredChange
 from swarm.protocol.messages import RESTATE_EXTENSION, Hello, Peers
 from swarm.protocol.protocol_limits import MAX_ADDRESSES_PER_PEER
@@ -75,6 +75,7 @@ class Exchange:
         manifest = store.manifest
         self._services = services
         self._record = record
+        self._layout = manifest.layout
         self._now = now
         addresses = tuple(each.partition("/p2p/")[0] for each in services.addresses)
         self._greeting = Hello(
@@ -125,7 +126,7 @@ class Exchange:
 
     @property
     def complete(self) -> trio.Event:
-        """Set when every wanted piece is stored."""
+        """Set when every wanted piece is stored; another one after `fetch_again`."""
         return self._performer.complete
 
     def peers(self) -> tuple[PeerStatus, ...]:
@@ -337,6 +338,13 @@ class Exchange:
             event = ContentWithdrawn(transfer, change.path, change.reason, change.pieces, change.size)
             self._record.publish(event)
         self._performer.stored_changed()
+
+    def fetch_again(self, path: str, pieces: PieceSet) -> None:
+        """Another program has changed pieces at ``path`` that were stored: they are fetched again."""
+        size = sum(map(self._layout.length, pieces))
+        reason = "was changed by another program"
+        self._record.publish(ContentWithdrawn(self._record.transfer, path, reason, pieces.count, size))
+        self._performer.fetch_again(pieces)
 
     # --- Other sources ------------------------------------------------------------------------------
 
