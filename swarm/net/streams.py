@@ -49,8 +49,9 @@ class NegotiatedStream:
         muxed = getattr(stream, "muxed_stream", None)
         self._turn = TURN_BYTES
         self._muxed = muxed if hasattr(muxed, "readinto_exactly") else None
-        self._read = stream.read if self._muxed is None else muxed.read
-        self._finish = stream.close if self._muxed is None else muxed.close_write
+        own = self._muxed
+        self._read = stream.read if own is None else own.read
+        self._finish = stream.close if own is None else own.close_write
 
     @property
     def peer(self) -> PeerId:
