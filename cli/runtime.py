@@ -18,8 +18,9 @@ from swarm.lazy_dataclass import dataclass, field
 if TYPE_CHECKING:
     from cli.output import Outputs
     from cli.render.live import Live
-    from swarm.config import NodeOptions
+    from swarm.config import MeetingOptions, NodeOptions
     from swarm.node import Node
+    from swarm.node.meeting_server import MeetingServer
 
     class OpenNode(Protocol):
         """Opens a node; ``tell`` is called with warnings about that."""
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
             self, options: NodeOptions, *, tell: Callable[[str], None] | None = None
         ) -> AbstractAsyncContextManager[Node]:
             """Open it for the block."""
+
+    OpenMeeting = Callable[[MeetingOptions], AbstractAsyncContextManager[MeetingServer]]
 
 
 def open_node() -> OpenNode:
@@ -45,7 +48,16 @@ def open_node() -> OpenNode:
     return real
 
 
-TRANSFERRING = frozenset({"share", "fetch", "listen"})
+def open_meeting() -> OpenMeeting:
+    """Import the meeting point, and of libp2p what it uses."""
+    from swarm.net.libp2p import partial_import
+
+    with partial_import.importing():
+        from swarm.node.meeting_server import open_meeting_server as real
+    return real
+
+
+TRANSFERRING = frozenset({"share", "fetch", "listen", "meet"})
 """Commands whose work goes on whatever becomes of their output; the others exist to print."""
 
 

@@ -108,6 +108,19 @@ def remove_leftovers() -> list[str]:
     return removed
 
 
+def namespace_tag() -> str:
+    """What begins the names of the namespaces of one network of this process."""
+    Network._made += 1
+    return f"{PREFIX}-{os.getpid()}-{_started(os.getpid())}-{Network._made}"
+
+
+def remove_tagged(tag: str) -> None:
+    """Remove the namespaces of one network."""
+    for namespace in _all_namespaces():
+        if namespace.startswith(f"{tag}-"):
+            _remove(namespace)
+
+
 class Network:
     """``size`` hosts, numbered from 0, whose uplinks carry ``bits`` a second; removed when left.
 
@@ -119,8 +132,7 @@ class Network:
     def __init__(self, size: int, *, bits: int) -> None:
         self.size = size
         self.bits = bits
-        Network._made += 1
-        self._tag = f"{PREFIX}-{os.getpid()}-{_started(os.getpid())}-{Network._made}"
+        self._tag = namespace_tag()
 
     def name(self, host: int) -> str:
         """The namespace of a host."""
@@ -195,7 +207,4 @@ class Network:
         _run("tc", "-netns", name, "qdisc", "add", "dev", "eth0", "root", "tbf", *limit)
 
     def _remove(self) -> None:
-        mine = f"{self._tag}-"
-        for namespace in _all_namespaces():
-            if namespace.startswith(mine):
-                _remove(namespace)
+        remove_tagged(self._tag)
