@@ -10,17 +10,26 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from swarm.lazy_dataclass import dataclass, field
 
 if TYPE_CHECKING:
     from cli.output import Outputs
     from cli.render.live import Live
-    from swarm.config import NodeOptions
+    from swarm.config import MeetingOptions, NodeOptions
     from swarm.node import Node
+    from swarm.node.meeting_server import MeetingServer
 
-    OpenNode = Callable[[NodeOptions], AbstractAsyncContextManager[Node]]
+    class OpenNode(Protocol):
+        """Opens a node; ``tell`` is called with warnings about that."""
+
+        def __call__(
+            self, options: NodeOptions, *, tell: Callable[[str], None] | None = None
+        ) -> AbstractAsyncContextManager[Node]:
+            """Open it for the block."""
+
+    OpenMeeting = Callable[[MeetingOptions], AbstractAsyncContextManager[MeetingServer]]
 
 
 def open_node() -> OpenNode:
@@ -32,7 +41,16 @@ def open_node() -> OpenNode:
     return real
 
 
-TRANSFERRING = frozenset({"share", "fetch", "listen"})
+def open_meeting() -> OpenMeeting:
+    """Import the meeting point, and of libp2p what it uses."""
+    from swarm.net.libp2p import partial_import
+
+    with partial_import.importing():
+        from swarm.node.meeting_server import open_meeting_server as real
+    return real
+
+
+TRANSFERRING = frozenset({"share", "fetch", "listen", "meet"})
 """Commands whose work goes on whatever becomes of their output; the others exist to print."""
 
 
@@ -79,7 +97,8 @@ class Runtime:
         opener = self.load_node()
 
         async def opened() -> None:
-            async with opener(node_options) as node:
+            tell = None if self.live is None else self.live.warn
+            async with opener(node_options, tell=tell) as node:
                 await main(node)
 
         running.run(opened)

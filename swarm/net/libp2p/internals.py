@@ -13,6 +13,7 @@ from typing import Any
 
 import trio
 from libp2p.abc import IRawConnection, ISecureConn
+from libp2p.connection_types import ConnectionType
 from libp2p.io.abc import ReadWriteCloser
 from libp2p.io.trio import TrioTCPStream
 from libp2p.network.auto_connector import AutoConnector
@@ -91,8 +92,33 @@ class ZonedTcp(TCP):
         return RawConnection(TrioTCPStream(stream), initiator=True)
 
 
+async def connect_from(port: int, endpoint: Endpoint) -> trio.SocketStream:
+    """Connect to an IP endpoint from a port that this node listens on; raises OSError."""
+    six = endpoint.kind == "ip6"
+    made = trio.socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        tcp._set_reuse_flags(made)  # noqa: SLF001 - see above
+        if six:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        await made.bind(("::" if six else "0.0.0.0", port))  # noqa: S104 - any address leads there
+        await made.connect((endpoint.host, endpoint.port))
+    except BaseException:
+        made.close()
+        raise
+    return trio.SocketStream(made)
+
+
+def raw_connection(stream: trio.SocketStream, *, initiator: bool, through: str = "") -> RawConnection:
+    """Wrap a socket for libp2p; ``through`` is the multiaddr of a circuit that it leads into, if it does."""
+    if not through:
+        return RawConnection(TrioTCPStream(stream), initiator=initiator)
+    return RawConnection(
+        TrioTCPStream(stream), initiator, ConnectionType.RELAYED, addresses=[Multiaddr(through)]
+    )
+
+
 def listen_with_one_family() -> None:
-    """Let libp2p's TCP sockets for IPv6 take no IPv4 connections.
+    """Let libp2p's TCP sockets for IPv6 take no IPv4 connections, and none share a port with another process.
 
     On Linux they would, and could share a port with the socket for IPv4, which then would not get them.
     """
@@ -105,10 +131,13 @@ async def _open_listeners(host: str | None, port: int) -> list[trio.SocketListen
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     made = trio.socket.socket(family, socket.SOCK_STREAM)
     try:
-        tcp._set_reuse_flags(made)  # noqa: SLF001 - see above
+        # With SO_REUSEPORT before it is bound, two processes could listen on one port and take turns.
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         await made.bind((host, port))
+        # From here on a dial may leave from this port, too.
+        tcp._set_reuse_flags(made)  # noqa: SLF001 - see above
         made.listen(LISTEN_BACKLOG)
     except OSError as error:
         made.close()
