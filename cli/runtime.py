@@ -7,7 +7,6 @@ command asks for it.
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -37,14 +36,8 @@ def open_node() -> OpenNode:
     """Import the node, and of libp2p what the node uses: about half a second."""
     from swarm.net.libp2p import partial_import
 
-    # What is imported stays: the collector need not search it, meanwhile, later, or when the process ends.
-    gc.disable()
-    try:
-        with partial_import.importing():
-            from swarm.node import open_node as real
-        gc.freeze()
-    finally:
-        gc.enable()
+    with partial_import.importing():
+        from swarm.node import open_node as real
     return real
 
 

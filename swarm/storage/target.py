@@ -292,6 +292,8 @@ class Target:
             self._finished = True
             with suppress(DiskError):
                 await self._serve_in_place(before)
+                # From here on files are found by their path.
+                self._files.release()
             self._in_place.set()
         except PiecesChanged as changed:
             self._stored -= PieceSet.of(self._stored.size, changed.pieces)

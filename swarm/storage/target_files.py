@@ -438,6 +438,11 @@ class TargetFiles:
             self.journal.close()
             self.journal = None
 
+    def release(self) -> None:
+        """After `settle`, unless still locked: close the folders, which would keep a disk mounted."""
+        if self.journal is None:
+            self.close()
+
     def leave_journal(self) -> None:
         """Unlock the journal and leave it unchanged, because it belongs to another target."""
         if self.journal is not None:

@@ -119,7 +119,7 @@ class Exchange:
         self.discovered = PeerExchange(services.me)
         """The peers that sessions name."""
         self._exchange_alarm = Alarm(now)
-        self._holdings = Holdings(record, self._brain.pieces_held, now)
+        self._holdings = Holdings(record, self._brain.pieces_held, manifest.piece_count, now)
         record.begin(manifest.layout, store.stored, wanted)
 
     # --- State --------------------------------------------------------------------------------------

@@ -26,11 +26,12 @@ from swarm.errors import ManifestError, RemoteError
 from swarm.ids import ManifestId, PeerId, SourceId
 from swarm.mux import frames as yamux
 from swarm.mux.connection import Connection
-from swarm.mux.mux_limits import NOISE_MAX_PLAINTEXT, NOISE_MAX_SEALED, MuxLimits
-from swarm.mux.records import BLOCK_BYTES, Blocks, Opener, Sealer
-from swarm.mux.stream import WindowBudget
+from swarm.mux.mux_limits import NOISE_MAX_SEALED, MuxLimits
+from swarm.mux.records import BLOCK_BYTES, Blocks, Opener, Sealer, missing
+from swarm.mux.stream import Read, Stream, WindowBudget
 from swarm.protocol import advert, codec, dns_message, lan_records, messages
 from tests.support.contents import file_manifest, folder_manifest
+from tests.support.records import Arriving, take_all
 from tests.support.wire_decoder import Decoder, Frame
 
 MAX_INPUT = 4096
@@ -290,7 +291,6 @@ def journal_seeds() -> Iterator[bytes]:
 _KEY = bytes(32)
 _WARM = Blocks()
 _BUDGET = WindowBudget()
-_OUT = memoryview(bytearray(NOISE_MAX_PLAINTEXT))
 _LIMITS = MuxLimits(inbound_streams=8, accept_backlog=8, control_frames=10**6)
 
 
@@ -299,31 +299,32 @@ def run_link(data: bytes) -> None:
 
     The last byte chooses, so that most executions are quick.
     """
-    whole = _outcome(iter([_block(data)]))
+    whole = _outcome(lambda core: core.receive(*_block(data)))
     if data and data[-1] % 4 == 3:
         sealer = Sealer(_KEY, 0)
         records = b"".join(sealer.seal(part) for part in parts(data))
-        same(_outcome(_opened(parts(records))), whole, "the link under another chunking")
+        same(_outcome(lambda core: _open(parts(records), core)), whole, "the link under another chunking")
+        same(_outcome(lambda core: _open(parts(records), core), wait=True), whole, "the link with a reader")
     elif data and data[-1] % 4 == 2:
         _refuse_forged(data)
 
 
 def _refuse_forged(data: bytes) -> None:
-    opener = Opener(_KEY, 0)
+    arriving = Arriving(Opener(_KEY, 0), _WARM)
     try:
         for part in parts(data):
-            if any(True for _ in opener.open(memoryview(part), _WARM)):
+            if arriving.opened(part):
                 raise Broken("a record that nobody sealed was opened")
     except RemoteError:
         pass
-    if opener.missing > NOISE_MAX_SEALED:
-        raise Broken(f"{opener.missing} bytes awaited")
+    if missing(arriving.rest) > NOISE_MAX_SEALED:
+        raise Broken(f"{missing(arriving.rest)} bytes awaited")
 
 
-def _opened(arriving: Iterable[bytes]) -> Iterator[tuple[bytearray, int]]:
-    opener = Opener(_KEY, 0)
-    for part in arriving:
-        yield from opener.open(memoryview(part), _WARM)
+def _open(records: Iterable[bytes], core: Connection) -> None:
+    arriving = Arriving(Opener(_KEY, 0), _WARM)
+    for part in records:
+        arriving.feed(part, core)
 
 
 def _block(data: bytes) -> tuple[bytearray, int]:
@@ -332,24 +333,29 @@ def _block(data: bytes) -> tuple[bytearray, int]:
     return block, len(data)
 
 
-def _outcome(plaintexts: Iterator[tuple[bytearray, int]]) -> tuple[object, ...]:
+def _outcome(bring: Callable[[Connection], None], *, wait: bool = False) -> tuple[object, ...]:
+    """What one end makes of what ``bring`` brings; with ``wait``, its own stream has a reader that waits."""
     core = Connection(initiator=True, blocks=_WARM, budget=_BUDGET, limits=_LIMITS)
-    core.open()
+    mine = core.open()
+    if wait:
+        mine.reading = Read(memoryview(bytearray(32)), 1)
     error = ""
     try:
-        for block, size in plaintexts:
-            core.receive(block, size)
+        bring(core)
     except RemoteError as caught:
         error = str(caught)
-    answers = bytearray()
-    while size := core.fill(_OUT):
-        answers += _OUT[:size]
+    answers = take_all(core)
     states = [
-        (number, stream.inbox.take(1 << 30), stream.ending, stream.receiving, stream.send_window)
+        (number, _unread(stream), stream.ending, stream.receiving, stream.send_window)
         for number, stream in core.streams.items()
     ]
     core.connection_lost()
-    return error, bytes(answers), states, core.peer_leaving
+    return error, answers, states, core.peer_leaving
+
+
+def _unread(stream: Stream) -> bytes:
+    placed = bytes(stream.reading.buffer[: stream.reading.filled]) if stream.reading else b""
+    return placed + stream.inbox.take(1 << 30)
 
 
 def link_seeds() -> Iterator[bytes]:
