@@ -1,8 +1,8 @@
 """A host of ours that is met through a relay, as a program for tests in namespaces.
 
-python -m tests.support.relayed_peer serve RELAY        takes a place, prints `PEER id`, serves until it is ended
+python -m tests.support.relayed_peer serve RELAY        takes a place, prints `PEER id`, serves until ended
 python -m tests.support.relayed_peer dial RELAY PEER    dials through the relay, prints `REACHED multiaddr`
-python -m tests.support.relayed_peer probe SERVER PORT  listens on PORT, asks to be dialled back, prints `VERDICT …`
+python -m tests.support.relayed_peer probe SERVER PORT  listens on PORT, is dialled back, prints `VERDICT …`
 """
 
 from __future__ import annotations
