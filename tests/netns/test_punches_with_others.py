@@ -69,7 +69,8 @@ def test_our_probe_and_that_of_go_come_to_the_same_verdict(field: Field) -> None
             "public", program, "-listen", f"/unix{control}", "-hostAddrs", "/ip4/0.0.0.0/tcp/4009", *options
         )
     )
-    theirs = f"/ip4/{PUBLIC}/tcp/4009/p2p/{go.line(r'Peer ID: (\S+)').group(1)}"
+    peer = go.line(r"Peer ID: (\S+)").group(1)
+    theirs = f"/ip4/{PUBLIC}/tcp/4009/p2p/{peer}"
     _, meeting = field.meet()
     for host, verdict in (("a", "False"), ("rb", "True")):
         # The router itself is a public host once it lets that port in.
