@@ -45,7 +45,7 @@ def open_node() -> OpenNode:
     return real
 
 
-TRANSFERRING = frozenset({"share", "fetch", "listen"})
+TRANSFERRING = frozenset({"share", "fetch", "listen", "daemon"})
 """Commands whose work goes on whatever becomes of their output; the others exist to print."""
 
 
@@ -83,6 +83,10 @@ class Runtime:
         )
         self.live.begin(command)
         return self.live
+
+    def imported(self) -> None:
+        """Import the node before trio runs, so that a signal during the import ends it at once."""
+        self.load_node()
 
     def with_node(self, node_options: NodeOptions, main: Callable[[Node], Awaitable[None]]) -> None:
         """Open a node, run ``main`` with it, and close it; a signal cancels ``main``."""
