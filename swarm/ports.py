@@ -11,7 +11,7 @@ from typing import Protocol
 
 from swarm.bits import PieceSet
 from swarm.content.manifest import Manifest
-from swarm.endpoint import Endpoint
+from swarm.endpoint import Route
 from swarm.ids import ManifestId, PeerId, SourceId
 from swarm.lazy_dataclass import dataclass
 
@@ -59,7 +59,7 @@ class Network(Protocol):
     def peer_id(self) -> PeerId:
         """This node's own id."""
 
-    async def connect(self, peer: PeerId, where: Sequence[Endpoint]) -> str:
+    async def connect(self, peer: PeerId, where: Sequence[Route]) -> str:
         """Connect to the peer at any of the endpoints, or use an open connection.
 
         Returns the multiaddr that answered. Raises NoPeerReachable.

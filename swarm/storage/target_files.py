@@ -9,14 +9,16 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack, suppress
+from itertools import count
 from pathlib import Path
 
 from swarm.content.manifest import Manifest
 from swarm.content.paths import JOURNAL_SUFFIX, PART_SUFFIX, printable, temporary_names
 from swarm.content.times import FileTimes
-from swarm.errors import DiskError
+from swarm.errors import DiskError, PiecesChanged
+from swarm.ids import DIGEST_BYTES
 from swarm.lazy_dataclass import dataclass
 from swarm.storage.disk_errors import optional, refusals
 from swarm.storage.extras import Extras
@@ -81,17 +83,22 @@ def prepare(
 ) -> None:
     """Create the empty files among ``missing``, set executable bits and times, make ``extras``, and sync it.
 
-    A file that another program wrote to meanwhile is hashed again. Raises `DiskError` if it differs, and if
-    a file was removed or replaced.
+    A file that another program wrote to meanwhile is hashed again, and cut to its length. Raises
+    `PiecesChanged` if any differs, once all were looked at, and `DiskError` if one was removed or replaced.
     """
     folders: set[tuple[str, ...]] = {()}
+    changed: dict[int, list[int]] = {}
     for file in missing:
-        entry = manifest.files[file]
         with refusals(partial.path(file)):
-            if not entry.length:
+            if not manifest.files[file].length:
                 partial.create(file, folders.add)
-            _check_part(manifest, partial, file)
-            executable.set(partial, file, wanted=entry.executable)
+            if bad := _changed_pieces(manifest, partial, file):
+                changed[file] = bad
+    if changed:
+        raise _pieces_changed(partial, changed)
+    for file in missing:
+        with refusals(partial.path(file)):
+            executable.set(partial, file, wanted=manifest.files[file].executable)
             if times is not None and (time := times.of_file(file)) is not None:
                 set_time(partial, file, time)
         parts = partial.parts(file)
@@ -113,8 +120,11 @@ def set_time(files: PieceFiles, file: int, nanoseconds: int) -> None:
         files.folder.layer.close(fd)
 
 
-def _check_part(manifest: Manifest, partial: PieceFiles, file: int) -> None:
-    """Raise `DiskError` unless the partial file is what was written here, or is at least right."""
+def _changed_pieces(manifest: Manifest, partial: PieceFiles, file: int) -> list[int]:
+    """Return the pieces of a partial file that are not what was written here, none if all are right.
+
+    Raises `DiskError` if the file is gone or another one.
+    """
     match partial.found(file):
         case PartState.NOTHING:
             # A folder is named that is there, not the file, which is not.
@@ -125,23 +135,46 @@ def _check_part(manifest: Manifest, partial: PieceFiles, file: int) -> None:
         case PartState.ANOTHER:
             raise _replaced(partial.path(file))
         case PartState.CHANGED:
-            entry = manifest.files[file]
-            hashing = FileHashing(manifest.piece_length)
-            layer = partial.folder.layer
-            fd = partial.folder.open_file(partial.parts(file), os.O_RDONLY)
-            try:
-                size = os.fstat(fd).st_size
-                for _ in hashing.steps(layer, fd, entry.length, new_buffer()):
-                    pass
-            finally:
-                layer.close(fd)
-            if size != entry.length or hashing.pieces != entry.pieces:
-                raise DiskError(
-                    f"{printable(str(partial.path(file)))}: another program changed it during the fetch; "
-                    "run the same command again to fetch those pieces again"
-                )
+            return _wrong_pieces(manifest, partial, file)
         case PartState.SAME:
             pass
+    return []
+
+
+def _wrong_pieces(manifest: Manifest, partial: PieceFiles, file: int) -> list[int]:
+    """Hash a partial file, cut to its length; return the pieces that do not match the manifest."""
+    entry = manifest.files[file]
+    hashing = FileHashing(manifest.piece_length)
+    layer = partial.folder.layer
+    fd = partial.folder.open_file(partial.parts(file), os.O_RDWR)
+    try:
+        before = os.fstat(fd)
+        if before.st_size > entry.length:
+            layer.resize(fd, entry.length)
+            before = os.fstat(fd)
+        for _ in hashing.steps(layer, fd, entry.length, new_buffer()):
+            pass
+        if hashing.pieces == entry.pieces:
+            partial.verified(file, before)
+            return []
+    finally:
+        layer.close(fd)
+    digests = (bytes(hashing.pieces[at : at + DIGEST_BYTES]) for at in count(0, DIGEST_BYTES))
+    pieces = manifest.layout.pieces_of(file)
+    return [
+        piece for piece, digest in zip(pieces, digests, strict=False) if digest != manifest.piece_hash(piece)
+    ]
+
+
+def _pieces_changed(partial: PieceFiles, changed: Mapping[int, list[int]]) -> PiecesChanged:
+    path = printable(str(partial.path(next(iter(changed)))))
+    others = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+    return PiecesChanged(
+        f"{path}{others}: another program changed it during the fetch, and again what was fetched again; "
+        "end that program and run the same command again",
+        path + others,
+        tuple(piece for pieces in changed.values() for piece in pieces),
+    )
 
 
 def move_file(output: Folder, part_name: str, name: str, *, replacing: bool = False) -> None:
@@ -404,6 +437,11 @@ class TargetFiles:
             self.journal.remove()
             self.journal.close()
             self.journal = None
+
+    def release(self) -> None:
+        """After `settle`, unless still locked: close the folders, which would keep a disk mounted."""
+        if self.journal is None:
+            self.close()
 
     def leave_journal(self) -> None:
         """Unlock the journal and leave it unchanged, because it belongs to another target."""
