@@ -41,7 +41,9 @@ class NegotiatedStream:
         self._remote_address = remote_address
         muxed = getattr(stream, "muxed_stream", None)
         self._readinto = getattr(muxed, "readinto", None)
-        self._write = muxed.write if muxed is not None and self._readinto is not None else None
+        self._write, self._read = None, stream.read
+        if muxed is not None and self._readinto is not None:
+            self._write, self._read = muxed.write, muxed.read
 
     @property
     def peer(self) -> PeerId:
@@ -68,6 +70,16 @@ class NegotiatedStream:
                 filled += await self._read_some(buffer[filled:])
         except ENDED as error:
             raise LinkClosed("the stream ended") from error
+
+    async def read_some(self, limit: int) -> bytes:
+        """Wait for data and return what has come, 1 to ``limit`` bytes; raises LinkClosed."""
+        try:
+            data: bytes = await self._read(limit)
+        except ENDED as error:
+            raise LinkClosed("the stream ended") from error
+        if not data:
+            raise LinkClosed("the stream ended")
+        return data
 
     async def _read_some(self, buffer: memoryview) -> int:
         if self._readinto is not None:

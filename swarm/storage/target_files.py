@@ -18,11 +18,11 @@ from swarm.content.paths import JOURNAL_SUFFIX, PART_SUFFIX, printable, temporar
 from swarm.content.times import FileTimes
 from swarm.errors import DiskError
 from swarm.lazy_dataclass import dataclass
-from swarm.storage.disk_errors import optional, refusals
+from swarm.storage.disk_errors import disk_error, optional, refusals
 from swarm.storage.extras import Extras
 from swarm.storage.file_identity import FileIdentities
 from swarm.storage.file_layer import FileLayer
-from swarm.storage.folder import Folder, flush, open_regular, sync_entries
+from swarm.storage.folder import Folder, Parents, flush, open_regular, sync_entries
 from swarm.storage.hashing import FileHashing, new_buffer
 from swarm.storage.journal_file import JournalFile
 from swarm.storage.piece_files import PartState, PieceFiles
@@ -85,20 +85,42 @@ def prepare(
     a file was removed or replaced.
     """
     folders: set[tuple[str, ...]] = {()}
-    for file in missing:
-        entry = manifest.files[file]
-        with refusals(partial.path(file)):
-            if not entry.length:
-                partial.create(file, folders.add)
-            _check_part(manifest, partial, file)
-            executable.set(partial, file, wanted=entry.executable)
-            if times is not None and (time := times.of_file(file)) is not None:
-                set_time(partial, file, time)
-        parts = partial.parts(file)
-        folders.update(parts[:depth] for depth in range(len(parts)))
+    with Parents(partial.folder) as parents:
+        for file in missing:
+            parts = partial.parts(file)
+            try:
+                _prepare_file(manifest, partial, parents, file, executable, times)
+            except OSError as error:
+                raise disk_error(error, partial.path(file)) from error
+            folders.add(parts[:-1])
+    for folder in tuple(folders):
+        folders.update(folder[:depth] for depth in range(len(folder)))
     if extras is not None:
         extras.make(partial.folder, folders.add)
     flush(partial.folder, [partial.parts(file) for file in missing], folders)
+
+
+def _prepare_file(
+    manifest: Manifest,
+    partial: PieceFiles,
+    parents: Parents,
+    file: int,
+    executable: ExecutableBits,
+    times: FileTimes | None,
+) -> None:
+    entry = manifest.files[file]
+    if not entry.length:
+        partial.create(file, lambda _: None)
+    parts = partial.parts(file)
+    about = parents.stat(parts)
+    _check_part(manifest, partial, file, about)
+    if about is None or bool(about.st_mode & stat.S_IXUSR) != entry.executable:
+        executable.set(partial, file, wanted=entry.executable)
+    time = None if times is None else times.of_file(file)
+    if time is not None and about is not None and about.st_mtime_ns != time:
+        with suppress(OSError):
+            at = parents.of(parts)
+            os.utime(parts[-1], ns=(about.st_atime_ns, time), dir_fd=at, follow_symlinks=False)
 
 
 def set_time(files: PieceFiles, file: int, nanoseconds: int) -> None:
@@ -113,9 +135,9 @@ def set_time(files: PieceFiles, file: int, nanoseconds: int) -> None:
         files.folder.layer.close(fd)
 
 
-def _check_part(manifest: Manifest, partial: PieceFiles, file: int) -> None:
+def _check_part(manifest: Manifest, partial: PieceFiles, file: int, about: os.stat_result | None) -> None:
     """Raise `DiskError` unless the partial file is what was written here, or is at least right."""
-    match partial.found(file):
+    match partial.state_of(file, about):
         case PartState.NOTHING:
             # A folder is named that is there, not the file, which is not.
             raise DiskError(
