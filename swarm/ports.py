@@ -11,7 +11,7 @@ from typing import Protocol
 
 from swarm.bits import PieceSet
 from swarm.content.manifest import Manifest
-from swarm.endpoint import Endpoint
+from swarm.endpoint import Route
 from swarm.errors import SwarmError
 from swarm.ids import ManifestId, PeerId, SourceId
 from swarm.lazy_dataclass import dataclass
@@ -41,7 +41,7 @@ class ByteStream(Protocol):
         """Fill ``buffer`` from the stream."""
 
     async def read_some(self, limit: int) -> bytes:
-        """Wait for data and return what has come: 1 to ``limit`` bytes."""
+        """Wait for data and return what has come: 1 to ``limit`` bytes, none once the peer has finished."""
 
     async def write(self, *data: bytes | bytearray | memoryview) -> None:
         """Send all of ``data``, one after the other.
@@ -63,7 +63,7 @@ class Network(Protocol):
     def peer_id(self) -> PeerId:
         """This node's own id."""
 
-    async def connect(self, peer: PeerId, where: Sequence[Endpoint]) -> str:
+    async def connect(self, peer: PeerId, where: Sequence[Route]) -> str:
         """Connect to the peer at any of the endpoints, or use an open connection.
 
         Returns the multiaddr that answered. Raises NoPeerReachable.

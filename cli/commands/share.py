@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 @click.option("--name", metavar="NAME", help="The name that others get (default: that of PATH, stdin for -).")
 @options.listen
 @options.announce
+@options.reach
 @click.option(
     "--peer",
     "peers",
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 @click.pass_obj
 def command(
     runtime: Runtime,
+    /,
     *,
     paths: tuple[Path, ...],
     manifest: Path | None,
@@ -76,6 +78,7 @@ def command(
     seconds: float | None,
     as_json: str | None,
     show_peers: bool,
+    **reach: Any,
 ) -> None:
     """Share the files and folders PATH (- is stdin) until interrupted, or until --copies, --ratio or --for.
 
@@ -107,6 +110,7 @@ def command(
         allowed=frozenset(allow) if allow else None,
         serves=() if from_stdin else paths,
         manifests=tuple(target for _, target in sharing.places),
+        **options.reach_options(reach, hidden=bool(allow)),
     )
 
     async def main(node: Node) -> None:

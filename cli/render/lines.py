@@ -83,7 +83,7 @@ def _what_is_served(event: events.ContentWithdrawn | events.ContentRestored) -> 
     what = f"{counted(event.pieces, 'piece')} ({format_size(event.size)})"
     if isinstance(event, events.ContentRestored):
         return f"{shown} is back: {what} served again"
-    return f"warning: {shown} {printable(event.reason)}: {what} withdrawn until it is back"
+    return f"warning: {shown} {printable(event.reason)}: {what} withdrawn until that is right again"
 
 
 def detail(event: events.Event) -> str | None:
@@ -137,12 +137,12 @@ def title(snapshot: TransferSnapshot, phase: Phase) -> str:
 
 def status(snapshot: TransferSnapshot, phase: Phase) -> str:
     """Return the figures of ``phase``: sizes, rates, estimate, peers, pieces, up and down."""
+    left = () if snapshot.eta is None else (f"{format_remaining(snapshot.eta)} left",)
     if phase in HASHES:
-        return f"{format_size(snapshot.hashed)} of {format_size(snapshot.hash_total)}"
+        return ", ".join((f"{format_size(snapshot.hashed)} of {format_size(snapshot.hash_total)}", *left))
     sent = f"up {format_size(snapshot.sent)} at {format_rate(snapshot.up_rate)}"
     if phase is Phase.SEEDING:
         return ", ".join((counted(snapshot.connected, "peer"), *completions(snapshot), sent))
-    left = () if snapshot.eta is None else (f"{format_remaining(snapshot.eta)} left",)
     return ", ".join(
         (
             f"{format_size(snapshot.have_size)} of {format_size(snapshot.size)}",

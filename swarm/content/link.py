@@ -1,8 +1,9 @@
 """``swarm:`` links: one line that names a manifest and peers that have it.
 
-``swarm:<cid>?name=<text>&peer=<multiaddr>&peer=…``, values percent-encoded UTF-8 (RFC 3986). Only the id is
-binding; the name and the peers are hints. Unknown parameters are ignored, so that later versions can add
-some. ``swarm:<cid>,name=<text>,peer=<multiaddr>,…`` means the same and needs no quotes in a shell.
+``swarm:<cid>?name=<text>&peer=<multiaddr>&meet=<multiaddr>&…``, values percent-encoded UTF-8 (RFC 3986).
+Only the id is binding; the name, the peers and the meeting points are hints. Unknown parameters are ignored,
+so that later versions can add some. ``swarm:<cid>,name=<text>,peer=<multiaddr>,…`` means the same and needs
+no quotes in a shell.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from swarm.lazy_dataclass import dataclass
 SCHEME = "swarm:"
 MAX_LINK_CHARS = 64 * 1024
 MAX_LINK_PEERS = 32
+MAX_LINK_MEETS = 8
 MAX_ADDRESS_BYTES = 512
 """Characters of one multiaddr."""
 
@@ -46,13 +48,19 @@ class SwarmLink:
     id: ManifestId
     peers: tuple[str, ...] = ()
     name: str | None = None
+    meets: tuple[str, ...] = ()
+    """Meeting points where those peers can be found, too."""
 
     def __post_init__(self) -> None:
         if len(self.peers) > MAX_LINK_PEERS:
             raise ManifestError(
                 f"a swarm link can have at most {MAX_LINK_PEERS} peers, not {len(self.peers)}"
             )
-        for peer in self.peers:
+        if len(self.meets) > MAX_LINK_MEETS:
+            raise ManifestError(
+                f"a swarm link can have at most {MAX_LINK_MEETS} meeting points, not {len(self.meets)}"
+            )
+        for peer in (*self.peers, *self.meets):
             if not _ADDRESS.fullmatch(peer):
                 raise ManifestError(f"a peer in a swarm link must be a multiaddr, not {peer[:80]!a}")
         if self.name is not None:
@@ -67,6 +75,7 @@ class SwarmLink:
 
     def _written(self, first: str, other: str) -> str:
         parameters = [("peer", peer) for peer in self.peers]
+        parameters += [("meet", meet) for meet in self.meets]
         if self.name is not None:
             parameters.insert(0, ("name", self.name))
         query = other.join(f"{key}={_quoted(value)}" for key, value in parameters)
@@ -98,15 +107,19 @@ class SwarmLink:
             cid, _, query = body.partition(_BARE_SEPARATOR)
             separator = _BARE_SEPARATOR
         peers: list[str] = []
+        meets: list[str] = []
         names: list[str] = []
         for key, value in _parameters(query, separator):
             if key == "peer":
                 peers.append(value)
+            elif key == "meet":
+                meets.append(value)
             elif key == "name":
                 names.append(value)
         if len(names) > 1:
             raise ManifestError("a swarm link can have only one name")
-        return cls(_parse_id(cid), tuple(dict.fromkeys(peers)), names[0] if names else None)
+        name = names[0] if names else None
+        return cls(_parse_id(cid), tuple(dict.fromkeys(peers)), name, tuple(dict.fromkeys(meets)))
 
 
 def _quoted(value: str) -> str:

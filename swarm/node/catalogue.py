@@ -14,7 +14,7 @@ from typing import Final
 import trio
 
 from swarm.content.envelope import Envelope, ForgedEnvelope
-from swarm.endpoint import Endpoint
+from swarm.endpoint import Route
 from swarm.errors import LinkClosed, NoPeerReachable, RemoteError
 from swarm.ids import DIGEST_BYTES, ManifestId, PeerId
 from swarm.ports import ByteStream, Network
@@ -92,7 +92,7 @@ class Questions:
         return peer in self._asked
 
     @asynccontextmanager
-    async def ask(self, peer: PeerId, where: Sequence[Endpoint], protocol: str) -> AsyncIterator[ByteStream]:
+    async def ask(self, peer: PeerId, where: Sequence[Route], protocol: str) -> AsyncIterator[ByteStream]:
         """A stream to the peer, which is connected to if need be; raises NoPeerReachable, LinkClosed."""
         if self.is_banned(peer):
             raise NoPeerReachable(f"{peer} broke a rule and is banned", telling=REFUSED_SESSION)

@@ -6,6 +6,7 @@ import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -17,7 +18,7 @@ from swarm.content.selection import select
 from swarm.content.signature import parse_signer, sign
 from swarm.content.times import FileTimes
 from swarm.discovery.named_peers import NamedPeers
-from swarm.endpoint import PeerAddress
+from swarm.endpoint import Circuit, PeerAddress
 from swarm.errors import UsageError
 from swarm.events import (
     Event,
@@ -43,6 +44,9 @@ from swarm.storage.seed_store import SeedStore
 from swarm.storage.target import Target, TargetOptions, open_target
 from swarm.transfer.transfer import OpenContent, Transfer
 
+if TYPE_CHECKING:
+    from swarm.discovery.meeting_point import MeetingPoint
+
 HASHING_SECONDS = 0.1
 """The least time between two events about the progress of hashing."""
 
@@ -53,7 +57,7 @@ class ContentOpener:
 
     ``questions`` asks peers for manifests, ``key`` signs them. ``claim`` makes a manifest the transfer's own,
     and raises UsageError if it is another's. ``peer_sources`` are the node's own. ``hashes`` remembers
-    what was hashed.
+    what was hashed. ``meeting_points`` gives those of the node, and the ones at further addresses.
     """
 
     questions: Questions
@@ -62,6 +66,7 @@ class ContentOpener:
     claim: Callable[[Transfer, ManifestId], None]
     peer_sources: Callable[[], Sequence[PeerSource]]
     hashes: HashCache
+    meeting_points: Callable[[Sequence[str]], tuple[MeetingPoint, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +105,7 @@ class FetchRequest:
         named: str | NamedContent
         match content:
             case SwarmLink():
-                named = NamedContent(content.id, content.peers, linked=True)
+                named = NamedContent(content.id, content.peers, linked=True, meets=content.meets)
             case Envelope() | ManifestId():
                 named = NamedContent(content, content.peers if isinstance(content, Envelope) else ())
             case _:
@@ -140,6 +145,7 @@ async def open_share(
             return request.path
 
         named = [parse_peer_address(peer) for peer in request.peers]
+        circuits = tuple(Circuit(point.at) for point in opener.meeting_points(()))
         yield OpenContent(
             envelope=envelope,
             store=store,
@@ -148,7 +154,7 @@ async def open_share(
             size=manifest.total_length,
             finish=finish,
             watch=store.watch,
-            peer_sources=(NamedPeers(named),),
+            peer_sources=(NamedPeers(named, circuits),),
         )
 
 
@@ -207,7 +213,7 @@ async def open_fetch(
             finish=finish,
             upkeep=target.run_syncer,
             watch=target.watch,
-            peer_sources=(named,),
+            peer_sources=named,
             piece_sources=tuple(map(FolderSource, options.bases)),
         )
 
@@ -232,31 +238,50 @@ async def look_up(opener: ContentOpener, request: FetchRequest) -> Envelope:
 
 def _sources(
     opener: ContentOpener, request: FetchRequest, content: NamedContent, transfer: TransferId | None
-) -> tuple[NamedPeers, tuple[PeerSource, ...]]:
-    """The peers that the user and the content name, and everything that finds peers."""
+) -> tuple[tuple[PeerSource, ...], tuple[PeerSource, ...]]:
+    """What finds peers for this transfer beside the node's own sources, and everything that finds any.
+
+    The peers that the user and the content name come first; each may be met at a meeting point, too.
+    """
     peers = _peer_addresses(opener, transfer, request.peers, content.peers)
-    named = NamedPeers(peers)
-    sources = ((named,) if peers else ()) + tuple(opener.peer_sources())
+    points = opener.meeting_points(_usable(opener, transfer, content.meets))
+    own = tuple(opener.peer_sources())
+    linked = tuple(point for point in points if point not in own)
+    named = NamedPeers(peers, tuple(Circuit(point.at) for point in points))
+    sources = ((named,) if peers else ()) + own + linked
     if content.linked and not sources:
         raise UsageError(
             "the link names no peer to ask: if a shell cut it at '&', put quotes around it, or use the form "
             "with commas; or add a peer"
         )
-    return named, sources
+    if content.linked and not (peers or linked):
+        nobody = (
+            "the link names no peer, so others are looked for: if a shell cut it at '&', put quotes around it"
+        )
+        opener.publish(Warned(nobody, transfer))
+    return (named, *linked), sources
 
 
 def _peer_addresses(
     opener: ContentOpener, transfer: TransferId | None, given: Sequence[str], hints: Sequence[str]
 ) -> list[PeerAddress]:
     """Whom to ask: the peers that the user gave, then those in the link, each once."""
-    found = [parse_peer_address(text) for text in given]
+    found = [parse_peer_address(text) for text in (*given, *_usable(opener, transfer, hints))]
+    return list(dict.fromkeys(found))
+
+
+def _usable(opener: ContentOpener, transfer: TransferId | None, hints: Sequence[str]) -> tuple[str, ...]:
+    """Those of the addresses in a link or manifest that are well formed."""
+    found = []
     for hint in hints:
         try:
-            found.append(parse_peer_address(hint))
+            parse_peer_address(hint)
         except UsageError:
             hidden = "an address in the link or manifest cannot be used and is left out"
             opener.publish(Warned(hidden, transfer))
-    return list(dict.fromkeys(found))
+        else:
+            found.append(hint)
+    return tuple(found)
 
 
 def _signer(text: str) -> PeerId:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from swarm.events import Event, TransferEvent
-from swarm.ids import ManifestId
+from swarm.ids import ManifestId, PeerId
 from swarm.lazy_dataclass import dataclass
 
 
@@ -128,6 +128,17 @@ class PingSummary(Event):
     min: float | None
     median: float | None
     max: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PeerSeen(Event):
+    """A peer was found near. ``source`` is ``lan`` for a node of this program, ``libp2p`` for another one;
+    ``seconds`` is the round trip, null when it did not answer."""
+
+    peer: PeerId
+    addresses: tuple[str, ...]
+    source: str
+    seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,11 +23,15 @@ _LIKE_AN_ID = re.compile(r"b[a-z0-9]{50,70}", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class NamedContent:
-    """What to fetch, and the peers that its name brought along; ``linked`` if that was a link."""
+    """What to fetch, and the peers and meeting points that its name brought along.
+
+    ``linked`` if that was a link.
+    """
 
     manifest: Envelope | ManifestId
     peers: tuple[str, ...] = ()
     linked: bool = False
+    meets: tuple[str, ...] = ()
 
 
 async def find_content(text: str) -> NamedContent:
@@ -38,7 +42,7 @@ async def find_content(text: str) -> NamedContent:
     """
     if is_link(text):
         link = SwarmLink.pasted(text)
-        return NamedContent(link.id, link.peers, linked=True)
+        return NamedContent(link.id, link.peers, linked=True, meets=link.meets)
     path = Path(text)
     if await trio.Path(path).is_file():
         envelope = await read_envelope(path)

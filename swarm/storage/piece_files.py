@@ -225,6 +225,11 @@ class PieceFiles:
         self._marks.look(file, about)
         return PartState.CHANGED if file in self._marks.changed else PartState.SAME
 
+    def verified(self, file: int, about: os.stat_result) -> None:
+        """Another program has written to the file, but it is right as it is: ``about``."""
+        self._marks.note(file, about)
+        self._marks.changed.discard(file)
+
     def _open_to_write(self, file: int, created: Callable[[tuple[str, ...]], None]) -> int:
         parts = self.parts(file)
         layer = self.folder.layer

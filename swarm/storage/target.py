@@ -17,7 +17,15 @@ from swarm.content.manifest import MAX_FILES_1, Manifest
 from swarm.content.paths import check_title, printable
 from swarm.content.selection import pieces_of
 from swarm.content.times import FileTimes
-from swarm.errors import DiskError, Incomplete, ManifestError, PieceMismatch, SwarmError, UsageError
+from swarm.errors import (
+    DiskError,
+    Incomplete,
+    ManifestError,
+    PieceMismatch,
+    PiecesChanged,
+    SwarmError,
+    UsageError,
+)
 from swarm.lazy_dataclass import dataclass
 from swarm.ports import StoredChange
 from swarm.storage.aio import make_folder
@@ -339,8 +347,9 @@ class Target:
 
         Returns the final path, from which pieces are served afterwards. Of a selection, only the selected
         files are moved there; a partial folder with pieces of other files stays, with its journal.
-        Raises `Incomplete` while wanted pieces are missing, and `DiskError`, with everything kept, if the
-        final name was taken meanwhile.
+        Raises `Incomplete` while wanted pieces are missing; `PiecesChanged` if another program has changed
+        some, which are then no longer stored; `DiskError`, with everything kept, if the final name was taken
+        meanwhile.
         """
         if self._finished:
             return self.path
@@ -357,7 +366,12 @@ class Target:
             self._finished = True
             with suppress(DiskError):
                 await self._serve_in_place(before)
+                # From here on files are found by their path.
+                self._files.release()
             self._in_place.set()
+        except PiecesChanged as changed:
+            self._stored -= PieceSet.of(self._stored.size, changed.pieces)
+            raise
         finally:
             self._moving.set()
             self._moving = None

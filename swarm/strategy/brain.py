@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from swarm.bits import PieceSet
 from swarm.content.layout import Layout
-from swarm.events import PeerComplete, PieceLost
+from swarm.events import PieceLost
 from swarm.ids import PeerId, SourceId, TransferId
 from swarm.lazy_dataclass import dataclass
 from swarm.protocol.messages import (
@@ -28,7 +28,6 @@ from swarm.protocol.messages import (
 )
 from swarm.strategy.announcer import Announcer
 from swarm.strategy.commands import Command, Publish
-from swarm.strategy.completions import Completions
 from swarm.strategy.download.download import DownloadOptions, DownloadSide
 from swarm.strategy.pieces import Pieces
 from swarm.strategy.timers import Timers, Wakeup
@@ -75,7 +74,6 @@ class Brain:
             self._pieces, self._download, rng, self._timers, now, limited=setup.upload_limited
         )
         self._announcer = Announcer(self._pieces, self._timers, now)
-        self._completions = Completions()
         self._sources: dict[SourceId, PeerId | None] = {}
         """The sources; those that are peers, and so receive, with their name as one."""
 
@@ -182,7 +180,7 @@ class Brain:
             case Have():  # most of what is said in a swarm
                 if (peer := self._sources[source]) is not None:
                     self._upload.has(peer, message.pieces)
-                return self._download.has_new(source, message.pieces, now) + self._note_complete(source)
+                return self._download.has_new(source, message.pieces, now)
             case Request() | Cancel() | Interested() | NotInterested():
                 peer = self._sources[source]
                 return [] if peer is None else self._received_as_receiver(peer, message, now)
@@ -211,19 +209,8 @@ class Brain:
             case Withdraw():
                 return self._download.withdrew(source, message.piece)
             case HaveBitfield() | HaveAll() | HaveNone() | Restate():
-                commands = self._download.has_exactly(source, self._read(message), now)
-                return commands + self._note_complete(source)
+                return self._download.has_exactly(source, self._read(message), now)
         return []
-
-    def _note_complete(self, source: SourceId) -> list[Command]:
-        peer = self._sources.get(source)
-        if peer is None:
-            return []
-        if not self._download.availability.is_full(source):
-            self._completions.incomplete(peer)
-            return []
-        fetched = self._completions.complete(peer)
-        return [] if fetched is None else [Publish(PeerComplete(self._transfer, peer, fetched))]
 
     def _read(self, message: HaveBitfield | HaveAll | HaveNone | Restate) -> PieceSet:
         size = self._pieces.size
@@ -301,9 +288,12 @@ class Brain:
         commands += self._announcer.found(back, now) + self._download.sweep()
         return commands
 
-    def pieces_lost(self, pieces: PieceSet, now: float) -> list[Command]:
-        """Stored pieces can no longer be served, because of something that happened to all of them."""
-        gone = self._pieces.lost_many(pieces)
+    def pieces_lost(self, pieces: PieceSet, now: float, *, again: bool = False) -> list[Command]:
+        """Stored pieces can no longer be served, because of something that happened to all of them.
+
+        ``again``: they are fetched again, also if everything was complete.
+        """
+        gone = self._pieces.lost_many(pieces, again=again)
         if not gone:
             return []
         # The peers hear of it before their requests are rejected: so they blame nobody.

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import trio
 
+from swarm.bits import PieceSet
 from swarm.errors import DiskError, PieceMismatch
 from swarm.events import BytesReceived, BytesSent
 from swarm.ids import PeerId, SourceId
@@ -203,6 +204,11 @@ class Performer:
     def stored_changed(self) -> None:
         """The store has lost pieces, or has lost ones again."""
         self.perform(self.brain.stored_changed(self._store.stored, self.now()))
+
+    def fetch_again(self, pieces: PieceSet) -> None:
+        """Pieces were stored and are not any more, so that the transfer is not complete after all."""
+        self.complete = trio.Event()
+        self.perform(self.brain.pieces_lost(pieces, self.now(), again=True))
 
     # --- Commands -------------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ from swarm.protocol.messages import (
     Message,
     Peers,
     RejectReason,
+    Restate,
     Withdraw,
 )
 from swarm.protocol.session_rules import SessionRules
@@ -352,9 +353,10 @@ class Participant:
                 self._owner.participant_joined(self, message)
             case Peers():
                 self._owner.peers_received(self, message)
-            case Have() | HaveBitfield() | HaveAll() | HaveNone() | Withdraw():
+            case Have() | HaveBitfield() | HaveAll() | HaveNone() | Withdraw() | Restate():
                 self._performer.message_received(self.peer, message)
-                self._owner.pieces_announced(self)
+                if not self.left:
+                    self._owner.pieces_announced(self)
             case _:
                 self._performer.message_received(self.peer, message)
 

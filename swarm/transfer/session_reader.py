@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import trio
 
+from swarm.errors import LinkClosed
 from swarm.ports import ByteStream
 from swarm.protocol.codec import (
     DATA,
@@ -254,6 +255,8 @@ class SessionReader:
         while len(ahead) < size:
             most = max(self._most_ahead(), size - len(ahead))
             came = await self._stream.read_some(most)
+            if not came:
+                raise LinkClosed("the stream ended")
             self.heard_at = self._now()
             ahead = ahead + came if ahead else came
             if len(came) == most:

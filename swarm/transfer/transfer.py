@@ -21,7 +21,7 @@ from swarm.bits import PieceSet
 from swarm.config import TransferOptions
 from swarm.content.envelope import Envelope
 from swarm.content.manifest import Manifest
-from swarm.errors import Incomplete, SwarmError
+from swarm.errors import Incomplete, PiecesChanged, SwarmError
 from swarm.events import (
     Event,
     TransferComplete,
@@ -445,11 +445,23 @@ class Transfer:
 
     async def _fetch(self, content: OpenContent, exchange: Exchange) -> None:
         """Bring what is wanted to its final name, or give up."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch_patience, exchange)
-            await exchange.complete.wait()
-            nursery.cancel_scope.cancel()
-        self._path = await content.finish()
+        fetched_again = PieceSet(content.wanted.size)
+        while self._path is None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._watch_patience, exchange)
+                await exchange.complete.wait()
+                nursery.cancel_scope.cancel()
+            try:
+                self._path = await content.finish()
+            except PiecesChanged as changed:
+                pieces = PieceSet.of(fetched_again.size, changed.pieces)
+                # Once for each piece: a program that goes on would never let it end.
+                if pieces & fetched_again:
+                    raise
+                fetched_again |= pieces
+                self._timer.restart(self._services.now())
+                exchange.fetch_again(changed.path, pieces)
+                self._start_piece_sources(exchange)
         seconds = self._services.now() - self._began_at
         if self.kind is TransferKind.FETCH:
             self._record.publish(
