@@ -23,7 +23,7 @@ from swarm.daemon.change_log import ChangeLog
 from swarm.daemon.http_messages import HttpRequest
 from swarm.daemon.http_server import ApiServer
 from swarm.daemon.keeper import TransferKeeper
-from swarm.daemon.registry import FILE, Registry
+from swarm.daemon.transfer_registry import FILE, TransferRegistry
 from swarm.errors import DiskError, Locked, UsageError
 from swarm.lazy_dataclass import dataclass
 from swarm.node import Node, open_node
@@ -85,7 +85,7 @@ async def open_daemon(
     await make_home(home)
     with _only_one(home), _sockets(home, options.http) as listeners:
         token = await _token(home) if options.http is not None else ""
-        registry = await trio.to_thread.run_sync(Registry, home / FILE)
+        registry = await trio.to_thread.run_sync(TransferRegistry, home / FILE)
         try:
             node_options = NodeOptions(
                 home=home,

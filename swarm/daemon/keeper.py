@@ -23,7 +23,7 @@ from swarm.content.paths import printable
 from swarm.daemon.change_log import ChangeLog
 from swarm.daemon.event_ring import EventRing
 from swarm.daemon.kept_entry import KeptEntry
-from swarm.daemon.registry import KeptTransfer, Registry, transfer_id
+from swarm.daemon.transfer_registry import KeptTransfer, TransferRegistry, transfer_id
 from swarm.errors import DiskError, Incomplete, Locked, NoPeerReachable, SwarmError, UsageError
 from swarm.ids import ManifestId, TransferId
 from swarm.lazy_dataclass import dataclass, replace
@@ -76,7 +76,7 @@ class TransferKeeper:
     def __init__(
         self,
         node: Node,
-        registry: Registry,
+        registry: TransferRegistry,
         changes: ChangeLog,
         nursery: trio.Nursery,
         tell: Callable[[str], None],

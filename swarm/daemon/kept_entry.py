@@ -8,7 +8,7 @@ from typing import Final
 
 import trio
 
-from swarm.daemon.registry import KeptTransfer
+from swarm.daemon.transfer_registry import KeptTransfer
 from swarm.errors import SwarmError
 from swarm.ids import TransferId
 from swarm.observe.tally import TransferSnapshot, TransferTally

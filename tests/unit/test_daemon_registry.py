@@ -14,7 +14,7 @@ import trio
 
 from swarm.daemon.change_log import MAX_REMOVED, ChangeLog
 from swarm.daemon.event_ring import KEPT_EVENTS, EventRing
-from swarm.daemon.registry import FILE, KeptTransfer, Registry, transfer_id
+from swarm.daemon.transfer_registry import FILE, KeptTransfer, TransferRegistry, transfer_id
 from swarm.errors import DiskError
 from swarm.events import PieceStored, TransferEnded
 from swarm.ids import SourceId, TransferId
@@ -33,13 +33,13 @@ TWO = KeptTransfer(
 
 
 async def test_what_is_kept_is_there_again(tmp_path: Path) -> None:
-    registry = Registry(tmp_path / FILE)
+    registry = TransferRegistry(tmp_path / FILE)
     assert await registry.add(TWO, b"manifest")
     assert await registry.add(ONE)
     await registry.change(ONE.id, {"paused": True, "size": 7, "download_limit": None})
     await registry.set_limits(1, None)
     # As after a kill: nothing is closed.
-    again = Registry(tmp_path / FILE)
+    again = TransferRegistry(tmp_path / FILE)
     assert await again.all() == [replace(ONE, paused=True, size=7), TWO]
     assert await again.envelope(TWO.id) == b"manifest"
     assert await again.envelope(ONE.id) is None
@@ -49,7 +49,7 @@ async def test_what_is_kept_is_there_again(tmp_path: Path) -> None:
 
 
 async def test_the_same_is_never_there_twice(tmp_path: Path) -> None:
-    registry = Registry(tmp_path / FILE)
+    registry = TransferRegistry(tmp_path / FILE)
     async with trio.open_nursery() as nursery:
         for _ in range(20):
             nursery.start_soon(registry.add, ONE)
@@ -60,7 +60,7 @@ async def test_the_same_is_never_there_twice(tmp_path: Path) -> None:
 
 
 async def test_what_is_removed_takes_its_manifest_along(tmp_path: Path) -> None:
-    registry = Registry(tmp_path / FILE)
+    registry = TransferRegistry(tmp_path / FILE)
     await registry.add(TWO, b"manifest")
     await registry.remove(TWO.id)
     assert await registry.all() == []
@@ -70,7 +70,7 @@ async def test_what_is_removed_takes_its_manifest_along(tmp_path: Path) -> None:
 
 
 async def test_the_file_is_the_users_alone(tmp_path: Path) -> None:
-    registry = Registry(tmp_path / FILE)
+    registry = TransferRegistry(tmp_path / FILE)
     await registry.add(ONE)
     for path in tmp_path.iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
@@ -82,10 +82,10 @@ def test_a_file_of_a_newer_version_and_a_damaged_one_are_told(tmp_path: Path) ->
         database.execute("PRAGMA user_version = 99")
     database.close()
     with pytest.raises(DiskError, match="newer swarm"):
-        Registry(tmp_path / FILE)
+        TransferRegistry(tmp_path / FILE)
     (tmp_path / "other").write_bytes(b"no database" * 100)
     with pytest.raises(DiskError, match="not a database"):
-        Registry(tmp_path / "other")
+        TransferRegistry(tmp_path / "other")
 
 
 # --- What has changed ---------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ def transfer_id(kind: str, content: str, output: str = "", name: str = "") -> st
     return blake3(text).hexdigest()[:ID_CHARS]
 
 
-class Registry:
+class TransferRegistry:
     """The database; every method waits for the disk in a thread, one after the other.
 
     Raises `DiskError` for whatever the disk or the database refuses.
