@@ -164,7 +164,9 @@ class Target:
         self._in_place = trio.Event()
         self.unsettled: frozenset[int] = frozenset()
         """After `finish`: the files whose later changes might not show in their time stamps."""
-        self.wanted = pieces_of(self._layout, files.selected)
+        everything = len(files.selected) == len(self._manifest.files)
+        count = self._manifest.piece_count
+        self.wanted = PieceSet.all(count) if everything else pieces_of(self._layout, files.selected)
         """The pieces of the selected files; callers must not change it."""
         self.resumed_pieces = self.resumed_bytes = 0
         """Wanted pieces that were stored before this run, and their bytes."""
@@ -173,7 +175,9 @@ class Target:
     def _count_resumed(self) -> None:
         resumed = self._stored & self.wanted
         self.resumed_pieces = resumed.count
-        self.resumed_bytes = sum(map(self._layout.length, resumed))
+        self.resumed_bytes = (
+            self._manifest.total_length if resumed.full else sum(map(self._layout.length, resumed))
+        )
 
     @property
     def manifest(self) -> Manifest:
