@@ -478,6 +478,9 @@ class Node:
         with shielded(END_SECONDS):
             for transfer in self.transfers:
                 await transfer.ended()
+        if self._meetings is not None:
+            with shielded(END_SECONDS):
+                await self._meetings.aclose()
         self._stream.close()
 
 

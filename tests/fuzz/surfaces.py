@@ -30,6 +30,7 @@ from swarm.mux.mux_limits import NOISE_MAX_SEALED, MuxLimits
 from swarm.mux.records import BLOCK_BYTES, Blocks, Opener, Sealer, missing
 from swarm.mux.stream import Read, Stream, WindowBudget
 from swarm.protocol import advert, codec, dns_message, lan_records, messages
+from tests.fuzz.reach_surface import reach_seeds, run_reach
 from tests.support.contents import file_manifest, folder_manifest
 from tests.support.records import Arriving, take_all
 from tests.support.wire_decoder import Decoder, Frame
@@ -414,6 +415,7 @@ SURFACES = {
         Surface("codec", run_codec, codec_seeds),
         Surface("manifest", run_manifest, manifest_seeds, max_input=MAX_INPUT),
         Surface("journal", run_journal, journal_seeds),
+        Surface("reach", run_reach, reach_seeds),
         # The block that a record is opened into.
         Surface("link", run_link, link_seeds, allowance=BLOCK_BYTES, max_input=192),
         # The labels of the names of one message, each of which may be a pointer to the same bytes.
