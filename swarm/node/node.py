@@ -97,6 +97,7 @@ class Node:
         self._stream = EventStream()
         self._transfers: dict[TransferId, Transfer] = {}
         self._by_manifest: dict[ManifestId, Transfer] = {}
+        self._claims: dict[TransferId, ManifestId] = {}
         self._numbers = 0
         self._closed = False
         self._banned: dict[PeerId, None] = {}
@@ -276,6 +277,7 @@ class Node:
         other = self._by_manifest.setdefault(manifest, transfer)
         if other is not transfer:
             raise UsageError("this node shares or fetches that already: stop that transfer first")
+        self._claims[transfer.number] = manifest
 
     # --- Asking peers -------------------------------------------------------------------------------
 
@@ -370,7 +372,9 @@ class Node:
     def transfer_ended(self, transfer: Transfer) -> None:
         """The transfer is no longer part of the node."""
         del self._transfers[transfer.number]
-        self._by_manifest = {key: one for key, one in self._by_manifest.items() if one is not transfer}
+        manifest = self._claims.pop(transfer.number, None)
+        if manifest is not None:
+            del self._by_manifest[manifest]
 
     def is_banned(self, peer: PeerId) -> bool:
         """Whether the peer broke a rule in any transfer."""
