@@ -1,7 +1,7 @@
 """``swarm:`` links: one line that names a manifest and peers that have it.
 
-``swarm:<cid>?name=<text>&peer=<multiaddr>&peer=…``, values percent-encoded UTF-8 (RFC 3986). Only the id is
-binding; the name and the peers are hints. Unknown parameters are ignored, so that later versions can add
+``swarm:<cid>?name=<text>&peer=<multiaddr>&peer=…&origin=<URL>``, values percent-encoded UTF-8 (RFC 3986). Only
+the id is binding; the name, the peers and the origins are hints. Unknown parameters are ignored, so that later versions can add
 some. ``swarm:<cid>,name=<text>,peer=<multiaddr>,…`` means the same and needs no quotes in a shell.
 """
 
@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import quote, unquote_to_bytes
 
 from swarm.content.paths import check_title
-from swarm.errors import ManifestError
+from swarm.errors import ManifestError, UsageError
 from swarm.ids import ManifestId
+from swarm.origin_url import OriginUrl, read_origins
 
 SCHEME = "swarm:"
 MAX_LINK_CHARS = 64 * 1024
@@ -37,15 +38,16 @@ _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class SwarmLink:
-    """A manifest id, multiaddrs of peers that have it, and the content's name.
+    """A manifest id, multiaddrs of peers that have it, the content's name, and web servers that have it.
 
-    Addresses are checked for their form only. Raises ManifestError for a name that a manifest cannot
+    Whoever has the text of a link has the secrets of its origins. Addresses are checked for their form only. Raises ManifestError for a name that a manifest cannot
     have, a malformed address, and more than `MAX_LINK_PEERS` peers.
     """
 
     id: ManifestId
     peers: tuple[str, ...] = ()
     name: str | None = None
+    origins: tuple[OriginUrl, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.peers) > MAX_LINK_PEERS:
@@ -69,8 +71,13 @@ class SwarmLink:
         parameters = [("peer", peer) for peer in self.peers]
         if self.name is not None:
             parameters.insert(0, ("name", self.name))
+        parameters += [("origin", origin.revealed()) for origin in self.origins]
         query = other.join(f"{key}={_quoted(value)}" for key, value in parameters)
         return f"{SCHEME}{self.id}{first if query else ''}{query}"
+
+    def shown(self) -> str:
+        """The link as it may be told to anybody: without the origins that have secrets."""
+        return str(replace(self, origins=tuple(each for each in self.origins if not each.has_secrets)))
 
     @classmethod
     def pasted(cls, text: str) -> SwarmLink:
@@ -99,14 +106,21 @@ class SwarmLink:
             separator = _BARE_SEPARATOR
         peers: list[str] = []
         names: list[str] = []
+        origins: list[str] = []
         for key, value in _parameters(query, separator):
             if key == "peer":
                 peers.append(value)
             elif key == "name":
                 names.append(value)
+            elif key == "origin":
+                origins.append(value)
         if len(names) > 1:
             raise ManifestError("a swarm link can have only one name")
-        return cls(_parse_id(cid), tuple(dict.fromkeys(peers)), names[0] if names else None)
+        try:
+            urls = read_origins(origins)
+        except UsageError as error:
+            raise ManifestError(f"the swarm link cannot be used: {error}") from None
+        return cls(_parse_id(cid), tuple(dict.fromkeys(peers)), names[0] if names else None, urls)
 
 
 def _quoted(value: str) -> str:

@@ -30,6 +30,7 @@ from swarm.strategy.announcer import Announcer
 from swarm.strategy.commands import Command, Publish
 from swarm.strategy.completions import Completions
 from swarm.strategy.download.download import DownloadOptions, DownloadSide
+from swarm.strategy.download.origins import OriginOptions
 from swarm.strategy.pieces import Pieces
 from swarm.strategy.timers import Timers, Wakeup
 from swarm.strategy.upload.upload import UploadSide
@@ -56,6 +57,7 @@ class BrainSetup:
     download_limited: bool = False
     sequential: bool = False
     prefer_near: bool = False
+    origins: OriginOptions = OriginOptions()
 
 
 class Brain:
@@ -69,7 +71,9 @@ class Brain:
         self._transfer = setup.transfer
         self._timers = Timers()
         self._pieces = Pieces(setup.layout, setup.stored, setup.wanted)
-        options = DownloadOptions(setup.me, setup.download_limited, setup.sequential, setup.prefer_near)
+        options = DownloadOptions(
+            setup.me, setup.download_limited, setup.sequential, setup.prefer_near, setup.origins
+        )
         self._download = DownloadSide(setup.transfer, self._pieces, rng, self._timers, options)
         self._upload = UploadSide(
             self._pieces, self._download, rng, self._timers, now, limited=setup.upload_limited
@@ -123,15 +127,17 @@ class Brain:
         rtt: float | None = None,
         receives: bool = True,
         restates: bool = False,
+        origin: bool = False,
     ) -> list[Command]:
         """A session is open and its handshake done; ``rtt`` is a measured round trip in seconds, if any.
 
         ``restates``: both sides understand `Restate`. Without ``receives`` the source is no peer: it is asked
-        for pieces, and never sent any nor told what is here. Then ``source`` need not be a peer id.
+        for pieces, and never sent any nor told what is here. Then ``source`` need not be a peer id. An ``origin`` is
+        such a source that many share (see `swarm.strategy.download.origins`).
         """
         commands = self.source_left(source, now)
         self._sources[source] = peer = PeerId(source) if receives else None
-        self._download.source_joined(source, rtt, now, receives=receives)
+        self._download.source_joined(source, rtt, now, receives=receives, origin=origin)
         if peer is None:
             return commands
         self._upload.peer_joined(peer, now)
@@ -260,8 +266,11 @@ class Brain:
         return commands
 
     def piece_refused(self, source: SourceId, piece: int, now: float) -> list[Command]:
-        """The piece did not match its hash: its sender is banned and its session over."""
-        return self._download.refused(source, piece) + self.source_left(source, now)
+        """The piece did not match its hash: its sender is banned and its session over, unless it is an origin."""
+        commands = self._download.refused(source, piece)
+        if self._download.is_origin(source):
+            return commands + self._download.refill(now)
+        return commands + self.source_left(source, now)
 
     def piece_failed(self, source: SourceId, piece: int, now: float) -> list[Command]:  # noqa: ARG002
         """Our own disk refused the piece; nobody is to blame."""
