@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import click
 
@@ -18,6 +17,7 @@ from swarm.errors import (
     SwarmError,
     UsageError,
 )
+from swarm.lazy_dataclass import dataclass
 
 EXIT_UNEXPECTED = 1
 EXIT_USAGE = 2

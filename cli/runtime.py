@@ -11,8 +11,9 @@ import gc
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from swarm.lazy_dataclass import dataclass, field
 
 if TYPE_CHECKING:
     from cli.output import Outputs

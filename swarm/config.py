@@ -5,10 +5,10 @@ Rates are bytes per second, None means unlimited; times are seconds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from swarm.errors import UsageError
+from swarm.lazy_dataclass import dataclass
 from swarm.origin_url import OriginUrl, read_origins
 
 DEFAULT_LISTEN = ("/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0")
@@ -56,7 +56,7 @@ class TransferOptions:
     """Hash what is on the disk anew, also files that nothing has changed since this machine hashed them."""
 
     origins: tuple[str | OriginUrl, ...] = ()
-    """``http`` and ``https`` URLs of web servers that have the content (docs/origins.md); kept as `OriginUrl`."""
+    """``http`` and ``https`` URLs of web servers that have the content (docs/origins.md)."""
     origin_use: str = "together"
     """When origins are asked: ``together`` with peers, as a ``fallback``, or ``never``."""
     origin_ca: Path | None = None

@@ -9,9 +9,9 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from swarm.ids import PeerId
+from swarm.lazy_dataclass import dataclass
 
 IP_KINDS = ("ip4", "ip6")
 NAME_KINDS = ("dns", "dns4", "dns6")
@@ -22,6 +22,7 @@ TRANSPORTS = ("tcp",)
 ZONE = "ip6zone"
 """Stands before a link-local IPv6 address and names the interface: ``/ip6zone/eth0/ip6/fe80::1/tcp/4001``."""
 
+_TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
 _PARTS = 5
 _ZONE = re.compile(r"[A-Za-z0-9_.-]{1,15}", re.ASCII)
 _MAX_PORT = 65535
@@ -89,6 +90,11 @@ class Endpoint:
         return self.is_ip and self._ip.is_link_local
 
     @property
+    def is_public(self) -> bool:
+        """Whether it is an address of the whole Internet; a name is none, since it may lead anywhere."""
+        return self.is_ip and _is_public(self._ip)
+
+    @property
     def zone(self) -> str:
         """The interface of this machine that leads to a link-local IPv6 address; empty for any other."""
         return self.host.partition("%")[2]
@@ -122,12 +128,34 @@ class PeerAddress:
         return f"{self.endpoint}/p2p/{self.peer}"
 
 
+def public_only(addresses: Iterable[str]) -> tuple[str, ...]:
+    """Those multiaddrs whose first part is a public address; what follows ``/p2p/`` is not looked at."""
+    found = []
+    for text in addresses:
+        endpoint = Endpoint.read(text.partition("/p2p/")[0])
+        if endpoint is not None and endpoint.is_public:
+            found.append(text)
+    return tuple(found)
+
+
 def by_peer(addresses: Iterable[PeerAddress]) -> dict[PeerId, list[Endpoint]]:
     """The endpoints of each peer, in their order, each once."""
     found: dict[PeerId, list[Endpoint]] = {}
     for each in dict.fromkeys(addresses):
         found.setdefault(each.peer, []).append(each.endpoint)
     return found
+
+
+def _is_public(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    if isinstance(ip, ipaddress.IPv6Address):
+        # Translators lead these to an IPv4 address, which may be of a private network.
+        if ip in _TRANSLATED:
+            return _is_public(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF))
+        if ip.sixtofour is not None:
+            return _is_public(ip.sixtofour)
+        if ip.ipv4_mapped is not None or ip.teredo is not None or ip.is_site_local:
+            return False
+    return ip.is_global and not ip.is_multicast
 
 
 def _host(kind: str, host: str) -> str:

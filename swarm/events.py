@@ -7,9 +7,8 @@ rates are bytes per second. docs/events.md describes the same events as JSON lin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from swarm.ids import ManifestId, PeerId, SourceId, TransferId
+from swarm.lazy_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +126,15 @@ class TransferEnded(TransferEvent):
 
 
 # --- Peers and other sources --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PeerFound(TransferEvent):
+    """A source of peers named a peer that was not known yet; ``provenance`` is the source's word."""
+
+    peer: PeerId
+    addresses: tuple[str, ...]
+    provenance: str
 
 
 @dataclass(frozen=True, slots=True)

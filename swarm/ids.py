@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
 from typing import NewType
+
+from swarm.lazy_dataclass import dataclass
 
 DIGEST_BYTES = 32
 # CIDv1 (0x01), codec dag-cbor (0x71), multihash BLAKE3 (0x1e) of 32 bytes (0x20).

@@ -110,7 +110,7 @@ class OriginUrl:
         return self._with(self._path + quote(suffix, safe=_SAFE))
 
     def moved(self, location: str) -> OriginUrl:
-        """Where a redirect leads; the userinfo stays with its host. Raises UsageError if nowhere that is safe."""
+        """Where a redirect leads; the userinfo stays with its host. Raises UsageError if that is not safe."""
         if len(location) > MAX_URL_CHARS or not _URL.fullmatch(location):
             raise UsageError("it redirects to a malformed URL")
         bare = f"{self.scheme}://{self._authority}{self.target}"

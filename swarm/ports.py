@@ -7,13 +7,13 @@ unit tests.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from swarm.bits import PieceSet
 from swarm.content.manifest import Manifest
 from swarm.endpoint import Endpoint
 from swarm.ids import ManifestId, PeerId, SourceId
+from swarm.lazy_dataclass import dataclass
 
 
 class ByteStream(Protocol):
@@ -144,7 +144,10 @@ class PeerSource(Protocol):
     """Finds peers for manifests. One object may serve many transfers, and none of its methods may raise.
 
     ``provenance`` is the one word under which its peers are kept in the peer book, which gives each
-    provenance a quota.
+    provenance a quota. `swarm.strategy.peer_book.PUBLIC` lists those that name public addresses only.
+
+    A fetch of an id begins to read `peers` before it has the manifest: the search for it asks whoever is
+    found. Once the manifest is here `peers` is read anew for the exchange.
     """
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import Protocol
 
 from cli.output import Kind, Outputs
@@ -11,6 +10,7 @@ from cli.quantities import format_rate, format_size
 from cli.render.views import can_draw
 from swarm.events import BytesReceived, Event, NodeListening
 from swarm.ids import SourceId
+from swarm.lazy_dataclass import dataclass
 from swarm.observe.reports import PathFetched, PathShared
 from swarm.observe.tally import NodeTally, TransferSnapshot
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from rich.cells import cell_len, set_cell_size
 
 from cli.quantities import counted, format_rate, format_remaining, format_size
 from cli.render.lines import HASHES, Phase, Standing, completions, percent
 from swarm.content.paths import printable
+from swarm.lazy_dataclass import dataclass
 
 WIDEST_BAR = 24
 NARROWEST_BAR = 8

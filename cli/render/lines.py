@@ -90,19 +90,18 @@ def detail(event: events.Event) -> str | None:
     """Return what a person who asked for more is told of ``event``, None if nothing."""
     text = None
     match event:
-        case events.PeerDialing(peer=peer, address=address, why=why):
-            text = f"dialling {short(peer)} at {printable(address)}: {printable(why)}"
-        case events.PeerConnected(peer=peer, address=address, inbound=inbound):
-            text = f"connected {'from' if inbound else 'to'} {short(peer)} at {printable(address)}"
-        case events.PeerDisconnected(peer=peer, reason=reason):
-            text = f"lost {short(peer)}: {printable(reason)}"
+        case (
+            events.PeerFound()
+            | events.PeerDialing()
+            | events.PeerConnected()
+            | events.PeerDisconnected()
+            | events.PeerFailed()
+        ):
+            text = _about_peer(event)
         case events.SourceJoined(description=description):
             text = f"taking pieces from {printable(description)}"
         case events.SourceLeft(source=source, reason=reason):
             text = f"no longer taking pieces from {printable(source)}: {printable(reason)}"
-        case events.PeerFailed(peer=peer, reason=reason, retry_in=retry_in):
-            again = f"again in {retry_in:.1f} s" if math.isfinite(retry_in) else "given up"
-            text = f"cannot reach {short(peer)}: {printable(reason)}; {again}"
         case events.PieceRequested(piece=piece, source=source, why=why):
             text = f"piece {piece} asked of {short(PeerId(source))}: {printable(why)}"
         case events.PieceWasted(piece=piece, source=source):
@@ -110,6 +109,24 @@ def detail(event: events.Event) -> str | None:
         case events.RoundTrip(peer=peer, seconds=seconds):
             answer = "no answer" if seconds is None else format_duration(seconds)
             text = f"round trip to {short(peer)}: {answer}"
+    return text
+
+
+def _about_peer(event: events.TransferEvent) -> str | None:
+    """Return what happens with a peer before and after its session."""
+    text = None
+    match event:
+        case events.PeerFound(peer=peer, addresses=addresses, provenance=provenance):
+            text = f"found {short(peer)} at {printable(addresses[0])} ({printable(provenance)})"
+        case events.PeerDialing(peer=peer, address=address, why=why):
+            text = f"dialling {short(peer)} at {printable(address)}: {printable(why)}"
+        case events.PeerConnected(peer=peer, address=address, inbound=inbound):
+            text = f"connected {'from' if inbound else 'to'} {short(peer)} at {printable(address)}"
+        case events.PeerDisconnected(peer=peer, reason=reason):
+            text = f"lost {short(peer)}: {printable(reason)}"
+        case events.PeerFailed(peer=peer, reason=reason, retry_in=retry_in):
+            again = f"again in {retry_in:.1f} s" if math.isfinite(retry_in) else "given up"
+            text = f"cannot reach {short(peer)}: {printable(reason)}; {again}"
     return text
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from cli.failures import explain, summed_up
 from cli.transfers.leaving import Leaving, Seeding, counting
 from cli.transfers.sharing import SUFFIX, tell_command
 from swarm.errors import SwarmError, UsageError
+from swarm.lazy_dataclass import dataclass
 
 if TYPE_CHECKING:
     import trio

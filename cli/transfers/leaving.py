@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cli.durations import format_time
 from cli.quantities import counted
+from swarm.lazy_dataclass import dataclass
 
 if TYPE_CHECKING:
     import trio

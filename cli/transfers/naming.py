@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from cli.options import PeerType
+from swarm.lazy_dataclass import dataclass
 
 COMMENT = "#"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ import click
 from cli.failures import explain, summed_up
 from cli.transfers.leaving import Leaving, Seeding, counting
 from swarm.errors import SwarmError
+from swarm.lazy_dataclass import dataclass
 
 if TYPE_CHECKING:
     from cli.render.live import Live

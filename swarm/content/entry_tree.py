@@ -13,7 +13,6 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate, chain, compress, islice, repeat
 from operator import eq
 from typing import TypeVar, overload
@@ -21,6 +20,7 @@ from typing import TypeVar, overload
 from swarm.content.entries import FileEntry, LinkEntry, Path
 from swarm.content.layout import Layout
 from swarm.ids import DIGEST_BYTES
+from swarm.lazy_dataclass import dataclass
 
 FILE, PROGRAM, LINK, FOLDER = range(4)
 """Kinds of entries; a program is an executable file."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, replace
 
 from blake3 import blake3
 
@@ -15,6 +14,7 @@ from swarm.content.signature import KEY_BYTES, SIGNATURE_BYTES, Signature
 from swarm.content.times import MAX_TIMES_BYTES, FileTimes
 from swarm.errors import ManifestError
 from swarm.ids import ManifestId, PeerId
+from swarm.lazy_dataclass import dataclass, replace
 
 PLAIN_VERSION = 1
 """The format of an envelope with neither peers nor times: every version of swarm reads it."""

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import islice
 from operator import itemgetter
 from typing import NamedTuple
@@ -28,6 +27,7 @@ import xxhash
 from swarm.content.fingerprints import FINGERPRINT_BYTES, Fingerprints
 from swarm.content.manifest import MAX_PIECES, MAX_TOTAL_LENGTH
 from swarm.ids import ManifestId
+from swarm.lazy_dataclass import dataclass
 
 JOURNAL_VERSION = 1
 MAX_BATCH = 32_768

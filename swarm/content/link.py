@@ -1,20 +1,20 @@
 """``swarm:`` links: one line that names a manifest and peers that have it.
 
-``swarm:<cid>?name=<text>&peer=<multiaddr>&peer=…&origin=<URL>``, values percent-encoded UTF-8 (RFC 3986). Only
-the id is binding; the name, the peers and the origins are hints. Unknown parameters are ignored, so that later versions can add
-some. ``swarm:<cid>,name=<text>,peer=<multiaddr>,…`` means the same and needs no quotes in a shell.
+``swarm:<cid>?name=<text>&peer=<multiaddr>&peer=…&origin=<URL>``, values percent-encoded UTF-8 (RFC 3986).
+Only the id is binding; the name, the peers and the origins are hints. Unknown parameters are ignored, so that
+later versions can add some. ``swarm:<cid>,name=<text>,peer=<multiaddr>,…`` means the same and needs no quotes in a shell.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from urllib.parse import quote, unquote_to_bytes
 
 from swarm.content.paths import check_title
 from swarm.errors import ManifestError, UsageError
 from swarm.ids import ManifestId
+from swarm.lazy_dataclass import dataclass, replace
 from swarm.origin_url import OriginUrl, read_origins
 
 SCHEME = "swarm:"
@@ -40,8 +40,8 @@ _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})", re.ASCII)
 class SwarmLink:
     """A manifest id, multiaddrs of peers that have it, the content's name, and web servers that have it.
 
-    Whoever has the text of a link has the secrets of its origins. Addresses are checked for their form only. Raises ManifestError for a name that a manifest cannot
-    have, a malformed address, and more than `MAX_LINK_PEERS` peers.
+    Whoever has the text of a link has the secrets of its origins. Addresses are checked for their form
+    only. Raises ManifestError for a name that a manifest cannot have, a malformed address, and more than `MAX_LINK_PEERS` peers.
     """
 
     id: ManifestId

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 import base58
 from cryptography.exceptions import InvalidSignature
@@ -11,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from swarm.errors import ManifestError
 from swarm.ids import PeerId, SourceId
+from swarm.lazy_dataclass import dataclass
 
 DOMAIN = b"swarm-manifest-signature-v1\x00"
 """Prefix of the signed message, so that a signature made for another purpose is not valid here."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from typing import Protocol
 
 import trio
 
 from swarm.endpoint import ZONE, Endpoint
 from swarm.ids import ManifestId, PeerId
+from swarm.lazy_dataclass import dataclass, field
 from swarm.ports import Announcement, FoundPeer
 from swarm.protocol import protocol_limits as limits
 from swarm.protocol.codec import is_address, is_peer_id

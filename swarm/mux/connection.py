@@ -8,9 +8,9 @@ results with `take_results`, and gets the next plaintext to seal from `fill`. So
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
 
 from swarm.errors import LinkClosed, RemoteError
+from swarm.lazy_dataclass import dataclass, field
 from swarm.mux import frames as yamux
 from swarm.mux.frames import ACK, DATA, FIN, GO_AWAY, NORMAL, PING, RST, SYN, WINDOW_UPDATE, Frame, FramePace
 from swarm.mux.mux_limits import ABANDONED_SECONDS, MAX_SEND_WINDOW, YAMUX_HEADER, MuxLimits

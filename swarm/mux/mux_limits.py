@@ -6,7 +6,7 @@ Yamux specification (header, first window, ACK backlog).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from swarm.lazy_dataclass import dataclass
 
 NOISE_MAX_MESSAGE = 65_535
 NOISE_TAG = 16

@@ -8,10 +8,10 @@ from __future__ import annotations
 import ipaddress
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import IntEnum
 
 from swarm.ids import PeerId
+from swarm.lazy_dataclass import dataclass
 from swarm.limits import TokenBucket
 from swarm.net import network_limits as limits
 

@@ -31,8 +31,9 @@ from swarm.node.catalogue import (
     ask_part,
 )
 from swarm.node.manifest_assembly import MAX_ASSEMBLIES, Assembly
-from swarm.ports import ByteStream, PeerSource
+from swarm.ports import ByteStream, FoundPeer, PeerSource
 from swarm.protocol.outline import Outline
+from swarm.strategy.peer_book import MAX_ADDRESSES
 from swarm.transfer.give_up import REFUSED_SESSION, FailureReasons
 
 MAX_ASKED_AT_ONCE: Final = 32
@@ -47,6 +48,9 @@ TELL_AFTER: Final = 1.0
 
 Awaiting = Callable[[str, float], None]
 """Told once, when the manifest is not there yet: why, and how many seconds more it is waited for."""
+Finding = Callable[[FoundPeer, str], None]
+"""Told of each peer that will be asked, with the provenance of the source that found it first."""
+NOBODY_YET = "nobody has been found that could be asked"
 
 
 async def obtain(
@@ -56,6 +60,8 @@ async def obtain(
     trusted: Collection[PeerId],
     patience: float,
     awaiting: Awaiting = lambda _reason, _seconds: None,
+    *,
+    finding: Finding = lambda _found, _provenance: None,
 ) -> Envelope:
     """Return the envelope to fetch: given, or asked for if only its id is known.
 
@@ -64,7 +70,7 @@ async def obtain(
     Raises what `find_manifest` does.
     """
     if isinstance(what, ManifestId):
-        return await find_manifest(questions, what, sources, trusted, patience, awaiting)
+        return await find_manifest(questions, what, sources, trusted, patience, awaiting, finding=finding)
     if trusted:
         what.require_signer(trusted)
     return what
@@ -77,6 +83,8 @@ async def find_manifest(
     trusted: Collection[PeerId] = (),
     patience: float = 0.0,
     awaiting: Awaiting = lambda _reason, _seconds: None,
+    *,
+    finding: Finding = lambda _found, _provenance: None,
 ) -> Envelope:
     """Ask all peers of ``sources`` side by side; the first right answer is taken.
 
@@ -87,7 +95,7 @@ async def find_manifest(
     """
     if not sources:
         raise UsageError("an id alone names no peer to ask: add at least one peer")
-    search = _Search(questions, manifest, frozenset(trusted), patience)
+    search = _Search(questions, manifest, frozenset(trusted), patience, finding)
     try:
         with search.waiting:
             async with trio.open_nursery() as nursery:
@@ -103,16 +111,39 @@ class _NotTrusted(Exception):
     """The manifest of this peer has no signature of somebody who is trusted."""
 
 
+class _Whereabouts:
+    """Where one peer may be; several sources can name it, each with addresses of its own."""
+
+    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+        self.endpoints = dict.fromkeys(endpoints[:MAX_ADDRESSES])
+        self.news = trio.Event()
+
+    def learn(self, endpoints: Sequence[Endpoint]) -> None:
+        """Note further addresses, as far as there is room for them."""
+        before = len(self.endpoints)
+        for endpoint in endpoints:
+            if len(self.endpoints) < MAX_ADDRESSES:
+                self.endpoints.setdefault(endpoint)
+        if len(self.endpoints) > before:
+            self.news.set()
+
+
 class _Search:
     """The results of asking each peer; the most telling kind of failure is raised."""
 
     def __init__(
-        self, questions: Questions, manifest: ManifestId, trusted: frozenset[PeerId], patience: float
+        self,
+        questions: Questions,
+        manifest: ManifestId,
+        trusted: frozenset[PeerId],
+        patience: float,
+        finding: Finding,
     ) -> None:
         self._questions = questions
         self._manifest = manifest
         self._trusted = trusted
         self._patience = patience
+        self._finding = finding
         self._assemblies: dict[tuple[int, bytes], Assembly] = {}
         self._invalid: ManifestError | DiskError | None = None
         self.waiting = trio.CancelScope(deadline=trio.current_time() + (patience or math.inf))
@@ -120,8 +151,8 @@ class _Search:
         self._untrusted: ManifestError | None = None
         self._failures = FailureReasons(MAX_ASKED)
         self._reached = False
-        self._failed = trio.Event()
-        self._asked: set[PeerId] = set()
+        self._failed = trio.lowlevel.ParkingLot()
+        self._asked: dict[PeerId, _Whereabouts] = {}
         self._limiter = trio.CapacityLimiter(MAX_ASKED_AT_ONCE)
         self.found: Envelope | None = None
 
@@ -135,30 +166,38 @@ class _Search:
     async def tell(self, awaiting: Awaiting) -> None:
         """Say once what is waited for."""
         await trio.sleep(TELL_AFTER)
-        await self._failed.wait()
+        while self._asked and not self._failures.most_telling():
+            await self._failed.park()
         if not self._assemblies:
             left = self.waiting.deadline - trio.current_time()
-            awaiting(self._failures.most_telling(), max(0.0, left))
+            awaiting(self._failures.most_telling() or NOBODY_YET, max(0.0, left))
 
     async def _ask_found(self, source: PeerSource, asking: trio.Nursery) -> None:
         async for found in peers_of(source, self._manifest):
             where = [endpoint for text in found.addresses if (endpoint := Endpoint.read(text)) is not None]
-            if where and found.peer not in self._asked and len(self._asked) < MAX_ASKED:
-                self._asked.add(found.peer)
-                asking.start_soon(self._ask, found.peer, where, asking)
+            known = self._asked.get(found.peer)
+            if known is not None:
+                known.learn(where)
+            elif where and len(self._asked) < MAX_ASKED:
+                self._finding(found, source.provenance)
+                self._asked[found.peer] = whereabouts = _Whereabouts(where)
+                asking.start_soon(self._ask, found.peer, whereabouts, asking)
 
-    async def _ask(self, peer: PeerId, where: Sequence[Endpoint], asking: trio.Nursery) -> None:
+    async def _ask(self, peer: PeerId, where: _Whereabouts, asking: trio.Nursery) -> None:
         pause = FIRST_PAUSE
         while True:
+            where.news = trio.Event()
             async with self._limiter:
-                hopeful = await self._ask_once(peer, where)
+                hopeful = await self._ask_once(peer, tuple(where.endpoints))
             if self.found is not None or self._invalid is not None:
                 asking.cancel_scope.cancel()
                 return
-            self._failed.set()
-            if not (hopeful and self._patience):
+            self._failed.unpark_all()
+            if not hopeful or not (self._patience or where.news.is_set()):
                 return
-            await trio.sleep(pause)
+            # What another source says of the peer is tried at once.
+            with trio.move_on_after(pause):
+                await where.news.wait()
             pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _ask_once(self, peer: PeerId, where: Sequence[Endpoint]) -> bool:
@@ -283,4 +322,8 @@ class _Search:
         if reason:
             waited = f" in {self._patience:g} s" if self._patience else ""
             raise NoPeerReachable(f"no peer could be reached{waited}: {reason}; check the addresses")
-        raise NoPeerReachable("no peer was found that could be asked; try again later")
+        looked = f" in {self._patience:g} s" if self._patience else ""
+        raise NoPeerReachable(
+            f"nobody was found{looked} who could be asked for {self._manifest}: "
+            "name a peer (who shares it sees its address), or try again later"
+        )

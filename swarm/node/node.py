@@ -6,7 +6,6 @@ import os
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import trio
@@ -18,6 +17,7 @@ from swarm.content.manifest import Manifest
 from swarm.errors import LinkClosed, NoPeerReachable, RemoteError, UsageError
 from swarm.events import NodeListening, RoundTrip, TransferStarted
 from swarm.ids import ManifestId, PeerId, TransferId
+from swarm.lazy_dataclass import dataclass
 from swarm.net.addresses import of_others, parse_endpoint, parse_listen_address, parse_peer_address
 from swarm.net.host import Host, at_one_port, has_ipv6, open_host
 from swarm.net.inbound import PeerStanding

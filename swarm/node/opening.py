@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import trio
@@ -25,11 +24,13 @@ from swarm.events import (
     FilesSelected,
     HashingProgress,
     ManifestReady,
+    PeerFound,
     PeersAwaited,
     TransferResumed,
     Warned,
 )
 from swarm.ids import ManifestId, PeerId, TransferId
+from swarm.lazy_dataclass import dataclass, field
 from swarm.net.addresses import parse_peer_address
 from swarm.node.catalogue import Questions
 from swarm.node.manifest_search import obtain
@@ -169,6 +170,9 @@ async def open_fetch(
         request.trusted,
         options.patience,
         lambda reason, seconds: opener.publish(PeersAwaited(transfer.number, reason, seconds)),
+        finding=lambda found, provenance: opener.publish(
+            PeerFound(transfer.number, found.peer, found.addresses, provenance)
+        ),
     )
     manifest = envelope.manifest
     _tell_manifest(opener, transfer, envelope)

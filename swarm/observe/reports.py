@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from swarm.events import Event, TransferEvent
 from swarm.ids import ManifestId
+from swarm.lazy_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from swarm import events
 from swarm.ids import ManifestId, PeerId, SourceId, TransferId
+from swarm.lazy_dataclass import dataclass
 from swarm.observe.estimate import Estimate
 from swarm.strategy.rates import Meter
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from swarm.content import cbor
@@ -15,6 +14,7 @@ from swarm.content.manifest import MAX_PIECE_LENGTH, MAX_PIECES, MAX_TOTAL_LENGT
 from swarm.content.paths import check_name
 from swarm.errors import LocalProtocolError, ManifestError, RemoteError
 from swarm.ids import DIGEST_BYTES, ManifestId
+from swarm.lazy_dataclass import dataclass
 from swarm.protocol import protocol_limits as limits
 
 LENGTH_BYTES: Final = 4

@@ -1,15 +1,15 @@
 """Judges a server's answer to a request for a part of a file. Pure.
 
-An answer is a part (206), the whole file (200, from its beginning), a redirect, or a fault. A fault says what it
-concerns: the file as it lies there, the server as a whole, or only this answer.
+An answer is a part (206), the whole file (200, from its beginning), a redirect, or a fault. A fault says what
+it concerns: the file as it lies there, the server as a whole, or only this answer.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import Enum
 
+from swarm.lazy_dataclass import dataclass
 from swarm.protocol.http_reader import ResponseHead
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -67,7 +67,7 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """Bytes ``start`` to ``stop`` of a file of ``size`` bytes; ``validator`` is what its earlier answers had."""
+    """Bytes ``start`` to ``stop`` of a file of ``size`` bytes; its earlier answers had ``validator``."""
 
     start: int
     stop: int

@@ -8,9 +8,10 @@ are wanted. Source: RFC 9110 and RFC 9112.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import h11
+
+from swarm.lazy_dataclass import dataclass
 
 MAX_HEAD_BYTES = 16 * 1024
 """Of one head; also of the trailers of a chunked body."""

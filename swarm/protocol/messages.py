@@ -6,10 +6,10 @@ Pieces are indices into the manifest; sizes and offsets are bytes. `codec` encod
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 
 from swarm.ids import ManifestId, PeerId
+from swarm.lazy_dataclass import dataclass
 
 PROTOCOL_VERSION = 1
 

@@ -8,7 +8,6 @@ up the id is the fault of everybody who gave it. Source: docs/protocol.md.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import Final
 
 from blake3 import blake3
@@ -19,6 +18,7 @@ from swarm.content.signature import Signature
 from swarm.content.times import MAX_TIMES_BYTES
 from swarm.errors import ManifestError, RemoteError
 from swarm.ids import DIGEST_BYTES, ManifestId
+from swarm.lazy_dataclass import dataclass
 
 PART_BYTES: Final = 1 << 20
 """Bytes of every part but the last."""

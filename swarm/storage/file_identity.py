@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, overload
+
+from swarm.lazy_dataclass import dataclass
 
 
 class FileIdentity(NamedTuple):

@@ -16,7 +16,6 @@ import time
 from array import array
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -25,6 +24,7 @@ from xxhash import xxh3_128, xxh3_128_digest, xxh3_128_hexdigest
 from swarm.content.fingerprints import FINGERPRINT_BYTES
 from swarm.content.manifest import FileEntry, Manifest
 from swarm.errors import ManifestError
+from swarm.lazy_dataclass import dataclass
 from swarm.storage.file_identity import NOBODY, Checks, FileIdentities, FileIdentity
 
 MAX_RECORDS = 1024

@@ -6,7 +6,6 @@ import errno
 import os
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
@@ -16,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from swarm.content.paths import printable
 from swarm.errors import DiskError, UsageError
+from swarm.lazy_dataclass import dataclass
 from swarm.storage import aio
 from swarm.storage.disk_errors import disk_error, optional
 

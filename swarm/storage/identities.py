@@ -14,7 +14,6 @@ import os
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import trio
@@ -23,6 +22,7 @@ from swarm.content.envelope import Envelope
 from swarm.content.paths import printable
 from swarm.content.signature import sign
 from swarm.errors import DiskError, ManifestError
+from swarm.lazy_dataclass import dataclass
 from swarm.storage.disk_errors import refusals
 from swarm.storage.home import HOME_MODE, KEY_BYTES, KEY_MODE, StoredIdentity, load_or_create, make_home
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import trio
@@ -14,6 +13,7 @@ from swarm.content.link import SwarmLink, is_link, unwrapped
 from swarm.content.paths import printable
 from swarm.errors import ManifestError, UsageError
 from swarm.ids import ManifestId
+from swarm.lazy_dataclass import dataclass
 from swarm.storage import aio
 from swarm.storage.disk_errors import refusals
 

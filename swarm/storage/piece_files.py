@@ -10,13 +10,13 @@ from array import array
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 from swarm.content.manifest import Manifest
 from swarm.content.paths import printable
 from swarm.errors import DiskError
+from swarm.lazy_dataclass import dataclass
 from swarm.storage.folder import Folder, open_regular
 
 OPEN_FILES = 8

@@ -11,7 +11,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +19,7 @@ import trio
 from swarm.bits import PieceSet
 from swarm.content.fingerprints import FINGERPRINT_BYTES, fingerprint
 from swarm.content.manifest import Manifest
+from swarm.lazy_dataclass import dataclass
 from swarm.ports import StoredChange
 from swarm.storage.file_identity import Checks, FileIdentity
 from swarm.storage.file_layer import read_at

@@ -8,7 +8,6 @@ import stat
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +30,7 @@ from swarm.content.manifest import (
 from swarm.content.paths import check_title, printable
 from swarm.errors import DiskError, ManifestError, UsageError
 from swarm.ids import DIGEST_BYTES
+from swarm.lazy_dataclass import dataclass
 from swarm.storage.disk_errors import disk_error, refusals
 from swarm.storage.file_identity import Checks, FileIdentities, FileIdentity
 from swarm.storage.folder import Folder

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +18,7 @@ from swarm.content.paths import check_title, printable
 from swarm.content.selection import pieces_of
 from swarm.content.times import FileTimes
 from swarm.errors import DiskError, Incomplete, ManifestError, PieceMismatch, UsageError
+from swarm.lazy_dataclass import dataclass
 from swarm.ports import StoredChange
 from swarm.storage.aio import make_folder
 from swarm.storage.disk_errors import refusals

@@ -11,13 +11,13 @@ import os
 import stat
 from collections.abc import Collection
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from swarm.content.manifest import Manifest
 from swarm.content.paths import JOURNAL_SUFFIX, PART_SUFFIX, printable, temporary_names
 from swarm.content.times import FileTimes
 from swarm.errors import DiskError
+from swarm.lazy_dataclass import dataclass
 from swarm.storage.disk_errors import optional, refusals
 from swarm.storage.extras import Extras
 from swarm.storage.file_identity import FileIdentities

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import trio
@@ -15,6 +14,7 @@ from swarm.content.paths import printable
 from swarm.content.selection import select
 from swarm.errors import UsageError
 from swarm.ids import DIGEST_BYTES
+from swarm.lazy_dataclass import dataclass, field
 from swarm.storage.disk_errors import disk_error, refusals
 from swarm.storage.extras import target_of
 from swarm.storage.folder import Folder

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from swarm.content.entries import MAX_ENTRIES, MAX_FILES, LinkEntry
@@ -27,6 +26,7 @@ from swarm.content.paths import (
     without_ignored,
 )
 from swarm.errors import ManifestError, UsageError
+from swarm.lazy_dataclass import dataclass, field
 from swarm.storage.disk_errors import disk_error, refusals
 from swarm.storage.folder import Folder
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from swarm.bits import PieceSet
 from swarm.content.layout import Layout
 from swarm.events import PeerComplete, PieceLost
 from swarm.ids import PeerId, SourceId, TransferId
+from swarm.lazy_dataclass import dataclass, field
 from swarm.protocol.messages import (
     Cancel,
     Choke,
@@ -57,7 +57,7 @@ class BrainSetup:
     download_limited: bool = False
     sequential: bool = False
     prefer_near: bool = False
-    origins: OriginOptions = OriginOptions()
+    origins: OriginOptions = field(default_factory=OriginOptions)
 
 
 class Brain:
@@ -132,8 +132,8 @@ class Brain:
         """A session is open and its handshake done; ``rtt`` is a measured round trip in seconds, if any.
 
         ``restates``: both sides understand `Restate`. Without ``receives`` the source is no peer: it is asked
-        for pieces, and never sent any nor told what is here. Then ``source`` need not be a peer id. An ``origin`` is
-        such a source that many share (see `swarm.strategy.download.origins`).
+        for pieces, and never sent any nor told what is here. Then ``source`` need not be a peer id. An
+        ``origin`` is such a source that many share (see `swarm.strategy.download.origins`).
         """
         commands = self.source_left(source, now)
         self._sources[source] = peer = PeerId(source) if receives else None
@@ -266,7 +266,7 @@ class Brain:
         return commands
 
     def piece_refused(self, source: SourceId, piece: int, now: float) -> list[Command]:
-        """The piece did not match its hash: its sender is banned and its session over, unless it is an origin."""
+        """The piece did not match its hash: its sender is banned and its session over, but not an origin."""
         commands = self._download.refused(source, piece)
         if self._download.is_origin(source):
             return commands + self._download.refill(now)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from swarm.events import Event
 from swarm.ids import PeerId, SourceId
+from swarm.lazy_dataclass import dataclass
 
 if TYPE_CHECKING:
     from swarm.protocol.messages import Message

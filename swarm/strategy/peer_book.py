@@ -11,18 +11,33 @@ import math
 import random
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final, NamedTuple
 
 from swarm.config import DEFAULT_MAX_PEERS
 from swarm.ids import PeerId
+from swarm.lazy_dataclass import dataclass, field
 
 NAMED: Final = "named"
 """The provenance of a peer that the user named."""
 
+LAN: Final = "lan"
+"""The provenance of a peer that was found in a network of this machine."""
+
 EXCHANGE: Final = "exchange"
 """The provenance of a peer that another peer told us of."""
+
+MEETING: Final = "meeting"
+"""The provenance of a peer that a meeting point named."""
+
+DHT: Final = "dht"
+"""The provenance of a peer that a distributed hash table named."""
+
+PUBLIC: Final = frozenset({MEETING, DHT})
+"""Provenances that anybody can write to: they name, and are told, public addresses only."""
+
+ORDER: Final = (NAMED, LAN, EXCHANGE, MEETING, DHT)
+"""Who is dialled first among peers that are equal otherwise; a program's own sources count as exchange."""
 
 INBOUND: Final = "inbound"
 """The provenance of a peer that dialled us and that nobody had told us of."""
@@ -56,6 +71,8 @@ MAX_STRANGERS_PER_TELLER = 256
 
 MAX_STRANGERS_PER_HOST = 64
 """A sixteenth of the book: no one host can fill it."""
+
+_PLACES: Final = {provenance: place for place, provenance in enumerate(ORDER)}
 
 MAX_ADDRESSES = 8
 """Of one peer: each is dialled with a deadline of its own."""
@@ -264,11 +281,17 @@ class PeerBook:
             if not entry.busy and entry.addresses and (named if entry.named else strangers)
         ]
 
-    def _place(self, ready: tuple[PeerId, BookEntry]) -> tuple[bool, int, float, float]:
-        """Named peers first, then who failed least, then the nearest, those never met last."""
+    def _place(self, ready: tuple[PeerId, BookEntry]) -> tuple[bool, int, float, int, float]:
+        """Named peers first, then who failed least, then the nearest; those never met last, in `ORDER`."""
         _, entry = ready
         trip = math.inf if entry.round_trip is None else entry.round_trip
-        return not entry.named, entry.failures, trip, self._rng.random()
+        return (
+            not entry.named,
+            entry.failures,
+            trip,
+            _PLACES.get(entry.provenance, _PLACES[EXCHANGE]),
+            self._rng.random(),
+        )
 
     def _back_off(self, peer: PeerId, entry: BookEntry, now: float) -> float:
         entry.failures += 1

@@ -8,12 +8,12 @@ from typing import Final
 
 import trio
 
-from swarm.discovery.peer_sources import peers_of, tell
+from swarm.discovery.peer_sources import announce_to, peers_of, tell
 from swarm.endpoint import Endpoint
 from swarm.errors import LinkClosed, NoPeerReachable
-from swarm.events import PeerDialing, PeerFailed, PeersAwaited
+from swarm.events import PeerDialing, PeerFailed, PeerFound, PeersAwaited
 from swarm.ids import ManifestId, PeerId
-from swarm.ports import Announcement, ByteStream, PeerSource
+from swarm.ports import Announcement, ByteStream, FoundPeer, PeerSource
 from swarm.strategy.peer_book import Dial, PeerBook
 from swarm.transfer.exchange import Exchange, SessionEnd
 from swarm.transfer.give_up import REFUSED_SESSION, FailureReasons, GiveUpTimer
@@ -96,10 +96,15 @@ class PeerConnector:
     async def _collect(self, source: PeerSource, manifest: ManifestId) -> None:
         async for found in peers_of(source, manifest):
             if not self._services.peers.is_banned(found.peer):
+                self._tell_found(found, source.provenance)
                 self._book.add(
                     found.peer, found.addresses, provenance=source.provenance, told_by=found.told_by
                 )
                 self._changed.set()
+
+    def _tell_found(self, found: FoundPeer, provenance: str) -> None:
+        if found.addresses and found.peer not in self._book:
+            self._record.publish(PeerFound(self._record.transfer, found.peer, found.addresses, provenance))
 
     async def _announce_completion(self, manifest: ManifestId) -> None:
         if not self._exchange.complete.is_set():
@@ -109,7 +114,7 @@ class PeerConnector:
     def _announce(self, manifest: ManifestId, *, complete: bool) -> None:
         announcement = Announcement(manifest, self._services.addresses, complete)
         for source in self._sources:
-            tell(source, lambda source: source.announce(announcement))
+            announce_to(source, announcement)
 
     # --- Dialling -----------------------------------------------------------------------------------
 

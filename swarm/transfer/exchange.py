@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Final
 
 import trio
@@ -27,6 +26,7 @@ from swarm.events import (
     SourceLeft,
 )
 from swarm.ids import PeerId, SourceId
+from swarm.lazy_dataclass import dataclass
 from swarm.ports import ByteStream, PieceSource, Store, StoredChange
 from swarm.protocol.messages import RESTATE_EXTENSION, Hello, Peers
 from swarm.protocol.protocol_limits import MAX_ADDRESSES_PER_PEER

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import trio
 
@@ -21,6 +20,7 @@ from swarm.events import (
     PieceWasted,
 )
 from swarm.ids import SourceId, TransferId
+from swarm.lazy_dataclass import dataclass
 from swarm.strategy.rates import Meter
 
 RATE_SECONDS = 5.0

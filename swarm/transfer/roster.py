@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from swarm.ids import PeerId
+from swarm.lazy_dataclass import dataclass
 
 DEAD_SECONDS = 5.0
 """A session that has heard nothing for this long gives way to a newer one of the same peer."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 import trio
 
 from swarm.events import Event
 from swarm.ids import PeerId
+from swarm.lazy_dataclass import dataclass
 from swarm.ports import Network
 from swarm.transfer.buffers import TransferMemory
 from swarm.transfer.pacing import RateLimit

@@ -7,7 +7,6 @@ could be sent in time, and reset otherwise.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Protocol, cast
 
 import trio
@@ -15,6 +14,7 @@ import trio
 from swarm.content.paths import printable
 from swarm.errors import LinkClosed, LocalProtocolError, RemoteError
 from swarm.ids import PeerId
+from swarm.lazy_dataclass import dataclass
 from swarm.ports import ByteStream
 from swarm.protocol import protocol_limits as limits
 from swarm.protocol.codec import HEADER_BYTES, HELLO, decode_body, decode_header, encode

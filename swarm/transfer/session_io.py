@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 import trio
 
 from swarm.errors import ContentAway, DiskError, LinkClosed, PieceWithdrawn
+from swarm.lazy_dataclass import dataclass
 from swarm.ports import ByteStream, Store
 from swarm.protocol import protocol_limits as limits
 from swarm.protocol.codec import (

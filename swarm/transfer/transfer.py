@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +30,7 @@ from swarm.events import (
     TransferPaused,
 )
 from swarm.ids import ManifestId, PeerId, TransferId
+from swarm.lazy_dataclass import dataclass, replace
 from swarm.ports import ByteStream, PeerSource, PieceSource, Store, StoredChange
 from swarm.protocol.advert import Advert
 from swarm.strategy.peer_book import PeerBook

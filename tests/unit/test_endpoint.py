@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from swarm.endpoint import Endpoint, PeerAddress, by_peer
+from swarm.endpoint import Endpoint, PeerAddress, by_peer, public_only
 from swarm.ids import PeerId
 
 A, B = PeerId("A" * 40), PeerId("B" * 40)
@@ -104,3 +104,37 @@ def test_the_addresses_of_each_peer_keep_their_order_and_come_once() -> None:
     assert by_peer(given) == {B: [two, one], A: [one]}
     assert list(by_peer(given)) == [B, A]
     assert str(given[0]) == f"/ip4/192.0.2.2/tcp/1/p2p/{B}"
+
+
+@pytest.mark.parametrize(
+    ("host", "public"),
+    [
+        ("/ip4/5.5.5.1", True),
+        ("/ip4/10.1.2.3", False),
+        ("/ip4/100.64.0.1", False),
+        ("/ip4/127.0.0.1", False),
+        ("/ip4/169.254.1.1", False),
+        ("/ip4/192.0.2.1", False),
+        ("/ip4/224.0.0.251", False),
+        ("/ip4/0.0.0.0", False),
+        ("/ip6/2606:4700::1111", True),
+        ("/ip6/fd00::1", False),
+        ("/ip6/fe80::1", False),
+        ("/ip6/::1", False),
+        ("/ip6/ff02::fb", False),
+        ("/ip6/::ffff:5.5.5.1", False),
+        ("/ip6/64:ff9b::505:501", True),
+        ("/ip6/64:ff9b::a01:203", False),
+        ("/ip6/2002:505:501::1", True),
+        ("/ip6/2002:a01:203::1", False),
+        ("/ip6/2001:0:505:501::1", False),
+        ("/dns4/example.org", False),
+    ],
+)
+def test_what_a_public_address_is(host: str, public: bool) -> None:
+    text = f"{host}/tcp/4001"
+    assert Endpoint.parse(text).is_public is public
+    of_a_peer = f"{text}/p2p/12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo"
+    assert public_only([text, of_a_peer, f"{of_a_peer}/p2p-circuit"]) == (
+        (text, of_a_peer, f"{of_a_peer}/p2p-circuit") if public else ()
+    )

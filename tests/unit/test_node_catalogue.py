@@ -33,7 +33,7 @@ from swarm.node.catalogue import (
     ask_adverts,
     ask_manifest,
 )
-from swarm.node.manifest_search import find_manifest, obtain
+from swarm.node.manifest_search import FIRST_PAUSE, NOBODY_YET, find_manifest, obtain
 from swarm.ports import ByteStream, FoundPeer
 from swarm.protocol import protocol_limits as limits
 from swarm.protocol.advert import Advert, encode_length
@@ -292,9 +292,58 @@ async def test_peers_that_a_source_finds_later_are_asked_until_patience_ends() -
         assert await find_manifest(questions, MANIFEST.id, sources, (), 30) == ENVELOPE
         with pytest.raises(NoPeerReachable, match="connection refused"):
             await find_manifest(questions, MANIFEST.id, [*sources[:1], Growing()], (), 0.2)
-        with pytest.raises(NoPeerReachable, match="no peer was found"):
+        with pytest.raises(NoPeerReachable, match="nobody was found in"):
             await find_manifest(questions, MANIFEST.id, [Growing()], (), 0.2)
         network.nursery.cancel_scope.cancel()
+
+
+class Elsewhere(Growing):
+    """Another source, which knows the peer at another address."""
+
+    async def peers(self, manifest: ManifestId) -> AsyncIterator[FoundPeer]:
+        await trio.sleep(0.05)
+        yield FoundPeer(PeerId("good"), ("/ip4/192.0.2.77/tcp/77",))
+        await trio.sleep_forever()
+
+
+class Moved(Peers):
+    """The peer is not where the first source says, but where the second does."""
+
+    async def connect(self, peer: PeerId, where: Sequence[Endpoint]) -> str:
+        await trio.lowlevel.checkpoint()
+        if len(where) < 2:
+            raise NoPeerReachable(f"{where[0]}: connection refused")
+        return str(where[1])
+
+
+async def test_what_two_sources_say_of_one_peer_is_tried_at_once() -> None:
+    network = Moved(good=honest)
+    found: list[tuple[FoundPeer, str]] = []
+    async with trio.open_nursery() as network.nursery:
+        questions = Questions(network, lambda _: False, lambda _: None)
+        with trio.fail_after(FIRST_PAUSE):
+            assert (
+                await find_manifest(
+                    questions,
+                    MANIFEST.id,
+                    [Growing("good"), Elsewhere()],
+                    patience=30,
+                    finding=lambda each, provenance: found.append((each, provenance)),
+                )
+                == ENVELOPE
+            )
+        network.nursery.cancel_scope.cancel()
+    assert found == [(FoundPeer(PeerId("good"), (str(ENDPOINT),)), "growing")]
+
+
+async def test_that_nobody_was_found_yet_is_told_while_it_is_waited_for(autojump_clock: object) -> None:
+    told: list[tuple[str, float]] = []
+    questions = Questions(Peers(), lambda _: False, lambda _: None)
+    with pytest.raises(NoPeerReachable, match="nobody was found in 30 s"):
+        await find_manifest(
+            questions, MANIFEST.id, [Growing()], (), 30, lambda why, left: told.append((why, left))
+        )
+    assert told == [(NOBODY_YET, pytest.approx(29))]
 
 
 async def test_an_id_alone_names_nobody_to_ask() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import socket
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
@@ -33,6 +32,7 @@ from noise.connection import NoiseConnection
 
 from swarm.endpoint import Endpoint
 from swarm.errors import SwarmError
+from swarm.lazy_dataclass import dataclass
 from swarm.net.libp2p import partial_import
 
 EXPECTED = partial_import.MADE_FOR

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from swarm.events import PieceRequested
 from swarm.ids import SourceId, TransferId
+from swarm.lazy_dataclass import dataclass
 from swarm.protocol.messages import Request
 from swarm.strategy.commands import Command, Publish, Send
 from swarm.strategy.download.endgame import Endgame

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from swarm.bits import PieceSet
 from swarm.events import PieceRefused, PieceStored, PieceWasted
 from swarm.ids import SourceId, TransferId
+from swarm.lazy_dataclass import dataclass, field
 from swarm.protocol.messages import Cancel, RejectReason
 from swarm.strategy.availability import Availability
 from swarm.strategy.commands import Ban, Blame, Command, Disconnect, Publish, Send, StorePiece
@@ -33,7 +33,7 @@ class DownloadOptions:
     limited: bool = False
     sequential: bool = False
     prefer_near: bool = False
-    origins: OriginOptions = OriginOptions()
+    origins: OriginOptions = field(default_factory=OriginOptions)
 
 
 class DownloadSide:

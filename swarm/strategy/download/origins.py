@@ -1,6 +1,6 @@
 """When a web server (an origin) is asked beside peers, and for what.
 
-An origin has everything and every member of the swarm may ask it. Alone, it is asked at once and in long runs.
+An origin has everything and every member of the swarm may ask it. Alone, it is asked at once, in long runs.
 With peers, one copy is enough for all: the content is cut into stretches, and each stretch is the turn of the
 member that rendezvous hashing puts first, so that no word about it has to be said. A member takes its own
 stretches, gets the rest from peers, and is left out of the reckoning while it brings nothing that nobody else
@@ -16,10 +16,10 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from swarm.bits import CHUNK_PIECES, CHUNK_SHIFT, PieceSet
 from swarm.ids import SourceId
+from swarm.lazy_dataclass import dataclass
 from swarm.strategy.availability import Availability
 from swarm.strategy.download.locality import TURN_SECONDS
 from swarm.strategy.download.picker import Pick
@@ -33,7 +33,7 @@ from swarm.strategy.rates import RATE_SECONDS, Meter
 
 @dataclass(slots=True)
 class Member:
-    """A peer: when it came, when it last brought a piece that nobody else had, and how many it has brought."""
+    """A peer: when it came, when it last brought a piece that nobody else had, and how many it brought."""
 
     since: float
     brought_at: float
@@ -51,7 +51,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class OriginOptions:
-    """``fallback``: only when peers deliver nothing. ``expected``: peers are named. ``sequential``: in order."""
+    """``fallback``: only when peers deliver nothing. ``expected``: some are named. ``sequential``: in order."""
 
     fallback: bool = False
     expected: bool = False

@@ -1,7 +1,7 @@
 """Who of several is first for something, as each of them computes it alone.
 
-Rendezvous hashing, Thaler and Ravishankar 1998: the least draw is first. Who leaves changes nothing for what was
-not theirs.
+Rendezvous hashing, Thaler and Ravishankar 1998: the least draw is first. Who leaves changes nothing for what
+was not theirs.
 """
 
 from __future__ import annotations

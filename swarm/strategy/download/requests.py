@@ -19,10 +19,10 @@ that one bad minute of the only source ends nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 
 from swarm.bits import PieceSet
 from swarm.ids import SourceId
+from swarm.lazy_dataclass import dataclass, field
 from swarm.strategy.download.pipeline import PipelineWindow
 
 STRIKES = 3

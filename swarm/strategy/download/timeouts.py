@@ -13,9 +13,9 @@ request is overdue; but only if it has delivered before. One that crashed is giv
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from swarm.ids import SourceId
+from swarm.lazy_dataclass import dataclass
 from swarm.strategy.availability import Availability
 from swarm.strategy.download.endgame import OVERDUE_SECONDS
 from swarm.strategy.download.requests import DownloadRequests, RequestQueue

@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from swarm.ids import PeerId
+from swarm.lazy_dataclass import dataclass
 from swarm.strategy.rates import Meter
 from swarm.strategy.timers import Timers, Wakeup
 

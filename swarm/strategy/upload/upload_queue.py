@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
 from swarm.bits import PieceSet
 from swarm.content.layout import Layout
 from swarm.ids import PeerId
+from swarm.lazy_dataclass import dataclass, field
 from swarm.strategy.rates import RATE_SECONDS, Meter
 
 RELEASED_BYTES = 512 << 10
