@@ -2,7 +2,8 @@
 
 ``swarm:<cid>?name=<text>&peer=<multiaddr>&peer=…&origin=<URL>``, values percent-encoded UTF-8 (RFC 3986).
 Only the id is binding; the name, the peers and the origins are hints. Unknown parameters are ignored, so that
-later versions can add some. ``swarm:<cid>,name=<text>,peer=<multiaddr>,…`` means the same and needs no quotes in a shell.
+later versions can add some. ``swarm:<cid>,name=<text>,peer=<multiaddr>,…`` means the same and needs no quotes
+in a shell.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class SwarmLink:
     """A manifest id, multiaddrs of peers that have it, the content's name, and web servers that have it.
 
     Whoever has the text of a link has the secrets of its origins. Addresses are checked for their form
-    only. Raises ManifestError for a name that a manifest cannot have, a malformed address, and more than `MAX_LINK_PEERS` peers.
+    only. Raises ManifestError for a name that a manifest cannot have, a malformed address, and more than
+    `MAX_LINK_PEERS` peers.
     """
 
     id: ManifestId

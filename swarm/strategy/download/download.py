@@ -240,6 +240,10 @@ class DownloadSide:
         if self._origins.is_origin(source):
             # The file there is another one; the rest of the server may be as it should.
             self.requests.wrong(source)
+            own = self._pieces.layout.pieces_of(self._pieces.layout.span(piece).file)
+            theirs = self.availability.pieces_of(source)
+            without = PieceSet.between(theirs.size, own.start, own.stop)
+            self.availability.replace(source, theirs - without)
             return [Publish(event), Blame(source, f"piece {piece} does not match its hash", piece)]
         return [Publish(event), Ban(source, f"piece {piece} does not match its hash", piece)]
 

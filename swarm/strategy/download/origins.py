@@ -51,7 +51,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class OriginOptions:
-    """``fallback``: only when peers deliver nothing. ``expected``: some are named. ``sequential``: in order."""
+    """``fallback``: when peers deliver nothing. ``expected``: some are named. ``sequential``: in order."""
 
     fallback: bool = False
     expected: bool = False
