@@ -11,7 +11,7 @@ import gc
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from swarm.lazy_dataclass import dataclass, field
 
@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from swarm.config import NodeOptions
     from swarm.node import Node
 
-    OpenNode = Callable[[NodeOptions], AbstractAsyncContextManager[Node]]
+    class OpenNode(Protocol):
+        """Opens a node; ``tell`` is called with warnings about that."""
+
+        def __call__(
+            self, options: NodeOptions, *, tell: Callable[[str], None] | None = None
+        ) -> AbstractAsyncContextManager[Node]:
+            """Open it for the block."""
 
 
 def open_node() -> OpenNode:
@@ -86,7 +92,8 @@ class Runtime:
         opener = self.load_node()
 
         async def opened() -> None:
-            async with opener(node_options) as node:
+            tell = None if self.live is None else self.live.warn
+            async with opener(node_options, tell=tell) as node:
                 await main(node)
 
         running.run(opened)

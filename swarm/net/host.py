@@ -342,6 +342,11 @@ def can_listen(address: Endpoint) -> bool:
     return True
 
 
+def all_can_listen(wanted: Sequence[Endpoint], port: int) -> bool:
+    """Whether those of ``wanted`` that leave their port open can have this one."""
+    return all(can_listen(replace(endpoint, port=port)) for endpoint in wanted if endpoint.port == 0)
+
+
 def has_ipv6() -> bool:
     """Whether this machine can listen on IPv6."""
     return socket.has_ipv6 and can_listen(Endpoint("ip6", "::", "tcp", 0))
@@ -356,13 +361,13 @@ def at_one_port(wanted: Sequence[Endpoint], remembered: int) -> list[Endpoint]:
     # Other programs' connections take no port from below, so it is still free after a restart.
     others = random.SystemRandom().sample(LISTEN_PORTS, PORTS_TRIED)
     for port in (remembered, *others) if free else ():
-        if port and all(can_listen(replace(endpoint, port=port)) for endpoint in free):
+        if port and all_can_listen(free, port):
             return [replace(endpoint, port=endpoint.port or port) for endpoint in wanted]
     return list(wanted)
 
 
 def _refuse_taken_port(address: Endpoint) -> None:
-    """libp2p listens with SO_REUSEPORT, so a second process on one port would silently take turns."""
+    """An older swarm listens with SO_REUSEPORT: a second process on its port would silently take turns."""
     family = socket.AF_INET6 if address.kind == "ip6" else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:

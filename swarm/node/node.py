@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import trio
@@ -14,12 +14,13 @@ from swarm.config import DEFAULT_LISTEN, NodeOptions, TransferOptions
 from swarm.content.envelope import Envelope
 from swarm.content.link import MAX_LINK_PEERS, SwarmLink
 from swarm.content.manifest import Manifest
+from swarm.endpoint import Endpoint
 from swarm.errors import LinkClosed, NoPeerReachable, RemoteError, UsageError
-from swarm.events import NodeListening, RoundTrip, TransferStarted
+from swarm.events import NodeListening, RoundTrip, TransferStarted, Warned
 from swarm.ids import ManifestId, PeerId, TransferId
 from swarm.lazy_dataclass import dataclass
 from swarm.net.addresses import of_others, parse_endpoint, parse_listen_address, parse_peer_address
-from swarm.net.host import Host, at_one_port, has_ipv6, open_host
+from swarm.net.host import Host, all_can_listen, at_one_port, has_ipv6, open_host
 from swarm.net.inbound import PeerStanding
 from swarm.net.network_limits import PING_RATE, STREAMS_PER_QUESTION
 from swarm.net.ping_protocol import PING_PROTOCOL, Prober, Responder
@@ -64,6 +65,12 @@ LINGER_SECONDS = 5.0
 
 MAX_BANNED = 4096
 """Peers that are refused; of more the oldest are forgotten. A new peer id costs its owner nothing."""
+
+RELEASE_SECONDS, RELEASE_LOOKS = 0.5, 20
+"""How long the port of last time is waited for if it is taken, and how often it is looked at meanwhile."""
+
+RACES = 5
+"""Times that a free port is chosen if another process takes each before this one has it."""
 
 NOT_ALLOWED = "it serves only peers that its user allows: ask for --allow {peer}, which is your peer id"
 
@@ -431,13 +438,38 @@ async def _listening(identity: StoredIdentity, options: NodeOptions) -> AsyncIte
     wanted = [parse_listen_address(text) for text in options.listen]
     if options.listen == DEFAULT_LISTEN and not has_ipv6():
         wanted = [endpoint for endpoint in wanted if endpoint.kind != "ip6"]
-    chosen = at_one_port(wanted, await remembered_port(identity))
-    listen = list(map(str, chosen))
-    async with open_host(identity.private, listen, max_connections=options.max_connections) as host:
+    port = await remembered_port(identity)
+    for _ in range(RELEASE_LOOKS):
+        if not port or all_can_listen(wanted, port):
+            break
+        # A process that was killed lets go of its identity a moment before its port, and nothing tells when.
+        await trio.sleep(RELEASE_SECONDS / RELEASE_LOOKS)
+    async with AsyncExitStack() as stack:
+        host, chosen = await _open_at_one_port(stack, identity, options, wanted, port)
         ports = [found.port for asked, found in zip(wanted, chosen, strict=True) if asked.port == 0]
         if ports:
             await remember_port(identity, ports[0])
         yield host
+
+
+async def _open_at_one_port(
+    stack: AsyncExitStack,
+    identity: StoredIdentity,
+    options: NodeOptions,
+    wanted: Sequence[Endpoint],
+    port: int,
+) -> tuple[Host, Sequence[Endpoint]]:
+    """Open the host; another process may take the port that is chosen before it listens there."""
+    for left in reversed(range(RACES)):
+        chosen = at_one_port(wanted, port)
+        listen = list(map(str, chosen))
+        opening = open_host(identity.private, listen, max_connections=options.max_connections)
+        try:
+            return await stack.enter_async_context(opening), chosen
+        except UsageError:
+            if not left or chosen == wanted:
+                raise
+    raise AssertionError
 
 
 def _use(options: NodeOptions) -> IdentityUse:
@@ -446,21 +478,28 @@ def _use(options: NodeOptions) -> IdentityUse:
 
 
 @asynccontextmanager
-async def open_node(options: NodeOptions | None = None) -> AsyncIterator[Node]:
+async def open_node(
+    options: NodeOptions | None = None, *, tell: Callable[[str], None] | None = None
+) -> AsyncIterator[Node]:
     """Open a node with the identity of what it ``serves``, or else the first of the user's that is free.
 
-    Leaving the block ends all transfers. What the block raises arrives as it is, in no group. Raises
-    UsageError when an address to listen on is malformed or taken, DiskError when the identity cannot be kept.
+    Leaving the block ends all transfers. What the block raises arrives as it is, in no group. ``tell`` is
+    called with warnings about opening as they come up; without it they are `Warned` events of the node.
+    Raises UsageError when an address to listen on is malformed or taken, DiskError when the identity of what
+    is shared cannot be kept.
     """
     options = options or NodeOptions()
     failure: BaseException | None = None
+    untold: list[str] = []
     async with (
-        hold_identity(options.home or swarm_home(), _use(options)) as identity,
+        hold_identity(options.home or swarm_home(), _use(options), tell or untold.append) as identity,
         _listening(identity, options) as host,
         trio.open_nursery() as nursery,
     ):
         try:
             node = Node(host, identity.signing, options, nursery)
+            for message in untold:
+                node.event_stream.publish(Warned(message))
             try:
                 yield node
             finally:

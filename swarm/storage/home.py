@@ -28,6 +28,7 @@ HOME_MODE = 0o700
 MAX_PORT = 65535
 PORT_FILE_LIMIT = 5
 """Bytes of a file that holds a port."""
+_UNWRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT}
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -38,6 +39,8 @@ class StoredIdentity:
     private: bytes
     path: Path
     signing: bytes
+    kept: bool = True
+    """Whether it is the same the next time; one that is not has no file either."""
 
     def __repr__(self) -> str:
         return f"<Identity {self.path}>"
@@ -83,7 +86,7 @@ async def remembered_port(identity: StoredIdentity) -> int:
 
 async def remember_port(identity: StoredIdentity, port: int) -> None:
     """Note the port that this identity listens on; a disk that refuses this costs nothing more."""
-    if port and await remembered_port(identity) != port:
+    if port and identity.kept and await remembered_port(identity) != port:
         with suppress(DiskError):
             await aio.write_atomic(_port_file(identity), b"%d" % port, KEY_MODE)
 
@@ -95,8 +98,7 @@ def _port_file(identity: StoredIdentity) -> Path:
 async def load_or_create(path: Path) -> StoredIdentity:
     """Read a key file, made if it is missing; raises `DiskError`, also for a damaged one."""
     if not await trio.to_thread.run_sync(_keep_private, path):
-        key = Ed25519PrivateKey.generate().private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
-        await aio.write_once(path, key, KEY_MODE)
+        await aio.write_once(path, _new_key(), KEY_MODE)
     private = await aio.read_bytes(path, KEY_FILE_LIMIT)
     if len(private) != KEY_BYTES:
         raise DiskError(
@@ -104,6 +106,25 @@ async def load_or_create(path: Path) -> StoredIdentity:
             "restore it, or remove it to get a new identity"
         )
     return StoredIdentity(private, path, private)
+
+
+def temporary_identity(home: Path) -> StoredIdentity:
+    """Make an identity that nothing keeps, for a ``home`` that cannot be written."""
+    key = _new_key()
+    return StoredIdentity(key, home / "temporary", key, kept=False)
+
+
+def is_unwritable(error: BaseException | None) -> bool:
+    """Whether an error, or what it was raised from, says that a home is read-only, full or not ours."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _UNWRITABLE:
+            return True
+        error = error.__cause__
+    return False
+
+
+def _new_key() -> bytes:
+    return Ed25519PrivateKey.generate().private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
 
 
 def _keep_private(path: Path) -> bool:

@@ -12,8 +12,9 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -23,19 +24,32 @@ from swarm.content.paths import printable
 from swarm.content.signature import sign
 from swarm.errors import DiskError, ManifestError
 from swarm.lazy_dataclass import dataclass
+from swarm.storage.aio import abandonable
 from swarm.storage.disk_errors import refusals
-from swarm.storage.home import HOME_MODE, KEY_BYTES, KEY_MODE, StoredIdentity, load_or_create, make_home
+from swarm.storage.home import (
+    HOME_MODE,
+    KEY_BYTES,
+    KEY_MODE,
+    StoredIdentity,
+    is_unwritable,
+    load_or_create,
+    make_home,
+    temporary_identity,
+)
 
 MAX_IDENTITIES = 1024
 """The user's identities in one home folder, and so the number of processes that can use them at once."""
 MAX_SHARES = 1024
 """Records of what was shared; those used longest ago are forgotten first."""
 MAX_RECORD_BYTES = 1 << 20
+ENDING_SECONDS = 3.0
+"""How long a share waits for the identity that it had: a process that was told to end takes up to 2 s."""
 _USERS = "identity"
 _SHARES = "shares"
 _RECORD = ".json"
 _BEFORE = "before-shares.json"
 _CHOOSING = "choosing.lock"
+_TEMPORARY = "this run has a temporary peer id, which ends with it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,23 +109,81 @@ class _UseRecord:
 
 
 @asynccontextmanager
-async def hold_identity(home: Path, use: IdentityUse | None = None) -> AsyncIterator[StoredIdentity]:
+async def hold_identity(
+    home: Path, use: IdentityUse | None = None, tell: Callable[[str], None] | None = None
+) -> AsyncIterator[StoredIdentity]:
     """Hold an identity for the block; no other process on this machine uses it meanwhile.
 
-    Created on first use and kept. Raises `DiskError`, also for a damaged key file.
+    Created on first use and kept. In a home that cannot be written, whatever shares nothing gets one that is
+    not kept. A share waits `ENDING_SECONDS` for another process that still has its identity. ``tell`` is
+    called with one line about either. Raises `DiskError`, also for a damaged key file.
     """
+    use = use or IdentityUse()
+    tell = tell or _nothing
+    with ExitStack() as held:
+        try:
+            identity = await _kept(home, use, tell, held)
+        except DiskError as error:
+            if not is_unwritable(error):
+                raise
+            if use.serves:
+                raise DiskError(
+                    f"{error}; what is shared needs a key that is kept, or its link ends with this process"
+                ) from error
+            identity = _in_unwritable_home(home, held)
+            if not identity.kept:
+                tell(f"{error}: {_TEMPORARY}")
+        yield identity
+
+
+async def _kept(home: Path, use: IdentityUse, tell: Callable[[str], None], held: ExitStack) -> StoredIdentity:
+    """Lock an identity until ``held`` is left, and read its key."""
     await make_home(home)
-    name, lock = await trio.to_thread.run_sync(_choose, home, use or IdentityUse())
     try:
-        identity = await load_or_create(home / name)
-        if name.startswith(_USERS):
-            yield identity
-        else:
-            # The user signs, whatever serves it: receivers trust people.
-            author = await load_or_create(home / _USERS)
-            yield StoredIdentity(identity.private, identity.path, author.private)
+        name, lock = await trio.to_thread.run_sync(partial(_choose, home, use, patient=True))
+    except _StillHeldError as busy:
+        tell(
+            f"waiting up to {ENDING_SECONDS:.0f} s for another process that shares the same, in case it ends"
+        )
+        with trio.move_on_after(ENDING_SECONDS):
+            await abandonable(_wait_for, busy.lock)
+        name, lock = await trio.to_thread.run_sync(partial(_choose, home, use, patient=False))
+    held.callback(os.close, lock)
+    identity = await load_or_create(home / name)
+    if name.startswith(_USERS):
+        return identity
+    # The user signs, whatever serves it: receivers trust people.
+    author = await load_or_create(home / _USERS)
+    return StoredIdentity(identity.private, identity.path, author.private)
+
+
+def _in_unwritable_home(home: Path, held: ExitStack) -> StoredIdentity:
+    """Return the user's identity if there is one that no other process holds, or else a temporary one."""
+    key = home / _USERS
+    lock = _lock_of(key)
+    with suppress(OSError):
+        # To lock a file it is enough to read it.
+        fd = os.open(lock if lock.exists() else key, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        held.callback(os.close, fd)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        private = key.read_bytes()
+        if len(private) == KEY_BYTES:
+            return StoredIdentity(private, key, private)
+    return temporary_identity(home)
+
+
+def _wait_for(lock: Path) -> None:
+    """Wait until no process holds a lock."""
+    fd = _open_lock(lock)
+    try:
+        with refusals(lock):
+            fcntl.flock(fd, fcntl.LOCK_EX)
     finally:
-        os.close(lock)
+        os.close(fd)
+
+
+def _nothing(_line: str) -> None:
+    return
 
 
 async def first_identity(home: Path) -> StoredIdentity:
@@ -124,8 +196,19 @@ async def first_identity(home: Path) -> StoredIdentity:
     return await load_or_create(home / name)
 
 
-def _choose(home: Path, use: IdentityUse) -> tuple[str, int]:
-    """Lock an identity for ``use``; return its name within the home folder and the descriptor of its lock."""
+class _StillHeldError(Exception):
+    """Another process has the identity that is wanted; perhaps it is about to end."""
+
+    def __init__(self, lock: Path) -> None:
+        super().__init__(lock)
+        self.lock = lock
+
+
+def _choose(home: Path, use: IdentityUse, *, patient: bool) -> tuple[str, int]:
+    """Lock an identity for ``use``; return its name within the home folder and the descriptor of its lock.
+
+    If ``patient``, raises `_StillHeldError` where a share would get another identity than it had.
+    """
     with _one_at_a_time(home):
         inherited = _inherited(home)
         records = _records(home)
@@ -142,12 +225,14 @@ def _choose(home: Path, use: IdentityUse) -> tuple[str, int]:
             )
             if name is not None:
                 own = [_UseRecord(_place(home, use, 0), use.names, use.listen, name, True)]
-        own.sort(key=lambda record: (record.listen != use.listen, record.path.name))
+        own.sort(key=lambda record: (record.listen != use.listen, len(record.path.name), record.path.name))
         for record in own:
             lock = _try_lock(home / record.identity)
             if lock is not None:
                 _remember(record, use)
                 return record.identity, lock
+            if patient and record.listen == use.listen:
+                raise _StillHeldError(_lock_of(home / record.identity))
         return _new_share(home, use, records)
 
 
@@ -314,7 +399,7 @@ def _one_at_a_time(home: Path) -> Iterator[None]:
 
 def _try_lock(key: Path) -> int | None:
     """Lock the identity with this key file; None if another process holds it."""
-    path = key.with_name(f"{key.name}.lock")
+    path = _lock_of(key)
     fd = _open_lock(path)
     try:
         with refusals(path):
@@ -325,6 +410,10 @@ def _try_lock(key: Path) -> int | None:
             return None
         raise
     return fd
+
+
+def _lock_of(key: Path) -> Path:
+    return key.with_name(f"{key.name}.lock")
 
 
 def _open_lock(path: Path) -> int:

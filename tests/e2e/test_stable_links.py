@@ -9,6 +9,7 @@ import pytest
 
 import swarm
 from swarm.endpoint import Endpoint
+from swarm.net import host
 
 LOOPBACK = ("/ip4/127.0.0.1/tcp/0",)
 
@@ -76,3 +77,27 @@ async def test_a_port_that_the_user_names_is_not_remembered(tmp_path: Path) -> N
         assert port_of(node) == free
     async with swarm.open_node(options(home)) as node:
         assert port_of(node) == before
+
+
+async def test_two_nodes_that_find_the_same_port_free_at_once_do_not_share_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    homes = [tmp_path / "a", tmp_path / "b"]
+    for home in homes:
+        async with swarm.open_node(options(home)) as node:
+            same = port_of(node)
+    for home in homes:
+        (home / "identity.port").write_bytes(b"%d" % same)
+    real, looks = host._refuse_taken_port, 0
+
+    def look_at_once(address: Endpoint) -> None:
+        nonlocal looks
+        looks += 1
+        # Both look, three times each, before either listens.
+        if looks > 6:
+            real(address)
+
+    monkeypatch.setattr(host, "_refuse_taken_port", look_at_once)
+    async with swarm.open_node(options(homes[0])) as one, swarm.open_node(options(homes[1])) as two:
+        assert port_of(one) == same
+        assert port_of(two) != same

@@ -161,7 +161,7 @@ class FakeNode:
         self.event_stream.publish(NodeListening(self.peer_id, self.addresses))
 
     @asynccontextmanager
-    async def open(self, options: NodeOptions) -> AsyncIterator[FakeNode]:
+    async def open(self, options: NodeOptions, *, tell: object = None) -> AsyncIterator[FakeNode]:
         self.options = options
         try:
             yield self
@@ -169,7 +169,7 @@ class FakeNode:
             await self.closing()
             self.closed = True
 
-    def load(self) -> Callable[[NodeOptions], Any]:
+    def load(self) -> Callable[..., Any]:
         self.loading()
         return self.open
 

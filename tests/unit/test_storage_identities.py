@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
+import trio
 
 from swarm.content.envelope import Envelope
 from swarm.content.manifest import Manifest
@@ -18,6 +19,7 @@ from swarm.storage import identities
 from swarm.storage.home import StoredIdentity
 from swarm.storage.identities import IdentityUse, first_identity, hold_identity
 from tests.support.contents import file_manifest
+from tests.support.storage import descriptors
 
 OLD = 1_000_000_000
 
@@ -171,3 +173,39 @@ async def test_only_manifests_of_before_give_an_old_identity(tmp_path: Path, man
     place.write_bytes(Envelope(manifest, sign(me.private, manifest.encode())).to_bytes())
     share = await once(home, shares("a", manifests=(place,)))
     assert share.path.parent.name == "shares"
+
+
+async def test_a_share_waits_for_the_identity_that_an_ending_process_still_has(tmp_path: Path) -> None:
+    told: list[str] = []
+    got: list[StoredIdentity] = []
+
+    async def restart() -> None:
+        async with hold_identity(tmp_path, shares("a"), told.append) as identity:
+            got.append(identity)
+
+    async with trio.open_nursery() as nursery, hold_identity(tmp_path, shares("a")) as before:
+        nursery.start_soon(restart)
+        with trio.fail_after(10):
+            while not told:
+                await trio.sleep(0.01)
+        # Others do not wait with it.
+        async with held(tmp_path, None, shares("b")):
+            pass
+        assert not got
+    assert got == [before]
+    assert len(told) == 1
+    assert "another process that shares the same" in told[0]
+
+
+async def test_a_share_beside_another_of_the_same_waits_no_longer_than_a_process_takes_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identities, "ENDING_SECONDS", 0.05)
+    descriptors_before = descriptors()
+    async with held(tmp_path, shares("a"), shares("a")) as both:
+        assert both[0] != both[1]
+    with trio.fail_after(10):
+        # The thread that waited for the lock lets go of it.
+        while descriptors() != descriptors_before:
+            await trio.sleep(0.01)
+    assert await once(tmp_path, shares("a")) == both[0]

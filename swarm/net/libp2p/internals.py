@@ -92,7 +92,7 @@ class ZonedTcp(TCP):
 
 
 def listen_with_one_family() -> None:
-    """Let libp2p's TCP sockets for IPv6 take no IPv4 connections.
+    """Let libp2p's TCP sockets for IPv6 take no IPv4 connections, and none share a port with another process.
 
     On Linux they would, and could share a port with the socket for IPv4, which then would not get them.
     """
@@ -105,10 +105,13 @@ async def _open_listeners(host: str | None, port: int) -> list[trio.SocketListen
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     made = trio.socket.socket(family, socket.SOCK_STREAM)
     try:
-        tcp._set_reuse_flags(made)  # noqa: SLF001 - see above
+        # With SO_REUSEPORT before it is bound, two processes could listen on one port and take turns.
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         await made.bind((host, port))
+        # From here on a dial may leave from this port, too.
+        tcp._set_reuse_flags(made)  # noqa: SLF001 - see above
         made.listen(LISTEN_BACKLOG)
     except OSError as error:
         made.close()
