@@ -209,6 +209,59 @@ def peers_table(command: Command) -> Command:
     )(command)
 
 
+class OriginType(StrType):
+    """The URL of a web server. Messages about it do not repeat it: it may hold secrets."""
+
+    name = "url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the `OriginUrl`; click ends with exit code 2 for anything else."""
+        from swarm.errors import UsageError
+        from swarm.origin_url import OriginUrl
+
+        try:
+            return OriginUrl(str(value))
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+
+def origins(command: Command) -> Command:
+    """Add ``--origin``, which may be given several times."""
+    return click.option(
+        "--origin",
+        "origins",
+        type=OriginType(),
+        metavar="URL",
+        multiple=True,
+        help="A web server that has the content, too: the URL of the file, or of the folder that it lies in, "
+        "with / at its end (repeatable).",
+    )(command)
+
+
+def origin_servers(command: Command) -> Command:
+    """Add what says how web servers are trusted."""
+    authorities = click.option(
+        "--origin-ca",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="Check https origins by the certificate authorities in this PEM file.",
+    )
+    public = click.option(
+        "--origin-public-only", is_flag=True, help="Refuse origins whose address is not a public one."
+    )
+    return authorities(public(command))
+
+
+def origin_use(command: Command) -> Command:
+    """Add ``--origin-use``."""
+    return click.option(
+        "--origin-use",
+        type=click.Choice(("together", "fallback", "never")),
+        default="together",
+        help="Ask origins together with peers (default), only when peers give nothing, or never.",
+    )(command)
+
+
 def upload_limit(command: Command) -> Command:
     """Add ``--upload-limit``."""
     return click.option(

@@ -13,6 +13,7 @@ from cli.runtime import Runtime
 if TYPE_CHECKING:
     from swarm.ids import PeerId
     from swarm.node import Node
+    from swarm.origin_url import OriginUrl
 
 
 @click.command()
@@ -72,6 +73,9 @@ if TYPE_CHECKING:
 @click.option("--sequential", is_flag=True, help="Fetch the pieces in order, to watch or read meanwhile.")
 @click.option("--prefer-near", is_flag=True, help="Ask far peers only for what no near peer has.")
 @click.option("--seed", is_flag=True, help="Go on seeding when complete.")
+@options.origins
+@options.origin_use
+@options.origin_servers
 @options.rehash
 @click.option("--max-peers", type=click.IntRange(min=1), metavar="N", help="Exchange with at most N peers.")
 @click.option(
@@ -105,6 +109,10 @@ def command(
     sequential: bool,
     prefer_near: bool,
     seed: bool,
+    origins: tuple[OriginUrl, ...],
+    origin_use: str,
+    origin_ca: Path | None,
+    origin_public_only: bool,
     rehash: bool,
     copies: int | None,
     ratio: float | None,
@@ -155,6 +163,10 @@ def command(
         overwrite=overwrite,
         rehash=rehash,
         times=not no_times,
+        origins=origins,
+        origin_use=origin_use,
+        origin_ca=origin_ca,
+        origin_public_only=origin_public_only,
     )
 
     fetching = Fetching(named.contents, output, transfer_options, leaving, save_manifest)

@@ -13,6 +13,7 @@ from cli.runtime import Runtime
 
 if TYPE_CHECKING:
     from swarm.node import Node
+    from swarm.origin_url import OriginUrl
 
 
 @click.command()
@@ -48,6 +49,17 @@ if TYPE_CHECKING:
     help="Do not share what matches, e.g. '*.o' or build/ (repeatable); .swarmignore lists more.",
 )
 @click.option("--skip", is_flag=True, help="Leave out what cannot be shared, and say what that is.")
+@options.origins
+@options.origin_servers
+@click.option(
+    "--check",
+    metavar="[whole]",
+    type=click.Choice(("sampled", "whole")),
+    is_flag=False,
+    flag_value="sampled",
+    help="Compare what the origins have with PATH instead of sharing it: some pieces of each file, or "
+    "with =whole all of them.",
+)
 @options.piece_size
 @options.rehash
 @options.upload_limit
@@ -66,6 +78,10 @@ def command(
     announce: tuple[str, ...],
     peers: tuple[str, ...],
     allow: tuple[str, ...],
+    origins: tuple[OriginUrl, ...],
+    origin_ca: Path | None,
+    origin_public_only: bool,
+    check: str | None,
     piece_size: int | None,
     rehash: bool,
     upload_limit: int | None,
@@ -95,8 +111,17 @@ def command(
         name = name or STDIN_NAME
     chosen = places(paths, manifest, name)
     transfer_options = TransferOptions(
-        peers=peers, ignore=ignore, omit=tuple(target for _, target in chosen), skip=skip, rehash=rehash
+        peers=peers,
+        ignore=ignore,
+        omit=tuple(target for _, target in chosen),
+        skip=skip,
+        rehash=rehash,
+        origins=origins,
+        origin_ca=origin_ca,
+        origin_public_only=origin_public_only,
     )
+    if check is not None and not origins:
+        raise click.UsageError("--check compares PATH with what origins have: name one with --origin")
     leaving = Leaving(copies, ratio, seconds)
     sharing = Sharing(chosen, piece_size, transfer_options, leaving, name)
     live = runtime.show("share", json=as_json, peers=show_peers)

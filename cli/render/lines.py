@@ -124,6 +124,9 @@ def _about_peer(event: events.TransferEvent) -> str | None:
             text = f"connected {'from' if inbound else 'to'} {short(peer)} at {printable(address)}"
         case events.PeerDisconnected(peer=peer, reason=reason):
             text = f"lost {short(peer)}: {printable(reason)}"
+        case events.SourceFailed(source=source, reason=reason, retry_in=retry_in):
+            again = "" if retry_in is None else f"; again in {retry_in:.1f} s"
+            text = f"{printable(source)}: {printable(reason)}{again}"
         case events.PeerFailed(peer=peer, reason=reason, retry_in=retry_in):
             again = f"again in {retry_in:.1f} s" if math.isfinite(retry_in) else "given up"
             text = f"cannot reach {short(peer)}: {printable(reason)}; {again}"

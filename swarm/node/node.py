@@ -43,6 +43,7 @@ from swarm.node.opening import (
 )
 from swarm.node.round_trips import RoundTrips
 from swarm.observe.event_stream import EventStream, Subscription
+from swarm.origin_url import OriginUrl
 from swarm.ports import ByteStream, PeerSource
 from swarm.protocol.advert import Advert, encode_length
 from swarm.storage.hash_cache import HashCache
@@ -59,6 +60,9 @@ from swarm.transfer.transfer import END_SECONDS, GOODBYE_SECONDS, OpenContentOf,
 
 MAX_DIALS = 8
 """Named peers, and strangers, that are dialled at the same time by all transfers together."""
+
+MAX_ORIGIN_CONNECTIONS = 8
+"""To web servers, by all transfers together."""
 
 LINGER_SECONDS = 5.0
 """How long a connection stays after a question to its peer: often a session follows."""
@@ -125,6 +129,7 @@ class Node:
             self._claim,
             self.peer_sources,
             HashCache(options.home or swarm_home()),
+            trio.CapacityLimiter(MAX_ORIGIN_CONNECTIONS),
         )
         self._serve(host)
         self._stream.publish(NodeListening(self.peer_id, self.addresses))
@@ -203,6 +208,7 @@ class Node:
             ScanRules(options.ignore, options.omit, options.skip),
             options.rehash,
             name,
+            options.origin_urls,
         )
         transfer = self._begin(
             TransferKind.SHARE, options, lambda own: open_share(self._opener, own, request)
@@ -306,9 +312,13 @@ class Node:
 
     # --- For transfers ------------------------------------------------------------------------------
 
-    def link_to(self, manifest: Manifest) -> str:
-        """A ``swarm:`` link with those of this node's addresses that others can reach."""
-        return str(SwarmLink(manifest.id, of_others(self.addresses)[:MAX_LINK_PEERS], manifest.name))
+    def link_to(self, manifest: Manifest, origins: Sequence[OriginUrl] = ()) -> str:
+        """A ``swarm:`` link with those of this node's addresses that others can reach.
+
+        Of the ``origins`` it has those without secrets.
+        """
+        peers = of_others(self.addresses)[:MAX_LINK_PEERS]
+        return SwarmLink(manifest.id, peers, manifest.name, tuple(origins)).shown()
 
     def events_of(self, transfer: TransferId) -> Subscription:
         """The events of one transfer."""

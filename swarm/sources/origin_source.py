@@ -1,9 +1,9 @@
 """A web server that has the content (an origin): pieces are taken from it by ranges of its files.
 
 A piece lies in one file, so a run of pieces is one range of one URL, and a wrong piece is the fault of
-exactly that URL. Two workers, each with one connection, take runs from the desk; the body goes from the socket
-into the memory of the pieces. What goes wrong is sorted by `swarm.protocol.http_range` into what the file, the
-server or the answer is to blame for; each has its line in an event.
+exactly that URL. Two workers, each with one connection, take runs from the desk; the body goes from the
+socket into the memory of the pieces. What goes wrong is sorted by `swarm.protocol.http_range` into what the
+file, the server or the answer is to blame for; each has its line in an event.
 """
 
 from __future__ import annotations
@@ -27,8 +27,6 @@ from swarm.sources.http_connection import ConnectFault, ConnectionLost, HttpConn
 
 CONNECTIONS = 2
 """At one origin."""
-ALL_CONNECTIONS = 8
-"""At all origins of a node."""
 RUN_BYTES = 16 << 20
 """Of one request."""
 MAX_REDIRECTS = 5
@@ -417,7 +415,7 @@ class _Worker:
 
 
 class _Taken:
-    """The pieces of a run that were taken from the desk, and which of them are not answered yet."""
+    """The pieces of a run that were taken from the desk, and which are not answered yet."""
 
     def __init__(self, run: range) -> None:
         self.run = run

@@ -382,9 +382,10 @@ class Exchange:
         self._scopes.add(desk.scope)
         transfer = self._record.transfer
         self._record.publish(SourceJoined(transfer, source.id, source.description))
-        self._performer.perform(
-            self._brain.source_joined(source.id, self._now(), rtt=0.0, receives=False, origin=origin)
+        commands = self._brain.source_joined(
+            source.id, self._now(), rtt=0.0, receives=False, origin=isinstance(source, Origin)
         )
+        self._performer.perform(commands)
         reason = "the transfer ended"
         try:
             with desk.scope:
