@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -225,41 +226,49 @@ class OriginType(StrType):
             self.fail(str(error), param, ctx)
 
 
-def origins(command: Command) -> Command:
-    """Add ``--origin``, which may be given several times."""
-    return click.option(
-        "--origin",
-        "origins",
-        type=OriginType(),
-        metavar="URL",
-        multiple=True,
-        help="A web server that has the content, too: the URL of the file, or of the folder that it lies in, "
-        "with / at its end (repeatable).",
-    )(command)
+def origins(*, of_fetch: bool) -> Callable[[Command], Command]:
+    """Add ``--origin`` and what belongs to it, which the command gets as ``origin_options``."""
+    chosen = [
+        click.option(
+            "--origin",
+            "origins",
+            type=OriginType(),
+            metavar="URL",
+            multiple=True,
+            help="A web server that has the content, too: the URL of the file, or of the folder that it "
+            "lies in, with / at its end (repeatable).",
+        ),
+        click.option(
+            "--origin-ca",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            metavar="FILE",
+            help="Check https origins by the certificate authorities in this PEM file.",
+        ),
+        click.option(
+            "--origin-public-only", is_flag=True, help="Refuse origins whose address is not a public one."
+        ),
+    ]
+    if of_fetch:
+        use = click.option(
+            "--origin-use",
+            type=click.Choice(("together", "fallback", "never")),
+            default="together",
+            help="Ask origins together with peers (default), only when peers give nothing, or never.",
+        )
+        chosen.insert(1, use)
 
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def gathering(*args: Any, **values: Any) -> Any:
+            names = [name for name in values if name == "origins" or name.startswith("origin_")]
+            return command(*args, origin_options={name: values.pop(name) for name in names}, **values)
 
-def origin_servers(command: Command) -> Command:
-    """Add what says how web servers are trusted."""
-    authorities = click.option(
-        "--origin-ca",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        metavar="FILE",
-        help="Check https origins by the certificate authorities in this PEM file.",
-    )
-    public = click.option(
-        "--origin-public-only", is_flag=True, help="Refuse origins whose address is not a public one."
-    )
-    return authorities(public(command))
+        decorated: Any = gathering
+        for option in reversed(chosen):
+            decorated = option(decorated)
+        return cast("Command", decorated)
 
-
-def origin_use(command: Command) -> Command:
-    """Add ``--origin-use``."""
-    return click.option(
-        "--origin-use",
-        type=click.Choice(("together", "fallback", "never")),
-        default="together",
-        help="Ask origins together with peers (default), only when peers give nothing, or never.",
-    )(command)
+    return decorate
 
 
 def upload_limit(command: Command) -> Command:

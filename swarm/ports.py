@@ -186,7 +186,7 @@ class PieceSource(Protocol):
 
 
 @runtime_checkable
-class Origin(PieceSource, Protocol):
+class SharedSource(PieceSource, Protocol):
     """A source of pieces that every member of a swarm can ask, such as a web server: they share it in turns.
 
     One wrong piece does not end it. Its ``desk`` is an `OriginDesk`.
@@ -221,7 +221,7 @@ class RequestDesk(Protocol):
 
 @runtime_checkable
 class OriginDesk(RequestDesk, Protocol):
-    """The desk of an `Origin`: requests come in runs, and are received straight into the memory of pieces."""
+    """The desk of a `SharedSource`: runs of requests, received straight into the memory of pieces."""
 
     async def next_run(self, most: int) -> range:
         """The next pieces that are wanted, which lie in a row in one file; at most ``most`` bytes, or one."""

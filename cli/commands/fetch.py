@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,7 +13,6 @@ from cli.runtime import Runtime
 if TYPE_CHECKING:
     from swarm.ids import PeerId
     from swarm.node import Node
-    from swarm.origin_url import OriginUrl
 
 
 @click.command()
@@ -73,9 +72,7 @@ if TYPE_CHECKING:
 @click.option("--sequential", is_flag=True, help="Fetch the pieces in order, to watch or read meanwhile.")
 @click.option("--prefer-near", is_flag=True, help="Ask far peers only for what no near peer has.")
 @click.option("--seed", is_flag=True, help="Go on seeding when complete.")
-@options.origins
-@options.origin_use
-@options.origin_servers
+@options.origins(of_fetch=True)
 @options.rehash
 @click.option("--max-peers", type=click.IntRange(min=1), metavar="N", help="Exchange with at most N peers.")
 @click.option(
@@ -109,10 +106,7 @@ def command(
     sequential: bool,
     prefer_near: bool,
     seed: bool,
-    origins: tuple[OriginUrl, ...],
-    origin_use: str,
-    origin_ca: Path | None,
-    origin_public_only: bool,
+    origin_options: dict[str, Any],
     rehash: bool,
     copies: int | None,
     ratio: float | None,
@@ -136,11 +130,10 @@ def command(
     from swarm.config import DEFAULT_LISTEN, DEFAULT_MAX_PEERS, DEFAULT_PATIENCE, NodeOptions, TransferOptions
 
     leaving = Leaving(copies, ratio, seconds)
-    if leaving and not seed:
-        raise click.UsageError("--copies, --ratio and --for say when to stop seeding: add --seed")
     named = read_names(arguments, lists)
     to_stdout = output == STANDARD_STREAM
     _check_target(len(named.contents), name, to_stdout=to_stdout, as_json=as_json is not None)
+    _check_leaving(seed=seed, leaving=bool(leaving))
     live = runtime.show("fetch", json=as_json, peers=show_peers)
     node_options = NodeOptions(
         listen=listen or DEFAULT_LISTEN,
@@ -163,12 +156,8 @@ def command(
         overwrite=overwrite,
         rehash=rehash,
         times=not no_times,
-        origins=origins,
-        origin_use=origin_use,
-        origin_ca=origin_ca,
-        origin_public_only=origin_public_only,
+        **origin_options,
     )
-
     fetching = Fetching(named.contents, output, transfer_options, leaving, save_manifest)
 
     async def main(node: Node) -> None:
@@ -179,6 +168,12 @@ def command(
                 await fetch_all(node, live, fetching)
 
     runtime.with_node(node_options, main)
+
+
+def _check_leaving(*, seed: bool, leaving: bool) -> None:
+    """Raise click.UsageError if it is said when to stop seeding, and not to seed."""
+    if leaving and not seed:
+        raise click.UsageError("--copies, --ratio and --for say when to stop seeding: add --seed")
 
 
 def _check_target(contents: int, name: str | None, *, to_stdout: bool, as_json: bool) -> None:

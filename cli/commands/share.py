@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,7 +13,6 @@ from cli.runtime import Runtime
 
 if TYPE_CHECKING:
     from swarm.node import Node
-    from swarm.origin_url import OriginUrl
 
 
 @click.command()
@@ -49,8 +48,7 @@ if TYPE_CHECKING:
     help="Do not share what matches, e.g. '*.o' or build/ (repeatable); .swarmignore lists more.",
 )
 @click.option("--skip", is_flag=True, help="Leave out what cannot be shared, and say what that is.")
-@options.origins
-@options.origin_servers
+@options.origins(of_fetch=False)
 @click.option(
     "--check",
     metavar="[whole]",
@@ -78,9 +76,7 @@ def command(
     announce: tuple[str, ...],
     peers: tuple[str, ...],
     allow: tuple[str, ...],
-    origins: tuple[OriginUrl, ...],
-    origin_ca: Path | None,
-    origin_public_only: bool,
+    origin_options: dict[str, Any],
     check: str | None,
     piece_size: int | None,
     rehash: bool,
@@ -116,11 +112,11 @@ def command(
         omit=tuple(target for _, target in chosen),
         skip=skip,
         rehash=rehash,
-        origins=origins,
-        origin_ca=origin_ca,
-        origin_public_only=origin_public_only,
+        **origin_options,
     )
-    if check is not None and not origins:
+    if check is not None and from_stdin:
+        raise click.UsageError("--check compares a PATH with what origins have, not stdin")
+    if check is not None and not transfer_options.origins:
         raise click.UsageError("--check compares PATH with what origins have: name one with --origin")
     leaving = Leaving(copies, ratio, seconds)
     sharing = Sharing(chosen, piece_size, transfer_options, leaving, name)
@@ -136,6 +132,11 @@ def command(
 
     async def main(node: Node) -> None:
         async with live.following(node):
+            if check is not None:
+                from cli.transfers.checking import check_all
+
+                await check_all(node, live, sharing, whole=check == "whole")
+                return
             if not from_stdin:
                 await share_all(node, live, sharing)
                 return

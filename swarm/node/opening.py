@@ -63,7 +63,7 @@ class ContentOpener:
     claim: Callable[[Transfer, ManifestId], None]
     peer_sources: Callable[[], Sequence[PeerSource]]
     hashes: HashCache
-    origin_connections: trio.CapacityLimiter
+    origin_connections: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ async def obtain_from_origins(
 
     Raises what ``otherwise`` raises, or Incomplete without it, once the origins had their ``patience``.
     """
-    search = _Search(manifest, name, settings)
+    search = _OriginSearch(manifest, name, settings)
     failure: SwarmError | None = None
     async with trio.open_nursery() as nursery:
         if patience:
@@ -67,7 +67,7 @@ async def obtain_from_origins(
     raise Incomplete(f"the manifest could not be had: {reason or 'nobody answered in time'}")
 
 
-class _Search:
+class _OriginSearch:
     def __init__(self, manifest: ManifestId, name: str | None, settings: OriginSettings) -> None:
         self._manifest = manifest
         self._name = name

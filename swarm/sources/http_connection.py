@@ -6,6 +6,7 @@ Nothing here knows HTTP. TLS is the standard library's, over memory: it decrypts
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 import ssl
 import time
@@ -216,4 +217,4 @@ def _is_public(address: str) -> bool:
 
 def _words(error: OSError) -> str:
     """What happened, without what it happened to."""
-    return (error.strerror or "the connection failed").lower()
+    return os.strerror(error.errno).lower() if error.errno else "the connection failed"

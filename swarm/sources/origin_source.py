@@ -75,7 +75,7 @@ class _Whole:
 
 
 class OriginSource:
-    """An `swarm.ports.Origin`. ``others`` are the ids that are taken already."""
+    """A `swarm.ports.SharedSource`. ``others`` are the ids that are taken already."""
 
     def __init__(self, url: OriginUrl, settings: OriginSettings, others: tuple[SourceId, ...] = ()) -> None:
         self._url = url
@@ -186,8 +186,10 @@ class OriginSource:
         where = self.url_of(desk.manifest, file)
         said = fault.reason if where == self._url else f"{where.path}: {fault.reason}"
         if fault.concerns is Concerns.FILE:
-            desk.trouble(said, None)
-            self.drop_file(file)
+            # Both workers may find the same out.
+            if not self.is_dropped(file):
+                desk.trouble(said, None)
+                self.drop_file(file)
             taken.give_back(desk)
             return
         self._faults += 1

@@ -94,6 +94,10 @@ class Brain:
         """The wanted pieces that are not stored and that no connected source has, in order."""
         return self._download.availability.unreachable(self._pieces.lacking)
 
+    def expect_peers(self) -> None:
+        """Peers are named, and may be here in a moment."""
+        self._download.expect_peers()
+
     def pieces_held(self, source: SourceId) -> int:
         """How many pieces a connected source has."""
         return self._download.availability.pieces_held(source)

@@ -28,7 +28,7 @@ from swarm.events import (
 )
 from swarm.ids import PeerId, SourceId
 from swarm.lazy_dataclass import dataclass
-from swarm.ports import ByteStream, Origin, PieceSource, Store, StoredChange
+from swarm.ports import ByteStream, PieceSource, SharedSource, Store, StoredChange
 from swarm.protocol.messages import RESTATE_EXTENSION, Hello, Peers
 from swarm.protocol.protocol_limits import MAX_ADDRESSES_PER_PEER
 from swarm.strategy.brain import Brain, BrainSetup
@@ -61,7 +61,6 @@ class Exchange:
     """Exchanges the pieces of one manifest over ``store`` until stopped.
 
     ``book`` says which peers the user named: places are kept for them. ``wanted`` are the pieces to fetch.
-    ``expects_peers``: some were named, so that origins are not asked before they had a moment to answer.
     """
 
     def __init__(
@@ -73,7 +72,6 @@ class Exchange:
         book: PeerBook,
         *,
         wanted: PieceSet,
-        expects_peers: bool = False,
     ) -> None:
         now = services.now
         manifest = store.manifest
@@ -110,7 +108,6 @@ class Exchange:
             prefer_near=options.prefer_near,
             origins=OriginOptions(
                 fallback=options.origin_use == "fallback",
-                expected=expects_peers,
                 sequential=options.sequential,
             ),
         )
@@ -119,7 +116,7 @@ class Exchange:
         self._roster: Roster[Participant] = Roster(services.me, options.max_peers, book)
         self._desks: dict[SourceId, SourceDesk] = {}
         self._no_peers: set[SourceId] = set()
-        self._origins: dict[SourceId, Origin] = {}
+        self._origins: dict[SourceId, SharedSource] = {}
         self.troubles: dict[SourceId, str] = {}
         """What went wrong last with each source that is no peer."""
         self._expelled: set[SourceId] = set()
@@ -161,6 +158,10 @@ class Exchange:
     async def changed(self) -> None:
         """Wait until a source that is no peer has ended."""
         await self._departures.park()
+
+    def expect_peers(self) -> None:
+        """Peers are named: origins are not asked before these had a moment to answer."""
+        self._brain.expect_peers()
 
     def missing(self) -> tuple[int, ...]:
         """The wanted pieces that no source has, ascending."""
@@ -370,7 +371,7 @@ class Exchange:
         if self._closed or source.id in self._expelled:
             return
         self._no_peers.add(source.id)
-        if isinstance(source, Origin):
+        if isinstance(source, SharedSource):
             self._origins[source.id] = source
 
         def tell(reason: str, retry_in: float | None) -> None:
@@ -383,7 +384,7 @@ class Exchange:
         transfer = self._record.transfer
         self._record.publish(SourceJoined(transfer, source.id, source.description))
         commands = self._brain.source_joined(
-            source.id, self._now(), rtt=0.0, receives=False, origin=isinstance(source, Origin)
+            source.id, self._now(), rtt=0.0, receives=False, origin=isinstance(source, SharedSource)
         )
         self._performer.perform(commands)
         reason = "the transfer ended"

@@ -430,8 +430,9 @@ class Transfer:
             self.options,
             self._book,
             wanted=content.wanted,
-            expects_peers=content.expects_peers,
         )
+        if content.expects_peers:
+            exchange.expect_peers()
         self._connector = connector = PeerConnector(
             self._services, self._record, exchange, self._book, self._timer
         )

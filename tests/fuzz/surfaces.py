@@ -424,7 +424,7 @@ _HERE = OriginUrl("https://S3CR3T:S3CR3T@host.example/folder/?S3CR3T")
 
 def http_seeds() -> Iterator[bytes]:
     lines = (
-        b'206 Partial Content\r\nContent-Length: 8\r\nContent-Range: bytes 4-11/16\r\n\r\n4567890a',
+        b"206 Partial Content\r\nContent-Length: 8\r\nContent-Range: bytes 4-11/16\r\n\r\n4567890a",
         b"200 OK\r\nContent-Length: 16\r\nLast-Modified: x\r\n\r\n0123456789abcdef",
         b"200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nA: b\r\n\r\n",
         b"200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\nbody to the end",

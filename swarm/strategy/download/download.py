@@ -247,6 +247,10 @@ class DownloadSide:
             return [Publish(event), Blame(source, f"piece {piece} does not match its hash", piece)]
         return [Publish(event), Ban(source, f"piece {piece} does not match its hash", piece)]
 
+    def expect_peers(self) -> None:
+        """Peers are named, and may be here in a moment."""
+        self._origins.expected = True
+
     def is_origin(self, source: SourceId) -> bool:
         """Whether the source is a web server, which is not dropped for one wrong piece."""
         return self._origins.is_origin(source)

@@ -51,10 +51,9 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class OriginOptions:
-    """``fallback``: when peers deliver nothing. ``expected``: some are named. ``sequential``: in order."""
+    """``fallback``: only when peers deliver nothing. ``sequential``: in order."""
 
     fallback: bool = False
-    expected: bool = False
     sequential: bool = False
     least_rate: int = 500_000
     """Bytes per second of all peers together that need no help: as Windows' delivery optimisation has it."""
@@ -84,6 +83,8 @@ class Origins:
         self._ranking = ranking
         self._rng = rng
         self._options = options
+        self.expected = False
+        """Whether peers are named, so that somebody may come in a moment."""
         self._throttled = False
         self._cursors: dict[SourceId, int] = {}
         self._runs: dict[SourceId, Run] = {}
@@ -111,7 +112,7 @@ class Origins:
 
     def _start(self, number: int) -> int:
         size = self._pieces.size
-        if self._options.expected and size:
+        if self.expected and size:
             return self._rng.randrange(size)
         # 0, 1/2, 1/4, 3/4, …: several origins begin far from each other.
         at, step = 0.0, 0.5
@@ -197,9 +198,9 @@ class Origins:
             if self._members:
                 silent = self._meter is None or self._meter.rate(now) < LEAST_RATE
                 return None if silent and now >= self._since + SILENCE_SECONDS else now + RECHECK_SECONDS
-            until = self._since + (SILENCE_SECONDS if self._options.expected or self._met else 0.0)
+            until = self._since + (SILENCE_SECONDS if self.expected or self._met else 0.0)
         else:
-            until = began + SLOW_START_SECONDS if self._options.expected and not self._met else -math.inf
+            until = began + SLOW_START_SECONDS if self.expected and not self._met else -math.inf
         return until if until > now else None
 
     def _is_slow(self, now: float) -> bool:
