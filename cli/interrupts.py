@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+REPORTS = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGINFO") if hasattr(signal, name))
+"""Signals that ask how things stand; `cli.render.live` answers them while a command transfers."""
 SIGNAL_EXIT_BASE = 128
 GRACE_SECONDS = 1.8
 """How long the process may take to save and close after a signal before it is ended."""
@@ -47,6 +49,9 @@ def install() -> None:
     atexit.register(_ignore_signals)
     for number in SIGNALS:
         signal.signal(number, _on_signal)
+    for number in REPORTS:
+        # Whoever asks too early must not end the command.
+        signal.signal(number, signal.SIG_IGN)
 
 
 def finish() -> None:

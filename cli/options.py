@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -206,7 +206,10 @@ def without_values(arguments: list[str]) -> list[str]:
 def peers_table(command: Command) -> Command:
     """Add ``--peers`` to a command that transfers."""
     return click.option(
-        "--peers", "show_peers", is_flag=True, help="Show a table: who has how much, rates, round trips."
+        "--peers",
+        "show_peers",
+        is_flag=True,
+        help="Show a table: who has how much, rates, round trips (SIGUSR1 prints it once).",
     )(command)
 
 
@@ -329,6 +332,42 @@ def allow(command: Command) -> Command:
         multiple=True,
         help="Serve only this peer (repeatable); without it, everybody who asks.",
     )(command)
+
+
+def reach(command: Command) -> Command:
+    """Add the options that say how peers are found, and how this node is; `reach_options` reads them."""
+    meet = click.option(
+        "--meet",
+        type=PeerType(),
+        metavar="MULTIADDR",
+        multiple=True,
+        help="Find peers at this meeting point and pass firewalls with its help ('swarm meet' runs one; "
+        "repeatable).",
+    )
+    relay_data = click.option(
+        "--relay-data",
+        is_flag=True,
+        help="Let pieces go through a meeting point where no direct connection can be made.",
+    )
+    no_lan = click.option(
+        "--no-lan",
+        is_flag=True,
+        envvar="SWARM_NO_LAN",
+        help="Neither look for peers in this machine's networks nor be found there.",
+    )
+    return meet(relay_data(no_lan(command)))
+
+
+def reach_options(given: Mapping[str, Any], *, hidden: bool = False) -> dict[str, Any]:
+    """Return the fields of `swarm.config.NodeOptions` that the options of `reach` mean.
+
+    A ``hidden`` node serves a few peers that know where it is, and nobody is to find it.
+    """
+    return {
+        "meet": given["meet"],
+        "relay_data": given["relay_data"],
+        "lan": not (given["no_lan"] or hidden),
+    }
 
 
 def piece_size(command: Command) -> Command:

@@ -7,7 +7,6 @@ command asks for it.
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -18,8 +17,9 @@ from swarm.lazy_dataclass import dataclass, field
 if TYPE_CHECKING:
     from cli.output import Outputs
     from cli.render.live import Live
-    from swarm.config import NodeOptions
+    from swarm.config import MeetingOptions, NodeOptions
     from swarm.node import Node
+    from swarm.node.meeting_server import MeetingServer
 
     class OpenNode(Protocol):
         """Opens a node; ``tell`` is called with warnings about that."""
@@ -29,23 +29,28 @@ if TYPE_CHECKING:
         ) -> AbstractAsyncContextManager[Node]:
             """Open it for the block."""
 
+    OpenMeeting = Callable[[MeetingOptions], AbstractAsyncContextManager[MeetingServer]]
+
 
 def open_node() -> OpenNode:
     """Import the node, and of libp2p what the node uses: about half a second."""
     from swarm.net.libp2p import partial_import
 
-    # What is imported stays: the collector need not search it, meanwhile, later, or when the process ends.
-    gc.disable()
-    try:
-        with partial_import.importing():
-            from swarm.node import open_node as real
-        gc.freeze()
-    finally:
-        gc.enable()
+    with partial_import.importing():
+        from swarm.node import open_node as real
     return real
 
 
-TRANSFERRING = frozenset({"share", "fetch", "listen"})
+def open_meeting() -> OpenMeeting:
+    """Import the meeting point, and of libp2p what it uses."""
+    from swarm.net.libp2p import partial_import
+
+    with partial_import.importing():
+        from swarm.node.meeting_server import open_meeting_server as real
+    return real
+
+
+TRANSFERRING = frozenset({"share", "fetch", "listen", "meet", "daemon"})
 """Commands whose work goes on whatever becomes of their output; the others exist to print."""
 
 
@@ -83,6 +88,10 @@ class Runtime:
         )
         self.live.begin(command)
         return self.live
+
+    def imported(self) -> None:
+        """Import the node before trio runs, so that a signal during the import ends it at once."""
+        self.load_node()
 
     def with_node(self, node_options: NodeOptions, main: Callable[[Node], Awaitable[None]]) -> None:
         """Open a node, run ``main`` with it, and close it; a signal cancels ``main``."""

@@ -100,10 +100,16 @@ class NodeOptions:
     """Multiaddrs to listen on (port 0: any free port)."""
     announce: tuple[str, ...] = ()
     """Further multiaddrs at which others reach this node, such as a forwarded port; they come first."""
+    lan: bool = False
+    """Find peers in the networks that this machine is in, and be found there: see docs/reach.md."""
     upload_limit: int | None = None
     """Of all transfers together."""
     download_limit: int | None = None
     max_connections: int = 256
+    meet: tuple[str, ...] = ()
+    """Meeting points (multiaddrs with ``/p2p/<id>``) at which peers are found and firewalls are passed."""
+    relay_data: bool = False
+    """Let pieces go through a meeting point where no direct connection can be made, if the peer does, too."""
     allowed: frozenset[str] | None = None
     """Peer ids that are served besides those that the user named; None: everybody."""
 
@@ -111,6 +117,25 @@ class NodeOptions:
         _check_limits(self.upload_limit, self.download_limit)
         if self.max_connections < 1:
             raise UsageError(f"max_connections is at least 1, not {self.max_connections}")
+
+
+@dataclass(frozen=True, slots=True)
+class MeetingOptions:
+    """Settings of a meeting point."""
+
+    home: Path | None = None
+    listen: tuple[str, ...] = DEFAULT_LISTEN
+    announce: tuple[str, ...] = ()
+    max_connections: int = 1024
+    circuit_bytes: int = 128 * 1024
+    """Bytes that one relayed connection may carry in each direction, 0 for any number. The default is enough
+    to agree on a direct connection."""
+    circuit_seconds: int = 120
+    """How long one relayed connection may last, 0 for any time."""
+
+    def __post_init__(self) -> None:
+        if min(self.circuit_bytes, self.circuit_seconds) < 0 or self.max_connections < 1:
+            raise UsageError("the limits of a meeting point are numbers from 0, and at least one connection")
 
 
 def _check_limits(*limits: int | None) -> None:

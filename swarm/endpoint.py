@@ -9,8 +9,9 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
+from enum import IntEnum
 
-from swarm.ids import PeerId
+from swarm.ids import PeerId, SourceId
 from swarm.lazy_dataclass import dataclass
 
 IP_KINDS = ("ip4", "ip6")
@@ -26,6 +27,7 @@ _TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
 _PARTS = 5
 _ZONE = re.compile(r"[A-Za-z0-9_.-]{1,15}", re.ASCII)
 _MAX_PORT = 65535
+_PEER = re.compile(r"[1-9A-HJ-NP-Za-km-z]{32,64}", re.ASCII)
 _LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}", re.ASCII)
 _MAX_NAME = 253
 
@@ -126,6 +128,57 @@ class PeerAddress:
 
     def __str__(self) -> str:
         return f"{self.endpoint}/p2p/{self.peer}"
+
+
+CIRCUIT = "p2p-circuit"
+"""The last part of a way through a relay: ``/ip4/192.0.2.1/tcp/4001/p2p/<relay>/p2p-circuit``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Circuit:
+    """A way to a peer through a relay that the peer is connected to."""
+
+    relay: PeerAddress
+
+    def __str__(self) -> str:
+        return f"{self.relay}/{CIRCUIT}"
+
+
+Route = Endpoint | Circuit
+"""A way to a peer."""
+
+
+def read_route(text: str) -> Route | None:
+    """Read an endpoint or a circuit; None for what this program cannot reach."""
+    relay, separator, rest = text.rpartition(f"/{CIRCUIT}")
+    if not separator:
+        return Endpoint.read(text)
+    where, named, peer = relay.rpartition("/p2p/")
+    endpoint = Endpoint.read(where)
+    if rest or not named or endpoint is None or not _PEER.fullmatch(peer):
+        return None
+    return Circuit(PeerAddress(PeerId(SourceId(peer)), endpoint))
+
+
+class Scope(IntEnum):
+    """From how far an address can be reached, the nearest first."""
+
+    MACHINE = 0
+    LINK = 1
+    PRIVATE = 2
+    PUBLIC = 3
+
+    @classmethod
+    def of(cls, route: Route) -> Scope:
+        """The scope of an endpoint, or of a circuit's relay. A name counts as public, but ``localhost``."""
+        endpoint = route.relay.endpoint if isinstance(route, Circuit) else route
+        if endpoint.is_loopback or endpoint.is_unspecified:
+            return cls.MACHINE
+        if not endpoint.is_ip:
+            return cls.PUBLIC
+        if endpoint.is_link_local:
+            return cls.LINK
+        return cls.PUBLIC if endpoint.is_public else cls.PRIVATE
 
 
 def public_only(addresses: Iterable[str]) -> tuple[str, ...]:

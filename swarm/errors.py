@@ -58,6 +58,15 @@ class DiskError(SwarmError):
     exit_code = 7
 
 
+class PiecesChanged(DiskError):
+    """Another program changed ``pieces`` of what a fetch wrote to ``path``; they can be fetched again."""
+
+    def __init__(self, message: str, path: str, pieces: tuple[int, ...]) -> None:
+        super().__init__(message)
+        self.path = path
+        self.pieces = pieces
+
+
 class Locked(SwarmError):
     """Another process holds the lock of this target (exit 8)."""
 

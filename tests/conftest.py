@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.processes import Processes
+
+# Tests that run side by side are not to meet each other; those of the discovery itself say so.
+os.environ.setdefault("SWARM_NO_LAN", "1")
 
 PROCESSES = pytest.StashKey[Processes]()
 

@@ -11,6 +11,9 @@ from cli import completion, options
 from cli.runtime import Runtime
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cli.transfers.leaving import Leaving
     from swarm.ids import PeerId
     from swarm.node import Node
 
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
 )
 @options.listen
 @options.announce
+@options.reach
 @click.option(
     "--base",
     "bases",
@@ -90,6 +94,7 @@ if TYPE_CHECKING:
 @click.pass_obj
 def command(
     runtime: Runtime,
+    /,
     *,
     arguments: tuple[str, ...],
     lists: tuple[Path, ...],
@@ -108,15 +113,13 @@ def command(
     seed: bool,
     origin_options: dict[str, Any],
     rehash: bool,
-    copies: int | None,
-    ratio: float | None,
-    seconds: float | None,
     max_peers: int | None,
     patience: float | None,
     upload_limit: int | None,
     download_limit: int | None,
     as_json: str | None,
     show_peers: bool,
+    **groups: Any,
 ) -> None:
     """Fetch each MANIFEST (a .swarm file, an id or a swarm: link) from PEERs into a folder.
 
@@ -124,16 +127,14 @@ def command(
     fetch is resumed by the same command.
     """
     from cli.transfers.fetching import Fetching, fetch_all
-    from cli.transfers.leaving import Leaving
     from cli.transfers.naming import read_names
     from cli.transfers.piping import STANDARD_STREAM, fetch_to_stdout
     from swarm.config import DEFAULT_LISTEN, DEFAULT_MAX_PEERS, DEFAULT_PATIENCE, NodeOptions, TransferOptions
 
-    leaving = Leaving(copies, ratio, seconds)
+    leaving = _leaving(groups, seed=seed)
     named = read_names(arguments, lists)
     to_stdout = output == STANDARD_STREAM
     _check_target(len(named.contents), name, to_stdout=to_stdout, as_json=as_json is not None)
-    _check_leaving(seed=seed, leaving=bool(leaving))
     live = runtime.show("fetch", json=as_json, peers=show_peers)
     node_options = NodeOptions(
         listen=listen or DEFAULT_LISTEN,
@@ -141,6 +142,7 @@ def command(
         upload_limit=upload_limit,
         download_limit=download_limit,
         resumes=tuple(f"{output.resolve()}\0{content}" for content in named.contents) if seed else (),
+        **options.reach_options(groups),
     )
     transfer_options = TransferOptions(
         peers=named.peers,
@@ -170,10 +172,14 @@ def command(
     runtime.with_node(node_options, main)
 
 
-def _check_leaving(*, seed: bool, leaving: bool) -> None:
-    """Raise click.UsageError if it is said when to stop seeding, and not to seed."""
+def _leaving(given: Mapping[str, Any], *, seed: bool) -> Leaving:
+    """Return when to stop seeding; raises click.UsageError if nothing is seeded."""
+    from cli.transfers.leaving import Leaving
+
+    leaving = Leaving(given["copies"], given["ratio"], given["seconds"])
     if leaving and not seed:
         raise click.UsageError("--copies, --ratio and --for say when to stop seeding: add --seed")
+    return leaving
 
 
 def _check_target(contents: int, name: str | None, *, to_stdout: bool, as_json: bool) -> None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 @click.option("--name", metavar="NAME", help="The name that others get (default: that of PATH, stdin for -).")
 @options.listen
 @options.announce
+@options.reach
 @click.option(
     "--peer",
     "peers",
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
 @click.pass_obj
 def command(
     runtime: Runtime,
+    /,
     *,
     paths: tuple[Path, ...],
     manifest: Path | None,
@@ -88,12 +90,14 @@ def command(
     seconds: float | None,
     as_json: str | None,
     show_peers: bool,
+    **reach: Any,
 ) -> None:
     """Share the files and folders PATH (- is stdin) until interrupted, or until --copies, --ratio or --for.
 
     Prints, for each, the manifest's path, its id and a swarm: link that carries the id and this node's
     addresses; then the addresses. An existing file is replaced only if it is a manifest.
     """
+    from cli.transfers.checking import check_all
     from cli.transfers.leaving import Leaving
     from cli.transfers.piping import STANDARD_STREAM, STDIN_NAME, spooled_stdin
     from cli.transfers.sharing import Sharing, places, share_all
@@ -114,10 +118,8 @@ def command(
         rehash=rehash,
         **origin_options,
     )
-    if check is not None and from_stdin:
-        raise click.UsageError("--check compares a PATH with what origins have, not stdin")
-    if check is not None and not transfer_options.origins:
-        raise click.UsageError("--check compares PATH with what origins have: name one with --origin")
+    if check is not None and (from_stdin or not transfer_options.origins):
+        raise click.UsageError("--check compares a PATH with what the servers named by --origin have")
     leaving = Leaving(copies, ratio, seconds)
     sharing = Sharing(chosen, piece_size, transfer_options, leaving, name)
     live = runtime.show("share", json=as_json, peers=show_peers)
@@ -128,13 +130,12 @@ def command(
         allowed=frozenset(allow) if allow else None,
         serves=() if from_stdin else paths,
         manifests=tuple(target for _, target in sharing.places),
+        **options.reach_options(reach, hidden=bool(allow)),
     )
 
     async def main(node: Node) -> None:
         async with live.following(node):
             if check is not None:
-                from cli.transfers.checking import check_all
-
                 await check_all(node, live, sharing, whole=check == "whole")
                 return
             if not from_stdin:

@@ -77,16 +77,17 @@ def _parts(standing: Standing) -> list[_Part]:
     ]
     sent = _Part(50, f"up {format_rate(snapshot.up_rate)}")
     peers = _Part(40, counted(snapshot.connected, "peer"))
+    left = _Part(80, "" if snapshot.eta is None else f"{format_remaining(snapshot.eta)} left")
     if phase in HASHES:
-        return [*parts, _Part(30, f"{format_size(snapshot.hashed)} of {format_size(snapshot.hash_total)}")]
+        hashed = f"{format_size(snapshot.hashed)} of {format_size(snapshot.hash_total)}"
+        return [*parts, left, _Part(30, hashed)]
     if phase is Phase.SEEDING:
         complete = _Part(35, ", ".join(completions(snapshot)))
         return [*parts, sent, peers, complete, _Part(30, f"sent {format_size(snapshot.sent)}")]
-    left = "" if snapshot.eta is None else f"{format_remaining(snapshot.eta)} left"
     return [
         *parts,
         _Part(90, format_rate(snapshot.down_rate)),
-        _Part(80, left),
+        left,
         sent,
         peers,
         _Part(30, f"{format_size(snapshot.have_size)} of {format_size(snapshot.size)}"),

@@ -88,7 +88,7 @@ def _what_is_served(event: events.ContentWithdrawn | events.ContentRestored) -> 
     what = f"{counted(event.pieces, 'piece')} ({format_size(event.size)})"
     if isinstance(event, events.ContentRestored):
         return f"{shown} is back: {what} served again"
-    return f"warning: {shown} {printable(event.reason)}: {what} withdrawn until it is back"
+    return f"warning: {shown} {printable(event.reason)}: {what} withdrawn until that is right again"
 
 
 def detail(event: events.Event) -> str | None:
@@ -103,6 +103,8 @@ def detail(event: events.Event) -> str | None:
             | events.PeerFailed()
         ):
             text = _about_peer(event)
+        case events.ReachChecked(meeting=meeting, reachable=reachable):
+            text = _about_reach(meeting, reachable=reachable)
         case events.SourceJoined(description=description):
             text = f"taking pieces from {printable(description)}"
         case events.SourceLeft(source=source, reason=reason):
@@ -115,6 +117,13 @@ def detail(event: events.Event) -> str | None:
             answer = "no answer" if seconds is None else format_duration(seconds)
             text = f"round trip to {short(peer)}: {answer}"
     return text
+
+
+def _about_reach(meeting: str, *, reachable: bool) -> str:
+    """Return what a meeting point has found out about this node."""
+    if reachable:
+        return f"{printable(meeting)} can dial this node: it is reachable from outside"
+    return f"{printable(meeting)} cannot dial this node: others reach it with the meeting point's help"
 
 
 def _about_peer(event: events.TransferEvent) -> str | None:
@@ -145,12 +154,12 @@ def title(snapshot: TransferSnapshot, phase: Phase) -> str:
 
 def status(snapshot: TransferSnapshot, phase: Phase) -> str:
     """Return the figures of ``phase``: sizes, rates, estimate, peers, pieces, up and down."""
+    left = () if snapshot.eta is None else (f"{format_remaining(snapshot.eta)} left",)
     if phase in HASHES:
-        return f"{format_size(snapshot.hashed)} of {format_size(snapshot.hash_total)}"
+        return ", ".join((f"{format_size(snapshot.hashed)} of {format_size(snapshot.hash_total)}", *left))
     sent = f"up {format_size(snapshot.sent)} at {format_rate(snapshot.up_rate)}"
     if phase is Phase.SEEDING:
         return ", ".join((counted(snapshot.connected, "peer"), *completions(snapshot), sent))
-    left = () if snapshot.eta is None else (f"{format_remaining(snapshot.eta)} left",)
     return ", ".join(
         (
             f"{format_size(snapshot.have_size)} of {format_size(snapshot.size)}",

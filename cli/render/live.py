@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from cli import interrupts
 from cli.render.lines import Phase, Standing
 from cli.render.views import View
 from cli.version import version
@@ -64,6 +65,11 @@ class Live:
         """Show how things stand now."""
         now = self._clock()
         self._view.draw(tuple(self._standings(now)), now - self._start)
+
+    def report(self) -> None:
+        """Print how things stand now, because somebody asks."""
+        now = self._clock()
+        self._view.report(tuple(self._standings(now)), now - self._start)
 
     def _standings(self, now: float) -> Iterator[Standing]:
         snapshots = [each for each in self._tally.snapshot(now).transfers if not each.ended]
@@ -125,8 +131,16 @@ class Live:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tick)
+            nursery.start_soon(self._report_when_asked)
             yield
             nursery.cancel_scope.cancel()
+
+    async def _report_when_asked(self) -> None:
+        import trio
+
+        with trio.open_signal_receiver(*interrupts.REPORTS) as asked:
+            async for _ in asked:
+                self.report()
 
     async def _tick(self) -> None:
         import trio

@@ -6,8 +6,19 @@ import re
 from collections.abc import Iterator
 
 from cli.quantities import counted
-from cli.render.lines import detail, notice
-from swarm.events import Event, PieceLost, PieceRequested, PieceWasted, RoundTrip
+from cli.render.lines import detail, notice, short
+from swarm.content.paths import printable
+from swarm.events import (
+    Event,
+    ManifestReady,
+    PeerComplete,
+    PieceLost,
+    PieceRequested,
+    PieceWasted,
+    RoundTrip,
+    TransferEnded,
+)
+from swarm.ids import TransferId
 
 ALL_PIECES = 2
 """From this ``verbose`` on every piece gets its line."""
@@ -24,6 +35,7 @@ class Narrator:
     def __init__(self, verbose: int) -> None:
         self._verbose = verbose
         self._told: dict[tuple[type[Event], str], tuple[str, float]] = {}
+        self._names: dict[TransferId, str] = {}
         self._lost = 0
         self._lost_at: float | None = None
 
@@ -33,7 +45,7 @@ class Narrator:
         if isinstance(event, PieceLost):
             yield from self._lose(event, t)
             return
-        text = notice(event)
+        text = self._completion(event) or notice(event)
         if text is None and self._verbose and self._is_news(event, t):
             text = detail(event)
         if text:
@@ -44,6 +56,17 @@ class Narrator:
         if self._lost and self._lost_at is not None and (last or t >= self._lost_at + LOST_SECONDS):
             yield f"warning: {counted(self._lost, 'more piece')} changed on the disk, not served any more"
             self._lost, self._lost_at = 0, t
+
+    def _completion(self, event: Event) -> str | None:
+        """Say of which content a peer has all: one process may share several."""
+        match event:
+            case ManifestReady(transfer=transfer, name=name):
+                self._names[transfer] = name
+            case TransferEnded(transfer=transfer):
+                self._names.pop(transfer, None)
+            case PeerComplete(transfer=transfer, peer=peer, fetched=True) if transfer in self._names:
+                return f"complete: {short(peer)} has all of {printable(self._names[transfer])}"
+        return None
 
     def _lose(self, event: PieceLost, t: float) -> Iterator[str]:
         if self._lost_at is None or t >= self._lost_at + LOST_SECONDS:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
 
 from cli.quantities import format_duration, format_rate, format_size
-from cli.render.lines import short
+from cli.render.lines import Standing, percent, short, status, title
 from swarm.content.paths import printable
 from swarm.ids import PeerId
 from swarm.observe.tally import SourceRow, TransferSnapshot
@@ -28,6 +29,14 @@ def peer_table(snapshot: TransferSnapshot, columns: int, most: int = MOST_ROWS) 
     if len(rows) > most:
         lines.append(f"and {len(rows) - most} more")
     return lines
+
+
+def report(standing: Standing, columns: int) -> list[str]:
+    """Return how a transfer stands, and the whole table of its peers below that."""
+    share = percent(*standing)
+    done = "" if share is None else f"{share:.1f}%, "
+    rows = peer_table(standing.snapshot, columns, most=sys.maxsize) or ["no peer is connected"]
+    return [f"{title(*standing)}: {done}{status(*standing)}", *(f"  {row}" for row in rows)]
 
 
 def _cells(row: SourceRow, snapshot: TransferSnapshot) -> tuple[str, ...]:

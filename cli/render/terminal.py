@@ -9,7 +9,7 @@ from cli.output import Kind, Outputs
 from cli.render.fitting import Style, line
 from cli.render.lines import Phase, Standing
 from cli.render.narrator import Narrator
-from cli.render.peer_table import peer_table
+from cli.render.peer_table import peer_table, report
 from swarm.events import Event
 
 BAR_SECONDS = 0.2
@@ -60,6 +60,12 @@ class TerminalView:
         if len(shown) > MOST_TRANSFERS:
             frame.append(f"and {len(shown) - MOST_TRANSFERS} more")
         self._outputs.err.frame(frame)
+
+    def report(self, standings: Sequence[Standing], t: float) -> None:  # noqa: ARG002
+        """Print how things stand above what is drawn, with a table of all peers."""
+        for standing in standings:
+            for text in report(standing, max(LEAST_COLUMNS, self._columns() - 1)):
+                self._outputs.err.put(f"{text}\n")
 
     def say(self, text: str) -> None:
         """Print a line above what is drawn."""

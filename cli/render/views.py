@@ -41,6 +41,9 @@ class View(Protocol):
     def draw(self, standings: Sequence[Standing], t: float) -> None:
         """This is how things stand."""
 
+    def report(self, standings: Sequence[Standing], t: float) -> None:
+        """Somebody asks how things stand."""
+
     def say(self, text: str) -> None:
         """Tell a person one line."""
 
@@ -66,6 +69,13 @@ class QuietView:
 
     def draw(self, standings: Sequence[Standing], t: float) -> None:
         """Nobody wants to know."""
+
+    def report(self, standings: Sequence[Standing], t: float) -> None:  # noqa: ARG002
+        """Print it to stderr, in full."""
+        from cli.render.peer_table import report
+
+        for standing in standings:
+            self._outputs.err.put("".join(f"{text}\n" for text in report(standing, sys.maxsize)))
 
     def say(self, text: str) -> None:
         """Nobody wants to know."""
@@ -202,6 +212,12 @@ class JsonView:
             if phase is not Phase.STARTING and now != self._shown.get(snapshot.transfer):
                 self._shown[snapshot.transfer] = now
                 self._put(progress(Standing(snapshot, phase)), t, Kind.OPTIONAL)
+
+    def report(self, standings: Sequence[Standing], t: float) -> None:
+        """Print how things stand, whether or not that has changed."""
+        self._print_sums(t)
+        for standing in standings:
+            self._put(progress(standing), t, Kind.OPTIONAL)
 
     def _print_sums(self, t: float) -> None:
         for (kind, transfer, source), size in self._sums.items():

@@ -15,9 +15,12 @@ from cli.failures import PipeClosed
 from swarm.errors import DiskError, UsageError
 
 if TYPE_CHECKING:
+    import trio
+
     from cli.render.live import Live
     from swarm.config import TransferOptions
     from swarm.node import Node
+    from swarm.transfer.transfer import Transfer
 
 STANDARD_STREAM = Path("-")
 """Stands for stdin or stdout where a path is expected."""
@@ -80,8 +83,8 @@ def _spool(path: Path) -> None:
 async def fetch_to_stdout(node: Node, live: Live, content: str, options: TransferOptions) -> None:
     """Fetch one file into a temporary folder, and write its pieces to stdout in order as they are verified.
 
-    The folder is removed at the end. Raises `UsageError` if there is more than one file, `PipeClosed` once
-    nobody reads any more, and what ends a fetch.
+    The folder is removed at the end. Raises `UsageError` if there is more than one file, `PipeClosed` as soon
+    as nobody reads any more, and what ends a fetch.
     """
     from dataclasses import replace
 
@@ -90,14 +93,7 @@ async def fetch_to_stdout(node: Node, live: Live, content: str, options: Transfe
     live.phase = Phase.FETCHING
     with temporary_folder() as folder:
         async with node.fetch(content, into=folder, options=replace(options, sequential=True)) as transfer:
-            await transfer.opened()
-            if len(transfer.files) != 1:
-                raise UsageError(
-                    f"only one file can be written to stdout, but there are {len(transfer.files)}: "
-                    "choose one with --only"
-                )
-            async for data in transfer.chunks():
-                await _write(data)
+            await _deliver(transfer)
             await transfer.complete()
             await live.settle()
             live.say(summary(live.snapshot(transfer.number)))
@@ -106,18 +102,74 @@ async def fetch_to_stdout(node: Node, live: Live, content: str, options: Transfe
                 await transfer.closed()
 
 
-async def _write(data: memoryview) -> None:
-    from swarm.storage.aio import abandonable
+async def _deliver(transfer: Transfer) -> None:
+    """Write the file to stdout; raises `PipeClosed` once nobody reads it, also while nothing is written."""
+    import trio
 
-    def write() -> None:
-        view = data
-        while view:
-            view = view[os.write(1, view) :]
+    scope = trio.CancelScope()
+    stdout = _Stdout()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_until_closed, scope)
+        with scope:
+            await transfer.opened()
+            if len(transfer.files) != 1:
+                raise UsageError(
+                    f"only one file can be written to stdout, but there are {len(transfer.files)}: "
+                    "choose one with --only"
+                )
+            async for data in transfer.chunks():
+                await stdout.write(data)
+        nursery.cancel_scope.cancel()
+    # A reader that has all of it may have closed the pipe a moment before this side noticed.
+    if scope.cancelled_caught and (not transfer.size or stdout.written < transfer.size):
+        raise _nobody_reads()
 
-    try:
-        # Abandoned by a signal: a reader that does not read must not hold up the end.
-        await abandonable(write)
-    except BrokenPipeError as error:
-        raise PipeClosed("whoever read the output has closed it") from error
-    except OSError as error:
-        raise DiskError(f"stdout: {error.strerror or error}") from error
+
+async def _until_closed(scope: trio.CancelScope) -> None:
+    """Cancel ``scope`` once the reader of stdout is gone."""
+    import select
+
+    import trio
+
+    if not hasattr(select, "epoll"):
+        # Elsewhere this is noticed by the next write.
+        return
+    with select.epoll() as watched:
+        try:
+            # Errors are reported whatever is asked for, and nothing else is.
+            watched.register(1, 0)
+        except OSError:
+            # A file has no reader.
+            return
+        await trio.lowlevel.wait_readable(watched.fileno())
+    scope.cancel()
+
+
+class _Stdout:
+    """Writes to stdout, and counts what was taken."""
+
+    def __init__(self) -> None:
+        self.written = 0
+
+    async def write(self, data: memoryview) -> None:
+        """Write all of ``data``; raises `PipeClosed`, `DiskError`."""
+        from swarm.storage.aio import abandonable
+
+        def write() -> None:
+            view = data
+            while view:
+                count = os.write(1, view)
+                self.written += count
+                view = view[count:]
+
+        try:
+            # Abandoned by a signal: a reader that does not read must not hold up the end.
+            await abandonable(write)
+        except BrokenPipeError as error:
+            raise _nobody_reads() from error
+        except OSError as error:
+            raise DiskError(f"stdout: {error.strerror or error}") from error
+
+
+def _nobody_reads() -> PipeClosed:
+    return PipeClosed("whoever read the output has closed it")

@@ -1,9 +1,9 @@
 """``swarm:`` links: one line that names a manifest and peers that have it.
 
-``swarm:<cid>?name=<text>&peer=<multiaddr>&peer=…&origin=<URL>``, values percent-encoded UTF-8 (RFC 3986).
-Only the id is binding; the name, the peers and the origins are hints. Unknown parameters are ignored, so that
-later versions can add some. ``swarm:<cid>,name=<text>,peer=<multiaddr>,…`` means the same and needs no quotes
-in a shell.
+``swarm:<cid>?name=<text>&peer=<multiaddr>&meet=<multiaddr>&origin=<URL>&…``, values percent-encoded UTF-8
+(RFC 3986). Only the id is binding; the name, the peers, the meeting points and the origins are hints. Unknown
+parameters are ignored, so that later versions can add some. ``swarm:<cid>,name=<text>,peer=<multiaddr>,…``
+means the same and needs no quotes in a shell.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from swarm.origin_url import OriginUrl, read_origins
 SCHEME = "swarm:"
 MAX_LINK_CHARS = 64 * 1024
 MAX_LINK_PEERS = 32
+MAX_LINK_MEETS = 8
 MAX_ADDRESS_BYTES = 512
 """Characters of one multiaddr."""
 
@@ -49,14 +50,21 @@ class SwarmLink:
     id: ManifestId
     peers: tuple[str, ...] = ()
     name: str | None = None
+    meets: tuple[str, ...] = ()
+    """Meeting points where those peers can be found, too."""
     origins: tuple[OriginUrl, ...] = ()
+    """Web servers that have the content."""
 
     def __post_init__(self) -> None:
         if len(self.peers) > MAX_LINK_PEERS:
             raise ManifestError(
                 f"a swarm link can have at most {MAX_LINK_PEERS} peers, not {len(self.peers)}"
             )
-        for peer in self.peers:
+        if len(self.meets) > MAX_LINK_MEETS:
+            raise ManifestError(
+                f"a swarm link can have at most {MAX_LINK_MEETS} meeting points, not {len(self.meets)}"
+            )
+        for peer in (*self.peers, *self.meets):
             if not _ADDRESS.fullmatch(peer):
                 raise ManifestError(f"a peer in a swarm link must be a multiaddr, not {peer[:80]!a}")
         if self.name is not None:
@@ -71,6 +79,7 @@ class SwarmLink:
 
     def _written(self, first: str, other: str) -> str:
         parameters = [("peer", peer) for peer in self.peers]
+        parameters += [("meet", meet) for meet in self.meets]
         if self.name is not None:
             parameters.insert(0, ("name", self.name))
         parameters += [("origin", origin.revealed()) for origin in self.origins]
@@ -106,23 +115,19 @@ class SwarmLink:
         if not mark:
             cid, _, query = body.partition(_BARE_SEPARATOR)
             separator = _BARE_SEPARATOR
-        peers: list[str] = []
-        names: list[str] = []
-        origins: list[str] = []
+        given: dict[str, list[str]] = {"peer": [], "meet": [], "name": [], "origin": []}
         for key, value in _parameters(query, separator):
-            if key == "peer":
-                peers.append(value)
-            elif key == "name":
-                names.append(value)
-            elif key == "origin":
-                origins.append(value)
-        if len(names) > 1:
+            if key in given:
+                given[key].append(value)
+        if len(given["name"]) > 1:
             raise ManifestError("a swarm link can have only one name")
         try:
-            urls = read_origins(origins)
+            urls = read_origins(given["origin"])
         except UsageError as error:
             raise ManifestError(f"the swarm link cannot be used: {error}") from None
-        return cls(_parse_id(cid), tuple(dict.fromkeys(peers)), names[0] if names else None, urls)
+        name = given["name"][0] if given["name"] else None
+        peers, meets = (tuple(dict.fromkeys(given[key])) for key in ("peer", "meet"))
+        return cls(_parse_id(cid), peers, name, meets, urls)
 
 
 def _quoted(value: str) -> str:

@@ -1,7 +1,7 @@
 """The state machine of one Yamux connection.
 
 It has no clock, no socket and no task. The caller passes in received plaintexts and the time, reads the
-results with `take_results`, and gets the next plaintext to seal from `fill`. Source: hashicorp/yamux
+results with `take_results`, and gets the next plaintext to seal from `take`. Source: hashicorp/yamux
 `spec.md`, libp2p Yamux specification.
 """
 
@@ -13,7 +13,14 @@ from swarm.errors import LinkClosed, RemoteError
 from swarm.lazy_dataclass import dataclass, field
 from swarm.mux import frames as yamux
 from swarm.mux.frames import ACK, DATA, FIN, GO_AWAY, NORMAL, PING, RST, SYN, WINDOW_UPDATE, Frame, FramePace
-from swarm.mux.mux_limits import ABANDONED_SECONDS, MAX_SEND_WINDOW, YAMUX_HEADER, MuxLimits
+from swarm.mux.mux_limits import (
+    ABANDONED_SECONDS,
+    FRAME_BYTES,
+    MAX_SEND_WINDOW,
+    SHARED_FRAME_BYTES,
+    YAMUX_HEADER,
+    MuxLimits,
+)
 from swarm.mux.records import Blocks
 from swarm.mux.stream import Ending, Inbox, ReceiveWindow, Stream, WindowBudget, Write
 
@@ -48,23 +55,20 @@ class ControlQueue:
         if len(self) > self._limit:
             raise RemoteError(f"the peer does not read: more than {self._limit} control frames are queued")
 
-    def fill(self, out: memoryview) -> int:
-        """Move as many whole frames into ``out`` as fit; return the number of bytes written."""
-        used = 0
-        room = len(out) - YAMUX_HEADER
-        while self._frames and used <= room:
-            out[used : used + YAMUX_HEADER] = self._frames.popleft()
-            used += YAMUX_HEADER
-        while self._updates and used <= room:
+    def take(self, most: int) -> bytes:
+        """Remove and return whole frames, at most ``most`` bytes of them."""
+        count = most // YAMUX_HEADER
+        taken: list[bytes] = []
+        while self._frames and len(taken) < count:
+            taken.append(self._frames.popleft())
+        while self._updates and len(taken) < count:
             stream = next(iter(self._updates))
-            increase = self._updates.pop(stream)
-            yamux.encode_into(out, used, yamux.Frame(yamux.WINDOW_UPDATE, 0, stream, increase))
-            used += YAMUX_HEADER
-        return used
+            taken.append(yamux.encode(WINDOW_UPDATE, 0, stream, self._updates.pop(stream)))
+        return b"".join(taken)
 
 
 LEAST_ROOM = 4096
-"""Bytes. A plaintext with less room left gets no further DATA frame, which would be too small."""
+"""Bytes. A batch with less room left gets no further DATA frame, which would be too small."""
 
 
 class Outgoing:
@@ -103,26 +107,41 @@ class Outgoing:
             stream.queued = False
             self._ready.remove(stream)
 
-    def fill(self, out: memoryview, progressed: set[Stream]) -> int:
-        """Write the next plaintext into ``out``; return its size in bytes, 0 when nothing is queued.
+    def take(self, most: int, progressed: set[Stream]) -> list[bytes | memoryview]:
+        """Remove and return the next plaintext in parts, at most ``most`` bytes; nothing when none is queued.
 
-        Adds to ``progressed`` each stream with a completed write.
+        The parts are views of what was written: use them before the writers go on. Adds each stream with a
+        completed write to ``progressed``.
         """
-        used = self.control.fill(out)
-        while self._ready and (len(out) - used >= LEAST_ROOM or not used):
-            used += self._data(self._ready.popleft(), out[used:], progressed)
-        return used
+        parts: list[bytes | memoryview] = []
+        if self.control:
+            parts.append(self.control.take(most))
+            most -= len(parts[0])
+        while self._ready and (most >= LEAST_ROOM or not parts):
+            stream = self._ready.popleft()
+            longest = SHARED_FRAME_BYTES if self._ready else FRAME_BYTES
+            most -= self._data(stream, min(longest, most - YAMUX_HEADER), parts, progressed)
+        return parts
 
-    def _data(self, stream: Stream, out: memoryview, progressed: set[Stream]) -> int:
-        write = stream.writes[0]
-        size = min(len(out) - YAMUX_HEADER, stream.send_window, write.left)
-        yamux.encode_into(out, 0, Frame(DATA, 0, stream.id, size))
-        out[YAMUX_HEADER : YAMUX_HEADER + size] = write.data[write.sent : write.sent + size]
-        write.sent += size
+    def _data(
+        self, stream: Stream, longest: int, parts: list[bytes | memoryview], progressed: set[Stream]
+    ) -> int:
+        """Cut one DATA frame of a stream, from as many of its writes as it holds; return its bytes."""
+        left = longest = min(longest, stream.send_window)
+        header = len(parts)
+        parts.append(b"")
+        while stream.writes and left:
+            write = stream.writes[0]
+            start = write.sent
+            write.sent += min(left, write.left)
+            parts.append(write.data[start : write.sent])
+            left -= write.sent - start
+            if not write.left:
+                stream.writes.popleft()
+                progressed.add(stream)
+        size = longest - left
+        parts[header] = yamux.encode(DATA, 0, stream.id, size)
         stream.send_window -= size
-        if not write.left:
-            stream.writes.popleft()
-            progressed.add(stream)
         stream.queued = False
         self.schedule(stream)
         if not stream.writes and not stream.sending:
@@ -140,11 +159,13 @@ class MuxResults:
 
     ``touched``: streams with new data, a completed write, or an end.
     ``acceptable``: the peer opened a stream; call `Connection.accept`.
+    ``freed``: a stream was acknowledged or has ended; `Connection.may_open` may have changed.
     ``pongs``: values of the ping answers received, checked by nobody yet.
     """
 
     touched: set[Stream] = field(default_factory=set)
     acceptable: bool = False
+    freed: bool = False
     pongs: list[int] = field(default_factory=list)
 
 
@@ -200,7 +221,6 @@ class Connection:
         self._inbound = 0
         self._unacknowledged = 0
         self._payload_of: Stream | None = None
-        self._payload_left = 0
         self._payload_finishes = False
         self._results = MuxResults()
         self.streams: dict[int, Stream] = {}
@@ -226,14 +246,17 @@ class Connection:
         """Whether the queue of control frames is half full; time to send some."""
         return 2 * len(self._control) > self._limits.control_frames
 
-    def fill(self, out: memoryview) -> int:
-        """Write the next plaintext to seal into ``out``; return its size, 0 when nothing is queued."""
+    def take(self, most: int) -> list[bytes | memoryview]:
+        """Return the next plaintext to seal in parts, at most ``most`` bytes; empty when nothing is queued.
+
+        Seal it before anything else happens: the parts belong to writers, who are told that they are sent.
+        """
         progressed: set[Stream] = set()
-        used = self._outgoing.fill(out, progressed)
+        parts = self._outgoing.take(most, progressed)
         for stream in progressed:
             self._results.touched.add(stream)
             self._forget_if_done(stream)
-        return used
+        return parts
 
     # Actions of this end.
 
@@ -264,7 +287,7 @@ class Connection:
         return write
 
     def consumed(self, stream: Stream, now: float) -> bool:
-        """Note that bytes were read from the stream's inbox; return whether a window update is queued."""
+        """Note that bytes were read from the stream; return whether a window update is queued."""
         is_open = stream.receiving and not stream.ending and not stream.discarding
         increase = stream.window.replenish(stream.inbox.size, now, self.rtt) if is_open else 0
         return self._control.add_update(stream.id, increase)
@@ -320,6 +343,24 @@ class Connection:
 
     # Frames of the peer.
 
+    def room(self, size: int) -> memoryview | None:
+        """Return where the next ``size`` bytes belong if they are all payload for a reader that waits."""
+        if 0 < size <= self._reader.payload_left:
+            stream = self._payload_of
+            # A stream that has ended has no reader: it was woken and takes nothing more.
+            if stream and stream.reading and not (stream.ending or stream.discarding):
+                return stream.reading.room(size)
+        return None
+
+    def placed(self, size: int) -> None:
+        """Note that the next ``size`` bytes are where `room` said."""
+        stream = self._payload_of
+        if not stream or not stream.reading:
+            raise ValueError("no reader waits")
+        self._reader.skip(size)
+        stream.reading.filled += size
+        self._payload_came(stream)
+
     def receive(self, block: bytearray, size: int) -> None:
         """Process one opened record, the first ``size`` bytes of ``block``, and take over the block.
 
@@ -363,6 +404,7 @@ class Connection:
             if not stream.acknowledged:
                 stream.acknowledged = True
                 self._unacknowledged -= 1
+                self._results.freed = True
                 self._results.touched.add(stream)
         elif not self._used(frame.stream):
             raise RemoteError(f"the peer sent a frame for stream {frame.stream}, which was never opened")
@@ -393,7 +435,6 @@ class Connection:
 
     def _data_header(self, stream: Stream | None, frame: Frame) -> None:
         self._payload_of = stream
-        self._payload_left = frame.length
         self._payload_finishes = bool(frame.flags & FIN)
         if not stream:
             return
@@ -407,15 +448,21 @@ class Connection:
     def _payload(self, part: memoryview) -> bool:
         """Deliver a part of a DATA payload; return whether its block was kept."""
         stream, kept = self._payload_of, False
-        self._payload_left -= len(part)
         if not stream or stream.ending:
             return False
         if not stream.discarding:
-            kept = stream.inbox.append(part)
-            self._results.touched.add(stream)
-        if not self._payload_left and self._payload_finishes:
-            self._closing_flags(stream, FIN)
+            if stream.reading and not stream.inbox.size:
+                part = stream.reading.take(part)
+            if part:
+                kept = stream.inbox.append(part)
+        self._payload_came(stream)
         return kept
+
+    def _payload_came(self, stream: Stream) -> None:
+        if not stream.discarding:
+            self._results.touched.add(stream)
+        if not self._reader.payload_left and self._payload_finishes:
+            self._closing_flags(stream, FIN)
 
     def _closing_flags(self, stream: Stream, flags: int) -> None:
         if flags & RST:
@@ -449,6 +496,7 @@ class Connection:
     def _forget(self, stream: Stream) -> None:
         if not self.streams.pop(stream.id, None):
             return
+        self._results.freed = True
         self._control.drop_update(stream.id)
         stream.window.release()
         if stream.inbound:

@@ -75,7 +75,12 @@ class FrameReader:
 
     def __init__(self) -> None:
         self._header = b""
-        self._payload = 0
+        self.payload_left = 0
+        """Bytes of payload that follow before the next header."""
+
+    def skip(self, size: int) -> None:
+        """Note that the next ``size`` bytes of payload were taken without `read`."""
+        self.payload_left -= size
 
     def read(self, data: memoryview) -> Iterator[Frame | memoryview]:
         """Yield the content of ``data`` in order: frames, each DATA frame followed by parts of its payload.
@@ -85,9 +90,9 @@ class FrameReader:
         """
         position, end = 0, len(data)
         while position < end:
-            if self._payload:
-                size = min(self._payload, end - position)
-                self._payload -= size
+            if self.payload_left:
+                size = min(self.payload_left, end - position)
+                self.payload_left -= size
                 yield data[position : position + size]
                 position += size
                 continue
@@ -103,7 +108,7 @@ class FrameReader:
                 frame = decode(self._header)
                 self._header = b""
             if frame.kind == DATA:
-                self._payload = frame.length
+                self.payload_left = frame.length
             yield frame
 
 

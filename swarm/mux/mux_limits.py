@@ -17,6 +17,12 @@ NOISE_MAX_NONCE = 2**64 - 2
 
 YAMUX_HEADER = 12
 
+FRAME_BYTES = 256 * 1024
+"""The longest payload of a DATA frame sent from here. Every implementation allows as much: it is the first
+window of every stream, and rust-yamux takes frames of 1 MiB."""
+SHARED_FRAME_BYTES = NOISE_MAX_PLAINTEXT - YAMUX_HEADER
+"""The same while another stream waits for its turn: one record."""
+
 INITIAL_WINDOW = 256 * 1024
 MAX_WINDOW = 16 * 1024 * 1024
 MAX_SEND_WINDOW = 2**32 - 1
@@ -25,10 +31,11 @@ MAX_SEND_WINDOW = 2**32 - 1
 GROWTH_RTTS = 4.0
 """A window doubles when its updates are at most this many round trips apart."""
 
-LOCAL_WINDOW = 1024 * 1024
-LOCAL_GROWTH_SECONDS = 0.005
+LOCAL_WINDOW = 2 * 1024 * 1024
+LOCAL_GROWTH_SECONDS = 0.01
 """On a short path a window also doubles, up to LOCAL_WINDOW, when updates are at most LOCAL_GROWTH_SECONDS
-apart: scheduling, not the round trip, is the delay there. A larger window would only delay urgent frames.
+apart: scheduling, not the round trip, is the delay there, and every update has a price at both ends. A larger
+window would only delay urgent frames.
 """
 
 MEMORY_BUDGET = 64 * 1024 * 1024

@@ -4,15 +4,18 @@ A `Sealer` and an `Opener` each own their nonce and process records strictly in 
 skipped or used twice. Source: Noise specification revision 34, sections 3 and 5.1 (ChaChaPoly: 32
 zero bits, then the nonce in little-endian), and the libp2p Noise specification, "Wire Format".
 
-Opened records are placed in `Blocks`, which are reused: page faults and clearing of a fresh 64 KiB buffer
-cost more than decrypting into it. `SendDepth` limits how much is sealed ahead of the network, because
-urgent frames cannot overtake what is already sealed.
+Records are sealed and opened a batch at a time: `Sealer.seal_parts` cuts many parts of plaintext into full
+records, and `Opener.open` opens every whole record of what a socket returned. A record that is nothing but
+payload for a waiting reader is opened into the reader's buffer; any other into one of `Blocks`, which are
+reused: page faults and clearing of a fresh 64 KiB buffer cost more than decrypting into it. `SendDepth`
+limits how much is sealed ahead of the network, because urgent frames cannot overtake what is already sealed.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable
+from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
@@ -79,6 +82,33 @@ class Sealer:
         self._cipher.encrypt_into(nonce, plaintext, None, out[NOISE_LENGTH_PREFIX:total])
         return total
 
+    def seal_parts(self, parts: Iterable[bytes | memoryview], staging: memoryview, out: memoryview) -> int:
+        """Write the plaintext that ``parts`` make together as full records; return their size in bytes.
+
+        Only the last record may be shorter. What lies in one part for a whole record is sealed from where
+        it lies; the rest is put together in ``staging``, of `NOISE_MAX_PLAINTEXT` bytes. Raises what
+        `seal_into` raises.
+        """
+        used = staged = 0
+        for part in parts:
+            at, size = 0, len(part)
+            view = part if isinstance(part, memoryview) else memoryview(part)
+            while at < size:
+                if not staged and size - at >= NOISE_MAX_PLAINTEXT:
+                    used += self.seal_into(view[at : at + NOISE_MAX_PLAINTEXT], out[used:])
+                    at += NOISE_MAX_PLAINTEXT
+                    continue
+                step = min(NOISE_MAX_PLAINTEXT - staged, size - at)
+                staging[staged : staged + step] = view[at : at + step]
+                at += step
+                staged += step
+                if staged == NOISE_MAX_PLAINTEXT:
+                    used += self.seal_into(staging, out[used:])
+                    staged = 0
+        if staged:
+            used += self.seal_into(staging[:staged], out[used:])
+        return used
+
     def seal(self, plaintext: bytes) -> bytes:
         """Return ``plaintext``, of any length, as one or more records."""
         view = memoryview(plaintext)
@@ -91,73 +121,72 @@ class Sealer:
         return bytes(out)
 
 
-class Opener:
-    """Decrypts received bytes, which may be split anywhere, into plaintexts under one key.
+class PlaintextSink(Protocol):
+    """Where opened records go."""
 
-    Buffers at most one partial record, `NOISE_MAX_SEALED` bytes.
-    """
+    def room(self, size: int, /) -> memoryview | None:
+        """Return where the next ``size`` bytes of plaintext belong; None for a block of `Blocks`.
+
+        Only if ``size`` bytes of payload, and nothing else, come next.
+        """
+
+    def placed(self, size: int) -> None:
+        """The bytes are in their room."""
+
+    def receive(self, block: bytearray, size: int) -> None:
+        """Take over a block with ``size`` bytes of plaintext at its start."""
+
+
+class Opener:
+    """Decrypts records, in order, into plaintexts under one key."""
 
     def __init__(self, key: bytes, nonce: int) -> None:
         self._cipher = ChaCha20Poly1305(key)
         self._nonce = nonce
-        self._tail = bytearray()
 
-    @property
-    def missing(self) -> int:
-        """The least number of further bytes needed to open another record, or to know its length."""
-        kept = len(self._tail)
-        if kept < NOISE_LENGTH_PREFIX:
-            return NOISE_LENGTH_PREFIX - kept
-        size: int = _LENGTH.unpack_from(self._tail)[0]
-        return NOISE_LENGTH_PREFIX + size - kept
+    def open(self, data: memoryview, blocks: Blocks, sink: PlaintextSink) -> int:
+        """Open the whole records at the start of ``data`` into ``sink``; return how many bytes they are.
 
-    def open(self, data: memoryview, blocks: Blocks) -> Iterator[tuple[bytearray, int]]:
-        """Take the next received bytes and yield the plaintexts that they complete, in order.
-
-        Yields a block, now the caller's, and the size of the plaintext at its start. Iterate to the end.
-        Raises RemoteError for a record that is forged, damaged or shorter than its tag; the connection
-        cannot continue after that.
+        The rest, less than a record, belongs before the bytes that come next. Raises RemoteError for a
+        record that is forged, damaged or shorter than its tag; the connection cannot continue after that.
         """
-        start = 0
-        if self._tail:
-            start = self._extend_tail(data)
-            if self.missing:
-                return
-            record, self._tail = memoryview(self._tail), bytearray()
-            yield self._decrypt(record[NOISE_LENGTH_PREFIX:], blocks)
-        end = len(data)
-        while start + NOISE_LENGTH_PREFIX <= end:
+        start, end = 0, len(data)
+        while end - start >= NOISE_LENGTH_PREFIX:
             body = start + NOISE_LENGTH_PREFIX
             stop = body + _LENGTH.unpack_from(data, start)[0]
             if stop > end:
                 break
-            yield self._decrypt(data[body:stop], blocks)
+            size = stop - body - NOISE_TAG
+            if size < 0:
+                raise RemoteError(f"a Noise record of {stop - body} bytes is shorter than its tag")
+            out = sink.room(size)
+            if out is None:
+                block = blocks.take()
+                self._decrypt(data[body:stop], memoryview(block)[:size])
+                sink.receive(block, size)
+            else:
+                self._decrypt(data[body:stop], out)
+                sink.placed(size)
             start = stop
-        self._tail += data[start:]
+        return start
 
-    def _extend_tail(self, data: memoryview) -> int:
-        """Complete the partial record from the front of ``data``; return the number of bytes used."""
-        used = 0
-        while used < len(data) and (missing := self.missing):
-            part = data[used : used + missing]
-            self._tail += part
-            used += len(part)
-        return used
-
-    def _decrypt(self, sealed: memoryview, blocks: Blocks) -> tuple[bytearray, int]:
-        size = len(sealed) - NOISE_TAG
-        if size < 0:
-            raise RemoteError(f"a Noise record of {len(sealed)} bytes is shorter than its tag")
+    def _decrypt(self, sealed: memoryview, out: memoryview) -> None:
         if self._nonce > NOISE_MAX_NONCE:
             raise RemoteError("all nonces of this connection are used; reconnect")
-        block = blocks.take()
         try:
-            with memoryview(block)[:size] as out:
-                self._cipher.decrypt_into(_NONCE.pack(self._nonce), sealed, None, out)
+            self._cipher.decrypt_into(_NONCE.pack(self._nonce), sealed, None, out)
         except InvalidTag:
             raise RemoteError("a Noise record is forged or damaged") from None
         self._nonce += 1
-        return block, size
+
+
+def missing(rest: bytes) -> int:
+    """The least number of further bytes to open the record that ``rest`` begins, or to know its length."""
+    kept = len(rest)
+    if kept < NOISE_LENGTH_PREFIX:
+        return NOISE_LENGTH_PREFIX - kept
+    size: int = _LENGTH.unpack_from(rest)[0]
+    return NOISE_LENGTH_PREFIX + size - kept
 
 
 _FORGET = 0.75

@@ -58,6 +58,9 @@ class Inbox:
         """Remove and return the first ``size`` bytes, or all if there are fewer."""
         size = min(size, self.size)
         self.size -= size
+        if size and self._offset + size < len(self._parts[0]):
+            start, self._offset = self._offset, self._offset + size
+            return bytes(self._parts[0][start : self._offset])
         pieces: list[memoryview | bytearray] = []
         spent: list[memoryview | bytearray] = []
         while size:
@@ -202,6 +205,37 @@ class Ending(Enum):
     CONNECTION_LOST = auto()
 
 
+class Read:
+    """A reader that waits with a buffer; payload goes straight into it, and only then to the inbox.
+
+    It is content with ``least`` bytes.
+    """
+
+    __slots__ = ("buffer", "filled", "least")
+
+    def __init__(self, buffer: memoryview, least: int) -> None:
+        self.buffer = buffer
+        self.filled = 0
+        self.least = least
+
+    @property
+    def done(self) -> bool:
+        """Whether the reader can go on."""
+        return self.filled >= self.least
+
+    def room(self, size: int) -> memoryview | None:
+        """Return where the next ``size`` bytes belong, or None if they do not fit."""
+        end = self.filled + size
+        return self.buffer[self.filled : end] if end <= len(self.buffer) else None
+
+    def take(self, part: memoryview) -> memoryview:
+        """Copy the beginning of ``part``; return the rest, which does not fit."""
+        size = min(len(part), len(self.buffer) - self.filled)
+        self.buffer[self.filled : self.filled + size] = part[:size]
+        self.filled += size
+        return part[size:]
+
+
 class Write:
     """A pending write; the caller must not change ``data`` until ``left`` is 0."""
 
@@ -223,7 +257,7 @@ class Stream:
     ``sending``: this end may still write. ``finished``: FIN is queued behind everything written.
     ``receiving``: the peer has not sent FIN. ``discarding``: closed here; arriving data is dropped.
     ``ending``: why the stream was reset or lost, if it was. A reset drops the unread bytes; a lost
-    connection keeps them.
+    connection keeps them. ``reading``: the reader that waits, while the inbox is empty.
     """
 
     __slots__ = (
@@ -236,6 +270,7 @@ class Stream:
         "inbound",
         "inbox",
         "queued",
+        "reading",
         "receiving",
         "send_window",
         "sending",
@@ -258,3 +293,4 @@ class Stream:
         self.queued = False
         self.closed_at = 0.0
         self.ending: Ending | None = None
+        self.reading: Read | None = None

@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 import os
 import resource
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import trio
 from libp2p.abc import IMuxedConn, INetConn, INetStream
+from libp2p.connection_types import ConnectionType
 from libp2p.host.basic_host import BasicHost
 from libp2p.io.abc import ReadWriteCloser
 from libp2p.network.connection.raw_connection import RawConnection
@@ -95,6 +96,13 @@ class Admission:
         self._sockets = sockets
         self._inbound = InboundConnections(min(max_connections, max(1, sockets // 2)))
         self._conduct: WeakKeyDictionary[IMuxedConn, _Conduct] = WeakKeyDictionary()
+        self.expected: dict[tuple[str, int], Callable[[RawConnection], Awaitable[None]]] = {}
+        """Who takes a connection from an address that is being dialled at this moment, to punch a hole: this
+        end is the client then, whoever came first."""
+        self.held: set[INetConn] = set()
+        """Connections that are in use although they have no streams."""
+        self.retains: Callable[[PeerId], bool] = lambda _: False
+        """Whether a peer's connection is kept although it has no streams."""
 
     def install(self, inner: BasicHost) -> None:
         """Guard the host's streams and take over its inbound connections."""
@@ -126,22 +134,32 @@ class Admission:
         return used < self._sockets or self._inbound.make_room(peer, trio.current_time())
 
     async def _accept(self, read_write_closer: ReadWriteCloser, maddr: Multiaddr) -> None:
-        raw = read_write_closer
-        remote = (raw.get_remote_address() or ("", 0))[0]
-        if not self._may_begin_handshake(remote):
+        remote = read_write_closer.get_remote_address() or ("", 0)
+        if (taker := self.expected.get(remote)) is not None:
+            await taker(RawConnection(read_write_closer, initiator=True))
+            return
+        # The listener closes the socket when this returns.
+        await self.take(RawConnection(read_write_closer, initiator=False), maddr, remote[0])
+
+    async def take(self, raw: RawConnection, maddr: Multiaddr, origin: str) -> None:
+        """Authenticate a connection as the end that was dialled, and keep it while it is used.
+
+        ``origin`` is what limits apply to: an IP address, or another name for where it comes from, such as a
+        relay.
+        """
+        if not self._may_begin_handshake(origin):
             await raw.close()
             return
         try:
-            muxed = await self._network.upgrade_inbound_raw_conn(RawConnection(raw, initiator=False), maddr)
+            muxed = await self._network.upgrade_inbound_raw_conn(raw, maddr)
         except Exception as error:  # noqa: BLE001 - a stranger's bytes raise anything; only its socket ends
-            logger.debug("inbound connection from %s failed: %r", remote, error)
+            logger.debug("inbound connection from %s failed: %r", origin, error)
             return
         finally:
-            self._inbound.end_handshake(remote)
+            self._inbound.end_handshake(origin)
         connection = self._connection_of(muxed)
         if connection is not None:
-            # The listener closes the socket when this returns.
-            await self._host(connection, remote)
+            await self._host(connection, origin)
 
     def _may_begin_handshake(self, remote: str) -> bool:
         used = len(self._network.get_connections()) + self._inbound.pending
@@ -163,10 +181,27 @@ class Admission:
             leaving.deadline = trio.current_time() + limits.UNWANTED_SECONDS
         with leaving:
             if self._inbound.admit(visitor, others, trio.current_time()):
-                await _while_used(connection)
+                await self._while_used(connection, peer)
         self._inbound.remove(visitor)
         if not connection.is_closed:
             await close_connection(connection, CLOSE_DEADLINE)
+
+    async def _while_used(self, connection: SwarmConn, peer: PeerId) -> None:
+        """Return when the connection has ended, or has had no stream for a while."""
+        unused, pause = False, limits.UNUSED_SECONDS / 2
+        while not unused:
+            had_streams = bool(connection.streams)
+            with trio.move_on_after(pause) as scope:
+                await connection.event_closed.wait()
+            if not scope.cancelled_caught:
+                return
+            unused = not had_streams and not connection.streams and not self._kept(connection, peer)
+            # A connection that was long in use is checked rarely: a hundred of them must cost nothing.
+            used = had_streams and connection.streams
+            pause = min(2 * pause, limits.USED_SECONDS) if used else limits.UNUSED_SECONDS / 2
+
+    def _kept(self, connection: SwarmConn, peer: PeerId) -> bool:
+        return connection in self.held or self.retains(peer)
 
     # --- Streams ------------------------------------------------------------------------------------
 
@@ -209,21 +244,6 @@ class Admission:
             await close_connection(connection, CLOSE_DEADLINE)
 
 
-async def _while_used(connection: SwarmConn) -> None:
-    """Return when the connection has ended, or has had no stream for a while."""
-    unused, pause = False, limits.UNUSED_SECONDS / 2
-    while not unused:
-        had_streams = bool(connection.streams)
-        with trio.move_on_after(pause) as scope:
-            await connection.event_closed.wait()
-        if not scope.cancelled_caught:
-            return
-        unused = not had_streams and not connection.streams
-        # A connection that was long in use is checked rarely: a hundred of them must cost nothing.
-        used = had_streams and connection.streams
-        pause = min(2 * pause, limits.USED_SECONDS) if used else limits.UNUSED_SECONDS / 2
-
-
 def remote_multiaddr(muxed: IMuxedConn) -> str:
     """The other end's address without ``/p2p``, or an empty string where it is not known."""
     try:
@@ -231,6 +251,11 @@ def remote_multiaddr(muxed: IMuxedConn) -> str:
     except (AttributeError, *ENDED):
         return ""
     return str(found[0]) if found else ""
+
+
+def is_relayed(connection: INetConn) -> bool:
+    """Whether the connection goes through a relay."""
+    return connection.muxed_conn.get_connection_type() is ConnectionType.RELAYED
 
 
 async def reset_quietly(stream: INetStream) -> None:

@@ -11,34 +11,42 @@ import random
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import libp2p
 import multiaddr
 import trio
 from libp2p.abc import INetConn, INetStream
+from libp2p.connection_types import ConnectionType
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.custom_types import TProtocol
+from libp2p.exceptions import BaseLibp2pError
 from libp2p.host.basic_host import BasicHost
 from libp2p.network.auto_connector import AutoConnector
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
+from libp2p.peer.peerstore import PeerStore
 from libp2p.protocol_muxer.exceptions import MultiselectClientError
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
+from libp2p.transport.upgrader import TransportUpgrader
 
-from swarm.endpoint import Endpoint
+from swarm.endpoint import Circuit, Endpoint, Route
 from swarm.errors import LinkClosed, NoPeerReachable, RemoteError, SwarmError, UsageError
 from swarm.ids import PeerId, SourceId
 from swarm.net import addresses, admission
 from swarm.net import network_limits as limits
-from swarm.net.admission import sockets_allowed
+from swarm.net.admission import is_relayed, sockets_allowed
 from swarm.net.dialer import Telling, dial_any, resolved
 from swarm.net.inbound import PeerStanding
 from swarm.net.libp2p import internals, muxer, negotiation, noise_session
 from swarm.net.muxed_connection import MuxedConnection
 from swarm.net.streams import ENDED, NegotiatedStream, shielded
+from swarm.reach.reach_limits import MAX_CIRCUITS_PER_PEER
+
+if TYPE_CHECKING:
+    from swarm.net.circuits import Circuits
 
 logger = logging.getLogger(__name__)
 
@@ -58,12 +66,12 @@ COPIED = "if its folder (SWARM_HOME) was copied from another machine, remove the
 class _Connecting:
     """One connect that is under way; others to the same peer wait for it."""
 
-    def __init__(self, where: Sequence[Endpoint]) -> None:
+    def __init__(self, where: Sequence[Route]) -> None:
         self._where = frozenset(where)
         self.ended = trio.Event()
         self.error: NoPeerReachable | None = None
 
-    def raise_failure(self, where: Sequence[Endpoint]) -> None:
+    def raise_failure(self, where: Sequence[Route]) -> None:
         """Raise what it failed with, if it tried all of ``where``."""
         if self.error is not None and self._where.issuperset(where):
             raise NoPeerReachable(str(self.error), telling=self.error.telling)
@@ -72,11 +80,21 @@ class _Connecting:
 class Host:
     """One libp2p node; made by `open_host`. All methods are for the trio thread that made it."""
 
-    def __init__(self, inner: BasicHost, network: Swarm, gate: admission.Admission) -> None:
+    def __init__(
+        self,
+        inner: BasicHost,
+        network: Swarm,
+        gate: admission.Admission,
+        nursery: trio.Nursery,
+        private_key: bytes,
+    ) -> None:
         self._inner = inner
         self._network = network
         self._gate = gate
+        self._nursery = nursery
+        self._private_key = private_key
         self._connecting: dict[PeerId, _Connecting] = {}
+        self._circuits: Circuits | None = None
 
     @property
     def peer_id(self) -> PeerId:
@@ -86,17 +104,24 @@ class Host:
     @property
     def addresses(self) -> tuple[str, ...]:
         """The dialable addresses of this node with ``/p2p/<id>``; never an unspecified one."""
-        listening = [Endpoint.parse(str(address)) for address in self._inner.get_transport_addrs()]
-        return tuple(f"{endpoint}/p2p/{self.peer_id}" for endpoint in addresses.concrete(listening))
+        return tuple(f"{endpoint}/p2p/{self.peer_id}" for endpoint in addresses.concrete(self.listening))
+
+    @property
+    def listening(self) -> tuple[Endpoint, ...]:
+        """Where this node listens; an unspecified address stands for all of this machine's."""
+        return tuple(Endpoint.parse(str(address)) for address in self._inner.get_transport_addrs())
 
     @property
     def ports(self) -> tuple[int, ...]:
         """The ports that this node listens on."""
-        listening = (Endpoint.parse(str(address)) for address in self._inner.get_transport_addrs())
-        return tuple(dict.fromkeys(endpoint.port for endpoint in listening))
+        return tuple(dict.fromkeys(endpoint.port for endpoint in self.listening))
 
-    def serve(self, protocol: str, handler: Handler, *, most: int | None = None) -> None:
+    def serve(
+        self, protocol: str, handler: Handler, *, most: int | None = None, anywhere: bool = False
+    ) -> None:
         """Answer ``protocol`` with ``handler``; whatever it raises ends its stream only.
+
+        Over a circuit it is answered if pieces may go over circuits, or if it is for ``anywhere``.
 
         A RemoteError closes the connection: its peer has broken a rule. One peer is answered on at most
         ``most`` streams at a time, None for no limit but the link's.
@@ -105,6 +130,9 @@ class Host:
 
         async def guarded(stream: INetStream) -> None:
             link = self._link(stream)
+            if not anywhere and not self._carries_all(stream):
+                await link.reset()
+                return
             if most is not None and answering[link.peer] >= most:
                 await link.reset()
                 await self._gate.offended(stream.muxed_conn)
@@ -127,6 +155,63 @@ class Host:
 
         self._inner.set_stream_handler(TProtocol(protocol), guarded)
 
+    def use_relays(self, *, carry_data: bool) -> Circuits:
+        """Take connections that relays bring, and open circuits to peers that are dialled through one.
+
+        With ``carry_data`` pieces go over a circuit where no direct connection can be made.
+        """
+        from swarm.net.circuits import CircuitHost, Circuits
+
+        reached = CircuitHost(
+            self._network,
+            self._gate,
+            self._connect_from_port,
+            self._open_on,
+            self._port_of_kind,
+            lambda: self.addresses,
+        )
+        self._circuits = Circuits(reached, self._nursery, carries_data=carry_data)
+        for protocol, handler in self._circuits.handlers().items():
+            self.serve(protocol, handler, most=MAX_CIRCUITS_PER_PEER, anywhere=True)
+        return self._circuits
+
+    def seal(self, addresses: Sequence[Route], sequence: int) -> bytes:
+        """A record of these addresses of this node, signed; the one with the greatest ``sequence`` holds."""
+        from swarm.reach.peer_record import seal_record
+
+        return seal_record(self._private_key, addresses, sequence)
+
+    async def knock(self, peer: PeerId, endpoint: Endpoint) -> None:
+        """Connect to a peer anew, see that it is the one, and hang up; raises NoPeerReachable."""
+
+        async def dial(endpoint: Endpoint) -> None:
+            stream = await trio.open_tcp_stream(endpoint.host, endpoint.port)
+            raw = internals.raw_connection(stream, initiator=True)
+            try:
+                await self._network.upgrader.upgrade_security(raw, True, ID.from_base58(peer))
+            finally:
+                with shielded(admission.CLOSE_DEADLINE):
+                    await raw.close()
+
+        await dial_any([endpoint], dial, CONNECT_DEADLINE)
+
+    def _carries_all(self, stream: INetStream) -> bool:
+        """Whether more than punches may go over the connection of the stream."""
+        relayed = stream.muxed_conn.get_connection_type() is ConnectionType.RELAYED
+        return not relayed or (self._circuits is not None and self._circuits.carries_data)
+
+    def retain(self, wanted: Callable[[PeerId], bool]) -> None:
+        """Keep the connections of the peers that ``wanted`` names although they have no streams."""
+        self._gate.retains = wanted
+
+    def _port_of_kind(self) -> dict[str, int]:
+        listening = (Endpoint.parse(str(address)) for address in self._inner.get_transport_addrs())
+        return {endpoint.kind: endpoint.port for endpoint in listening}
+
+    async def _connect_from_port(self, peer: PeerId, where: Sequence[Endpoint]) -> str:
+        """Connect to a relay, which then sees the mapping that others can use, too."""
+        return await self.connect(peer, where, from_port=True)
+
     def judge_by(self, standing: Callable[[PeerId], PeerStanding]) -> None:
         """Let ``standing`` say what a peer is to this node, for when not all connections can be kept."""
         self._gate.judge_by(standing)
@@ -136,13 +221,19 @@ class Host:
         self._gate.proven(peer)
 
     async def connect(
-        self, peer: PeerId, where: Sequence[Endpoint], deadline: float = CONNECT_DEADLINE
+        self,
+        peer: PeerId,
+        where: Sequence[Route],
+        deadline: float = CONNECT_DEADLINE,
+        *,
+        from_port: bool = False,
     ) -> str:
-        """Reach ``peer`` at any of the endpoints ``where``, or use an open connection.
+        """Reach ``peer`` at any of the endpoints and through any of the circuits ``where``.
 
-        Returns the multiaddr that answered. Raises NoPeerReachable after ``deadline`` seconds or
-        when every address failed. A connect never pays libp2p's happy-eyeballs delay. Connects to one
-        peer at the same time make one connection.
+        An open connection is used. Returns the multiaddr that answered. Raises NoPeerReachable after
+        ``deadline`` seconds or when every address failed. A connect never pays libp2p's happy-eyeballs
+        delay. Connects to one peer at the same time make one connection. ``from_port`` dials from the port
+        that this node listens on, where that is possible.
         """
         if peer == self.peer_id:
             raise NoPeerReachable(
@@ -156,7 +247,7 @@ class Host:
             return self.remote_address(peer)
         attempt = self._connecting[peer] = _Connecting(where)
         try:
-            return await self._dial(peer, where, deadline)
+            return await self._dial(peer, where, deadline, from_port)
         except NoPeerReachable as error:
             attempt.error = error
             raise
@@ -164,14 +255,34 @@ class Host:
             del self._connecting[peer]
             attempt.ended.set()
 
-    async def _dial(self, peer: PeerId, where: Sequence[Endpoint], deadline: float) -> str:
+    async def _dial(self, peer: PeerId, where: Sequence[Route], deadline: float, from_port: bool) -> str:
         if not self._gate.room_to_dial(peer):
             raise NoPeerReachable(
                 "this node has as many connections as it may: raise `ulimit -n`", telling=Telling.OURSELVES
             )
+        direct = [each for each in where if isinstance(each, Endpoint)]
+        circuits = [each for each in where if isinstance(each, Circuit) and each.relay.peer != peer]
 
+        async def directly() -> str:
+            return await self._dial_direct(peer, direct, deadline, from_port)
+
+        if not circuits or self._circuits is None:
+            return await directly()
+        return await self._circuits.reach(peer, directly if direct else None, circuits)
+
+    async def _dial_direct(
+        self, peer: PeerId, where: Sequence[Endpoint], deadline: float, from_port: bool
+    ) -> str:
         async def dial_one(endpoint: Endpoint) -> None:
-            await self._network.dial_addr(multiaddr.Multiaddr(str(endpoint)), ID.from_base58(peer))
+            target = multiaddr.Multiaddr(str(endpoint)), ID.from_base58(peer)
+            port = self._port_of_kind().get(endpoint.kind) if from_port and not endpoint.zone else None
+            if port is not None:
+                host = "::" if endpoint.kind == "ip6" else "0.0.0.0"  # noqa: S104 - any of ours leads there
+                # The port may have been used for this address a moment ago.
+                with suppress(BaseLibp2pError):
+                    await self._network.dial_addr(*target, (host, port))
+                    return
+            await self._network.dial_addr(*target)
 
         async def dial_name(endpoint: Endpoint) -> None:
             found = await resolved(endpoint)
@@ -218,6 +329,9 @@ class Host:
         connection = self._connection(peer)
         if connection is None:
             raise LinkClosed(f"no connection to {peer}")
+        return await self._open_on(connection, protocol)
+
+    async def _open_on(self, connection: INetConn, protocol: str) -> NegotiatedStream:
         stream: INetStream | None = None
         try:
             stream = await connection.new_stream()
@@ -227,7 +341,7 @@ class Host:
         except (MultiselectClientError, *ENDED) as error:
             if stream is not None:
                 await self._link(stream).reset()
-            raise LinkClosed(f"{peer} does not answer {protocol}") from error
+            raise LinkClosed(f"{connection.muxed_conn.peer_id} does not answer {protocol}") from error
         except BaseException:
             if stream is not None:
                 await self._link(stream).reset()
@@ -240,10 +354,16 @@ class Host:
             await admission.close_connection(connection, admission.CLOSE_DEADLINE)
 
     def _connection(self, peer: PeerId) -> INetConn | None:
+        """The connection to use: a direct one if there is one, a circuit only if it may carry everything."""
+        found = None
         for connection in self._network.get_connections(ID.from_base58(peer)):
-            if not connection.is_closed:
+            if connection.is_closed:
+                continue
+            if not is_relayed(connection):
                 return connection
-        return None
+            if self._circuits is not None and self._circuits.usable(connection):
+                found = connection
+        return found
 
     def _link(self, stream: INetStream) -> NegotiatedStream:
         connection = stream.muxed_conn
@@ -279,9 +399,12 @@ async def open_host(
     network.notifees.clear()
     gate = admission.Admission(network, max_connections, sockets_allowed(len(wanted)))
     gate.install(inner)
-    host = Host(inner, network, gate)
     failure: BaseException | None = None
-    async with inner.run([multiaddr.Multiaddr(str(endpoint)) for endpoint in wanted]):
+    async with (
+        inner.run([multiaddr.Multiaddr(str(endpoint)) for endpoint in wanted]),
+        trio.open_nursery() as nursery,
+    ):
+        host = Host(inner, network, gate, nursery, private_key)
         try:
             _check_listening(inner, wanted)
             yield host
@@ -291,6 +414,7 @@ async def open_host(
             # Carried past libp2p's nurseries, which would wrap it into groups within groups.
             failure = error
         finally:
+            nursery.cancel_scope.cancel()
             with shielded(2 * admission.CLOSE_DEADLINE):
                 await admission.close_all(network, admission.CLOSE_DEADLINE)
                 await inner.close()
@@ -316,19 +440,19 @@ def _new_network(private_key: bytes, max_connections: int) -> Swarm:
         inbound_upgrade_timeout=float(limits.HANDSHAKE_DEADLINE),
         outbound_upgrade_timeout=float(limits.HANDSHAKE_DEADLINE),
     )
-    network = libp2p.new_swarm(
-        key_pair=key_pair,
-        sec_opt=noise_session.noise_security(key_pair),
+    peer_id = ID.from_pubkey(key_pair.public_key)
+    peerstore = PeerStore()
+    peerstore.add_key_pair(peer_id, key_pair)
+    network = Swarm(
+        peer_id,
+        peerstore,
+        TransportUpgrader(noise_session.noise_security(key_pair), {}),
         transports=[internals.ZonedTcp()],
         connection_config=config,
         retry_config=RetryConfig(max_retries=0),
     )
-    if not isinstance(network, Swarm):
-        raise SwarmError(
-            f"this libp2p is not the one that swarm is made for: install libp2p=={internals.EXPECTED}"
-        )
-    # Admission and the muxer hold the limits. libp2p's own refuse a peer that comes back often.
-    network.set_resource_manager(None)
+    # There is no resource manager: admission and the muxer hold the limits. libp2p's own refuses a peer that
+    # comes back often.
     internals.replace_auto_connector(network, _NoAutoConnector(network))
     return network
 

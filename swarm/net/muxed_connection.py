@@ -1,4 +1,4 @@
-"""A Yamux connection and its streams, implementing libp2p's interfaces.
+"""A Yamux connection, implementing libp2p's interface; its streams are in `swarm.net.muxed_stream`.
 
 The protocol state is in `swarm.mux.connection`; this module connects it to the socket. Three tasks run
 per connection: one receives and never waits to send, one waits while the socket is full, one checks that
@@ -10,31 +10,25 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterator
-from types import TracebackType
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import trio
-from libp2p.abc import IMuxedConn, IMuxedStream
+from libp2p.abc import IMuxedConn
 from libp2p.connection_types import ConnectionType
 from libp2p.peer.id import ID
-from libp2p.stream_muxer.exceptions import (
-    MuxedConnUnavailable,
-    MuxedStreamClosed,
-    MuxedStreamEOF,
-    MuxedStreamError,
-    MuxedStreamReset,
-)
+from libp2p.stream_muxer.exceptions import MuxedConnUnavailable
 from multiaddr import Multiaddr
 
 from swarm.errors import LinkClosed, RemoteError, SwarmError
 from swarm.mux import frames as yamux
 from swarm.mux.connection import Connection
 from swarm.mux.mux_limits import MuxLimits
-from swarm.mux.stream import Ending, Stream, WindowBudget, Write
+from swarm.mux.stream import Stream, WindowBudget, Write
 from swarm.net.libp2p.noise_session import NoiseSession
 from swarm.net.liveness import LivenessProbe, OutstandingPings
-from swarm.net.record_socket import RecordSocket
+from swarm.net.muxed_stream import MuxedStream
+from swarm.net.record_socket import TURN_BYTES, RecordSocket
 from swarm.net.streams import shielded
 
 logger = logging.getLogger(__name__)
@@ -68,12 +62,15 @@ class Driver:
         self._early = early
         self._budget = budget
         self.core = core
+        self.room, self.placed = core.room, core.placed
         self.core.rtt = socket.round_trip
         self._streams: dict[Stream, MuxedStream] = {}
         self._nursery: trio.Nursery | None = None
         self._sender_needed = trio.Event()
         self._sender_busy = False
         self._sending_ended = False
+        self._woken = False
+        self._turn_ends = TURN_BYTES
         self._closed_here = False
         self.pings = OutstandingPings(self._send_ping, rng)
         self._liveness = LivenessProbe(lambda: socket.received_bytes, self.pings.ping)
@@ -144,7 +141,7 @@ class Driver:
         if self._sender_busy or self._sending_ended:
             return
         try:
-            done = self._socket.send(self.core.fill)
+            done = self._socket.send(self.core.take)
             if done and self.core.leaving:
                 self._sending_ended = True
                 self._socket.finish()
@@ -167,12 +164,16 @@ class Driver:
     def _deliver_results(self) -> None:
         """Wake the tasks that the results of the state machine concern."""
         results = self.core.take_results()
+        self._woken |= results.acceptable or results.freed or bool(results.pongs)
         for stream in results.touched:
             muxed = self._muxed(stream)
+            if stream.reading and stream.reading.filled:
+                # What went straight to a reader is read; `_after_step` sends the credit.
+                self.core.consumed(stream, trio.current_time())
             self._budget.record_unread(muxed, stream.inbox.size, consumed=False)
-            muxed.wake()
+            self._woken |= muxed.wake()
             self._release(muxed)
-        if results.touched or results.acceptable:
+        if results.acceptable or results.freed:
             self.changed.unpark_all()
         for value in results.pongs:
             self.pings.answered(value)
@@ -203,10 +204,18 @@ class Driver:
 
     async def _receive(self) -> None:
         try:
-            self._received(iter(self._early))
+            self._begin_batch()
+            for block, size in self._early:
+                self.receive(block, size)
+            self._end_batch()
             while True:
-                self._received(await self._socket.receive())
-                await trio.lowlevel.checkpoint()
+                await self._socket.receive(self)
+                self._end_batch()
+                if self._woken or self._socket.received_bytes >= self._turn_ends:
+                    await trio.lowlevel.checkpoint()
+                    self._woken = False
+                    self._turn_ends = self._socket.received_bytes + TURN_BYTES
+                self._begin_batch()
         except LinkClosed as error:
             self._note_cause(str(error))
             self.core.connection_lost()
@@ -216,12 +225,17 @@ class Driver:
             self.core.go_away(yamux.PROTOCOL_ERROR)
         self._after_step()
 
-    def _received(self, plaintexts: Iterator[tuple[bytearray, int]]) -> None:
+    def receive(self, block: bytearray, size: int) -> None:
+        """Process one opened record. ``room`` and ``placed`` make this a `PlaintextSink`."""
+        self.core.receive(block, size)
+        if self.core.should_flush:
+            self.pump()
+
+    def _begin_batch(self) -> None:
         self.core.pace.refill(trio.current_time())
-        for block, size in plaintexts:
-            self.core.receive(block, size)
-            if self.core.should_flush:
-                self.pump()
+
+    def _end_batch(self) -> None:
+        """Give readers what a batch of records brought, and the peer new credit, in one step."""
         self._after_step()
         while victim := self._budget.least_recently_read():
             if isinstance(victim, MuxedStream):
@@ -297,177 +311,6 @@ class Driver:
         self.changed.unpark_all()
         if self._nursery:
             self._nursery.cancel_scope.cancel()
-
-
-_ENDINGS = {
-    Ending.RESET_BY_PEER: "the peer reset the stream",
-    Ending.RESET_HERE: "the stream was reset here",
-    Ending.CONNECTION_LOST: "the connection was lost",
-}
-
-
-class MuxedStream(IMuxedStream):
-    """A Yamux stream.
-
-    A cancelled read consumes nothing. A cancelled write resets the stream, because part of it may
-    already be sent. Neither affects the connection or its other streams.
-    """
-
-    def __init__(self, connection: MuxedConnection, driver: Driver, state: Stream) -> None:
-        self.muxed_conn = self._connection = connection
-        self.state = state
-        self._driver = driver
-        self._readable = trio.lowlevel.ParkingLot()
-        self._written = trio.lowlevel.ParkingLot()
-        self._deadline = float("inf")
-
-    @property
-    def stream_id(self) -> int:
-        """The Yamux stream id."""
-        return self.state.id
-
-    # Reading.
-
-    async def read(self, n: int | None = None) -> bytes:
-        """Wait for data and return 1 to ``n`` bytes; None and -1 mean everything available.
-
-        Raises MuxedStreamEOF once the peer has finished or the stream was closed here, and
-        MuxedStreamReset when either end reset it or the connection was lost.
-        """
-        await trio.lowlevel.checkpoint_if_cancelled()
-        if n == 0:
-            return b""
-        inbox = self.state.inbox
-        if not inbox.size:
-            await self._wait_readable()
-        data = inbox.take(inbox.size if n is None or n < 0 else n)
-        self._driver.consumed(self)
-        return data
-
-    async def readinto(self, buffer: memoryview) -> int:
-        """Wait for data and put 1 to ``len(buffer)`` bytes into ``buffer``; return how many.
-
-        Raises what `read` does. The buffer is never written after a cancellation.
-        """
-        await trio.lowlevel.checkpoint_if_cancelled()
-        if not len(buffer):
-            return 0
-        inbox = self.state.inbox
-        if not inbox.size:
-            await self._wait_readable()
-        size = inbox.take_into(buffer)
-        self._driver.consumed(self)
-        return size
-
-    async def _wait_readable(self) -> None:
-        with trio.CancelScope(deadline=self._deadline) as scope:
-            while not self.state.inbox.size:
-                self._check_readable()
-                await self._readable.park()
-        if scope.cancelled_caught:
-            raise MuxedStreamError("the deadline of the stream has passed")
-
-    def _check_readable(self) -> None:
-        ending = self.state.ending
-        if ending and (self.state.receiving or ending is not Ending.CONNECTION_LOST):
-            raise MuxedStreamReset(_ENDINGS[ending])
-        if self.state.discarding:
-            raise MuxedStreamEOF("the stream was closed here")
-        if not self.state.receiving:
-            raise MuxedStreamEOF("the peer has finished")
-
-    # Writing.
-
-    async def write(self, *data: bytes | bytearray | memoryview) -> None:
-        """Send all of ``data``, in frames that alternate with those of other streams.
-
-        The buffers may be reused once this returns. Raises MuxedStreamClosed after `close` or
-        `close_write`, and MuxedStreamReset when either end reset the stream or the connection was lost.
-        """
-        await trio.lowlevel.checkpoint_if_cancelled()
-        try:
-            write = self._driver.write(self, [memoryview(part).cast("B") for part in data])
-        except LinkClosed:
-            self._check_writable()
-            raise MuxedStreamClosed("the stream is closed for writing") from None
-        if write is not None and write.left:
-            await self._wait_written(write)
-
-    async def _wait_written(self, write: Write) -> None:
-        try:
-            with trio.CancelScope(deadline=self._deadline) as scope:
-                while write.left:
-                    self._check_writable()
-                    await self._written.park()
-        except BaseException:
-            self._driver.reset(self)
-            raise
-        if scope.cancelled_caught:
-            self._driver.reset(self)
-            raise MuxedStreamError("the deadline of the stream has passed")
-
-    def _check_writable(self) -> None:
-        if self.state.ending:
-            raise MuxedStreamReset(_ENDINGS[self.state.ending])
-
-    # Ending.
-
-    async def close_write(self) -> None:
-        """Stop writing; the peer reads what was written and then EOF. Reading continues."""
-        self._driver.finish(self)
-        await trio.lowlevel.checkpoint()
-
-    async def close(self) -> None:
-        """Stop writing and reading; tasks waiting in `read` get MuxedStreamEOF."""
-        self._driver.close_stream(self)
-        await trio.lowlevel.checkpoint()
-
-    async def reset(self) -> None:
-        """Abandon the stream in both directions; tasks waiting on it get MuxedStreamReset."""
-        self._driver.reset(self)
-        await trio.lowlevel.checkpoint()
-
-    def is_closed(self) -> bool:
-        """Whether the stream is closed for both reading and writing."""
-        state = self.state
-        return bool(state.ending or state.discarding or not (state.sending or state.receiving))
-
-    def wake(self) -> None:
-        """Wake waiting tasks to check the state again."""
-        state = self.state
-        if state.inbox.size or state.ending or state.discarding or not state.receiving:
-            self._readable.unpark_all()
-        self._written.unpark_all()
-
-    def give_up(self) -> None:
-        """Reset the stream in one synchronous step."""
-        self._driver.reset(self)
-
-    # The rest of libp2p's interface.
-
-    def set_deadline(self, ttl: int) -> None:
-        """Fail reads and writes that are still waiting ``ttl`` seconds from now with MuxedStreamError.
-
-        Raises ValueError for a negative ``ttl``.
-        """
-        if ttl < 0:
-            raise ValueError("a deadline must be in the future")
-        self._deadline = trio.current_time() + ttl
-
-    def get_remote_address(self) -> tuple[str, int] | None:
-        """Return the other end's host and port."""
-        return self._connection.get_remote_address()
-
-    async def __aenter__(self) -> MuxedStream:
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> None:
-        await self.close()
 
 
 CLOSE_SECONDS = 1.0

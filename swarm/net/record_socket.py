@@ -11,20 +11,20 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import trio
 
 from swarm.errors import LinkClosed
-from swarm.mux.mux_limits import NOISE_MAX_PLAINTEXT, NOISE_MAX_SEALED
-from swarm.mux.records import Blocks, Opener, Sealer, SendDepth
+from swarm.mux.mux_limits import DEPTH_MAX, NOISE_MAX_PLAINTEXT, NOISE_MAX_SEALED
+from swarm.mux.records import Blocks, Opener, PlaintextSink, Sealer, SendDepth, missing
 
 RECEIVE_BYTES = 1024 * 1024
 """The most bytes received in one step."""
-SEAL_BYTES = 8 * NOISE_MAX_SEALED
-"""The most bytes sealed ahead of the socket."""
-TURN_BYTES = 16 * NOISE_MAX_SEALED
-"""The most bytes sealed before other tasks run."""
+SEAL_RECORDS = DEPTH_MAX // NOISE_MAX_PLAINTEXT
+"""The most records sealed in one step, ahead of the socket."""
+TURN_BYTES = 1024 * 1024
+"""The most bytes sealed, or opened for readers that still wait, before other tasks run."""
 
 WAKE_BYTES = 16 * 1024
 """Bytes. The socket becomes readable when the current record is complete or this much of it has arrived. On
@@ -40,16 +40,16 @@ class _Buffers(threading.local):
     """The buffers of one thread, allocated on first use."""
 
     def __init__(self) -> None:
-        self.received = memoryview(bytearray(RECEIVE_BYTES))
+        self.received = memoryview(bytearray(NOISE_MAX_SEALED + RECEIVE_BYTES))
         self.plaintext = memoryview(bytearray(NOISE_MAX_PLAINTEXT))
-        self.sealed = memoryview(bytearray(SEAL_BYTES))
+        self.sealed = memoryview(bytearray(SEAL_RECORDS * NOISE_MAX_SEALED))
         self.blocks = Blocks()
 
 
 _buffers = _Buffers()
 
-Fill = Callable[[memoryview], int]
-"""Writes the next plaintext into its argument and returns its size in bytes, 0 when there is none."""
+Take = Callable[[int], list[bytes | memoryview]]
+"""Returns the next plaintext in parts, at most so many bytes; nothing when there is none."""
 
 
 class RecordSocket:
@@ -60,6 +60,7 @@ class RecordSocket:
         self._sealer = sealer
         self._opener = opener
         self._unsent = memoryview(b"")
+        self._unopened = b""
         self.received_bytes = 0
         self.sent_bytes = 0
         self._depth = SendDepth()
@@ -69,7 +70,8 @@ class RecordSocket:
 
     def _limit_unsent(self) -> None:
         """Limit the unsent bytes that the kernel buffers to the send depth."""
-        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        # A circuit through a relay ends in a Unix socket, which has no such limit.
+        if hasattr(socket, "TCP_NOTSENT_LOWAT") and self._socket.family != socket.AF_UNIX:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, self._depth.size)
 
     @property
@@ -94,16 +96,17 @@ class RecordSocket:
         """Sealed bytes not accepted by the socket yet."""
         return len(self._unsent)
 
-    def send(self, fill: Fill) -> bool:
-        """Seal and send until ``fill`` returns 0, the socket is full, or TURN_BYTES are sent.
+    def send(self, take: Take) -> bool:
+        """Seal and send until ``take`` returns nothing, the socket is full, or TURN_BYTES are sent.
 
         Returns whether everything is sent. If not, wait for `writable` (while `unsent`) and call again.
         """
         turn = TURN_BYTES
         while self._send_unsent():
-            size = self._seal(fill)
-            if not size:
+            parts = take(self._depth.size // NOISE_MAX_PLAINTEXT * NOISE_MAX_PLAINTEXT)
+            if not parts:
                 return True
+            size = self._sealer.seal_parts(parts, _buffers.plaintext, _buffers.sealed)
             turn -= size
             self._unsent = _buffers.sealed[:size]
             done = self._send_unsent()
@@ -114,16 +117,6 @@ class RecordSocket:
             if turn <= 0:
                 return False
         return False
-
-    def _seal(self, fill: Fill) -> int:
-        plaintext, sealed = _buffers.plaintext, _buffers.sealed
-        used, most = 0, min(self._depth.size, SEAL_BYTES - NOISE_MAX_SEALED)
-        while used < most:
-            size = fill(plaintext)
-            if not size:
-                break
-            used += self._sealer.seal_into(plaintext[:size], sealed[used:])
-        return used
 
     def _send_unsent(self) -> bool:
         """Write the sealed bytes to the socket; return whether it accepted all of them."""
@@ -159,21 +152,30 @@ class RecordSocket:
             self._limit_unsent()
         self._sent_at_wait = self.sent_bytes
 
-    async def receive(self) -> Iterator[tuple[bytearray, int]]:
-        """Wait for bytes and return the plaintexts that they complete, if any, as `Opener.open` does.
+    async def receive(self, sink: PlaintextSink) -> None:
+        """Wait for bytes, and open the records that they complete, if any, into ``sink``.
 
-        Iterate to the end before the next await. Raises LinkClosed at the end of the connection; the
-        iteration raises RemoteError for a forged record.
+        Raises LinkClosed at the end of the connection, and RemoteError for a forged record or what ``sink``
+        raises.
         """
-        while True:
-            size = self._receive_now()
-            if size:
-                return self._opener.open(_buffers.received[:size], _buffers.blocks)
-            self._set_low_water(min(self._opener.missing, WAKE_BYTES))
+        while not self.receive_now(sink):
+            self._set_low_water(min(missing(self._unopened), WAKE_BYTES))
             try:
                 await trio.lowlevel.wait_readable(self._fileno())
             except (trio.ClosedResourceError, OSError) as error:
                 raise LinkClosed("the connection was closed") from error
+
+    def receive_now(self, sink: PlaintextSink) -> int:
+        """Open what the socket holds, as `receive` does; return the bytes received, 0 when there are none."""
+        buffer = _buffers.received
+        kept = len(self._unopened)
+        buffer[:kept] = self._unopened
+        size = self._read_into(buffer[kept : kept + RECEIVE_BYTES])
+        if size:
+            end = kept + size
+            used = self._opener.open(buffer[:end], _buffers.blocks, sink)
+            self._unopened = bytes(buffer[used:end])
+        return size
 
     def _set_low_water(self, size: int) -> None:
         """Make the socket readable only once it holds ``size`` bytes or has ended."""
@@ -181,10 +183,10 @@ class RecordSocket:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
             self._low_water = size
 
-    def _receive_now(self) -> int:
-        """Read into the shared buffer without waiting; return the number of bytes, 0 when there are none."""
+    def _read_into(self, buffer: memoryview) -> int:
+        """Read without waiting; return the number of bytes, 0 when there are none."""
         try:
-            size = os.readv(self._fileno(), [_buffers.received])
+            size = os.readv(self._fileno(), [buffer])
         except BlockingIOError:
             return 0
         except OSError as error:

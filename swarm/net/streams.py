@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import trio
 from libp2p.abc import INetStream
 from libp2p.io.exceptions import IOException
+from libp2p.network.stream.exceptions import StreamEOF
 from libp2p.network.stream.exceptions import StreamError as NetStreamError
-from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamError
+from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamEOF, MuxedStreamError
 
 from swarm.errors import LinkClosed
 from swarm.ids import PeerId
+from swarm.net.record_socket import TURN_BYTES
 
 
 def shielded(seconds: float) -> trio.CancelScope:
@@ -25,14 +29,17 @@ def shielded(seconds: float) -> trio.CancelScope:
 CLOSE_DEADLINE = 2.0
 """The most seconds that closing or resetting a stream takes, whatever the peer does."""
 
+WRITE_COST = 32 * 1024
+"""What a write costs besides its bytes, in bytes that could be sent meanwhile."""
+
 ENDED = (NetStreamError, MuxedStreamError, MuxedConnError, IOException, trio.ClosedResourceError, OSError)
 
 
 class NegotiatedStream:
     """A `swarm.ports.ByteStream` over one negotiated libp2p stream.
 
-    When the muxed stream has ``readinto`` (`MuxedStream` does), reads and writes go to it directly: this
-    saves a copy and takes several buffers at once. libp2p's own muxers are used through NetStream.
+    When the muxed stream has ``readinto_exactly`` (`MuxedStream` does), reads and writes go to it directly:
+    this saves copies and takes several buffers at once. libp2p's own muxers are used through NetStream.
     """
 
     def __init__(self, stream: INetStream, peer: PeerId, remote_address: str) -> None:
@@ -40,8 +47,11 @@ class NegotiatedStream:
         self._peer = peer
         self._remote_address = remote_address
         muxed = getattr(stream, "muxed_stream", None)
-        self._readinto = getattr(muxed, "readinto", None)
-        self._write = muxed.write if muxed is not None and self._readinto is not None else None
+        self._turn = TURN_BYTES
+        self._muxed = muxed if hasattr(muxed, "readinto_exactly") else None
+        own = self._muxed
+        self._read = stream.read if own is None else own.read
+        self._finish = stream.close if own is None else own.close_write
 
     @property
     def peer(self) -> PeerId:
@@ -55,38 +65,59 @@ class NegotiatedStream:
 
     async def read_exactly(self, size: int) -> bytes:
         """Return exactly ``size`` bytes; raises LinkClosed."""
-        buffer = bytearray(size)
-        await self.readinto_exactly(memoryview(buffer))
-        return bytes(buffer)
-
-    async def readinto_exactly(self, buffer: memoryview) -> None:
-        """Fill ``buffer`` from the stream; raises LinkClosed."""
-        filled = 0
-        size = len(buffer)
+        if self._muxed is None:
+            buffer = bytearray(size)
+            await self.readinto_exactly(memoryview(buffer))
+            return bytes(buffer)
         try:
-            while filled < size:
-                filled += await self._read_some(buffer[filled:])
+            data: bytes = await self._muxed.read_exactly(size)
+        except ENDED as error:
+            raise LinkClosed("the stream ended") from error
+        return data
+
+    async def read_some(self, limit: int) -> bytes:
+        """Return 1 to ``limit`` bytes as they come, none once the peer has finished; raises LinkClosed."""
+        try:
+            return await self._read(limit)
+        except (StreamEOF, MuxedStreamEOF):
+            return b""
         except ENDED as error:
             raise LinkClosed("the stream ended") from error
 
-    async def _read_some(self, buffer: memoryview) -> int:
-        if self._readinto is not None:
-            count: int = await self._readinto(buffer)
-        else:
-            data = await self._stream.read(len(buffer))
-            count = len(data)
-            buffer[:count] = data
-        if count == 0:
-            raise LinkClosed("the stream ended")
-        return count
+    async def finish(self) -> None:
+        """Finish sending; the peer's bytes can still be read. Never raises an error."""
+        with suppress(*ENDED):
+            await self._finish()
+
+    async def readinto_exactly(self, buffer: memoryview) -> None:
+        """Fill ``buffer`` from the stream; raises LinkClosed."""
+        try:
+            if self._muxed is not None:
+                await self._muxed.readinto_exactly(buffer)
+            else:
+                await self._copy_into(buffer)
+        except ENDED as error:
+            raise LinkClosed("the stream ended") from error
+
+    async def _copy_into(self, buffer: memoryview) -> None:
+        filled = 0
+        while filled < len(buffer):
+            data = await self._stream.read(len(buffer) - filled)
+            if not data:
+                raise LinkClosed("the stream ended")
+            buffer[filled : filled + len(data)] = data
+            filled += len(data)
 
     async def write(self, *data: bytes | bytearray | memoryview) -> None:
         """Send all of ``data`` in order; raises LinkClosed."""
         try:
-            if self._write is not None:
-                # A write that the socket takes at once awaits nothing, so let other tasks run here.
-                await trio.lowlevel.checkpoint()
-                await self._write(*data)
+            if self._muxed is not None:
+                # A write that the socket takes at once awaits nothing, so let other tasks run now and then.
+                self._turn -= WRITE_COST + sum(map(len, data))
+                if self._turn <= 0:
+                    await trio.lowlevel.checkpoint()
+                    self._turn = TURN_BYTES
+                await self._muxed.write(*data)
             else:
                 for part in data:
                     await self._stream.write(part)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ import trio
 
 from swarm.content.envelope import Envelope, ForgedEnvelope, require_signer
 from swarm.discovery.peer_sources import peers_of
-from swarm.endpoint import Endpoint
+from swarm.endpoint import Route, read_route
 from swarm.errors import (
     DiskError,
     Incomplete,
@@ -114,11 +114,11 @@ class _NotTrusted(Exception):
 class _Whereabouts:
     """Where one peer may be; several sources can name it, each with addresses of its own."""
 
-    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+    def __init__(self, endpoints: Sequence[Route]) -> None:
         self.endpoints = dict.fromkeys(endpoints[:MAX_ADDRESSES])
         self.news = trio.Event()
 
-    def learn(self, endpoints: Sequence[Endpoint]) -> None:
+    def learn(self, endpoints: Sequence[Route]) -> None:
         """Note further addresses, as far as there is room for them."""
         before = len(self.endpoints)
         for endpoint in endpoints:
@@ -174,7 +174,7 @@ class _Search:
 
     async def _ask_found(self, source: PeerSource, asking: trio.Nursery) -> None:
         async for found in peers_of(source, self._manifest):
-            where = [endpoint for text in found.addresses if (endpoint := Endpoint.read(text)) is not None]
+            where = [endpoint for text in found.addresses if (endpoint := read_route(text)) is not None]
             known = self._asked.get(found.peer)
             if known is not None:
                 known.learn(where)
@@ -200,7 +200,7 @@ class _Search:
                 await where.news.wait()
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    async def _ask_once(self, peer: PeerId, where: Sequence[Endpoint]) -> bool:
+    async def _ask_once(self, peer: PeerId, where: Sequence[Route]) -> bool:
         """Ask one peer; says whether it may be worth while to ask it again later."""
         try:
             answer = await self._answer_of(peer, where)
@@ -232,7 +232,7 @@ class _Search:
                 self._failures.note(peer, reason, REFUSED_SESSION)
         return True
 
-    async def _answer_of(self, peer: PeerId, where: Sequence[Endpoint]) -> Envelope | None:
+    async def _answer_of(self, peer: PeerId, where: Sequence[Route]) -> Envelope | None:
         spoken = False
         try:
             async with self._questions.ask(peer, where, PARTS_PROTOCOL) as stream:

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
-from swarm.config import DEFAULT_LISTEN, NodeOptions, TransferOptions
+from swarm.config import NodeOptions, TransferOptions
 from swarm.content.envelope import Envelope
 from swarm.content.link import MAX_LINK_PEERS, SwarmLink
 from swarm.content.manifest import Manifest
-from swarm.endpoint import Endpoint
 from swarm.errors import LinkClosed, NoPeerReachable, RemoteError, UsageError
 from swarm.events import NodeListening, RoundTrip, TransferStarted, Warned
 from swarm.ids import ManifestId, PeerId, TransferId
 from swarm.lazy_dataclass import dataclass
-from swarm.net.addresses import of_others, parse_endpoint, parse_listen_address, parse_peer_address
-from swarm.net.host import Host, all_can_listen, at_one_port, has_ipv6, open_host
+from swarm.net.addresses import of_others, parse_endpoint, parse_peer_address
+from swarm.net.host import Host
 from swarm.net.inbound import PeerStanding
 from swarm.net.network_limits import PING_RATE, STREAMS_PER_QUESTION
 from swarm.net.ping_protocol import PING_PROTOCOL, Prober, Responder
@@ -33,6 +32,7 @@ from swarm.node.catalogue import (
     Questions,
     ask_adverts,
 )
+from swarm.node.listening import listening, use_of
 from swarm.node.opening import (
     ContentOpener,
     FetchRequest,
@@ -42,13 +42,14 @@ from swarm.node.opening import (
     open_share,
 )
 from swarm.node.round_trips import RoundTrips
+from swarm.node.surroundings import PeerNear, begin_lan, peers_near
 from swarm.observe.event_stream import EventStream, Subscription
 from swarm.origin_url import OriginUrl
 from swarm.ports import ByteStream, PeerSource
 from swarm.protocol.advert import Advert, encode_length
 from swarm.storage.hash_cache import HashCache
-from swarm.storage.home import StoredIdentity, remember_port, remembered_port, swarm_home
-from swarm.storage.identities import IdentityUse, hold_identity
+from swarm.storage.home_folder import swarm_home
+from swarm.storage.identities import hold_identity
 from swarm.storage.kept_parts import FOLDER as KEPT_MANIFESTS
 from swarm.storage.scan import ScanRules
 from swarm.transfer.buffers import TransferMemory
@@ -57,6 +58,11 @@ from swarm.transfer.pacing import RateLimit
 from swarm.transfer.services import NodeServices
 from swarm.transfer.session import SessionOrigin, read_greeting, refuse_stream
 from swarm.transfer.transfer import END_SECONDS, GOODBYE_SECONDS, OpenContentOf, Transfer, TransferKind
+
+if TYPE_CHECKING:
+    from swarm.discovery.lan import LanPeers
+    from swarm.discovery.meeting_point import MeetingPoint
+    from swarm.node.meetings import Meetings
 
 MAX_DIALS = 8
 """Named peers, and strangers, that are dialled at the same time by all transfers together."""
@@ -69,12 +75,6 @@ LINGER_SECONDS = 5.0
 
 MAX_BANNED = 4096
 """Peers that are refused; of more the oldest are forgotten. A new peer id costs its owner nothing."""
-
-RELEASE_SECONDS, RELEASE_LOOKS = 0.5, 20
-"""How long the port of last time is waited for if it is taken, and how often it is looked at meanwhile."""
-
-RACES = 5
-"""Times that a free port is chosen if another process takes each before this one has it."""
 
 NOT_ALLOWED = "it serves only peers that its user allows: ask for --allow {peer}, which is your peer id"
 
@@ -105,6 +105,8 @@ class Node:
         self._closed = False
         self._banned: dict[PeerId, None] = {}
         self._peer_sources: list[PeerSource] = []
+        self._meetings: Meetings | None = None
+        self._lan: LanPeers | None = None
         kept = (options.home or swarm_home()) / KEPT_MANIFESTS
         self._questions = Questions(host, self.is_banned, self._asked, self.ban, kept)
         self._round_trips = RoundTrips(host, self._round_trip_measured, nursery, self._rng)
@@ -129,14 +131,16 @@ class Node:
             self._claim,
             self.peer_sources,
             HashCache(options.home or swarm_home()),
+            self.meeting_points,
             trio.CapacityLimiter(MAX_ORIGIN_CONNECTIONS),
         )
+        self._peer_sources += self.meeting_points(())
         self._serve(host)
         self._stream.publish(NodeListening(self.peer_id, self.addresses))
 
     def _serve(self, host: Host) -> None:
         catalogue = Catalogue(self._adverts, self._envelope)
-        host.serve(PING_PROTOCOL, Responder())
+        host.serve(PING_PROTOCOL, Responder(), anywhere=True)
         host.serve(ADVERTISE_PROTOCOL, self._for_allowed(catalogue.advertise), most=STREAMS_PER_QUESTION)
         host.serve(PARTS_PROTOCOL, self._for_allowed(catalogue.parts), most=STREAMS_PER_QUESTION)
         host.serve(MANIFEST_PROTOCOL, self._for_allowed(catalogue.manifest), most=STREAMS_PER_QUESTION)
@@ -183,6 +187,11 @@ class Node:
         """Let ``source`` find peers for every transfer that begins from now on."""
         self._peer_sources.append(source)
 
+    def look_around(self) -> None:
+        """Find peers in the networks of this machine, and be found there, from now on."""
+        self._lan = begin_lan(self._host, self._nursery)
+        self.add_peer_source(self._lan)
+
     # --- Transfers ----------------------------------------------------------------------------------
 
     async def share(
@@ -200,6 +209,28 @@ class Node:
         from the size. A cancelled call leaves nothing behind. Raises UsageError,
         DiskError.
         """
+        transfer = self.begin_share(path, name=name, piece_length=piece_length, options=options)
+        try:
+            await transfer.opened()
+        except BaseException:
+            transfer.cancel()
+            with shielded(END_SECONDS):
+                await transfer.ended()
+            raise
+        return transfer
+
+    def begin_share(
+        self,
+        path: str | Path,
+        *,
+        name: str | None = None,
+        piece_length: int | None = None,
+        options: TransferOptions | None = None,
+    ) -> Transfer:
+        """As `share`, but return at once; `Transfer.opened` waits until it is hashed.
+
+        Raises UsageError for a malformed peer; what else prevents the share ends the transfer.
+        """
         options = options or TransferOptions()
         request = ShareRequest(
             Path(path),
@@ -210,17 +241,7 @@ class Node:
             name,
             options.origin_urls,
         )
-        transfer = self._begin(
-            TransferKind.SHARE, options, lambda own: open_share(self._opener, own, request)
-        )
-        try:
-            await transfer.opened()
-        except BaseException:
-            transfer.cancel()
-            with shielded(END_SECONDS):
-                await transfer.ended()
-            raise
-        return transfer
+        return self._begin(TransferKind.SHARE, options, lambda own: open_share(self._opener, own, request))
 
     def fetch(
         self,
@@ -289,6 +310,17 @@ class Node:
             finally:
                 await prober.aclose()
 
+    async def near(self, seconds: float = 2.0) -> AsyncGenerator[PeerNear, None]:
+        """Everybody who is found in the networks of this machine within ``seconds``, each once.
+
+        Raises UsageError unless the node has the option ``lan``.
+        """
+        if self._lan is None:
+            raise UsageError("this node does not look around: open it with the option lan")
+        async with peers_near(self._lan, self._host, self._questions, seconds) as found:
+            async for each in found:
+                yield each
+
     async def list(self, address: str) -> tuple[Advert, ...]:
         """Return what the peer at ``address`` offers; raises UsageError, NoPeerReachable."""
         where = parse_peer_address(address)
@@ -318,7 +350,7 @@ class Node:
         Of the ``origins`` it has those without secrets.
         """
         peers = of_others(self.addresses)[:MAX_LINK_PEERS]
-        return SwarmLink(manifest.id, peers, manifest.name, tuple(origins)).shown()
+        return SwarmLink(manifest.id, peers, manifest.name, self._options.meet, tuple(origins)).shown()
 
     def events_of(self, transfer: TransferId) -> Subscription:
         """The events of one transfer."""
@@ -327,6 +359,22 @@ class Node:
     def peer_sources(self) -> Sequence[PeerSource]:
         """The node's own sources of peers."""
         return tuple(self._peer_sources)
+
+    def meeting_points(self, addresses: Sequence[str]) -> tuple[MeetingPoint, ...]:
+        """This node's meeting points and those at further multiaddrs; raises UsageError.
+
+        All of them are visited from now on.
+        """
+        addresses = (*self._options.meet, *addresses)
+        if not addresses:
+            return ()
+        from swarm.node.meetings import Meetings
+
+        if self._meetings is None:
+            relay_data = self._options.relay_data
+            publish = self._stream.publish
+            self._meetings = Meetings(self._host, self._nursery, publish, self._rng, relay_data=relay_data)
+        return self._meetings.at(addresses)
 
     def transfer_ended(self, transfer: Transfer) -> None:
         """The transfer is no longer part of the node."""
@@ -443,51 +491,6 @@ class Node:
 
 
 @asynccontextmanager
-async def _listening(identity: StoredIdentity, options: NodeOptions) -> AsyncIterator[Host]:
-    """Open the host. Where any port will do it takes the one of last time: links name it."""
-    wanted = [parse_listen_address(text) for text in options.listen]
-    if options.listen == DEFAULT_LISTEN and not has_ipv6():
-        wanted = [endpoint for endpoint in wanted if endpoint.kind != "ip6"]
-    port = await remembered_port(identity)
-    for _ in range(RELEASE_LOOKS):
-        if not port or all_can_listen(wanted, port):
-            break
-        # A process that was killed lets go of its identity a moment before its port, and nothing tells when.
-        await trio.sleep(RELEASE_SECONDS / RELEASE_LOOKS)
-    async with AsyncExitStack() as stack:
-        host, chosen = await _open_at_one_port(stack, identity, options, wanted, port)
-        ports = [found.port for asked, found in zip(wanted, chosen, strict=True) if asked.port == 0]
-        if ports:
-            await remember_port(identity, ports[0])
-        yield host
-
-
-async def _open_at_one_port(
-    stack: AsyncExitStack,
-    identity: StoredIdentity,
-    options: NodeOptions,
-    wanted: Sequence[Endpoint],
-    port: int,
-) -> tuple[Host, Sequence[Endpoint]]:
-    """Open the host; another process may take the port that is chosen before it listens there."""
-    for left in reversed(range(RACES)):
-        chosen = at_one_port(wanted, port)
-        listen = list(map(str, chosen))
-        opening = open_host(identity.private, listen, max_connections=options.max_connections)
-        try:
-            return await stack.enter_async_context(opening), chosen
-        except UsageError:
-            if not left or chosen == wanted:
-                raise
-    raise AssertionError
-
-
-def _use(options: NodeOptions) -> IdentityUse:
-    serves = tuple(os.path.realpath(path) for path in options.serves)
-    return IdentityUse(serves, options.resumes, options.listen, options.manifests)
-
-
-@asynccontextmanager
 async def open_node(
     options: NodeOptions | None = None, *, tell: Callable[[str], None] | None = None
 ) -> AsyncIterator[Node]:
@@ -502,8 +505,8 @@ async def open_node(
     failure: BaseException | None = None
     untold: list[str] = []
     async with (
-        hold_identity(options.home or swarm_home(), _use(options), tell or untold.append) as identity,
-        _listening(identity, options) as host,
+        hold_identity(options.home or swarm_home(), use_of(options), tell or untold.append) as identity,
+        listening(identity, options) as host,
         trio.open_nursery() as nursery,
     ):
         try:
@@ -511,6 +514,8 @@ async def open_node(
             for message in untold:
                 node.event_stream.publish(Warned(message))
             try:
+                if options.lan:
+                    node.look_around()
                 yield node
             finally:
                 await node.aclose()

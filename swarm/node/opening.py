@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -13,11 +14,12 @@ from swarm.bits import PieceSet
 from swarm.config import TransferOptions
 from swarm.content.envelope import Envelope
 from swarm.content.link import SwarmLink, is_link
+from swarm.content.manifest import Manifest
 from swarm.content.selection import select
 from swarm.content.signature import parse_signer, sign
 from swarm.content.times import FileTimes
 from swarm.discovery.named_peers import NamedPeers
-from swarm.endpoint import PeerAddress
+from swarm.endpoint import Circuit, PeerAddress
 from swarm.errors import UsageError
 from swarm.events import (
     Event,
@@ -44,6 +46,9 @@ from swarm.storage.seed_store import SeedStore
 from swarm.storage.target import Target, TargetOptions, open_target
 from swarm.transfer.transfer import OpenContent, Transfer
 
+if TYPE_CHECKING:
+    from swarm.discovery.meeting_point import MeetingPoint
+
 HASHING_SECONDS = 0.1
 """The least time between two events about the progress of hashing."""
 
@@ -54,7 +59,7 @@ class ContentOpener:
 
     ``questions`` asks peers for manifests, ``key`` signs them. ``claim`` makes a manifest the transfer's own,
     and raises UsageError if it is another's. ``peer_sources`` are the node's own. ``hashes`` remembers
-    what was hashed.
+    what was hashed. ``meeting_points`` gives those of the node, and the ones at further addresses.
     """
 
     questions: Questions
@@ -63,6 +68,7 @@ class ContentOpener:
     claim: Callable[[Transfer, ManifestId], None]
     peer_sources: Callable[[], Sequence[PeerSource]]
     hashes: HashCache
+    meeting_points: Callable[[Sequence[str]], tuple[MeetingPoint, ...]]
     origin_connections: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(1))
 
 
@@ -131,9 +137,9 @@ async def open_share(
         await trio.to_thread.run_sync(
             opener.hashes.keep, request.path, manifest, scanned.checks, scanned.unsettled
         )
-    times = FileTimes.of(scanned.checks.files.mtimes)
+    mtimes = scanned.checks.files.mtimes
     envelope = await trio.to_thread.run_sync(
-        lambda: Envelope(manifest, sign(opener.key, manifest.encode()), times=times)
+        lambda: Envelope(manifest, sign(opener.key, manifest.encode()), times=FileTimes.of(mtimes))
     )
     with SeedStore(manifest, request.path, scanned.checks) as store:
         _tell_manifest(opener, transfer, envelope)
@@ -143,6 +149,7 @@ async def open_share(
             return request.path
 
         named = [parse_peer_address(peer) for peer in request.peers]
+        circuits = tuple(Circuit(point.at) for point in opener.meeting_points(()))
         yield OpenContent(
             envelope=envelope,
             store=store,
@@ -151,7 +158,7 @@ async def open_share(
             size=manifest.total_length,
             finish=finish,
             watch=store.watch,
-            peer_sources=(NamedPeers(named),),
+            peer_sources=(NamedPeers(named, circuits),),
             origins=request.origins,
         )
 
@@ -185,9 +192,11 @@ async def open_fetch(
     envelope = await _obtain(opener, request, named_content, ask_peers if sources else None)
     manifest = envelope.manifest
     _tell_manifest(opener, transfer, envelope)
-    chosen = await trio.to_thread.run_sync(select, manifest, options.only)
-    files = [item for item in chosen if item < len(manifest.files)]
-    size = sum(map(manifest.layout.file_length, files))
+    chosen: frozenset[int] | None = None
+    files: Collection[int] = range(len(manifest.files))
+    size = manifest.total_length
+    if options.only:
+        chosen, files, size = await trio.to_thread.run_sync(_chosen, manifest, options.only)
     progress = _hashing_progress(opener, transfer)
     recall = None if options.rehash else opener.hashes.find
     times = envelope.times if options.times else None
@@ -217,11 +226,18 @@ async def open_fetch(
             finish=finish,
             upkeep=target.run_syncer,
             watch=target.watch,
-            peer_sources=(named,),
+            peer_sources=named,
             piece_sources=(*map(FolderSource, options.bases), *_origin_sources(opener, options, origins)),
             origins=origins,
-            expects_peers=bool(len(named)),
+            expects_peers=bool(request.peers or named_content.peers or named_content.meets),
         )
+
+
+def _chosen(manifest: Manifest, patterns: Sequence[str]) -> tuple[frozenset[int], Collection[int], int]:
+    """Return what the patterns select, the files among that, and their bytes."""
+    chosen = select(manifest, patterns)
+    files = [item for item in chosen if item < len(manifest.files)]
+    return chosen, files, sum(map(manifest.layout.file_length, files))
 
 
 async def look_up(opener: ContentOpener, request: FetchRequest) -> Envelope:
@@ -299,31 +315,51 @@ def _origin_sources(
 
 def _sources(
     opener: ContentOpener, request: FetchRequest, content: NamedContent, transfer: TransferId | None
-) -> tuple[NamedPeers, tuple[PeerSource, ...]]:
-    """The peers that the user and the content name, and everything that finds peers."""
+) -> tuple[tuple[PeerSource, ...], tuple[PeerSource, ...]]:
+    """What finds peers for this transfer beside the node's own sources, and everything that finds any.
+
+    The peers that the user and the content name come first; each may be met at a meeting point, too.
+    """
     peers = _peer_addresses(opener, transfer, request.peers, content.peers)
-    named = NamedPeers(peers)
-    sources = ((named,) if peers else ()) + tuple(opener.peer_sources())
-    if content.linked and not (sources or _origins(request.options, content)):
+    points = opener.meeting_points(_usable(opener, transfer, content.meets))
+    own = tuple(opener.peer_sources())
+    linked = tuple(point for point in points if point not in own)
+    named = NamedPeers(peers, tuple(Circuit(point.at) for point in points))
+    sources = ((named,) if peers else ()) + own + linked
+    origins = _origins(request.options, content)
+    if content.linked and not (sources or origins):
         raise UsageError(
             "the link names no peer to ask: if a shell cut it at '&', put quotes around it, or use the form "
             "with commas; or add a peer"
         )
-    return named, sources
+    if content.linked and not (peers or linked or origins):
+        nobody = (
+            "the link names no peer, so others are looked for: if a shell cut it at '&', put quotes around it"
+        )
+        opener.publish(Warned(nobody, transfer))
+    return (named, *linked), sources
 
 
 def _peer_addresses(
     opener: ContentOpener, transfer: TransferId | None, given: Sequence[str], hints: Sequence[str]
 ) -> list[PeerAddress]:
     """Whom to ask: the peers that the user gave, then those in the link, each once."""
-    found = [parse_peer_address(text) for text in given]
+    found = [parse_peer_address(text) for text in (*given, *_usable(opener, transfer, hints))]
+    return list(dict.fromkeys(found))
+
+
+def _usable(opener: ContentOpener, transfer: TransferId | None, hints: Sequence[str]) -> tuple[str, ...]:
+    """Those of the addresses in a link or manifest that are well formed."""
+    found = []
     for hint in hints:
         try:
-            found.append(parse_peer_address(hint))
+            parse_peer_address(hint)
         except UsageError:
             hidden = "an address in the link or manifest cannot be used and is left out"
             opener.publish(Warned(hidden, transfer))
-    return list(dict.fromkeys(found))
+        else:
+            found.append(hint)
+    return tuple(found)
 
 
 def _signer(text: str) -> PeerId:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from swarm.events import Event, TransferEvent
-from swarm.ids import ManifestId
+from swarm.ids import ManifestId, PeerId
 from swarm.lazy_dataclass import dataclass
 
 
@@ -131,6 +131,17 @@ class PingSummary(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PeerSeen(Event):
+    """A peer was found near. ``source`` is ``lan`` for a node of this program, ``libp2p`` for another one;
+    ``seconds`` is the round trip, null when it did not answer."""
+
+    peer: PeerId
+    addresses: tuple[str, ...]
+    source: str
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class PeerListed(Event):
     """A peer said what it advertises: so many manifests, each of which follows."""
 
@@ -195,6 +206,67 @@ class NodeIdentified(Event):
     """The peer id of this node."""
 
     peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonReady(Event):
+    """A daemon answers on ``socket``, and under ``page`` if that is not empty; ``transfers`` are restored."""
+
+    socket: str
+    page: str
+    transfers: int
+
+
+@dataclass(frozen=True, slots=True)
+class TransferAdded(Event):
+    """A daemon has the transfer from now on; ``new`` unless it had it before. Null is not known yet."""
+
+    id: str
+    kind: str
+    name: str
+    manifest: str | None
+    link: str | None
+    new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TransferListed(Event):
+    """How a transfer of a daemon stands; sizes in bytes, rates in bytes per second, times in seconds."""
+
+    id: str
+    kind: str
+    state: str
+    name: str
+    manifest: str | None
+    size: int
+    done: int
+    received: int
+    sent: int
+    down_rate: float
+    up_rate: float
+    seconds_left: float | None
+    peers: int
+    upload_limit: int | None
+    download_limit: int | None
+    path: str | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TransferChanged(Event):
+    """A command changed a transfer of a daemon; ``state`` is what it is now, ``removed`` if it is gone."""
+
+    id: str
+    name: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsChanged(Event):
+    """The limits of all transfers of a daemon together, in bytes per second; null is no limit."""
+
+    upload_limit: int | None
+    download_limit: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,8 @@ class TransferSnapshot:
     """One transfer at one moment: sizes in bytes, rates in bytes per second, times in seconds.
 
     ``hashed`` of ``hash_total`` bytes that are on the disk are hashed, and that goes on while
-    ``hashing``; ``eta`` is the time left, None until the rate has settled and while nothing arrives.
+    ``hashing``; ``eta`` is the time left, of the hashing while that goes on, None until the rate has settled
+    and while nothing arrives.
     ``resumed`` bytes were here before this run. ``pieces`` are those that are wanted, ``all_pieces``
     those of the whole content. ``full_peers`` of the connected peers have every piece. ``error`` is what
     it failed with, if it did.
@@ -150,7 +151,7 @@ class TransferTally:
         self._paused = self._ended = False
         self._error: str | None = None
         self._down, self._up = Meter(SMOOTHING, now), Meter(SMOOTHING, now)
-        self._estimate = Estimate()
+        self._estimate, self._hash_estimate = Estimate(), Estimate()
         self._sources: dict[SourceId, _SourceCounts] = {}
         self._folds: dict[type[events.Event], Callable[[Any, float], None]] = {
             events.TransferStarted: self._begin,
@@ -191,7 +192,6 @@ class TransferTally:
     def snapshot(self, now: float) -> TransferSnapshot:
         """Return how things stand at ``now``."""
         complete = self._completed is not None
-        missing = self._size - self._have_size
         return TransferSnapshot(
             transfer=self.transfer,
             kind=self._kind,
@@ -212,7 +212,7 @@ class TransferTally:
             wasted=self._wasted,
             down_rate=self._down.rate(now),
             up_rate=self._up.rate(now),
-            eta=None if complete or self._paused else self._estimate.seconds_left(missing, now),
+            eta=self._seconds_left(now),
             connected=sum(source.connected for source in self._sources.values()),
             banned=sum(source.banned for source in self._sources.values()),
             full_peers=sum(source.connected and self._is_full(source) for source in self._sources.values()),
@@ -222,6 +222,13 @@ class TransferTally:
             error=self._error,
             sources=tuple(source.row(now) for source in self._sources.values()),
         )
+
+    def _seconds_left(self, now: float) -> float | None:
+        if self._is_hashing:
+            return self._hash_estimate.seconds_left(self._hash_total - self._hashed, now)
+        if self._completed is not None or self._paused:
+            return None
+        return self._estimate.seconds_left(self._size - self._have_size, now)
 
     # --- Sources ------------------------------------------------------------------------------------
 
@@ -277,7 +284,12 @@ class TransferTally:
     def _begin(self, event: events.TransferStarted, _now: float) -> None:
         self._kind = event.kind
 
-    def _hashing(self, event: events.HashingProgress, _now: float) -> None:
+    def _hashing(self, event: events.HashingProgress, now: float) -> None:
+        if event.done < self._hashed or event.total != self._hash_total:
+            # Something else is hashed from here on.
+            self._hash_estimate = Estimate()
+            self._hashed = 0
+        self._hash_estimate.add(event.done - self._hashed, now)
         self._hashed, self._hash_total = event.done, event.total
         self._is_hashing = event.done < event.total
 

@@ -24,18 +24,22 @@ _LIKE_AN_ID = re.compile(r"b[a-z0-9]{50,70}", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class NamedContent:
-    """What to fetch, and what its name brought along: peers, and web servers; ``linked`` if it was a link."""
+    """What to fetch, and the peers, meeting points and web servers that its name brought along.
+
+    ``linked`` if that was a link.
+    """
 
     manifest: Envelope | ManifestId
     peers: tuple[str, ...] = ()
     linked: bool = False
+    meets: tuple[str, ...] = ()
     origins: tuple[OriginUrl, ...] = ()
     name: str | None = None
 
     @classmethod
     def of_link(cls, link: SwarmLink) -> NamedContent:
         """What a link names."""
-        return cls(link.id, link.peers, linked=True, origins=link.origins, name=link.name)
+        return cls(link.id, link.peers, linked=True, meets=link.meets, origins=link.origins, name=link.name)
 
 
 async def find_content(text: str) -> NamedContent:

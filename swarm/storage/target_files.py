@@ -9,20 +9,22 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack, suppress
+from itertools import count
 from pathlib import Path
 
 from swarm.content.manifest import Manifest
 from swarm.content.paths import JOURNAL_SUFFIX, PART_SUFFIX, printable, temporary_names
 from swarm.content.times import FileTimes
-from swarm.errors import DiskError
+from swarm.errors import DiskError, PiecesChanged
+from swarm.ids import DIGEST_BYTES
 from swarm.lazy_dataclass import dataclass
-from swarm.storage.disk_errors import optional, refusals
+from swarm.storage.disk_errors import disk_error, optional, refusals
 from swarm.storage.extras import Extras
 from swarm.storage.file_identity import FileIdentities
 from swarm.storage.file_layer import FileLayer
-from swarm.storage.folder import Folder, flush, open_regular, sync_entries
+from swarm.storage.folder import Folder, Parents, flush, open_regular, sync_entries
 from swarm.storage.hashing import FileHashing, new_buffer
 from swarm.storage.journal_file import JournalFile
 from swarm.storage.piece_files import PartState, PieceFiles
@@ -81,41 +83,64 @@ def prepare(
 ) -> None:
     """Create the empty files among ``missing``, set executable bits and times, make ``extras``, and sync it.
 
-    A file that another program wrote to meanwhile is hashed again. Raises `DiskError` if it differs, and if
-    a file was removed or replaced.
+    A file that another program wrote to meanwhile is hashed again, and cut to its length. Raises
+    `PiecesChanged` if any differs, once all were looked at, and `DiskError` if one was removed or replaced.
     """
     folders: set[tuple[str, ...]] = {()}
-    for file in missing:
-        entry = manifest.files[file]
-        with refusals(partial.path(file)):
-            if not entry.length:
-                partial.create(file, folders.add)
-            _check_part(manifest, partial, file)
-            executable.set(partial, file, wanted=entry.executable)
-            if times is not None and (time := times.of_file(file)) is not None:
-                set_time(partial, file, time)
-        parts = partial.parts(file)
-        folders.update(parts[:depth] for depth in range(len(parts)))
+    changed: dict[int, list[int]] = {}
+    with Parents(partial.folder) as parents:
+        for file in missing:
+            try:
+                if not manifest.files[file].length:
+                    partial.create(file, folders.add)
+                parts = partial.parts(file)
+                if bad := _changed_pieces(manifest, partial, file, parents.stat(parts)):
+                    changed[file] = bad
+            except OSError as error:
+                raise disk_error(error, partial.path(file)) from error
+            folders.add(parts[:-1])
+        if changed:
+            raise _pieces_changed(partial, changed)
+        for file in missing:
+            try:
+                _set_attributes(manifest, partial, parents, file, executable, times)
+            except OSError as error:
+                raise disk_error(error, partial.path(file)) from error
+    for folder in tuple(folders):
+        folders.update(folder[:depth] for depth in range(len(folder)))
     if extras is not None:
         extras.make(partial.folder, folders.add)
     flush(partial.folder, [partial.parts(file) for file in missing], folders)
 
 
-def set_time(files: PieceFiles, file: int, nanoseconds: int) -> None:
-    """Set when a file was last modified, where the file system lets it."""
-    fd = files.folder.open_file(files.parts(file), os.O_RDONLY)
-    try:
-        about = os.fstat(fd)
-        if about.st_mtime_ns != nanoseconds:
-            with suppress(OSError):
-                os.utime(fd, ns=(about.st_atime_ns, nanoseconds))
-    finally:
-        files.folder.layer.close(fd)
+def _set_attributes(
+    manifest: Manifest,
+    partial: PieceFiles,
+    parents: Parents,
+    file: int,
+    executable: ExecutableBits,
+    times: FileTimes | None,
+) -> None:
+    """Set the executable bit and the time of a file, where they are not as they should be."""
+    parts, wanted = partial.parts(file), manifest.files[file].executable
+    about = parents.stat(parts)
+    if about is None or bool(about.st_mode & stat.S_IXUSR) != wanted:
+        executable.set(partial, file, wanted=wanted)
+    time = None if times is None else times.of_file(file)
+    if time is not None and about is not None and about.st_mtime_ns != time:
+        with suppress(OSError):
+            at = parents.of(parts)
+            os.utime(parts[-1], ns=(about.st_atime_ns, time), dir_fd=at, follow_symlinks=False)
 
 
-def _check_part(manifest: Manifest, partial: PieceFiles, file: int) -> None:
-    """Raise `DiskError` unless the partial file is what was written here, or is at least right."""
-    match partial.found(file):
+def _changed_pieces(
+    manifest: Manifest, partial: PieceFiles, file: int, about: os.stat_result | None
+) -> list[int]:
+    """Return the pieces of a partial file that are not what was written here, none if all are right.
+
+    Raises `DiskError` if the file is gone or another one.
+    """
+    match partial.state_of(file, about):
         case PartState.NOTHING:
             # A folder is named that is there, not the file, which is not.
             raise DiskError(
@@ -125,23 +150,46 @@ def _check_part(manifest: Manifest, partial: PieceFiles, file: int) -> None:
         case PartState.ANOTHER:
             raise _replaced(partial.path(file))
         case PartState.CHANGED:
-            entry = manifest.files[file]
-            hashing = FileHashing(manifest.piece_length)
-            layer = partial.folder.layer
-            fd = partial.folder.open_file(partial.parts(file), os.O_RDONLY)
-            try:
-                size = os.fstat(fd).st_size
-                for _ in hashing.steps(layer, fd, entry.length, new_buffer()):
-                    pass
-            finally:
-                layer.close(fd)
-            if size != entry.length or hashing.pieces != entry.pieces:
-                raise DiskError(
-                    f"{printable(str(partial.path(file)))}: another program changed it during the fetch; "
-                    "run the same command again to fetch those pieces again"
-                )
+            return _wrong_pieces(manifest, partial, file)
         case PartState.SAME:
             pass
+    return []
+
+
+def _wrong_pieces(manifest: Manifest, partial: PieceFiles, file: int) -> list[int]:
+    """Hash a partial file, cut to its length; return the pieces that do not match the manifest."""
+    entry = manifest.files[file]
+    hashing = FileHashing(manifest.piece_length)
+    layer = partial.folder.layer
+    fd = partial.folder.open_file(partial.parts(file), os.O_RDWR)
+    try:
+        before = os.fstat(fd)
+        if before.st_size > entry.length:
+            layer.resize(fd, entry.length)
+            before = os.fstat(fd)
+        for _ in hashing.steps(layer, fd, entry.length, new_buffer()):
+            pass
+        if hashing.pieces == entry.pieces:
+            partial.verified(file, before)
+            return []
+    finally:
+        layer.close(fd)
+    digests = (bytes(hashing.pieces[at : at + DIGEST_BYTES]) for at in count(0, DIGEST_BYTES))
+    pieces = manifest.layout.pieces_of(file)
+    return [
+        piece for piece, digest in zip(pieces, digests, strict=False) if digest != manifest.piece_hash(piece)
+    ]
+
+
+def _pieces_changed(partial: PieceFiles, changed: Mapping[int, list[int]]) -> PiecesChanged:
+    path = printable(str(partial.path(next(iter(changed)))))
+    others = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+    return PiecesChanged(
+        f"{path}{others}: another program changed it during the fetch, and again what was fetched again; "
+        "end that program and run the same command again",
+        path + others,
+        tuple(piece for pieces in changed.values() for piece in pieces),
+    )
 
 
 def move_file(output: Folder, part_name: str, name: str, *, replacing: bool = False) -> None:
@@ -404,6 +452,11 @@ class TargetFiles:
             self.journal.remove()
             self.journal.close()
             self.journal = None
+
+    def release(self) -> None:
+        """After `settle`, unless still locked: close the folders, which would keep a disk mounted."""
+        if self.journal is None:
+            self.close()
 
     def leave_journal(self) -> None:
         """Unlock the journal and leave it unchanged, because it belongs to another target."""

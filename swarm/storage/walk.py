@@ -23,6 +23,7 @@ from swarm.content.paths import (
     clash_key,
     folded,
     printable,
+    quoted,
     without_ignored,
 )
 from swarm.errors import ManifestError, UsageError
@@ -153,7 +154,7 @@ class _Walker(Generic[T]):
                 entry for entry in found if not self._omits(parts, entry) and self._is_valid(parts, entry)
             ]
             keys = [clash_key(entry.name) for entry in found]
-        latest = None
+        latest = latest_name = ""
         omits = bool(self._rules.omitted or self._rules.ignored)
         names = [entry.name for entry in found]
         # A character takes at most four bytes.
@@ -164,14 +165,14 @@ class _Walker(Generic[T]):
             if omits and self._omits(parts, entry):
                 continue
             if key == latest:
-                self._refuse(inner, "clashes with another name in this folder on some file systems")
+                self._refuse(inner, f"clashes with {quoted(latest_name)} in this folder on some file systems")
             elif len(inner) > MAX_PATH_DEPTH:
                 self._refuse(inner, f"folders are nested more than {MAX_PATH_DEPTH} levels deep")
             elif len(name) > short and not _is_short(inner):
                 self._refuse(inner, f"its path is longer than {MAX_PATH_BYTES} bytes")
             else:
                 self._entry(inner, entry)
-                latest = key
+                latest, latest_name = key, name
 
     def _omits(self, parts: Parts, entry: os.DirEntry[str]) -> bool:
         rules = self._rules

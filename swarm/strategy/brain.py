@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from swarm.bits import PieceSet
 from swarm.content.layout import Layout
-from swarm.events import PeerComplete, PieceLost
+from swarm.events import PieceLost
 from swarm.ids import PeerId, SourceId, TransferId
 from swarm.lazy_dataclass import dataclass, field
 from swarm.protocol.messages import (
@@ -28,7 +28,6 @@ from swarm.protocol.messages import (
 )
 from swarm.strategy.announcer import Announcer
 from swarm.strategy.commands import Command, Publish
-from swarm.strategy.completions import Completions
 from swarm.strategy.download.download import DownloadOptions, DownloadSide
 from swarm.strategy.download.origins import OriginOptions
 from swarm.strategy.pieces import Pieces
@@ -79,7 +78,6 @@ class Brain:
             self._pieces, self._download, rng, self._timers, now, limited=setup.upload_limited
         )
         self._announcer = Announcer(self._pieces, self._timers, now)
-        self._completions = Completions()
         self._sources: dict[SourceId, PeerId | None] = {}
         """The sources; those that are peers, and so receive, with their name as one."""
 
@@ -192,7 +190,7 @@ class Brain:
             case Have():  # most of what is said in a swarm
                 if (peer := self._sources[source]) is not None:
                     self._upload.has(peer, message.pieces)
-                return self._download.has_new(source, message.pieces, now) + self._note_complete(source)
+                return self._download.has_new(source, message.pieces, now)
             case Request() | Cancel() | Interested() | NotInterested():
                 peer = self._sources[source]
                 return [] if peer is None else self._received_as_receiver(peer, message, now)
@@ -221,19 +219,8 @@ class Brain:
             case Withdraw():
                 return self._download.withdrew(source, message.piece)
             case HaveBitfield() | HaveAll() | HaveNone() | Restate():
-                commands = self._download.has_exactly(source, self._read(message), now)
-                return commands + self._note_complete(source)
+                return self._download.has_exactly(source, self._read(message), now)
         return []
-
-    def _note_complete(self, source: SourceId) -> list[Command]:
-        peer = self._sources.get(source)
-        if peer is None:
-            return []
-        if not self._download.availability.is_full(source):
-            self._completions.incomplete(peer)
-            return []
-        fetched = self._completions.complete(peer)
-        return [] if fetched is None else [Publish(PeerComplete(self._transfer, peer, fetched))]
 
     def _read(self, message: HaveBitfield | HaveAll | HaveNone | Restate) -> PieceSet:
         size = self._pieces.size
@@ -262,10 +249,24 @@ class Brain:
         """
         return self._download.whole(source, piece, now) if source in self._sources else []
 
+    def pieces_received(
+        self, source: SourceId, arrived: Sequence[tuple[int, int]], now: float
+    ) -> list[Command]:
+        """As `data_received` and `piece_received`, for many: each piece with its bytes not told before."""
+        if source not in self._sources:
+            return []
+        if (peer := self._sources[source]) is not None:
+            self._upload.received(peer, sum(size for _, size in arrived), now)
+        return self._download.whole_many(source, arrived, now)
+
     def piece_stored(self, source: SourceId, piece: int, now: float) -> list[Command]:
         """The piece matched its hash and is written."""
-        commands = self._download.stored(source, piece, now)
-        if announced := self._announcer.stored(piece, now):
+        return self.pieces_stored(source, (piece,), now)
+
+    def pieces_stored(self, source: SourceId, pieces: Sequence[int], now: float) -> list[Command]:
+        """As `piece_stored`, for many."""
+        commands = self._download.stored(source, pieces, now)
+        if announced := self._announcer.stored(pieces, now):
             commands += announced + self._download.sweep()
         return commands
 
@@ -300,9 +301,12 @@ class Brain:
         commands += self._announcer.found(back, now) + self._download.sweep()
         return commands
 
-    def pieces_lost(self, pieces: PieceSet, now: float) -> list[Command]:
-        """Stored pieces can no longer be served, because of something that happened to all of them."""
-        gone = self._pieces.lost_many(pieces)
+    def pieces_lost(self, pieces: PieceSet, now: float, *, again: bool = False) -> list[Command]:
+        """Stored pieces can no longer be served, because of something that happened to all of them.
+
+        ``again``: they are fetched again, also if everything was complete.
+        """
+        gone = self._pieces.lost_many(pieces, again=again)
         if not gone:
             return []
         # The peers hear of it before their requests are rejected: so they blame nobody.
@@ -310,6 +314,14 @@ class Brain:
         return commands + self._download.wanted_again(now)
 
     # --- Pieces that go -------------------------------------------------------------------------
+
+    def pieces_requested(self, peer: PeerId, pieces: Sequence[int], now: float) -> list[Command]:
+        """As `received`, for a run of requests."""
+        return self._upload.requested_many(peer, pieces, now) if self._sources.get(peer) is not None else []
+
+    def pieces_uploaded(self, peer: PeerId, finished: Sequence[int], size: int, now: float) -> list[Command]:
+        """As `uploaded` and `upload_finished` for many: ``size`` bytes went, and these are over."""
+        return self._upload.sent(peer, finished, size, now) if self._sources.get(peer) is not None else []
 
     def uploaded(self, peer: PeerId, piece: int, size: int, now: float) -> list[Command]:  # noqa: ARG002
         """``size`` payload bytes of the piece were handed to the link."""

@@ -12,7 +12,7 @@ Invariants:
   - a piece is in ``open`` exactly when it is MISSING and wanted;
   - a piece is in ``lacking`` exactly when it is wanted and not STORED; ``open`` is a part of it;
   - a piece is in ``stored`` exactly when it is STORED; only such a piece is announced or served;
-  - a piece lost after everything was complete is not wanted again: the target is finished;
+  - a piece lost after everything was complete is not wanted again, unless the target is not finished;
   - which pieces are wanted is settled at the start; others are served if STORED, and never asked for.
 """
 
@@ -108,16 +108,19 @@ class Pieces:
             self.lacking_count += self.lacking.add(piece)
             self.open.add(piece)
 
-    def lost_many(self, pieces: PieceSet) -> PieceSet:
-        """As `lost`, for those of ``pieces`` that are STORED; returns them."""
+    def lost_many(self, pieces: PieceSet, *, again: bool = False) -> PieceSet:
+        """As `lost`, for those of ``pieces`` that are STORED; returns them.
+
+        ``again``: they are wanted again in any case, because the target is complete but not finished.
+        """
         gone = pieces & self.stored
         for piece in gone:
             self._states[piece] = State.MISSING
-        if not self.complete:
-            again = gone & self.wanted
-            self.lacking |= again
-            self.open |= again
-            self.lacking_count += again.count
+        if again or not self.complete:
+            missing = gone & self.wanted
+            self.lacking |= missing
+            self.open |= missing
+            self.lacking_count += missing.count
         self.stored -= gone
         return gone
 

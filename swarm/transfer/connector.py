@@ -9,7 +9,7 @@ from typing import Final
 import trio
 
 from swarm.discovery.peer_sources import announce_to, peers_of, tell
-from swarm.endpoint import Endpoint
+from swarm.endpoint import read_route
 from swarm.errors import LinkClosed, NoPeerReachable
 from swarm.events import PeerDialing, PeerFailed, PeerFound, PeersAwaited
 from swarm.ids import ManifestId, PeerId
@@ -156,7 +156,7 @@ class PeerConnector:
 
     async def _reach(self, dial: Dial) -> tuple[ByteStream, str]:
         self._record.publish(PeerDialing(self._record.transfer, dial.peer, dial.addresses[0], dial.why))
-        endpoints = [endpoint for text in dial.addresses if (endpoint := Endpoint.read(text)) is not None]
+        endpoints = [endpoint for text in dial.addresses if (endpoint := read_route(text)) is not None]
         address = await self._services.network.connect(dial.peer, endpoints)
         return await self._services.network.open_stream(dial.peer, EXCHANGE_PROTOCOL), address
 

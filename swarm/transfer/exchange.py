@@ -77,6 +77,7 @@ class Exchange:
         manifest = store.manifest
         self._services = services
         self._record = record
+        self._layout = manifest.layout
         self._now = now
         addresses = tuple(each.partition("/p2p/")[0] for each in services.addresses)
         self._greeting = Hello(
@@ -127,14 +128,14 @@ class Exchange:
         self.discovered = PeerExchange(services.me)
         """The peers that sessions name."""
         self._exchange_alarm = Alarm(now)
-        self._holdings = Holdings(record, self._brain.pieces_held, now)
+        self._holdings = Holdings(record, self._brain.pieces_held, manifest.piece_count, now)
         record.begin(manifest.layout, store.stored, wanted)
 
     # --- State --------------------------------------------------------------------------------------
 
     @property
     def complete(self) -> trio.Event:
-        """Set when every wanted piece is stored."""
+        """Set when every wanted piece is stored; another one after `fetch_again`."""
         return self._performer.complete
 
     def peers(self) -> tuple[PeerStatus, ...]:
@@ -359,6 +360,13 @@ class Exchange:
             event = ContentWithdrawn(transfer, change.path, change.reason, change.pieces, change.size)
             self._record.publish(event)
         self._performer.stored_changed()
+
+    def fetch_again(self, path: str, pieces: PieceSet) -> None:
+        """Another program has changed pieces at ``path`` that were stored: they are fetched again."""
+        size = sum(map(self._layout.length, pieces))
+        reason = "was changed by another program"
+        self._record.publish(ContentWithdrawn(self._record.transfer, path, reason, pieces.count, size))
+        self._performer.fetch_again(pieces)
 
     # --- Other sources ------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from swarm.bits import PieceSet
 from swarm.config import TransferOptions
 from swarm.content.envelope import Envelope
 from swarm.content.manifest import Manifest
-from swarm.errors import Incomplete, SwarmError
+from swarm.errors import Incomplete, PiecesChanged, SwarmError
 from swarm.events import (
     Event,
     TransferComplete,
@@ -187,6 +187,16 @@ class Transfer:
         """The indices in the manifest of the files that are wanted; none before `opened` has returned."""
         return self._files
 
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended the transfer before it was stopped; None while it has not failed."""
+        return self._failure
+
+    @property
+    def stored(self) -> PieceSet | None:
+        """The pieces that can be served now, not to be changed; None while it is not open."""
+        return self._content.store.stored if self._content is not None else None
+
     def peers(self) -> tuple[PeerStatus, ...]:
         """The peers with an open session."""
         return self._exchange.peers() if self._exchange else ()
@@ -205,6 +215,11 @@ class Transfer:
         await self._opened.wait()
         if self._envelope is None:
             raise self._reason()
+
+    async def has_opened(self) -> bool:
+        """Wait until `opened` returns, or would raise, and say which: True if the transfer is open."""
+        await self._opened.wait()
+        return self._envelope is not None
 
     async def complete(self) -> Path:
         """Wait until everything wanted is verified and in place; returns its path.
@@ -460,11 +475,23 @@ class Transfer:
 
     async def _fetch(self, content: OpenContent, exchange: Exchange) -> None:
         """Bring what is wanted to its final name, or give up."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch_patience, exchange)
-            await exchange.complete.wait()
-            nursery.cancel_scope.cancel()
-        self._path = await content.finish()
+        fetched_again = PieceSet(content.wanted.size)
+        while self._path is None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._watch_patience, exchange)
+                await exchange.complete.wait()
+                nursery.cancel_scope.cancel()
+            try:
+                self._path = await content.finish()
+            except PiecesChanged as changed:
+                pieces = PieceSet.of(fetched_again.size, changed.pieces)
+                # Once for each piece: a program that goes on would never let it end.
+                if pieces & fetched_again:
+                    raise
+                fetched_again |= pieces
+                self._timer.restart(self._services.now())
+                exchange.fetch_again(changed.path, pieces)
+                self._start_piece_sources(exchange)
         seconds = self._services.now() - self._began_at
         if self.kind is TransferKind.FETCH:
             self._record.publish(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -238,3 +239,22 @@ def test_the_help_takes_less_than_a_fifth_of_a_second(tmp_path: Path) -> None:
 
     # The time of the processor: what others do on this machine is not our doing.
     assert min(seconds() for _ in range(3)) < 0.2
+
+
+def test_a_signal_asks_how_things_stand(processes: Processes, tmp_path: Path) -> None:
+    source = random_file(tmp_path / "image.bin", 8 * MIB)
+    sharer = processes.swarm("share", source, *LOOPBACK, "--upload-limit", "500KB/s", name="sharer")
+    link = sharer.line(r"swarm:\S+").group(0)
+    out = tmp_path / "out"
+    quiet = processes.swarm("fetch", link, "-q", "-o", out, *LOOPBACK, name="quiet")
+    json = processes.swarm("fetch", link, "--json=pieces", "-o", tmp_path / "json", *LOOPBACK, name="json")
+    json.events_until("piece_stored", 2)
+    sharer.line("^seeding image.bin: 2 peers", stderr=True)
+    before = len(json.events("transfer_progress"))
+    for each in (sharer, quiet, json):
+        each.signal(signal.SIGUSR1)
+    json.events_until("transfer_progress", before + 1)
+    sharer.line(r"^  PEER +HAS +DOWN +UP", stderr=True)
+    quiet.line(r"^fetching image\.bin: [0-9.]+%", stderr=True)
+    quiet.line(r"^  …\S+ +100%", stderr=True)
+    assert {each.exit_code for each in (sharer, quiet, json)} == {None}

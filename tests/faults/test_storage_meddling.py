@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 import trio
 
-from swarm.errors import DiskError
+from swarm.content.manifest import Manifest
+from swarm.content.times import FileTimes
+from swarm.errors import DiskError, PiecesChanged
+from swarm.storage import target_files
 from swarm.storage.memory_store import MemoryStore
-from swarm.storage.piece_files import OPEN_FILES
-from swarm.storage.target import open_target
+from swarm.storage.piece_files import OPEN_FILES, PieceFiles
+from swarm.storage.target import TargetOptions, open_target
 from tests.support.contents import file_manifest, folder_manifest
 from tests.support.storage import PIECE, copy, make_tree, names, noise
 
@@ -41,8 +44,12 @@ async def test_a_changed_part_is_hashed_again_and_not_delivered(tmp_path: Path, 
         await copy(SOURCE, target, range(6 - then))
         await put_and_change(part, PIECE + 9, b"changed")
         await copy(SOURCE, target)
-        with pytest.raises(DiskError, match=r"f\.swarm-part: another program changed it during the fetch"):
+        with pytest.raises(
+            PiecesChanged, match=r"f\.swarm-part: another program changed it during the fetch"
+        ) as error:
             await target.finish()
+        assert error.value.pieces == (1,)
+        assert list(target.stored.missing()) == [1]
     assert names(tmp_path) == {"f.swarm-part", "f.swarm-journal"}
     async with open_target(MANIFEST, tmp_path) as target:
         assert list(target.stored.missing()) == [1]
@@ -60,12 +67,54 @@ async def test_a_part_that_was_only_touched_is_hashed_again_and_delivered(tmp_pa
     assert (tmp_path / "f").read_bytes() == DATA
 
 
-async def test_a_longer_part_is_not_delivered(tmp_path: Path) -> None:
+async def test_a_longer_part_is_cut_to_its_length(tmp_path: Path) -> None:
     async with open_target(MANIFEST, tmp_path) as target:
         await copy(SOURCE, target)
         await put_and_change(tmp_path / "f.swarm-part", len(DATA), b"more")
-        with pytest.raises(DiskError, match="another program changed it"):
+        await target.finish()
+    assert (tmp_path / "f").read_bytes() == DATA
+
+
+@pytest.mark.parametrize("cut", [0, 100, 3 * PIECE + 7, len(DATA) - 1])
+async def test_a_shorter_part_is_fetched_again_from_where_it_ends(tmp_path: Path, cut: int) -> None:
+    async with open_target(MANIFEST, tmp_path) as target:
+        await copy(SOURCE, target)
+        await trio.sleep(TICK)
+        os.truncate(tmp_path / "f.swarm-part", cut)
+        with pytest.raises(PiecesChanged) as error:
             await target.finish()
+        assert error.value.pieces == tuple(range(cut // PIECE, 6))
+        await copy(SOURCE, target, error.value.pieces)
+        await target.finish()
+    assert (tmp_path / "f").read_bytes() == DATA
+
+
+async def test_pieces_that_are_written_again_are_delivered_and_only_the_changed_file_is_hashed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[int] = []
+    real = target_files._wrong_pieces
+
+    def counted(manifest: Manifest, partial: PieceFiles, file: int) -> list[int]:
+        hashed.append(file)
+        return real(manifest, partial, file)
+
+    monkeypatch.setattr(target_files, "_wrong_pieces", counted)
+    times = FileTimes.of([10**18] * len(TREE))
+    async with open_target(FOLDER, tmp_path, TargetOptions(times=times)) as target:
+        await copy(FOLDER_SOURCE, target)
+        for number in (7, 9):
+            await put_and_change(tmp_path / "x.swarm-part" / f"{number:02}", PIECE + 5, b"changed")
+        await put_and_change(tmp_path / "x.swarm-part" / "11", 5, TREE["11"][5:9])
+        with pytest.raises(PiecesChanged, match=r"07 and 1 more: another program changed it") as error:
+            await target.finish()
+        assert error.value.pieces == (15, 19)
+        assert hashed == [7, 9, 11]
+        await copy(FOLDER_SOURCE, target, error.value.pieces)
+        await target.finish()
+        assert hashed == [7, 9, 11, 7, 9]
+    assert {path.name: path.read_bytes() for path in (tmp_path / "x").iterdir()} == TREE
+    assert {path.stat().st_mtime_ns for path in (tmp_path / "x").iterdir()} == {10**18}
 
 
 async def test_a_change_in_one_of_many_files_is_found_whichever_are_open(tmp_path: Path) -> None:

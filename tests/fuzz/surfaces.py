@@ -12,6 +12,7 @@ import re
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from ipaddress import ip_interface
 
 from blake3 import blake3
 from xxhash import xxh3_128_digest
@@ -20,18 +21,21 @@ from swarm.content.envelope import Envelope
 from swarm.content.journal import HEADER_BYTES, Header, encode_header, encode_stored, replay
 from swarm.content.manifest import FileEntry, LinkEntry, Manifest
 from swarm.content.signature import sign
+from swarm.discovery.lan_scope import Interface, believed
+from swarm.endpoint import Endpoint
 from swarm.errors import ManifestError, RemoteError, UsageError
-from swarm.ids import ManifestId, PeerId
+from swarm.ids import ManifestId, PeerId, SourceId
 from swarm.mux import frames as yamux
 from swarm.mux.connection import Connection
-from swarm.mux.mux_limits import NOISE_MAX_PLAINTEXT, NOISE_MAX_SEALED, MuxLimits
-from swarm.mux.records import BLOCK_BYTES, Blocks, Opener, Sealer
-from swarm.mux.stream import WindowBudget
+from swarm.mux.mux_limits import NOISE_MAX_SEALED, MuxLimits
+from swarm.mux.records import BLOCK_BYTES, Blocks, Opener, Sealer, missing
+from swarm.mux.stream import Read, Stream, WindowBudget
 from swarm.origin_url import OriginUrl
-from swarm.protocol import advert, codec, messages
+from swarm.protocol import advert, codec, dns_message, lan_records, messages
 from swarm.protocol.http_range import MOST_RETRY_SECONDS, Fault, Moved, Part, Wish, judge
 from swarm.protocol.http_reader import HttpFault, ResponseHead, ResponseReader
 from tests.support.contents import file_manifest, folder_manifest
+from tests.support.records import Arriving, take_all
 from tests.support.wire_decoder import Decoder, Frame
 
 MAX_INPUT = 4096
@@ -291,7 +295,6 @@ def journal_seeds() -> Iterator[bytes]:
 _KEY = bytes(32)
 _WARM = Blocks()
 _BUDGET = WindowBudget()
-_OUT = memoryview(bytearray(NOISE_MAX_PLAINTEXT))
 _LIMITS = MuxLimits(inbound_streams=8, accept_backlog=8, control_frames=10**6)
 
 
@@ -300,31 +303,32 @@ def run_link(data: bytes) -> None:
 
     The last byte chooses, so that most executions are quick.
     """
-    whole = _outcome(iter([_block(data)]))
+    whole = _outcome(lambda core: core.receive(*_block(data)))
     if data and data[-1] % 4 == 3:
         sealer = Sealer(_KEY, 0)
         records = b"".join(sealer.seal(part) for part in parts(data))
-        same(_outcome(_opened(parts(records))), whole, "the link under another chunking")
+        same(_outcome(lambda core: _open(parts(records), core)), whole, "the link under another chunking")
+        same(_outcome(lambda core: _open(parts(records), core), wait=True), whole, "the link with a reader")
     elif data and data[-1] % 4 == 2:
         _refuse_forged(data)
 
 
 def _refuse_forged(data: bytes) -> None:
-    opener = Opener(_KEY, 0)
+    arriving = Arriving(Opener(_KEY, 0), _WARM)
     try:
         for part in parts(data):
-            if any(True for _ in opener.open(memoryview(part), _WARM)):
+            if arriving.opened(part):
                 raise Broken("a record that nobody sealed was opened")
     except RemoteError:
         pass
-    if opener.missing > NOISE_MAX_SEALED:
-        raise Broken(f"{opener.missing} bytes awaited")
+    if missing(arriving.rest) > NOISE_MAX_SEALED:
+        raise Broken(f"{missing(arriving.rest)} bytes awaited")
 
 
-def _opened(arriving: Iterable[bytes]) -> Iterator[tuple[bytearray, int]]:
-    opener = Opener(_KEY, 0)
-    for part in arriving:
-        yield from opener.open(memoryview(part), _WARM)
+def _open(records: Iterable[bytes], core: Connection) -> None:
+    arriving = Arriving(Opener(_KEY, 0), _WARM)
+    for part in records:
+        arriving.feed(part, core)
 
 
 def _block(data: bytes) -> tuple[bytearray, int]:
@@ -333,24 +337,29 @@ def _block(data: bytes) -> tuple[bytearray, int]:
     return block, len(data)
 
 
-def _outcome(plaintexts: Iterator[tuple[bytearray, int]]) -> tuple[object, ...]:
+def _outcome(bring: Callable[[Connection], None], *, wait: bool = False) -> tuple[object, ...]:
+    """What one end makes of what ``bring`` brings; with ``wait``, its own stream has a reader that waits."""
     core = Connection(initiator=True, blocks=_WARM, budget=_BUDGET, limits=_LIMITS)
-    core.open()
+    mine = core.open()
+    if wait:
+        mine.reading = Read(memoryview(bytearray(32)), 1)
     error = ""
     try:
-        for block, size in plaintexts:
-            core.receive(block, size)
+        bring(core)
     except RemoteError as caught:
         error = str(caught)
-    answers = bytearray()
-    while size := core.fill(_OUT):
-        answers += _OUT[:size]
+    answers = take_all(core)
     states = [
-        (number, stream.inbox.take(1 << 30), stream.ending, stream.receiving, stream.send_window)
+        (number, _unread(stream), stream.ending, stream.receiving, stream.send_window)
         for number, stream in core.streams.items()
     ]
     core.connection_lost()
-    return error, bytes(answers), states, core.peer_leaving
+    return error, answers, states, core.peer_leaving
+
+
+def _unread(stream: Stream) -> bytes:
+    placed = bytes(stream.reading.buffer[: stream.reading.filled]) if stream.reading else b""
+    return placed + stream.inbox.take(1 << 30)
 
 
 def link_seeds() -> Iterator[bytes]:
@@ -437,6 +446,44 @@ def http_seeds() -> Iterator[bytes]:
     return (b"HTTP/1.1 " + line for line in lines)
 
 
+# --- Multicast DNS ---
+
+_NETWORK = Interface(7, "eth0", (ip_interface("192.168.1.5/24"), ip_interface("fe80::5/64")))
+_LABEL = "4b3d9c7e0a125f68"
+_ANN = PeerId(SourceId("12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo"))
+
+
+def run_lan(data: bytes) -> None:
+    """A packet of multicast DNS: what is read is written and read again, and names no address elsewhere."""
+    lan_records.concerns_us(data)
+    try:
+        message = dns_message.decode_message(data)
+    except dns_message.MalformedDns:
+        return
+    same(dns_message.decode_message(dns_message.encode_message(message)), message, "a message read again")
+    lan_records.asked_for(message, _LABEL, lan_records.SERVICES)
+    found = lan_records.sightings(message, lan_records.SERVICES)
+    if len(found) > lan_records.MAX_FOUND:
+        raise Broken(f"{len(found)} peers of one packet")
+    for each in found:
+        for endpoint in believed(_NETWORK, each.endpoints, "192.168.1.9"):
+            if not (endpoint.host.startswith("192.168.1.") or endpoint.host.endswith("%eth0")):
+                raise Broken(f"{endpoint} is in another network")
+
+
+def lan_seeds() -> Iterator[bytes]:
+    near = [Endpoint.parse(f"/ip4/192.168.1.{number}/tcp/4001") for number in range(6, 12)]
+    both = [*near[:2], Endpoint.parse("/ip6/fe80::9/tcp/4001"), Endpoint.parse("/ip4/10.1.1.1/tcp/1")]
+    for endpoints in (near, both, ()):
+        for services in (lan_records.SERVICES, (lan_records.OWN_SERVICE,)):
+            yield lan_records.announcement(_LABEL, _ANN, endpoints, services)
+    yield lan_records.announcement(_LABEL, _ANN, both, lan_records.SERVICES, 0)
+    yield lan_records.query(lan_records.SERVICES)
+    yield lan_records.query(
+        lan_records.SERVICES, [(service, (b"abc", *service), 60) for service in lan_records.SERVICES]
+    )
+
+
 SURFACES = {
     surface.name: surface
     for surface in (
@@ -446,5 +493,13 @@ SURFACES = {
         Surface("http", run_http, http_seeds, allowance=SLACK),
         # The block that a record is opened into.
         Surface("link", run_link, link_seeds, allowance=BLOCK_BYTES, max_input=192),
+        # The labels of the names of one message, each of which may be a pointer to the same bytes.
+        Surface(
+            "lan",
+            run_lan,
+            lan_seeds,
+            allowance=2 * 64 * dns_message.MAX_ENTRIES * dns_message.MAX_LABELS,
+            max_input=1500,
+        ),
     )
 }

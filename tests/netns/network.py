@@ -10,10 +10,12 @@ and removed before the next one begins.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 from pathlib import Path
 from types import TracebackType
@@ -106,6 +108,19 @@ def remove_leftovers() -> list[str]:
     return removed
 
 
+def namespace_tag() -> str:
+    """What begins the names of the namespaces of one network of this process."""
+    Network._made += 1
+    return f"{PREFIX}-{os.getpid()}-{_started(os.getpid())}-{Network._made}"
+
+
+def remove_tagged(tag: str) -> None:
+    """Remove the namespaces of one network."""
+    for namespace in _all_namespaces():
+        if namespace.startswith(f"{tag}-"):
+            _remove(namespace)
+
+
 class Network:
     """``size`` hosts, numbered from 0, whose uplinks carry ``bits`` a second; removed when left.
 
@@ -117,8 +132,7 @@ class Network:
     def __init__(self, size: int, *, bits: int) -> None:
         self.size = size
         self.bits = bits
-        Network._made += 1
-        self._tag = f"{PREFIX}-{os.getpid()}-{_started(os.getpid())}-{Network._made}"
+        self._tag = namespace_tag()
 
     def name(self, host: int) -> str:
         """The namespace of a host."""
@@ -132,6 +146,17 @@ class Network:
     def inside(self, host: int, *argv: str | Path) -> list[str]:
         """The command that runs ``argv`` on a host; it becomes ``argv``, with the same process id."""
         return ["ip", "netns", "exec", self.name(host), *map(str, argv)]
+
+    def socket(self, host: int, family: int, kind: int, protocol: int = 0) -> socket.socket:
+        """A socket of this process that is in the network of a host."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        with open("/proc/self/ns/net") as own, open(f"/run/netns/{self.name(host)}") as other:
+            if libc.setns(other.fileno(), 0):
+                raise NetworkUnavailable(f"setns failed: {os.strerror(ctypes.get_errno())}")
+            try:
+                return socket.socket(family, kind, protocol)
+            finally:
+                libc.setns(own.fileno(), 0)
 
     def sent(self, host: int) -> int:
         """Bytes that have left a host by its uplink, headers included."""
@@ -182,7 +207,4 @@ class Network:
         _run("tc", "-netns", name, "qdisc", "add", "dev", "eth0", "root", "tbf", *limit)
 
     def _remove(self) -> None:
-        mine = f"{self._tag}-"
-        for namespace in _all_namespaces():
-            if namespace.startswith(mine):
-                _remove(namespace)
+        remove_tagged(self._tag)

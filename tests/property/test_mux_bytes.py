@@ -8,8 +8,9 @@ from swarm.mux import frames as yamux
 from swarm.mux.connection import Connection
 from swarm.mux.frames import DATA, Frame, FrameReader
 from swarm.mux.mux_limits import MEMORY_BUDGET, NOISE_LENGTH_PREFIX, NOISE_MAX_SEALED, MuxLimits
-from swarm.mux.records import Blocks, Opener, Sealer
+from swarm.mux.records import Blocks, Opener, Sealer, missing
 from swarm.mux.stream import WindowBudget
+from tests.support.records import Arriving, Plaintexts, take_all
 
 KEY = bytes(32)
 cuts = st.lists(st.integers(1, 400), max_size=30)
@@ -31,25 +32,25 @@ def test_records_survive_any_cut(messages, sizes):
     sealer = Sealer(KEY, 0)
     room = memoryview(bytearray(NOISE_MAX_SEALED))
     data = b"".join(bytes(room[: sealer.seal_into(memoryview(message), room)]) for message in messages)
-    opener, out = Opener(KEY, 0), []
+    arriving, out = Arriving(Opener(KEY, 0)), []
     for piece in cut(data, sizes):
-        out += [bytes(block[:size]) for block, size in opener.open(memoryview(piece), Blocks())]
+        out += arriving.opened(piece)
     assert out == messages
-    assert opener.missing == NOISE_LENGTH_PREFIX
+    assert missing(arriving.rest) == NOISE_LENGTH_PREFIX
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=2000), st.integers(0, 200), cuts)
 def test_damaged_records_give_what_was_whole_and_then_the_declared_error(garbage, keep, sizes):
     good = Sealer(KEY, 0).seal(bytes(50)) + Sealer(KEY, 1).seal(bytes(60))
-    opener, out = Opener(KEY, 0), []
+    arriving, sink = Arriving(Opener(KEY, 0)), Plaintexts()
     try:
         for piece in cut(good[:keep] + garbage, sizes):
-            out += [bytes(block[:size]) for block, size in opener.open(memoryview(piece), Blocks())]
+            arriving.feed(piece, sink)
     except RemoteError:
         pass
-    assert out == [bytes(50), bytes(60)][: len(out)]
-    assert opener.missing <= NOISE_MAX_SEALED
+    assert sink.found == [bytes(50), bytes(60)][: len(sink.found)]
+    assert missing(arriving.rest) <= NOISE_MAX_SEALED
 
 
 @st.composite
@@ -97,8 +98,7 @@ def outcome(pieces: list[bytes]) -> tuple[object, ...]:
     for _ in range(2):
         core.open()
     known = dict(core.streams)
-    error, out = "", memoryview(bytearray(65_519))
-    answers = b""
+    error = ""
     try:
         for piece in pieces:
             block = blocks.take()
@@ -108,8 +108,7 @@ def outcome(pieces: list[bytes]) -> tuple[object, ...]:
             assert sum(stream.inbox.size for stream in known.values()) <= len(b"".join(pieces))
     except RemoteError as caught:
         error = str(caught)
-    while size := core.fill(out):
-        answers += bytes(out[:size])
+    answers = take_all(core)
     states = {
         number: (stream.inbox.take(10**9), stream.ending, stream.receiving, stream.send_window)
         for number, stream in core.streams.items()

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from swarm.errors import LinkClosed
 from swarm.mux.connection import Connection
-from swarm.mux.mux_limits import ABANDONED_SECONDS, NOISE_MAX_PLAINTEXT, NOISE_MAX_SEALED, MuxLimits
+from swarm.mux.mux_limits import ABANDONED_SECONDS, NOISE_MAX_PLAINTEXT, MuxLimits
 from swarm.mux.records import SPARE_BLOCKS, Blocks, Opener, Sealer
-from swarm.mux.stream import Ending, Stream, WindowBudget
+from swarm.mux.stream import Ending, Read, Stream, WindowBudget
+from tests.support.records import Arriving, sealed
 
 KEYS = bytes(32), bytes([1]) * 32
 LIMITS = MuxLimits(inbound_streams=6, accept_backlog=3, unacknowledged=4)
@@ -27,15 +28,14 @@ class End:
             budget=self.budget,
             limits=LIMITS,
         )
-        self.sealer, self.opener = Sealer(KEYS[index], 0), Opener(KEYS[1 - index], 0)
+        self.sealer = Sealer(KEYS[index], 0)
+        self.arriving = Arriving(Opener(KEYS[1 - index], 0), self.blocks)
         self.rng = rng
         self.wire = bytearray()
         self.known: dict[int, Stream] = {}
         self.written: dict[int, bytearray] = {}
         self.read: dict[int, bytearray] = {}
         self.resets: set[int] = set()
-        self._plain = memoryview(bytearray(NOISE_MAX_PLAINTEXT))
-        self._sealed = memoryview(bytearray(NOISE_MAX_SEALED))
 
     def knows(self, stream: Stream) -> None:
         self.known[stream.id] = stream
@@ -43,17 +43,12 @@ class End:
         self.read[stream.id] = bytearray()
 
     def send(self, records: int) -> None:
-        for _ in range(records):
-            size = self.core.fill(self._plain)
-            if not size:
-                return
-            self.wire += self._sealed[: self.sealer.seal_into(self._plain[:size], self._sealed)]
+        self.wire += sealed(self.sealer, self.core.take(records * NOISE_MAX_PLAINTEXT))
 
     def receive(self, other: "End", size: int) -> None:
         data = bytes(other.wire[:size])
         del other.wire[:size]
-        for block, length in self.opener.open(memoryview(data), self.blocks):
-            self.core.receive(block, length)
+        self.arriving.feed(data, self.core)
 
     def act(self, what: str, now: float) -> None:
         if what == "open" and self.core.may_open:
@@ -62,6 +57,13 @@ class End:
             self.knows(stream)
         elif self.known:
             self.act_on(self.rng.choice(list(self.known.values())), what, now)
+
+    def collect(self, stream: Stream) -> bool:
+        """A reader that waited with a buffer takes what came into it; return whether that was anything."""
+        read, stream.reading = stream.reading, None
+        if read:
+            self.read[stream.id] += read.buffer[: read.filled]
+        return bool(read and read.filled)
 
     def act_on(self, stream: Stream, what: str, now: float) -> None:
         if what == "write":
@@ -72,8 +74,11 @@ class End:
                 return
             self.written[stream.id] += data
         elif what == "read":
+            self.collect(stream)
             self.read[stream.id] += stream.inbox.take(self.rng.choice((1, 5000, 10**6)))
             self.core.consumed(stream, now)
+        elif what == "wait" and not stream.reading and not stream.inbox.size:
+            stream.reading = Read(memoryview(bytearray(self.rng.choice((1, 70_000, 10**6)))), 1)
         elif what == "finish":
             self.core.finish(stream)
         elif what == "close":
@@ -101,6 +106,7 @@ def settle(ends: list[End], now: float) -> None:
             while stream := there.core.accept():
                 there.knows(stream)
             for stream in there.known.values():
+                moved |= there.collect(stream)
                 data = stream.inbox.take(10**9)
                 moved |= bool(data)
                 there.read[stream.id] += data
@@ -121,6 +127,8 @@ actions = st.lists(
                 "write",
                 "read",
                 "read",
+                "wait",
+                "wait",
                 "send",
                 "carry",
                 "carry",

@@ -83,6 +83,8 @@ class Processes:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
         # Compiling swarm anew in every process costs a start some 0.3 s.
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        # Processes of tests that run side by side are not to meet each other.
+        environment.setdefault("SWARM_NO_LAN", "1")
         environment["SWARM_HOME"] = str(self.home(name))
         environment["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
         return environment

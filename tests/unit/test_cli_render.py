@@ -24,6 +24,7 @@ from swarm.events import (
     HashingProgress,
     ManifestReady,
     NodeListening,
+    PeerComplete,
     PeerConnected,
     PeerHas,
     PieceLost,
@@ -430,3 +431,24 @@ async def test_the_view_sets_the_pace(autojump_clock: object) -> None:
         *hashing,
         Warned("careful"),
     ]
+
+
+def test_the_time_left_is_shown_while_something_is_hashed() -> None:
+    tally = NodeTally(0.0)
+    tally.add(TransferStarted(ONE, "share"), 0.0)
+    for second in range(5):
+        tally.add(HashingProgress(ONE, second * MIB, 100 * MIB), float(second))
+    standing = Standing(tally.of(ONE, 4.0), Phase.HASHING)
+    assert status(*standing) == "4.0MiB of 100.0MiB, 1:31 left"
+    assert "4%" in line(standing, 79, Style())
+    assert "1:31 left" in line(standing, 79, Style())
+
+
+def test_a_peer_that_has_everything_is_told_with_the_name_of_what_that_is() -> None:
+    narrator = Narrator(verbose=0)
+    for number, name in ((ONE, "photos"), (TWO, "mu\nsic")):
+        assert not list(narrator.tell(ManifestReady(number, ID, name, 8, 8, MIB, 3, None), 0.0))
+    assert list(narrator.tell(PeerComplete(TWO, ANN, fetched=True), 1.0)) == [
+        f"complete: {short(ANN)} has all of mu\\x0asic"
+    ]
+    assert not list(narrator.tell(PeerComplete(ONE, ANN, fetched=False), 1.0))

@@ -20,7 +20,8 @@ from libp2p.stream_muxer.exceptions import (
 from swarm.ids import PeerId
 from swarm.mux.mux_limits import INITIAL_WINDOW, MuxLimits
 from swarm.mux.stream import WindowBudget
-from swarm.net.streams import NegotiatedStream
+from swarm.net.record_socket import TURN_BYTES
+from swarm.net.streams import WRITE_COST, NegotiatedStream
 from tests.support.connection_pair import muxed_pair, read_exactly, read_to_end
 
 MIB = 1024 * 1024
@@ -193,7 +194,7 @@ async def test_writes_that_wait_for_nothing_let_other_tasks_in():
             nursery.start_soon(other)
             await trio.lowlevel.checkpoint()
             before = len(turns)
-            for _ in range(20):
+            for _ in range(20 * TURN_BYTES // WRITE_COST):
                 await stream.write(b"ping", b"pong")
             assert len(turns) - before >= 19
             nursery.cancel_scope.cancel()

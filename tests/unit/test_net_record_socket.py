@@ -10,6 +10,7 @@ from swarm.errors import LinkClosed
 from swarm.mux.records import Opener, Sealer
 from swarm.net.record_socket import WAKE_BYTES, RecordSocket
 from tests.support.connection_pair import socket_pair
+from tests.support.records import Plaintexts
 
 KEY = bytes(32)
 PACKET = 1000
@@ -23,12 +24,11 @@ def connected() -> tuple[trio.SocketStream, Sealer, RecordSocket]:
 
 async def take(records: RecordSocket, plaintexts: list[bytes]) -> int:
     """Receive until the peer closes; return how often the socket woke us."""
-    wakes = 0
+    wakes, sink = 0, Plaintexts()
     try:
         while True:
-            for block, size in await records.receive():
-                plaintexts.append(bytes(block[:size]))
-                records.blocks.give(block)
+            await records.receive(sink)
+            plaintexts[:] = sink.found
             wakes += 1
     except LinkClosed:
         records.close()

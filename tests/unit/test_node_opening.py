@@ -94,6 +94,7 @@ class Opening:
             lambda: self.sources,
             # Nothing can be written there, which costs only the memory of what was hashed.
             HashCache(Path("/proc/nowhere")),
+            lambda _: (),
         )
         self.transfer: Any = SimpleNamespace(number=ONE, piece_sources=())
 

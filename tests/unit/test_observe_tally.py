@@ -306,3 +306,20 @@ def test_ended_transfers_are_kept_for_a_while_and_stay_in_the_sums() -> None:
     node = tally.snapshot(200.0)
     assert [each.transfer for each in node.transfers] == list(range(201 - MAX_ENDED, 201))
     assert node.received == 200
+
+
+def test_the_time_left_of_hashing_is_told_once_its_rate_has_settled() -> None:
+    tally = NodeTally(0.0)
+    tally.add(TransferStarted(ONE, "share"), 0.0)
+    for tenth in range(101):
+        tally.add(HashingProgress(ONE, tenth * MB, 1000 * MB), tenth / 10)
+        if tenth == 15:
+            assert tally.of(ONE, 1.5).eta is None
+    assert tally.of(ONE, 10.0).eta == pytest.approx(90, rel=0.1)
+    assert tally.of(ONE, 10.0 + STALLED_SECONDS + 0.1).eta is None
+    # What is hashed after that, ten times as fast, is counted by itself.
+    for tenth in range(31):
+        tally.add(HashingProgress(ONE, tenth * 10 * MB, 500 * MB), 20 + tenth / 10)
+    assert tally.of(ONE, 23.0).eta == pytest.approx(2, rel=0.1)
+    tally.add(HashingProgress(ONE, 500 * MB, 500 * MB), 25.0)
+    assert tally.of(ONE, 25.0).eta is None

@@ -9,11 +9,11 @@ from __future__ import annotations
 import inspect
 import socket
 from collections.abc import Awaitable, Callable, Coroutine
-from importlib import metadata
 from typing import Any
 
 import trio
 from libp2p.abc import IRawConnection, ISecureConn
+from libp2p.connection_types import ConnectionType
 from libp2p.io.abc import ReadWriteCloser
 from libp2p.io.trio import TrioTCPStream
 from libp2p.network.auto_connector import AutoConnector
@@ -32,6 +32,7 @@ from noise.connection import NoiseConnection
 
 from swarm.endpoint import Endpoint
 from swarm.errors import SwarmError
+from swarm.installed import version_of
 from swarm.lazy_dataclass import dataclass
 from swarm.net.libp2p import partial_import
 
@@ -89,6 +90,31 @@ class ZonedTcp(TCP):
         except OSError as error:
             raise OpenConnectionError(str(error)) from error
         return RawConnection(TrioTCPStream(stream), initiator=True)
+
+
+async def connect_from(port: int, endpoint: Endpoint) -> trio.SocketStream:
+    """Connect to an IP endpoint from a port that this node listens on; raises OSError."""
+    six = endpoint.kind == "ip6"
+    made = trio.socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        tcp._set_reuse_flags(made)  # noqa: SLF001 - see above
+        if six:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        await made.bind(("::" if six else "0.0.0.0", port))  # noqa: S104 - any address leads there
+        await made.connect((endpoint.host, endpoint.port))
+    except BaseException:
+        made.close()
+        raise
+    return trio.SocketStream(made)
+
+
+def raw_connection(stream: trio.SocketStream, *, initiator: bool, through: str = "") -> RawConnection:
+    """Wrap a socket for libp2p; ``through`` is the multiaddr of a circuit that it leads into, if it does."""
+    if not through:
+        return RawConnection(TrioTCPStream(stream), initiator=initiator)
+    return RawConnection(
+        TrioTCPStream(stream), initiator, ConnectionType.RELAYED, addresses=[Multiaddr(through)]
+    )
 
 
 def listen_with_one_family() -> None:
@@ -155,7 +181,7 @@ def check() -> None:
         _check_upgrader()
         _check_network()
     except (AttributeError, TypeError, ValueError, LookupError) as error:
-        found = metadata.version("libp2p")
+        found = version_of("libp2p")
         raise SwarmError(f"libp2p {found} is not supported ({error}): install libp2p=={EXPECTED}") from error
 
 

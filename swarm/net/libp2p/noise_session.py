@@ -131,9 +131,7 @@ class NoiseSession(BaseSession):
         """
         while len(self._unread) < (1 if n is None else n):
             try:
-                for block, size in await self._socket.receive():
-                    self._unread += memoryview(block)[:size]
-                    self._socket.blocks.give(block)
+                await self._socket.receive(self)
             except LinkClosed as error:
                 if self._unread:
                     break
@@ -144,6 +142,17 @@ class NoiseSession(BaseSession):
         data = bytes(self._unread[:n])
         del self._unread[:n]
         return data
+
+    def room(self, _size: int) -> None:
+        """Of `PlaintextSink`: everything is kept until it is read."""
+
+    def placed(self, size: int) -> None:
+        """Of `PlaintextSink`: nothing is ever placed."""
+
+    def receive(self, block: bytearray, size: int) -> None:
+        """Of `PlaintextSink`: keep the plaintext."""
+        self._unread += memoryview(block)[:size]
+        self._socket.blocks.give(block)
 
     async def write(self, data: bytes) -> None:
         """Seal ``data`` at once and send it; after a cancellation it still precedes later writes."""

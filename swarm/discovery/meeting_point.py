@@ -1,0 +1,260 @@
+"""A meeting point as a source of peers: this node registers what it shares there, and asks who else does.
+
+The protocol is libp2p's rendezvous. The namespace is a hash of the manifest's id. Addresses are told, and
+believed, only if they are of the network that the meeting point itself is reached in, or of a wider one.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import trio
+
+from swarm.endpoint import Circuit, Endpoint, PeerAddress, Route, Scope, read_route
+from swarm.errors import LinkClosed, NoPeerReachable, RemoteError
+from swarm.ids import ManifestId, PeerId
+from swarm.ports import Announcement, ByteStream, FoundPeer
+from swarm.reach import reach_limits as limits
+from swarm.reach.framing import read_message, write_message
+from swarm.reach.peer_record import open_record
+from swarm.reach.rendezvous_messages import (
+    RENDEZVOUS_PROTOCOL,
+    Discover,
+    DiscoverResponse,
+    Register,
+    RegisterResponse,
+    RendezvousStatus,
+    Unregister,
+    decode_rendezvous,
+    encode_rendezvous,
+    namespace_of,
+)
+from swarm.strategy.peer_book import MEETING
+
+logger = logging.getLogger(__name__)
+
+NEAR_MEETING = "near-meeting"
+"""The provenance of a peer that a meeting point in a private network, or on this machine, named."""
+
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 60.0
+ANSWER_SECONDS = 10.0
+QUICK_SECONDS = 1.0
+UNHURRIED_SECONDS = 10.0
+"""Pause between two questions to a server that does not wait for peers to come."""
+
+
+class MeetingLink(Protocol):
+    """What this module needs of the node: one meeting point and the way to it."""
+
+    @property
+    def me(self) -> PeerId:
+        """This node."""
+
+    async def connect(self) -> Endpoint:
+        """Connect, or use the open connection; returns where the meeting point is. Raises NoPeerReachable."""
+
+    async def open_stream(self, protocol: str) -> ByteStream:
+        """Open a stream to it; raises LinkClosed."""
+
+    async def reserve(self) -> float:
+        """Ask to be reached through it; for how many seconds. Raises LinkClosed, RemoteError."""
+
+    def seal(self, addresses: tuple[Route, ...]) -> bytes:
+        """A signed record of this node with these addresses."""
+
+    async def probe(self, where: Endpoint) -> None:
+        """Find out whether this node can be reached from there, and say so. Raises LinkClosed."""
+
+    def tell(self, message: str) -> None:
+        """Say something to the user."""
+
+
+@dataclass(slots=True)
+class _Registration:
+    """One manifest that is announced; ``due`` is when the server is to be told (again)."""
+
+    addresses: tuple[str, ...]
+    due: float = -math.inf
+
+
+class MeetingPoint:
+    """One meeting point; `run` keeps this node registered there."""
+
+    def __init__(self, at: PeerAddress, link: MeetingLink, rng: random.Random) -> None:
+        self.at = at
+        self._link = link
+        self._rng = rng
+        public = Scope.of(at.endpoint) is Scope.PUBLIC
+        self.provenance = MEETING if public else NEAR_MEETING
+        self._registrations: dict[ManifestId, _Registration] = {}
+        self._gone: deque[ManifestId] = deque()
+        self._changed = trio.Event()
+        self._where: Endpoint | None = None
+        self._connected = trio.Event()
+        self._was_told = False
+
+    # --- The source ---------------------------------------------------------------------------------
+
+    def announce(self, announcement: Announcement) -> None:
+        """The manifest is registered from now on."""
+        self._registrations[announcement.manifest] = _Registration(announcement.addresses)
+        self._changed.set()
+
+    def withdraw(self, manifest: ManifestId) -> None:
+        """The manifest is registered no more."""
+        if self._registrations.pop(manifest, None) is not None:
+            self._gone.append(manifest)
+            self._changed.set()
+
+    async def peers(self, manifest: ManifestId) -> AsyncIterator[FoundPeer]:
+        """Who is registered, and who comes."""
+        namespace, cookie, pause = namespace_of(manifest), b"", FIRST_PAUSE
+        while True:
+            await self._connected.wait()
+            stream = None
+            try:
+                stream = await self._link.open_stream(RENDEZVOUS_PROTOCOL)
+                while True:
+                    began = trio.current_time()
+                    answer = await _ask(stream, Discover(namespace, cookie=cookie, wait=limits.MAX_WAIT))
+                    cookie, pause = answer.cookie, FIRST_PAUSE
+                    for record in answer.records:
+                        if (found := self._read(record)) is not None:
+                            yield found
+                    if not answer.records and trio.current_time() - began < QUICK_SECONDS:
+                        await trio.sleep(UNHURRIED_SECONDS)
+            except (LinkClosed, RemoteError) as error:
+                logger.debug("the meeting point %s does not say who is there: %s", self.at, error)
+            finally:
+                if stream is not None:
+                    await stream.reset()
+            await trio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _read(self, registered: Register) -> FoundPeer | None:
+        try:
+            record = open_record(registered.record)
+        except RemoteError as error:
+            logger.debug("a record from %s is left out: %s", self.at, error)
+            return None
+        if record.peer == self._link.me or self._where is None:
+            return None
+        direct = [each for each in record.addresses if isinstance(each, Endpoint)]
+        circuit = Circuit(PeerAddress(self.at.peer, self._where))
+        return FoundPeer(record.peer, (*map(str, visible_from(self._where, direct)), str(circuit)))
+
+    # --- Being there --------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Stay connected, reserved and registered until cancelled."""
+        pause = FIRST_PAUSE
+        while True:
+            began = trio.current_time()
+            try:
+                self._where = await self._link.connect()
+                self._connected.set()
+                await self._stay()
+            except* (LinkClosed, RemoteError, NoPeerReachable) as group:
+                self._note(group.exceptions[0])
+            self._connected = trio.Event()
+            if trio.current_time() - began > LONGEST_PAUSE:
+                pause = FIRST_PAUSE
+            await trio.sleep(pause * (1 - self._rng.random() / 4))
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _note(self, error: BaseException) -> None:
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        logger.debug("the meeting point %s: %s", self.at, error)
+        if not self._was_told:
+            self._was_told = True
+            self._link.tell(f"the meeting point {self.at.endpoint} cannot be used for now: {error}")
+
+    async def _stay(self) -> None:
+        stream = await self._link.open_stream(RENDEZVOUS_PROTOCOL)
+        asked: deque[ManifestId] = deque()
+        for registration in self._registrations.values():
+            registration.due = -math.inf
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep_place)
+                nursery.start_soon(self._probe)
+                nursery.start_soon(self._hear, stream, asked)
+                await self._keep_registered(stream, asked)
+        finally:
+            await stream.reset()
+
+    async def _keep_place(self) -> None:
+        """Be reachable through the meeting point's relay. Without a place there, peers are still found."""
+        while True:
+            try:
+                seconds = await self._link.reserve()
+            except RemoteError as error:
+                self._note(error)
+                seconds = LONGEST_PAUSE
+            await trio.sleep(seconds * limits.RESERVATION_RENEWED)
+
+    async def _probe(self) -> None:
+        try:
+            if self._where is not None:
+                await self._link.probe(self._where)
+        except LinkClosed as error:
+            # It may be a server that does not dial back.
+            logger.debug("the meeting point %s does not dial back: %s", self.at, error)
+
+    async def _keep_registered(self, stream: ByteStream, asked: deque[ManifestId]) -> None:
+        while True:
+            self._changed = trio.Event()
+            while self._gone:
+                namespace = namespace_of(self._gone.popleft())
+                await write_message(stream, encode_rendezvous(Unregister(namespace)))
+            now = trio.current_time()
+            for manifest, registration in tuple(self._registrations.items()):
+                if registration.due <= now:
+                    registration.due = now + limits.REFRESH_SECONDS
+                    record = self._link.seal(self._addresses_of(registration))
+                    message = Register(namespace_of(manifest), record, limits.REGISTERED_SECONDS)
+                    asked.append(manifest)
+                    await write_message(stream, encode_rendezvous(message))
+            due = min((each.due for each in self._registrations.values()), default=math.inf)
+            with trio.move_on_at(due):
+                await self._changed.wait()
+
+    def _addresses_of(self, registration: _Registration) -> tuple[Route, ...]:
+        routes = [read_route(text.partition("/p2p/")[0]) for text in registration.addresses]
+        direct = [each for each in routes if isinstance(each, Endpoint)]
+        return () if self._where is None else visible_from(self._where, direct)
+
+    async def _hear(self, stream: ByteStream, asked: deque[ManifestId]) -> None:
+        """Read the answers, in the order of the registrations; LinkClosed once the connection is gone."""
+        while True:
+            answer = decode_rendezvous(await read_message(stream, limits.MAX_REQUEST_BYTES))
+            if not isinstance(answer, RegisterResponse) or not asked:
+                raise RemoteError("it answers what was not asked")
+            asked.popleft()
+            if answer.status != RendezvousStatus.OK:
+                raise RemoteError(f"it does not register this node ({answer.text or answer.status})")
+
+
+async def _ask(stream: ByteStream, question: Discover) -> DiscoverResponse:
+    with trio.move_on_after(question.wait + ANSWER_SECONDS):
+        await write_message(stream, encode_rendezvous(question))
+        answer = decode_rendezvous(await read_message(stream, limits.MAX_RENDEZVOUS_BYTES))
+        if not isinstance(answer, DiscoverResponse) or answer.status != RendezvousStatus.OK:
+            raise RemoteError("it does not say who is there")
+        return answer
+    raise LinkClosed("it does not answer")
+
+
+def visible_from(where: Endpoint, addresses: list[Endpoint]) -> tuple[Endpoint, ...]:
+    """The addresses of at least the scope in which ``where`` is; no names, which may lead anywhere."""
+    least = Scope.of(where)
+    found = [each for each in addresses if each.is_ip and not each.zone and Scope.of(each) >= least]
+    return tuple(found)[: limits.MAX_ADDRESSES]

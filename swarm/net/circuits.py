@@ -1,0 +1,423 @@
+"""Connections through relays (circuit relay v2): opened to others, taken from others, and soon made direct.
+
+The relayed stream ends in a socket of this process, so that Noise and our own multiplexer run over it as over
+TCP. Such a connection serves to agree on a hole punch. It carries pieces only if both ends allow it.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+import trio
+from libp2p.abc import INetConn, INetStream, INetwork, INotifee
+from libp2p.exceptions import BaseLibp2pError
+from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.network.swarm import Swarm
+from libp2p.peer.id import ID
+from multiaddr import Multiaddr
+
+from swarm.endpoint import Circuit, Endpoint, Scope
+from swarm.errors import LinkClosed, NoPeerReachable, RemoteError
+from swarm.ids import PeerId, SourceId
+from swarm.net import pump
+from swarm.net.admission import CLOSE_DEADLINE, Admission, close_connection, is_relayed, remote_multiaddr
+from swarm.net.dialer import Telling
+from swarm.net.hole_punch import HolePunch, Tasks
+from swarm.net.libp2p import internals
+from swarm.net.streams import NegotiatedStream
+from swarm.reach import reach_limits as limits
+from swarm.reach.framing import read_message, write_message
+from swarm.reach.probe_messages import IDENTIFY_PROTOCOL, observed_address
+from swarm.reach.relay_messages import (
+    HOP_PROTOCOL,
+    PUNCH_PROTOCOL,
+    STOP_PROTOCOL,
+    CircuitLimit,
+    HopKind,
+    HopMessage,
+    RelayStatus,
+    StopKind,
+    StopMessage,
+)
+
+logger = logging.getLogger(__name__)
+
+StreamHandler = Callable[[NegotiatedStream], Awaitable[None]]
+
+RELAY_DATA_PROTOCOL = "/swarm/relay-data/1.0.0"
+"""Spoken by an end that takes pieces over a relay; nothing but its negotiation is ever sent."""
+
+OBSERVED_SECONDS = 2.0
+"""How long a punch waits to learn where the relay sees this node."""
+
+NOT_RELAYED = (
+    "met through {relay}, but no direct connection could be made: both are behind NATs that do not let "
+    "each other in. Forward a port to one of them (--announce), or use --relay-data on both"
+)
+ONE_SIDED = (
+    "met through {relay}, but no direct connection could be made, and pieces go through a relay only "
+    "if both sides use --relay-data and the relay carries that much"
+)
+
+
+class CircuitHost:
+    """What this module needs of the host."""
+
+    def __init__(
+        self,
+        network: Swarm,
+        gate: Admission,
+        connect: Callable[[PeerId, Sequence[Endpoint]], Awaitable[str]],
+        open_on: Callable[[INetConn, str], Awaitable[NegotiatedStream]],
+        ports: Callable[[], dict[str, int]],
+        addresses: Callable[[], tuple[str, ...]],
+    ) -> None:
+        self.network = network
+        self.gate = gate
+        self.connect = connect
+        """Connects from the port that the host listens on."""
+        self.open_on = open_on
+        self.ports = ports
+        self.addresses = addresses
+
+    def direct(self, peer: PeerId) -> INetConn | None:
+        """An open direct connection to the peer."""
+        return next((each for each in self._open(peer) if not is_relayed(each)), None)
+
+    def relayed(self, peer: PeerId) -> list[INetConn]:
+        """The open connections to the peer through relays."""
+        return [each for each in self._open(peer) if is_relayed(each)]
+
+    def _open(self, peer: PeerId) -> list[INetConn]:
+        return [each for each in self.network.get_connections(ID.from_base58(peer)) if not each.is_closed]
+
+
+@dataclass(slots=True)
+class _Relay:
+    """One connected relay: where it sees this node."""
+
+    observed: Endpoint | None = None
+    asked: bool = False
+    known: trio.Event = field(default_factory=trio.Event)
+
+
+class Circuits:
+    """The circuits of one host.
+
+    ``carries_data`` says whether pieces may go over them. The tasks of circuits run in ``nursery``.
+    """
+
+    def __init__(self, host: CircuitHost, nursery: trio.Nursery, *, carries_data: bool = False) -> None:
+        self._host = host
+        self._tasks = Tasks(nursery)
+        self.carries_data = carries_data
+        self._relays: dict[PeerId, _Relay] = {}
+        self._usable: set[INetConn] = set()
+        self.trusted: set[PeerId] = set()
+        """The relays that this node has asked for a place: others may not bring connections."""
+        self._punch = HolePunch(
+            host.network,
+            host.gate,
+            self._tasks,
+            host.ports,
+            self._addresses_for,
+            lambda peer: host.direct(peer) is not None,
+        )
+        host.network.register_notifee(_Arrivals(self._connection_changed))
+
+    def handlers(self) -> dict[str, StreamHandler]:
+        """What to answer, by protocol."""
+        found: dict[str, StreamHandler] = {STOP_PROTOCOL: self._stopped_here, PUNCH_PROTOCOL: self._follow}
+        if self.carries_data:
+            found[RELAY_DATA_PROTOCOL] = _agree
+        return found
+
+    def usable(self, connection: INetConn) -> bool:
+        """Whether more than punches may go over the connection."""
+        return not is_relayed(connection) or connection in self._usable
+
+    # --- Relays -------------------------------------------------------------------------------------
+
+    async def reserve(self, relay: PeerId) -> float:
+        """Ask a connected relay for a place; returns for how many seconds it is given.
+
+        Raises LinkClosed, RemoteError when the relay does not answer or refuses.
+        """
+        self.trusted.add(relay)
+        self._tasks.begin(self._identify, relay)
+        stream = await self._open(relay, HOP_PROTOCOL)
+        try:
+            with trio.fail_after(limits.HANDSHAKE_SECONDS):
+                await write_message(stream, HopMessage(HopKind.RESERVE).encode())
+                answer = HopMessage.decode(await read_message(stream, limits.MAX_MESSAGE_BYTES))
+        except trio.TooSlowError:
+            raise LinkClosed("the relay does not answer") from None
+        finally:
+            await stream.close()
+        if answer.kind is not HopKind.STATUS or answer.status != RelayStatus.OK:
+            raise RemoteError(f"the relay has no place for this node (status {answer.status})")
+        return float(limits.RESERVATION_SECONDS)
+
+    async def observed(self, relay: PeerId) -> Endpoint | None:
+        """Where a connected relay sees this node, if it says so in time."""
+        self._tasks.begin(self._identify, relay)
+        with trio.move_on_after(OBSERVED_SECONDS):
+            await self._relays.setdefault(relay, _Relay()).known.wait()
+        return self._relays[relay].observed if relay in self._relays else None
+
+    async def _identify(self, peer: PeerId) -> None:
+        relay = self._relays.setdefault(peer, _Relay())
+        if relay.asked:
+            return
+        relay.asked = True
+        try:
+            stream = await self._open(peer, IDENTIFY_PROTOCOL)
+            try:
+                with trio.move_on_after(limits.HANDSHAKE_SECONDS):
+                    relay.observed = observed_address(await read_message(stream, limits.MAX_IDENTIFY_BYTES))
+            finally:
+                await stream.close()
+        except (LinkClosed, RemoteError) as error:
+            logger.debug("%s does not say where it sees this node: %s", peer, error)
+        relay.known.set()
+
+    async def _addresses_for(self, through: str) -> tuple[Endpoint, ...]:
+        """Where a peer that is met through a relay may find this node: what the relay sees comes first."""
+        where, _, rest = through.partition("/p2p/")
+        relay = Endpoint.read(where)
+        peer = PeerId(SourceId(rest.partition("/")[0]))
+        least = Scope.PUBLIC if relay is None else Scope.of(relay)
+        found: dict[Endpoint, None] = {}
+        observed = await self.observed(peer)
+        mine = [Endpoint.read(text.partition("/p2p/")[0]) for text in self._host.addresses()]
+        for endpoint in (observed, *mine):
+            if endpoint is not None and Scope.of(endpoint) >= least:
+                found[endpoint] = None
+        return tuple(found)[: limits.MAX_ADDRESSES]
+
+    async def _open(self, peer: PeerId, protocol: str) -> NegotiatedStream:
+        connection = self._host.direct(peer)
+        if connection is None:
+            raise LinkClosed(f"no connection to {peer}")
+        return await self._host.open_on(connection, protocol)
+
+    # --- To others ----------------------------------------------------------------------------------
+
+    async def reach(
+        self, peer: PeerId, direct: Callable[[], Awaitable[str]] | None, circuits: Sequence[Circuit]
+    ) -> str:
+        """Connect directly or, after a head start, through one of the relays, which leads to a punch.
+
+        Returns the multiaddr that answered; raises NoPeerReachable.
+        """
+        found: list[str] = []
+        reasons: list[NoPeerReachable] = []
+        async with trio.open_nursery() as nursery:
+
+            async def attempt(dial: Callable[[], Awaitable[str]], settled: trio.Event) -> None:
+                try:
+                    found.append(await dial())
+                    nursery.cancel_scope.cancel()
+                except NoPeerReachable as error:
+                    reasons.append(error)
+                finally:
+                    settled.set()
+
+            if direct is not None:
+                settled = trio.Event()
+                nursery.start_soon(attempt, direct, settled)
+                with trio.move_on_after(limits.DIRECT_HEAD_START):
+                    await settled.wait()
+            for circuit in circuits:
+
+                async def through(circuit: Circuit = circuit) -> str:
+                    return await self._through(peer, circuit)
+
+                nursery.start_soon(attempt, through, trio.Event())
+        if found:
+            return found[0]
+        raise max(reasons, key=lambda reason: reason.telling)
+
+    async def _through(self, peer: PeerId, circuit: Circuit) -> str:
+        relay = circuit.relay
+        self._punch.begin(peer)
+        try:
+            await self._host.connect(relay.peer, [relay.endpoint])
+            self._tasks.begin(self._identify, relay.peer)
+            connection, limit = await self._open_circuit(peer, circuit)
+        except (LinkClosed, RemoteError, NoPeerReachable) as error:
+            telling = error.telling if isinstance(error, NoPeerReachable) else Telling.REFUSED
+            raise NoPeerReachable(f"through {relay.endpoint}: {error}", telling=telling) from error
+        done = False
+        try:
+            if await self._punch.awaited(peer):
+                return self._upgraded(peer)
+            enough = limit is None or not limit.size or limit.size >= limits.LEAST_FOR_DATA
+            if self.carries_data and enough and await self._carries(connection):
+                done = True
+                self._usable.add(connection)
+                return str(circuit)
+            if self._host.direct(peer) is not None:
+                return self._upgraded(peer)
+        finally:
+            if not done:
+                await close_connection(connection, CLOSE_DEADLINE)
+        reason = ONE_SIDED if self.carries_data else NOT_RELAYED
+        raise NoPeerReachable(reason.format(relay=relay.endpoint), telling=Telling.OURSELVES)
+
+    def _upgraded(self, peer: PeerId) -> str:
+        connection = self._host.direct(peer)
+        return "" if connection is None else remote_multiaddr(connection.muxed_conn)
+
+    async def _open_circuit(self, peer: PeerId, circuit: Circuit) -> tuple[INetConn, CircuitLimit | None]:
+        stream = await self._open(circuit.relay.peer, HOP_PROTOCOL)
+        taken = False
+        try:
+            with trio.fail_after(limits.HANDSHAKE_SECONDS):
+                await write_message(stream, HopMessage(HopKind.CONNECT, peer).encode())
+                answer = HopMessage.decode(await read_message(stream, limits.MAX_MESSAGE_BYTES))
+                if answer.kind is not HopKind.STATUS or answer.status != RelayStatus.OK:
+                    raise RemoteError(_refusal(answer.status))
+                raw = self._end_of(stream, str(circuit), initiator=True)
+                taken = True
+                connection = await self._host.network.upgrade_outbound_raw_conn(raw, ID.from_base58(peer))
+        except trio.TooSlowError:
+            raise LinkClosed("the circuit was not made in time") from None
+        except BaseLibp2pError as error:
+            raise LinkClosed(f"the peer was not met through the relay: {error}") from error
+        finally:
+            if not taken:
+                await stream.reset()
+        return connection, answer.limit
+
+    async def _carries(self, connection: INetConn) -> bool:
+        """Whether the other end takes pieces over this connection."""
+        try:
+            await (await self._host.open_on(connection, RELAY_DATA_PROTOCOL)).close()
+        except LinkClosed:
+            return False
+        return True
+
+    # --- From others --------------------------------------------------------------------------------
+
+    async def _stopped_here(self, stream: NegotiatedStream) -> None:
+        """A relay brings a connection; returns when it has ended."""
+        with trio.move_on_after(limits.HANDSHAKE_SECONDS) as scope:
+            message = StopMessage.decode(await read_message(stream, limits.MAX_MESSAGE_BYTES))
+        if scope.cancelled_caught or message.kind is not StopKind.CONNECT or message.peer is None:
+            raise RemoteError("a relay brings nobody")
+        if stream.peer not in self.trusted or "/p2p-circuit" in stream.remote_address:
+            refusal = StopMessage(StopKind.STATUS, status=RelayStatus.PERMISSION_DENIED)
+            await write_message(stream, refusal.encode())
+            return
+        await write_message(stream, StopMessage(StopKind.STATUS, status=RelayStatus.OK).encode())
+        through = f"{stream.remote_address}/p2p/{stream.peer}/p2p-circuit"
+        near, far = _socket_pair()
+        raw = internals.raw_connection(near, initiator=False, through=through)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._carry, stream, far)
+            # Counted apart from the relay's own address: it has nothing to do with what they do.
+            await self._host.gate.take(raw, Multiaddr(through), f"relay {stream.peer}")
+
+    def _connection_changed(self, connection: INetConn, opened: bool) -> None:
+        peer = PeerId(SourceId(connection.muxed_conn.peer_id.to_base58()))
+        if not opened:
+            self._usable.discard(connection)
+            if self._host.direct(peer) is None:
+                self._relays.pop(peer, None)
+                if not self._host.relayed(peer):
+                    self._punch.give_up(peer)
+        elif not is_relayed(connection):
+            # Whoever exchanges over a circuit comes again, over the better way.
+            for worse in self._host.relayed(peer):
+                self._tasks.begin(_close_later, worse)
+        elif not connection.muxed_conn.is_initiator:
+            self._tasks.begin(self._make_direct, peer, connection)
+        self._punch.arrived()
+
+    async def _make_direct(self, peer: PeerId, connection: INetConn) -> None:
+        """Lead a punch with the peer that came through a relay; without success the circuit is of no use."""
+        self._host.gate.held.add(connection)
+        try:
+            if await self._punch.lead(peer, lambda: self._host.open_on(connection, PUNCH_PROTOCOL)):
+                return
+            if self.carries_data:
+                self._usable.add(connection)
+            # The other end may still be at its last attempt, and then asks whether pieces may go this way.
+            await trio.sleep(limits.ATTEMPT_SECONDS)
+        finally:
+            self._host.gate.held.discard(connection)
+        if not self.carries_data:
+            await close_connection(connection, CLOSE_DEADLINE)
+
+    async def _follow(self, stream: NegotiatedStream) -> None:
+        if "/p2p-circuit" not in stream.remote_address:
+            raise RemoteError("a punch is proposed over a direct connection")
+        await self._punch.follow(stream)
+
+    # --- The socket in between ----------------------------------------------------------------------
+
+    def _end_of(self, stream: NegotiatedStream, through: str, *, initiator: bool) -> RawConnection:
+        near, far = _socket_pair()
+        self._tasks.begin(self._carry, stream, far)
+        return internals.raw_connection(near, initiator=initiator, through=through)
+
+    async def _carry(self, stream: NegotiatedStream, far: trio.SocketStream) -> None:
+        try:
+            await pump.with_socket(stream, far)
+        except* LinkClosed:
+            await stream.reset()
+        finally:
+            far.socket.close()
+
+
+def _refusal(status: int) -> str:
+    known: dict[int, str] = {
+        RelayStatus.NO_RESERVATION: "the peer is not there",
+        RelayStatus.RESOURCE_LIMIT_EXCEEDED: "the relay has no circuit free",
+        RelayStatus.CONNECTION_FAILED: "the peer does not answer the relay",
+    }
+    return known.get(status, f"the relay refuses (status {status})")
+
+
+def _socket_pair() -> tuple[trio.SocketStream, trio.SocketStream]:
+    pair = trio.socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    return trio.SocketStream(pair[0]), trio.SocketStream(pair[1])
+
+
+async def _close_later(connection: INetConn) -> None:
+    # What the punch still says over it may arrive.
+    await trio.sleep(0.5)
+    await close_connection(connection, CLOSE_DEADLINE)
+
+
+async def _agree(stream: NegotiatedStream) -> None:
+    await stream.close()
+
+
+class _Arrivals(INotifee):
+    """Tells of every connection that is made or lost."""
+
+    def __init__(self, changed: Callable[[INetConn, bool], None]) -> None:
+        self._changed = changed
+
+    async def connected(self, network: INetwork, conn: INetConn) -> None:  # noqa: ARG002 - the interface's
+        self._changed(conn, True)
+
+    async def disconnected(self, network: INetwork, conn: INetConn) -> None:  # noqa: ARG002
+        self._changed(conn, False)
+
+    async def opened_stream(self, network: INetwork, stream: INetStream) -> None:
+        pass
+
+    async def closed_stream(self, network: INetwork, stream: INetStream) -> None:
+        pass
+
+    async def listen(self, network: INetwork, multiaddr: Multiaddr) -> None:
+        pass
+
+    async def listen_close(self, network: INetwork, multiaddr: Multiaddr) -> None:
+        pass

@@ -1,0 +1,229 @@
+"""Direct connections through two translators: both ends dial each other at the same moment (DCUtR over TCP).
+
+Each end dials from the port that it listens on, so that its translator uses the mapping that the relay has
+seen. The SYNs cross and TCP makes one connection of both dials; the end that opened the circuit is the client
+in what follows. Source: the libp2p specification ``relay/DCUtR.md``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import trio
+from libp2p.exceptions import BaseLibp2pError
+from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.network.swarm import Swarm
+from libp2p.peer.id import ID
+from multiaddr import Multiaddr
+
+from swarm.endpoint import Endpoint, Scope
+from swarm.errors import LinkClosed, RemoteError
+from swarm.ids import PeerId
+from swarm.net.admission import Admission
+from swarm.net.libp2p import internals
+from swarm.net.streams import NegotiatedStream
+from swarm.reach import reach_limits as limits
+from swarm.reach.framing import read_message, write_message
+from swarm.reach.relay_messages import PunchKind, PunchMessage
+
+logger = logging.getLogger(__name__)
+
+AGAIN_SECONDS = 0.05
+"""Pause after a dial that was refused: the other end's translator does not know of it yet."""
+
+MOST_ADDRESSES = 4
+"""Of one peer, dialled at the same time."""
+
+
+class Tasks:
+    """Background tasks of a host; what one of them fails with ends that task alone."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+
+    def begin(self, task: Callable[..., Awaitable[object]], *arguments: object) -> None:
+        """Run ``task`` until it ends or the host does."""
+        self._nursery.start_soon(self._guarded, task, arguments)
+
+    async def _guarded(self, task: Callable[..., Awaitable[object]], arguments: tuple[object, ...]) -> None:
+        try:
+            await task(*arguments)
+        except Exception as error:  # noqa: BLE001 - as in a stream handler: others' bytes cause it
+            logger.debug("a task of a circuit failed: %r", error)
+
+
+@dataclass(slots=True)
+class _Upgrade:
+    """One peer that a direct connection is wanted to."""
+
+    rounds: int = 0
+    over: bool = False
+
+
+class HolePunch:
+    """Punches for one host.
+
+    ``ports`` are those that it listens on, by kind of address; ``mine`` are the addresses to name to a peer
+    that is met through a relay of the given multiaddr; ``is_direct`` tells whether one is open directly.
+    """
+
+    def __init__(
+        self,
+        network: Swarm,
+        gate: Admission,
+        tasks: Tasks,
+        ports: Callable[[], dict[str, int]],
+        mine: Callable[[str], Awaitable[tuple[Endpoint, ...]]],
+        is_direct: Callable[[PeerId], bool],
+    ) -> None:
+        self._network = network
+        self._gate = gate
+        self._tasks = tasks
+        self._ports = ports
+        self._mine = mine
+        self._is_direct = is_direct
+        self._changed = trio.lowlevel.ParkingLot()
+        self._upgrades: dict[PeerId, _Upgrade] = {}
+
+    def arrived(self) -> None:
+        """A connection has been made or lost: whoever waits for one looks again."""
+        self._changed.unpark_all()
+
+    def begin(self, peer: PeerId) -> None:
+        """A circuit to the peer is about to be opened."""
+        self._upgrades[peer] = _Upgrade()
+
+    async def awaited(self, peer: PeerId) -> bool:
+        """Wait until the other end has led all its attempts; says whether a direct connection is open."""
+        upgrade = self._upgrades.setdefault(peer, _Upgrade())
+        with trio.move_on_after(limits.PUNCH_SECONDS):
+            while not (self._is_direct(peer) or upgrade.over or upgrade.rounds >= limits.PUNCH_ATTEMPTS):
+                await self._changed.park()
+        self._upgrades.pop(peer, None)
+        return self._is_direct(peer)
+
+    def give_up(self, peer: PeerId) -> None:
+        """The circuit to the peer has ended: there will be no further attempt."""
+        if (upgrade := self._upgrades.get(peer)) is not None:
+            upgrade.over = True
+        self._changed.unpark_all()
+
+    # --- The end that was dialled through the relay leads -------------------------------------------
+
+    async def lead(self, peer: PeerId, open_stream: Callable[[], Awaitable[NegotiatedStream]]) -> bool:
+        """Agree on a moment and dial, up to `limits.PUNCH_ATTEMPTS` times; says whether that worked."""
+        with trio.move_on_after(limits.PUNCH_SECONDS):
+            for _ in range(limits.PUNCH_ATTEMPTS):
+                if self._is_direct(peer):
+                    break
+                try:
+                    addresses, round_trip = await self._agree(await open_stream())
+                except (LinkClosed, RemoteError) as error:
+                    logger.debug("no punch with %s: %s", peer, error)
+                    break
+                await trio.sleep(round_trip / 2)
+                await self._dial(peer, addresses, client=False)
+        return self._is_direct(peer)
+
+    async def _agree(self, stream: NegotiatedStream) -> tuple[tuple[Endpoint, ...], float]:
+        try:
+            mine = await self._mine(stream.remote_address)
+            began = trio.current_time()
+            await write_message(stream, PunchMessage(PunchKind.CONNECT, mine).encode())
+            answer = PunchMessage.decode(await read_message(stream, limits.MAX_MESSAGE_BYTES))
+            round_trip = trio.current_time() - began
+            if answer.kind is not PunchKind.CONNECT:
+                raise RemoteError("a punch is answered with something else")
+            await write_message(stream, PunchMessage(PunchKind.SYNC).encode())
+            return allowed(answer.addresses, stream.remote_address), round_trip
+        finally:
+            await stream.close()
+
+    # --- The end that dialled through the relay follows ---------------------------------------------
+
+    async def follow(self, stream: NegotiatedStream) -> None:
+        """Answer the leader, and dial when it says so; RemoteError for what breaks the protocol."""
+        for _ in range(limits.PUNCH_ATTEMPTS):
+            with trio.move_on_after(limits.HANDSHAKE_SECONDS) as scope:
+                try:
+                    data = await read_message(stream, limits.MAX_MESSAGE_BYTES)
+                except LinkClosed:
+                    return
+                proposal = PunchMessage.decode(data)
+                mine = await self._mine(stream.remote_address)
+                await write_message(stream, PunchMessage(PunchKind.CONNECT, mine).encode())
+                sync = PunchMessage.decode(await read_message(stream, limits.MAX_MESSAGE_BYTES))
+                if (proposal.kind, sync.kind) != (PunchKind.CONNECT, PunchKind.SYNC):
+                    raise RemoteError("a punch is proposed out of order")
+            if scope.cancelled_caught:
+                return
+            peer = stream.peer
+            await self._dial(peer, allowed(proposal.addresses, stream.remote_address), client=True)
+            if (upgrade := self._upgrades.get(peer)) is not None:
+                upgrade.rounds += 1
+            self._changed.unpark_all()
+
+    # --- Dialling -----------------------------------------------------------------------------------
+
+    async def _dial(self, peer: PeerId, addresses: Sequence[Endpoint], *, client: bool) -> None:
+        """Dial all addresses until there is a direct connection, or the attempt is over."""
+        if not addresses:
+            return
+        with trio.move_on_after(limits.ATTEMPT_SECONDS):
+            async with trio.open_nursery() as nursery:
+                for endpoint in addresses[:MOST_ADDRESSES]:
+                    nursery.start_soon(self._dial_one, peer, endpoint, client)
+                while not self._is_direct(peer):
+                    await self._changed.park()
+                nursery.cancel_scope.cancel()
+
+    async def _dial_one(self, peer: PeerId, endpoint: Endpoint, client: bool) -> None:
+        port = self._ports().get(endpoint.kind)
+        if port is None:
+            return
+        remote = endpoint.host, endpoint.port
+
+        async def as_client(raw: RawConnection) -> None:
+            await self._as_client(raw, peer)
+
+        if client:
+            self._gate.expected[remote] = as_client
+        try:
+            while True:
+                try:
+                    stream = await internals.connect_from(port, endpoint)
+                except OSError as error:
+                    logger.debug("a dial to %s failed: %s", endpoint, error)
+                    await trio.sleep(AGAIN_SECONDS)
+                    continue
+                raw = internals.raw_connection(stream, initiator=client)
+                if client:
+                    await self._as_client(raw, peer)
+                else:
+                    # Beyond this attempt: the handshake may take longer.
+                    self._tasks.begin(self._gate.take, raw, Multiaddr(str(endpoint)), endpoint.host)
+                return
+        finally:
+            self._gate.expected.pop(remote, None)
+
+    async def _as_client(self, raw: RawConnection, peer: PeerId) -> None:
+        try:
+            connection = await self._network.upgrade_outbound_raw_conn(raw, ID.from_base58(peer))
+        except BaseLibp2pError as error:
+            logger.debug("no direct connection to %s: %s", peer, error)
+            return
+        self.arrived()
+        # The listener that accepted this socket would close it.
+        await connection.event_closed.wait()
+
+
+def allowed(addresses: Sequence[Endpoint], through: str) -> tuple[Endpoint, ...]:
+    """The addresses that a peer may name when it is met ``through`` a relay of this multiaddr.
+
+    None that is nearer than the relay itself: a stranger on the Internet has no say about private networks.
+    """
+    relay = Endpoint.read(through.partition("/p2p/")[0])
+    least = Scope.PUBLIC if relay is None else Scope.of(relay)
+    return tuple(each for each in addresses if each.is_ip and each.port and Scope.of(each) >= least)

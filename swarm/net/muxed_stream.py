@@ -1,0 +1,240 @@
+"""One Yamux stream as libp2p's interface and as the reads and writes of `swarm.net.streams`.
+
+Its state is a `swarm.mux.stream.Stream`; every change of it is a step of the connection's `Driver`.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import trio
+from libp2p.abc import IMuxedStream
+from libp2p.stream_muxer.exceptions import (
+    MuxedStreamClosed,
+    MuxedStreamEOF,
+    MuxedStreamError,
+    MuxedStreamReset,
+)
+
+from swarm.errors import LinkClosed
+from swarm.mux.stream import Ending, Read, Stream, Write
+
+if TYPE_CHECKING:
+    from swarm.net.muxed_connection import Driver, MuxedConnection
+
+_ENDINGS = {
+    Ending.RESET_BY_PEER: "the peer reset the stream",
+    Ending.RESET_HERE: "the stream was reset here",
+    Ending.CONNECTION_LOST: "the connection was lost",
+}
+
+
+class MuxedStream(IMuxedStream):
+    """A Yamux stream.
+
+    A cancelled read consumes nothing. A cancelled write resets the stream, because part of it may
+    already be sent. Neither affects the connection or its other streams.
+    """
+
+    def __init__(self, connection: MuxedConnection, driver: Driver, state: Stream) -> None:
+        self.muxed_conn = self._connection = connection
+        self.state = state
+        self._driver = driver
+        self._readable = trio.lowlevel.ParkingLot()
+        self._written = trio.lowlevel.ParkingLot()
+        self._deadline = float("inf")
+
+    @property
+    def stream_id(self) -> int:
+        """The Yamux stream id."""
+        return self.state.id
+
+    # Reading.
+
+    async def read(self, n: int | None = None) -> bytes:
+        """Wait for data and return 1 to ``n`` bytes; None and -1 mean everything available.
+
+        Raises MuxedStreamEOF once the peer has finished or the stream was closed here, and
+        MuxedStreamReset when either end reset it or the connection was lost.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if n == 0:
+            return b""
+        inbox = self.state.inbox
+        if not inbox.size:
+            await self._wait_readable()
+        data = inbox.take(inbox.size if n is None or n < 0 else n)
+        self._driver.consumed(self)
+        return data
+
+    async def readinto(self, buffer: memoryview) -> int:
+        """Wait for data and put 1 to ``len(buffer)`` bytes into ``buffer``; return how many.
+
+        Raises what `read` does. The buffer is never written after a cancellation.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if not len(buffer):
+            return 0
+        return self._read_unread(buffer) or await self._read_into(Read(buffer, 1))
+
+    async def readinto_exactly(self, buffer: memoryview) -> None:
+        """Fill ``buffer``; raises what `read` does, with what arrived before lost.
+
+        No checkpoint if everything is here already. The buffer is never written after a cancellation.
+        """
+        filled = self._read_unread(buffer)
+        while filled < len(buffer):
+            filled += await self._read_into(Read(buffer[filled:], len(buffer) - filled))
+
+    async def read_exactly(self, size: int) -> bytes:
+        """Return ``size`` bytes; otherwise as `readinto_exactly`."""
+        inbox = self.state.inbox
+        if inbox.size >= size:
+            data = inbox.take(size)
+            self._driver.consumed(self)
+            return data
+        buffer = bytearray(size)
+        await self.readinto_exactly(memoryview(buffer))
+        return bytes(buffer)
+
+    def _read_unread(self, buffer: memoryview) -> int:
+        """Move unread bytes into ``buffer``; return how many."""
+        if not self.state.inbox.size:
+            return 0
+        size = self.state.inbox.take_into(buffer)
+        self._driver.consumed(self)
+        return size
+
+    async def _read_into(self, read: Read) -> int:
+        """Wait until ``read`` has what it needs; return how many bytes that is."""
+        state = self.state
+        if state.reading:
+            # Another task waits with a buffer; this one gets what comes after that.
+            await self._wait_readable()
+            return self._read_unread(read.buffer)
+        state.reading = read
+        try:
+            with trio.CancelScope(deadline=self._deadline) as scope:
+                while not read.done:
+                    self._check_readable()
+                    await self._readable.park()
+        finally:
+            state.reading = None
+        if scope.cancelled_caught:
+            raise MuxedStreamError("the deadline of the stream has passed")
+        return read.filled
+
+    async def _wait_readable(self) -> None:
+        with trio.CancelScope(deadline=self._deadline) as scope:
+            while not self.state.inbox.size:
+                self._check_readable()
+                await self._readable.park()
+        if scope.cancelled_caught:
+            raise MuxedStreamError("the deadline of the stream has passed")
+
+    def _check_readable(self) -> None:
+        ending = self.state.ending
+        if ending and (self.state.receiving or ending is not Ending.CONNECTION_LOST):
+            raise MuxedStreamReset(_ENDINGS[ending])
+        if self.state.discarding:
+            raise MuxedStreamEOF("the stream was closed here")
+        if not self.state.receiving:
+            raise MuxedStreamEOF("the peer has finished")
+
+    # Writing.
+
+    async def write(self, *data: bytes | bytearray | memoryview) -> None:
+        """Send all of ``data``, in frames that alternate with those of other streams.
+
+        The buffers may be reused once this returns. Raises MuxedStreamClosed after `close` or
+        `close_write`, and MuxedStreamReset when either end reset the stream or the connection was lost.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        try:
+            write = self._driver.write(self, [memoryview(part).cast("B") for part in data])
+        except LinkClosed:
+            self._check_writable()
+            raise MuxedStreamClosed("the stream is closed for writing") from None
+        if write is not None and write.left:
+            await self._wait_written(write)
+
+    async def _wait_written(self, write: Write) -> None:
+        try:
+            with trio.CancelScope(deadline=self._deadline) as scope:
+                while write.left:
+                    self._check_writable()
+                    await self._written.park()
+        except BaseException:
+            self._driver.reset(self)
+            raise
+        if scope.cancelled_caught:
+            self._driver.reset(self)
+            raise MuxedStreamError("the deadline of the stream has passed")
+
+    def _check_writable(self) -> None:
+        if self.state.ending:
+            raise MuxedStreamReset(_ENDINGS[self.state.ending])
+
+    # Ending.
+
+    async def close_write(self) -> None:
+        """Stop writing; the peer reads what was written and then EOF. Reading continues."""
+        self._driver.finish(self)
+        await trio.lowlevel.checkpoint()
+
+    async def close(self) -> None:
+        """Stop writing and reading; tasks waiting in `read` get MuxedStreamEOF."""
+        self._driver.close_stream(self)
+        await trio.lowlevel.checkpoint()
+
+    async def reset(self) -> None:
+        """Abandon the stream in both directions; tasks waiting on it get MuxedStreamReset."""
+        self._driver.reset(self)
+        await trio.lowlevel.checkpoint()
+
+    def is_closed(self) -> bool:
+        """Whether the stream is closed for both reading and writing."""
+        state = self.state
+        return bool(state.ending or state.discarding or not (state.sending or state.receiving))
+
+    def wake(self) -> bool:
+        """Wake waiting tasks to check the state again, if it is worth it; return whether there are any."""
+        state = self.state
+        done = state.reading.done if state.reading else state.inbox.size
+        woken: list[object] = []
+        if self._readable and (done or state.ending or state.discarding or not state.receiving):
+            woken += self._readable.unpark_all()
+        if self._written:
+            woken += self._written.unpark_all()
+        return bool(woken)
+
+    def give_up(self) -> None:
+        """Reset the stream in one synchronous step."""
+        self._driver.reset(self)
+
+    # The rest of libp2p's interface.
+
+    def set_deadline(self, ttl: int) -> None:
+        """Fail reads and writes that are still waiting ``ttl`` seconds from now with MuxedStreamError.
+
+        Raises ValueError for a negative ``ttl``.
+        """
+        if ttl < 0:
+            raise ValueError("a deadline must be in the future")
+        self._deadline = trio.current_time() + ttl
+
+    def get_remote_address(self) -> tuple[str, int] | None:
+        """Return the other end's host and port."""
+        return self._connection.get_remote_address()
+
+    async def __aenter__(self) -> MuxedStream:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        await self.close()

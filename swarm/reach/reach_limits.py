@@ -1,0 +1,78 @@
+"""Every limit of the meeting point, the relay and the punching. Sizes are bytes, times are seconds."""
+
+from __future__ import annotations
+
+MAX_MESSAGE_BYTES = 4096
+"""One message of the relay and of the punching; DCUtR's specification names this size."""
+MAX_IDENTIFY_BYTES = 64 * 1024
+"""What a peer says of itself; only the observed address is taken from it."""
+MAX_FIELDS = 256
+"""Fields of one protobuf message, those of nested messages not counted."""
+MAX_ADDRESS_BYTES = 256
+MAX_ADDRESSES = 8
+"""Of one peer in one message; more are ignored."""
+
+# --- Meeting --------------------------------------------------------------------------------------
+
+MAX_NAMESPACE_BYTES = 255
+MAX_RECORD_BYTES = 1024
+MAX_RENDEZVOUS_BYTES = 128 * 1024
+"""One message of the rendezvous protocol: an answer with `MAX_FOUND` records."""
+MAX_REQUEST_BYTES = 2048
+"""A question or registration."""
+MAX_FOUND = 64
+"""Peers in one answer; the cookie asks for those that follow."""
+MAX_REGISTRATIONS = 12_288
+MAX_REGISTRATIONS_PER_PEER = 512
+MAX_REGISTRATIONS_PER_NETWORK = 2048
+"""Of one IPv4 address, or one /64 of IPv6: a sixth of all."""
+MAX_RECORDS = 2048
+"""Peers with any registration."""
+DEFAULT_TTL = 7200
+MIN_TTL = 60
+MAX_TTL = 72 * 3600
+REFRESH_SECONDS = 1800.0
+"""A registration is renewed after so long, which is well within what it is asked for."""
+REGISTERED_SECONDS = 3600
+MAX_WAIT = 60
+"""How long a question may wait for a peer to come."""
+WAITING_PER_PEER = 32
+"""Questions of one peer that wait at the same time."""
+REQUESTS_RATE = 20.0
+REQUESTS_BURST = 600.0
+"""Messages that one peer may send a second, and in a burst: a share of hundreds of files registers each."""
+
+# --- Relay ----------------------------------------------------------------------------------------
+
+RESERVATION_SECONDS = 3600
+RESERVATION_RENEWED = 0.5
+"""A reservation is renewed when this part of its time is over."""
+MAX_RESERVATIONS = 512
+MAX_RESERVATIONS_PER_NETWORK = 64
+MAX_CIRCUITS = 256
+MAX_CIRCUITS_PER_PEER = 16
+"""Circuits that begin or end at one peer."""
+CIRCUIT_BYTES = 128 * 1024
+"""Of each direction of one circuit, by default: enough to agree on a punch, not to move files."""
+CIRCUIT_SECONDS = 120
+LEAST_FOR_DATA = 1 << 20
+"""A circuit that carries less is not used for pieces."""
+HANDSHAKE_SECONDS = 10.0
+
+# --- Punching -------------------------------------------------------------------------------------
+
+PUNCH_ATTEMPTS = 3
+PUNCH_SECONDS = 8.0
+"""For all attempts together."""
+ATTEMPT_SECONDS = 2.4
+DIRECT_HEAD_START = 1.0
+"""Seconds that direct dials have for themselves before a circuit is opened."""
+
+# --- Probe ----------------------------------------------------------------------------------------
+
+PROBE_SECONDS = 4.0
+"""How long a dial back may take."""
+PROBES_AT_ONCE = 16
+PROBE_RATE = 1 / 30
+PROBE_BURST = 4.0
+"""Dial backs for one network (an IPv4 address, or a /64) a second, and in a burst."""

@@ -1,0 +1,168 @@
+"""Peers that find each other in a network: hosts on a bridge, what goes over it, and what does not."""
+
+from __future__ import annotations
+
+import random
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from swarm.ids import ManifestId
+from swarm.protocol.dns_message import decode_message
+from swarm.protocol.lan_records import OWN_SERVICE, sightings
+from tests.netns.network import Network, why_unavailable
+from tests.support.processes import Processes, Running
+from tests.support.requirements import require
+from tests.support.running import EVENT_KEY
+
+pytestmark = pytest.mark.e2e
+BITS = 200_000_000
+ETH_P_ALL = 3
+SIZE = 3_000_000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def namespaces() -> None:
+    why = why_unavailable()
+    require(not why, why)
+
+
+class Lan:
+    """Hosts with a node each; what crosses the bridge is seen on the first host's interface."""
+
+    def __init__(self, network: Network, processes: Processes) -> None:
+        self.network = network
+        self.processes = processes
+
+    def swarm(self, host: int, *arguments: str | Path, lan: bool = True) -> Running:
+        optimize = ["-" + "O" * sys.flags.optimize] if sys.flags.optimize else []
+        argv = self.network.inside(host, sys.executable, *optimize, "-m", "swarm", *arguments)
+        env = {"SWARM_NO_LAN": "0" if lan else "1"}
+        return self.processes.command(argv, name=f"host{host}", env=env)
+
+    def share(self, host: int, *arguments: str, seed: int = 1, **options: bool) -> tuple[Running, str]:
+        """Share a file of this host; returns the process and the id, once it is announced."""
+        path = self.processes.work(f"host{host}") / "file.bin"
+        path.write_bytes(random.Random(seed).randbytes(SIZE))
+        share = self.swarm(host, "share", path, "--json", *arguments, **options)
+        return share, str(share.event("path_shared")["manifest"])
+
+    @contextmanager
+    def captured(self, host: int) -> Iterator[list[bytes]]:
+        """The UDP and TCP packets on a host's interface (IP headers first), complete when the block ends."""
+        packets: list[bytes] = []
+        kind = socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL)
+        with self.network.socket(host, *kind) as wire:
+            wire.bind(("eth0", ETH_P_ALL))
+            wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 << 20)
+            wire.setblocking(False)
+            yield packets
+            with suppress(BlockingIOError):
+                while True:
+                    packets.append(wire.recv(1 << 16))
+
+
+@pytest.fixture
+def lan(processes: Processes) -> Iterator[Lan]:
+    with Network(4, bits=BITS) as network:
+        yield Lan(network, processes)
+
+
+def multicast(packets: list[bytes]) -> list[bytes]:
+    """The payloads of multicast DNS over IPv4 among the packets."""
+    found = []
+    for packet in packets:
+        if packet[0] == 0x45 and packet[9] == socket.IPPROTO_UDP and packet[16:20] == bytes((224, 0, 0, 251)):
+            found.append(packet[28 : 20 + struct.unpack_from("!H", packet, 24)[0]])
+    return found
+
+
+def test_an_id_is_enough_on_a_lan_and_nothing_there_tells_what_is_fetched(lan: Lan) -> None:
+    with lan.captured(1) as packets:
+        share, manifest = lan.share(0)
+        fetches = [lan.swarm(host, "fetch", manifest, "--json") for host in (1, 2, 3)]
+        for fetch in fetches:
+            fetch.event("peer_found", provenance="lan")
+            fetch.expect_exit(0)
+            path = fetch.cwd / "file.bin"
+            assert path.read_bytes() == random.Random(1).randbytes(SIZE)
+        share.terminate()
+        share.expect_exit(143)
+    assert len(packets) > SIZE / 1500
+    secret = ManifestId.parse(manifest)
+    for spelling in (secret.digest, manifest.encode(), secret.digest.hex().encode()):
+        assert not any(spelling in packet for packet in packets)
+    me = share.event("node_listening")["peer"]
+    told = [each for data in multicast(packets) for each in sightings(decode_message(data), [OWN_SERVICE])]
+    own = [each for each in told if each.peer == me]
+    # Only the addresses of this network; and at the end it took its leave.
+    assert {endpoint.host for each in own for endpoint in each.endpoints if endpoint.kind == "ip4"} == {
+        lan.network.address(0)
+    }
+    assert not any(each.instance[0] in str(me).encode() for each in own)
+    assert [each.ttl for each in own][-1] == 0
+
+
+def test_who_is_near_is_listed_until_it_leaves(lan: Lan) -> None:
+    share, _manifest = lan.share(0)
+    seen = lan.swarm(1, "peers", "--json")
+    seen.expect_exit(0)
+    (near,) = seen.events("peer_seen")
+    assert near["peer"] == share.event("node_listening")["peer"]
+    assert near["source"] == "lan"
+    assert any(address.startswith(f"/ip4/{lan.network.address(0)}/tcp/") for address in near["addresses"])
+    assert near["seconds"] is not None
+    table = lan.swarm(1, "peers")
+    table.expect_exit(0)
+    assert table.line(r"12D3Koo\w+ +\S+ +lan +/ip4/198\.18\.0\.1/tcp/\d+")
+    share.terminate()
+    share.expect_exit(143)
+    gone = lan.swarm(1, "peers", "--for", "1s")
+    gone.expect_exit(4)
+    assert "nobody was found near" in gone.errors()
+
+
+def test_a_peer_that_has_other_content_says_no_more_than_no(lan: Lan) -> None:
+    share, manifest = lan.share(0)
+    other = str(ManifestId(bytes(32)))
+    fetch = lan.swarm(1, "fetch", other, "--patience", "3", "--json")
+    fetch.expect_exit(5)
+    assert "does not have it" in fetch.errors()
+    assert manifest not in "".join((*fetch.lines(), fetch.errors()))
+    assert not share.events("peer_connected")
+
+
+@pytest.mark.parametrize("how", ["--no-lan", "--allow"])
+def test_with_everything_off_nothing_is_sent(lan: Lan, how: str) -> None:
+    allowed = ["--allow", "12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo"]
+    with lan.captured(0) as packets:
+        share, _ = lan.share(0, *(allowed if how == "--allow" else [how]))
+        # Somebody asks around meanwhile, and gets no answer.
+        lan.swarm(1, "peers", "--for", "1s").expect_exit(4)
+        share.terminate()
+        share.expect_exit(143)
+    ours = socket.inet_aton(lan.network.address(0))
+    sent = [packet for packet in packets if packet[0] >> 4 == 4 and packet[12:16] == ours]
+    # The kernel itself joins and leaves groups (IGMP); a program speaks UDP or TCP.
+    assert [packet for packet in sent if packet[9] in {socket.IPPROTO_UDP, socket.IPPROTO_TCP}] == []
+
+
+def test_who_starts_first_finds_who_comes_later(lan: Lan) -> None:
+    path = lan.processes.work("host0") / "file.bin"
+    path.write_bytes(random.Random(1).randbytes(SIZE))
+    known = lan.swarm(0, "share", path, "--json", lan=False)
+    manifest = str(known.event("path_shared")["manifest"])
+    known.terminate()
+    known.expect_exit(143)
+    fetch = lan.swarm(1, "fetch", manifest, "--json")
+    awaited = fetch.event("peers_awaited")
+    assert "nobody has been found" in awaited["reason"]
+    share, _ = lan.share(0)
+    fetch.expect_exit(0)
+    assert fetch.event("path_fetched")[EVENT_KEY]
+    share.stop()

@@ -1,0 +1,131 @@
+"""Two homes behind translators and one public meeting point: direct connections, and what happens without."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.netns.nats import CONE, PUBLIC, ROUTERS, SYMMETRIC, Nats
+from tests.netns.network import why_unavailable
+from tests.support.processes import Processes, Running
+from tests.support.requirements import must_not_skip, require
+
+MIB = 1 << 20
+INSTALL = Path(__file__).with_name("install.sh")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def namespaces() -> None:
+    why = why_unavailable()
+    require(not why, why)
+    if shutil.which("nft") is None and must_not_skip():
+        subprocess.run([INSTALL, "nftables"], check=True, timeout=300)
+    require(shutil.which("nft"), "`nft` (Debian: apt-get install nftables)")
+
+
+class Field:
+    """A meeting point, and what runs at home."""
+
+    def __init__(self, nats: Nats, processes: Processes, folder: Path) -> None:
+        self.nats = nats
+        self.processes = processes
+        self.folder = folder
+        self.content = folder / "content.bin"
+        self.content.write_bytes(os.urandom(2 * MIB))
+
+    def swarm(self, host: str, *arguments: str | Path, name: str) -> Running:
+        command = self.nats.inside(host, sys.executable, "-m", "swarm", *arguments)
+        home = str(self.processes.home(name))
+        return self.processes.command(command, name=name, env={"SWARM_HOME": home, "SWARM_NO_LAN": "1"})
+
+    def meet(self, *arguments: str) -> tuple[Running, str]:
+        running = self.swarm("public", "meet", "-l", "/ip4/0.0.0.0/tcp/4001", *arguments, name="meet")
+        return running, running.line(rf"(/ip4/{re.escape(PUBLIC)}\S+)").group(1)
+
+    def share(self, meeting: str, *arguments: str) -> tuple[Running, str]:
+        running = self.swarm("a", "share", self.content, "--meet", meeting, "-v", *arguments, name="share")
+        return running, running.line(r"^(swarm:\S+)$").group(1)
+
+    def fetch(self, link: str, name: str, *arguments: str) -> Running:
+        output = self.folder / name
+        return self.swarm("b", "fetch", link, "-o", output, "-v", *arguments, name=name)
+
+    def assert_fetched(self, name: str) -> None:
+        assert (self.folder / name / self.content.name).read_bytes() == self.content.read_bytes()
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[Processes]:
+    with Processes(tmp_path) as made:
+        yield made
+
+
+@pytest.mark.e2e
+def test_behind_two_cones_the_connection_is_direct(processes: Processes, tmp_path: Path) -> None:
+    with Nats(CONE, CONE) as nats, processes:
+        field = Field(nats, processes, tmp_path)
+        _, meeting = field.meet()
+        share, link = field.share(meeting)
+        assert f"meet={meeting}" in link
+        for number in range(3):
+            fetch = field.fetch(link, f"fetch{number}")
+            fetch.expect_exit(0, within=30)
+            field.assert_fetched(f"fetch{number}")
+            # Not through the relay, and never over the private address of the link.
+            assert f"at /ip4/{ROUTERS['a']}/tcp/" in fetch.line("connected to", stderr=True).string
+        assert f"connected from …{''}" in share.line("connected from", stderr=True).string
+        assert "p2p-circuit" not in share.line("connected from", stderr=True).string
+
+
+@pytest.mark.e2e
+def test_an_id_is_enough_where_both_name_the_meeting_point(processes: Processes, tmp_path: Path) -> None:
+    with Nats(CONE, CONE) as nats, processes:
+        field = Field(nats, processes, tmp_path)
+        _, meeting = field.meet()
+        _, link = field.share(meeting)
+        manifest = link.removeprefix("swarm:").partition("?")[0]
+        fetch = field.fetch(manifest, "fetch", "--meet", meeting)
+        fetch.expect_exit(0, within=30)
+        field.assert_fetched("fetch")
+        found = fetch.line("found", stderr=True).string
+        # The private address of the other home was not published.
+        assert "192.168." not in found
+        assert "p2p-circuit" in found
+
+
+@pytest.mark.e2e
+def test_with_a_symmetric_side_one_line_says_what_would_help(processes: Processes, tmp_path: Path) -> None:
+    with Nats(CONE, SYMMETRIC) as nats, processes:
+        field = Field(nats, processes, tmp_path)
+        _, meeting = field.meet("--relay-limit", "0", "--relay-time", "1h")
+        _, link = field.share(meeting)
+        fetch = field.fetch(link, "fetch", "--patience", "12")
+        line = fetch.line("waiting up to", within=11, stderr=True).string
+        assert "--relay-data on both" in line
+        fetch.expect_exit(4, within=20)
+        assert "--relay-data on both" in fetch.errors().splitlines()[-1]
+        # One side alone does not decide that pieces go through the relay.
+        lone = field.fetch(link, "lone", "--patience", "12", "--relay-data")
+        lone.expect_exit(4, within=30)
+        assert "if both sides use --relay-data" in lone.errors().splitlines()[-1]
+
+
+@pytest.mark.e2e
+def test_with_relay_data_on_both_sides_pieces_go_through_the_relay(
+    processes: Processes, tmp_path: Path
+) -> None:
+    with Nats(CONE, SYMMETRIC) as nats, processes:
+        field = Field(nats, processes, tmp_path)
+        _, meeting = field.meet("--relay-limit", "0", "--relay-time", "1h")
+        _, link = field.share(meeting, "--relay-data")
+        fetch = field.fetch(link, "fetch", "--relay-data")
+        fetch.expect_exit(0, within=60)
+        field.assert_fetched("fetch")
+        assert "p2p-circuit" in fetch.line("connected to", stderr=True).string
