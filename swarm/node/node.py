@@ -28,6 +28,7 @@ from swarm.node.catalogue import (
     ADVERTISE_PROTOCOL,
     MANIFEST_PROTOCOL,
     PARTS_PROTOCOL,
+    TIMES_PROTOCOL,
     Catalogue,
     Questions,
     ask_adverts,
@@ -43,6 +44,7 @@ from swarm.node.opening import (
 )
 from swarm.node.round_trips import RoundTrips
 from swarm.node.surroundings import PeerNear, begin_lan, peers_near
+from swarm.node.tree_times import TreeTimes
 from swarm.observe.event_stream import EventStream, Subscription
 from swarm.ports import ByteStream, PeerSource
 from swarm.protocol.advert import Advert, encode_length
@@ -130,15 +132,17 @@ class Node:
             self.meeting_points,
         )
         self._peer_sources += self.meeting_points(())
+        self._tree_times = TreeTimes()
         self._serve(host)
         self._stream.publish(NodeListening(self.peer_id, self.addresses))
 
     def _serve(self, host: Host) -> None:
-        catalogue = Catalogue(self._adverts, self._envelope)
+        catalogue = Catalogue(self._adverts, self._envelope, self._tree_times_of)
         host.serve(PING_PROTOCOL, Responder(), anywhere=True)
         host.serve(ADVERTISE_PROTOCOL, self._for_allowed(catalogue.advertise), most=STREAMS_PER_QUESTION)
         host.serve(PARTS_PROTOCOL, self._for_allowed(catalogue.parts), most=STREAMS_PER_QUESTION)
         host.serve(MANIFEST_PROTOCOL, self._for_allowed(catalogue.manifest), most=STREAMS_PER_QUESTION)
+        host.serve(TIMES_PROTOCOL, self._for_allowed(catalogue.times), most=STREAMS_PER_QUESTION)
         host.serve(EXCHANGE_PROTOCOL, self._exchange)
         host.judge_by(self._standing)
 
@@ -460,6 +464,12 @@ class Node:
     def _envelope(self, manifest: ManifestId) -> Envelope | None:
         transfer = self._transfer_of(manifest)
         return None if transfer is None else transfer.envelope
+
+    async def _tree_times_of(self, manifest: ManifestId) -> bytes:
+        transfer = self._transfer_of(manifest)
+        if transfer is None or transfer.path is None or not transfer.manifest.folder:
+            return b""
+        return await self._tree_times.of(transfer.manifest, transfer.path)
 
     def _adverts(self) -> Sequence[Advert]:
         return tuple(transfer.advert() for transfer in self._transfers.values() if transfer.is_open)

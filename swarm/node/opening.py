@@ -36,6 +36,7 @@ from swarm.lazy_dataclass import dataclass, field
 from swarm.net.addresses import parse_peer_address
 from swarm.node.catalogue import Questions
 from swarm.node.manifest_search import obtain
+from swarm.node.tree_times import find_tree_times
 from swarm.ports import PeerSource
 from swarm.sources.folder_source import FolderSource
 from swarm.storage.hash_cache import HashCache
@@ -200,7 +201,11 @@ async def open_fetch(
             raise UsageError("nobody to fetch from: name at least one peer, or wait for peers with --seed")
 
         async def finish() -> Path:
-            path = await target.finish()
+            tree_times = None
+            if options.times and not options.only:
+                peers = (status.peer for status in transfer.peers())
+                tree_times = await find_tree_times(opener.questions, manifest, peers)
+            path = await target.finish(tree_times)
             if target.checks is not None:
                 await trio.to_thread.run_sync(
                     opener.hashes.keep, path, manifest, target.checks, target.unsettled
