@@ -24,6 +24,7 @@ from swarm.net.inbound import PeerStanding
 from swarm.net.network_limits import PING_RATE, STREAMS_PER_QUESTION
 from swarm.net.ping_protocol import PING_PROTOCOL, Prober, Responder
 from swarm.net.streams import shielded
+from swarm.node.asked_times import TreeTimes
 from swarm.node.catalogue import (
     ADVERTISE_PROTOCOL,
     MANIFEST_PROTOCOL,
@@ -44,7 +45,6 @@ from swarm.node.opening import (
 )
 from swarm.node.round_trips import RoundTrips
 from swarm.node.surroundings import PeerNear, begin_lan, peers_near
-from swarm.node.tree_times import TreeTimes
 from swarm.observe.event_stream import EventStream, Subscription
 from swarm.ports import ByteStream, PeerSource
 from swarm.protocol.advert import Advert, encode_length

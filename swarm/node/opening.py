@@ -34,9 +34,9 @@ from swarm.events import (
 from swarm.ids import ManifestId, PeerId, TransferId
 from swarm.lazy_dataclass import dataclass, field
 from swarm.net.addresses import parse_peer_address
+from swarm.node.asked_times import find_tree_times
 from swarm.node.catalogue import Questions
 from swarm.node.manifest_search import obtain
-from swarm.node.tree_times import find_tree_times
 from swarm.ports import PeerSource
 from swarm.sources.folder_source import FolderSource
 from swarm.storage.hash_cache import HashCache
