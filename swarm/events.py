@@ -50,6 +50,17 @@ class RoundTrip(Event):
     seconds: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class ReachChecked(Event):
+    """A meeting point has dialled this node back: ``reachable`` says whether that worked.
+
+    ``meeting`` is the multiaddr of the meeting point.
+    """
+
+    meeting: str
+    reachable: bool
+
+
 # --- A transfer as a whole ----------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ from typing import Protocol
 from swarm.bits import PieceSet
 from swarm.content.manifest import Manifest
 from swarm.endpoint import Route
+from swarm.errors import SwarmError
 from swarm.ids import ManifestId, PeerId, SourceId
 from swarm.lazy_dataclass import dataclass
 
@@ -38,6 +39,9 @@ class ByteStream(Protocol):
 
     async def readinto_exactly(self, buffer: memoryview) -> None:
         """Fill ``buffer`` from the stream."""
+
+    async def read_some(self, limit: int) -> bytes:
+        """Wait for data and return what has come: 1 to ``limit`` bytes, none once the peer has finished."""
 
     async def write(self, *data: bytes | bytearray | memoryview) -> None:
         """Send all of ``data``, one after the other.
@@ -107,12 +111,21 @@ class Store(Protocol):
         file system refuses.
         """
 
+    async def put_many(self, pieces: Sequence[tuple[int, memoryview]]) -> list[int]:
+        """As `put`, for many small pieces in one step; returns those whose hash differs.
+
+        After a `DiskError` those in ``stored`` are written.
+        """
+
     async def get(self, piece: int) -> memoryview:
         """Read one whole stored piece, checked to be what was verified before.
 
         Raises `PieceWithdrawn` when it is not (the piece then leaves ``stored``), `ContentAway` when the
         whole file is away (all of its pieces leave ``stored``), `DiskError` when it cannot be read.
         """
+
+    async def get_many(self, pieces: Sequence[int]) -> list[memoryview | SwarmError]:
+        """As `get`, for many small pieces in one step; the answer ends with the first error."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,8 @@ def detail(event: events.Event) -> str | None:
             | events.PeerFailed()
         ):
             text = _about_peer(event)
+        case events.ReachChecked(meeting=meeting, reachable=reachable):
+            text = _about_reach(meeting, reachable=reachable)
         case events.SourceJoined(description=description):
             text = f"taking pieces from {printable(description)}"
         case events.SourceLeft(source=source, reason=reason):
@@ -110,6 +112,13 @@ def detail(event: events.Event) -> str | None:
             answer = "no answer" if seconds is None else format_duration(seconds)
             text = f"round trip to {short(peer)}: {answer}"
     return text
+
+
+def _about_reach(meeting: str, *, reachable: bool) -> str:
+    """Return what a meeting point has found out about this node."""
+    if reachable:
+        return f"{printable(meeting)} can dial this node: it is reachable from outside"
+    return f"{printable(meeting)} cannot dial this node: others reach it with the meeting point's help"
 
 
 def _about_peer(event: events.TransferEvent) -> str | None:

@@ -64,6 +64,8 @@ VERSION = format2.VERSION
 """The latest format."""
 _FORMATS = {format1.VERSION: (format1.FIELDS,), format2.VERSION: (format2.FIELDS,)}
 _MAX_FIELDS = 23
+_COPIED = 1 << 20
+"""Bytes that are copied at a time where other threads are to get their turn."""
 # The shortest key comes first in a deterministic map, so the version is read before anything else.
 _VERSION = cbor.text_key("v")
 
@@ -162,7 +164,7 @@ class Manifest:
             if _read_format(reader, _FORMATS, "manifest")[0] == format1.VERSION:
                 yield from cls._read_1(manifest, reader, data, start, end)
             else:
-                encoded = data[start:end]
+                encoded = _part(data, start, end)
                 reader = cbor.Reader(encoded)
                 _read_format(reader, _FORMATS, "manifest")
                 yield from cls._read_2(manifest, reader, encoded)
@@ -312,6 +314,13 @@ def _check_size(encoded: bytes | memoryview, limit: int) -> None:
             f"a manifest can have at most {limit} bytes, but this one has {len(encoded)}: "
             "use a larger piece length or share fewer files"
         )
+
+
+def _part(data: bytes, start: int, end: int) -> bytes:
+    """Return ``data[start:end]``: that of 50 MiB holds up all other threads for 35 ms, a join does not."""
+    if start == 0 and end == len(data):
+        return data
+    return b"".join([data[at : min(at + _COPIED, end)] for at in range(start, end, _COPIED)])
 
 
 def _exhaust(steps: Generator[None, None, Manifest]) -> Manifest:

@@ -136,15 +136,13 @@ async def ask_manifest(stream: ByteStream, manifest: ManifestId) -> Envelope | N
     The answer is checked against the id before it is parsed. Raises RemoteError when it is not that
     manifest, LinkClosed when the peer falls silent, ManifestError when the manifest of this id is not valid.
     """
-    body = bytearray()
     await stream.write(manifest.digest)
     size = decode_length(await _in_time(stream, LENGTH_BYTES), MAX_ANSWER_BYTES)
-    while len(body) < size:
-        body += await _in_time(stream, min(CHUNK_BYTES, size - len(body)))
+    chunks = [await _in_time(stream, min(CHUNK_BYTES, size - start)) for start in range(0, size, CHUNK_BYTES)]
     if not size:
         return None
     try:
-        return await trio.to_thread.run_sync(Envelope.from_bytes, bytes(body), manifest)
+        return await trio.to_thread.run_sync(lambda: Envelope.from_bytes(b"".join(chunks), manifest))
     except ForgedEnvelope as error:
         raise RemoteError(f"the manifest from {stream.peer} is not to be used: {error}") from error
 
@@ -197,7 +195,10 @@ class Catalogue:
         digest = await _in_time(stream, DIGEST_BYTES)
         envelope = self._envelope(ManifestId(digest))
         fits = envelope is not None and len(envelope.manifest.encode()) < MAX_ANSWER_BYTES - ENVELOPE_ROOM
-        await _send(stream, envelope.plain_bytes() if envelope is not None and fits else b"")
+        if envelope is None or not fits:
+            await _send(stream, b"")
+        else:
+            await _send(stream, await trio.to_thread.run_sync(envelope.plain_bytes))
 
     async def parts(self, stream: ByteStream) -> None:
         """Send the outline of the manifest whose id the peer names, and then the parts that it asks for.

@@ -47,7 +47,7 @@ from swarm.observe.event_stream import EventStream, Subscription
 from swarm.ports import ByteStream, PeerSource
 from swarm.protocol.advert import Advert, encode_length
 from swarm.storage.hash_cache import HashCache
-from swarm.storage.home import swarm_home
+from swarm.storage.home_folder import swarm_home
 from swarm.storage.identities import hold_identity
 from swarm.storage.kept_parts import FOLDER as KEPT_MANIFESTS
 from swarm.storage.scan import ScanRules
@@ -204,6 +204,28 @@ class Node:
         from the size. A cancelled call leaves nothing behind. Raises UsageError,
         DiskError.
         """
+        transfer = self.begin_share(path, name=name, piece_length=piece_length, options=options)
+        try:
+            await transfer.opened()
+        except BaseException:
+            transfer.cancel()
+            with shielded(END_SECONDS):
+                await transfer.ended()
+            raise
+        return transfer
+
+    def begin_share(
+        self,
+        path: str | Path,
+        *,
+        name: str | None = None,
+        piece_length: int | None = None,
+        options: TransferOptions | None = None,
+    ) -> Transfer:
+        """As `share`, but return at once; `Transfer.opened` waits until it is hashed.
+
+        Raises UsageError for a malformed peer; what else prevents the share ends the transfer.
+        """
         options = options or TransferOptions()
         request = ShareRequest(
             Path(path),
@@ -213,17 +235,7 @@ class Node:
             options.rehash,
             name,
         )
-        transfer = self._begin(
-            TransferKind.SHARE, options, lambda own: open_share(self._opener, own, request)
-        )
-        try:
-            await transfer.opened()
-        except BaseException:
-            transfer.cancel()
-            with shielded(END_SECONDS):
-                await transfer.ended()
-            raise
-        return transfer
+        return self._begin(TransferKind.SHARE, options, lambda own: open_share(self._opener, own, request))
 
     def fetch(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from swarm.bits import PieceSet
 from swarm.config import TransferOptions
 from swarm.content.envelope import Envelope
 from swarm.content.link import SwarmLink, is_link
+from swarm.content.manifest import Manifest
 from swarm.content.selection import select
 from swarm.content.signature import parse_signer, sign
 from swarm.content.times import FileTimes
@@ -133,9 +134,9 @@ async def open_share(
         await trio.to_thread.run_sync(
             opener.hashes.keep, request.path, manifest, scanned.checks, scanned.unsettled
         )
-    times = FileTimes.of(scanned.checks.files.mtimes)
+    mtimes = scanned.checks.files.mtimes
     envelope = await trio.to_thread.run_sync(
-        lambda: Envelope(manifest, sign(opener.key, manifest.encode()), times=times)
+        lambda: Envelope(manifest, sign(opener.key, manifest.encode()), times=FileTimes.of(mtimes))
     )
     with SeedStore(manifest, request.path, scanned.checks) as store:
         _tell_manifest(opener, transfer, envelope)
@@ -182,9 +183,11 @@ async def open_fetch(
     )
     manifest = envelope.manifest
     _tell_manifest(opener, transfer, envelope)
-    chosen = await trio.to_thread.run_sync(select, manifest, options.only)
-    files = [item for item in chosen if item < len(manifest.files)]
-    size = sum(map(manifest.layout.file_length, files))
+    chosen: frozenset[int] | None = None
+    files: Collection[int] = range(len(manifest.files))
+    size = manifest.total_length
+    if options.only:
+        chosen, files, size = await trio.to_thread.run_sync(_chosen, manifest, options.only)
     progress = _hashing_progress(opener, transfer)
     recall = None if options.rehash else opener.hashes.find
     times = envelope.times if options.times else None
@@ -216,6 +219,13 @@ async def open_fetch(
             peer_sources=named,
             piece_sources=tuple(map(FolderSource, options.bases)),
         )
+
+
+def _chosen(manifest: Manifest, patterns: Sequence[str]) -> tuple[frozenset[int], Collection[int], int]:
+    """Return what the patterns select, the files among that, and their bytes."""
+    chosen = select(manifest, patterns)
+    files = [item for item in chosen if item < len(manifest.files)]
+    return chosen, files, sum(map(manifest.layout.file_length, files))
 
 
 async def look_up(opener: ContentOpener, request: FetchRequest) -> Envelope:

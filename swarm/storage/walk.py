@@ -23,6 +23,7 @@ from swarm.content.paths import (
     clash_key,
     folded,
     printable,
+    quoted,
     without_ignored,
 )
 from swarm.errors import ManifestError, UsageError
@@ -159,7 +160,7 @@ class _Walker(Generic[T]):
                 entry for entry in found if not self._omits(parts, entry) and self._is_valid(parts, entry)
             ]
             keys = [clash_key(entry.name) for entry in found]
-        latest = None
+        latest = latest_name = ""
         omits = bool(self._rules.omitted or self._rules.ignored)
         names = [entry.name for entry in found]
         # A character takes at most four bytes.
@@ -171,13 +172,15 @@ class _Walker(Generic[T]):
             if omits and self._omits(parts, entry):
                 continue
             if key == latest:
-                self._refuse((*parts, name), "clashes with another name in this folder on some file systems")
+                self._refuse(
+                    (*parts, name), f"clashes with {quoted(latest_name)} in this folder on some file systems"
+                )
             elif not shallow:
                 self._refuse((*parts, name), f"folders are nested more than {MAX_PATH_DEPTH} levels deep")
             elif len(name) > short and not _is_short((*parts, name)):
                 self._refuse((*parts, name), f"its path is longer than {MAX_PATH_BYTES} bytes")
             else:
-                latest = key
+                latest, latest_name = key, name
                 try:
                     # A million plain files are what takes long: nothing is called for one of them alone.
                     if entry.is_file(follow_symlinks=False):

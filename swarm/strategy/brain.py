@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from swarm.bits import PieceSet
 from swarm.content.layout import Layout
@@ -239,10 +239,24 @@ class Brain:
         """
         return self._download.whole(source, piece, now) if source in self._sources else []
 
+    def pieces_received(
+        self, source: SourceId, arrived: Sequence[tuple[int, int]], now: float
+    ) -> list[Command]:
+        """As `data_received` and `piece_received`, for many: each piece with its bytes not told before."""
+        if source not in self._sources:
+            return []
+        if (peer := self._sources[source]) is not None:
+            self._upload.received(peer, sum(size for _, size in arrived), now)
+        return self._download.whole_many(source, arrived, now)
+
     def piece_stored(self, source: SourceId, piece: int, now: float) -> list[Command]:
         """The piece matched its hash and is written."""
-        commands = self._download.stored(source, piece, now)
-        if announced := self._announcer.stored(piece, now):
+        return self.pieces_stored(source, (piece,), now)
+
+    def pieces_stored(self, source: SourceId, pieces: Sequence[int], now: float) -> list[Command]:
+        """As `piece_stored`, for many."""
+        commands = self._download.stored(source, pieces, now)
+        if announced := self._announcer.stored(pieces, now):
             commands += announced + self._download.sweep()
         return commands
 
@@ -287,6 +301,14 @@ class Brain:
         return commands + self._download.wanted_again(now)
 
     # --- Pieces that go -------------------------------------------------------------------------
+
+    def pieces_requested(self, peer: PeerId, pieces: Sequence[int], now: float) -> list[Command]:
+        """As `received`, for a run of requests."""
+        return self._upload.requested_many(peer, pieces, now) if self._sources.get(peer) is not None else []
+
+    def pieces_uploaded(self, peer: PeerId, finished: Sequence[int], size: int, now: float) -> list[Command]:
+        """As `uploaded` and `upload_finished` for many: ``size`` bytes went, and these are over."""
+        return self._upload.sent(peer, finished, size, now) if self._sources.get(peer) is not None else []
 
     def uploaded(self, peer: PeerId, piece: int, size: int, now: float) -> list[Command]:  # noqa: ARG002
         """``size`` payload bytes of the piece were handed to the link."""

@@ -179,6 +179,16 @@ class Transfer:
         """The indices in the manifest of the files that are wanted; none before `opened` has returned."""
         return self._files
 
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended the transfer before it was stopped; None while it has not failed."""
+        return self._failure
+
+    @property
+    def stored(self) -> PieceSet | None:
+        """The pieces that can be served now, not to be changed; None while it is not open."""
+        return self._content.store.stored if self._content is not None else None
+
     def peers(self) -> tuple[PeerStatus, ...]:
         """The peers with an open session."""
         return self._exchange.peers() if self._exchange else ()
@@ -197,6 +207,11 @@ class Transfer:
         await self._opened.wait()
         if self._envelope is None:
             raise self._reason()
+
+    async def has_opened(self) -> bool:
+        """Wait until `opened` returns, or would raise, and say which: True if the transfer is open."""
+        await self._opened.wait()
+        return self._envelope is not None
 
     async def complete(self) -> Path:
         """Wait until everything wanted is verified and in place; returns its path.

@@ -167,17 +167,34 @@ class DownloadSide:
 
     def whole(self, source: SourceId, piece: int, now: float) -> list[Command]:
         """A piece is whole in memory; that of a cancelled request is not stored."""
-        settled = self.requests.settle(source, piece)
-        if settled is None:
+        return self.whole_many(source, ((piece, 0),), now)
+
+    def whole_many(self, source: SourceId, arrived: Iterable[tuple[int, int]], now: float) -> list[Command]:
+        """As `whole`, for many, each with its bytes that `data` was not told of."""
+        commands: list[Command] = []
+        stores: list[Command] = []
+        settled: list[tuple[int, PendingRequest]] = []
+        come = 0
+        for piece, size in arrived:
+            if size and self.requests.progress(source, piece, size, now):
+                come += size
+            if (end := self.requests.settle(source, piece)) is not None:
+                settled.append((piece, end[0]))
+        if come:
+            self._timeouts.received(source, come, now)
+            self._ranking.received(source, come, now)
+        if not settled:
             return []
-        asked, _ = settled
-        self._credit(source, piece, asked, now)
-        if not asked.live:
-            return self._waste(source, piece, asked) + self._asker.fill(source, now)
-        commands: list[Command] = [Send(p, Cancel(piece)) for p in self.requests.outrun(source, piece, now)]
-        self._pieces.verifying(piece)
+        self._credit(source, settled, now)
+        for piece, asked in settled:
+            if not asked.live:
+                commands += self._waste(source, piece, asked)
+                continue
+            commands += [Send(p, Cancel(piece)) for p in self.requests.outrun(source, piece, now)]
+            self._pieces.verifying(piece)
+            stores.append(StorePiece(source, piece))
         # Asking first: hashing and writing must not leave the source without work.
-        return [*commands, *self._asker.fill(source, now), StorePiece(source, piece)]
+        return [*commands, *self._asker.fill(source, now), *stores]
 
     def rejected(self, source: SourceId, piece: int, reason: RejectReason, now: float) -> list[Command]:
         """A request ended without its piece."""
@@ -203,12 +220,14 @@ class DownloadSide:
 
     # --- What became of a piece -----------------------------------------------------------------
 
-    def stored(self, source: SourceId, piece: int, now: float) -> list[Command]:
-        """A piece is verified and written: its sender is trusted with more."""
-        self._pieces.now_stored(piece)
-        size = self._pieces.layout.length(piece)
-        told = Publish(PieceStored(self._transfer, piece, size, source))
-        return [told, *(self._asker.fill(source, now) if self.requests.verified(source) else ())]
+    def stored(self, source: SourceId, pieces: Iterable[int], now: float) -> list[Command]:
+        """Pieces are verified and written: their sender is trusted with more."""
+        told: list[Command] = []
+        for piece in pieces:
+            self._pieces.now_stored(piece)
+            size = self._pieces.layout.length(piece)
+            told.append(Publish(PieceStored(self._transfer, piece, size, source)))
+        return [*told, *(self._asker.fill(source, now) if self.requests.verified(source) else ())]
 
     def refused(self, source: SourceId, piece: int) -> list[Command]:
         """A piece did not match its hash. One source sent all of it, so that source is to blame."""
@@ -270,10 +289,12 @@ class DownloadSide:
 
     # --- Shared steps ---------------------------------------------------------------------------
 
-    def _credit(self, source: SourceId, piece: int, asked: PendingRequest, now: float) -> None:
+    def _credit(self, source: SourceId, settled: Sequence[tuple[int, PendingRequest]], now: float) -> None:
         self._timeouts.moved(source, now)
-        self.requests.delivered(source, asked.length, self._asker.demand(source, now), now)
-        self._claims.delivered(source, piece)
+        length = sum(asked.length for _, asked in settled)
+        self.requests.delivered(source, length, self._asker.demand(source, now), now)
+        for piece, _ in settled:
+            self._claims.delivered(source, piece)
         self._ranking.outcome(source, good=True)
         self._idle_if_done(source, now)
 
