@@ -24,10 +24,12 @@ from swarm.net.inbound import PeerStanding
 from swarm.net.network_limits import PING_RATE, STREAMS_PER_QUESTION
 from swarm.net.ping_protocol import PING_PROTOCOL, Prober, Responder
 from swarm.net.streams import shielded
+from swarm.node.asked_times import TreeTimes
 from swarm.node.catalogue import (
     ADVERTISE_PROTOCOL,
     MANIFEST_PROTOCOL,
     PARTS_PROTOCOL,
+    TIMES_PROTOCOL,
     Catalogue,
     Questions,
     ask_adverts,
@@ -135,15 +137,17 @@ class Node:
             trio.CapacityLimiter(MAX_ORIGIN_CONNECTIONS),
         )
         self._peer_sources += self.meeting_points(())
+        self._tree_times = TreeTimes()
         self._serve(host)
         self._stream.publish(NodeListening(self.peer_id, self.addresses))
 
     def _serve(self, host: Host) -> None:
-        catalogue = Catalogue(self._adverts, self._envelope)
+        catalogue = Catalogue(self._adverts, self._envelope, self._tree_times_of)
         host.serve(PING_PROTOCOL, Responder(), anywhere=True)
         host.serve(ADVERTISE_PROTOCOL, self._for_allowed(catalogue.advertise), most=STREAMS_PER_QUESTION)
         host.serve(PARTS_PROTOCOL, self._for_allowed(catalogue.parts), most=STREAMS_PER_QUESTION)
         host.serve(MANIFEST_PROTOCOL, self._for_allowed(catalogue.manifest), most=STREAMS_PER_QUESTION)
+        host.serve(TIMES_PROTOCOL, self._for_allowed(catalogue.times), most=STREAMS_PER_QUESTION)
         host.serve(EXCHANGE_PROTOCOL, self._exchange)
         host.judge_by(self._standing)
 
@@ -469,6 +473,12 @@ class Node:
     def _envelope(self, manifest: ManifestId) -> Envelope | None:
         transfer = self._transfer_of(manifest)
         return None if transfer is None else transfer.envelope
+
+    async def _tree_times_of(self, manifest: ManifestId) -> bytes:
+        transfer = self._transfer_of(manifest)
+        if transfer is None or transfer.path is None or not transfer.manifest.folder:
+            return b""
+        return await self._tree_times.of(transfer.manifest, transfer.path)
 
     def _adverts(self) -> Sequence[Advert]:
         return tuple(transfer.advert() for transfer in self._transfers.values() if transfer.is_open)

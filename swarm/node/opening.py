@@ -34,6 +34,7 @@ from swarm.events import (
 from swarm.ids import ManifestId, PeerId, TransferId
 from swarm.lazy_dataclass import dataclass, field
 from swarm.net.addresses import parse_peer_address
+from swarm.node.asked_times import find_tree_times
 from swarm.node.catalogue import Questions
 from swarm.node.manifest_search import obtain
 from swarm.origin_url import MAX_ORIGINS, OriginUrl, read_origins
@@ -210,7 +211,11 @@ async def open_fetch(
             raise UsageError("nobody to fetch from: name at least one peer, or wait for peers with --seed")
 
         async def finish() -> Path:
-            path = await target.finish()
+            tree_times = None
+            if options.times and not options.only:
+                peers = (status.peer for status in transfer.peers())
+                tree_times = await find_tree_times(opener.questions, manifest, peers)
+            path = await target.finish(tree_times)
             if target.checks is not None:
                 await trio.to_thread.run_sync(
                     opener.hashes.keep, path, manifest, target.checks, target.unsettled
