@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import trio
@@ -19,6 +20,9 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
     signal, once ``main`` has cleaned up. Journals are saved and connections closed by then; a
     second signal, or a clean-up that takes longer than `GRACE_SECONDS`, ends the process at once.
     """
+    # What was imported until now stays; the collector need not search it again.
+    gc.freeze()
+    gc.enable()
     with interrupts.kept():
         trio.run(_guarded, main)
 

@@ -7,7 +7,6 @@ command asks for it.
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -37,14 +36,8 @@ def open_node() -> OpenNode:
     """Import the node, and of libp2p what the node uses: about half a second."""
     from swarm.net.libp2p import partial_import
 
-    # What is imported stays: the collector need not search it, meanwhile, later, or when the process ends.
-    gc.disable()
-    try:
-        with partial_import.importing():
-            from swarm.node import open_node as real
-        gc.freeze()
-    finally:
-        gc.enable()
+    with partial_import.importing():
+        from swarm.node import open_node as real
     return real
 
 
@@ -57,7 +50,7 @@ def open_meeting() -> OpenMeeting:
     return real
 
 
-TRANSFERRING = frozenset({"share", "fetch", "listen", "meet"})
+TRANSFERRING = frozenset({"share", "fetch", "listen", "meet", "daemon"})
 """Commands whose work goes on whatever becomes of their output; the others exist to print."""
 
 
@@ -95,6 +88,10 @@ class Runtime:
         )
         self.live.begin(command)
         return self.live
+
+    def imported(self) -> None:
+        """Import the node before trio runs, so that a signal during the import ends it at once."""
+        self.load_node()
 
     def with_node(self, node_options: NodeOptions, main: Callable[[Node], Awaitable[None]]) -> None:
         """Open a node, run ``main`` with it, and close it; a signal cancels ``main``."""

@@ -1,10 +1,9 @@
-"""`dataclass`, the standard library's decorator, whose methods are made when they are first needed.
+"""`dataclass`, like the standard library's, whose methods are made when they are first needed.
 
 The standard library compiles up to seven methods of a frozen class when the class is made: about half a
 millisecond. A program that makes 160 such classes at its start and uses a third of them pays for all. Here a
-class gets its slots at once, and stand-ins for the methods; the first one that is called lets the standard
-library make all of them, and they replace the stand-ins for good. A class behaves as if made by
-`dataclasses.dataclass` with ``slots=True``.
+class gets its slots at once, and stand-ins for its methods. The first use of one makes them all; only
+``__init__`` needs the compiler. What `dataclasses.fields` asks for, the standard library supplies.
 """
 
 from __future__ import annotations
@@ -17,21 +16,79 @@ if TYPE_CHECKING:
     from dataclasses import dataclass, field, replace
 else:
     import dataclasses
+    import operator
     import threading
     from dataclasses import field, replace
 
     _ABOUT = ("__dataclass_fields__", "__dataclass_params__", "__match_args__")
-    _COMPARING = ("__lt__", "__le__", "__gt__", "__ge__")
     _COMPLETING = threading.RLock()
     """Completing a class completes its bases."""
 
-    def dataclass(*, slots, frozen=False, eq=True, order=False):
+    def dataclass(*, slots, frozen=False, eq=True):
         """Make a dataclass of a class, as `dataclasses.dataclass` would; ``slots`` has to be True."""
         if not slots:
             raise TypeError("a lazy dataclass has slots")
-        return lambda plain: _slotted(plain, {"frozen": frozen, "eq": eq, "order": order})
+        return lambda plain: _Lazy(plain, frozen, eq).made
 
-    def _slotted(plain, options):
+    class _Lazy:
+        """One class with slots, and how its methods are made when they are needed."""
+
+        def __init__(self, plain, frozen, eq):
+            self._plain = plain
+            self._frozen = frozen
+            self.made = _with_slots(plain)
+            self._complete = False
+            methods = ["__init__", "__repr__", *(("__eq__", "__hash__") if eq else ())]
+            # A class that defines __eq__ has a __hash__ of None: that one is not of its own making.
+            self._methods = [name for name in methods if vars(plain).get(name) is None]
+            for name in self._methods:
+                setattr(self.made, name, self._stand_in(name))
+            if eq and not frozen and "__hash__" in self._methods:
+                self._methods.remove("__hash__")
+                self.made.__hash__ = None
+            for name in _ABOUT:
+                setattr(self.made, name, _Awaited(name, self.completed))
+            if frozen:
+                self.made.__setattr__ = _refuse_setting
+                self.made.__delattr__ = _refuse_deleting
+                self.made.__getstate__ = _state
+                self.made.__setstate__ = _restore
+
+        def _stand_in(self, name):
+            def first(instance, *arguments, **named):
+                return vars(self.completed())[name](instance, *arguments, **named)
+
+            first.__name__ = name
+            return first
+
+        def completed(self):
+            """The class with all of its methods."""
+            with _COMPLETING:
+                if not self._complete:
+                    self._finish()
+                    self._complete = True
+            return self.made
+
+        def _finish(self):
+            # This compiles nothing.
+            whole = dataclasses.dataclass(init=False, repr=False, eq=False)(self._plain)
+            for name in _ABOUT:
+                setattr(self.made, name, vars(whole)[name])
+            fields = dataclasses.fields(whole)
+            compared = [each.name for each in fields if each.compare]
+            hashed = [each.name for each in fields if (each.compare if each.hash is None else each.hash)]
+            make = {
+                "__init__": lambda: _init(self.made, fields, self._frozen),
+                "__repr__": lambda: _repr([each.name for each in fields if each.repr]),
+                "__eq__": lambda: _eq(_values(compared)),
+                "__hash__": lambda: _hash(_values(hashed)),
+            }
+            for name in self._methods:
+                method = make[name]()
+                method.__qualname__ = f"{self.made.__qualname__}.{name}"
+                setattr(self.made, name, method)
+
+    def _with_slots(plain):
         names = [name for name, kind in vars(plain).get("__annotations__", {}).items() if _is_field(kind)]
         inherited = {name for base in plain.__mro__[1:] for name in vars(base).get("__slots__", ())}
         body = {name: value for name, value in vars(plain).items() if name not in names}
@@ -40,62 +97,74 @@ else:
         body["__slots__"] = tuple(name for name in names if name not in inherited)
         body["__qualname__"] = plain.__qualname__
         made = type(plain)(plain.__name__, plain.__bases__, body)
-        _refer_to(made, plain)
-        own = vars(plain)
-
-        awaited = [*_ABOUT, "__init__", "__repr__"]
-        awaited += ("__eq__", "__hash__") if options["eq"] else ()
-        awaited += _COMPARING if options["order"] else ()
-        # A class that defines __eq__ has a __hash__ of None: that one is not of its own making.
-        awaited = [name for name in awaited if own.get(name) is None]
-
-        def complete():
-            """Let the standard library make what is awaited; returns the finished class."""
-            with _COMPLETING:
-                if isinstance(vars(made)["__dataclass_fields__"], _Awaited):
-                    whole = vars(dataclasses.dataclass(**options)(plain))
-                    for name in awaited:
-                        setattr(made, name, whole[name])
-            return made
-
-        for name in awaited:
-            setattr(made, name, _Awaited(name, complete) if name in _ABOUT else _stand_in(name, complete))
-        if options["eq"] and not options["frozen"] and "__hash__" in awaited:
-            made.__hash__ = None
-        if options["frozen"]:
-            made.__setattr__ = _refuse_setting
-            made.__delattr__ = _refuse_deleting
-            made.__getstate__ = _state
-            made.__setstate__ = _restore
-        return made
-
-    def _is_field(kind):
-        return not str(kind).startswith(("ClassVar", "typing.ClassVar"))
-
-    def _refer_to(made, plain):
-        """Let ``super()`` in the methods of the class mean the class that has slots."""
+        # Let super() in its methods mean the class that has slots.
         for method in vars(plain).values():
             function = getattr(method, "fget", None) or getattr(method, "__func__", method)
             for cell in getattr(function, "__closure__", None) or ():
                 if cell.cell_contents is plain:
                     cell.cell_contents = made
+        return made
 
-    def _stand_in(name, complete):
-        def first(self, *arguments, **named):
-            return vars(complete())[name](self, *arguments, **named)
-
-        first.__name__ = name
-        return first
+    def _is_field(kind):
+        return not str(kind).startswith(("ClassVar", "typing.ClassVar"))
 
     class _Awaited:
         """An attribute of the class that is there once the class is complete."""
 
-        def __init__(self, name, complete):
+        def __init__(self, name, completed):
             self._name = name
-            self._complete = complete
+            self._completed = completed
 
         def __get__(self, _instance, _owner):
-            return vars(self._complete())[self._name]
+            return vars(self._completed())[self._name]
+
+    def _init(made, fields, frozen):
+        names = {"_MISSING": dataclasses.MISSING}
+        parameters, lines = [], []
+        for each in fields:
+            name, given, value = each.name, each.name, each.name
+            if each.default is not dataclasses.MISSING:
+                names[f"_default_{name}"] = each.default
+                given = f"{name}=_default_{name}"
+            elif each.default_factory is not dataclasses.MISSING:
+                names[f"_make_{name}"] = each.default_factory
+                given = f"{name}=_MISSING"
+                value = f"_make_{name}() if {name} is _MISSING else {name}"
+            parameters.append(given)
+            if frozen:
+                names[f"_set_{name}"] = getattr(made, name).__set__
+                lines.append(f"_set_{name}(self, {value})")
+            else:
+                lines.append(f"self.{name} = {value}")
+        if hasattr(made, "__post_init__"):
+            lines.append("self.__post_init__()")
+        body = "\n  ".join(lines or ["pass"])
+        text = f"def __init__({', '.join(['self', *parameters])}):\n  {body}"
+        exec(text, names)  # noqa: S102 - the names are those of the class's own fields
+        names["__init__"].__annotations__ = {each.name: each.type for each in fields} | {"return": None}
+        return names["__init__"]
+
+    def _repr(shown):
+        def __repr__(self):  # noqa: N807 - it becomes one
+            values = ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
+            return f"{type(self).__qualname__}({values})"
+
+        return __repr__
+
+    def _values(names):
+        return operator.attrgetter(*names) if names else lambda _: ()
+
+    def _eq(values):
+        def __eq__(self, other):  # noqa: N807 - it becomes one
+            return values(self) == values(other) if other.__class__ is self.__class__ else NotImplemented
+
+        return __eq__
+
+    def _hash(values):
+        def __hash__(self):  # noqa: N807 - it becomes one
+            return hash(values(self))
+
+        return __hash__
 
     def _refuse_setting(_self, name, _value):
         raise dataclasses.FrozenInstanceError(f"cannot assign to field {name!r}")

@@ -69,6 +69,9 @@ class MeetingLink(Protocol):
     def seal(self, addresses: tuple[Route, ...]) -> bytes:
         """A signed record of this node with these addresses."""
 
+    async def probe(self, where: Endpoint) -> None:
+        """Find out whether this node can be reached from there, and say so. Raises LinkClosed."""
+
     def tell(self, message: str) -> None:
         """Say something to the user."""
 
@@ -182,6 +185,7 @@ class MeetingPoint:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._keep_place)
+                nursery.start_soon(self._probe)
                 nursery.start_soon(self._hear, stream, asked)
                 await self._keep_registered(stream, asked)
         finally:
@@ -196,6 +200,14 @@ class MeetingPoint:
                 self._note(error)
                 seconds = LONGEST_PAUSE
             await trio.sleep(seconds * limits.RESERVATION_RENEWED)
+
+    async def _probe(self) -> None:
+        try:
+            if self._where is not None:
+                await self._link.probe(self._where)
+        except LinkClosed as error:
+            # It may be a server that does not dial back.
+            logger.debug("the meeting point %s does not dial back: %s", self.at, error)
 
     async def _keep_registered(self, stream: ByteStream, asked: deque[ManifestId]) -> None:
         while True:

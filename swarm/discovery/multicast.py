@@ -13,7 +13,6 @@ import struct
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Final
 
 import trio
@@ -52,7 +51,9 @@ class MulticastSocket:
         try:
             self._socket.setblocking(False)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with suppress(OSError, AttributeError):
+            if sys.platform != "linux" and hasattr(socket, "SO_REUSEPORT"):
+                # Not on Linux: 6.18 was seen to give a multicast packet to one socket of all that have this
+                # option, chosen by a hash, though that one had joined on another interface.
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if kind == "ip4":
                 self._join_ip4(interface)

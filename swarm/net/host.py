@@ -15,7 +15,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import libp2p
 import multiaddr
 import trio
 from libp2p.abc import INetConn, INetStream
@@ -28,8 +27,10 @@ from libp2p.network.auto_connector import AutoConnector
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
+from libp2p.peer.peerstore import PeerStore
 from libp2p.protocol_muxer.exceptions import MultiselectClientError
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
+from libp2p.transport.upgrader import TransportUpgrader
 
 from swarm.endpoint import Circuit, Endpoint, Route
 from swarm.errors import LinkClosed, NoPeerReachable, RemoteError, SwarmError, UsageError
@@ -439,19 +440,19 @@ def _new_network(private_key: bytes, max_connections: int) -> Swarm:
         inbound_upgrade_timeout=float(limits.HANDSHAKE_DEADLINE),
         outbound_upgrade_timeout=float(limits.HANDSHAKE_DEADLINE),
     )
-    network = libp2p.new_swarm(
-        key_pair=key_pair,
-        sec_opt=noise_session.noise_security(key_pair),
+    peer_id = ID.from_pubkey(key_pair.public_key)
+    peerstore = PeerStore()
+    peerstore.add_key_pair(peer_id, key_pair)
+    network = Swarm(
+        peer_id,
+        peerstore,
+        TransportUpgrader(noise_session.noise_security(key_pair), {}),
         transports=[internals.ZonedTcp()],
         connection_config=config,
         retry_config=RetryConfig(max_retries=0),
     )
-    if not isinstance(network, Swarm):
-        raise SwarmError(
-            f"this libp2p is not the one that swarm is made for: install libp2p=={internals.EXPECTED}"
-        )
-    # Admission and the muxer hold the limits. libp2p's own refuse a peer that comes back often.
-    network.set_resource_manager(None)
+    # There is no resource manager: admission and the muxer hold the limits. libp2p's own refuses a peer that
+    # comes back often.
     internals.replace_auto_connector(network, _NoAutoConnector(network))
     return network
 

@@ -40,7 +40,7 @@ from swarm.reach.rendezvous_messages import (
     decode_rendezvous,
     encode_rendezvous,
 )
-from swarm.storage.home import swarm_home
+from swarm.storage.home_folder import swarm_home
 from swarm.storage.identities import hold_identity
 
 IDENTITY_NAME = "swarm meet"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import re
@@ -33,21 +34,22 @@ def _kinds() -> Iterator[type[Event]]:
                 yield value
 
 
-def _types(kind: type[Event]) -> dict[str, Any]:
-    hints = typing.get_type_hints(kind)
-    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
-
-
 KINDS = MappingProxyType({event_name(kind): kind for kind in _kinds()})
 """Every kind of event that a line may hold, by its name in JSON."""
 
-_FIELDS = {name: _types(kind) for name, kind in KINDS.items()}
+
+@functools.cache
+def _types(name: str) -> dict[str, Any]:
+    """The types of the fields of the kind that has this name."""
+    kind = KINDS[name]
+    hints = typing.get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
 
 def encode(event: Event, t: float) -> str:
     """Return one line without its end; ``t`` is seconds since the command started."""
     name = event_name(type(event))
-    fields = {field: _plain(getattr(event, field)) for field in _FIELDS[name]}
+    fields = {field: _plain(getattr(event, field)) for field in _types(name)}
     record = {"t": round(t, _TIME_DIGITS), "event": name, **fields}
     # ASCII only: file names may hold what no terminal or locale can encode.
     return json.dumps(record, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
@@ -67,7 +69,7 @@ def decode(line: str) -> tuple[Event, float] | None:
     if name not in KINDS:
         return None
     try:
-        fields = {field: _typed(record[field], hint) for field, hint in _FIELDS[name].items()}
+        fields = {field: _typed(record[field], hint) for field, hint in _types(name).items()}
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a {name}: {error!r}") from error
     return KINDS[name](**fields), float(t)

@@ -83,7 +83,9 @@ def query(services: Iterable[Name], known: Sequence[tuple[Name, Name, int]] = ()
 
     ``known`` are instances that need not answer: service, instance, and seconds that they are still believed.
     """
-    questions = tuple(Question(service, PTR) for service in services)
+    # js-libp2p looks at the first question alone, and is not asked for our own service.
+    ordered = sorted(services, key=lambda service: service != LIBP2P_SERVICE)
+    questions = tuple(Question(service, PTR) for service in ordered)
     records = tuple(
         Record(service, PTR, instance, seconds) for service, instance, seconds in known[:MAX_KNOWN]
     )
@@ -150,7 +152,11 @@ def sightings(message: DnsMessage, services: Collection[Name]) -> list[Sighting]
     """What a response says of peers that offer one of the services; at most `MAX_FOUND`."""
     if not message.response:
         return []
-    texts = {record.name: record for record in message.records if record.kind == TXT}
+    # A peer may have a record for each address, and strings of one record.
+    texts: dict[Name, list[object]] = {}
+    for record in message.records:
+        if record.kind == TXT and isinstance(record.value, tuple):
+            texts.setdefault(record.name, []).extend(record.value)
     found: list[Sighting] = []
     for record in message.records:
         if record.kind != PTR or record.name not in services or len(found) == MAX_FOUND:
@@ -158,22 +164,20 @@ def sightings(message: DnsMessage, services: Collection[Name]) -> list[Sighting]
         instance = record.value
         if not isinstance(instance, tuple) or isinstance(instance, Service):
             continue
-        text = texts.get(instance)
-        peer, endpoints = _whereabouts(text) if text is not None else (None, ())
+        peer, endpoints = _whereabouts(texts.get(instance, ()))
         ttl = min(record.ttl, MAX_TTL)
         if peer is not None or not ttl:
             found.append(Sighting(instance, record.name, peer, endpoints, ttl))
     return found
 
 
-def _whereabouts(record: Record) -> tuple[PeerId | None, tuple[Endpoint, ...]]:
-    """The peer that a TXT record names, and its addresses that this program could dial.
+def _whereabouts(texts: Iterable[object]) -> tuple[PeerId | None, tuple[Endpoint, ...]]:
+    """The peer that the strings of TXT records name, and its addresses that this program could dial.
 
-    A record that names two peers is about the first.
+    Strings that name two peers are about the first.
     """
     peer: PeerId | None = None
     endpoints: dict[Endpoint, None] = {}
-    texts = record.value if isinstance(record.value, tuple) else ()
     for text in texts:
         match = _TEXT.fullmatch(text) if isinstance(text, bytes) else None
         if match is None or not is_peer_id(named := match[2].decode()):

@@ -136,6 +136,34 @@ wait
 """
 
 
+FETCHED = """
+set -eu
+mkdir mnt
+mount -t tmpfs none mnt
+"$@" &
+until [ -e go ]; do sleep 0.1; done
+until umount mnt; do sleep 0.2; done
+echo unmounted
+wait
+"""
+
+
+def test_a_disk_that_was_fetched_to_can_be_unmounted_while_it_is_seeded(
+    processes: Processes, tmp_path: Path
+) -> None:
+    root = tmp_path / "source" / "x"
+    for name in ("a", "b/c"):
+        random_file(root / name, MIB)
+    seeder = share(processes, root)
+    argv = [sys.executable, "-m", "swarm", "fetch", seeder.link, "-o", "mnt", "--seed", *LOOPBACK, "--json"]
+    own = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", FETCHED, "sh", *argv]
+    run = processes.command(own, name="mounted", cwd=tmp_path)
+    run.event("fetched_seeded")
+    (tmp_path / "go").touch()
+    run.line("unmounted")
+    assert run.exit_code is None
+
+
 def test_an_unmounted_disk_is_missed_and_found_again(processes: Processes, tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "swarm", "share", "mnt/image.bin", *LOOPBACK, "--json"]
     own = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", MOUNTED, "sh", *argv]

@@ -115,7 +115,8 @@ for last in (libc.getchar, libc.setsid):
     at_exit(ctypes.cast(last, ctypes.c_void_p))
 sys.argv = ["swarm", "--version"]
 from cli import main
-main()
+from cli.runtime import Runtime
+main(Runtime())
 """
 
 

@@ -110,6 +110,15 @@ def test_only_what_can_be_dialled_is_read() -> None:
     assert list(map(str, seen.endpoints)) == ["/ip4/10.0.0.1/tcp/1", "/ip4/10.0.0.2/tcp/2"]
 
 
+def test_an_address_may_have_a_record_of_its_own() -> None:
+    instance = (b"x", *LIBP2P_SERVICE)
+    texts = [f"dnsaddr=/ip4/10.0.0.{number}/tcp/1/p2p/{ANN}".encode() for number in (1, 2)]
+    records = [Record(instance, TXT, (text,), TTL) for text in texts]
+    message = DnsMessage(response=True, records=(Record(LIBP2P_SERVICE, PTR, instance, TTL), *records))
+    (seen,) = sightings(decode_message(encode_message(message)), SERVICES)
+    assert list(map(str, seen.endpoints)) == ["/ip4/10.0.0.1/tcp/1", "/ip4/10.0.0.2/tcp/1"]
+
+
 @pytest.mark.parametrize("texts", [(), ("",), ("dnsaddr=",), (f"dnsaddr=/p2p/{ANN}",)])
 def test_who_names_no_peer_is_not_seen(texts: tuple[str, ...]) -> None:
     assert of(*texts) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from swarm.events import Event, PeerHas
+from swarm.events import Event, PeerComplete, PeerHas
 from swarm.ids import PeerId, TransferId
 from swarm.transfer.holdings import Holdings
 
@@ -34,7 +34,7 @@ async def test_many_announcements_are_one_event_a_second(
     autojump_clock: object, held: dict[PeerId, int]
 ) -> None:
     record = Record()
-    holdings = Holdings(record, held.__getitem__, trio.current_time)  # type: ignore[arg-type]
+    holdings = Holdings(record, held.__getitem__, 200, trio.current_time)  # type: ignore[arg-type]
     start = trio.current_time()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(holdings.run)
@@ -55,9 +55,45 @@ async def test_many_announcements_are_one_event_a_second(
 
 async def test_a_peer_that_leaves_with_everything_is_counted(held: dict[PeerId, int]) -> None:
     record = Record()
-    holdings = Holdings(record, held.__getitem__, trio.current_time)  # type: ignore[arg-type]
+    holdings = Holdings(record, held.__getitem__, 200, trio.current_time)  # type: ignore[arg-type]
     held[ANN] = 7
     holdings.changed(ANN)
     holdings.leaves(ANN)
     holdings.leaves(BEN)
     assert [event for event, _ in record.told] == [PeerHas(ONE, ANN, 7)]
+
+
+async def test_who_has_everything_is_told_at_once_and_once_with_the_same_count(
+    autojump_clock: object, held: dict[PeerId, int]
+) -> None:
+    record = Record()
+    holdings = Holdings(record, held.__getitem__, 8, trio.current_time)  # type: ignore[arg-type]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(holdings.run)
+        for pieces in (3, 5, 8, 8):
+            held[ANN] = pieces
+            holdings.changed(ANN)
+            await trio.sleep(0.1)
+        held[BEN] = 8
+        holdings.changed(BEN)
+        await trio.sleep(3)
+        holdings.leaves(ANN)
+        # It comes back, says anew what it has, loses some, and has all again.
+        for pieces in (8, 2, 8):
+            held[ANN] = pieces
+            holdings.changed(ANN)
+            await trio.sleep(2)
+        nursery.cancel_scope.cancel()
+    told = [event for event, _ in record.told]
+    completed = [event for event in told if isinstance(event, PeerComplete)]
+    assert completed == [PeerComplete(ONE, ANN, fetched=True), PeerComplete(ONE, BEN, fetched=False)]
+    for event in completed:
+        before = [each for each in told[: told.index(event)] if isinstance(each, PeerHas)]
+        assert [each.pieces for each in before if each.peer == event.peer][-1] == 8
+    assert [event.pieces for event in told if isinstance(event, PeerHas) and event.peer == ANN] == [
+        3,
+        8,
+        8,
+        2,
+        8,
+    ]

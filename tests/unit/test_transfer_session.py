@@ -10,7 +10,7 @@ import trio.testing
 from swarm.bits import PieceSet
 from swarm.config import TransferOptions
 from swarm.errors import DiskError, LinkClosed, RemoteError
-from swarm.events import PeerDisconnected, PieceRefused, SourceBanned
+from swarm.events import PeerComplete, PeerDisconnected, PeerHas, PieceRefused, SourceBanned
 from swarm.ids import ManifestId, PeerId
 from swarm.protocol import protocol_limits as limits
 from swarm.protocol.codec import encode
@@ -30,6 +30,7 @@ from swarm.protocol.messages import (
     Reject,
     RejectReason,
     Request,
+    Restate,
     Unchoke,
     Withdraw,
 )
@@ -134,6 +135,21 @@ async def test_greeting_announcement_unchoke_and_a_piece(autojump_clock):
         await trio.testing.wait_all_tasks_blocked()
         status = made.exchange.peers()[0]
         assert (status.peer, status.sent, status.agent) == (RAW, PIECE + 1000, "raw")
+
+
+async def test_what_a_peer_restates_is_told_to_observers(autojump_clock):
+    async with transfer(seeding()) as made:
+        peer = made.peer()
+        await peer.say(Hello(MANIFEST.id, 4, "raw", (), ((RESTATE_EXTENSION, 1),)), HaveAll())
+        await trio.sleep(2)
+        await peer.say(Restate(b"\x80"))
+        await trio.sleep(2)
+        told = [event for event in await made.seen() if isinstance(event, PeerHas | PeerComplete)]
+        assert told == [
+            PeerHas(TRANSFER, RAW, 4),
+            PeerComplete(TRANSFER, RAW, False),
+            PeerHas(TRANSFER, RAW, 1),
+        ]
 
 
 async def test_a_cancelled_upload_stops_midway_and_control_overtakes_it(autojump_clock):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import socket
 from collections.abc import Awaitable, Callable, Coroutine
-from importlib import metadata
 from typing import Any
 
 import trio
@@ -33,6 +32,7 @@ from noise.connection import NoiseConnection
 
 from swarm.endpoint import Endpoint
 from swarm.errors import SwarmError
+from swarm.installed import version_of
 from swarm.lazy_dataclass import dataclass
 from swarm.net.libp2p import partial_import
 
@@ -181,7 +181,7 @@ def check() -> None:
         _check_upgrader()
         _check_network()
     except (AttributeError, TypeError, ValueError, LookupError) as error:
-        found = metadata.version("libp2p")
+        found = version_of("libp2p")
         raise SwarmError(f"libp2p {found} is not supported ({error}): install libp2p=={EXPECTED}") from error
 
 

@@ -1,9 +1,15 @@
 """Imports only the parts of libp2p that are used: TCP, Noise and multistream.
 
 ``import libp2p`` loads everything: QUIC, WebSocket, TLS with ACME certificates, relays, mDNS and UPnP, with
-about six hundred modules of their dependencies. `importing` replaces those parts with placeholders, which
-can be named, instantiated and type-tested but not used. Code that is not loaded costs no time and no memory
-and cannot be attacked.
+about six hundred modules of their dependencies. `importing` leaves them out in three ways.
+
+- A *lazy package* is one of libp2p's packages whose own code, which imports all of its parts, waits until a
+  name is asked for that no part has. Its parts are imported one by one, as they are needed.
+- A *deferred* module, such as that of RSA keys, is loaded when one of its functions or classes is first used.
+- A part that libp2p imports all the same and that is never used becomes a *placeholder*, which can be named,
+  instantiated and type-tested but not used.
+
+Code that is not loaded costs no time and no memory and cannot be attacked.
 
 Use it in a program only, before libp2p is first imported. An application that embeds `swarm.node` may need
 the rest of libp2p.
@@ -14,24 +20,41 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import metadata
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
+from importlib import import_module
+from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
+from swarm.installed import version_of
+
 MADE_FOR = "0.8.1"
 """The version of libp2p that the lists below are for; with any other version everything is loaded."""
+
+LAZY: dict[str, dict[str, str]] = {
+    "libp2p": {},
+    "libp2p.identity": {},
+    "libp2p.identity.identify": {"identify_handler_for": "identify"},
+    "libp2p.network": {},
+    "libp2p.protocol_muxer": {},
+    "libp2p.rcmgr": {"Direction": "metrics", "ResourceManager": "manager"},
+    "libp2p.security": {},
+    "libp2p.tools.anyio_service": {"Service": "api", "background_trio_service": "context"},
+    "libp2p.transport": {},
+}
+"""The lazy packages, and for some of their names the part that has it."""
 
 UNUSED = (
     "libp2p.discovery.bootstrap",
     "libp2p.discovery.mdns",
     "libp2p.discovery.upnp",
     "libp2p.peer.persistent",
+    "libp2p.rcmgr.manager",
     "libp2p.relay",
+    "libp2p.security.pnet",
     "libp2p.security.secio",
     "libp2p.security.tls",
     "libp2p.stream_muxer.mplex",
+    "libp2p.tools.anyio_service.manager",
     "libp2p.transport.quic",
     "libp2p.transport.websocket",
     "libp2p.transport.webtransport",
@@ -39,7 +62,10 @@ UNUSED = (
 )
 """Replaced by placeholders for good. Names are resolved by the system, see `swarm.net.dialer`."""
 
-UNUSED_OF_OTHERS = ("cryptography.x509", "prometheus_client")
+DEFERRED = ("libp2p.crypto.rsa", "libp2p.crypto.secp256k1")
+"""Keys that few peers have: those with `Qm…` or `16Uiu2…` ids."""
+
+UNUSED_OF_OTHERS = ("anyio.streams.memory", "cryptography.x509", "multiaddr.utils", "prometheus_client")
 """Replaced by placeholders during the import only: other code may need them later."""
 
 
@@ -73,7 +99,87 @@ class _Placeholder(ModuleType):
         return stand_in
 
 
-class _Finder(MetaPathFinder, Loader):
+class _LazyPackage(ModuleType):
+    """A package whose own code runs when a name is asked for that no part of it has."""
+
+    def __init__(self, spec: ModuleSpec, homes: dict[str, str]) -> None:
+        super().__init__(spec.name)
+        self.__spec__ = spec
+        self.__path__ = list(spec.submodule_search_locations or ())
+        self.__file__ = spec.origin
+        self._homes = homes
+
+    def __getattr__(self, name: str) -> Any:
+        loader = self.__spec__.loader if self.__spec__ is not None else None
+        if name.startswith("__") or loader is None:
+            raise AttributeError(name)
+        if (home := self._homes.get(name)) is not None:
+            return getattr(import_module(f"{self.__name__}.{home}"), name)
+        if PathFinder.find_spec(f"{self.__name__}.{name}", self.__path__) is not None:
+            return import_module(f"{self.__name__}.{name}")
+        # From here on it is an ordinary module, also while its own code runs.
+        self.__class__ = ModuleType  # type: ignore[assignment]
+        loader.exec_module(self)
+        return getattr(self, name)
+
+
+def _add_stand_ins() -> list[_DeferredModule]:
+    for name, homes in LAZY.items():
+        parent, _, child = name.rpartition(".")
+        path = import_module(parent).__path__ if parent else None
+        spec = PathFinder.find_spec(name, path)
+        if spec is None:
+            raise ImportError(f"libp2p has no {name}")
+        sys.modules[name] = package = _LazyPackage(spec, homes)
+        if parent:
+            setattr(sys.modules[parent], child, package)
+    deferred = [_DeferredModule(name) for name in DEFERRED]
+    sys.modules.update((module.__name__, module) for module in deferred)
+    return deferred
+
+
+class _DeferredModule(ModuleType):
+    """Loads the module of its name when it is used; until the import is over, its names are stand-ins."""
+
+    importing = True
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if not self.importing:
+            return getattr(self.load(), name)
+        return _DeferredClass(name, (), {"__module__": self.__name__, "_home": self})
+
+    def load(self) -> ModuleType:
+        """The module itself."""
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return import_module(self.__name__)
+
+
+class _DeferredClass(type):
+    """A class of a module that is not loaded yet: it can be called, asked for methods, and tested against."""
+
+    _home: _DeferredModule
+
+    def __getattr__(cls, method: str) -> Any:
+        def loaded(*arguments: Any, **named: Any) -> Any:
+            return getattr(cls._loaded(), method)(*arguments, **named)
+
+        return loaded
+
+    def __call__(cls, *arguments: Any, **named: Any) -> Any:
+        return cls._loaded()(*arguments, **named)
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        # Nothing is an instance of a class that nobody has loaded.
+        return sys.modules.get(cls._home.__name__) is not cls._home and isinstance(instance, cls._loaded())
+
+    def _loaded(cls) -> Any:
+        return getattr(cls._home.load(), cls.__name__)
+
+
+class _Finder:
     """A module finder that returns placeholders for ``left_out`` and leaves the rest to other finders."""
 
     def __init__(self, left_out: Sequence[str], not_found: Sequence[str] = ()) -> None:
@@ -88,7 +194,7 @@ class _Finder(MetaPathFinder, Loader):
     ) -> ModuleSpec | None:
         if fullname in self._not_found:
             raise ModuleNotFoundError(f"{fullname} is left out of this import", name=fullname)
-        return ModuleSpec(fullname, self, is_package=True) if _within(fullname, self._left_out) else None
+        return ModuleSpec(fullname, self, is_package=True) if _within(fullname, self._left_out) else None  # type: ignore[arg-type]
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         return _Placeholder(spec.name)
@@ -103,15 +209,18 @@ def importing() -> Iterator[bool]:
 
     Yields False, and changes nothing, when libp2p is loaded already or is not version `MADE_FOR`.
     """
-    if "libp2p" in sys.modules or metadata.version("libp2p") != MADE_FOR:
+    if "libp2p" in sys.modules or version_of("libp2p") != MADE_FOR:
         yield False
         return
     of_others = _Finder(UNUSED_OF_OTHERS, WITHOUT)
     sys.meta_path[:0] = [of_others, _Finder(UNUSED)]
+    deferred = _add_stand_ins()
     try:
         yield True
     finally:
         sys.meta_path.remove(of_others)
+        for module in deferred:
+            module.importing = False
         for name in [name for name in sys.modules if _within(name, UNUSED_OF_OTHERS)]:
             _forget(name)
 
