@@ -222,6 +222,21 @@ class Manifest:
         yield from (link.path for link in self.links)
         yield from self.empty_folders
 
+    def folder_paths(self) -> list[Path]:
+        """Return the paths of all folders in an order that the id fixes: the shared one, (), comes first.
+
+        Format 2 has them level by level, format 1 in the order of their paths. A single file has none.
+        """
+        if self._tree is not None:
+            return list(map(self._tree.folder_path, range(self._tree.folder_count)))
+        found: set[Path] = {()} if self.folder else set()
+        for file in self.files if self.folder else ():
+            above = file.path[:-1]
+            while above not in found:
+                found.add(above)
+                above = above[:-1]
+        return sorted(found)
+
     def path(self, file: int) -> Path:
         """Return the path of the file with that index, without making the rest of its entry."""
         return self.files[file].path if self._tree is None else self._tree.file_path(file)

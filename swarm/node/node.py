@@ -24,10 +24,12 @@ from swarm.net.inbound import PeerStanding
 from swarm.net.network_limits import PING_RATE, STREAMS_PER_QUESTION
 from swarm.net.ping_protocol import PING_PROTOCOL, Prober, Responder
 from swarm.net.streams import shielded
+from swarm.node.asked_times import TreeTimes
 from swarm.node.catalogue import (
     ADVERTISE_PROTOCOL,
     MANIFEST_PROTOCOL,
     PARTS_PROTOCOL,
+    TIMES_PROTOCOL,
     Catalogue,
     Questions,
     ask_adverts,
@@ -44,6 +46,7 @@ from swarm.node.opening import (
 from swarm.node.round_trips import RoundTrips
 from swarm.node.surroundings import PeerNear, begin_lan, peers_near
 from swarm.observe.event_stream import EventStream, Subscription
+from swarm.origin_url import OriginUrl
 from swarm.ports import ByteStream, PeerSource
 from swarm.protocol.advert import Advert, encode_length
 from swarm.storage.hash_cache import HashCache
@@ -65,6 +68,9 @@ if TYPE_CHECKING:
 
 MAX_DIALS = 8
 """Named peers, and strangers, that are dialled at the same time by all transfers together."""
+
+MAX_ORIGIN_CONNECTIONS = 8
+"""To web servers, by all transfers together."""
 
 LINGER_SECONDS = 5.0
 """How long a connection stays after a question to its peer: often a session follows."""
@@ -97,6 +103,7 @@ class Node:
         self._stream = EventStream()
         self._transfers: dict[TransferId, Transfer] = {}
         self._by_manifest: dict[ManifestId, Transfer] = {}
+        self._claims: dict[TransferId, ManifestId] = {}
         self._numbers = 0
         self._closed = False
         self._banned: dict[PeerId, None] = {}
@@ -128,17 +135,20 @@ class Node:
             self.peer_sources,
             HashCache(options.home or swarm_home()),
             self.meeting_points,
+            trio.CapacityLimiter(MAX_ORIGIN_CONNECTIONS),
         )
         self._peer_sources += self.meeting_points(())
+        self._tree_times = TreeTimes()
         self._serve(host)
         self._stream.publish(NodeListening(self.peer_id, self.addresses))
 
     def _serve(self, host: Host) -> None:
-        catalogue = Catalogue(self._adverts, self._envelope)
+        catalogue = Catalogue(self._adverts, self._envelope, self._tree_times_of)
         host.serve(PING_PROTOCOL, Responder(), anywhere=True)
         host.serve(ADVERTISE_PROTOCOL, self._for_allowed(catalogue.advertise), most=STREAMS_PER_QUESTION)
         host.serve(PARTS_PROTOCOL, self._for_allowed(catalogue.parts), most=STREAMS_PER_QUESTION)
         host.serve(MANIFEST_PROTOCOL, self._for_allowed(catalogue.manifest), most=STREAMS_PER_QUESTION)
+        host.serve(TIMES_PROTOCOL, self._for_allowed(catalogue.times), most=STREAMS_PER_QUESTION)
         host.serve(EXCHANGE_PROTOCOL, self._exchange)
         host.judge_by(self._standing)
 
@@ -234,6 +244,7 @@ class Node:
             ScanRules(options.ignore, options.omit, options.skip),
             options.rehash,
             name,
+            options.origin_urls,
         )
         return self._begin(TransferKind.SHARE, options, lambda own: open_share(self._opener, own, request))
 
@@ -276,6 +287,7 @@ class Node:
         other = self._by_manifest.setdefault(manifest, transfer)
         if other is not transfer:
             raise UsageError("this node shares or fetches that already: stop that transfer first")
+        self._claims[transfer.number] = manifest
 
     # --- Asking peers -------------------------------------------------------------------------------
 
@@ -338,10 +350,13 @@ class Node:
 
     # --- For transfers ------------------------------------------------------------------------------
 
-    def link_to(self, manifest: Manifest) -> str:
-        """A ``swarm:`` link with those of this node's addresses that others can reach."""
+    def link_to(self, manifest: Manifest, origins: Sequence[OriginUrl] = ()) -> str:
+        """A ``swarm:`` link with those of this node's addresses that others can reach.
+
+        Of the ``origins`` it has those without secrets.
+        """
         peers = of_others(self.addresses)[:MAX_LINK_PEERS]
-        return str(SwarmLink(manifest.id, peers, manifest.name, self._options.meet))
+        return SwarmLink(manifest.id, peers, manifest.name, self._options.meet, tuple(origins)).shown()
 
     def events_of(self, transfer: TransferId) -> Subscription:
         """The events of one transfer."""
@@ -370,7 +385,9 @@ class Node:
     def transfer_ended(self, transfer: Transfer) -> None:
         """The transfer is no longer part of the node."""
         del self._transfers[transfer.number]
-        self._by_manifest = {key: one for key, one in self._by_manifest.items() if one is not transfer}
+        manifest = self._claims.pop(transfer.number, None)
+        if manifest is not None:
+            del self._by_manifest[manifest]
 
     def is_banned(self, peer: PeerId) -> bool:
         """Whether the peer broke a rule in any transfer."""
@@ -460,6 +477,12 @@ class Node:
     def _envelope(self, manifest: ManifestId) -> Envelope | None:
         transfer = self._transfer_of(manifest)
         return None if transfer is None else transfer.envelope
+
+    async def _tree_times_of(self, manifest: ManifestId) -> bytes:
+        transfer = self._transfer_of(manifest)
+        if transfer is None or transfer.path is None or not transfer.manifest.folder:
+            return b""
+        return await self._tree_times.of(transfer.manifest, transfer.path)
 
     def _adverts(self) -> Sequence[Advert]:
         return tuple(transfer.advert() for transfer in self._transfers.values() if transfer.is_open)

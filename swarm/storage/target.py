@@ -346,8 +346,10 @@ class Target:
         else:
             await self._syncer.run()
 
-    async def finish(self) -> Path:
+    async def finish(self, tree_times: FileTimes | None = None) -> Path:
         """Sync everything, set executable bits, give the final name, and remove the journal.
+
+        ``tree_times`` are given to the folders and links, if any file is put in place.
 
         Returns the final path, from which pieces are served afterwards. Of a selection, only the selected
         files are moved there; a partial folder with pieces of other files stays, with its journal.
@@ -368,6 +370,8 @@ class Target:
             await trio.to_thread.run_sync(self._files.put_in_place)
             self._files.settle()
             self._finished = True
+            if tree_times is not None and len(before) < len(self._files.selected):
+                await trio.to_thread.run_sync(self._files.set_tree_times, tree_times)
             with suppress(DiskError):
                 await self._serve_in_place(before)
                 # From here on files are found by their path.
