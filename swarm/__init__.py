@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         PieceWasted,
         RoundTrip,
         SourceBanned,
+        SourceFailed,
         SourceJoined,
         SourceLeft,
         TransferComplete,
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from swarm.ids import ManifestId, PeerId, SourceId, TransferId
     from swarm.node.node import Node, PingSample, open_node
     from swarm.observe.tally import NodeSnapshot, NodeTally, SourceRow, TransferSnapshot
+    from swarm.origin_url import OriginUrl
     from swarm.ports import Announcement, ByteStream, FoundPeer, PeerSource, PieceSource, RequestDesk, Store
     from swarm.protocol.advert import Advert
     from swarm.sources.folder_source import FolderSource
@@ -127,6 +129,7 @@ _MODULES = {
         "ReachChecked",
         "RoundTrip",
         "SourceBanned",
+        "SourceFailed",
         "SourceJoined",
         "SourceLeft",
         "TransferComplete",
@@ -141,6 +144,7 @@ _MODULES = {
     "swarm.ids": ("ManifestId", "PeerId", "SourceId", "TransferId"),
     "swarm.node.node": ("Node", "PingSample", "open_node"),
     "swarm.observe.tally": ("NodeSnapshot", "NodeTally", "SourceRow", "TransferSnapshot"),
+    "swarm.origin_url": ("OriginUrl",),
     "swarm.ports": (
         "Announcement",
         "ByteStream",
@@ -194,6 +198,7 @@ __all__ = [
     "NodeOptions",
     "NodeSnapshot",
     "NodeTally",
+    "OriginUrl",
     "PeerAddress",
     "PeerComplete",
     "PeerConnected",
@@ -222,6 +227,7 @@ __all__ = [
     "RequestDesk",
     "RoundTrip",
     "SourceBanned",
+    "SourceFailed",
     "SourceId",
     "SourceJoined",
     "SourceLeft",

@@ -227,6 +227,18 @@ class SourceLeft(TransferEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class SourceFailed(TransferEvent):
+    """A source that is no peer failed; ``reason`` is one short line.
+
+    It is asked again after ``retry_in`` seconds; None: what the reason speaks of is not asked for again.
+    """
+
+    source: SourceId
+    reason: str
+    retry_in: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class SourceBanned(TransferEvent):
     """The source broke a rule in this transfer. A peer is then refused by the whole node until it ends.
 

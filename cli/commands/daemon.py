@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -46,6 +46,7 @@ def parse_http(text: str) -> tuple[str, int] | None:
 )
 @options.listen
 @options.announce
+@options.reach
 @click.option(
     "-o",
     "--output",
@@ -59,12 +60,14 @@ def parse_http(text: str) -> tuple[str, int] | None:
 @click.pass_obj
 def command(
     runtime: Runtime,
+    /,
     *,
     http: str | None,
     listen: tuple[str, ...],
     announce: tuple[str, ...],
     output: Path,
     as_json: str | None,
+    **reach: Any,
 ) -> None:
     """Share and fetch until interrupted what 'swarm add' names, now and after every restart.
 
@@ -85,6 +88,7 @@ def command(
         listen=listen or DEFAULT_LISTEN,
         announce=announce,
         output=output,
+        **options.reach_options(reach),
     )
 
     async def main() -> None:

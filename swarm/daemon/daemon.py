@@ -58,6 +58,9 @@ class DaemonOptions:
     listen: tuple[str, ...] = DEFAULT_LISTEN
     announce: tuple[str, ...] = ()
     output: Path = Path()
+    lan: bool = False
+    meet: tuple[str, ...] = ()
+    relay_data: bool = False
     max_connections: int = 256
 
 
@@ -92,6 +95,9 @@ async def open_daemon(
                 serves=(home / IDENTITY,),
                 listen=options.listen,
                 announce=options.announce,
+                lan=options.lan,
+                meet=options.meet,
+                relay_data=options.relay_data,
                 max_connections=options.max_connections,
             )
             async with open_node(node_options, tell=tell) as node, trio.open_nursery() as nursery:

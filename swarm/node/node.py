@@ -46,6 +46,7 @@ from swarm.node.opening import (
 from swarm.node.round_trips import RoundTrips
 from swarm.node.surroundings import PeerNear, begin_lan, peers_near
 from swarm.observe.event_stream import EventStream, Subscription
+from swarm.origin_url import OriginUrl
 from swarm.ports import ByteStream, PeerSource
 from swarm.protocol.advert import Advert, encode_length
 from swarm.storage.hash_cache import HashCache
@@ -67,6 +68,9 @@ if TYPE_CHECKING:
 
 MAX_DIALS = 8
 """Named peers, and strangers, that are dialled at the same time by all transfers together."""
+
+MAX_ORIGIN_CONNECTIONS = 8
+"""To web servers, by all transfers together."""
 
 LINGER_SECONDS = 5.0
 """How long a connection stays after a question to its peer: often a session follows."""
@@ -99,6 +103,7 @@ class Node:
         self._stream = EventStream()
         self._transfers: dict[TransferId, Transfer] = {}
         self._by_manifest: dict[ManifestId, Transfer] = {}
+        self._claims: dict[TransferId, ManifestId] = {}
         self._numbers = 0
         self._closed = False
         self._banned: dict[PeerId, None] = {}
@@ -130,6 +135,7 @@ class Node:
             self.peer_sources,
             HashCache(options.home or swarm_home()),
             self.meeting_points,
+            trio.CapacityLimiter(MAX_ORIGIN_CONNECTIONS),
         )
         self._peer_sources += self.meeting_points(())
         self._tree_times = TreeTimes()
@@ -238,6 +244,7 @@ class Node:
             ScanRules(options.ignore, options.omit, options.skip),
             options.rehash,
             name,
+            options.origin_urls,
         )
         return self._begin(TransferKind.SHARE, options, lambda own: open_share(self._opener, own, request))
 
@@ -280,6 +287,7 @@ class Node:
         other = self._by_manifest.setdefault(manifest, transfer)
         if other is not transfer:
             raise UsageError("this node shares or fetches that already: stop that transfer first")
+        self._claims[transfer.number] = manifest
 
     # --- Asking peers -------------------------------------------------------------------------------
 
@@ -342,10 +350,13 @@ class Node:
 
     # --- For transfers ------------------------------------------------------------------------------
 
-    def link_to(self, manifest: Manifest) -> str:
-        """A ``swarm:`` link with those of this node's addresses that others can reach."""
+    def link_to(self, manifest: Manifest, origins: Sequence[OriginUrl] = ()) -> str:
+        """A ``swarm:`` link with those of this node's addresses that others can reach.
+
+        Of the ``origins`` it has those without secrets.
+        """
         peers = of_others(self.addresses)[:MAX_LINK_PEERS]
-        return str(SwarmLink(manifest.id, peers, manifest.name, self._options.meet))
+        return SwarmLink(manifest.id, peers, manifest.name, self._options.meet, tuple(origins)).shown()
 
     def events_of(self, transfer: TransferId) -> Subscription:
         """The events of one transfer."""
@@ -374,7 +385,9 @@ class Node:
     def transfer_ended(self, transfer: Transfer) -> None:
         """The transfer is no longer part of the node."""
         del self._transfers[transfer.number]
-        self._by_manifest = {key: one for key, one in self._by_manifest.items() if one is not transfer}
+        manifest = self._claims.pop(transfer.number, None)
+        if manifest is not None:
+            del self._by_manifest[manifest]
 
     def is_banned(self, peer: PeerId) -> bool:
         """Whether the peer broke a rule in any transfer."""
@@ -488,6 +501,9 @@ class Node:
         with shielded(END_SECONDS):
             for transfer in self.transfers:
                 await transfer.ended()
+        if self._meetings is not None:
+            with shielded(END_SECONDS):
+                await self._meetings.aclose()
         self._stream.close()
 
 
