@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         PortMapped,
         RoundTrip,
         SourceBanned,
+        SourceFailed,
         SourceJoined,
         SourceLeft,
         TransferComplete,
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from swarm.ids import ManifestId, PeerId, SourceId, TransferId
     from swarm.node.node import Node, PingSample, open_node
     from swarm.observe.tally import NodeSnapshot, NodeTally, SourceRow, TransferSnapshot
+    from swarm.origin_url import OriginUrl
     from swarm.ports import Announcement, ByteStream, FoundPeer, PeerSource, PieceSource, RequestDesk, Store
     from swarm.protocol.advert import Advert
     from swarm.sources.folder_source import FolderSource
@@ -128,8 +130,10 @@ _MODULES = {
         "PieceWasted",
         "PortLost",
         "PortMapped",
+        "ReachChecked",
         "RoundTrip",
         "SourceBanned",
+        "SourceFailed",
         "SourceJoined",
         "SourceLeft",
         "TransferComplete",
@@ -144,6 +148,7 @@ _MODULES = {
     "swarm.ids": ("ManifestId", "PeerId", "SourceId", "TransferId"),
     "swarm.node.node": ("Node", "PingSample", "open_node"),
     "swarm.observe.tally": ("NodeSnapshot", "NodeTally", "SourceRow", "TransferSnapshot"),
+    "swarm.origin_url": ("OriginUrl",),
     "swarm.ports": (
         "Announcement",
         "ByteStream",
@@ -197,6 +202,7 @@ __all__ = [
     "NodeOptions",
     "NodeSnapshot",
     "NodeTally",
+    "OriginUrl",
     "PeerAddress",
     "PeerComplete",
     "PeerConnected",
@@ -222,10 +228,12 @@ __all__ = [
     "PortLost",
     "PortMapped",
     "Progress",
+    "ReachChecked",
     "RemoteError",
     "RequestDesk",
     "RoundTrip",
     "SourceBanned",
+    "SourceFailed",
     "SourceId",
     "SourceJoined",
     "SourceLeft",

@@ -68,6 +68,17 @@ class RoundTrip(Event):
     seconds: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class ReachChecked(Event):
+    """A meeting point has dialled this node back: ``reachable`` says whether that worked.
+
+    ``meeting`` is the multiaddr of the meeting point.
+    """
+
+    meeting: str
+    reachable: bool
+
+
 # --- A transfer as a whole ----------------------------------------------------------------------------
 
 
@@ -231,6 +242,18 @@ class SourceLeft(TransferEvent):
 
     source: SourceId
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFailed(TransferEvent):
+    """A source that is no peer failed; ``reason`` is one short line.
+
+    It is asked again after ``retry_in`` seconds; None: what the reason speaks of is not asked for again.
+    """
+
+    source: SourceId
+    reason: str
+    retry_in: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,10 +75,10 @@ class NegotiatedStream:
             raise LinkClosed("the stream ended") from error
         return data
 
-    async def read_some(self, most: int) -> bytes:
-        """Return 1 to ``most`` bytes as they come, none once the peer has finished; raises LinkClosed."""
+    async def read_some(self, limit: int) -> bytes:
+        """Return 1 to ``limit`` bytes as they come, none once the peer has finished; raises LinkClosed."""
         try:
-            return await self._read(most)
+            return await self._read(limit)
         except (StreamEOF, MuxedStreamEOF):
             return b""
         except ENDED as error:

@@ -24,10 +24,12 @@ from swarm.net.inbound import PeerStanding
 from swarm.net.network_limits import PING_RATE, STREAMS_PER_QUESTION
 from swarm.net.ping_protocol import PING_PROTOCOL, Prober, Responder
 from swarm.net.streams import shielded
+from swarm.node.asked_times import TreeTimes
 from swarm.node.catalogue import (
     ADVERTISE_PROTOCOL,
     MANIFEST_PROTOCOL,
     PARTS_PROTOCOL,
+    TIMES_PROTOCOL,
     Catalogue,
     Questions,
     ask_adverts,
@@ -44,10 +46,11 @@ from swarm.node.opening import (
 from swarm.node.round_trips import RoundTrips
 from swarm.node.surroundings import PeerNear, begin_lan, peers_near
 from swarm.observe.event_stream import EventStream, Subscription
+from swarm.origin_url import OriginUrl
 from swarm.ports import ByteStream, PeerSource
 from swarm.protocol.advert import Advert, encode_length
 from swarm.storage.hash_cache import HashCache
-from swarm.storage.home import swarm_home
+from swarm.storage.home_folder import swarm_home
 from swarm.storage.identities import hold_identity
 from swarm.storage.kept_parts import FOLDER as KEPT_MANIFESTS
 from swarm.storage.scan import ScanRules
@@ -69,6 +72,9 @@ MAX_DIALS = 8
 
 MAPPING_SECONDS = 0.5
 """So long after the node's start a share waits for the router's answer: the link is to name its address."""
+
+MAX_ORIGIN_CONNECTIONS = 8
+"""To web servers, by all transfers together."""
 
 LINGER_SECONDS = 5.0
 """How long a connection stays after a question to its peer: often a session follows."""
@@ -101,6 +107,7 @@ class Node:
         self._stream = EventStream()
         self._transfers: dict[TransferId, Transfer] = {}
         self._by_manifest: dict[ManifestId, Transfer] = {}
+        self._claims: dict[TransferId, ManifestId] = {}
         self._numbers = 0
         self._opened_at = trio.current_time()
         self._closed = False
@@ -135,17 +142,20 @@ class Node:
             self.peer_sources,
             HashCache(options.home or swarm_home()),
             self.meeting_points,
+            trio.CapacityLimiter(MAX_ORIGIN_CONNECTIONS),
         )
         self._peer_sources += self.meeting_points(())
+        self._tree_times = TreeTimes()
         self._serve(host)
         self._stream.publish(NodeListening(self.peer_id, self.addresses))
 
     def _serve(self, host: Host) -> None:
-        catalogue = Catalogue(self._adverts, self._envelope)
+        catalogue = Catalogue(self._adverts, self._envelope, self._tree_times_of)
         host.serve(PING_PROTOCOL, Responder(), anywhere=True)
         host.serve(ADVERTISE_PROTOCOL, self._for_allowed(catalogue.advertise), most=STREAMS_PER_QUESTION)
         host.serve(PARTS_PROTOCOL, self._for_allowed(catalogue.parts), most=STREAMS_PER_QUESTION)
         host.serve(MANIFEST_PROTOCOL, self._for_allowed(catalogue.manifest), most=STREAMS_PER_QUESTION)
+        host.serve(TIMES_PROTOCOL, self._for_allowed(catalogue.times), most=STREAMS_PER_QUESTION)
         host.serve(EXCHANGE_PROTOCOL, self._exchange)
         host.judge_by(self._standing)
 
@@ -227,18 +237,7 @@ class Node:
         from the size. A cancelled call leaves nothing behind. Raises UsageError,
         DiskError.
         """
-        options = options or TransferOptions()
-        request = ShareRequest(
-            Path(path),
-            piece_length,
-            self._peers_of(options),
-            ScanRules(options.ignore, options.omit, options.skip),
-            options.rehash,
-            name,
-        )
-        transfer = self._begin(
-            TransferKind.SHARE, options, lambda own: open_share(self._opener, own, request)
-        )
+        transfer = self.begin_share(path, name=name, piece_length=piece_length, options=options)
         try:
             await transfer.opened()
             if self._mapper is not None:
@@ -250,6 +249,30 @@ class Node:
                 await transfer.ended()
             raise
         return transfer
+
+    def begin_share(
+        self,
+        path: str | Path,
+        *,
+        name: str | None = None,
+        piece_length: int | None = None,
+        options: TransferOptions | None = None,
+    ) -> Transfer:
+        """As `share`, but return at once; `Transfer.opened` waits until it is hashed.
+
+        Raises UsageError for a malformed peer; what else prevents the share ends the transfer.
+        """
+        options = options or TransferOptions()
+        request = ShareRequest(
+            Path(path),
+            piece_length,
+            self._peers_of(options),
+            ScanRules(options.ignore, options.omit, options.skip),
+            options.rehash,
+            name,
+            options.origin_urls,
+        )
+        return self._begin(TransferKind.SHARE, options, lambda own: open_share(self._opener, own, request))
 
     def fetch(
         self,
@@ -290,6 +313,7 @@ class Node:
         other = self._by_manifest.setdefault(manifest, transfer)
         if other is not transfer:
             raise UsageError("this node shares or fetches that already: stop that transfer first")
+        self._claims[transfer.number] = manifest
 
     # --- Asking peers -------------------------------------------------------------------------------
 
@@ -352,10 +376,13 @@ class Node:
 
     # --- For transfers ------------------------------------------------------------------------------
 
-    def link_to(self, manifest: Manifest) -> str:
-        """A ``swarm:`` link with those of this node's addresses that others can reach."""
+    def link_to(self, manifest: Manifest, origins: Sequence[OriginUrl] = ()) -> str:
+        """A ``swarm:`` link with those of this node's addresses that others can reach.
+
+        Of the ``origins`` it has those without secrets.
+        """
         peers = of_others(self.addresses)[:MAX_LINK_PEERS]
-        return str(SwarmLink(manifest.id, peers, manifest.name, self._options.meet))
+        return SwarmLink(manifest.id, peers, manifest.name, self._options.meet, tuple(origins)).shown()
 
     def events_of(self, transfer: TransferId) -> Subscription:
         """The events of one transfer."""
@@ -384,7 +411,9 @@ class Node:
     def transfer_ended(self, transfer: Transfer) -> None:
         """The transfer is no longer part of the node."""
         del self._transfers[transfer.number]
-        self._by_manifest = {key: one for key, one in self._by_manifest.items() if one is not transfer}
+        manifest = self._claims.pop(transfer.number, None)
+        if manifest is not None:
+            del self._by_manifest[manifest]
 
     def is_banned(self, peer: PeerId) -> bool:
         """Whether the peer broke a rule in any transfer."""
@@ -475,6 +504,12 @@ class Node:
         transfer = self._transfer_of(manifest)
         return None if transfer is None else transfer.envelope
 
+    async def _tree_times_of(self, manifest: ManifestId) -> bytes:
+        transfer = self._transfer_of(manifest)
+        if transfer is None or transfer.path is None or not transfer.manifest.folder:
+            return b""
+        return await self._tree_times.of(transfer.manifest, transfer.path)
+
     def _adverts(self) -> Sequence[Advert]:
         return tuple(transfer.advert() for transfer in self._transfers.values() if transfer.is_open)
 
@@ -492,6 +527,9 @@ class Node:
         with shielded(END_SECONDS):
             for transfer in self.transfers:
                 await transfer.ended()
+        if self._meetings is not None:
+            with shielded(END_SECONDS):
+                await self._meetings.aclose()
         self._stream.close()
 
 

@@ -39,6 +39,9 @@ from swarm.ids import SourceId, TransferId
 QUEUE_EVENTS = 8192
 """Events that an observer may be behind."""
 
+EVENTS_IN_A_ROW = 32
+"""Queued events that an observer is handed without a pause for other tasks."""
+
 PROGRESS_SECONDS = 0.1
 """Bytes that moved are summed up for so long before an observer is woken for them alone."""
 
@@ -82,6 +85,7 @@ class Subscription:
         self._next_progress = -math.inf
         self._woken = trio.Event()
         self._closed = False
+        self._in_a_row = 0
         self.lost = 0
 
     def __aiter__(self) -> Subscription:
@@ -90,10 +94,14 @@ class Subscription:
     async def __anext__(self) -> Event:
         while True:
             if event := self._take():
-                await trio.lowlevel.checkpoint()
+                self._in_a_row += 1
+                if self._in_a_row >= EVENTS_IN_A_ROW:
+                    self._in_a_row = 0
+                    await trio.lowlevel.checkpoint()
                 return event
             if self._closed:
                 raise StopAsyncIteration
+            self._in_a_row = 0
             self._woken = trio.Event()
             with trio.move_on_at(self._next_progress if self._moved else math.inf):
                 await self._woken.wait()

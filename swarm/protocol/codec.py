@@ -269,7 +269,7 @@ _BODY_SIZES: dict[int, tuple[int, int]] = {
 }
 
 
-def decode_header(header: bytes) -> tuple[int, int]:
+def decode_header(header: bytes | memoryview) -> tuple[int, int]:
     """Decode a header into (kind, body size); raises RemoteError for an unknown kind or an illegal size."""
     size, kind = _HEADER.unpack(header)
     bounds = _BODY_SIZES.get(kind)
@@ -280,7 +280,15 @@ def decode_header(header: bytes) -> tuple[int, int]:
     return kind, size
 
 
-def decode_data_head(head: bytes, body_size: int) -> Data:
+def frame_bytes(data: memoryview) -> int:
+    """The bytes of the frame that ``data`` begins with, as claimed; of its header while that is not whole."""
+    if len(data) < HEADER_BYTES:
+        return HEADER_BYTES
+    size: int = _HEADER.unpack_from(data)[0]
+    return HEADER_BYTES + size
+
+
+def decode_data_head(head: bytes | memoryview, body_size: int) -> Data:
     """Decode the ``DATA_HEAD_BYTES`` before the payload of a DATA with ``body_size`` bytes in its header."""
     piece, offset = _DATA_HEAD.unpack(head)
     return Data(piece, offset, body_size - DATA_HEAD_BYTES)

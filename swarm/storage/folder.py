@@ -10,6 +10,7 @@ import stat
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
 
 from swarm.errors import DiskError
 from swarm.storage.disk_errors import disk_error, optional, refusals
@@ -75,6 +76,14 @@ class Folder:
         With ``created``, missing folders are created, and it is called with the path of each folder that
         got a new entry.
         """
+        fd = self._descend(parts, created)
+        try:
+            yield fd
+        finally:
+            if fd != self.fd:
+                self.layer.close(fd)
+
+    def _descend(self, parts: Sequence[str], created: Callable[[tuple[str, ...]], None] | None) -> int:
         fd = self.fd
         try:
             for depth, name in enumerate(parts[:-1]):
@@ -89,10 +98,11 @@ class Folder:
                 if fd != self.fd:
                     self.layer.close(fd)
                 fd = inner
-            yield fd
-        finally:
+        except BaseException:
             if fd != self.fd:
                 self.layer.close(fd)
+            raise
+        return fd
 
     def stat(self, parts: Sequence[str]) -> os.stat_result | None:
         """Stat ``parts`` without following a symbolic link; None if it does not exist."""
@@ -111,6 +121,50 @@ class Folder:
         """Open a regular file; anything else raises OSError and never blocks."""
         with self.parent(parts) as fd:
             return open_regular(self.layer, fd, parts[-1], flags)
+
+
+class Parents:
+    """The folders that contain many files; the last one stays open, because neighbours share it.
+
+    Use it as a context, for a time in which it does not matter that a folder may be moved. ``created`` is
+    as in `Folder.parent`.
+    """
+
+    def __init__(self, folder: Folder, *, created: Callable[[tuple[str, ...]], None] | None = None) -> None:
+        self._folder = folder
+        self._created = created
+        self._at: tuple[str, ...] = ()
+        self._fd = folder.fd
+
+    def of(self, parts: tuple[str, ...]) -> int:
+        """Return the descriptor of the folder that contains ``parts``, good until the next call."""
+        above = parts[:-1]
+        if above != self._at:
+            self.close()
+            self._fd = self._folder._descend(parts, self._created)  # noqa: SLF001 - two halves of one mechanism
+            self._at = above
+        return self._fd
+
+    def stat(self, parts: tuple[str, ...]) -> os.stat_result | None:
+        """As `Folder.stat`."""
+        try:
+            return self._folder.layer.stat(self.of(parts), parts[-1])
+        except FileNotFoundError:
+            return None
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        fd, self._fd, self._at = self._fd, self._folder.fd, ()
+        if fd != self._folder.fd:
+            self._folder.layer.close(fd)
+
+    def __enter__(self) -> Parents:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 def open_regular(layer: FileLayer, folder: int, name: str, flags: int) -> int:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from swarm.bits import PieceSet
 from swarm.content.fingerprints import Fingerprints, fingerprint
 from swarm.content.manifest import Manifest
-from swarm.errors import PieceMismatch, PieceWithdrawn
+from swarm.errors import PieceMismatch, PieceWithdrawn, SwarmError
 from swarm.storage.hashing import piece_matches
+from swarm.storage.one_by_one import get_each, put_each
 
 
 class MemoryStore:
@@ -45,6 +48,14 @@ class MemoryStore:
         if not piece_matches(data, self._manifest.piece_hash(piece)):
             raise PieceMismatch(f"piece {piece} does not match the hash in the manifest")
         self._keep(piece, data if isinstance(data.obj, bytes) else memoryview(bytes(data)))
+
+    async def put_many(self, pieces: Sequence[tuple[int, memoryview]]) -> list[int]:
+        """As `put`, for many; returns those whose hash differs."""
+        return await put_each(self, pieces)
+
+    async def get_many(self, pieces: Sequence[int]) -> list[memoryview | SwarmError]:
+        """As `get`, for many; what fails is the last of the answer."""
+        return await get_each(self, pieces)
 
     async def get(self, piece: int) -> memoryview:
         """Return a stored piece; raises `PieceWithdrawn` if it is not stored or was damaged."""

@@ -118,6 +118,10 @@ class _Marks:
         """Whether this is the file that was used before; yes if none was."""
         return self._identities[file] in {0, _mark(about.st_dev, about.st_ino)}
 
+    def is_known(self, file: int) -> bool:
+        """Whether the file was used before."""
+        return self._identities[file] != 0
+
     def note(self, file: int, about: os.stat_result) -> None:
         """Record what the file is and how it is now."""
         self._identities[file] = _mark(about.st_dev, about.st_ino)
@@ -196,13 +200,24 @@ class PieceFiles:
         """Create a file, with its folders, unless it exists; raises what `writing` does."""
         self.folder.layer.close(self._open_to_write(file, created))
 
+    def is_unused(self, file: int) -> bool:
+        """Whether the file was never used here."""
+        return not self._marks.is_known(file)
+
+    def used(self, file: int, about: os.stat_result) -> None:
+        """Record what a file is that was written without its descriptor from here."""
+        self._marks.note(file, about)
+
     def expect(self, file: int, fd: int) -> None:
         """Record that ``file`` must be this open file, as it is now, from now on."""
         self._marks.note(file, os.fstat(fd))
 
     def found(self, file: int) -> PartState:
         """Say what is at the path of the file now, compared with what was used there before."""
-        about = self.folder.stat(self.parts(file))
+        return self.state_of(file, self.folder.stat(self.parts(file)))
+
+    def state_of(self, file: int, about: os.stat_result | None) -> PartState:
+        """As `found`, for what stat has said; None if there is nothing."""
         if about is None:
             return PartState.NOTHING
         if not self._marks.is_same(file, about):

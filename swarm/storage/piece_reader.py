@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import TypeVar
 
 import trio
@@ -24,6 +25,7 @@ from swarm.errors import PieceWithdrawn
 from swarm.storage.disk_errors import disk_error
 from swarm.storage.file_layer import read_at
 from swarm.storage.piece_files import PieceFiles
+from swarm.storage.small_files import read_whole
 
 T = TypeVar("T")
 
@@ -91,6 +93,24 @@ class PieceLoader:
             span.length, lambda cached: self._load(files, fd, span, piece, cached=cached)
         )
 
+    async def load_small(self, files: PieceFiles, layout: Layout, pieces: Sequence[int]) -> list[memoryview]:
+        """Return pieces that are whole files, up to the first that is not, or that is not as expected."""
+        wanted: list[tuple[int, int]] = []
+        for piece in pieces:
+            file, _, length = layout.span(piece)
+            if length < layout.file_length(file):
+                break
+            wanted.append((file, length))
+
+        def load(cached: bool) -> list[memoryview]:
+            found = read_whole(files, wanted, cached=cached)
+            good = 0
+            while good < len(found) and fingerprint(found[good]) == self._expected(pieces[good]):
+                good += 1
+            return found[:good]
+
+        return await self._executor.read(sum(length for _, length in wanted), load) if wanted else []
+
     def _load(self, files: PieceFiles, fd: int, span: Span, piece: int, *, cached: bool) -> memoryview | None:
         buffer = memoryview(bytearray(span.length))
         got = read_at(files.folder.layer, fd, buffer, span.offset, cached=cached)
@@ -110,6 +130,11 @@ class CheckedReader:
         self._layout = layout
         self._stored = stored
         self._loader = PieceLoader(expected, executor)
+
+    async def read_small(self, pieces: Sequence[int], files: PieceFiles) -> list[memoryview]:
+        """Return stored pieces that are whole files in ``files``, up to the first that cannot be read so."""
+        stored = list(takewhile(self._stored.__contains__, pieces))
+        return await self._loader.load_small(files, self._layout, stored)
 
     async def read(self, piece: int, holder: Callable[[int], PieceFiles]) -> memoryview:
         """Return a whole piece; ``holder`` returns where its file is.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 
@@ -15,11 +17,12 @@ from swarm.content.fingerprints import FINGERPRINT_BYTES
 from swarm.content.layout import Span
 from swarm.content.manifest import Manifest
 from swarm.content.paths import printable
-from swarm.errors import ContentAway, DiskError, PieceWithdrawn
+from swarm.errors import ContentAway, DiskError, PieceWithdrawn, SwarmError
 from swarm.ports import StoredChange
 from swarm.storage.disk_errors import disk_error, refusals
 from swarm.storage.file_identity import Checks, FileIdentity
 from swarm.storage.file_layer import POSIX, FileLayer
+from swarm.storage.one_by_one import get_each, put_each
 from swarm.storage.piece_files import PieceFiles
 from swarm.storage.piece_reader import OUR_ERRORS, PieceExecutor, PieceLoader
 from swarm.storage.presence import Presence
@@ -95,6 +98,21 @@ class SeedStore:
                 await trio.sleep(left)
             self._in_use = trio.Event()
             self._place.close()
+
+    async def put_many(self, pieces: Sequence[tuple[int, memoryview]]) -> list[int]:
+        """Raise `DiskError`, as `put` does."""
+        return await put_each(self, pieces)
+
+    async def get_many(self, pieces: Sequence[int]) -> list[memoryview | SwarmError]:
+        """As `get`, for many small pieces in one step; what fails is the last of the answer."""
+        self._used_at = trio.current_time()
+        self._in_use.set()
+        found: list[memoryview | SwarmError] = []
+        with suppress(OSError):
+            # Whatever is wrong, `get` finds out what, piece by piece.
+            stored = list(takewhile(self._stored.__contains__, pieces))
+            found += await self._loader.load_small(self._place.files(), self._manifest.layout, stored)
+        return found + await get_each(self, pieces[len(found) :])
 
     async def get(self, piece: int) -> memoryview:
         """Read one whole piece.

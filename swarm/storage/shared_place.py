@@ -12,7 +12,7 @@ from pathlib import Path
 from swarm.content.manifest import Manifest
 from swarm.storage.file_identity import FileIdentity
 from swarm.storage.file_layer import FileLayer
-from swarm.storage.folder import Folder
+from swarm.storage.folder import Folder, Parents
 from swarm.storage.piece_files import PieceFiles
 
 GONE = "is gone (deleted, moved or unmounted)"
@@ -73,18 +73,18 @@ class SharedPlace:
 
         Opens the folder anew, so it may run in any thread. Raises OSError if the folder cannot be opened.
         """
-        with closing(Folder.open(self._root, self.layer)) as folder:
+        with closing(Folder.open(self._root, self.layer)) as folder, Parents(folder) as parents:
             for file in files:
-                yield file, self._look_at(folder, file)
+                yield file, self._look_at(parents, file)
 
     def problems(self, files: Iterable[int]) -> dict[int, str]:
         """As `examine`, for many files of which few are away: only what is wrong."""
         return {file: state for file, state in self.examine(files) if isinstance(state, str)}
 
-    def _look_at(self, folder: Folder, file: int) -> FileIdentity | str:
+    def _look_at(self, parents: Parents, file: int) -> FileIdentity | str:
         length = self._manifest.layout.file_length(file)
         try:
-            about = folder.stat(self._parts(file))
+            about = parents.stat(self._parts(file))
         except OSError as error:
             return what_happened(error)
         if about is None:

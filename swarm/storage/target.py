@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
 from pathlib import Path
@@ -17,21 +17,31 @@ from swarm.content.manifest import MAX_FILES_1, Manifest
 from swarm.content.paths import check_title, printable
 from swarm.content.selection import pieces_of
 from swarm.content.times import FileTimes
-from swarm.errors import DiskError, Incomplete, ManifestError, PieceMismatch, PiecesChanged, UsageError
+from swarm.errors import (
+    DiskError,
+    Incomplete,
+    ManifestError,
+    PieceMismatch,
+    PiecesChanged,
+    SwarmError,
+    UsageError,
+)
 from swarm.lazy_dataclass import dataclass
 from swarm.ports import StoredChange
 from swarm.storage.aio import make_folder
-from swarm.storage.disk_errors import refusals
+from swarm.storage.disk_errors import disk_error, refusals
 from swarm.storage.file_identity import NOBODY, Checks, FileIdentities
 from swarm.storage.file_layer import POSIX, FileLayer, read_at, write_at
 from swarm.storage.hash_cache import Recall, has_fine_times
 from swarm.storage.hashing import Progress, piece_matches
+from swarm.storage.one_by_one import get_each
 from swarm.storage.piece_files import PieceFiles
 from swarm.storage.piece_reader import CheckedReader, PieceExecutor
 from swarm.storage.restoring import RestoredPieces, restore
 from swarm.storage.room import check_rest, check_room
 from swarm.storage.seed_store import SeedStore
 from swarm.storage.shared_place import SharedPlace
+from swarm.storage.small_files import write_new
 from swarm.storage.syncer import UNSYNCED_BYTES, Syncer
 from swarm.storage.target_files import TargetFiles, TargetPlan
 
@@ -154,7 +164,9 @@ class Target:
         self._in_place = trio.Event()
         self.unsettled: frozenset[int] = frozenset()
         """After `finish`: the files whose later changes might not show in their time stamps."""
-        self.wanted = pieces_of(self._layout, files.selected)
+        everything = len(files.selected) == len(self._manifest.files)
+        count = self._manifest.piece_count
+        self.wanted = PieceSet.all(count) if everything else pieces_of(self._layout, files.selected)
         """The pieces of the selected files; callers must not change it."""
         self.resumed_pieces = self.resumed_bytes = 0
         """Wanted pieces that were stored before this run, and their bytes."""
@@ -163,7 +175,9 @@ class Target:
     def _count_resumed(self) -> None:
         resumed = self._stored & self.wanted
         self.resumed_pieces = resumed.count
-        self.resumed_bytes = sum(map(self._layout.length, resumed))
+        self.resumed_bytes = (
+            self._manifest.total_length if resumed.full else sum(map(self._layout.length, resumed))
+        )
 
     @property
     def manifest(self) -> Manifest:
@@ -191,23 +205,87 @@ class Target:
         Raises `PieceMismatch`, with nothing written, when the hash differs, and `DiskError` when the file
         system refuses. Waits for the disk when more than `UNSYNCED_BYTES` are unsynced.
         """
-        span = self._layout.span(piece)
-        check = await self._executor.compute(span.length, lambda: self._verified(piece, data))
+        check = await self._executor.compute(len(data), lambda: self._verified(piece, data))
         if check is None:
             raise PieceMismatch(f"piece {piece} does not match the hash in the manifest")
-        if piece in self._stored:
-            return
+        if piece not in self._stored:
+            await self._write(piece, data, check)
+
+    async def put_many(self, pieces: Sequence[tuple[int, memoryview]]) -> list[int]:
+        """As `put`, for many small pieces in one step; returns those whose hash differs.
+
+        Whole new files are written together. After a `DiskError` those in ``stored`` are written.
+        """
+        size = sum(len(data) for _, data in pieces)
+        checks = await self._executor.compute(size, lambda: [self._verified(*each) for each in pieces])
+        new: dict[int, tuple[int, memoryview, bytes]] = {}
+        others: list[tuple[int, memoryview, bytes]] = []
+        partial = self._files.partial
+        for (piece, data), check in zip(pieces, checks, strict=True):
+            if check is None or piece in self._stored:
+                continue
+            file, _, length = self._layout.span(piece)
+            if length < self._layout.file_length(file) or (partial and not partial.is_unused(file)):
+                others.append((piece, data, check))
+            else:
+                new[file] = piece, data, check
+        if new:
+            others += await self._write_new(new)
+        for each in others:
+            await self._write(*each)
+        return [piece for (piece, _), check in zip(pieces, checks, strict=True) if check is None]
+
+    async def _write(self, piece: int, data: memoryview, check: bytes) -> None:
+        span = self._layout.span(piece)
         syncer, partial = await self._prepare_write(span.file)
         with refusals(partial.path(span.file)), partial.writing(span.file, syncer.folder_changed) as fd:
             layer = partial.folder.layer
             await self._executor.write(span.length, lambda: write_at(layer, fd, data, span.offset))
+        await self._claim(syncer, [(piece, check, span.file, span.length)])
+
+    async def _write_new(
+        self, new: dict[int, tuple[int, memoryview, bytes]]
+    ) -> list[tuple[int, memoryview, bytes]]:
+        """Write whole files, each by its piece; returns those that were there before."""
+        for file in new:
+            syncer, partial = await self._prepare_write(file)
+        contents = [(file, data) for file, (_, data, _) in new.items()]
+        size = sum(len(data) for _, data in contents)
+        written = await self._executor.write(size, lambda: write_new(partial, contents))
+        for folder in written.folders:
+            syncer.folder_changed(folder)
+        claims = []
+        for file, about in written.files:
+            partial.used(file, about)
+            piece, data, check = new[file]
+            claims.append((piece, check, file, len(data)))
+        await self._claim(syncer, claims)
+        if written.failed is not None:
+            file, error = written.failed
+            raise disk_error(error, partial.path(file)) from error
+        return [new[file] for file in written.left]
+
+    async def _claim(self, syncer: Syncer, written: Sequence[tuple[int, bytes, int, int]]) -> None:
+        """Count pieces as stored: each with its fingerprint, file and length."""
         if syncer.failed is not None:
             raise syncer.failed
-        self._checks[piece] = check
-        self._stored.add(piece)
-        syncer.add(piece, check, span.file, span.length)
+        for piece, check, file, length in written:
+            self._checks[piece] = check
+            self._stored.add(piece)
+            syncer.add(piece, check, file, length)
         if syncer.unsynced >= UNSYNCED_BYTES:
             await syncer.sync()
+
+    async def get_many(self, pieces: Sequence[int]) -> list[memoryview | SwarmError]:
+        """As `get`, for many small pieces in one step; what fails is the last of the answer."""
+        if self._moving is not None:
+            await self._moving.wait()
+        if self._served is not None and self._files.partial is None:
+            return await self._served.get_many(pieces)
+        found: list[memoryview | SwarmError] = []
+        if self._served is None and self._files.partial is not None:
+            found += await self._reader.read_small(pieces, self._files.partial)
+        return found + await get_each(self, pieces[len(found) :])
 
     async def get(self, piece: int) -> memoryview:
         """Read one whole stored piece and check that it is unchanged.
@@ -268,8 +346,10 @@ class Target:
         else:
             await self._syncer.run()
 
-    async def finish(self) -> Path:
+    async def finish(self, tree_times: FileTimes | None = None) -> Path:
         """Sync everything, set executable bits, give the final name, and remove the journal.
+
+        ``tree_times`` are given to the folders and links, if any file is put in place.
 
         Returns the final path, from which pieces are served afterwards. Of a selection, only the selected
         files are moved there; a partial folder with pieces of other files stays, with its journal.
@@ -290,6 +370,8 @@ class Target:
             await trio.to_thread.run_sync(self._files.put_in_place)
             self._files.settle()
             self._finished = True
+            if tree_times is not None and len(before) < len(self._files.selected):
+                await trio.to_thread.run_sync(self._files.set_tree_times, tree_times)
             with suppress(DiskError):
                 await self._serve_in_place(before)
                 # From here on files are found by their path.

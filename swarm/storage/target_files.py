@@ -20,15 +20,16 @@ from swarm.content.times import FileTimes
 from swarm.errors import DiskError, PiecesChanged
 from swarm.ids import DIGEST_BYTES
 from swarm.lazy_dataclass import dataclass
-from swarm.storage.disk_errors import optional, refusals
+from swarm.storage.disk_errors import disk_error, optional, refusals
 from swarm.storage.extras import Extras
 from swarm.storage.file_identity import FileIdentities
 from swarm.storage.file_layer import FileLayer
-from swarm.storage.folder import Folder, flush, open_regular, sync_entries
+from swarm.storage.folder import Folder, Parents, flush, open_regular, sync_entries
 from swarm.storage.hashing import FileHashing, new_buffer
 from swarm.storage.journal_file import JournalFile
 from swarm.storage.piece_files import PartState, PieceFiles
 from swarm.storage.room import check_characters, check_lengths, is_short_enough
+from swarm.storage.tree_times import set_tree_times
 
 _EXECUTE = 0o111
 _READ = 0o444
@@ -88,44 +89,59 @@ def prepare(
     """
     folders: set[tuple[str, ...]] = {()}
     changed: dict[int, list[int]] = {}
-    for file in missing:
-        with refusals(partial.path(file)):
-            if not manifest.files[file].length:
-                partial.create(file, folders.add)
-            if bad := _changed_pieces(manifest, partial, file):
-                changed[file] = bad
-    if changed:
-        raise _pieces_changed(partial, changed)
-    for file in missing:
-        with refusals(partial.path(file)):
-            executable.set(partial, file, wanted=manifest.files[file].executable)
-            if times is not None and (time := times.of_file(file)) is not None:
-                set_time(partial, file, time)
-        parts = partial.parts(file)
-        folders.update(parts[:depth] for depth in range(len(parts)))
+    with Parents(partial.folder) as parents:
+        for file in missing:
+            try:
+                if not manifest.files[file].length:
+                    partial.create(file, folders.add)
+                parts = partial.parts(file)
+                if bad := _changed_pieces(manifest, partial, file, parents.stat(parts)):
+                    changed[file] = bad
+            except OSError as error:
+                raise disk_error(error, partial.path(file)) from error
+            folders.add(parts[:-1])
+        if changed:
+            raise _pieces_changed(partial, changed)
+        for file in missing:
+            try:
+                _set_attributes(manifest, partial, parents, file, executable, times)
+            except OSError as error:
+                raise disk_error(error, partial.path(file)) from error
+    for folder in tuple(folders):
+        folders.update(folder[:depth] for depth in range(len(folder)))
     if extras is not None:
         extras.make(partial.folder, folders.add)
     flush(partial.folder, [partial.parts(file) for file in missing], folders)
 
 
-def set_time(files: PieceFiles, file: int, nanoseconds: int) -> None:
-    """Set when a file was last modified, where the file system lets it."""
-    fd = files.folder.open_file(files.parts(file), os.O_RDONLY)
-    try:
-        about = os.fstat(fd)
-        if about.st_mtime_ns != nanoseconds:
-            with suppress(OSError):
-                os.utime(fd, ns=(about.st_atime_ns, nanoseconds))
-    finally:
-        files.folder.layer.close(fd)
+def _set_attributes(
+    manifest: Manifest,
+    partial: PieceFiles,
+    parents: Parents,
+    file: int,
+    executable: ExecutableBits,
+    times: FileTimes | None,
+) -> None:
+    """Set the executable bit and the time of a file, where they are not as they should be."""
+    parts, wanted = partial.parts(file), manifest.files[file].executable
+    about = parents.stat(parts)
+    if about is None or bool(about.st_mode & stat.S_IXUSR) != wanted:
+        executable.set(partial, file, wanted=wanted)
+    time = None if times is None else times.of_file(file)
+    if time is not None and about is not None and about.st_mtime_ns != time:
+        with suppress(OSError):
+            at = parents.of(parts)
+            os.utime(parts[-1], ns=(about.st_atime_ns, time), dir_fd=at, follow_symlinks=False)
 
 
-def _changed_pieces(manifest: Manifest, partial: PieceFiles, file: int) -> list[int]:
+def _changed_pieces(
+    manifest: Manifest, partial: PieceFiles, file: int, about: os.stat_result | None
+) -> list[int]:
     """Return the pieces of a partial file that are not what was written here, none if all are right.
 
     Raises `DiskError` if the file is gone or another one.
     """
-    match partial.found(file):
+    match partial.state_of(file, about):
         case PartState.NOTHING:
             # A folder is named that is there, not the file, which is not.
             raise DiskError(
@@ -437,6 +453,11 @@ class TargetFiles:
             self.journal.remove()
             self.journal.close()
             self.journal = None
+
+    def set_tree_times(self, times: FileTimes) -> None:
+        """After `settle`, give the folders and links these times; in a thread, while nothing else is done."""
+        if self.manifest.folder and self.final is not None:
+            set_tree_times(self.manifest, self.final.folder, times)
 
     def release(self) -> None:
         """After `settle`, unless still locked: close the folders, which would keep a disk mounted."""

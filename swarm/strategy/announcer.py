@@ -8,6 +8,7 @@ thousands.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from swarm.bits import PieceSet
 from swarm.ids import PeerId
@@ -52,9 +53,9 @@ class Announcer:
         """A session ended."""
         del self._peers[peer]
 
-    def stored(self, piece: int, now: float) -> list[Command]:
-        """A piece is stored."""
-        self._pending[piece] = None
+    def stored(self, pieces: Iterable[int], now: float) -> list[Command]:
+        """Pieces are stored."""
+        self._pending.update(dict.fromkeys(pieces))
         at = self._sent_at + BATCH_SECONDS
         if now >= at or self._pieces.complete:
             return self.flush(now)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import trio
 
@@ -21,6 +23,11 @@ class Grant:
         self._wake = wake
         self.size = size
         self.granted = False
+
+    @property
+    def released(self) -> bool:
+        """Whether this has ended."""
+        return self._budget is None
 
     def release(self) -> None:
         """Give the bytes back, or stop waiting for them."""
@@ -248,6 +255,27 @@ class BufferShare:
         if not self._held and self._waiting:
             # The first that waits is served at once; the others find that it holds something.
             next(iter(self._waiting)).cancel()
+
+
+class ArrivedPiece(NamedTuple):
+    """A whole piece; ``fresh`` bytes of it were not told of before. ``data`` is None if it was cancelled."""
+
+    piece: int
+    fresh: int
+    data: memoryview | None
+
+
+@dataclass(frozen=True, slots=True)
+class ArrivedPieces:
+    """Whole pieces that came from one source together; ``buffer`` holds the data of all of them."""
+
+    pieces: list[ArrivedPiece]
+    buffer: PieceBuffer | None
+
+    def release(self) -> None:
+        """Give the memory back."""
+        if self.buffer is not None:
+            self.buffer.release()
 
 
 class TransferMemory:

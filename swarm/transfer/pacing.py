@@ -11,9 +11,10 @@ from collections.abc import Callable
 import trio
 
 from swarm.limits import TokenBucket
+from swarm.protocol.protocol_limits import MAX_DATA_BYTES
 
-CHUNK_BYTES = 256 * 1024
-"""The largest chunk: above it nothing gets faster."""
+CHUNK_BYTES = MAX_DATA_BYTES
+"""The largest chunk: most pieces are sent and read in one step where the peer is fast."""
 
 LEAST_CHUNK_BYTES = 16 * 1024
 FIRST_CHUNK_BYTES = 64 * 1024
@@ -46,8 +47,10 @@ class ChunkSizer:
         """``size`` bytes took ``seconds``."""
         self._bytes = self._bytes * _MEMORY + size
         self._seconds = self._seconds * _MEMORY + seconds
-        if self._bytes * CHUNK_SECONDS >= CHUNK_BYTES * self._seconds:
-            self.size = CHUNK_BYTES
+        # What buffers took at once proves no rate: doubled at most, a chunk outgrows them in small steps.
+        most = min(CHUNK_BYTES, 2 * self.size)
+        if self._bytes * CHUNK_SECONDS >= most * self._seconds:
+            self.size = most
         else:
             self.size = max(LEAST_CHUNK_BYTES, int(self._bytes * CHUNK_SECONDS / self._seconds))
 

@@ -20,6 +20,7 @@ from swarm.protocol.messages import Message
 from swarm.strategy.brain import Brain
 from swarm.strategy.commands import (
     Ban,
+    Blame,
     Command,
     Disconnect,
     DropUpload,
@@ -28,7 +29,7 @@ from swarm.strategy.commands import (
     StorePiece,
     Upload,
 )
-from swarm.transfer.buffers import PieceBuffer
+from swarm.transfer.buffers import ArrivedPiece, ArrivedPieces, PieceBuffer
 from swarm.transfer.progress import TransferRecord
 
 
@@ -90,6 +91,9 @@ class SourceKeeper(Protocol):
     def expel(self, source: SourceId, reason: str, piece: int | None) -> None:
         """End the source's session and never let it in again."""
 
+    def blame(self, source: SourceId, reason: str, piece: int) -> None:
+        """Tell an origin, which is kept, that a piece of it did not match its hash."""
+
 
 class Performer:
     """Keeps commands in order: the result of a command is never handled before the commands behind it."""
@@ -109,7 +113,8 @@ class Performer:
         self._record = record
         self._pending: deque[Command] = deque()
         self._busy = False
-        self._whole: dict[tuple[SourceId, int], PieceBuffer] = {}
+        self._whole: dict[int, memoryview] = {}
+        self._wanted: list[tuple[int, memoryview]] = []
         self._nursery: trio.Nursery | None = None
         self._storing = trio.Semaphore(STORES_AT_ONCE)
         self._alarm = Alarm(now)
@@ -165,17 +170,31 @@ class Performer:
         self.perform(self.brain.data_received(source, piece, size, self.now()))
         self._record.publish(BytesReceived(self._record.transfer, source, size))
 
-    def piece_received(self, source: SourceId, piece: int, buffer: PieceBuffer | None) -> None:
-        """Ask the brain what becomes of a whole piece; what it does not want stored is dropped."""
-        if buffer is not None:
-            self._whole[source, piece] = buffer
-        self.perform(self.brain.piece_received(source, piece, self.now()))
-        if unwanted := self._whole.pop((source, piece), None):
-            unwanted.release()
+    def requests_received(self, peer: PeerId, pieces: list[int]) -> None:
+        """A run of requests for the brain."""
+        self.perform(self.brain.pieces_requested(peer, pieces, self.now()))
 
-    def uploaded(self, peer: PeerId, piece: int, size: int) -> None:
-        """Payload of a piece was handed to the connection."""
-        self.perform(self.brain.uploaded(peer, piece, size, self.now()))
+    def piece_received(self, source: SourceId, piece: int, buffer: PieceBuffer) -> None:
+        """As `pieces_received`, for one of whose bytes all were told of."""
+        self.pieces_received(source, ArrivedPieces([ArrivedPiece(piece, 0, buffer.view)], buffer))
+
+    def pieces_received(self, source: SourceId, arrived: ArrivedPieces) -> None:
+        """Ask the brain what becomes of whole pieces; what it does not want stored is dropped."""
+        come = [(piece, fresh) for piece, fresh, _ in arrived.pieces]
+        self._whole = {piece: data for piece, _, data in arrived.pieces if data is not None}
+        self._wanted = []
+        self.perform(self.brain.pieces_received(source, come, self.now()))
+        if fresh := sum(size for _, size in come):
+            self._record.publish(BytesReceived(self._record.transfer, source, fresh))
+        wanted, self._wanted, self._whole = self._wanted, [], {}
+        if wanted and self._nursery is not None and arrived.buffer is not None:
+            self._nursery.start_soon(self._store_pieces, source, wanted, arrived.buffer)
+        else:
+            arrived.release()
+
+    def pieces_sent(self, peer: PeerId, finished: list[int], size: int) -> None:
+        """Payload was handed to the connection, and with it the last of some pieces."""
+        self.perform(self.brain.pieces_uploaded(peer, finished, size, self.now()))
         self._record.publish(BytesSent(self._record.transfer, peer, size))
 
     def upload_finished(self, peer: PeerId, piece: int) -> None:
@@ -210,13 +229,15 @@ class Performer:
             case Upload() | DropUpload():
                 self._tell_receiver(command)
             case StorePiece():
-                self._begin_to_store(command.source, command.piece)
+                self._wanted.append((command.piece, self._whole.pop(command.piece)))
             case Publish():
                 self._record.publish(command.event)
             case Disconnect():
                 self._keeper.dismiss(command.source, command.reason)
             case Ban():
                 self._keeper.expel(command.source, command.reason, command.piece)
+            case Blame():
+                self._keeper.blame(command.source, command.reason, command.piece)
             case _:
                 raise TypeError(f"no such command: {command!r}")
 
@@ -229,26 +250,40 @@ class Performer:
         else:
             receiver.drop_upload(command.piece)
 
-    def _begin_to_store(self, source: SourceId, piece: int) -> None:
-        buffer = self._whole.pop((source, piece))
-        if self._nursery is None:
-            buffer.release()
-        else:
-            self._nursery.start_soon(self._store_piece, source, piece, buffer)
-
-    async def _store_piece(self, source: SourceId, piece: int, buffer: PieceBuffer) -> None:
-        checked = False
+    async def _store_pieces(
+        self, source: SourceId, pieces: list[tuple[int, memoryview]], buffer: PieceBuffer
+    ) -> None:
+        wrong: list[int] | None = None
         try:
             async with self._storing:
-                await self._store.put(piece, buffer.view)
-            checked, result = True, self.brain.piece_stored
-        except PieceMismatch:
-            checked, result = True, self.brain.piece_refused
+                wrong = await self._put(pieces)
         except DiskError as error:
             self.failure = error
             self._failed.set()
-            result = self.brain.piece_failed
         finally:
             # A cancelled or failed store may still be looking at the memory.
-            buffer.release(reuse=checked)
-        self.perform(result(source, piece, self.now()))
+            buffer.release(reuse=wrong is not None)
+        now = self.now()
+        if wrong is not None:
+            written = [piece for piece, _ in pieces if piece not in wrong]
+            failed = []
+        else:
+            written = [piece for piece, _ in pieces if piece in self._store.stored]
+            failed = [piece for piece, _ in pieces if piece not in self._store.stored]
+        commands = self.brain.pieces_stored(source, written, now) if written else []
+        for piece in wrong or ():
+            commands += self.brain.piece_refused(source, piece, now)
+        for piece in failed:
+            commands += self.brain.piece_failed(source, piece, now)
+        self.perform(commands)
+
+    async def _put(self, pieces: list[tuple[int, memoryview]]) -> list[int]:
+        """Verify and write pieces; returns those that do not match."""
+        if len(pieces) > 1:
+            return await self._store.put_many(pieces)
+        ((piece, data),) = pieces
+        try:
+            await self._store.put(piece, data)
+        except PieceMismatch:
+            return [piece]
+        return []

@@ -34,9 +34,10 @@ from swarm.protocol.messages import (
     Withdraw,
 )
 from swarm.protocol.session_rules import SessionRules
-from swarm.transfer.buffers import PieceBuffer
+from swarm.transfer.buffers import ArrivedPieces
 from swarm.transfer.performer import Performer
-from swarm.transfer.session_io import Outbox, Reports, SessionReader, SessionResources, SessionWriter
+from swarm.transfer.session_io import Outbox, Reports, SessionResources, SessionWriter
+from swarm.transfer.session_reader import SessionReader
 
 REFUSAL_TIMEOUT = 2.0
 """Seconds to send one GOODBYE."""
@@ -359,24 +360,30 @@ class Participant:
             case _:
                 self._performer.message_received(self.peer, message)
 
+    def requests_received(self, pieces: list[int]) -> None:
+        """Requests came."""
+        if not self.left:
+            self._performer.requests_received(self.peer, pieces)
+
     def data_received(self, piece: int, size: int) -> None:
         """Payload came."""
         if not self.left:
             self.received += size
             self._performer.data_received(self.peer, piece, size)
 
-    def piece_received(self, piece: int, buffer: PieceBuffer | None) -> None:
-        """A piece came."""
-        if not self.left:
-            self._performer.piece_received(self.peer, piece, buffer)
-        elif buffer is not None:
-            buffer.release()
+    def pieces_received(self, arrived: ArrivedPieces) -> None:
+        """Pieces came."""
+        if self.left:
+            arrived.release()
+        else:
+            self.received += sum(fresh for _, fresh, _ in arrived.pieces)
+            self._performer.pieces_received(self.peer, arrived)
 
-    def uploaded(self, piece: int, size: int) -> None:
+    def pieces_sent(self, finished: list[int], size: int) -> None:
         """Payload went."""
         if not self.left:
             self.sent += size
-            self._performer.uploaded(self.peer, piece, size)
+            self._performer.pieces_sent(self.peer, finished, size)
 
     def upload_finished(self, piece: int) -> None:
         """An upload has its final reply."""

@@ -1,8 +1,7 @@
-"""The two halves of a session: what is still to be written, the writer, and the reader.
+"""What a session still has to write, and the half of it that writes.
 
 The writer sends control first, then one chunk of an upload, then control again; small writes are corked
-into one. The reader reports control messages and reads payload straight into the piece's buffer. Neither
-waits for the other.
+into one. It never waits for the reader (`session_reader`), nor the reader for it.
 """
 
 from __future__ import annotations
@@ -13,20 +12,11 @@ from typing import Protocol
 
 import trio
 
-from swarm.errors import ContentAway, DiskError, LinkClosed, PieceWithdrawn
+from swarm.errors import ContentAway, DiskError, LinkClosed, PieceWithdrawn, SwarmError
 from swarm.lazy_dataclass import dataclass
 from swarm.ports import ByteStream, Store
 from swarm.protocol import protocol_limits as limits
-from swarm.protocol.codec import (
-    DATA,
-    DATA_HEAD_BYTES,
-    HEADER_BYTES,
-    decode_body,
-    decode_data_head,
-    decode_header,
-    encode,
-    encode_data_head,
-)
+from swarm.protocol.codec import encode, encode_data_head
 from swarm.protocol.messages import (
     Cancel,
     Goodbye,
@@ -39,8 +29,8 @@ from swarm.protocol.messages import (
     Withdraw,
 )
 from swarm.protocol.session_rules import SessionRules
-from swarm.transfer.buffers import BufferShare, Grant, PieceBuffer, TransferMemory
-from swarm.transfer.pacing import LEAST_CHUNK_BYTES, ChunkSizer, Pacer
+from swarm.transfer.buffers import ArrivedPieces, BufferShare, Grant, TransferMemory
+from swarm.transfer.pacing import ChunkSizer, Pacer
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +51,30 @@ class Reports(Protocol):
     def message_received(self, message: Message) -> None:
         """A legal control message of the peer, greeting and announcement included."""
 
+    def requests_received(self, pieces: list[int]) -> None:
+        """Legal requests of the peer, in a row."""
+
     def data_received(self, piece: int, size: int) -> None:
-        """So much of a requested piece arrived, wanted or cancelled."""
+        """So much more of a requested piece has come, wanted or cancelled; told a few times a second."""
 
-    def piece_received(self, piece: int, buffer: PieceBuffer | None) -> None:
-        """All of a requested piece has come; ``buffer`` is the owner's now, or None if it was cancelled."""
+    def pieces_received(self, arrived: ArrivedPieces) -> None:
+        """Requested pieces are whole; their memory is the owner's now."""
 
-    def uploaded(self, piece: int, size: int) -> None:
-        """So much of an upload was handed to the link."""
+    def pieces_sent(self, finished: list[int], size: int) -> None:
+        """So much was handed to the link, and with it the final reply of these uploads."""
 
     def upload_finished(self, piece: int) -> None:
-        """The final reply of an upload was handed to the link, or is queued before anything else."""
+        """The final reply of an upload is queued before anything else."""
 
     def piece_lost(self, piece: int, *, alone: bool) -> None:
         """The store has withdrawn the piece; unless ``alone``, with the whole file."""
 
+
+JOIN_BYTES = 16 * 1024
+"""A chunk up to this size is copied behind its header; a larger one is written from where it lies."""
+
+CORK_BYTES = 64 * 1024
+"""Small frames are collected up to this size."""
 
 QUEUE_BYTES = 1024 * 1024
 """Control messages that may wait for a slow peer; with more the session is ended."""
@@ -88,6 +87,7 @@ class UploadJob:
     piece: int
     length: int
     data: memoryview | None = None
+    failure: SwarmError | None = None
     offset: int = 0
     grant: Grant | None = None
     dropped: bool = False
@@ -147,6 +147,9 @@ class Outbox:
         if self.current is not None and self.current.piece == piece:
             self.current.dropped = True
         else:
+            for job in self.uploads:
+                if job.piece == piece:
+                    job.release()
             self.uploads = deque(job for job in self.uploads if job.piece != piece)
         if self._rules.owed_cancelled(piece):
             reason = RejectReason.CANCELLED
@@ -164,9 +167,19 @@ class Outbox:
             self.current.release()
             self.current = None
 
+    def small_run(self, first: UploadJob) -> list[UploadJob]:
+        """``first`` and the small pieces right behind it, as many as are corked together."""
+        run, left = [first], CORK_BYTES - first.length
+        for job in self.uploads:
+            if job.length > JOIN_BYTES or job.length > left or job.data is not None:
+                break
+            run.append(job)
+            left -= job.length
+        return run
+
     def clear(self) -> None:
         """The session has ended: release the memory of its uploads."""
-        self.uploads.clear()
+        self._forget_waiting()
         self.end_upload()
 
     def take(self) -> bytes | bytearray:
@@ -202,143 +215,19 @@ class Outbox:
             return self._rules.owed(message.piece)
         return True
 
-    def _forget_uploads(self) -> None:
+    def _forget_waiting(self) -> None:
+        for job in self.uploads:
+            job.release()
         self.uploads.clear()
+
+    def _forget_uploads(self) -> None:
+        self._forget_waiting()
         if self.current is not None:
             self.current.dropped = True
 
 
-MESSAGES_IN_A_ROW = 32
-"""Messages that are read without a pause for other tasks."""
-
-
-class SessionReader:
-    """Reads one session's stream until it ends."""
-
-    def __init__(
-        self, stream: ByteStream, rules: SessionRules, resources: SessionResources, reports: Reports
-    ) -> None:
-        self._stream = stream
-        self._rules = rules
-        self._layout = resources.store.manifest.layout
-        self._reports = reports
-        self._pool = resources.pool
-        self._pacer = resources.download_pacer
-        self._now = now = resources.now
-        self._sizer = ChunkSizer(first=LEAST_CHUNK_BYTES)
-        self._piece: int | None = None
-        self._buffer: PieceBuffer | None = None
-        self._in_a_row = 0
-        self.heard_at = now()
-        """When something last came from the peer."""
-
-    async def run(self) -> None:
-        """Read messages until the peer says GOODBYE; raises LinkClosed, RemoteError."""
-        while not self._rules.peer_left:
-            await self.step()
-
-    async def step(self) -> None:
-        """Read one message; raises LinkClosed, RemoteError."""
-        kind, size = decode_header(await self._stream.read_exactly(HEADER_BYTES))
-        self.heard_at = self._now()
-        if kind == DATA:
-            await self._data(size)
-        else:
-            await self._control(kind, size)
-        self._in_a_row += 1
-        if self._in_a_row >= MESSAGES_IN_A_ROW:
-            self._in_a_row = 0
-            await trio.lowlevel.checkpoint()
-
-    def cancelled(self, piece: int, evict: Callable[[], object]) -> None:
-        """We have cancelled our request: the rest of the piece is thrown away as it comes.
-
-        While a chunk of it is on its way its buffer cannot be given back; ``evict`` is called if the
-        memory is needed elsewhere meanwhile.
-        """
-        if piece == self._piece and self._buffer is not None:
-            self._buffer.abandon(evict)
-
-    def release(self) -> None:
-        """Give back the memory of an unfinished piece; nothing is read any more."""
-        buffer, self._buffer, self._piece = self._buffer, None, None
-        if buffer is not None:
-            buffer.release()
-
-    async def _control(self, kind: int, size: int) -> None:
-        self._rules.check_size(kind, size)
-        body = await self._stream.read_exactly(size) if size else b""
-        message = decode_body(kind, body)
-        self._rules.received(message, self._now())
-        if isinstance(message, Reject) and message.piece == self._piece:
-            self.release()
-        self._reports.message_received(message)
-
-    async def _data(self, size: int) -> None:
-        head = decode_data_head(await self._stream.read_exactly(DATA_HEAD_BYTES), size)
-        arrival = self._rules.received_data(head)
-        if arrival.wanted:
-            await self._fill(await self._buffer_for(head.piece), head.piece, head.offset, head.size)
-        else:
-            self.release()
-            await self._discard(head.piece, head.size)
-        if arrival.last:
-            self._whole(head.piece)
-
-    async def _buffer_for(self, piece: int) -> PieceBuffer:
-        if self._buffer is None:
-            began = self._now()
-            self._buffer = await self._pool.take(self._layout.length(piece))
-            self._rules.reading_paused(self._now() - began)
-            self._piece = piece
-        return self._buffer
-
-    def _whole(self, piece: int) -> None:
-        buffer, self._buffer, self._piece = self._buffer, None, None
-        self._reports.piece_received(piece, buffer)
-
-    async def _fill(self, buffer: PieceBuffer, piece: int, offset: int, size: int) -> None:
-        end = offset + size
-        while offset < end:
-            step = min(end - offset, self._slice())
-            await self._read(buffer.view[offset : offset + step])
-            offset += step
-            self._reports.data_received(piece, step)
-            await self._pace(step)
-
-    async def _discard(self, piece: int, size: int) -> None:
-        scratch = memoryview(bytearray(min(size, LEAST_CHUNK_BYTES)))
-        while size:
-            step = min(size, len(scratch), self._slice())
-            await self._read(scratch[:step])
-            size -= step
-            self._reports.data_received(piece, step)
-            await self._pace(step)
-
-    async def _read(self, target: memoryview) -> None:
-        began = self._now()
-        await self._stream.readinto_exactly(target)
-        self.heard_at = self._now()
-        self._sizer.moved(len(target), self.heard_at - began)
-
-    def _slice(self) -> int:
-        size = self._sizer.size
-        return min(size, self._pacer.slice_bytes) if self._pacer.limited else size
-
-    async def _pace(self, size: int) -> None:
-        """Wait after reading: the link's window then slows the peer down."""
-        if self._pacer.limited and (waited := await self._pacer.wait(size)):
-            self._rules.reading_paused(waited)
-
-
 WRITE_TIMEOUT = 30.0
 """Seconds in which the peer must take a chunk: a waiting chunk keeps its piece in memory."""
-
-JOIN_BYTES = 16 * 1024
-"""A chunk up to this size is copied behind its header; a larger one is written from where it lies."""
-
-CORK_BYTES = 64 * 1024
-"""Small frames are collected up to this size."""
 
 
 class SessionWriter:
@@ -410,16 +299,34 @@ class SessionWriter:
 
     async def _load(self, job: UploadJob) -> None:
         """Read the piece; what is corked does not wait for the disk, unless the piece is small."""
-        if job.length > JOIN_BYTES or len(self._cork) >= CORK_BYTES:
+        small = job.length <= JOIN_BYTES
+        if not small or len(self._cork) >= CORK_BYTES:
             await self._flush()
+        run = self._outbox.small_run(job) if small and job.failure is None else [job]
+        if len(run) > 1:
+            await self._load_run(run)
         try:
-            job.data = await self._store.get(job.piece)
+            if job.failure is not None:
+                raise job.failure
+            if job.data is None:
+                job.data = await self._store.get(job.piece)
         except PieceWithdrawn as error:
             # The peer hears that the piece is lost before its request is rejected, so it blames nobody.
             self._reports.piece_lost(job.piece, alone=not isinstance(error, ContentAway))
             self._fail(job, RejectReason.NOT_STORED)
         except DiskError:
             self._fail(job, RejectReason.READ_FAILED)
+
+    async def _load_run(self, run: list[UploadJob]) -> None:
+        """Read small pieces together, as far as there is memory for them."""
+        run = [job for job in run if self._affordable(job)]
+        found = await self._store.get_many([job.piece for job in run])
+        for job, data in zip(run, found, strict=False):
+            # One that was dropped meanwhile has given its memory back.
+            if isinstance(data, memoryview):
+                job.data = None if job.grant is None or job.grant.released else data
+            else:
+                job.failure = data
 
     def _fail(self, job: UploadJob, reason: RejectReason) -> None:
         self._end(job)
@@ -482,10 +389,8 @@ class SessionWriter:
 
     def _report(self) -> None:
         sent, self._sent = self._sent, []
-        for piece, size, last in sent:
-            self._reports.uploaded(piece, size)
-            if last:
-                self._reports.upload_finished(piece)
+        finished = [piece for piece, _, last in sent if last]
+        self._reports.pieces_sent(finished, sum(size for _, size, _ in sent))
 
     async def _rest(self) -> None:
         """Sleep until there is something to do; send KEEP_ALIVE after a long silence."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +57,8 @@ class History:
     existing: tuple[str, ...] | None = None
     old: Mapping[str, bytes] | None = None
     """Files with other content under the final name, which the fetch is to replace."""
+    together: bool = False
+    """Whether the pieces of a batch are put together."""
     killed: bool = False
     """Whether a first run is killed after its first batch, before anything of that is synced."""
 
@@ -85,12 +87,19 @@ class History:
         """Fetch in batches, each synced but the last, which finishing syncs."""
         source = self.source()
         for batch in self.batches:
-            await copy(source, target, [piece for piece in batch if piece not in target.stored])
+            await self.put(source, target, [piece for piece in batch if piece not in target.stored])
             await target.sync()
             layer.claim(frozenset(target.stored))
-        await copy(source, target)
+        await self.put(source, target, list(target.stored.missing()))
         await target.finish()
         layer.claim(frozenset(target.stored))
+
+    async def put(self, source: MemoryStore, target: Target, pieces: Sequence[int]) -> None:
+        """Put pieces, one by one or together."""
+        if self.together:
+            await target.put_many([(piece, await source.get(piece)) for piece in pieces])
+        else:
+            await copy(source, target, pieces)
 
 
 FILE, FOLDER = file_manifest("f", SINGLE["f"]), folder_manifest("x", TREE)
@@ -110,6 +119,8 @@ HISTORIES = [
     History("over files of a folder", FOLDER, TREE, ((0, 4, 6), (2, 3)), old=OLD_TREE),
     History("killed file", FILE, SINGLE, ((0, 3, 8), (1, 2)), killed=True),
     History("killed folder", FOLDER, TREE, ((0, 4, 6), (1, 2, 3)), killed=True),
+    History("folder together", FOLDER, TREE, ((0, 4, 6), (2, 3, 7)), together=True),
+    History("killed folder together", FOLDER, TREE, ((0, 4, 6), (1, 2, 3)), together=True, killed=True),
 ]
 
 
@@ -120,7 +131,7 @@ async def recorded(history: History, out: Path) -> tuple[State, list[Op]]:
     if history.killed:
         with suppress(DiskError):
             async with open_target(history.manifest, out, history.options, layer=layer) as target:
-                await copy(history.source(), target, history.batches[0])
+                await history.put(history.source(), target, history.batches[0])
                 layer.dead = True
         layer.dead = False
     async with open_target(history.manifest, out, history.options, layer=layer) as target:

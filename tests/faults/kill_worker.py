@@ -89,9 +89,16 @@ class Round:
             nursery.start_soon(target.run_syncer)
             missing = list(target.stored.missing())
             order.shuffle(missing)
-            for number, piece in enumerate(missing):
-                await target.put(piece, await self.source.get(piece))
-                self.written[piece] = 1
+            together = order.choice((1, 4))
+            for number in range(0, len(missing), together):
+                batch = missing[number : number + together]
+                pieces = [(piece, await self.source.get(piece)) for piece in batch]
+                if together == 1:
+                    await target.put(*pieces[0])
+                else:
+                    await target.put_many(pieces)
+                for piece in batch:
+                    self.written[piece] = 1
                 if number % 9 == 8:
                     await target.sync()
             await target.finish()

@@ -70,6 +70,12 @@ class FaultyLink(NegotiatedStream):
         await super().readinto_exactly(buffer)
         PLAN.step(self.peer, "after a read")
 
+    async def read_some(self, limit: int) -> bytes:
+        PLAN.step(self.peer, "before a read")
+        data = await super().read_some(limit)
+        PLAN.step(self.peer, "after a read")
+        return data
+
     async def write(self, *data: Any) -> None:
         PLAN.step(self.peer, "before a write")
         await super().write(*data)

@@ -92,6 +92,9 @@ class MemoryLink:
     async def readinto_exactly(self, buffer: memoryview) -> None:
         await self._sound(self._readinto(buffer))
 
+    async def read_some(self, limit: int) -> bytes:
+        return await self._sound(self.incoming.read_some(limit))
+
     async def write(self, *data: bytes | bytearray | memoryview) -> None:
         for part in data:
             await self._sound(self.outgoing.write(memoryview(part)))
@@ -115,14 +118,15 @@ class MemoryLink:
             buffer[filled : filled + len(part)] = part
             filled += len(part)
 
-    async def _sound(self, work) -> None:
+    async def _sound(self, work):
         try:
-            await work
+            result = await work
         except trio.Cancelled:
             self.outgoing.break_()
             self.incoming.break_()
             raise
         await trio.lowlevel.checkpoint()
+        return result
 
 
 def memory_link_pair(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from swarm.content.manifest import MIN_PIECE_LENGTH
 from swarm.events import PieceRequested
 from swarm.ids import SourceId, TransferId
 from swarm.lazy_dataclass import dataclass
@@ -9,6 +10,7 @@ from swarm.protocol.messages import Request
 from swarm.strategy.commands import Command, Publish, Send
 from swarm.strategy.download.endgame import Endgame
 from swarm.strategy.download.locality import Locality
+from swarm.strategy.download.origins import Origins
 from swarm.strategy.download.picker import Pick, Picker
 from swarm.strategy.download.pipeline import demand
 from swarm.strategy.download.ranking import Ranking
@@ -28,6 +30,7 @@ class SourcePolicies:
     endgame: Endgame
     timeouts: Timeouts
     locality: Locality
+    origins: Origins
 
 
 class Asker:
@@ -50,6 +53,7 @@ class Asker:
         self._endgame = policies.endgame
         self._timeouts = policies.timeouts
         self._locality = policies.locality
+        self._origins = policies.origins
         self._idle: dict[SourceId, None] = {}
 
     def source_left(self, source: SourceId) -> None:
@@ -59,7 +63,7 @@ class Asker:
     def fill(self, source: SourceId, now: float) -> list[Command]:
         """Ask the source for as much as it has room for."""
         commands: list[Command] = []
-        while self._ask_one(source, now, commands):
+        while self._ask_some(source, now, commands):
             pass
         return commands
 
@@ -68,20 +72,24 @@ class Asker:
         commands: list[Command] = []
         order = self._ranking.order(self._idle, now) if self._idle else []
         while order:
-            order = [source for source in order if self._ask_one(source, now, commands)]
+            order = [source for source in order if self._ask_some(source, now, commands)]
         return commands
 
     def demand(self, source: SourceId, now: float) -> float:
         """Bytes that keep the source busy."""
         return demand(self._ranking.rate(source, now), self._ranking.round_trip(source))
 
-    def _ask_one(self, source: SourceId, now: float, commands: list[Command]) -> bool:
+    def _ask_some(self, source: SourceId, now: float, commands: list[Command]) -> bool:
+        """Ask for a piece, or for a run of small ones; says whether there may be room for more."""
         queue = self._requests.queues[source]
         self.source_left(source)
-        if not queue.has_room(self.demand(source, now), now):
-            return False
-        pick = self._pick(source, now)
-        if pick is None and not queue.asked:
+        demand = self.demand(source, now)
+        pick = self._more_of_run(source, now)
+        if pick is None:
+            if not queue.has_room(demand, now):
+                return False
+            pick = self._pick(source, now)
+        if pick is None and not queue.asked and self._may_double(source, now):
             # Nothing is open for a source that has nothing to do: it may double what another is slow with.
             pick = self._endgame.pick(source, now)
             if pick is None and self._endgame.may_help(source):
@@ -89,11 +97,31 @@ class Asker:
         if pick is None:
             self._idle[source] = None
             return False
-        self._ask(source, pick, now, commands)
+        why = f"{pick.why}; {self._ranking.describe(source, now)}"
+        piece = pick.piece
+        left = MIN_PIECE_LENGTH - self._ask(source, piece, why, now, commands)
+        # Pieces of small files are asked for in runs: neighbours on the disks of both ends. A run is as long
+        # as the shortest piece of a large file, so it costs the swarm no more variety than that would.
+        while left > 0 and pick.next_alike(piece := piece + 1) and queue.has_room(demand, now):
+            left -= self._ask(source, piece, why, now, commands)
         return True
+
+    def _more_of_run(self, source: SourceId, now: float) -> Pick | None:
+        """What an origin is asked for beyond what keeps it busy, so that one request is for many pieces."""
+        if not self._origins.is_origin(source) or not self._requests.queues[source].takes_runs(now):
+            return None
+        return self._origins.more_of_run(source)
+
+    def _may_double(self, source: SourceId, now: float) -> bool:
+        return not self._origins.is_origin(source) or self._origins.may_double(now)
 
     def _pick(self, source: SourceId, now: float) -> Pick | None:
         unwelcome = self._requests.unwelcome(source)
+        if self._origins.is_origin(source):
+            pick, again = self._origins.pick(source, unwelcome or self._requests.occupied(source), now)
+            if pick is None and again is not None:
+                self._timers.set(Wakeup.IDLE, again)
+            return pick
         if self._locality.is_far(source):
             pick, again = self._locality.pick(
                 lambda out: self._picker.pick(source, out), unwelcome or self._requests.occupied(source), now
@@ -105,13 +133,15 @@ class Asker:
             return pick
         return self._picker.pick(source, self._requests.occupied(source))
 
-    def _ask(self, source: SourceId, pick: Pick, now: float, commands: list[Command]) -> None:
+    def _ask(self, source: SourceId, piece: int, why: str, now: float, commands: list[Command]) -> int:
+        """Ask for a piece, and return its length."""
         if not self._requests.queues[source].asked:
             self._ranking.busy(source, now)
             self._timeouts.moved(source, now)
         self._timers.set(Wakeup.REQUESTS, now + SILENCE_SECONDS, source)
-        self._requests.ask(source, pick.piece, self._pieces.layout.length(pick.piece), now)
-        self._pieces.requested(pick.piece)
-        why = f"{pick.why}; {self._ranking.describe(source, now)}"
-        commands.append(Send(source, Request(pick.piece)))
-        commands.append(Publish(PieceRequested(self._transfer, pick.piece, source, why)))
+        length = self._pieces.layout.length(piece)
+        self._requests.ask(source, piece, length, now)
+        self._pieces.requested(piece)
+        commands.append(Send(source, Request(piece)))
+        commands.append(Publish(PieceRequested(self._transfer, piece, source, why)))
+        return length

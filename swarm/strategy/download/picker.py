@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from typing import NamedTuple, Protocol
 
-from swarm.bits import CHUNK_SHIFT, Bits, PieceSet, draw
+from swarm.bits import CHUNK_PIECES, CHUNK_SHIFT, Bits, PieceSet, draw
 from swarm.ids import SourceId
 from swarm.strategy.availability import Availability
 from swarm.strategy.pieces import Pieces
@@ -22,10 +22,16 @@ WINDOW_CHUNKS = 8
 
 
 class Pick(NamedTuple):
-    """The piece to ask for, and the policy's words about it."""
+    """The piece to ask for, and the policy's words about it; ``alike`` are pieces that are as good."""
 
     piece: int
     why: str
+    alike: list[Bits] | None = None
+
+    def next_alike(self, piece: int) -> bool:
+        """Whether ``piece`` is as good as the one picked."""
+        index, bit = piece >> CHUNK_SHIFT, piece % CHUNK_PIECES
+        return any(at == index and bits >> bit & 1 for at, bits in self.alike or ())
 
 
 class Picker(Protocol):
@@ -50,7 +56,7 @@ class RarestFirst:
             return None
         rarest, count = narrow(candidates, self._availability.planes)
         count += self._availability.full_sources
-        return Pick(draw(rarest, self._rng), f"rarest ({count} have it)")
+        return Pick(draw(rarest, self._rng), f"rarest ({count} have it)", rarest)
 
     def _candidates(self, theirs: PieceSet, without: PieceSet | None) -> list[Bits]:
         wanted, have = self._pieces.open.chunks, theirs.chunks
@@ -89,7 +95,8 @@ class InOrder:
             if both and without is not None:
                 both &= ~without.chunks[index]
             if both:
-                return Pick((index << CHUNK_SHIFT) + (both & -both).bit_length() - 1, "the next in order")
+                piece = (index << CHUNK_SHIFT) + (both & -both).bit_length() - 1
+                return Pick(piece, "the next in order", [(index, both)])
         return None
 
 

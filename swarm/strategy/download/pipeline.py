@@ -6,6 +6,7 @@ shorter: whole pieces are asked for, and control messages overtake payload.
 
 from __future__ import annotations
 
+from swarm.content.manifest import MIN_PIECE_LENGTH
 from swarm.protocol.protocol_limits import MAX_REQUESTS
 
 QUEUE_SECONDS = 0.3
@@ -25,12 +26,13 @@ SLOW_START_SECONDS = 1.0
 class PipelineWindow:
     """Bytes that may be outstanding at one source."""
 
-    __slots__ = ("_asked_at", "_bytes", "_slow_start")
+    __slots__ = ("_asked_at", "_bytes", "_resume", "_slow_start")
 
     def __init__(self) -> None:
         self._bytes = FIRST_BYTES
         self._slow_start = True
         self._asked_at: float | None = None
+        self._resume = MAX_REQUESTS
 
     def asked(self, now: float) -> None:
         """A request goes out."""
@@ -54,7 +56,13 @@ class PipelineWindow:
         if not requests:  # however long a piece is
             return True
         window = max(demand, self._bytes) if self._slow_start else demand
-        return requests < MAX_REQUESTS and outstanding < min(window, MOST_BYTES)
+        if requests >= MAX_REQUESTS or outstanding >= min(window, MOST_BYTES):
+            small = outstanding < requests * MIN_PIECE_LENGTH
+            # Small pieces are asked for, sent and stored in batches, not one for one: a quarter is answered
+            # before more is asked for.
+            self._resume = requests - requests // 4 if small else MAX_REQUESTS
+            return False
+        return requests <= self._resume
 
 
 def demand(rate: float, round_trip: float) -> float:

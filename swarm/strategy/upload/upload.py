@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from swarm.bits import PieceSet
@@ -93,16 +93,31 @@ class UploadSide:
 
     def requested(self, peer: PeerId, piece: int, now: float) -> list[Command]:
         """The peer asks for a piece."""
+        return self.requested_many(peer, (piece,), now)
+
+    def requested_many(self, peer: PeerId, pieces: Sequence[int], now: float) -> list[Command]:
+        """The peer asks for pieces, in this order: an idle uplink begins with the first."""
+        commands: list[Command] = []
+        added = 0
+        for piece in pieces:
+            if (reason := self._refusal(peer, piece)) is not None:
+                commands.append(Send(peer, Reject(piece, reason)))
+                continue
+            self._queue.add(peer, piece, now)
+            added += 1
+            if added == 1:
+                commands += self._release(now)
+        return commands + self._release(now) if added > 1 else commands
+
+    def _refusal(self, peer: PeerId, piece: int) -> RejectReason | None:
+        """Why a request is answered at once, without the piece."""
         if not self._choker.is_unchoked(peer):
-            return [Send(peer, Reject(piece, RejectReason.CHOKED))]
+            return RejectReason.CHOKED
         if not self._pieces.is_stored(piece):
-            return [Send(peer, Reject(piece, RejectReason.NOT_STORED))]
-        if self._queue.outstanding(peer) >= MAX_REQUESTS:
-            return [Send(peer, Reject(piece, RejectReason.BUSY))]
-        if self._super_seeding.sends_away(peer, piece):
-            return [Send(peer, Reject(piece, RejectReason.BUSY))]
-        self._queue.add(peer, piece, now)
-        return self._release(now)
+            return RejectReason.NOT_STORED
+        if self._queue.outstanding(peer) >= MAX_REQUESTS or self._super_seeding.sends_away(peer, piece):
+            return RejectReason.BUSY
+        return None
 
     def cancelled(self, peer: PeerId, piece: int, now: float) -> list[Command]:
         """The peer no longer wants a piece; one that is already answered is not known here any more."""
@@ -114,13 +129,19 @@ class UploadSide:
 
     def uploaded(self, peer: PeerId, size: int, now: float) -> list[Command]:
         """``size`` bytes of a piece were handed to the link."""
-        self._choker.sent(peer, size, now)
-        self._queue.sent(peer, size, now)
-        return self._release(now)
+        return self.sent(peer, (), size, now)
 
     def finished(self, peer: PeerId, piece: int, now: float) -> list[Command]:
         """An upload is over."""
         self._queue.finished(peer, piece, now)
+        return self._release(now)
+
+    def sent(self, peer: PeerId, finished: Iterable[int], size: int, now: float) -> list[Command]:
+        """``size`` bytes were handed to the link, and with them these uploads were over."""
+        self._choker.sent(peer, size, now)
+        self._queue.sent(peer, size, now)
+        for piece in finished:
+            self._queue.finished(peer, piece, now)
         return self._release(now)
 
     def lost(self, pieces: PieceSet, now: float) -> list[Command]:

@@ -142,12 +142,16 @@ class UploadQueue:
         if self._unsent >= ahead and not self._late:
             return []
         released: list[Release] = []
-        for choice in self._candidates(now):
-            queue = self._queues[choice.peer]
-            if (queue.late or self._unsent < 2 * ahead) and queue.has_room:
-                released.append(choice)
-                self._release(choice, rate, now)
-        return released
+        while True:
+            before = self._unsent + self._unsent_late
+            for choice in self._candidates(now):
+                queue = self._queues[choice.peer]
+                if (queue.late or self._unsent < 2 * ahead) and queue.has_room:
+                    released.append(choice)
+                    self._release(choice, rate, now)
+            # Of small pieces, `LOOKED_AT` are too little work for a link that is told in batches.
+            if not 0 < self._unsent + self._unsent_late - before < LEAST_AHEAD or self._unsent >= ahead:
+                return released
 
     def sent(self, peer: PeerId, size: int, now: float) -> None:
         """``size`` bytes were handed to the link."""

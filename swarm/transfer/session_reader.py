@@ -1,0 +1,276 @@
+"""The half of a session that reads.
+
+What the link has received is parsed in one go: small pieces and requests that came together are handed over
+together. The payload of a larger piece is read straight into its buffer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import trio
+
+from swarm.errors import LinkClosed
+from swarm.ports import ByteStream
+from swarm.protocol.codec import (
+    DATA,
+    DATA_HEAD_BYTES,
+    HEADER_BYTES,
+    decode_body,
+    decode_data_head,
+    decode_header,
+    frame_bytes,
+)
+from swarm.protocol.messages import Reject, Request
+from swarm.protocol.session_rules import SessionRules
+from swarm.transfer.buffers import ArrivedPiece, ArrivedPieces, PieceBuffer
+from swarm.transfer.pacing import LEAST_CHUNK_BYTES, ChunkSizer
+from swarm.transfer.session_io import Reports, SessionResources
+
+MESSAGES_IN_A_ROW = 32
+"""Messages, or batches of them, that are read without a pause for other tasks."""
+
+LEAST_AHEAD_BYTES = 4 * 1024
+MOST_AHEAD_BYTES = 64 * 1024
+"""Bytes that are read at once while no payload is due: few, because payload among them is copied; more as
+long as they turn out to be small messages."""
+
+SMALL_BYTES = 16 * 1024
+"""A piece up to this size that has come whole is handed over with its neighbours."""
+
+ROUND_BYTES = 16 * 1024
+"""The memory of pieces that came together is a multiple of this, so that it is reused."""
+
+PROGRESS_SECONDS = 0.05
+"""Between two reports about a piece that is under way."""
+
+
+class SessionReader:
+    """Reads one session's stream until it ends."""
+
+    def __init__(
+        self, stream: ByteStream, rules: SessionRules, resources: SessionResources, reports: Reports
+    ) -> None:
+        self._stream = stream
+        self._rules = rules
+        self._layout = resources.store.manifest.layout
+        self._reports = reports
+        self._pool = resources.pool
+        self._pacer = resources.download_pacer
+        self._now = now = resources.now
+        self._sizer = ChunkSizer(first=LEAST_CHUNK_BYTES)
+        self._ahead = memoryview(b"")
+        self._look = LEAST_AHEAD_BYTES
+        self._small: list[ArrivedPiece] = []
+        self._requests: list[int] = []
+        self._piece: int | None = None
+        self._buffer: PieceBuffer | None = None
+        self._fresh = 0
+        self._told_at = -math.inf
+        self._in_a_row = 0
+        self.heard_at = now()
+        """When something last came from the peer."""
+
+    async def run(self) -> None:
+        """Read messages until the peer says GOODBYE; raises LinkClosed, RemoteError."""
+        while not self._rules.peer_left:
+            await self.step()
+
+    async def step(self) -> None:
+        """Read a message and those that came with it; raises LinkClosed, RemoteError."""
+        await self._message()
+        while not self._rules.peer_left and len(self._ahead) >= frame_bytes(self._ahead):
+            await self._message()
+        await self._hand_over()
+        self._in_a_row += 1
+        if self._in_a_row >= MESSAGES_IN_A_ROW:
+            self._in_a_row = 0
+            await trio.lowlevel.checkpoint()
+
+    def cancelled(self, piece: int, evict: Callable[[], object]) -> None:
+        """We have cancelled our request: the rest of the piece is thrown away as it comes.
+
+        While a chunk of it is on its way its buffer cannot be given back; ``evict`` is called if the
+        memory is needed elsewhere meanwhile.
+        """
+        if piece == self._piece and self._buffer is not None:
+            self._buffer.abandon(evict)
+
+    def release(self) -> None:
+        """Give back the memory of an unfinished piece; nothing is read any more."""
+        if self._piece is not None and self._fresh:
+            self._tell(self._piece)
+        self._drop()
+        self._ahead = memoryview(b"")
+        self._small.clear()
+
+    # --- Messages -----------------------------------------------------------------------------------
+
+    async def _message(self) -> None:
+        kind, size = decode_header(await self._take(HEADER_BYTES))
+        if kind == DATA:
+            await self._data(size)
+        else:
+            await self._control(kind, size)
+
+    async def _control(self, kind: int, size: int) -> None:
+        self._rules.check_size(kind, size)
+        message = decode_body(kind, bytes(await self._take(size)) if size else b"")
+        self._rules.received(message, self._now())
+        if isinstance(message, Request):
+            self._requests.append(message.piece)
+            return
+        await self._hand_over()
+        if isinstance(message, Reject) and message.piece == self._piece:
+            self._tell(message.piece)
+            self._drop()
+        self._reports.message_received(message)
+
+    async def _data(self, size: int) -> None:
+        head = decode_data_head(await self._take(DATA_HEAD_BYTES), size)
+        arrival = self._rules.received_data(head)
+        if arrival.last and not head.offset and head.size <= SMALL_BYTES:
+            fresh = await self._complete(head.piece, head.size)
+            payload, self._ahead = self._ahead[: head.size], self._ahead[head.size :]
+            self._small.append(ArrivedPiece(head.piece, fresh, payload if arrival.wanted else None))
+            return
+        await self._hand_over()
+        self._look = LEAST_AHEAD_BYTES
+        if arrival.wanted:
+            await self._fill(await self._buffer_for(head.piece), head.piece, head.offset, head.size)
+        else:
+            await self._discard(head.piece, head.size)
+        if arrival.last:
+            self._whole(head.piece)
+
+    async def _hand_over(self) -> None:
+        """Report the requests and small pieces that came together."""
+        if self._requests:
+            requests, self._requests = self._requests, []
+            self._reports.requests_received(requests)
+        if not self._small:
+            return
+        small, self._small = self._small, []
+        wanted = sum(len(data) for _, _, data in small if data is not None)
+        buffer = await self._memory(wanted + -wanted % ROUND_BYTES) if wanted else None
+        at = 0
+        for index, (piece, fresh, data) in enumerate(small):
+            if data is not None and buffer is not None:
+                view = buffer.view[at : at + len(data)]
+                view[:] = data
+                at += len(data)
+                small[index] = ArrivedPiece(piece, fresh, view)
+        self._reports.pieces_received(ArrivedPieces(small, buffer))
+        await self._pace(sum(fresh for _, fresh, _ in small))
+
+    async def _complete(self, piece: int, size: int) -> int:
+        """Read on until a small piece is whole; returns how much of it was not told of while it came."""
+        told = 0
+        while len(self._ahead) < size:
+            await self._hand_over()
+            await self._look_ahead(len(self._ahead) + 1)
+            if self.heard_at >= self._told_at + PROGRESS_SECONDS and len(self._ahead) < size:
+                self._fresh, told = len(self._ahead) - told, len(self._ahead)
+                self._tell(piece)
+        return size - told
+
+    # --- Payload ------------------------------------------------------------------------------------
+
+    async def _memory(self, size: int) -> PieceBuffer:
+        began = self._now()
+        buffer = await self._pool.take(size)
+        self._rules.reading_paused(self._now() - began)
+        return buffer
+
+    async def _buffer_for(self, piece: int) -> PieceBuffer:
+        if self._buffer is None:
+            self._buffer = await self._memory(self._layout.length(piece))
+        self._piece = piece
+        return self._buffer
+
+    def _drop(self) -> None:
+        buffer, self._buffer, self._piece, self._fresh = self._buffer, None, None, 0
+        if buffer is not None:
+            buffer.release()
+
+    def _whole(self, piece: int) -> None:
+        buffer, self._buffer, self._piece = self._buffer, None, None
+        fresh, self._fresh = self._fresh, 0
+        data = None if buffer is None else buffer.view
+        self._reports.pieces_received(ArrivedPieces([ArrivedPiece(piece, fresh, data)], buffer))
+
+    async def _fill(self, buffer: PieceBuffer, piece: int, offset: int, size: int) -> None:
+        end = offset + size
+        while offset < end:
+            step = await self._read(buffer.view[offset:end])
+            offset += step
+            await self._came(piece, step)
+
+    async def _discard(self, piece: int, size: int) -> None:
+        fresh = self._fresh
+        self._drop()
+        self._piece, self._fresh = piece, fresh
+        scratch = memoryview(bytearray(min(size, LEAST_CHUNK_BYTES)))
+        while size:
+            step = await self._read(scratch[:size])
+            size -= step
+            await self._came(piece, step)
+
+    async def _came(self, piece: int, size: int) -> None:
+        self._fresh += size
+        if self.heard_at >= self._told_at + PROGRESS_SECONDS:
+            self._tell(piece)
+        await self._pace(size)
+
+    def _tell(self, piece: int) -> None:
+        fresh, self._fresh = self._fresh, 0
+        self._told_at = self.heard_at
+        if fresh:
+            self._reports.data_received(piece, fresh)
+
+    async def _read(self, target: memoryview) -> int:
+        """Read some payload into ``target`` and return how much."""
+        if ahead := min(len(self._ahead), len(target)):
+            target[:ahead] = self._ahead[:ahead]
+            self._ahead = self._ahead[ahead:]
+            return ahead
+        size = min(len(target), self._slice())
+        began = self._now()
+        await self._stream.readinto_exactly(target[:size])
+        self.heard_at = self._now()
+        self._sizer.moved(size, self.heard_at - began)
+        return size
+
+    async def _take(self, size: int) -> memoryview:
+        """The next ``size`` bytes."""
+        if len(self._ahead) < size:
+            await self._look_ahead(size)
+        taken, self._ahead = self._ahead[:size], self._ahead[size:]
+        return taken
+
+    async def _look_ahead(self, size: int) -> None:
+        """Read at least ``size`` bytes, and what else has come."""
+        ahead = bytes(self._ahead)
+        while len(ahead) < size:
+            most = max(self._most_ahead(), size - len(ahead))
+            came = await self._stream.read_some(most)
+            if not came:
+                raise LinkClosed("the stream ended")
+            self.heard_at = self._now()
+            ahead = ahead + came if ahead else came
+            if len(came) == most:
+                self._look = min(2 * self._look, MOST_AHEAD_BYTES)
+        self._ahead = memoryview(ahead)
+
+    def _most_ahead(self) -> int:
+        return min(self._look, self._pacer.slice_bytes) if self._pacer.limited else self._look
+
+    def _slice(self) -> int:
+        size = self._sizer.size
+        return min(size, self._pacer.slice_bytes) if self._pacer.limited else size
+
+    async def _pace(self, size: int) -> None:
+        """Wait after reading: the link's window then slows the peer down."""
+        if self._pacer.limited and (waited := await self._pacer.wait(size)):
+            self._rules.reading_paused(waited)

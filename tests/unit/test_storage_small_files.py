@@ -1,0 +1,119 @@
+"""Pieces that are stored and read together: each is checked on its own, and costs few calls."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from swarm.errors import ContentAway, DiskError, PieceWithdrawn
+from swarm.storage.file_layer import PosixLayer
+from swarm.storage.scan import scan
+from swarm.storage.seed_store import SeedStore
+from swarm.storage.target import Target, open_target
+from tests.support.contents import folder_manifest
+from tests.support.storage import PIECE, flip, make_tree, noise, read_tree
+
+FILES = {
+    **{f"a/{number}": noise(100 + number, number) for number in range(40)},
+    "big": noise(2 * PIECE + 7, 50),
+    "empty": b"",
+    **{f"z/y/{number}": noise(PIECE, 60 + number) for number in range(3)},
+}
+MANIFEST = folder_manifest("x", FILES)
+PIECES = range(MANIFEST.piece_count)
+
+
+def pieces_of(target: Target) -> list[tuple[int, memoryview]]:
+    data = b"".join(FILES["/".join(entry.path)] for entry in target.manifest.files)
+    found, at = [], 0
+    for piece in PIECES:
+        length = target.manifest.layout.length(piece)
+        found.append((piece, memoryview(data[at : at + length])))
+        at += length
+    return found
+
+
+class Counting(PosixLayer):
+    """Counts what is opened, and refuses to create files once ``left`` were created."""
+
+    def __init__(self, left: int = 1 << 30) -> None:
+        self.opened = 0
+        self.left = left
+
+    def open(self, folder: int, name: str, flags: int, mode: int = 0o666) -> int:
+        self.opened += 1
+        if flags & os.O_EXCL:
+            self.left -= 1
+            if self.left < 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().open(folder, name, flags, mode)
+
+
+async def test_everything_put_together_is_there_in_the_end(tmp_path: Path) -> None:
+    layer = Counting()
+    async with open_target(MANIFEST, tmp_path, layer=layer) as target:
+        assert await target.put_many(pieces_of(target)[:40]) == []
+        assert layer.opened <= 40 + 10
+        assert await target.put_many(pieces_of(target)[20:]) == []
+        assert target.complete
+        await target.finish()
+        found = await target.get_many(list(PIECES)[:40])
+        assert [bytes(each) for each in found] == [bytes(data) for _, data in pieces_of(target)[:40]]
+    assert {name: data for name, (data, _) in read_tree(tmp_path / "x").items()} == FILES
+
+
+async def test_a_wrong_piece_is_named_and_the_others_are_stored(tmp_path: Path) -> None:
+    async with open_target(MANIFEST, tmp_path) as target:
+        pieces = pieces_of(target)
+        for wrong in (3, 41, 44):
+            pieces[wrong] = wrong, memoryview(bytes(len(pieces[wrong][1])))
+        assert await target.put_many(pieces) == [3, 41, 44]
+        assert list(target.stored.missing()) == [3, 41, 44]
+        path = MANIFEST.path(MANIFEST.layout.span(3).file)
+        assert not (tmp_path / "x.swarm-part").joinpath(*path).exists()
+
+
+async def test_a_file_that_is_there_already_is_written_to_as_ever(tmp_path: Path) -> None:
+    async with open_target(MANIFEST, tmp_path) as target:
+        await target.put_many(pieces_of(target)[:5])
+    (tmp_path / "x.swarm-part" / "a" / "7").write_bytes(b"a longer file that nobody knows" * 10)
+    async with open_target(MANIFEST, tmp_path) as target:
+        assert list(target.stored) == [0, 1, 2, 3, 4]
+        assert await target.put_many(pieces_of(target)) == []
+        await target.finish()
+    assert {name: data for name, (data, _) in read_tree(tmp_path / "x").items()} == FILES
+
+
+async def test_a_full_disk_keeps_what_was_written_before(tmp_path: Path) -> None:
+    layer = Counting(left=10)
+    with pytest.raises(DiskError, match="the disk is full"):
+        async with open_target(MANIFEST, tmp_path, layer=layer) as target:
+            try:
+                await target.put_many(pieces_of(target)[:40])
+            finally:
+                assert 0 < target.stored.count <= 10
+                stored = list(target.stored)
+    async with open_target(MANIFEST, tmp_path) as target:
+        assert list(target.stored) == stored
+
+
+async def test_a_read_together_ends_with_the_first_piece_that_is_not_as_it_was(tmp_path: Path) -> None:
+    root = make_tree(tmp_path / "x", FILES)
+    scanned = await scan(root, piece_length=PIECE)
+    with SeedStore(scanned.manifest, root, scanned.checks) as store:
+        good = await store.get_many(range(20))
+        assert [len(each) for each in good if isinstance(each, memoryview)] == [
+            scanned.manifest.layout.length(piece) for piece in range(20)
+        ]
+        flip(root / "a" / "10", 5)
+        names = [store.manifest.path(store.manifest.layout.span(piece).file)[1] for piece in range(20)]
+        changed = names.index("10")
+        found = await store.get_many(range(20))
+        assert len(found) == changed + 1
+        assert isinstance(found[-1], PieceWithdrawn)
+        (root / "a" / "0").unlink()
+        (away,) = await store.get_many([0, 1, 2])
+        assert isinstance(away, ContentAway)
