@@ -33,9 +33,10 @@ from swarm.mux.mux_limits import NOISE_MAX_SEALED, MuxLimits
 from swarm.mux.records import BLOCK_BYTES, Blocks, Opener, Sealer, missing
 from swarm.mux.stream import Read, Stream, WindowBudget
 from swarm.origin_url import OriginUrl
-from swarm.protocol import advert, codec, dns_message, lan_records, messages
+from swarm.protocol import advert, codec, dns_message, lan_records, messages, port_mapping
 from swarm.protocol.http_range import MOST_RETRY_SECONDS, Fault, Moved, Part, Wish, judge
 from swarm.protocol.http_reader import HttpFault, ResponseHead, ResponseReader
+from tests.fuzz.reach_surface import reach_seeds, run_reach
 from tests.support.contents import file_manifest, folder_manifest
 from tests.support.records import Arriving, take_all
 from tests.support.wire_decoder import Decoder, Frame
@@ -538,6 +539,36 @@ def api_seeds() -> Iterator[bytes]:
     yield first + b"DELETE /v1/transfers/a HTTP/1.0\r\n\r\n"
 
 
+_NONCE = bytes(range(12))
+
+
+def run_router(data: bytes) -> None:
+    """An answer of a router, by each protocol: what is granted is an address, a port and seconds."""
+    for read in (
+        lambda: port_mapping.pcp_answer(data, _NONCE, 4001),
+        lambda: port_mapping.pmp_answer(data, 4001),
+        lambda: port_mapping.pmp_address(data),
+    ):
+        try:
+            granted = read()
+        except port_mapping.MappingRefused:
+            continue
+        address = granted if isinstance(granted, str) else granted.address if granted else ""
+        if address and not Endpoint.parse(f"/ip4/{address}/tcp/1").is_ip:
+            raise Broken(f"{address} is no address")
+    location = port_mapping.ssdp_location(data, "192.168.1.1")
+    if location is not None and not re.match(r"http://192\.168\.1\.1[:/]", location):
+        raise Broken(f"{location!r} is elsewhere")
+
+
+def router_seeds() -> Iterator[bytes]:
+    wan = bytes.fromhex("00000000000000000000ffff05050502")
+    yield bytes.fromhex("0281000000000708") + bytes(16) + _NONCE + bytes.fromhex("060000000fa11389") + wan
+    yield bytes.fromhex("00820000000000070fa1138900000708")
+    yield bytes.fromhex("008000000000000705050502")
+    yield b"HTTP/1.1 200 OK\r\nLOCATION: http://192.168.1.1:5000/rootDesc.xml\r\n\r\n"
+
+
 SURFACES = {
     surface.name: surface
     for surface in (
@@ -545,9 +576,11 @@ SURFACES = {
         Surface("manifest", run_manifest, manifest_seeds, max_input=MAX_INPUT),
         Surface("journal", run_journal, journal_seeds),
         Surface("api", run_api, api_seeds, allowance=SLACK),
+        Surface("reach", run_reach, reach_seeds),
         Surface("http", run_http, http_seeds, allowance=SLACK),
         # The block that a record is opened into.
         Surface("link", run_link, link_seeds, allowance=BLOCK_BYTES, max_input=192),
+        Surface("router", run_router, router_seeds),
         # The labels of the names of one message, each of which may be a pointer to the same bytes.
         Surface(
             "lan",
