@@ -23,7 +23,10 @@ from cli.output import DELIVERY_SECONDS, LAST_SECONDS, NoReader, Outputs
 from cli.runtime import Runtime
 from cli.version import version
 
-COMMANDS = ("share", "fetch", "peers", "ping", "listen", "list", "meet", "inspect", "verify", "id", "demo")
+COMMANDS = (
+    "share", "fetch", "peers", "ping", "listen", "list", "meet", "inspect", "verify", "id", "demo",
+    "daemon", "add", "status", "pause", "resume", "remove", "limit",
+)  # fmt: skip
 """In the order of the help; each is the ``command`` of its module in `cli.commands`."""
 
 EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES)

@@ -35,6 +35,7 @@ EXIT_CODES = (
     (6, "integrity: content does not match its manifest"),
     (EXIT_DISK, "disk: full, read-only, I/O error, target in the way"),
     (8, "locked by another process"),
+    (9, "no daemon runs, or it does not answer"),
     (EXIT_SIGINT, "SIGINT"),
     (EXIT_PIPE_CLOSED, "whoever read the content on stdout has closed it"),
     (143, "SIGTERM"),

@@ -112,6 +112,14 @@ class RateType(SizeType):
     rate = True
 
 
+class LimitType(RateType):
+    """A rate, or ``none`` for no limit, which is 0."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return bytes per second, 0 for no limit."""
+        return 0 if value == "none" else super().convert(value, param, ctx)
+
+
 class PieceSizeType(SizeType):
     """A piece length: a power of two between the limits of the manifest."""
 

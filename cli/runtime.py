@@ -50,7 +50,7 @@ def open_meeting() -> OpenMeeting:
     return real
 
 
-TRANSFERRING = frozenset({"share", "fetch", "listen", "meet"})
+TRANSFERRING = frozenset({"share", "fetch", "listen", "meet", "daemon"})
 """Commands whose work goes on whatever becomes of their output; the others exist to print."""
 
 
@@ -88,6 +88,10 @@ class Runtime:
         )
         self.live.begin(command)
         return self.live
+
+    def imported(self) -> None:
+        """Import the node before trio runs, so that a signal during the import ends it at once."""
+        self.load_node()
 
     def with_node(self, node_options: NodeOptions, main: Callable[[Node], Awaitable[None]]) -> None:
         """Open a node, run ``main`` with it, and close it; a signal cancels ``main``."""

@@ -76,6 +76,7 @@ if TYPE_CHECKING:
 @click.option("--sequential", is_flag=True, help="Fetch the pieces in order, to watch or read meanwhile.")
 @click.option("--prefer-near", is_flag=True, help="Ask far peers only for what no near peer has.")
 @click.option("--seed", is_flag=True, help="Go on seeding when complete.")
+@options.origins(of_fetch=True)
 @options.rehash
 @click.option("--max-peers", type=click.IntRange(min=1), metavar="N", help="Exchange with at most N peers.")
 @click.option(
@@ -110,6 +111,7 @@ def command(
     sequential: bool,
     prefer_near: bool,
     seed: bool,
+    origin_options: dict[str, Any],
     rehash: bool,
     max_peers: int | None,
     patience: float | None,
@@ -140,7 +142,7 @@ def command(
         upload_limit=upload_limit,
         download_limit=download_limit,
         resumes=tuple(f"{output.resolve()}\0{content}" for content in named.contents) if seed else (),
-        **options.reach_options(groups),
+        **options.reach_options(groups, seeds=seed),
     )
     transfer_options = TransferOptions(
         peers=named.peers,
@@ -156,8 +158,8 @@ def command(
         overwrite=overwrite,
         rehash=rehash,
         times=not no_times,
+        **origin_options,
     )
-
     fetching = Fetching(named.contents, output, transfer_options, leaving, save_manifest)
 
     async def main(node: Node) -> None:

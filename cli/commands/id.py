@@ -33,7 +33,7 @@ def command(runtime: Runtime, as_json: str | None) -> None:
 async def _print_id(live: Live) -> None:
     from swarm.content.signature import sign
     from swarm.observe.reports import NodeIdentified
-    from swarm.storage.home import swarm_home
+    from swarm.storage.home_folder import swarm_home
     from swarm.storage.identities import first_identity
 
     identity = await first_identity(swarm_home())

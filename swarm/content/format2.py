@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from array import array
 from bisect import bisect_left
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import accumulate, chain, compress, islice, pairwise, repeat
 from operator import add, lt, or_
@@ -381,6 +381,12 @@ class Draft:
         self.kinds.append(kind)
         self.sizes.append(size)
         self.names += name.encode() + b"\n"
+
+    def add_all(self, names: Sequence[str], kinds: bytes, sizes: Iterable[int]) -> None:
+        """Add at least one entry, all in one folder and in order."""
+        self.kinds += kinds
+        self.sizes.extend(sizes)
+        self.names += "\n".join((*names, "")).encode()
 
     def add_link(self, name: str, target: str) -> None:
         """Add a symbolic link."""

@@ -64,6 +64,8 @@ VERSION = format2.VERSION
 """The latest format."""
 _FORMATS = {format1.VERSION: (format1.FIELDS,), format2.VERSION: (format2.FIELDS,)}
 _MAX_FIELDS = 23
+_COPIED = 1 << 20
+"""Bytes that are copied at a time where other threads are to get their turn."""
 # The shortest key comes first in a deterministic map, so the version is read before anything else.
 _VERSION = cbor.text_key("v")
 
@@ -162,7 +164,7 @@ class Manifest:
             if _read_format(reader, _FORMATS, "manifest")[0] == format1.VERSION:
                 yield from cls._read_1(manifest, reader, data, start, end)
             else:
-                encoded = data[start:end]
+                encoded = _part(data, start, end)
                 reader = cbor.Reader(encoded)
                 _read_format(reader, _FORMATS, "manifest")
                 yield from cls._read_2(manifest, reader, encoded)
@@ -219,6 +221,21 @@ class Manifest:
         yield from map(self.path, range(len(self.files)))
         yield from (link.path for link in self.links)
         yield from self.empty_folders
+
+    def folder_paths(self) -> list[Path]:
+        """Return the paths of all folders in an order that the id fixes: the shared one, (), comes first.
+
+        Format 2 has them level by level, format 1 in the order of their paths. A single file has none.
+        """
+        if self._tree is not None:
+            return list(map(self._tree.folder_path, range(self._tree.folder_count)))
+        found: set[Path] = {()} if self.folder else set()
+        for file in self.files if self.folder else ():
+            above = file.path[:-1]
+            while above not in found:
+                found.add(above)
+                above = above[:-1]
+        return sorted(found)
 
     def path(self, file: int) -> Path:
         """Return the path of the file with that index, without making the rest of its entry."""
@@ -312,6 +329,13 @@ def _check_size(encoded: bytes | memoryview, limit: int) -> None:
             f"a manifest can have at most {limit} bytes, but this one has {len(encoded)}: "
             "use a larger piece length or share fewer files"
         )
+
+
+def _part(data: bytes, start: int, end: int) -> bytes:
+    """Return ``data[start:end]``: that of 50 MiB holds up all other threads for 35 ms, a join does not."""
+    if start == 0 and end == len(data):
+        return data
+    return b"".join([data[at : min(at + _COPIED, end)] for at in range(start, end, _COPIED)])
 
 
 def _exhaust(steps: Generator[None, None, Manifest]) -> Manifest:

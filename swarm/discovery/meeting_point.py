@@ -69,6 +69,9 @@ class MeetingLink(Protocol):
     def seal(self, addresses: tuple[Route, ...]) -> bytes:
         """A signed record of this node with these addresses."""
 
+    async def probe(self, where: Endpoint) -> None:
+        """Find out whether this node can be reached from there, and say so. Raises LinkClosed."""
+
     def tell(self, message: str) -> None:
         """Say something to the user."""
 
@@ -96,6 +99,7 @@ class MeetingPoint:
         self._where: Endpoint | None = None
         self._connected = trio.Event()
         self._was_told = False
+        self._told = trio.lowlevel.ParkingLot()
 
     # --- The source ---------------------------------------------------------------------------------
 
@@ -147,6 +151,11 @@ class MeetingPoint:
         circuit = Circuit(PeerAddress(self.at.peer, self._where))
         return FoundPeer(record.peer, (*map(str, visible_from(self._where, direct)), str(circuit)))
 
+    async def settled(self) -> None:
+        """Return once the server knows what was withdrawn; at once while there is no connection."""
+        while self._gone and self._connected.is_set():
+            await self._told.park()
+
     # --- Being there --------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -161,6 +170,7 @@ class MeetingPoint:
             except* (LinkClosed, RemoteError, NoPeerReachable) as group:
                 self._note(group.exceptions[0])
             self._connected = trio.Event()
+            self._told.unpark_all()
             if trio.current_time() - began > LONGEST_PAUSE:
                 pause = FIRST_PAUSE
             await trio.sleep(pause * (1 - self._rng.random() / 4))
@@ -182,6 +192,7 @@ class MeetingPoint:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._keep_place)
+                nursery.start_soon(self._probe)
                 nursery.start_soon(self._hear, stream, asked)
                 await self._keep_registered(stream, asked)
         finally:
@@ -197,18 +208,29 @@ class MeetingPoint:
                 seconds = LONGEST_PAUSE
             await trio.sleep(seconds * limits.RESERVATION_RENEWED)
 
+    async def _probe(self) -> None:
+        try:
+            if self._where is not None:
+                await self._link.probe(self._where)
+        except LinkClosed as error:
+            # It may be a server that does not dial back.
+            logger.debug("the meeting point %s does not dial back: %s", self.at, error)
+
     async def _keep_registered(self, stream: ByteStream, asked: deque[ManifestId]) -> None:
         while True:
             self._changed = trio.Event()
             while self._gone:
                 namespace = namespace_of(self._gone.popleft())
                 await write_message(stream, encode_rendezvous(Unregister(namespace)))
+            self._told.unpark_all()
             now = trio.current_time()
             for manifest, registration in tuple(self._registrations.items()):
                 if registration.due <= now:
                     registration.due = now + limits.REFRESH_SECONDS
                     record = self._link.seal(self._addresses_of(registration))
-                    message = Register(namespace_of(manifest), record, limits.REGISTERED_SECONDS)
+                    message = Register(
+                        namespace_of(manifest), record, limits.REGISTERED_SECONDS, present=True
+                    )
                     asked.append(manifest)
                     await write_message(stream, encode_rendezvous(message))
             due = min((each.due for each in self._registrations.values()), default=math.inf)

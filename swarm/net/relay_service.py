@@ -12,10 +12,11 @@ from collections.abc import Callable
 
 import trio
 
-from swarm.endpoint import Circuit, PeerAddress, read_route
+from swarm.endpoint import PeerAddress
 from swarm.errors import LinkClosed, RemoteError
 from swarm.ids import PeerId
 from swarm.net import pump
+from swarm.net.addresses import parse_peer_address
 from swarm.net.host import Host
 from swarm.net.inbound import network_of
 from swarm.net.streams import NegotiatedStream
@@ -85,21 +86,19 @@ class RelayService:
             if not self.reservations.reserve(peer, network, now):
                 await _answer(stream, RelayStatus.RESERVATION_REFUSED)
                 return
-        addresses = [PeerAddress(self._host.peer_id, each.relay.endpoint) for each in self._circuits()]
-        routes = tuple(route for each in addresses if (route := read_route(f"{each}/p2p-circuit")))
         # A clock that is wrong here only makes clients come back sooner or later.
         expires = int(time.time()) + limits.RESERVATION_SECONDS
         answer = HopMessage(
             HopKind.STATUS,
-            grant=ReservationGrant(expires, routes),
+            grant=ReservationGrant(expires, self._addresses()),
             limit=self._limit,
             status=RelayStatus.OK,
         )
         await write_message(stream, answer.encode())
 
-    def _circuits(self) -> list[Circuit]:
-        found = (read_route(f"{text}/p2p-circuit") for text in self._host.addresses)
-        return [each for each in found if isinstance(each, Circuit)][: limits.MAX_ADDRESSES]
+    def _addresses(self) -> tuple[PeerAddress, ...]:
+        found = (parse_peer_address(text) for text in self._host.addresses)
+        return tuple(each for each in found if not each.endpoint.zone)[: limits.MAX_ADDRESSES]
 
     def _forget_the_gone(self) -> None:
         for peer in self.reservations.peers():

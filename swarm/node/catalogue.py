@@ -6,7 +6,7 @@ Specified in docs/protocol.md.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
@@ -14,6 +14,7 @@ from typing import Final
 import trio
 
 from swarm.content.envelope import Envelope, ForgedEnvelope
+from swarm.content.times import MAX_TIMES_BYTES, TIME_BYTES, FileTimes
 from swarm.endpoint import Route
 from swarm.errors import LinkClosed, NoPeerReachable, RemoteError
 from swarm.ids import DIGEST_BYTES, ManifestId, PeerId
@@ -43,6 +44,8 @@ MANIFEST_PROTOCOL: Final = "/swarm/manifest/1.0.0"
 """A whole manifest in one answer: what versions before the other protocol ask and answer."""
 PARTS_PROTOCOL: Final = "/swarm/manifest/2.0.0"
 """A manifest in parts, which several peers can send."""
+TIMES_PROTOCOL: Final = "/swarm/times/1.0.0"
+"""When folders and links of a complete folder were last modified."""
 MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024 + 1024
 """Bytes of an envelope in one answer. A larger manifest is sent in parts only."""
 ENVELOPE_ROOM: Final = 512
@@ -136,15 +139,13 @@ async def ask_manifest(stream: ByteStream, manifest: ManifestId) -> Envelope | N
     The answer is checked against the id before it is parsed. Raises RemoteError when it is not that
     manifest, LinkClosed when the peer falls silent, ManifestError when the manifest of this id is not valid.
     """
-    body = bytearray()
     await stream.write(manifest.digest)
     size = decode_length(await _in_time(stream, LENGTH_BYTES), MAX_ANSWER_BYTES)
-    while len(body) < size:
-        body += await _in_time(stream, min(CHUNK_BYTES, size - len(body)))
+    chunks = [await _in_time(stream, min(CHUNK_BYTES, size - start)) for start in range(0, size, CHUNK_BYTES)]
     if not size:
         return None
     try:
-        return await trio.to_thread.run_sync(Envelope.from_bytes, bytes(body), manifest)
+        return await trio.to_thread.run_sync(lambda: Envelope.from_bytes(b"".join(chunks), manifest))
     except ForgedEnvelope as error:
         raise RemoteError(f"the manifest from {stream.peer} is not to be used: {error}") from error
 
@@ -169,6 +170,17 @@ async def ask_part(stream: ByteStream, outline: Outline, part: int) -> bytes:
     return bytes(data)
 
 
+async def ask_tree_times(stream: ByteStream, manifest: ManifestId, count: int) -> FileTimes | None:
+    """Return the times of the ``count`` folders and links, or None when the peer does not know them.
+
+    Raises RemoteError for more than there are, LinkClosed when the peer falls silent.
+    """
+    await stream.write(manifest.digest)
+    size = decode_length(await _in_time(stream, LENGTH_BYTES), min(count * TIME_BYTES, MAX_TIMES_BYTES))
+    chunks = [await _in_time(stream, min(CHUNK_BYTES, size - start)) for start in range(0, size, CHUNK_BYTES)]
+    return FileTimes(b"".join(chunks)) if size and size == count * TIME_BYTES else None
+
+
 async def _in_time(stream: ByteStream, size: int) -> bytes:
     with trio.move_on_after(limits.ANSWER_TIMEOUT):
         return await stream.read_exactly(size)
@@ -182,8 +194,10 @@ class Catalogue:
         self,
         adverts: Callable[[], Sequence[Advert]],
         envelope: Callable[[ManifestId], Envelope | None],
+        tree_times: Callable[[ManifestId], Awaitable[bytes]] | None = None,
     ) -> None:
         self._adverts = adverts
+        self._tree_times = tree_times
         self._envelope = envelope
         self._hashes: dict[ManifestId, bytes] = {}
 
@@ -197,7 +211,15 @@ class Catalogue:
         digest = await _in_time(stream, DIGEST_BYTES)
         envelope = self._envelope(ManifestId(digest))
         fits = envelope is not None and len(envelope.manifest.encode()) < MAX_ANSWER_BYTES - ENVELOPE_ROOM
-        await _send(stream, envelope.plain_bytes() if envelope is not None and fits else b"")
+        if envelope is None or not fits:
+            await _send(stream, b"")
+        else:
+            await _send(stream, await trio.to_thread.run_sync(envelope.plain_bytes))
+
+    async def times(self, stream: ByteStream) -> None:
+        """Send the times of folders and links of what the peer names; an empty answer when there are none."""
+        manifest = ManifestId(await _in_time(stream, DIGEST_BYTES))
+        await _send(stream, await self._tree_times(manifest) if self._tree_times is not None else b"")
 
     async def parts(self, stream: ByteStream) -> None:
         """Send the outline of the manifest whose id the peer names, and then the parts that it asks for.

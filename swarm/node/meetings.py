@@ -6,18 +6,23 @@ import itertools
 import random
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import trio
 
-from swarm.discovery.meeting_point import MeetingPoint
+from swarm.discovery.meeting_point import MeetingPoint, visible_from
 from swarm.endpoint import Endpoint, PeerAddress, Route
 from swarm.errors import LinkClosed
-from swarm.events import Event, Warned
+from swarm.events import Event, ReachChecked, Warned
 from swarm.ids import PeerId
 from swarm.net.addresses import parse_peer_address
 from swarm.net.circuits import Circuits
+from swarm.net.dial_back import ask_dial_back
 from swarm.net.host import Host
-from swarm.ports import ByteStream
+from swarm.net.streams import NegotiatedStream
+from swarm.reach.probe_messages import PROBE_PROTOCOL
+
+FAREWELL_SECONDS = 0.3
 
 MOST = 8
 """Meeting points of one node; more that links name are left out."""
@@ -54,6 +59,12 @@ class Meetings:
                 found[where.peer] = point
         return tuple(found.values())
 
+    async def aclose(self) -> None:
+        """Let the meeting points know what was withdrawn; waits for none of them long."""
+        with trio.move_on_after(FAREWELL_SECONDS):
+            for point in self._points.values():
+                await point.settled()
+
     def _begin(self, where: PeerAddress) -> MeetingPoint:
         if self._circuits is None:
             self._circuits = self._host.use_relays(carry_data=self._relay_data)
@@ -87,7 +98,7 @@ class _HostLink:
             raise LinkClosed("the connection was lost")
         return where
 
-    async def open_stream(self, protocol: str) -> ByteStream:
+    async def open_stream(self, protocol: str) -> NegotiatedStream:
         return await self._host.open_stream(self._at.peer, protocol)
 
     async def reserve(self) -> float:
@@ -95,6 +106,17 @@ class _HostLink:
 
     def seal(self, addresses: tuple[Route, ...]) -> bytes:
         return self._host.seal(addresses, next(self._sequences))
+
+    async def probe(self, where: Endpoint) -> None:
+        observed = await self._circuits.observed(self._at.peer)
+        mine = [Endpoint.read(text.partition("/p2p/")[0]) for text in self._host.addresses]
+        known = visible_from(where, [each for each in mine if each is not None])
+        # Behind a translator: at the address that it shows, at the ports that may be forwarded.
+        seen = [replace(observed, port=port) for port in self._host.ports] if observed is not None else []
+        stream = await self._host.open_stream(self._at.peer, PROBE_PROTOCOL)
+        verdict = await ask_dial_back(stream, self.me, tuple(dict.fromkeys((*known, *seen))))
+        if verdict is not None:
+            self._publish(ReachChecked(str(self._at.endpoint), verdict))
 
     def tell(self, message: str) -> None:
         self._publish(Warned(message))

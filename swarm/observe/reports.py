@@ -209,6 +209,67 @@ class NodeIdentified(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class DaemonReady(Event):
+    """A daemon answers on ``socket``, and under ``page`` if that is not empty; ``transfers`` are restored."""
+
+    socket: str
+    page: str
+    transfers: int
+
+
+@dataclass(frozen=True, slots=True)
+class TransferAdded(Event):
+    """A daemon has the transfer from now on; ``new`` unless it had it before. Null is not known yet."""
+
+    id: str
+    kind: str
+    name: str
+    manifest: str | None
+    link: str | None
+    new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TransferListed(Event):
+    """How a transfer of a daemon stands; sizes in bytes, rates in bytes per second, times in seconds."""
+
+    id: str
+    kind: str
+    state: str
+    name: str
+    manifest: str | None
+    size: int
+    done: int
+    received: int
+    sent: int
+    down_rate: float
+    up_rate: float
+    seconds_left: float | None
+    peers: int
+    upload_limit: int | None
+    download_limit: int | None
+    path: str | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TransferChanged(Event):
+    """A command changed a transfer of a daemon; ``state`` is what it is now, ``removed`` if it is gone."""
+
+    id: str
+    name: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsChanged(Event):
+    """The limits of all transfers of a daemon together, in bytes per second; null is no limit."""
+
+    upload_limit: int | None
+    download_limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class FlowMeasured(Event):
     """In the demo one node received so many bytes of pieces from another."""
 

@@ -10,7 +10,7 @@ import ipaddress
 
 import base58
 
-from swarm.endpoint import CIRCUIT, Endpoint, Route, read_route
+from swarm.endpoint import CIRCUIT, Circuit, Endpoint, PeerAddress, Route, read_route
 from swarm.errors import RemoteError
 from swarm.ids import PeerId, SourceId
 from swarm.reach.protobuf import decode_varint, encode_varint
@@ -46,16 +46,19 @@ def address_to_bytes(route: Route) -> bytes:
     """Encode an endpoint, or a circuit with the address of its relay."""
     if isinstance(route, Endpoint):
         return _endpoint_to_bytes(route)
-    relay = peer_to_bytes(route.relay.peer)
-    return b"".join(
-        (
-            _endpoint_to_bytes(route.relay.endpoint),
-            encode_varint(_P2P),
-            encode_varint(len(relay)),
-            relay,
-            encode_varint(_CIRCUIT),
-        )
-    )
+    return peer_address_to_bytes(route.relay) + encode_varint(_CIRCUIT)
+
+
+def peer_address_to_bytes(address: PeerAddress) -> bytes:
+    """Encode an endpoint and the peer there."""
+    peer = peer_to_bytes(address.peer)
+    return _endpoint_to_bytes(address.endpoint) + encode_varint(_P2P) + encode_varint(len(peer)) + peer
+
+
+def peer_address_from_bytes(data: bytes) -> PeerAddress | None:
+    """Decode an endpoint and the peer there; None as in `address_from_bytes`."""
+    route = address_from_bytes(data + encode_varint(_CIRCUIT))
+    return route.relay if isinstance(route, Circuit) else None
 
 
 def _endpoint_to_bytes(endpoint: Endpoint) -> bytes:

@@ -10,10 +10,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
-from swarm.endpoint import Circuit, Endpoint, Route
+from swarm.endpoint import Circuit, Endpoint, PeerAddress, Route
 from swarm.errors import RemoteError
 from swarm.ids import PeerId
-from swarm.reach.multiaddrs import address_from_bytes, address_to_bytes, peer_from_bytes, peer_to_bytes
+from swarm.reach.multiaddrs import (
+    address_from_bytes,
+    address_to_bytes,
+    peer_address_from_bytes,
+    peer_address_to_bytes,
+    peer_from_bytes,
+    peer_to_bytes,
+)
 from swarm.reach.protobuf import Fields, decode, encode
 from swarm.reach.reach_limits import MAX_ADDRESSES
 
@@ -70,10 +77,10 @@ class CircuitLimit:
 
 @dataclass(frozen=True, slots=True)
 class ReservationGrant:
-    """``expires`` is UNIX time; ``addresses`` are the relay's, with its peer id where it names it."""
+    """``expires`` is UNIX time; ``addresses`` are the relay's."""
 
     expires: int
-    addresses: tuple[Route, ...] = ()
+    addresses: tuple[PeerAddress, ...] = ()
     voucher: bytes | None = None
 
 
@@ -94,7 +101,7 @@ class HopMessage:
             grant = encode(
                 [
                     (1, self.grant.expires),
-                    *((2, address_to_bytes(address)) for address in self.grant.addresses),
+                    *((2, peer_address_to_bytes(address)) for address in self.grant.addresses),
                     (3, self.grant.voucher),
                 ]
             )
@@ -114,7 +121,8 @@ class HopMessage:
         fields = decode(data)
         grant = None
         if (found := fields.message(3)) is not None:
-            addresses = read_addresses(found.all_bytes(2))
+            named = map(peer_address_from_bytes, found.all_bytes(2))
+            addresses = tuple(each for each in named if each is not None)[:MAX_ADDRESSES]
             grant = ReservationGrant(found.number(1, 0), addresses, found.one_bytes(3))
         return cls(
             HopKind(_known(fields.number(1, 0), HopKind)),

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import errno
-import os
 import stat
 from contextlib import suppress
 from pathlib import Path
 
-import platformdirs
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from swarm.content.paths import printable
-from swarm.errors import DiskError, UsageError
+from swarm.errors import DiskError
 from swarm.lazy_dataclass import dataclass
 from swarm.storage import aio
 from swarm.storage.disk_errors import disk_error, optional
+from swarm.storage.home_folder import HOME_VARIABLE
 
-HOME_VARIABLE = "SWARM_HOME"
 KEY_BYTES = 32
 KEY_FILE_LIMIT = 4096
 """Bytes read of a key file: enough to report the length of a wrong one."""
@@ -44,22 +42,6 @@ class StoredIdentity:
 
     def __repr__(self) -> str:
         return f"<Identity {self.path}>"
-
-
-def swarm_home() -> Path:
-    """Return ``$SWARM_HOME`` if set, otherwise the platform's folder for user data.
-
-    Raises `UsageError` if there is neither: the user has no home folder, as in a container.
-    """
-    chosen = os.environ.get(HOME_VARIABLE)
-    try:
-        if chosen:
-            return Path(chosen).expanduser()
-        return Path(platformdirs.user_data_dir("swarm", appauthor=False))
-    except RuntimeError as error:
-        raise UsageError(
-            f"this user has no home folder: set {HOME_VARIABLE} to a folder for keys and ports"
-        ) from error
 
 
 async def make_home(home: Path) -> None:

@@ -52,10 +52,26 @@ class Found(NamedTuple):
     executable: bool
 
     @classmethod
-    def of(cls, parts: tuple[str, ...], about: os.stat_result) -> Found:
-        """Return the file at ``parts`` with this stat result."""
-        # At half the cost of the constructor: there may be a million.
-        return tuple.__new__(cls, (parts, FileIdentity.of(about), about.st_mode & OWNER_EXECUTES != 0))
+    def all_of(
+        cls, folder: tuple[str, ...], names: Sequence[str], abouts: Sequence[os.stat_result]
+    ) -> list[Found]:
+        """Return the files in ``folder`` with these names and stat results."""
+        # Constructors and functions would take most of the time: there may be a million.
+        new = tuple.__new__
+        return [
+            new(
+                cls,
+                (
+                    (*folder, name),
+                    new(
+                        FileIdentity,
+                        (about.st_size, about.st_mtime_ns, about.st_ino, about.st_dev, about.st_ctime_ns),
+                    ),
+                    about.st_mode & OWNER_EXECUTES != 0,
+                ),
+            )
+            for name, about in zip(names, abouts, strict=True)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,9 +300,9 @@ def _find(path: Path, rules: ScanRules) -> tuple[_Source, Listing[Found]]:
     try:
         if whole:
             with _uncollected():
-                return _Source(folder, whole), walk(folder, _walk_rules(folder, real, rules), Found.of)
+                return _Source(folder, whole), walk(folder, _walk_rules(folder, real, rules), Found.all_of)
         listing: Listing[Found] = Listing()
-        listing.files.append(Found.of((real.name,), about))
+        listing.files += Found.all_of((), [real.name], [about])
         return _Source(folder, whole), listing
     except BaseException:
         folder.close()

@@ -164,7 +164,9 @@ class Target:
         self._in_place = trio.Event()
         self.unsettled: frozenset[int] = frozenset()
         """After `finish`: the files whose later changes might not show in their time stamps."""
-        self.wanted = pieces_of(self._layout, files.selected)
+        everything = len(files.selected) == len(self._manifest.files)
+        count = self._manifest.piece_count
+        self.wanted = PieceSet.all(count) if everything else pieces_of(self._layout, files.selected)
         """The pieces of the selected files; callers must not change it."""
         self.resumed_pieces = self.resumed_bytes = 0
         """Wanted pieces that were stored before this run, and their bytes."""
@@ -173,7 +175,9 @@ class Target:
     def _count_resumed(self) -> None:
         resumed = self._stored & self.wanted
         self.resumed_pieces = resumed.count
-        self.resumed_bytes = sum(map(self._layout.length, resumed))
+        self.resumed_bytes = (
+            self._manifest.total_length if resumed.full else sum(map(self._layout.length, resumed))
+        )
 
     @property
     def manifest(self) -> Manifest:
@@ -345,8 +349,10 @@ class Target:
         else:
             await self._syncer.run()
 
-    async def finish(self) -> Path:
+    async def finish(self, tree_times: FileTimes | None = None) -> Path:
         """Sync everything, set executable bits, give the final name, and remove the journal.
+
+        ``tree_times`` are given to the folders and links, if any file is put in place.
 
         Returns the final path, from which pieces are served afterwards. Of a selection, only the selected
         files are moved there; a partial folder with pieces of other files stays, with its journal.
@@ -367,6 +373,8 @@ class Target:
             await trio.to_thread.run_sync(self._files.put_in_place)
             self._files.settle()
             self._finished = True
+            if tree_times is not None and len(before) < len(self._files.selected):
+                await trio.to_thread.run_sync(self._files.set_tree_times, tree_times)
             with suppress(DiskError):
                 await self._serve_in_place(before)
                 # From here on files are found by their path.

@@ -29,6 +29,7 @@ from swarm.storage.hashing import FileHashing, new_buffer
 from swarm.storage.journal_file import JournalFile
 from swarm.storage.piece_files import PartState, PieceFiles
 from swarm.storage.room import check_characters, check_lengths, is_short_enough
+from swarm.storage.tree_times import set_tree_times
 
 _EXECUTE = 0o111
 _READ = 0o444
@@ -462,6 +463,11 @@ class TargetFiles:
             self.journal.remove()
             self.journal.close()
             self.journal = None
+
+    def set_tree_times(self, times: FileTimes) -> None:
+        """After `settle`, give the folders and links these times; in a thread, while nothing else is done."""
+        if self.manifest.folder and self.final is not None:
+            set_tree_times(self.manifest, self.final.folder, times)
 
     def release(self) -> None:
         """After `settle`, unless still locked: close the folders, which would keep a disk mounted."""

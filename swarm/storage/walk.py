@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 from swarm.content.entries import MAX_ENTRIES, MAX_FILES, LinkEntry
@@ -23,6 +23,7 @@ from swarm.content.paths import (
     clash_key,
     folded,
     printable,
+    quoted,
     without_ignored,
 )
 from swarm.errors import ManifestError, UsageError
@@ -71,8 +72,12 @@ class WalkRules:
     omitted: frozenset[Parts] = frozenset()
 
 
-def walk(folder: Folder, rules: WalkRules, make: Callable[[Parts, os.stat_result], T]) -> Listing[T]:
-    """List what is below ``folder``, without following links; ``make`` is called for each file.
+Make = Callable[[Parts, Sequence[str], Sequence[os.stat_result]], Iterable[T]]
+"""Makes what is kept of some files of one folder, from the folder's path, their names and stat results."""
+
+
+def walk(folder: Folder, rules: WalkRules, make: Make[T]) -> Listing[T]:
+    """List what is below ``folder``, without following links; ``make`` is called for files that lie together.
 
     Raises `DiskError` if the folder itself cannot be read, `UsageError` for more files than a manifest can
     have.
@@ -109,7 +114,7 @@ class _Walker(Generic[T]):
         root: Folder,
         rules: WalkRules,
         listing: Listing[T],
-        make: Callable[[Parts, os.stat_result], T],
+        make: Make[T],
     ) -> None:
         self._root = root
         self._rules = rules
@@ -117,6 +122,8 @@ class _Walker(Generic[T]):
         self._make = make
         self._queue: list[tuple[Parts, int]] = [((), -1)]
         self._fd = -1
+        self._names: list[str] = []
+        self._abouts: list[os.stat_result] = []
         self._me = os.geteuid()
 
     def run(self) -> None:
@@ -153,25 +160,57 @@ class _Walker(Generic[T]):
                 entry for entry in found if not self._omits(parts, entry) and self._is_valid(parts, entry)
             ]
             keys = [clash_key(entry.name) for entry in found]
-        latest = None
+        latest = latest_name = ""
         omits = bool(self._rules.omitted or self._rules.ignored)
         names = [entry.name for entry in found]
         # A character takes at most four bytes.
         short = MAX_PATH_BYTES // 4 - len("/".join(parts)) - 1
+        shallow = len(parts) < MAX_PATH_DEPTH
+        add_name, add_about = self._names.append, self._abouts.append
         # Names that clash are in the order of their code points; no name comes twice.
         for key, name, entry in sorted(zip(keys, names, found, strict=True)):
-            inner = (*parts, name)
             if omits and self._omits(parts, entry):
                 continue
             if key == latest:
-                self._refuse(inner, "clashes with another name in this folder on some file systems")
-            elif len(inner) > MAX_PATH_DEPTH:
-                self._refuse(inner, f"folders are nested more than {MAX_PATH_DEPTH} levels deep")
-            elif len(name) > short and not _is_short(inner):
-                self._refuse(inner, f"its path is longer than {MAX_PATH_BYTES} bytes")
+                self._refuse(
+                    (*parts, name), f"clashes with {quoted(latest_name)} in this folder on some file systems"
+                )
+            elif not shallow:
+                self._refuse((*parts, name), f"folders are nested more than {MAX_PATH_DEPTH} levels deep")
+            elif len(name) > short and not _is_short((*parts, name)):
+                self._refuse((*parts, name), f"its path is longer than {MAX_PATH_BYTES} bytes")
             else:
-                self._entry(inner, entry)
-                latest = key
+                latest, latest_name = key, name
+                try:
+                    # A million plain files are what takes long: nothing is called for one of them alone.
+                    if entry.is_file(follow_symlinks=False):
+                        about = entry.stat(follow_symlinks=False)
+                        if about.st_mode & _ALL_READ == _ALL_READ:
+                            add_name(name)
+                            add_about(about)
+                            continue
+                except OSError as error:
+                    self._unreadable((*parts, name), error)
+                    continue
+                self._entry(parts, name, entry)
+        self._add_files(parts)
+
+    def _add_files(self, parts: Parts) -> None:
+        """Add the files that have gathered to the listing, in their order."""
+        listing, names, abouts = self._listing, self._names, self._abouts
+        if not names:
+            return
+        listing.files += self._make(parts, names, abouts)
+        listing.draft.add_all(
+            names,
+            bytes([PROGRAM if about.st_mode & OWNER_EXECUTES else FILE for about in abouts]),
+            [about.st_size for about in abouts],
+        )
+        names.clear()
+        abouts.clear()
+        if len(listing.files) > MAX_FILES or len(listing.draft.kinds) > MAX_ENTRIES:
+            shown = printable(str(self._root.path))
+            raise UsageError(f"{shown}: more than {MAX_FILES} files; share parts of it")
 
     def _omits(self, parts: Parts, entry: os.DirEntry[str]) -> bool:
         rules = self._rules
@@ -180,39 +219,31 @@ class _Walker(Generic[T]):
         ignored = rules.ignored
         return bool(ignored) and ignored.match((*parts, entry.name), entry.is_dir(follow_symlinks=False))
 
-    def _entry(self, parts: Parts, entry: os.DirEntry[str]) -> None:
-        listing, name = self._listing, parts[-1]
+    def _entry(self, parts: Parts, name: str, entry: os.DirEntry[str]) -> None:
+        """Add an entry of the folder ``parts`` that is no plain file."""
+        listing, inner = self._listing, (*parts, name)
         try:
-            if entry.is_file(follow_symlinks=False):
-                self._file(parts, entry.stat(follow_symlinks=False))
-                return
             if entry.is_dir(follow_symlinks=False):
-                self._queue.append((parts, len(listing.draft.kinds)))
+                self._add_files(parts)
+                self._queue.append((inner, len(listing.draft.kinds)))
                 listing.draft.add(name, FOLDER, 0)
                 return
             if entry.is_symlink():
-                self._link(parts, os.readlink(name, dir_fd=self._fd))
+                self._add_files(parts)
+                self._link(inner, os.readlink(name, dir_fd=self._fd))
                 return
             about = entry.stat(follow_symlinks=False)
         except OSError as error:
-            self._unreadable(parts, error)
+            self._unreadable(inner, error)
             return
-        if stat.S_ISREG(about.st_mode):
-            self._file(parts, about)
-        else:
+        if not stat.S_ISREG(about.st_mode):
             kind = _KINDS.get(stat.S_IFMT(about.st_mode), "neither file nor folder")
-            listing.left_out.append(f"{_shown(parts)}: left out, {kind}")
-
-    def _file(self, parts: Parts, about: os.stat_result) -> None:
-        listing, name, mode = self._listing, parts[-1], about.st_mode
-        if mode & _ALL_READ != _ALL_READ and not self._is_readable(name, about):
-            listing.unreadable.append(f"{_shown(parts)}: permission denied")
-            return
-        listing.files.append(self._make(parts, about))
-        listing.draft.add(name, PROGRAM if mode & OWNER_EXECUTES else FILE, about.st_size)
-        if len(listing.files) > MAX_FILES or len(listing.draft.kinds) > MAX_ENTRIES:
-            shown = printable(str(self._root.path))
-            raise UsageError(f"{shown}: more than {MAX_FILES} files; share parts of it")
+            listing.left_out.append(f"{_shown(inner)}: left out, {kind}")
+        elif self._is_readable(name, about):
+            self._names.append(name)
+            self._abouts.append(about)
+        else:
+            listing.unreadable.append(f"{_shown(inner)}: permission denied")
 
     def _link(self, parts: Parts, target: str) -> None:
         try:

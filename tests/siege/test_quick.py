@@ -34,6 +34,7 @@ CASES = (
     "remembered",
     "restarts",
     "outputs",
+    "system_folder",
 )
 
 

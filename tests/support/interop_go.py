@@ -22,7 +22,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,8 @@ OK = 0
 STREAM_DEADLINE = 100.0
 """Seconds that one read or write of a stream may take."""
 READ_BYTES = 1 << 18
+
+PLAIN = ("-relay=0", "-autonat=0")
 
 Serve = Callable[[socket.socket, int], None]
 
@@ -85,7 +87,7 @@ def split_address(address: str) -> tuple[bytes, bytes]:
     """Return the peer id and the transport part of a multiaddr, both in their binary forms."""
     from multiaddr import Multiaddr
 
-    transport, peer = address.split("/p2p/")
+    transport, _, peer = address.rpartition("/p2p/")
     return base58.b58decode(peer), Multiaddr(transport).to_bytes()
 
 
@@ -228,7 +230,7 @@ class Handlers:
 
 
 @contextlib.contextmanager
-def go_peer(processes: Processes, program: Path) -> Iterator[GoPeer]:
+def go_peer(processes: Processes, program: Path, options: Sequence[str] = PLAIN) -> Iterator[GoPeer]:
     """Run `p2pd` on loopback with the data protocols of the tests served."""
     # Not pytest's folder: the path of a Unix socket has at most 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="p2pd"))
@@ -240,8 +242,8 @@ def go_peer(processes: Processes, program: Path) -> Iterator[GoPeer]:
             f"/unix{control}",
             "-hostAddrs",
             "/ip4/127.0.0.1/tcp/0",
-            "-relay=0",
-            "-autonat=0",
+            "-bootstrapPeers=",
+            *options,
         ],
         name="p2pd",
     )

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from typing import Any
+
 import cbor2
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from swarm.content.entry_tree import FILE
 from swarm.content.envelope import ENVELOPE_VERSION, PLAIN_VERSION, Envelope
+from swarm.content.format2 import Draft
+from swarm.content.manifest import Manifest
 from swarm.content.signature import DOMAIN, Signature, sign
 from swarm.content.times import FileTimes
 from swarm.errors import ManifestError
@@ -166,3 +171,31 @@ def test_a_signature_has_one_size(public: bytes, signature: bytes) -> None:
 def test_a_key_has_one_size() -> None:
     with pytest.raises(ValueError):
         sign(bytes(31), b"")
+
+
+def test_no_other_thread_waits_while_a_large_manifest_is_taken_out_of_its_envelope() -> None:
+    taken: list[int] = []
+
+    class Watched(bytes):
+        """Notes how much is copied out of it at once."""
+
+        __slots__ = ()
+
+        def __getitem__(self, key: Any) -> Any:
+            found = super().__getitem__(key)
+            if isinstance(key, slice):
+                taken.append(len(found))
+            return found
+
+    draft = Draft()
+    for number in range(80_000):
+        draft.add(f"{number:05}", FILE, 1)
+        draft.add_hashes(b"h" * 32, b"h" * 32)
+    encoded = Manifest.of_draft("many", 1 << 20, draft).encode()
+    assert len(encoded) > 3 << 20
+    data = Envelope(Manifest.decode(encoded)).plain_bytes()
+    start = data.index(encoded)
+    manifest = Manifest.decode_part(Watched(data), start, start + len(encoded))
+    assert manifest.encode() == encoded
+    assert taken
+    assert max(taken) <= 1 << 20

@@ -13,6 +13,7 @@ import trio.testing
 
 from swarm.content.envelope import MAX_ENVELOPE_BYTES, Envelope
 from swarm.content.signature import sign
+from swarm.content.times import FileTimes
 from swarm.discovery.named_peers import NamedPeers
 from swarm.endpoint import Endpoint, PeerAddress
 from swarm.errors import (
@@ -32,6 +33,7 @@ from swarm.node.catalogue import (
     Questions,
     ask_adverts,
     ask_manifest,
+    ask_tree_times,
 )
 from swarm.node.manifest_search import FIRST_PAUSE, NOBODY_YET, find_manifest, obtain
 from swarm.ports import ByteStream, FoundPeer
@@ -379,3 +381,38 @@ async def test_what_is_known_already_is_not_asked_for_but_its_signature_is_looke
             [ENVELOPE.signer],
             math.inf,
         )
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (encode_length(24) + b"\1" * 24, FileTimes(b"\1" * 24)),
+        (encode_length(0), None),
+        (encode_length(16) + bytes(16), None),
+        (encode_length(25) + bytes(25), RemoteError),
+        (encode_length(2**32 - 1), RemoteError),
+        (encode_length(24) + bytes(10), LinkClosed),
+        (b"\0\0", LinkClosed),
+    ],
+)
+async def test_times_of_folders_are_taken_only_if_there_are_as_many_as_asked_for(
+    answer: bytes, found: FileTimes | type[Exception] | None
+) -> None:
+    here, there = memory_link_pair(PeerId("here"), PeerId("there"))
+
+    async def reply() -> None:
+        assert await there.read_exactly(32) == MANIFEST.id.digest
+        await there.write(answer)
+        await there.close()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reply)
+        if isinstance(found, type):
+            with pytest.raises(found):
+                await ask_tree_times(here, MANIFEST.id, 3)
+        else:
+            assert await ask_tree_times(here, MANIFEST.id, 3) == found
+
+
+async def test_a_node_that_has_no_times_of_folders_says_so() -> None:
+    assert await between(catalogue().times, lambda link: ask_tree_times(link, MANIFEST.id, 3)) is None

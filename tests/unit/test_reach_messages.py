@@ -104,7 +104,9 @@ def test_peer_ids() -> None:
         HopMessage(HopKind.CONNECT, PEER),
         HopMessage(
             HopKind.STATUS,
-            grant=ReservationGrant(1_800_000_000, (CIRCUIT, SIX, NAME), b"voucher"),
+            grant=ReservationGrant(
+                1_800_000_000, (PeerAddress(PEER, SIX), PeerAddress(RSA, NAME)), b"voucher"
+            ),
             limit=CircuitLimit(120, 1 << 17),
             status=RelayStatus.OK,
         ),
@@ -169,6 +171,7 @@ def test_rendezvous() -> None:
     for message in (
         Register("swarm/1/abc", b"record", 7200),
         Register("n"),
+        Register("n", present=True),
         RegisterResponse(RendezvousStatus.OK, ttl=60),
         RegisterResponse(RendezvousStatus.UNAVAILABLE, "full"),
         Unregister("n"),

@@ -13,7 +13,7 @@ import trio
 
 from swarm.errors import DiskError
 from swarm.storage import identities
-from swarm.storage.home import HOME_VARIABLE, swarm_home
+from swarm.storage.home_folder import HOME_VARIABLE, swarm_home
 from swarm.storage.identities import first_identity, hold_identity
 from tests.support.storage import descriptors
 

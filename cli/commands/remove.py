@@ -1,0 +1,25 @@
+"""``swarm remove``: let a daemon forget transfers."""
+
+from __future__ import annotations
+
+import click
+
+from cli import daemon_calls, options
+from cli.runtime import Runtime
+
+
+@click.command()
+@daemon_calls.transfers
+@options.json
+@options.common
+@click.pass_obj
+def command(runtime: Runtime, names: tuple[str, ...], as_json: str | None) -> None:
+    """Let the daemon forget each transfer ID. The files stay where they are.
+
+    An ID is what 'swarm status' shows, the beginning of it, or a name.
+    """
+    from swarm.daemon.client import transfer_path
+
+    live = runtime.show("remove", json=as_json)
+    with daemon_calls.daemon() as client:
+        daemon_calls.change_all(live, names, "removed", lambda name: client.delete(transfer_path(name)))

@@ -1,0 +1,74 @@
+"""``swarm status``: what a daemon shares and fetches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli import daemon_calls, options
+from cli.runtime import Runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+HEADINGS = ("ID", "STATE", "DONE", "SIZE", "DOWN", "UP", "LEFT", "PEERS", "NAME")
+ID_SHOWN = 8
+"""Characters of an id in the table."""
+
+
+@click.command()
+@click.argument("names", metavar="[ID]...", nargs=-1)
+@options.json
+@options.common
+@click.pass_obj
+def command(runtime: Runtime, names: tuple[str, ...], as_json: str | None) -> None:
+    """Show how the transfers of the daemon stand: all of them, or each ID."""
+    from swarm.daemon.client import transfer_path
+    from swarm.observe.reports import TransferListed
+
+    live = runtime.show("status", json=as_json)
+    with daemon_calls.daemon() as client:
+        if names:
+            found = [client.get(transfer_path(name)) for name in names]
+        else:
+            found = client.get("/v1/transfers")["transfers"]
+    found.sort(key=lambda each: (each["added"], each["id"]))
+    live.result(None, *table(found))
+    for each in found:
+        live.result(TransferListed(**{field: each[field] for field in TransferListed.__match_args__}))
+
+
+def table(transfers: Sequence[dict[str, Any]]) -> list[str]:
+    """Return aligned lines with headings; names are others' words and escaped."""
+    from swarm.content.paths import printable
+
+    rows = [HEADINGS, *map(_row, transfers)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row, about in zip(rows, ({}, *transfers), strict=True):
+        lines.append("  ".join(map(str.ljust, row, widths)).rstrip())
+        if about.get("error"):
+            lines.append(f"{'':{widths[0]}}  {printable(about['error'])}")
+    return lines
+
+
+def _row(each: dict[str, Any]) -> tuple[str, ...]:
+    from cli.quantities import format_rate, format_remaining, format_size
+    from swarm.content.paths import printable
+
+    done = each["done"] / each["size"] if each["size"] else float(each["complete"])
+    if each["state"] == "hashing" and each["hash_total"]:
+        done = each["hashed"] / each["hash_total"]
+    left = "" if each["seconds_left"] is None else format_remaining(each["seconds_left"])
+    return (
+        each["id"][:ID_SHOWN],
+        each["state"],
+        f"{100 * done:.1f}%",
+        format_size(each["size"]),
+        format_rate(each["down_rate"]),
+        format_rate(each["up_rate"]),
+        left,
+        str(each["peers"]),
+        printable(each["name"]),
+    )

@@ -1,0 +1,179 @@
+"""Serves the API on sockets: bounded connections, deadlines for whoever is slow, answers in order."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+import trio
+
+from swarm.daemon.api import Api, failure
+from swarm.daemon.http_messages import CONTINUE, BadRequest, HttpConversation, HttpRequest
+
+logger = logging.getLogger(__name__)
+
+MAX_CONNECTIONS: Final = 64
+"""Of one listening socket; another one is told so and closed."""
+REQUEST_SECONDS: Final = 10.0
+"""From the first byte of a request to its last; from the beginning of a connection, too."""
+UPLOAD_SECONDS: Final = 60.0
+"""The same for the body, once the head has been accepted: a ``.swarm`` file over a slow tunnel."""
+IDLE_SECONDS: Final = 75.0
+"""Between two requests of one connection."""
+WRITE_SECONDS: Final = 20.0
+"""For one write: whoever reads no more is dropped."""
+HEARTBEAT_SECONDS: Final = 15.0
+"""A stream of events on which nothing happens says so after this time."""
+BATCH_SECONDS: Final = 0.1
+"""Events are sent together for so long."""
+READ_BYTES: Final = 64 * 1024
+EVENTS_TYPE: Final = "text/event-stream"
+
+Check = Callable[[HttpRequest], None]
+
+
+class ApiServer:
+    """One listening socket. ``check`` raises `BadRequest` for what is not allowed there."""
+
+    def __init__(self, api: Api, check: Check) -> None:
+        self._api = api
+        self._check = check
+        self._connections = 0
+
+    async def serve(self, listener: trio.SocketListener) -> None:
+        """Serve until cancelled."""
+        async with trio.open_nursery() as nursery:
+            await trio.serve_listeners(self._accepted, [listener], handler_nursery=nursery)
+
+    async def _accepted(self, stream: trio.SocketStream) -> None:
+        self._connections += 1
+        try:
+            async with stream:
+                # A client that goes away ends its own connection and nothing else.
+                with suppress(trio.BrokenResourceError, trio.ClosedResourceError, EOFError):
+                    await _Served(stream, self._api, self._check).run(
+                        full=self._connections > MAX_CONNECTIONS
+                    )
+        finally:
+            self._connections -= 1
+
+
+class _Served:
+    """One connection."""
+
+    def __init__(self, stream: trio.SocketStream, api: Api, check: Check) -> None:
+        self._stream = stream
+        self._api = api
+        self._check = check
+        self._http = HttpConversation()
+
+    async def run(self, *, full: bool) -> None:
+        """Answer requests until one side has had enough."""
+        if full:
+            await self._refuse(BadRequest(503, f"{MAX_CONNECTIONS} connections are open already"))
+            return
+        seconds = REQUEST_SECONDS
+        while True:
+            try:
+                request = await self._read(seconds)
+                self._check(request)
+            except BadRequest as error:
+                await self._refuse(error)
+                return
+            if request.method == "GET" and request.path == "/v1/events":
+                await self._events(request)
+                return
+            await self._answer(request)
+            if not self._http.goes_on:
+                return
+            self._http.begin_next()
+            seconds = IDLE_SECONDS
+
+    async def _read(self, seconds: float) -> HttpRequest:
+        """Read one whole request; ``seconds`` may pass before its first byte."""
+        request = self._http.next_request()
+        begun = trio.current_time() if self._http.is_reading else None
+        deadline = trio.current_time() + (seconds if begun is None else REQUEST_SECONDS)
+        while request is None:
+            data = None
+            with trio.move_on_at(deadline):
+                data = await self._stream.receive_some(READ_BYTES)
+            if data is None:
+                if begun is None:
+                    raise EOFError
+                raise BadRequest(408, "the request did not come in time")
+            self._http.receive(bytes(data))
+            request = self._http.next_request()
+            if begun is None:
+                begun = trio.current_time()
+                deadline = begun + REQUEST_SECONDS
+            if self._http.has_head:
+                # Whoever may not ask is not let send a body first.
+                self._check(self._http.head())
+                deadline = begun + UPLOAD_SECONDS
+                if self._http.wants_continue:
+                    await self._write(CONTINUE)
+        return request
+
+    async def _answer(self, request: HttpRequest) -> None:
+        try:
+            answer = await self._api.answer(request)
+        except Exception:
+            # The one guard of a connection: a fault in an answer must not end the daemon.
+            logger.exception("the API failed at %s %s", request.method, request.path)
+            answer = failure(500, "the daemon has a fault here: see its log", 1)
+        await self._write(self._http.answer(answer, head_only=request.method == "HEAD"))
+
+    async def _refuse(self, error: BadRequest) -> None:
+        answer = failure(error.status, str(error), 2)
+        await self._write(self._http.answer(answer, last=True))
+        # Closing at once with bytes unread would reset the connection before the answer is read.
+        await self._stream.send_eof()
+        with trio.move_on_after(1.0):
+            left = 1 << 20
+            while left > 0 and (data := await self._stream.receive_some(READ_BYTES)):
+                left -= len(data)
+
+    async def _write(self, data: bytes) -> None:
+        with trio.move_on_after(WRITE_SECONDS) as scope:
+            await self._stream.send_all(data)
+        if scope.cancelled_caught:
+            raise EOFError
+
+    # --- Events -------------------------------------------------------------------------------------
+
+    async def _events(self, request: HttpRequest) -> None:
+        ring = self._api.keeper.ring
+        text = request.headers.get("last-event-id") or request.query.get("since") or ""
+        known = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else -1
+        await self._write(self._http.begin_stream(EVENTS_TYPE))
+        async with trio.open_nursery() as nursery:
+            # Nothing more is to come from the client: its end is noticed here.
+            nursery.start_soon(self._until_gone, nursery.cancel_scope)
+            while True:
+                if not ring.has_all_since(known):
+                    known = ring.last
+                    await self._send("snapshot", known, json.dumps(self._api.delta(None)))
+                lines = None
+                with trio.move_on_after(HEARTBEAT_SECONDS):
+                    lines = await ring.since(known)
+                if lines is None:
+                    await self._write(self._http.more(b": still here\n\n"))
+                    continue
+                if ring.has_all_since(known):
+                    await self._write(
+                        self._http.more("".join(f"id: {n}\ndata: {line}\n\n" for n, line in lines).encode())
+                    )
+                    known = lines[-1][0]
+                    await trio.sleep(BATCH_SECONDS)
+
+    async def _send(self, name: str, number: int, data: str) -> None:
+        await self._write(self._http.more(f"event: {name}\nid: {number}\ndata: {data}\n\n".encode()))
+
+    async def _until_gone(self, scope: trio.CancelScope) -> None:
+        while await self._stream.receive_some(READ_BYTES):
+            pass
+        scope.cancel()

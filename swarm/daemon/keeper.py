@@ -1,0 +1,494 @@
+"""Keeps transfers going: what the registry has runs in the node, and what a command changes is kept first.
+
+A transfer has one task as long as it is kept. It opens the transfer, waits for its end, and tries again later
+where time may help: no peer is there, the pieces are incomplete, the disk refuses, another process has the
+target.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+import trio
+
+from swarm import events
+from swarm.config import TransferOptions
+from swarm.content.envelope import Envelope
+from swarm.content.link import SwarmLink, is_link
+from swarm.content.paths import printable
+from swarm.daemon.change_log import ChangeLog
+from swarm.daemon.event_ring import EventRing
+from swarm.daemon.kept_entry import KeptEntry
+from swarm.daemon.transfer_registry import KeptTransfer, TransferRegistry, transfer_id
+from swarm.errors import DiskError, Incomplete, Locked, NoPeerReachable, SwarmError, UsageError
+from swarm.ids import ManifestId, TransferId
+from swarm.lazy_dataclass import dataclass, replace
+from swarm.node import Node
+from swarm.storage.manifest_files import find_content
+from swarm.transfer.transfer import Transfer
+
+MAX_TRANSFERS: Final = 10_000
+OPENED_AT_ONCE: Final = 8
+"""Transfers whose files are looked at or hashed at the same time; the others wait for their turn."""
+FIRST_RETRY_SECONDS: Final = 5.0
+LAST_RETRY_SECONDS: Final = 300.0
+PATIENCE: Final = 86_400.0
+"""A fetch of a daemon waits a day for its peers before its files are closed and it begins anew."""
+LOOP_SECONDS: Final = 5.0
+"""Between two measurements of how late the event loop is."""
+LEAST_ID_CHARS: Final = 4
+"""Characters of an id that name a transfer."""
+_MENDED_BY_TIME: Final = (NoPeerReachable, Incomplete, DiskError, Locked)
+
+
+class NotKept(UsageError):
+    """There is no such transfer, or there are several."""
+
+
+class AlreadyKept(UsageError):
+    """The content is transferred already, to another place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """How something is transferred; limits in bytes per second. ``only`` and ``peers`` as in a command."""
+
+    name: str = ""
+    only: tuple[str, ...] = ()
+    peers: tuple[str, ...] = ()
+    sequential: bool = False
+    paused: bool = False
+    upload_limit: int | None = None
+    download_limit: int | None = None
+
+
+class TransferKeeper:
+    """The transfers of a daemon; ``tell`` is called with one line about each that fails for good.
+
+    Commands return once what they change is kept. They raise `DiskError` if it cannot be, and then nothing
+    has changed.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        registry: TransferRegistry,
+        changes: ChangeLog,
+        nursery: trio.Nursery,
+        tell: Callable[[str], None],
+    ) -> None:
+        self.node = node
+        self.changes = changes
+        self.ring = EventRing()
+        self.began = trio.current_time()
+        self.upload_limit: int | None = None
+        self.download_limit: int | None = None
+        self.received = self.sent = self.refused = self.banned = 0
+        """Bytes of all transfers since the daemon started, pieces that were false, sources banned for it."""
+        self._registry = registry
+        self._nursery = nursery
+        self._tell = tell
+        self._entries: dict[str, KeptEntry] = {}
+        self._running: dict[TransferId, KeptEntry] = {}
+        self._adding = trio.Lock()
+        self._turns = trio.CapacityLimiter(OPENED_AT_ONCE)
+        self._flowing: set[str] = set()
+        self._news = trio.Event()
+        # What follows the node hears of everything from here on.
+        self._subscription = node.events()
+        self._nursery.start_soon(self._follow)
+
+        self._nursery.start_soon(self._measure_loop)
+        self.loop_delay = 0.0
+        """Seconds that the event loop was late by when it was measured last."""
+
+    # --- What there is ------------------------------------------------------------------------------
+
+    @property
+    def entries(self) -> Mapping[str, KeptEntry]:
+        """Every transfer, by its id."""
+        return MappingProxyType(self._entries)
+
+    def find(self, text: str) -> KeptEntry:
+        """The transfer of that id, or the only one whose id or manifest begins so, or which is named so.
+
+        Raises `NotKept`.
+        """
+        if text in self._entries:
+            return self._entries[text]
+        prefix = text.lower() if len(text) >= LEAST_ID_CHARS else None
+        found = [
+            entry
+            for entry in self._entries.values()
+            if entry.kept.name == text
+            or (prefix and (entry.kept.id.startswith(prefix) or entry.kept.manifest.startswith(prefix)))
+        ]
+        if len(found) != 1:
+            shown = printable(text[:80])
+            raise NotKept(
+                f"no transfer is called {shown}, and no id begins so: see swarm status"
+                if not found
+                else f"{len(found)} transfers are called {shown}: use the id (swarm status)"
+            )
+        return found[0]
+
+    @property
+    def disk_delay(self) -> float:
+        """Seconds that the last read or change of the registry took."""
+        return self._registry.delay
+
+    def active(self) -> list[KeptEntry]:
+        """Those that moved bytes lately."""
+        return [self._entries[each] for each in self._flowing if each in self._entries]
+
+    def flowing(self) -> None:
+        """Count those whose rates still fade as changed; whoever asks what has changed calls this before."""
+        now = trio.current_time()
+        for each in tuple(self._flowing):
+            entry = self._entries.get(each)
+            if entry is None:
+                self._flowing.discard(each)
+                continue
+            self.changes.touch(each)
+            snapshot = entry.tally.snapshot(now)
+            if snapshot.down_rate < 1 and snapshot.up_rate < 1:
+                self._flowing.discard(each)
+
+    async def changed(self) -> None:
+        """Wait until something changes."""
+        await self._news.wait()
+
+    # --- Commands -----------------------------------------------------------------------------------
+
+    async def restore(self) -> int:
+        """Begin with everything that is kept; returns how much that is."""
+        self.upload_limit, self.download_limit = await self._registry.limits()
+        self.node.limit(upload=self.upload_limit, download=self.download_limit)
+        kept = await self._registry.all()
+        for each in kept:
+            self._start(each)
+        return len(kept)
+
+    async def share(self, path: str, wishes: Wishes) -> tuple[KeptEntry, bool]:
+        """Share the file or folder at an absolute path; returns it, and whether it is new."""
+        if not Path(path).is_absolute():
+            raise UsageError(f"{printable(path)} is not an absolute path")
+        # Existence is looked at in a thread: the folder may be on a server that does not answer.
+        real = str(await trio.Path(path).resolve())
+        if not await trio.Path(real).exists():
+            raise UsageError(f"there is no file or folder {printable(path)}")
+        kept = _wished(KeptTransfer(transfer_id("share", real, "", wishes.name), "share", real), wishes)
+        return await self._add(replace(kept, name=wishes.name or Path(real).name), None)
+
+    async def fetch(self, content: str | Envelope, output: str, wishes: Wishes) -> tuple[KeptEntry, bool]:
+        """Fetch a link, an id, the manifest at an absolute path, or that of an envelope, into a folder.
+
+        Returns the transfer, and whether it is new. Raises UsageError, ManifestError; `AlreadyKept` if the
+        content is transferred to another place.
+        """
+        if not Path(output).is_absolute():
+            raise UsageError(f"{printable(output)} is not an absolute path")
+        found = await _named(content)
+        envelope = found.manifest if isinstance(found.manifest, Envelope) else None
+        manifest = envelope.manifest.id if envelope is not None else found.manifest
+        name = wishes.name or (envelope.manifest.name if envelope is not None else found.name)
+        into = str(await trio.Path(output).resolve())
+        kept = KeptTransfer(
+            transfer_id("fetch", str(manifest), into, wishes.name),
+            "fetch",
+            found.text,
+            into,
+            manifest=str(manifest),
+            size=0 if envelope is None else envelope.manifest.total_length,
+        )
+        kept = replace(_wished(kept, wishes), name=name)
+        data = None if envelope is None else await trio.to_thread.run_sync(envelope.to_bytes)
+        return await self._add(kept, data)
+
+    async def pause(self, entry: KeptEntry) -> None:
+        """End the transfer's sessions and open none until `resume`."""
+        async with entry.lock:
+            await self._change(entry, paused=True, done=self._done(entry))
+            if entry.transfer is not None:
+                await entry.transfer.pause()
+
+    async def resume(self, entry: KeptEntry) -> None:
+        """Go on after `pause`; a transfer that failed or waits is tried again at once."""
+        async with entry.lock:
+            await self._change(entry, paused=False)
+            if entry.transfer is not None:
+                await entry.transfer.resume()
+            entry.error, entry.final = "", False
+            entry.go()
+
+    async def limit(self, entry: KeptEntry, *, upload: int | None, download: int | None) -> None:
+        """Set both limits of one transfer, in bytes per second; None is no limit."""
+        _check_limits(upload, download)
+        async with entry.lock:
+            await self._change(entry, upload_limit=upload, download_limit=download)
+            if entry.transfer is not None:
+                entry.transfer.limit(upload=upload, download=download)
+
+    async def limit_all(self, *, upload: int | None, download: int | None) -> None:
+        """Set the limits of all transfers together."""
+        _check_limits(upload, download)
+        await self._registry.set_limits(upload, download)
+        self.upload_limit, self.download_limit = upload, download
+        self.node.limit(upload=upload, download=download)
+        self._tell_news()
+
+    async def remove(self, entry: KeptEntry) -> None:
+        """Forget the transfer; what it fetched or shares stays where it is."""
+        async with entry.lock:
+            await self._registry.remove(entry.kept.id)
+            self._entries.pop(entry.kept.id, None)
+            self.changes.remove(entry.kept.id)
+            self._tell_news()
+            entry.scope.cancel()
+            if entry.transfer is not None:
+                await entry.transfer.stop()
+
+    async def _add(self, kept: KeptTransfer, envelope: bytes | None) -> tuple[KeptEntry, bool]:
+        async with self._adding:
+            if kept.id in self._entries:
+                return self._entries[kept.id], False
+            if len(self._entries) >= MAX_TRANSFERS:
+                raise UsageError(f"a daemon has at most {MAX_TRANSFERS} transfers: remove some first")
+            for other in self._entries.values():
+                if kept.manifest and other.kept.manifest == kept.manifest:
+                    place = printable(other.kept.output or other.kept.content)
+                    raise AlreadyKept(f"transfer {other.kept.id} has that content already, at {place}")
+            await self._registry.add(kept, envelope)
+            return self._start(kept), True
+
+    async def _change(self, entry: KeptEntry, **columns: object) -> None:
+        await self._registry.change(entry.kept.id, columns)
+        entry.kept = replace(entry.kept, **columns)  # type: ignore[arg-type]
+        self._touch(entry)
+
+    def _touch(self, entry: KeptEntry) -> None:
+        if entry.kept.id in self._entries:
+            self.changes.touch(entry.kept.id)
+            self._tell_news()
+
+    def _tell_news(self) -> None:
+        if self._news.statistics().tasks_waiting:
+            self._news.set()
+            self._news = trio.Event()
+
+    def _done(self, entry: KeptEntry) -> int:
+        have = entry.tally.snapshot(trio.current_time()).have_size
+        return have if entry.transfer is not None else entry.kept.done
+
+    # --- The task of each transfer ------------------------------------------------------------------
+
+    def _start(self, kept: KeptTransfer) -> KeptEntry:
+        entry = self._entries[kept.id] = KeptEntry(kept, trio.current_time())
+        self._touch(entry)
+        self._nursery.start_soon(self._run, entry)
+        return entry
+
+    async def _run(self, entry: KeptEntry) -> None:
+        with entry.scope:
+            seconds = FIRST_RETRY_SECONDS
+            while True:
+                await entry.unpaused()
+                began = trio.current_time()
+                failure = await self._attempt(entry)
+                if failure is None:
+                    return
+                if trio.current_time() - began > LAST_RETRY_SECONDS:
+                    seconds = FIRST_RETRY_SECONDS
+                final = not isinstance(failure, _MENDED_BY_TIME)
+                entry.ended(failure, final=final)
+                self._touch(entry)
+                self._tell(f"{printable(entry.kept.name or entry.kept.id)}: {entry.error}")
+                with trio.move_on_after(float("inf") if final else seconds):
+                    await entry.told_to_go()
+                seconds = min(2 * seconds, LAST_RETRY_SECONDS)
+
+    async def _attempt(self, entry: KeptEntry) -> BaseException | None:
+        """Run the transfer until it ends; returns what it failed with."""
+        try:
+            async with self._turns:
+                transfer = await self._begin(entry)
+                if entry.kept.kind == "share":
+                    await transfer.has_opened()
+        except SwarmError as error:
+            return error
+        if await transfer.has_opened():
+            await self._note_manifest(entry, transfer.envelope)
+        await transfer.ended()
+        return transfer.failure
+
+    async def _begin(self, entry: KeptEntry) -> Transfer:
+        kept = entry.kept
+        options = TransferOptions(
+            peers=_lines(kept.peers),
+            only=_lines(kept.only),
+            seed=True,
+            upload_limit=kept.upload_limit,
+            download_limit=kept.download_limit,
+            patience=PATIENCE,
+            sequential=kept.sequential,
+            name=kept.rename or None if kept.kind == "fetch" else None,
+        )
+        if kept.kind == "share":
+            transfer = self.node.begin_share(kept.content, name=kept.rename or None, options=options)
+        else:
+            data = await self._registry.envelope(kept.id)
+            content: str | Envelope = kept.content
+            if data is not None:
+                envelope = await trio.to_thread.run_sync(Envelope.from_bytes, data)
+                content = envelope.with_peers(_peers_in(kept.content) or envelope.peers)
+            transfer = self.node.fetch(content, into=kept.output, options=options)
+        # No checkpoint since it began: none of its events has been taken yet.
+        entry.begin(transfer, trio.current_time())
+        self._running[transfer.number] = entry
+        self._touch(entry)
+        if entry.kept.paused:
+            await transfer.pause()
+        return transfer
+
+    async def _note_manifest(self, entry: KeptEntry, envelope: Envelope) -> None:
+        """Keep what is known now, so that the next start needs no peer; nothing if that is kept already."""
+        manifest = envelope.manifest
+        kept = entry.kept
+        if kept.manifest == str(manifest.id) and kept.size == manifest.total_length:
+            return
+        data = await trio.to_thread.run_sync(envelope.to_bytes) if kept.kind == "fetch" else None
+        columns = {
+            "manifest": str(manifest.id),
+            "name": kept.name or manifest.name,
+            "size": manifest.total_length,
+        }
+        async with entry.lock:
+            try:
+                await self._registry.change(kept.id, columns, data)
+            except DiskError as error:
+                # The transfer goes on; only its next start has to ask for the manifest again.
+                self._tell(str(error))
+            entry.kept = replace(entry.kept, **columns)  # type: ignore[arg-type]
+        self._touch(entry)
+
+    async def _measure_loop(self) -> None:
+        while True:
+            due = trio.current_time() + LOOP_SECONDS
+            await trio.sleep_until(due)
+            self.loop_delay = trio.current_time() - due
+
+    # --- Events -------------------------------------------------------------------------------------
+
+    async def _follow(self) -> None:
+        with self._subscription:
+            async for event in self._subscription:
+                self._take(event, trio.current_time())
+
+    def _take(self, event: events.Event, now: float) -> None:
+        self.ring.put(event, now - self.began)
+        if isinstance(event, events.RoundTrip):
+            for each in self._running.values():
+                each.tally.add(event, now)
+        elif isinstance(event, events.TransferEvent | events.Warned):
+            entry = None if event.transfer is None else self._running.get(event.transfer)
+            if entry is not None:
+                entry.tally.add(event, now)
+                self._count(event)
+                self._follow_up(entry, event)
+                self._touch(entry)
+
+    def _count(self, event: events.Event) -> None:
+        match event:
+            case events.BytesReceived(size=size):
+                self.received += size
+            case events.BytesSent(size=size):
+                self.sent += size
+            case events.PieceRefused():
+                self.refused += 1
+            case events.SourceBanned():
+                self.banned += 1
+
+    def _follow_up(self, entry: KeptEntry, event: events.TransferEvent | events.Warned) -> None:
+        match event:
+            case events.BytesReceived() | events.BytesSent():
+                self._flowing.add(entry.kept.id)
+            case events.TransferComplete(size=size):
+                self._nursery.start_soon(self._note_complete, entry, size)
+            case events.PeerFound(peer=peer, provenance=provenance):
+                entry.found(peer, provenance)
+            case events.PeersAwaited(reason=reason):
+                entry.notes.append(f"no peer is there yet: {reason}")
+            case events.Warned(message=message):
+                entry.notes.append(message)
+            case events.TransferEnded():
+                del self._running[event.transfer]
+
+    async def _note_complete(self, entry: KeptEntry, size: int) -> None:
+        if entry.kept.complete:
+            return
+        async with entry.lock:
+            try:
+                await self._change(entry, complete=True, done=size)
+            except DiskError as error:
+                self._tell(str(error))
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a fetch names; ``text`` is a link or an id that names it again."""
+
+    manifest: Envelope | ManifestId
+    text: str
+    name: str
+
+
+async def _named(content: str | Envelope) -> _Found:
+    if isinstance(content, Envelope):
+        link = SwarmLink(content.manifest.id, content.peers, content.manifest.name)
+        return _Found(content, str(link), content.manifest.name)
+    if is_link(content):
+        link = SwarmLink.pasted(content)
+        return _Found(link.id, str(link), link.name or "")
+    if Path(content).is_absolute():
+        named = (await find_content(content)).manifest
+        return await _named(named) if isinstance(named, Envelope) else _Found(named, str(named), "")
+    if "/" in content or content.endswith(".swarm"):
+        raise UsageError(f"{printable(content[:80])} is no link, no id and no absolute path")
+    named = (await find_content(content)).manifest
+    return _Found(named, str(named), "") if isinstance(named, ManifestId) else await _named(named)
+
+
+def _wished(kept: KeptTransfer, wishes: Wishes) -> KeptTransfer:
+    for line in (*wishes.only, *wishes.peers):
+        if "\n" in line:
+            raise UsageError("a pattern or a peer is one line")
+    _check_limits(wishes.upload_limit, wishes.download_limit)
+    return replace(
+        kept,
+        rename=wishes.name,
+        only="\n".join(wishes.only),
+        peers="\n".join(wishes.peers),
+        sequential=wishes.sequential,
+        paused=wishes.paused,
+        upload_limit=wishes.upload_limit,
+        download_limit=wishes.download_limit,
+        added=time.time(),
+    )
+
+
+def _check_limits(*limits: int | None) -> None:
+    for limit in limits:
+        if limit is not None and limit < 1:
+            raise UsageError(f"a rate limit is at least 1 byte per second, not {limit}; null is no limit")
+
+
+def _lines(text: str) -> tuple[str, ...]:
+    return tuple(text.split("\n")) if text else ()
+
+
+def _peers_in(content: str) -> tuple[str, ...]:
+    return SwarmLink.pasted(content).peers if is_link(content) else ()

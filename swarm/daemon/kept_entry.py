@@ -1,0 +1,108 @@
+"""One transfer of the daemon in memory: what is kept of it, and what runs of it now."""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from swarm.daemon.transfer_registry import KeptTransfer
+from swarm.errors import SwarmError
+from swarm.ids import TransferId
+from swarm.observe.tally import TransferSnapshot, TransferTally
+from swarm.transfer.transfer import Transfer
+
+MAX_FOUND: Final = 1024
+"""Peers of one transfer of which it is remembered what named them."""
+MAX_NOTES: Final = 8
+"""Warnings of one transfer that are remembered."""
+
+
+class KeptEntry:
+    """``kept`` is as the registry has it; the keeper alone changes anything here."""
+
+    def __init__(self, kept: KeptTransfer, now: float) -> None:
+        self.kept = kept
+        self.lock = trio.Lock()
+        """Held while a command changes the transfer."""
+        self.transfer: Transfer | None = None
+        """What runs; None while it waits, is paused since the start, or has failed."""
+        self.tally = TransferTally(TransferId(0), now)
+        self.error = ""
+        """Why the last attempt ended; empty while one is under way."""
+        self.exit_code = 0
+        """What a command ends with for that error."""
+        self.final = False
+        """Whether that error is one which another attempt does not mend."""
+        self.notes: deque[str] = deque(maxlen=MAX_NOTES)
+        self.found_by: dict[str, str] = {}
+        """What named each peer first: one word."""
+        self.scope = trio.CancelScope()
+        """Around the task that runs it."""
+        self.received_before = 0
+        self.sent_before = 0
+        self._go = trio.Event()
+
+    def begin(self, transfer: Transfer, now: float) -> None:
+        """An attempt begins; what the one before it moved stays counted."""
+        before = self.tally.snapshot(now)
+        self.received_before += before.received
+        self.sent_before += before.sent
+        self.transfer, self.tally = transfer, TransferTally(transfer.number, now)
+        self.error, self.final = "", False
+
+    def ended(self, failure: BaseException, *, final: bool) -> None:
+        """The attempt has ended."""
+        self.transfer = None
+        self.error, self.final = str(failure) or type(failure).__name__, final
+        self.exit_code = failure.exit_code if isinstance(failure, SwarmError) else 1
+
+    def found(self, peer: str, provenance: str) -> None:
+        """A peer was named; of too many the oldest are forgotten."""
+        if len(self.found_by) >= MAX_FOUND:
+            del self.found_by[next(iter(self.found_by))]
+        self.found_by.setdefault(peer, provenance)
+
+    def go(self) -> None:
+        """Let an attempt begin that waits for its time, or for the end of a pause."""
+        self._go.set()
+
+    async def told_to_go(self) -> None:
+        """Wait for `go`."""
+        await self._go.wait()
+        self._go = trio.Event()
+
+    async def unpaused(self) -> None:
+        """Wait until the transfer is not paused."""
+        while self.kept.paused:
+            await self.told_to_go()
+
+    def state(self, snapshot: TransferSnapshot) -> str:
+        """One word: what the transfer is busy with, or why with nothing."""
+        share = self.kept.kind == "share"
+        cases = (
+            (self.kept.paused, "paused"),
+            (self.final, "failed"),
+            (bool(self.error), "waiting"),
+            (snapshot.hashing or (share and snapshot.manifest is None), "hashing"),
+            (snapshot.manifest is None, "opening"),
+            (share or snapshot.complete, "seeding"),
+        )
+        return next((word for applies, word in cases if applies), "fetching")
+
+    @property
+    def tally_name(self) -> str:
+        """The name in the manifest; empty while that is not known."""
+        transfer = self.transfer
+        return transfer.manifest.name if transfer is not None and transfer.is_open else ""
+
+    @property
+    def path(self) -> Path | None:
+        """Where the content lies; None for a fetch that is not complete."""
+        if self.kept.kind == "share":
+            return Path(self.kept.content)
+        if self.transfer is not None:
+            return self.transfer.path
+        return None
