@@ -355,18 +355,26 @@ def reach(command: Command) -> Command:
         envvar="SWARM_NO_LAN",
         help="Neither look for peers in this machine's networks nor be found there.",
     )
-    return meet(relay_data(no_lan(command)))
+    no_map_port = click.option(
+        "--no-map-port",
+        is_flag=True,
+        envvar="SWARM_NO_MAP_PORT",
+        help="Do not ask the router for a port that leads here (asked for what is shared or seeded).",
+    )
+    return meet(relay_data(no_lan(no_map_port(command))))
 
 
-def reach_options(given: Mapping[str, Any], *, hidden: bool = False) -> dict[str, Any]:
+def reach_options(given: Mapping[str, Any], *, hidden: bool = False, seeds: bool = True) -> dict[str, Any]:
     """Return the fields of `swarm.config.NodeOptions` that the options of `reach` mean.
 
-    A ``hidden`` node serves a few peers that know where it is, and nobody is to find it.
+    A ``hidden`` node serves a few peers that know where it is, and nobody is to find it. One that ``seeds``
+    is to be reached by others.
     """
     return {
         "meet": given["meet"],
         "relay_data": given["relay_data"],
         "lan": not (given["no_lan"] or hidden),
+        "map_port": seeds and not given["no_map_port"],
     }
 
 

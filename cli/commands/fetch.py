@@ -142,7 +142,7 @@ def command(
         upload_limit=upload_limit,
         download_limit=download_limit,
         resumes=tuple(f"{output.resolve()}\0{shown(each)}" for each in named.contents) if seed else (),
-        **options.reach_options(groups),
+        **options.reach_options(groups, seeds=seed),
     )
     transfer_options = TransferOptions(
         peers=named.peers,

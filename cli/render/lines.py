@@ -6,6 +6,7 @@ import math
 from enum import Enum
 from typing import NamedTuple
 
+from cli.durations import format_time
 from cli.quantities import counted, format_duration, format_rate, format_remaining, format_size
 from swarm import events
 from swarm.content.paths import printable
@@ -58,6 +59,8 @@ def notice(event: events.Event) -> str | None:
             text = f"selected: {counted(files, 'file')} ({format_size(size)})"
         case events.TransferResumed(pieces=pieces, size=size) if pieces:
             text = f"here already: {counted(pieces, 'piece')} ({format_size(size)})"
+        case events.PortMapped() | events.PortLost():
+            text = _about_port(event)
         case events.PeersAwaited(reason=reason, seconds=seconds):
             text = f"waiting up to {seconds:.0f} s for a peer: {printable(reason)}"
         case events.SourceBanned(source=source, reason=reason):
@@ -69,6 +72,19 @@ def notice(event: events.Event) -> str | None:
         case events.PeerComplete() | SeedingEnded() | PathFailed():
             text = _what_ended(event)
     return text
+
+
+def _about_port(event: events.PortMapped | events.PortLost) -> str:
+    """Return what a person is told of the router's port."""
+    if isinstance(event, events.PortLost):
+        return "warning: the router does not lead to this node any more; it is asked again"
+    kept = f"renewed every {format_time(event.seconds / 2)}" if event.seconds else "for good"
+    if event.public:
+        return f"reachable at {printable(event.address)}, a port of the router ({event.protocol}, {kept})"
+    return (
+        f"warning: the router leads {printable(event.address)} here ({event.protocol}), which is no public "
+        "address: there is another router before it, whose user could forward a port"
+    )
 
 
 def _what_ended(event: events.PeerComplete | SeedingEnded | PathFailed) -> str | None:
