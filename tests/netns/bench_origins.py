@@ -1,11 +1,11 @@
 """A web server beside cold receivers on limited uplinks, and libtorrent with the same web seed beside it.
 
-    python -m tests.netns.bench_origins [--rounds 1] [--only 8,4] [--programs swarm,libtorrent] [--keep FOLDER]
+    python -m tests.netns.bench_origins [--rounds 1] [--only 8,4] [--programs swarm,libtorrent]
 
-Nobody has the content but nginx, on a host of its own whose uplink is as limited as those of the receivers. The
-receivers start together and are given each other's addresses. The optimum is that of a seeder with the same uplink
-(Mundinger, Weber and Weiss 2008). Copies are what nginx sent of bodies; duplicates are what a receiver got beyond
-the content. Needs root.
+Nobody has the content but nginx, on a host of its own whose uplink is as limited as theirs. The
+receivers start together and are given each other's addresses. The optimum is that of a seeder with the same
+uplink (Mundinger, Weber and Weiss 2008). Copies are what nginx sent of bodies; duplicates are what a receiver
+got beyond the content. `--keep FOLDER` keeps the events of the last run. Needs root.
 """
 
 from __future__ import annotations
@@ -66,8 +66,10 @@ class SwarmWithOrigin(Swarm, OriginOfBoth):
         self.manifest = processes.folder / "content.swarm"
         self._ids = [self._identity(host) for host in range(network.size)]
         share = processes.command(
-            [sys.executable, "-m", "swarm", "share", str(content), "--manifest", str(self.manifest)]
-            + ["--for", "1s", "--listen", "/ip4/127.0.0.1/tcp/0"],
+            [
+                *(sys.executable, "-m", "swarm", "share", str(content), "--manifest", str(self.manifest)),
+                *("--for", "1s", "--listen", "/ip4/127.0.0.1/tcp/0"),
+            ],
             name="publisher",
         )
         share.expect_exit(0, 60)
@@ -142,7 +144,6 @@ def main() -> None:
         sys.exit(f"bench_origins: {why}")
     rows = []
     with tempfile.TemporaryDirectory(prefix="swarm-origins") as folder:
-        os.chmod(folder, 0o755)
         for key in arguments.only.split(","):
             case = CASES[key]
             for name in arguments.programs.split(","):
