@@ -21,6 +21,8 @@ from swarm.content.envelope import Envelope
 from swarm.content.journal import HEADER_BYTES, Header, encode_header, encode_stored, replay
 from swarm.content.manifest import FileEntry, LinkEntry, Manifest
 from swarm.content.signature import sign
+from swarm.daemon.access import TcpAccess
+from swarm.daemon.http_messages import BadRequest, HttpConversation, HttpRequest, json_answer
 from swarm.discovery.lan_scope import Interface, believed
 from swarm.endpoint import Endpoint
 from swarm.errors import ManifestError, RemoteError, UsageError
@@ -485,6 +487,58 @@ def lan_seeds() -> Iterator[bytes]:
     )
 
 
+# --- The requests of the daemon's API ---------------------------------------------------------------
+
+_ACCESS = TcpAccess(7474, "t" * 43)
+
+
+def _requests(pieces: Iterable[bytes]) -> tuple[list[HttpRequest], int, bytes]:
+    """The requests, the status of the one that is refused (0 for none), and all that is answered."""
+    http, requests, answers = HttpConversation(), [], b""
+    try:
+        for piece in pieces:
+            http.receive(piece)
+            while (request := http.next_request()) is not None:
+                requests.append(request)
+                answers += http.answer(json_answer(200, {}))
+                if not http.goes_on:
+                    return requests, 0, answers
+                http.begin_next()
+            if http.has_head:
+                http.head()
+    except BadRequest as error:
+        return requests, error.status, answers + http.answer(json_answer(error.status, {}), last=True)
+    except EOFError:
+        return requests, 0, answers
+    return requests, 0, answers
+
+
+def run_api(data: bytes) -> None:
+    """Requests: the same ones, or the same refusal, however they arrive; only declared errors."""
+    requests, status, answers = _requests([data] if data else [])
+    same(_requests(parts(data)), (requests, status, answers), "the requests under another chunking")
+    if status and not answers.endswith((b"\r\n\r\n{}", b"\r\n\r\n")):
+        raise Broken("a refusal is not answered")
+    for request in requests:
+        for check in (_ACCESS.check, HttpRequest.json):
+            try:
+                check(request)
+            except BadRequest as error:
+                same(error.status in {400, 401, 403, 415}, True, "a known status")
+
+
+def api_seeds() -> Iterator[bytes]:
+    head = b"Host: 127.0.0.1:7474\r\nAuthorization: Bearer " + b"t" * 43 + b"\r\n"
+    yield b"GET /v1/transfers?since=a-1&wait=20 HTTP/1.1\r\n" + head + b"\r\n"
+    body = b'{"link": "swarm:x", "only": ["a"], "paused": true}'
+    typed = head + b"Content-Type: application/json\r\n"
+    yield b"POST /v1/transfers HTTP/1.1\r\n" + typed + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    chunked = b"Transfer-Encoding: chunked\r\n\r\n3\r\n{} \r\n0\r\n\r\n"
+    yield b"PATCH /v1/transfers/%61 HTTP/1.1\r\nExpect: 100-continue\r\n" + typed + chunked
+    first = b"HEAD / HTTP/1.1\r\nHost: localhost:7474\r\nOrigin: http://a\r\n\r\n"
+    yield first + b"DELETE /v1/transfers/a HTTP/1.0\r\n\r\n"
+
+
 _NONCE = bytes(range(12))
 
 
@@ -521,6 +575,7 @@ SURFACES = {
         Surface("codec", run_codec, codec_seeds),
         Surface("manifest", run_manifest, manifest_seeds, max_input=MAX_INPUT),
         Surface("journal", run_journal, journal_seeds),
+        Surface("api", run_api, api_seeds, allowance=SLACK),
         Surface("reach", run_reach, reach_seeds),
         Surface("http", run_http, http_seeds, allowance=SLACK),
         # The block that a record is opened into.
