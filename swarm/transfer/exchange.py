@@ -79,14 +79,7 @@ class Exchange:
         self._record = record
         self._layout = manifest.layout
         self._now = now
-        addresses = tuple(each.partition("/p2p/")[0] for each in services.addresses)
-        self._greeting = Hello(
-            manifest.id,
-            manifest.piece_count,
-            AGENT,
-            addresses[:MAX_ADDRESSES_PER_PEER],
-            ((RESTATE_EXTENSION, 1),),
-        )
+        self._content = manifest.id, manifest.piece_count
         self._upload_limit = RateLimit(options.upload_limit, now)
         self._download_limit = RateLimit(options.download_limit, now)
         self._resources = SessionResources(
@@ -267,8 +260,14 @@ class Exchange:
             return SessionEnd(refusal, joined=False)
         if verdict.replaces is not None:
             self._end(verdict.replaces, "replaced by another session")
-        participant = Participant(stream, self._resources, self._performer, self, self._greeting, origin)
+        participant = Participant(stream, self._resources, self._performer, self, self._greeting(), origin)
         return await self._host(participant)
+
+    def _greeting(self) -> Hello:
+        manifest, pieces = self._content
+        addresses = tuple(each.partition("/p2p/")[0] for each in self._services.addresses.now)
+        told = addresses[:MAX_ADDRESSES_PER_PEER]
+        return Hello(manifest, pieces, AGENT, told, ((RESTATE_EXTENSION, 1),))
 
     async def _host(self, participant: Participant) -> SessionEnd:
         self._roster.enter(participant)
