@@ -35,6 +35,7 @@ from swarm.protocol import advert, codec, dns_message, lan_records, messages, po
 from swarm.protocol.http_range import MOST_RETRY_SECONDS, Fault, Moved, Part, Wish, judge
 from swarm.protocol.http_reader import HttpFault, ResponseHead, ResponseReader
 from tests.fuzz.reach_surface import reach_seeds, run_reach
+from tests.fuzz.session_surface import run_session, session_seeds
 from tests.support.contents import file_manifest, folder_manifest
 from tests.support.records import Arriving, take_all
 from tests.support.wire_decoder import Decoder, Frame
@@ -522,6 +523,7 @@ SURFACES = {
         Surface("manifest", run_manifest, manifest_seeds, max_input=MAX_INPUT),
         Surface("journal", run_journal, journal_seeds),
         Surface("reach", run_reach, reach_seeds),
+        Surface("session", run_session, session_seeds, allowance=4 << 20),
         Surface("http", run_http, http_seeds, allowance=SLACK),
         # The block that a record is opened into.
         Surface("link", run_link, link_seeds, allowance=BLOCK_BYTES, max_input=192),
