@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from swarm.events import (
         BytesReceived,
         BytesSent,
+        BytesSpared,
         ContentRestored,
         ContentWithdrawn,
         Event,
@@ -104,6 +105,7 @@ _MODULES = {
     "swarm.events": (
         "BytesReceived",
         "BytesSent",
+        "BytesSpared",
         "ContentRestored",
         "ContentWithdrawn",
         "Event",
@@ -168,6 +170,7 @@ __all__ = [
     "ByteStream",
     "BytesReceived",
     "BytesSent",
+    "BytesSpared",
     "ContentRestored",
     "ContentWithdrawn",
     "DiskError",

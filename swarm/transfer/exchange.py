@@ -28,7 +28,7 @@ from swarm.events import (
 from swarm.ids import PeerId, SourceId
 from swarm.lazy_dataclass import dataclass
 from swarm.ports import ByteStream, PieceSource, Store, StoredChange
-from swarm.protocol.messages import RESTATE_EXTENSION, Hello, Peers
+from swarm.protocol.messages import PACK_EXTENSION, RESTATE_EXTENSION, Hello, Peers
 from swarm.protocol.protocol_limits import MAX_ADDRESSES_PER_PEER
 from swarm.strategy.brain import Brain, BrainSetup
 from swarm.strategy.peer_book import PeerBook
@@ -83,7 +83,7 @@ class Exchange:
             manifest.piece_count,
             AGENT,
             addresses[:MAX_ADDRESSES_PER_PEER],
-            ((RESTATE_EXTENSION, 1),),
+            ((RESTATE_EXTENSION, 1), (PACK_EXTENSION, 1)),
         )
         self._upload_limit = RateLimit(options.upload_limit, now)
         self._download_limit = RateLimit(options.download_limit, now)
@@ -305,6 +305,7 @@ class Exchange:
         """The one place where a session stops to count; happens once for each."""
         if participant.left:
             return
+        participant.tell_spared()
         participant.left = True
         self._roster.leave(participant)
         if not participant.joined:
