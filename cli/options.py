@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -212,6 +213,67 @@ def peers_table(command: Command) -> Command:
     )(command)
 
 
+class OriginType(StrType):
+    """The URL of a web server. Messages about it do not repeat it: it may hold secrets."""
+
+    name = "url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the `OriginUrl`; click ends with exit code 2 for anything else."""
+        from swarm.errors import UsageError
+        from swarm.origin_url import OriginUrl
+
+        try:
+            return OriginUrl(str(value))
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+
+def origins(*, of_fetch: bool) -> Callable[[Command], Command]:
+    """Add ``--origin`` and what belongs to it, which the command gets as ``origin_options``."""
+    chosen = [
+        click.option(
+            "--origin",
+            "origins",
+            type=OriginType(),
+            metavar="URL",
+            multiple=True,
+            help="A web server that has the content, too: the URL of the file, or of the folder that it "
+            "lies in, with / at its end (repeatable).",
+        ),
+        click.option(
+            "--origin-ca",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            metavar="FILE",
+            help="Check https origins by the certificate authorities in this PEM file.",
+        ),
+        click.option(
+            "--origin-public-only", is_flag=True, help="Refuse origins whose address is not a public one."
+        ),
+    ]
+    if of_fetch:
+        use = click.option(
+            "--origin-use",
+            type=click.Choice(("together", "fallback", "never")),
+            default="together",
+            help="Ask origins together with peers (default), only when peers give nothing, or never.",
+        )
+        chosen.insert(1, use)
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def gathering(*args: Any, **values: Any) -> Any:
+            names = [name for name in values if name == "origins" or name.startswith("origin_")]
+            return command(*args, origin_options={name: values.pop(name) for name in names}, **values)
+
+        decorated: Any = gathering
+        for option in reversed(chosen):
+            decorated = option(decorated)
+        return cast("Command", decorated)
+
+    return decorate
+
+
 def upload_limit(command: Command) -> Command:
     """Add ``--upload-limit``."""
     return click.option(
@@ -293,18 +355,26 @@ def reach(command: Command) -> Command:
         envvar="SWARM_NO_LAN",
         help="Neither look for peers in this machine's networks nor be found there.",
     )
-    return meet(relay_data(no_lan(command)))
+    no_map_port = click.option(
+        "--no-map-port",
+        is_flag=True,
+        envvar="SWARM_NO_MAP_PORT",
+        help="Do not ask the router for a port that leads here (asked for what is shared or seeded).",
+    )
+    return meet(relay_data(no_lan(no_map_port(command))))
 
 
-def reach_options(given: Mapping[str, Any], *, hidden: bool = False) -> dict[str, Any]:
+def reach_options(given: Mapping[str, Any], *, hidden: bool = False, seeds: bool = True) -> dict[str, Any]:
     """Return the fields of `swarm.config.NodeOptions` that the options of `reach` mean.
 
-    A ``hidden`` node serves a few peers that know where it is, and nobody is to find it.
+    A ``hidden`` node serves a few peers that know where it is, and nobody is to find it. One that ``seeds``
+    is to be reached by others.
     """
     return {
         "meet": given["meet"],
         "relay_data": given["relay_data"],
         "lan": not (given["no_lan"] or hidden),
+        "map_port": seeds and not given["no_map_port"],
     }
 
 

@@ -55,8 +55,11 @@ if TYPE_CHECKING:
         PieceRequested,
         PieceStored,
         PieceWasted,
+        PortLost,
+        PortMapped,
         RoundTrip,
         SourceBanned,
+        SourceFailed,
         SourceJoined,
         SourceLeft,
         TransferComplete,
@@ -71,6 +74,7 @@ if TYPE_CHECKING:
     from swarm.ids import ManifestId, PeerId, SourceId, TransferId
     from swarm.node.node import Node, PingSample, open_node
     from swarm.observe.tally import NodeSnapshot, NodeTally, SourceRow, TransferSnapshot
+    from swarm.origin_url import OriginUrl
     from swarm.ports import Announcement, ByteStream, FoundPeer, PeerSource, PieceSource, RequestDesk, Store
     from swarm.protocol.advert import Advert
     from swarm.sources.folder_source import FolderSource
@@ -126,9 +130,12 @@ _MODULES = {
         "PieceRequested",
         "PieceStored",
         "PieceWasted",
+        "PortLost",
+        "PortMapped",
         "ReachChecked",
         "RoundTrip",
         "SourceBanned",
+        "SourceFailed",
         "SourceJoined",
         "SourceLeft",
         "TransferComplete",
@@ -143,6 +150,7 @@ _MODULES = {
     "swarm.ids": ("ManifestId", "PeerId", "SourceId", "TransferId"),
     "swarm.node.node": ("Node", "PingSample", "open_node"),
     "swarm.observe.tally": ("NodeSnapshot", "NodeTally", "SourceRow", "TransferSnapshot"),
+    "swarm.origin_url": ("OriginUrl",),
     "swarm.ports": (
         "Announcement",
         "ByteStream",
@@ -197,6 +205,7 @@ __all__ = [
     "NodeOptions",
     "NodeSnapshot",
     "NodeTally",
+    "OriginUrl",
     "PeerAddress",
     "PeerComplete",
     "PeerConnected",
@@ -219,12 +228,15 @@ __all__ = [
     "PieceWasted",
     "PieceWithdrawn",
     "PingSample",
+    "PortLost",
+    "PortMapped",
     "Progress",
     "ReachChecked",
     "RemoteError",
     "RequestDesk",
     "RoundTrip",
     "SourceBanned",
+    "SourceFailed",
     "SourceId",
     "SourceJoined",
     "SourceLeft",

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from swarm.errors import UsageError
 from swarm.lazy_dataclass import dataclass
+from swarm.origin_url import OriginUrl, read_origins
 
 DEFAULT_LISTEN = ("/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0")
 """Every address of this machine, on one port for both; without the second where there is no IPv6."""
 DEFAULT_MAX_PEERS = 128
 DEFAULT_PATIENCE = 120.0
+ORIGIN_USES = ("together", "fallback", "never")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +55,28 @@ class TransferOptions:
     rehash: bool = False
     """Hash what is on the disk anew, also files that nothing has changed since this machine hashed them."""
 
+    origins: tuple[str | OriginUrl, ...] = ()
+    """``http`` and ``https`` URLs of web servers that have the content (docs/origins.md)."""
+    origin_use: str = "together"
+    """When origins are asked: ``together`` with peers, as a ``fallback``, or ``never``."""
+    origin_ca: Path | None = None
+    """A PEM file of certificate authorities that ``https`` origins may use, instead of the system's."""
+    origin_public_only: bool = False
+    """Refuse origins whose address is not a public one."""
+
     times: bool = True
     """Give what is fetched the modification times of the original, where they came with its manifest."""
 
+    @property
+    def origin_urls(self) -> tuple[OriginUrl, ...]:
+        """The origins, none of which shows its secrets."""
+        return read_origins(self.origins)
+
     def __post_init__(self) -> None:
+        # Nothing that prints the options shows what is secret in a URL.
+        object.__setattr__(self, "origins", read_origins(self.origins))
+        if self.origin_use not in ORIGIN_USES:
+            raise UsageError(f"origin_use is one of {', '.join(ORIGIN_USES)}, not {self.origin_use!r}")
         _check_limits(self.upload_limit, self.download_limit)
         if self.max_peers < 1:
             raise UsageError(f"max_peers is at least 1, not {self.max_peers}")
@@ -80,6 +100,8 @@ class NodeOptions:
     """Multiaddrs to listen on (port 0: any free port)."""
     announce: tuple[str, ...] = ()
     """Further multiaddrs at which others reach this node, such as a forwarded port; they come first."""
+    map_port: bool = False
+    """Ask the router for a port that leads to this node: see docs/reach.md."""
     lan: bool = False
     """Find peers in the networks that this machine is in, and be found there: see docs/reach.md."""
     upload_limit: int | None = None

@@ -35,6 +35,24 @@ class NodeListening(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PortMapped(Event):
+    """The router leads ``address`` to this node, asked by ``protocol``, for ``seconds`` and then anew.
+
+    0 seconds is for good. If it is not ``public``, there is another router before that one.
+    """
+
+    address: str
+    protocol: str
+    seconds: int
+    public: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PortLost(Event):
+    """The router does not lead a port to this node any more; it is asked again."""
+
+
+@dataclass(frozen=True, slots=True)
 class Warned(Event):
     """Something the user should know that stops nothing (a skipped symbolic link, a bad hint)."""
 
@@ -224,6 +242,18 @@ class SourceLeft(TransferEvent):
 
     source: SourceId
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFailed(TransferEvent):
+    """A source that is no peer failed; ``reason`` is one short line.
+
+    It is asked again after ``retry_in`` seconds; None: what the reason speaks of is not asked for again.
+    """
+
+    source: SourceId
+    reason: str
+    retry_in: float | None
 
 
 @dataclass(frozen=True, slots=True)

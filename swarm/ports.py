@@ -7,7 +7,7 @@ unit tests.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from swarm.bits import PieceSet
 from swarm.content.manifest import Manifest
@@ -198,6 +198,17 @@ class PieceSource(Protocol):
         """
 
 
+@runtime_checkable
+class SharedSource(PieceSource, Protocol):
+    """A source of pieces that every member of a swarm can ask, such as a web server: they share it in turns.
+
+    One wrong piece does not end it. Its ``desk`` is an `OriginDesk`.
+    """
+
+    def piece_refused(self, piece: int) -> None:
+        """The piece did not match its hash: its file is not to be taken from here any more."""
+
+
 class RequestDesk(Protocol):
     """Where a `PieceSource` meets one transfer: requests are taken here, and answered one piece at a time."""
 
@@ -219,3 +230,39 @@ class RequestDesk(Protocol):
 
     def refuse(self, piece: int) -> None:
         """Answer a request with the news that the piece is not there; it will not be asked for soon."""
+
+
+@runtime_checkable
+class OriginDesk(RequestDesk, Protocol):
+    """The desk of a `SharedSource`: runs of requests, received straight into the memory of pieces."""
+
+    async def next_run(self, most: int) -> range:
+        """The next pieces that are wanted, which lie in a row in one file; at most ``most`` bytes, or one."""
+
+    def wants(self, piece: int) -> bool:
+        """Whether a piece that was taken from here is still to be supplied."""
+
+    async def begin(self, piece: int) -> memoryview | None:
+        """Memory for the whole piece; None if it is no longer wanted. Waits for piece memory."""
+
+    async def received(self, piece: int, size: int) -> None:
+        """``size`` more bytes of the piece are in its memory. Waits for the download limit."""
+
+    @property
+    def slice_bytes(self) -> int:
+        """How many bytes to receive at most before `received` is told."""
+
+    def deliver(self, piece: int) -> None:
+        """All bytes of the piece are in its memory."""
+
+    def abandon(self, piece: int) -> None:
+        """The piece will not be whole: give its memory back, and refuse it."""
+
+    def pause(self) -> None:
+        """Take no requests until `unpause`; what was requested and not begun is given back."""
+
+    def unpause(self) -> None:
+        """Take requests again."""
+
+    def trouble(self, reason: str, retry_in: float | None) -> None:
+        """Tell observers what went wrong; it is tried again after ``retry_in`` seconds, None: not at all."""

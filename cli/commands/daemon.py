@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -46,6 +46,7 @@ def parse_http(text: str) -> tuple[str, int] | None:
 )
 @options.listen
 @options.announce
+@options.reach
 @click.option(
     "-o",
     "--output",
@@ -59,12 +60,14 @@ def parse_http(text: str) -> tuple[str, int] | None:
 @click.pass_obj
 def command(
     runtime: Runtime,
+    /,
     *,
     http: str | None,
     listen: tuple[str, ...],
     announce: tuple[str, ...],
     output: Path,
     as_json: str | None,
+    **reach: Any,
 ) -> None:
     """Share and fetch until interrupted what 'swarm add' names, now and after every restart.
 
@@ -74,18 +77,16 @@ def command(
 
     from cli import running
     from cli.version import version
-    from swarm.config import DEFAULT_LISTEN
+    from swarm.config import DEFAULT_LISTEN, NodeOptions
 
     live = runtime.show("daemon", json=as_json)
     runtime.imported()
     from swarm.daemon.daemon import DaemonOptions, open_daemon
 
-    daemon_options = DaemonOptions(
-        http=None if http is None else parse_http(http),
-        listen=listen or DEFAULT_LISTEN,
-        announce=announce,
-        output=output,
+    node_options = NodeOptions(
+        listen=listen or DEFAULT_LISTEN, announce=announce, **options.reach_options(reach)
     )
+    daemon_options = DaemonOptions(node_options, None if http is None else parse_http(http), output)
 
     async def main() -> None:
         async with open_daemon(daemon_options, live.warn, version()) as daemon:

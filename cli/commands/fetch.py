@@ -76,6 +76,7 @@ if TYPE_CHECKING:
 @click.option("--sequential", is_flag=True, help="Fetch the pieces in order, to watch or read meanwhile.")
 @click.option("--prefer-near", is_flag=True, help="Ask far peers only for what no near peer has.")
 @click.option("--seed", is_flag=True, help="Go on seeding when complete.")
+@options.origins(of_fetch=True)
 @options.rehash
 @click.option("--max-peers", type=click.IntRange(min=1), metavar="N", help="Exchange with at most N peers.")
 @click.option(
@@ -110,6 +111,7 @@ def command(
     sequential: bool,
     prefer_near: bool,
     seed: bool,
+    origin_options: dict[str, Any],
     rehash: bool,
     max_peers: int | None,
     patience: float | None,
@@ -125,7 +127,7 @@ def command(
     fetch is resumed by the same command.
     """
     from cli.transfers.fetching import Fetching, fetch_all
-    from cli.transfers.naming import read_names
+    from cli.transfers.naming import read_names, shown
     from cli.transfers.piping import STANDARD_STREAM, fetch_to_stdout
     from swarm.config import DEFAULT_LISTEN, DEFAULT_MAX_PEERS, DEFAULT_PATIENCE, NodeOptions, TransferOptions
 
@@ -139,8 +141,8 @@ def command(
         announce=announce,
         upload_limit=upload_limit,
         download_limit=download_limit,
-        resumes=tuple(f"{output.resolve()}\0{content}" for content in named.contents) if seed else (),
-        **options.reach_options(groups),
+        resumes=tuple(f"{output.resolve()}\0{shown(each)}" for each in named.contents) if seed else (),
+        **options.reach_options(groups, seeds=seed),
     )
     transfer_options = TransferOptions(
         peers=named.peers,
@@ -156,8 +158,8 @@ def command(
         overwrite=overwrite,
         rehash=rehash,
         times=not no_times,
+        **origin_options,
     )
-
     fetching = Fetching(named.contents, output, transfer_options, leaving, save_manifest)
 
     async def main(node: Node) -> None:

@@ -49,6 +49,16 @@ if TYPE_CHECKING:
     help="Do not share what matches, e.g. '*.o' or build/ (repeatable); .swarmignore lists more.",
 )
 @click.option("--skip", is_flag=True, help="Leave out what cannot be shared, and say what that is.")
+@options.origins(of_fetch=False)
+@click.option(
+    "--check",
+    metavar="[whole]",
+    type=click.Choice(("sampled", "whole")),
+    is_flag=False,
+    flag_value="sampled",
+    help="Compare what the origins have with PATH instead of sharing it: some pieces of each file, or "
+    "with =whole all of them.",
+)
 @options.piece_size
 @options.rehash
 @options.upload_limit
@@ -68,6 +78,8 @@ def command(
     announce: tuple[str, ...],
     peers: tuple[str, ...],
     allow: tuple[str, ...],
+    origin_options: dict[str, Any],
+    check: str | None,
     piece_size: int | None,
     rehash: bool,
     upload_limit: int | None,
@@ -85,6 +97,7 @@ def command(
     Prints, for each, the manifest's path, its id and a swarm: link that carries the id and this node's
     addresses; then the addresses. An existing file is replaced only if it is a manifest.
     """
+    from cli.transfers.checking import check_all
     from cli.transfers.leaving import Leaving
     from cli.transfers.piping import STANDARD_STREAM, STDIN_NAME, spooled_stdin
     from cli.transfers.sharing import Sharing, places, share_all
@@ -98,8 +111,15 @@ def command(
         name = name or STDIN_NAME
     chosen = places(paths, manifest, name)
     transfer_options = TransferOptions(
-        peers=peers, ignore=ignore, omit=tuple(target for _, target in chosen), skip=skip, rehash=rehash
+        peers=peers,
+        ignore=ignore,
+        omit=tuple(target for _, target in chosen),
+        skip=skip,
+        rehash=rehash,
+        **origin_options,
     )
+    if check is not None and (from_stdin or not transfer_options.origins):
+        raise click.UsageError("--check compares a PATH with what the servers named by --origin have")
     leaving = Leaving(copies, ratio, seconds)
     sharing = Sharing(chosen, piece_size, transfer_options, leaving, name)
     live = runtime.show("share", json=as_json, peers=show_peers)
@@ -115,6 +135,9 @@ def command(
 
     async def main(node: Node) -> None:
         async with live.following(node):
+            if check is not None:
+                await check_all(node, live, sharing, whole=check == "whole")
+                return
             if not from_stdin:
                 await share_all(node, live, sharing)
                 return

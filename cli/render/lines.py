@@ -6,10 +6,11 @@ import math
 from enum import Enum
 from typing import NamedTuple
 
+from cli.durations import format_time
 from cli.quantities import counted, format_duration, format_rate, format_remaining, format_size
 from swarm import events
 from swarm.content.paths import printable
-from swarm.ids import PeerId
+from swarm.ids import PeerId, SourceId
 from swarm.observe.reports import PathFailed, SeedingEnded
 from swarm.observe.tally import TransferSnapshot
 
@@ -43,6 +44,11 @@ def short(peer: PeerId) -> str:
     return f"…{printable(peer[-_PEER_TAIL:])}"
 
 
+def named(source: SourceId) -> str:
+    """Return a source's name as people know it: the end of a peer id, or the whole name of another source."""
+    return printable(source) if ":" in source else short(PeerId(source))
+
+
 def notice(event: events.Event) -> str | None:
     """Return what a person should be told of ``event`` in any case, None for most events."""
     text = None
@@ -53,17 +59,32 @@ def notice(event: events.Event) -> str | None:
             text = f"selected: {counted(files, 'file')} ({format_size(size)})"
         case events.TransferResumed(pieces=pieces, size=size) if pieces:
             text = f"here already: {counted(pieces, 'piece')} ({format_size(size)})"
+        case events.PortMapped() | events.PortLost():
+            text = _about_port(event)
         case events.PeersAwaited(reason=reason, seconds=seconds):
             text = f"waiting up to {seconds:.0f} s for a peer: {printable(reason)}"
         case events.SourceBanned(source=source, reason=reason):
             text = f"banned {printable(source)}: {printable(reason)}"
         case events.PieceRefused(piece=piece, source=source):
-            text = f"piece {piece} from {short(PeerId(source))} does not match its hash: thrown away"
+            text = f"piece {piece} from {named(source)} does not match its hash: thrown away"
         case events.ContentWithdrawn() | events.ContentRestored():
             text = _what_is_served(event)
         case events.PeerComplete() | SeedingEnded() | PathFailed():
             text = _what_ended(event)
     return text
+
+
+def _about_port(event: events.PortMapped | events.PortLost) -> str:
+    """Return what a person is told of the router's port."""
+    if isinstance(event, events.PortLost):
+        return "warning: the router does not lead to this node any more; it is asked again"
+    kept = f"renewed every {format_time(event.seconds / 2)}" if event.seconds else "for good"
+    if event.public:
+        return f"reachable at {printable(event.address)}, a port of the router ({event.protocol}, {kept})"
+    return (
+        f"warning: the router leads {printable(event.address)} here ({event.protocol}), which is no public "
+        "address: there is another router before it, whose user could forward a port"
+    )
 
 
 def _what_ended(event: events.PeerComplete | SeedingEnded | PathFailed) -> str | None:
@@ -105,9 +126,9 @@ def detail(event: events.Event) -> str | None:
         case events.SourceLeft(source=source, reason=reason):
             text = f"no longer taking pieces from {printable(source)}: {printable(reason)}"
         case events.PieceRequested(piece=piece, source=source, why=why):
-            text = f"piece {piece} asked of {short(PeerId(source))}: {printable(why)}"
+            text = f"piece {piece} asked of {named(source)}: {printable(why)}"
         case events.PieceWasted(piece=piece, source=source):
-            text = f"piece {piece} from {short(PeerId(source))} was here already"
+            text = f"piece {piece} from {named(source)} was here already"
         case events.RoundTrip(peer=peer, seconds=seconds):
             answer = "no answer" if seconds is None else format_duration(seconds)
             text = f"round trip to {short(peer)}: {answer}"
@@ -133,6 +154,9 @@ def _about_peer(event: events.TransferEvent) -> str | None:
             text = f"connected {'from' if inbound else 'to'} {short(peer)} at {printable(address)}"
         case events.PeerDisconnected(peer=peer, reason=reason):
             text = f"lost {short(peer)}: {printable(reason)}"
+        case events.SourceFailed(source=source, reason=reason, retry_in=retry_in):
+            again = "" if retry_in is None else f"; again in {retry_in:.1f} s"
+            text = f"{printable(source)}: {printable(reason)}{again}"
         case events.PeerFailed(peer=peer, reason=reason, retry_in=retry_in):
             again = f"again in {retry_in:.1f} s" if math.isfinite(retry_in) else "given up"
             text = f"cannot reach {short(peer)}: {printable(reason)}; {again}"

@@ -1,9 +1,9 @@
 """``swarm:`` links: one line that names a manifest and peers that have it.
 
-``swarm:<cid>?name=<text>&peer=<multiaddr>&meet=<multiaddr>&…``, values percent-encoded UTF-8 (RFC 3986).
-Only the id is binding; the name, the peers and the meeting points are hints. Unknown parameters are ignored,
-so that later versions can add some. ``swarm:<cid>,name=<text>,peer=<multiaddr>,…`` means the same and needs
-no quotes in a shell.
+``swarm:<cid>?name=<text>&peer=<multiaddr>&meet=<multiaddr>&origin=<URL>&…``, values percent-encoded UTF-8
+(RFC 3986). Only the id is binding; the name, the peers, the meeting points and the origins are hints. Unknown
+parameters are ignored, so that later versions can add some. ``swarm:<cid>,name=<text>,peer=<multiaddr>,…``
+means the same and needs no quotes in a shell.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from urllib.parse import quote, unquote_to_bytes
 
 from swarm.content.paths import check_title
-from swarm.errors import ManifestError
+from swarm.errors import ManifestError, UsageError
 from swarm.ids import ManifestId
-from swarm.lazy_dataclass import dataclass
+from swarm.lazy_dataclass import dataclass, replace
+from swarm.origin_url import OriginUrl, read_origins
 
 SCHEME = "swarm:"
 MAX_LINK_CHARS = 64 * 1024
@@ -39,10 +40,11 @@ _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class SwarmLink:
-    """A manifest id, multiaddrs of peers that have it, and the content's name.
+    """A manifest id, multiaddrs of peers that have it, the content's name, and web servers that have it.
 
-    Addresses are checked for their form only. Raises ManifestError for a name that a manifest cannot
-    have, a malformed address, and more than `MAX_LINK_PEERS` peers.
+    Whoever has the text of a link has the secrets of its origins. Addresses are checked for their form
+    only. Raises ManifestError for a name that a manifest cannot have, a malformed address, and more than
+    `MAX_LINK_PEERS` peers.
     """
 
     id: ManifestId
@@ -50,6 +52,8 @@ class SwarmLink:
     name: str | None = None
     meets: tuple[str, ...] = ()
     """Meeting points where those peers can be found, too."""
+    origins: tuple[OriginUrl, ...] = ()
+    """Web servers that have the content."""
 
     def __post_init__(self) -> None:
         if len(self.peers) > MAX_LINK_PEERS:
@@ -78,8 +82,13 @@ class SwarmLink:
         parameters += [("meet", meet) for meet in self.meets]
         if self.name is not None:
             parameters.insert(0, ("name", self.name))
+        parameters += [("origin", origin.revealed()) for origin in self.origins]
         query = other.join(f"{key}={_quoted(value)}" for key, value in parameters)
         return f"{SCHEME}{self.id}{first if query else ''}{query}"
+
+    def shown(self) -> str:
+        """The link as it may be told to anybody: without the origins that have secrets."""
+        return str(replace(self, origins=tuple(each for each in self.origins if not each.has_secrets)))
 
     @classmethod
     def pasted(cls, text: str) -> SwarmLink:
@@ -106,20 +115,19 @@ class SwarmLink:
         if not mark:
             cid, _, query = body.partition(_BARE_SEPARATOR)
             separator = _BARE_SEPARATOR
-        peers: list[str] = []
-        meets: list[str] = []
-        names: list[str] = []
+        given: dict[str, list[str]] = {"peer": [], "meet": [], "name": [], "origin": []}
         for key, value in _parameters(query, separator):
-            if key == "peer":
-                peers.append(value)
-            elif key == "meet":
-                meets.append(value)
-            elif key == "name":
-                names.append(value)
-        if len(names) > 1:
+            if key in given:
+                given[key].append(value)
+        if len(given["name"]) > 1:
             raise ManifestError("a swarm link can have only one name")
-        name = names[0] if names else None
-        return cls(_parse_id(cid), tuple(dict.fromkeys(peers)), name, tuple(dict.fromkeys(meets)))
+        try:
+            urls = read_origins(given["origin"])
+        except UsageError as error:
+            raise ManifestError(f"the swarm link cannot be used: {error}") from None
+        name = given["name"][0] if given["name"] else None
+        peers, meets = (tuple(dict.fromkeys(given[key])) for key in ("peer", "meet"))
+        return cls(_parse_id(cid), peers, name, meets, urls)
 
 
 def _quoted(value: str) -> str:

@@ -418,6 +418,8 @@ class TransferKeeper:
                 self._flowing.add(entry.kept.id)
             case events.TransferComplete(size=size):
                 self._nursery.start_soon(self._note_complete, entry, size)
+            case events.PeerFound(peer=peer, provenance=provenance):
+                entry.found(peer, provenance)
             case events.PeersAwaited(reason=reason):
                 entry.notes.append(f"no peer is there yet: {reason}")
             case events.Warned(message=message):

@@ -14,6 +14,8 @@ from swarm.ids import TransferId
 from swarm.observe.tally import TransferSnapshot, TransferTally
 from swarm.transfer.transfer import Transfer
 
+MAX_FOUND: Final = 1024
+"""Peers of one transfer of which it is remembered what named them."""
 MAX_NOTES: Final = 8
 """Warnings of one transfer that are remembered."""
 
@@ -35,6 +37,8 @@ class KeptEntry:
         self.final = False
         """Whether that error is one which another attempt does not mend."""
         self.notes: deque[str] = deque(maxlen=MAX_NOTES)
+        self.found_by: dict[str, str] = {}
+        """What named each peer first: one word."""
         self.scope = trio.CancelScope()
         """Around the task that runs it."""
         self.received_before = 0
@@ -54,6 +58,12 @@ class KeptEntry:
         self.transfer = None
         self.error, self.final = str(failure) or type(failure).__name__, final
         self.exit_code = failure.exit_code if isinstance(failure, SwarmError) else 1
+
+    def found(self, peer: str, provenance: str) -> None:
+        """A peer was named; of too many the oldest are forgotten."""
+        if len(self.found_by) >= MAX_FOUND:
+            del self.found_by[next(iter(self.found_by))]
+        self.found_by.setdefault(peer, provenance)
 
     def go(self) -> None:
         """Let an attempt begin that waits for its time, or for the end of a pause."""

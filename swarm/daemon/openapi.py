@@ -72,6 +72,7 @@ _SOURCE: Final[Json] = {
     "down_rate": _RATE,
     "up_rate": _RATE,
     "round_trip": {**_MAYBE_NUMBER, "description": "Seconds."},
+    "found": {"type": "string", "description": "What named this peer first; empty if it came by itself."},
     "why": {"type": "string", "description": "The reason of the last request to this source."},
     "has": {**_MAYBE_NUMBER, "maximum": 1, "description": "The share of the content that it has."},
 }

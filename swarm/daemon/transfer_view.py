@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from typing import Any, Final
 
 from swarm.content.link import MAX_LINK_PEERS, SwarmLink
@@ -72,7 +73,7 @@ def details(entry: KeptEntry, keeper: TransferKeeper, now: float) -> Json:
             files.append({"number": number, "path": "/".join(file.path), "size": file.length})
     return {
         **summary(entry, keeper, now),
-        "sources": [_source(each, snapshot) for each in sources[:MAX_SOURCES_SHOWN]],
+        "sources": [_source(each, snapshot, entry.found_by) for each in sources[:MAX_SOURCES_SHOWN]],
         "files": files,
         "file_count": len(transfer.files) if transfer is not None else 0,
         "piece_map": piece_map(entry),
@@ -127,7 +128,7 @@ def piece_map(entry: KeptEntry) -> str:
     return base64.b64encode(result).decode()
 
 
-def _source(row: SourceRow, snapshot: TransferSnapshot) -> Json:
+def _source(row: SourceRow, snapshot: TransferSnapshot, found_by: Mapping[str, str]) -> Json:
     pieces = snapshot.all_pieces
     return {
         "source": str(row.source),
@@ -142,6 +143,7 @@ def _source(row: SourceRow, snapshot: TransferSnapshot) -> Json:
         "down_rate": round(row.down_rate, 1),
         "up_rate": round(row.up_rate, 1),
         "round_trip": row.round_trip,
+        "found": found_by.get(row.source, ""),
         "why": row.why,
         "has": None if row.pieces_held is None or not pieces else round(row.pieces_held / pieces, 4),
     }

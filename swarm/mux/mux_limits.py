@@ -17,9 +17,9 @@ NOISE_MAX_NONCE = 2**64 - 2
 
 YAMUX_HEADER = 12
 
-FRAME_BYTES = 256 * 1024
-"""The longest payload of a DATA frame sent from here. Every implementation allows as much: it is the first
-window of every stream, and rust-yamux takes frames of 1 MiB."""
+FRAME_BYTES = 15 * NOISE_MAX_PLAINTEXT - YAMUX_HEADER
+"""The longest payload of a DATA frame sent from here, if the window of the peer allows it: below the 1 MiB
+that rust-yamux takes."""
 SHARED_FRAME_BYTES = NOISE_MAX_PLAINTEXT - YAMUX_HEADER
 """The same while another stream waits for its turn: one record."""
 

@@ -189,6 +189,9 @@ def missing(rest: bytes) -> int:
     return NOISE_LENGTH_PREFIX + size - kept
 
 
+SEAL_RECORDS = DEPTH_MAX // NOISE_MAX_PLAINTEXT
+"""The most records sealed in one step."""
+
 _FORGET = 0.75
 """Weight of all earlier observations when a new one is added."""
 
@@ -203,6 +206,15 @@ class SendDepth:
         self.size = DEPTH_START
         self._bytes = 0.0
         self._seconds = 0.0
+
+    @property
+    def records(self) -> int:
+        """How many full records to seal in one step.
+
+        A power of two and a header are a little more than whole records: from four on there is one more.
+        """
+        whole = self.size // NOISE_MAX_PLAINTEXT
+        return min(whole + whole // 4, SEAL_RECORDS)
 
     def observe(self, sent: int, waited: float) -> bool:
         """Record that ``sent`` bytes were sent and the full socket then blocked for ``waited`` seconds.

@@ -223,6 +223,11 @@ class Read:
         """Whether the reader can go on."""
         return self.filled >= self.least
 
+    @property
+    def left(self) -> int:
+        """Bytes for which there is room."""
+        return len(self.buffer) - self.filled
+
     def room(self, size: int) -> memoryview | None:
         """Return where the next ``size`` bytes belong, or None if they do not fit."""
         end = self.filled + size

@@ -69,6 +69,8 @@ class Driver:
         self._sender_needed = trio.Event()
         self._sender_busy = False
         self._sending_ended = False
+        self._receiving = False
+        self._scope = trio.CancelScope()
         self._woken = False
         self._turn_ends = TURN_BYTES
         self._closed_here = False
@@ -202,26 +204,58 @@ class Driver:
             await self._drain()
             nursery.cancel_scope.cancel()
 
+    def pull(self, most: int) -> bool:
+        """Receive in the step of a reader that waits for ``most`` bytes; return whether anything has changed.
+
+        So a reader that is slower than the network waits for no other task, and has its bytes in its buffer.
+        After TURN_BYTES it has to wait for the receiving task, and others run.
+        """
+        if not self._receiving or self._socket.received_bytes >= self._turn_ends:
+            return False
+        self._begin_batch()
+        try:
+            came = self._socket.receive_now(self, most)
+        except (LinkClosed, RemoteError) as error:
+            self._end_receiving(error)
+            return True
+        if came:
+            self._end_batch()
+        return came > 0
+
     async def _receive(self) -> None:
+        with trio.CancelScope() as self._scope:
+            await self._receive_all()
+        self._receiving = False
+
+    async def _receive_all(self) -> None:
         try:
             self._begin_batch()
             for block, size in self._early:
                 self.receive(block, size)
             self._end_batch()
+            self._receiving = True
             while True:
-                await self._socket.receive(self)
-                self._end_batch()
-                if self._woken or self._socket.received_bytes >= self._turn_ends:
-                    await trio.lowlevel.checkpoint()
-                    self._woken = False
-                    self._turn_ends = self._socket.received_bytes + TURN_BYTES
                 self._begin_batch()
-        except LinkClosed as error:
-            self._note_cause(str(error))
+                if self._socket.receive_now(self):
+                    self._end_batch()
+                    if self._woken or self._socket.received_bytes >= self._turn_ends:
+                        await trio.lowlevel.checkpoint()
+                        self._woken = False
+                        self._turn_ends = self._socket.received_bytes + TURN_BYTES
+                else:
+                    await self._socket.readable()
+        except (LinkClosed, RemoteError) as error:
+            self._end_receiving(error)
+
+    def _end_receiving(self, error: LinkClosed | RemoteError) -> None:
+        """The peer closed the connection, or broke the protocol: nothing more is received."""
+        self._receiving = False
+        self._scope.cancel()
+        self._note_cause(str(error))
+        if isinstance(error, LinkClosed):
             self.core.connection_lost()
-        except RemoteError as error:
+        else:
             logger.debug("closing a connection: %s", error)
-            self._note_cause(str(error))
             self.core.go_away(yamux.PROTOCOL_ERROR)
         self._after_step()
 

@@ -118,7 +118,8 @@ class MuxedStream(IMuxedStream):
             with trio.CancelScope(deadline=self._deadline) as scope:
                 while not read.done:
                     self._check_readable()
-                    await self._readable.park()
+                    if not self._driver.pull(read.left):
+                        await self._readable.park()
         finally:
             state.reading = None
         if scope.cancelled_caught:

@@ -16,13 +16,11 @@ from collections.abc import Callable
 import trio
 
 from swarm.errors import LinkClosed
-from swarm.mux.mux_limits import DEPTH_MAX, NOISE_MAX_PLAINTEXT, NOISE_MAX_SEALED
-from swarm.mux.records import Blocks, Opener, PlaintextSink, Sealer, SendDepth, missing
+from swarm.mux.mux_limits import NOISE_MAX_PLAINTEXT, NOISE_MAX_SEALED
+from swarm.mux.records import SEAL_RECORDS, Blocks, Opener, PlaintextSink, Sealer, SendDepth, missing
 
 RECEIVE_BYTES = 1024 * 1024
 """The most bytes received in one step."""
-SEAL_RECORDS = DEPTH_MAX // NOISE_MAX_PLAINTEXT
-"""The most records sealed in one step, ahead of the socket."""
 TURN_BYTES = 1024 * 1024
 """The most bytes sealed, or opened for readers that still wait, before other tasks run."""
 
@@ -103,7 +101,7 @@ class RecordSocket:
         """
         turn = TURN_BYTES
         while self._send_unsent():
-            parts = take(self._depth.size // NOISE_MAX_PLAINTEXT * NOISE_MAX_PLAINTEXT)
+            parts = take(self._depth.records * NOISE_MAX_PLAINTEXT)
             if not parts:
                 return True
             size = self._sealer.seal_parts(parts, _buffers.plaintext, _buffers.sealed)
@@ -155,22 +153,31 @@ class RecordSocket:
     async def receive(self, sink: PlaintextSink) -> None:
         """Wait for bytes, and open the records that they complete, if any, into ``sink``.
 
-        Raises LinkClosed at the end of the connection, and RemoteError for a forged record or what ``sink``
-        raises.
+        Raises what `receive_now` raises.
         """
         while not self.receive_now(sink):
-            self._set_low_water(min(missing(self._unopened), WAKE_BYTES))
-            try:
-                await trio.lowlevel.wait_readable(self._fileno())
-            except (trio.ClosedResourceError, OSError) as error:
-                raise LinkClosed("the connection was closed") from error
+            await self.readable()
 
-    def receive_now(self, sink: PlaintextSink) -> int:
-        """Open what the socket holds, as `receive` does; return the bytes received, 0 when there are none."""
+    async def readable(self) -> None:
+        """Wait until the socket holds what is missing of a record, or `WAKE_BYTES` of it, or has ended."""
+        self._set_low_water(min(missing(self._unopened), WAKE_BYTES))
+        try:
+            await trio.lowlevel.wait_readable(self._fileno())
+        except (trio.ClosedResourceError, OSError) as error:
+            raise LinkClosed("the connection was closed") from error
+
+    def receive_now(self, sink: PlaintextSink, most: int = RECEIVE_BYTES) -> int:
+        """Open the records that the socket completes, if any, into ``sink``, without waiting.
+
+        Returns the bytes received, 0 when there are none: no more than the records of ``most`` bytes of
+        plaintext, or than `RECEIVE_BYTES`. Raises LinkClosed at the end of the connection, and RemoteError
+        for a forged record or what ``sink`` raises.
+        """
         buffer = _buffers.received
         kept = len(self._unopened)
         buffer[:kept] = self._unopened
-        size = self._read_into(buffer[kept : kept + RECEIVE_BYTES])
+        records = most // NOISE_MAX_PLAINTEXT + 1
+        size = self._read_into(buffer[kept : min(records * NOISE_MAX_SEALED, kept + RECEIVE_BYTES)])
         if size:
             end = kept + size
             used = self._opener.open(buffer[:end], _buffers.blocks, sink)

@@ -15,7 +15,7 @@ from swarm.content.envelope import Envelope
 from swarm.content.link import MAX_LINK_PEERS, SwarmLink
 from swarm.content.manifest import Manifest
 from swarm.errors import LinkClosed, NoPeerReachable, RemoteError, UsageError
-from swarm.events import NodeListening, RoundTrip, TransferStarted, Warned
+from swarm.events import NodeListening, PortLost, PortMapped, RoundTrip, TransferStarted, Warned
 from swarm.ids import ManifestId, PeerId, TransferId
 from swarm.lazy_dataclass import dataclass
 from swarm.net.addresses import of_others, parse_endpoint, parse_peer_address
@@ -46,6 +46,7 @@ from swarm.node.opening import (
 from swarm.node.round_trips import RoundTrips
 from swarm.node.surroundings import PeerNear, begin_lan, peers_near
 from swarm.observe.event_stream import EventStream, Subscription
+from swarm.origin_url import OriginUrl
 from swarm.ports import ByteStream, PeerSource
 from swarm.protocol.advert import Advert, encode_length
 from swarm.storage.hash_cache import HashCache
@@ -56,17 +57,24 @@ from swarm.storage.scan import ScanRules
 from swarm.transfer.buffers import TransferMemory
 from swarm.transfer.connector import EXCHANGE_PROTOCOL
 from swarm.transfer.pacing import RateLimit
-from swarm.transfer.services import NodeServices
+from swarm.transfer.services import NodeServices, OwnAddresses
 from swarm.transfer.session import SessionOrigin, read_greeting, refuse_stream
 from swarm.transfer.transfer import END_SECONDS, GOODBYE_SECONDS, OpenContentOf, Transfer, TransferKind
 
 if TYPE_CHECKING:
     from swarm.discovery.lan import LanPeers
     from swarm.discovery.meeting_point import MeetingPoint
+    from swarm.net.port_mapper import PortLease, PortMapper
     from swarm.node.meetings import Meetings
 
 MAX_DIALS = 8
 """Named peers, and strangers, that are dialled at the same time by all transfers together."""
+
+MAPPING_SECONDS = 0.5
+"""So long after the node's start a share waits for the router's answer: the link is to name its address."""
+
+MAX_ORIGIN_CONNECTIONS = 8
+"""To web servers, by all transfers together."""
 
 LINGER_SECONDS = 5.0
 """How long a connection stays after a question to its peer: often a session follows."""
@@ -99,7 +107,9 @@ class Node:
         self._stream = EventStream()
         self._transfers: dict[TransferId, Transfer] = {}
         self._by_manifest: dict[ManifestId, Transfer] = {}
+        self._claims: dict[TransferId, ManifestId] = {}
         self._numbers = 0
+        self._opened_at = trio.current_time()
         self._closed = False
         self._banned: dict[PeerId, None] = {}
         self._peer_sources: list[PeerSource] = []
@@ -109,7 +119,9 @@ class Node:
         self._questions = Questions(host, self.is_banned, self._asked, self.ban, kept)
         self._round_trips = RoundTrips(host, self._round_trip_measured, nursery, self._rng)
         announced = [f"{parse_endpoint(text, 'to announce')}/p2p/{host.peer_id}" for text in options.announce]
-        self._addresses = tuple(dict.fromkeys((*announced, *host.addresses)))
+        self._announced = tuple(announced)
+        self._addresses = OwnAddresses(tuple(dict.fromkeys((*announced, *host.addresses))))
+        self._mapper: PortMapper | None = None
         self._services = NodeServices(
             network=host,
             peers=self,
@@ -130,6 +142,7 @@ class Node:
             self.peer_sources,
             HashCache(options.home or swarm_home()),
             self.meeting_points,
+            trio.CapacityLimiter(MAX_ORIGIN_CONNECTIONS),
         )
         self._peer_sources += self.meeting_points(())
         self._tree_times = TreeTimes()
@@ -156,7 +169,7 @@ class Node:
     @property
     def addresses(self) -> tuple[str, ...]:
         """The dialable multiaddrs of this node, with ``/p2p/<id>``: those announced come first."""
-        return self._addresses
+        return self._addresses.now
 
     @property
     def transfers(self) -> tuple[Transfer, ...]:
@@ -186,6 +199,22 @@ class Node:
         """Let ``source`` find peers for every transfer that begins from now on."""
         self._peer_sources.append(source)
 
+    def map_port(self) -> None:
+        """Ask the router for a port that leads to this node, and keep it, from now on."""
+        from swarm.net.port_mapper import PortMapper
+
+        self._mapper = PortMapper(self._host.listening, self._port_mapped)
+        self._nursery.start_soon(self._mapper.run)
+
+    def _port_mapped(self, lease: PortLease | None) -> None:
+        mapped = () if lease is None else (f"{lease.endpoint}/p2p/{self.peer_id}",)
+        self._addresses.become(tuple(dict.fromkeys((*self._announced, *mapped, *self._host.addresses))))
+        if lease is None:
+            self._stream.publish(PortLost())
+        else:
+            public = lease.endpoint.is_public
+            self._stream.publish(PortMapped(str(lease.endpoint), lease.protocol, lease.seconds, public))
+
     def look_around(self) -> None:
         """Find peers in the networks of this machine, and be found there, from now on."""
         self._lan = begin_lan(self._host, self._nursery)
@@ -211,6 +240,9 @@ class Node:
         transfer = self.begin_share(path, name=name, piece_length=piece_length, options=options)
         try:
             await transfer.opened()
+            if self._mapper is not None:
+                with trio.move_on_at(self._opened_at + MAPPING_SECONDS):
+                    await self._mapper.decided.wait()
         except BaseException:
             transfer.cancel()
             with shielded(END_SECONDS):
@@ -238,6 +270,7 @@ class Node:
             ScanRules(options.ignore, options.omit, options.skip),
             options.rehash,
             name,
+            options.origin_urls,
         )
         return self._begin(TransferKind.SHARE, options, lambda own: open_share(self._opener, own, request))
 
@@ -280,6 +313,7 @@ class Node:
         other = self._by_manifest.setdefault(manifest, transfer)
         if other is not transfer:
             raise UsageError("this node shares or fetches that already: stop that transfer first")
+        self._claims[transfer.number] = manifest
 
     # --- Asking peers -------------------------------------------------------------------------------
 
@@ -342,10 +376,13 @@ class Node:
 
     # --- For transfers ------------------------------------------------------------------------------
 
-    def link_to(self, manifest: Manifest) -> str:
-        """A ``swarm:`` link with those of this node's addresses that others can reach."""
+    def link_to(self, manifest: Manifest, origins: Sequence[OriginUrl] = ()) -> str:
+        """A ``swarm:`` link with those of this node's addresses that others can reach.
+
+        Of the ``origins`` it has those without secrets.
+        """
         peers = of_others(self.addresses)[:MAX_LINK_PEERS]
-        return str(SwarmLink(manifest.id, peers, manifest.name, self._options.meet))
+        return SwarmLink(manifest.id, peers, manifest.name, self._options.meet, tuple(origins)).shown()
 
     def events_of(self, transfer: TransferId) -> Subscription:
         """The events of one transfer."""
@@ -374,7 +411,9 @@ class Node:
     def transfer_ended(self, transfer: Transfer) -> None:
         """The transfer is no longer part of the node."""
         del self._transfers[transfer.number]
-        self._by_manifest = {key: one for key, one in self._by_manifest.items() if one is not transfer}
+        manifest = self._claims.pop(transfer.number, None)
+        if manifest is not None:
+            del self._by_manifest[manifest]
 
     def is_banned(self, peer: PeerId) -> bool:
         """Whether the peer broke a rule in any transfer."""
@@ -488,6 +527,9 @@ class Node:
         with shielded(END_SECONDS):
             for transfer in self.transfers:
                 await transfer.ended()
+        if self._meetings is not None:
+            with shielded(END_SECONDS):
+                await self._meetings.aclose()
         self._stream.close()
 
 
@@ -515,6 +557,8 @@ async def open_node(
             for message in untold:
                 node.event_stream.publish(Warned(message))
             try:
+                if options.map_port:
+                    node.map_port()
                 if options.lan:
                     node.look_around()
                 yield node

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +37,8 @@ from swarm.net.addresses import parse_peer_address
 from swarm.node.asked_times import find_tree_times
 from swarm.node.catalogue import Questions
 from swarm.node.manifest_search import obtain
-from swarm.ports import PeerSource
+from swarm.origin_url import MAX_ORIGINS, OriginUrl, read_origins
+from swarm.ports import PeerSource, PieceSource
 from swarm.sources.folder_source import FolderSource
 from swarm.storage.hash_cache import HashCache
 from swarm.storage.manifest_files import NamedContent, find_content
@@ -69,6 +70,7 @@ class ContentOpener:
     peer_sources: Callable[[], Sequence[PeerSource]]
     hashes: HashCache
     meeting_points: Callable[[Sequence[str]], tuple[MeetingPoint, ...]]
+    origin_connections: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ class ShareRequest:
     rules: ScanRules = field(default_factory=ScanRules)
     rehash: bool = False
     name: str | None = None
+    origins: tuple[OriginUrl, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,7 @@ class FetchRequest:
         named: str | NamedContent
         match content:
             case SwarmLink():
-                named = NamedContent(content.id, content.peers, linked=True, meets=content.meets)
+                named = NamedContent.of_link(content)
             case Envelope() | ManifestId():
                 named = NamedContent(content, content.peers if isinstance(content, Envelope) else ())
             case _:
@@ -157,6 +160,7 @@ async def open_share(
             finish=finish,
             watch=store.watch,
             peer_sources=(NamedPeers(named, circuits),),
+            origins=request.origins,
         )
 
 
@@ -171,17 +175,22 @@ async def open_fetch(
     what = named_content.manifest
     opener.claim(transfer, what if isinstance(what, ManifestId) else what.manifest.id)
     named, sources = _sources(opener, request, named_content, transfer.number)
-    envelope = await obtain(
-        opener.questions,
-        what,
-        sources,
-        request.trusted,
-        options.patience,
-        lambda reason, seconds: opener.publish(PeersAwaited(transfer.number, reason, seconds)),
-        finding=lambda found, provenance: opener.publish(
-            PeerFound(transfer.number, found.peer, found.addresses, provenance)
-        ),
-    )
+    origins = _origins(options, named_content)
+
+    async def ask_peers() -> Envelope:
+        return await obtain(
+            opener.questions,
+            what,
+            sources,
+            request.trusted,
+            options.patience,
+            lambda reason, seconds: opener.publish(PeersAwaited(transfer.number, reason, seconds)),
+            finding=lambda found, provenance: opener.publish(
+                PeerFound(transfer.number, found.peer, found.addresses, provenance)
+            ),
+        )
+
+    envelope = await _obtain(opener, request, named_content, ask_peers if sources else None)
     manifest = envelope.manifest
     _tell_manifest(opener, transfer, envelope)
     chosen: frozenset[int] | None = None
@@ -197,7 +206,8 @@ async def open_fetch(
         manifest, request.into, how, progress=progress, warn=_warner(opener, transfer)
     ) as target:
         _tell_resumed(opener, transfer, target, (len(files), size) if options.only else None)
-        if not (target.complete or sources or options.seed or options.bases or transfer.piece_sources):
+        others = options.seed or options.bases or origins or transfer.piece_sources
+        if not (target.complete or sources or others):
             raise UsageError("nobody to fetch from: name at least one peer, or wait for peers with --seed")
 
         async def finish() -> Path:
@@ -222,7 +232,9 @@ async def open_fetch(
             upkeep=target.run_syncer,
             watch=target.watch,
             peer_sources=named,
-            piece_sources=tuple(map(FolderSource, options.bases)),
+            piece_sources=(*map(FolderSource, options.bases), *_origin_sources(opener, options, origins)),
+            origins=origins,
+            expects_peers=bool(request.peers or named_content.peers or named_content.meets),
         )
 
 
@@ -241,14 +253,69 @@ async def look_up(opener: ContentOpener, request: FetchRequest) -> Envelope:
     content = request.content
     named_content = await find_content(content) if isinstance(content, str) else content
     _, sources = _sources(opener, request, named_content, None)
-    return await obtain(
-        opener.questions,
-        named_content.manifest,
-        sources,
-        request.trusted,
-        request.options.patience,
-        lambda reason, seconds: opener.publish(Warned(f"waiting up to {seconds:.0f} s for a peer: {reason}")),
-    )
+
+    async def ask_peers() -> Envelope:
+        return await obtain(
+            opener.questions,
+            named_content.manifest,
+            sources,
+            request.trusted,
+            request.options.patience,
+            lambda reason, seconds: opener.publish(
+                Warned(f"waiting up to {seconds:.0f} s for a peer: {reason}")
+            ),
+        )
+
+    return await _obtain(opener, request, named_content, ask_peers if sources else None)
+
+
+async def _obtain(
+    opener: ContentOpener,
+    request: FetchRequest,
+    content: NamedContent,
+    ask_peers: Callable[[], Awaitable[Envelope]] | None,
+) -> Envelope:
+    """The envelope: given, from an origin, or from peers."""
+    what, options = content.manifest, request.options
+    origins = _origins(options, content)
+    if isinstance(what, ManifestId) and origins:
+        from swarm.node.origin_opening import obtain_from_origins, settings_of
+
+        settings = settings_of(options, opener.origin_connections)
+        found = await obtain_from_origins(
+            origins, content.name or options.name, what, settings, options.patience, ask_peers
+        )
+        if request.trusted:
+            found.require_signer(request.trusted)
+        return found
+    if ask_peers is not None or isinstance(what, ManifestId):
+        return await (ask_peers or _nobody)()
+    if request.trusted:
+        what.require_signer(request.trusted)
+    return what
+
+
+async def _nobody() -> Envelope:
+    await trio.lowlevel.checkpoint()
+    raise UsageError("an id alone names no peer to ask: add at least one peer")
+
+
+def _origins(options: TransferOptions, content: NamedContent) -> tuple[OriginUrl, ...]:
+    """The web servers that the user and the link name, each once."""
+    if options.origin_use == "never":
+        return ()
+    return read_origins((*options.origin_urls, *content.origins)[:MAX_ORIGINS])
+
+
+def _origin_sources(
+    opener: ContentOpener, options: TransferOptions, origins: tuple[OriginUrl, ...]
+) -> tuple[PieceSource, ...]:
+    if not origins:
+        return ()
+    # Most fetches have none: what speaks HTTP is not loaded for them.
+    from swarm.node.origin_opening import origin_sources, settings_of
+
+    return origin_sources(origins, settings_of(options, opener.origin_connections))
 
 
 def _sources(
@@ -264,12 +331,13 @@ def _sources(
     linked = tuple(point for point in points if point not in own)
     named = NamedPeers(peers, tuple(Circuit(point.at) for point in points))
     sources = ((named,) if peers else ()) + own + linked
-    if content.linked and not sources:
+    origins = _origins(request.options, content)
+    if content.linked and not (sources or origins):
         raise UsageError(
             "the link names no peer to ask: if a shell cut it at '&', put quotes around it, or use the form "
             "with commas; or add a peer"
         )
-    if content.linked and not (peers or linked):
+    if content.linked and not (peers or linked or origins):
         nobody = (
             "the link names no peer, so others are looked for: if a shell cut it at '&', put quotes around it"
         )

@@ -27,7 +27,7 @@ from swarm.errors import ManifestError
 from swarm.lazy_dataclass import dataclass
 from swarm.storage.file_identity import NOBODY, Checks, FileIdentities, FileIdentity
 
-MAX_RECORDS = 1024
+MAX_RECORDS = 16384
 """Records in one home; of more, those used longest ago are removed."""
 MAX_BYTES = 1024 * 1024 * 1024
 """Bytes of all records together. A file of 1 TB takes 3 MB, 200,000 small files take 40 MB."""
@@ -35,6 +35,8 @@ COARSE_NS = 2_000_000_000
 """The step of the coarsest time stamps (FAT), in nanoseconds."""
 FINE_NS = 100_000_000
 """Far more than the step of time stamps that show fractions of 10 ms."""
+SWEEP_EVERY = 64
+"""Records that one process writes between two looks at the size of all of them: a look is a stat of each."""
 LEFTOVER_SECONDS = 3600.0
 """What a crash left of a record that was being written is removed when it is so old."""
 TEN_MS = 10_000_000
@@ -160,6 +162,7 @@ class HashCache:
 
     def __init__(self, home: Path) -> None:
         self._folder = home / "hashed"
+        self._kept = 0
 
     def find(self, path: Path) -> Remembered | None:
         """Return what was hashed at ``path`` last, or None."""
@@ -187,23 +190,30 @@ class HashCache:
         with suppress(OSError):
             self._folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
             _write(self._folder / name, _parts(manifest, checks))
-            for other in self._listed():
-                if other.name != name and other.name.startswith(key):
-                    other.unlink(missing_ok=True)
-            self._drop_oldest()
+            names = self._listed()
+            for other in names:
+                if other != name and other.startswith(key):
+                    (self._folder / other).unlink(missing_ok=True)
+            if self._kept % SWEEP_EVERY == 0 or len(names) > MAX_RECORDS:
+                self._drop_oldest()
+            self._kept += 1
 
-    def _candidates(self, path: Path) -> list[Path]:
+    def _candidates(self, path: Path) -> Iterator[Path]:
         key, inode = _names(path)
+        exact = f"{key}-{inode}{_SUFFIX}"
+        # Nearly always it is this one: the folder of a daemon has thousands of others.
+        yield self._folder / exact
         end = f"-{inode}{_SUFFIX}"
         try:
             listed = self._listed()
         except OSError:
-            return []
-        own = [each for each in listed if each.name.startswith(key)]
-        return own + [each for each in listed if each not in own and each.name.endswith(end)]
+            return
+        own = [each for each in listed if each.startswith(key)]
+        moved = [each for each in listed if not each.startswith(key) and each.endswith(end)]
+        yield from (self._folder / each for each in (*own, *moved) if each != exact)
 
-    def _listed(self) -> list[Path]:
-        return [each for each in self._folder.iterdir() if each.name.endswith(_SUFFIX)]
+    def _listed(self) -> list[str]:
+        return [each for each in os.listdir(self._folder) if each.endswith(_SUFFIX)]  # noqa: PTH208 - names alone
 
     def _drop_oldest(self) -> None:
         """Remove the records used longest ago until the rest is within bounds, and what a crash has left."""

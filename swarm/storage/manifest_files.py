@@ -14,6 +14,7 @@ from swarm.content.paths import printable
 from swarm.errors import ManifestError, UsageError
 from swarm.ids import ManifestId
 from swarm.lazy_dataclass import dataclass
+from swarm.origin_url import OriginUrl
 from swarm.storage import aio
 from swarm.storage.disk_errors import refusals
 
@@ -23,7 +24,7 @@ _LIKE_AN_ID = re.compile(r"b[a-z0-9]{50,70}", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class NamedContent:
-    """What to fetch, and the peers and meeting points that its name brought along.
+    """What to fetch, and the peers, meeting points and web servers that its name brought along.
 
     ``linked`` if that was a link.
     """
@@ -32,6 +33,13 @@ class NamedContent:
     peers: tuple[str, ...] = ()
     linked: bool = False
     meets: tuple[str, ...] = ()
+    origins: tuple[OriginUrl, ...] = ()
+    name: str | None = None
+
+    @classmethod
+    def of_link(cls, link: SwarmLink) -> NamedContent:
+        """What a link names."""
+        return cls(link.id, link.peers, linked=True, meets=link.meets, origins=link.origins, name=link.name)
 
 
 async def find_content(text: str) -> NamedContent:
@@ -41,13 +49,14 @@ async def find_content(text: str) -> NamedContent:
     link, `DiskError` for a file that cannot be read.
     """
     if is_link(text):
-        link = SwarmLink.pasted(text)
-        return NamedContent(link.id, link.peers, linked=True, meets=link.meets)
+        return NamedContent.of_link(SwarmLink.pasted(text))
     path = Path(text)
     if await trio.Path(path).is_file():
         envelope = await read_envelope(path)
         return NamedContent(envelope, envelope.peers)
     cid = unwrapped(text)
+    if cid.lower().startswith(("http://", "https://")):
+        raise UsageError("a web server's URL is given with --origin, beside a .swarm file, an id or a link")
     if not _LIKE_AN_ID.fullmatch(cid):
         raise UsageError(f"there is no file {printable(text)}: give a .swarm file, an id or a swarm: link")
     try:

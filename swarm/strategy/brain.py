@@ -9,7 +9,7 @@ from swarm.bits import PieceSet
 from swarm.content.layout import Layout
 from swarm.events import PieceLost
 from swarm.ids import PeerId, SourceId, TransferId
-from swarm.lazy_dataclass import dataclass
+from swarm.lazy_dataclass import dataclass, field
 from swarm.protocol.messages import (
     Cancel,
     Choke,
@@ -29,6 +29,7 @@ from swarm.protocol.messages import (
 from swarm.strategy.announcer import Announcer
 from swarm.strategy.commands import Command, Publish
 from swarm.strategy.download.download import DownloadOptions, DownloadSide
+from swarm.strategy.download.origins import OriginOptions
 from swarm.strategy.pieces import Pieces
 from swarm.strategy.timers import Timers, Wakeup
 from swarm.strategy.upload.upload import UploadSide
@@ -55,6 +56,7 @@ class BrainSetup:
     download_limited: bool = False
     sequential: bool = False
     prefer_near: bool = False
+    origins: OriginOptions = field(default_factory=OriginOptions)
 
 
 class Brain:
@@ -68,7 +70,9 @@ class Brain:
         self._transfer = setup.transfer
         self._timers = Timers()
         self._pieces = Pieces(setup.layout, setup.stored, setup.wanted)
-        options = DownloadOptions(setup.me, setup.download_limited, setup.sequential, setup.prefer_near)
+        options = DownloadOptions(
+            setup.me, setup.download_limited, setup.sequential, setup.prefer_near, setup.origins
+        )
         self._download = DownloadSide(setup.transfer, self._pieces, rng, self._timers, options)
         self._upload = UploadSide(
             self._pieces, self._download, rng, self._timers, now, limited=setup.upload_limited
@@ -87,6 +91,10 @@ class Brain:
     def missing(self) -> Iterator[int]:
         """The wanted pieces that are not stored and that no connected source has, in order."""
         return self._download.availability.unreachable(self._pieces.lacking)
+
+    def expect_peers(self) -> None:
+        """Peers are named, and may be here in a moment."""
+        self._download.expect_peers()
 
     def pieces_held(self, source: SourceId) -> int:
         """How many pieces a connected source has."""
@@ -121,15 +129,17 @@ class Brain:
         rtt: float | None = None,
         receives: bool = True,
         restates: bool = False,
+        origin: bool = False,
     ) -> list[Command]:
         """A session is open and its handshake done; ``rtt`` is a measured round trip in seconds, if any.
 
         ``restates``: both sides understand `Restate`. Without ``receives`` the source is no peer: it is asked
-        for pieces, and never sent any nor told what is here. Then ``source`` need not be a peer id.
+        for pieces, and never sent any nor told what is here. Then ``source`` need not be a peer id. An
+        ``origin`` is such a source that many share (see `swarm.strategy.download.origins`).
         """
         commands = self.source_left(source, now)
         self._sources[source] = peer = PeerId(source) if receives else None
-        self._download.source_joined(source, rtt, now, receives=receives)
+        self._download.source_joined(source, rtt, now, receives=receives, origin=origin)
         if peer is None:
             return commands
         self._upload.peer_joined(peer, now)
@@ -261,8 +271,11 @@ class Brain:
         return commands
 
     def piece_refused(self, source: SourceId, piece: int, now: float) -> list[Command]:
-        """The piece did not match its hash: its sender is banned and its session over."""
-        return self._download.refused(source, piece) + self.source_left(source, now)
+        """The piece did not match its hash: its sender is banned and its session over, but not an origin."""
+        commands = self._download.refused(source, piece)
+        if self._download.is_origin(source):
+            return commands + self._download.refill(now)
+        return commands + self.source_left(source, now)
 
     def piece_failed(self, source: SourceId, piece: int, now: float) -> list[Command]:  # noqa: ARG002
         """Our own disk refused the piece; nobody is to blame."""

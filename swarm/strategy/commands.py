@@ -80,6 +80,15 @@ class Ban(Command):
 
 
 @dataclass(frozen=True, slots=True)
+class Blame(Command):
+    """Tell an origin that a piece of it did not match: it is used on, but not for the file of this piece."""
+
+    source: SourceId
+    reason: str
+    piece: int
+
+
+@dataclass(frozen=True, slots=True)
 class Publish(Command):
     """Tell the observers; the brain publishes events about pieces, the runner those about peers and bytes."""
 

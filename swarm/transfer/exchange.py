@@ -22,15 +22,17 @@ from swarm.events import (
     PeerConnected,
     PeerDisconnected,
     SourceBanned,
+    SourceFailed,
     SourceJoined,
     SourceLeft,
 )
 from swarm.ids import PeerId, SourceId
 from swarm.lazy_dataclass import dataclass
-from swarm.ports import ByteStream, PieceSource, Store, StoredChange
+from swarm.ports import ByteStream, PieceSource, SharedSource, Store, StoredChange
 from swarm.protocol.messages import PACK_EXTENSION, RESTATE_EXTENSION, Hello, Peers
 from swarm.protocol.protocol_limits import MAX_ADDRESSES_PER_PEER
 from swarm.strategy.brain import Brain, BrainSetup
+from swarm.strategy.download.origins import OriginOptions
 from swarm.strategy.peer_book import PeerBook
 from swarm.transfer.holdings import Holdings
 from swarm.transfer.pacing import Pacer, RateLimit
@@ -77,14 +79,7 @@ class Exchange:
         self._record = record
         self._layout = manifest.layout
         self._now = now
-        addresses = tuple(each.partition("/p2p/")[0] for each in services.addresses)
-        self._greeting = Hello(
-            manifest.id,
-            manifest.piece_count,
-            AGENT,
-            addresses[:MAX_ADDRESSES_PER_PEER],
-            ((RESTATE_EXTENSION, 1), (PACK_EXTENSION, 1)),
-        )
+        self._content = manifest.id, manifest.piece_count
         self._upload_limit = RateLimit(options.upload_limit, now)
         self._download_limit = RateLimit(options.download_limit, now)
         self._resources = SessionResources(
@@ -105,12 +100,19 @@ class Exchange:
             download_limited=self._resources.download_pacer.limited,
             sequential=options.sequential,
             prefer_near=options.prefer_near,
+            origins=OriginOptions(
+                fallback=options.origin_use == "fallback",
+                sequential=options.sequential,
+            ),
         )
         self._brain = Brain(setup, services.rng, now())
         self._performer = Performer(self._brain, store, self, record, now)
         self._roster: Roster[Participant] = Roster(services.me, options.max_peers, book)
         self._desks: dict[SourceId, SourceDesk] = {}
         self._no_peers: set[SourceId] = set()
+        self._origins: dict[SourceId, SharedSource] = {}
+        self.troubles: dict[SourceId, str] = {}
+        """What went wrong last with each source that is no peer."""
         self._expelled: set[SourceId] = set()
         self._scopes: set[trio.CancelScope] = set()
         self._departures = trio.lowlevel.ParkingLot()
@@ -141,6 +143,19 @@ class Exchange:
     def sources(self) -> int:
         """How many sources could be asked: sessions, and sources that are no peers."""
         return len(self._performer.sources)
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether there were sources that are no peers, all have ended in trouble, and no peer is here."""
+        return bool(self.troubles) and not self._performer.sources
+
+    async def changed(self) -> None:
+        """Wait until a source that is no peer has ended."""
+        await self._departures.park()
+
+    def expect_peers(self) -> None:
+        """Peers are named: origins are not asked before these had a moment to answer."""
+        self._brain.expect_peers()
 
     def missing(self) -> tuple[int, ...]:
         """The wanted pieces that no source has, ascending."""
@@ -245,8 +260,14 @@ class Exchange:
             return SessionEnd(refusal, joined=False)
         if verdict.replaces is not None:
             self._end(verdict.replaces, "replaced by another session")
-        participant = Participant(stream, self._resources, self._performer, self, self._greeting, origin)
+        participant = Participant(stream, self._resources, self._performer, self, self._greeting(), origin)
         return await self._host(participant)
+
+    def _greeting(self) -> Hello:
+        manifest, pieces = self._content
+        addresses = tuple(each.partition("/p2p/")[0] for each in self._services.addresses.now)
+        told = addresses[:MAX_ADDRESSES_PER_PEER]
+        return Hello(manifest, pieces, AGENT, told, ((RESTATE_EXTENSION, 1), (PACK_EXTENSION, 1)))
 
     async def _host(self, participant: Participant) -> SessionEnd:
         self._roster.enter(participant)
@@ -358,12 +379,22 @@ class Exchange:
         if self._closed or source.id in self._expelled:
             return
         self._no_peers.add(source.id)
-        desk = self._desks[source.id] = SourceDesk(source, self._resources, self._performer)
+        if isinstance(source, SharedSource):
+            self._origins[source.id] = source
+
+        def tell(reason: str, retry_in: float | None) -> None:
+            self.troubles[source.id] = reason
+            self._record.publish(SourceFailed(self._record.transfer, source.id, reason, retry_in))
+
+        desk = self._desks[source.id] = SourceDesk(source, self._resources, self._performer, tell)
         self._performer.sources[source.id] = desk
         self._scopes.add(desk.scope)
         transfer = self._record.transfer
         self._record.publish(SourceJoined(transfer, source.id, source.description))
-        self._performer.perform(self._brain.source_joined(source.id, self._now(), rtt=0.0, receives=False))
+        commands = self._brain.source_joined(
+            source.id, self._now(), rtt=0.0, receives=False, origin=isinstance(source, SharedSource)
+        )
+        self._performer.perform(commands)
         reason = "the transfer ended"
         try:
             with desk.scope:
@@ -376,6 +407,8 @@ class Exchange:
             logger.exception("the source of pieces %s failed", source.id)
             reason = f"unexpected: {error!r}"
         finally:
+            if source.id in self._origins and not self._closed:
+                self.troubles.setdefault(source.id, reason)
             del self._desks[source.id], self._performer.sources[source.id]
             self._record.publish(SourceLeft(transfer, source.id, reason))
             self._performer.perform(self._brain.source_left(source.id, self._now()))
@@ -389,6 +422,13 @@ class Exchange:
             desk.stop(reason)
         elif participant := self._roster.get(PeerId(source)):
             self._end(participant, reason)
+
+    def blame(self, source: SourceId, reason: str, piece: int) -> None:
+        """Tell an origin, which is kept, that a piece of it did not match its hash."""
+        self._record.publish(SourceBanned(self._record.transfer, source, reason, piece))
+        self.troubles[source] = reason
+        if origin := self._origins.get(source):
+            origin.piece_refused(piece)
 
     def expel(self, source: SourceId, reason: str, piece: int | None) -> None:
         """End the source's session for good; a peer is refused by the whole node from now on.

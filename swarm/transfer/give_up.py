@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from swarm.errors import Incomplete, NoPeerReachable, SwarmError
+from swarm.ids import SourceId
 
 MAX_RANGES_SHOWN = 8
 
@@ -84,13 +85,27 @@ class FailureReasons:
 
 
 def give_up_error(
-    *, met_somebody: bool, connected: int, missing: Sequence[int], reason: str, patience: float
+    *,
+    met_somebody: bool,
+    connected: int,
+    missing: Sequence[int],
+    reason: str,
+    patience: float,
+    troubles: Mapping[SourceId, str] | None = None,
 ) -> SwarmError:
     """The error that says why a fetch could not be completed, and what to do.
 
     ``missing`` are the wanted pieces that no source has, ``reason`` says why peers could not be reached or
-    refused to exchange, ``patience`` is how many seconds were waited.
+    refused to exchange, ``patience`` is how many seconds were waited. ``troubles`` are those of sources that
+    are no peers.
     """
+    if troubles:
+        failed = "; ".join(f"{source}: {why}" for source, why in troubles.items())
+        if reason:
+            failed += f"; no peer either: {reason}"
+        if met_somebody:
+            return Incomplete(f"{failed}; what was fetched is kept, run the same command to go on")
+        return NoPeerReachable(f"nobody gave anything: {failed}")
     why = f": {reason}" if reason else ""
     if not (met_somebody or connected):
         return NoPeerReachable(

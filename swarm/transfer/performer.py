@@ -20,6 +20,7 @@ from swarm.protocol.messages import Message
 from swarm.strategy.brain import Brain
 from swarm.strategy.commands import (
     Ban,
+    Blame,
     Command,
     Disconnect,
     DropUpload,
@@ -89,6 +90,9 @@ class SourceKeeper(Protocol):
 
     def expel(self, source: SourceId, reason: str, piece: int | None) -> None:
         """End the source's session and never let it in again."""
+
+    def blame(self, source: SourceId, reason: str, piece: int) -> None:
+        """Tell an origin, which is kept, that a piece of it did not match its hash."""
 
 
 class Performer:
@@ -236,6 +240,8 @@ class Performer:
                 self._keeper.dismiss(command.source, command.reason)
             case Ban():
                 self._keeper.expel(command.source, command.reason, command.piece)
+            case Blame():
+                self._keeper.blame(command.source, command.reason, command.piece)
             case _:
                 raise TypeError(f"no such command: {command!r}")
 

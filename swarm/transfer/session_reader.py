@@ -32,7 +32,7 @@ from swarm.transfer.buffers import ArrivedPiece, ArrivedPieces, PieceBuffer
 from swarm.transfer.pacing import LEAST_CHUNK_BYTES, ChunkSizer
 from swarm.transfer.session_io import Reports, SessionResources
 
-MESSAGES_IN_A_ROW = 32
+MESSAGES_IN_A_ROW = 8
 """Messages, or batches of them, that are read without a pause for other tasks."""
 
 LEAST_AHEAD_BYTES = 4 * 1024

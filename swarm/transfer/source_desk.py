@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 import trio
 
@@ -12,6 +13,7 @@ from swarm.ids import SourceId
 from swarm.ports import PieceSource
 from swarm.protocol.messages import (
     Cancel,
+    Choke,
     HaveBitfield,
     Message,
     Reject,
@@ -19,20 +21,33 @@ from swarm.protocol.messages import (
     Request,
     Unchoke,
 )
+from swarm.transfer.buffers import PieceBuffer
 from swarm.transfer.pacing import CHUNK_BYTES
 from swarm.transfer.performer import Performer
 from swarm.transfer.session_io import SessionResources
 
 
 class SourceDesk:
-    """The `RequestDesk` of one source in one transfer; to the brain it is a peer that wants nothing."""
+    """The `OriginDesk` of one source in one transfer; to the brain it is a peer that wants nothing.
 
-    def __init__(self, source: PieceSource, resources: SessionResources, performer: Performer) -> None:
+    ``tell`` hears of troubles: why, and after how many seconds the source tries again.
+    """
+
+    def __init__(
+        self,
+        source: PieceSource,
+        resources: SessionResources,
+        performer: Performer,
+        tell: Callable[[str, float | None], None] = lambda _reason, _retry_in: None,
+    ) -> None:
         self.source: SourceId = source.id
         self._resources = resources
         self._performer = performer
         self._requests: deque[int] = deque()
         self._owed: dict[int, bool] = {}
+        self._open: dict[int, PieceBuffer] = {}
+        self._paused = False
+        self._tell = tell
         self._requested = trio.Event()
         self.scope = trio.CancelScope()
         """Cancelled to end the source."""
@@ -71,14 +86,19 @@ class SourceDesk:
     def offer(self, pieces: PieceSet) -> None:
         """Say which pieces can be asked for from now on."""
         self._performer.message_received(self.source, HaveBitfield(pieces.to_bytes()))
-        self._performer.message_received(self.source, Unchoke())
+        if not self._paused:
+            self._performer.message_received(self.source, Unchoke())
 
     async def next_request(self) -> int:
         """The next piece that is wanted, in the order of asking; waits until there is one."""
-        while not self._requests:
-            self._requested = trio.Event()
-            await self._requested.wait()
+        await self._until_requested()
         return self._requests.popleft()
+
+    async def _until_requested(self) -> None:
+        while not self._requests:
+            if self._requested.is_set():
+                self._requested = trio.Event()
+            await self._requested.wait()
 
     async def supply(self, piece: int, data: memoryview) -> None:
         """Answer a request with the whole piece, or be ignored if it is no longer wanted.
@@ -90,27 +110,99 @@ class SourceDesk:
         if not self._owed.get(piece, False):
             self.refuse(piece)
             return
-        buffer = await self._resources.pool.take(len(data))
+        buffer = self._open[piece] = await self._resources.pool.take(len(data))
         try:
-            pacer, done = self._resources.download_pacer, 0
+            done = 0
             while done < len(data):
-                size = min(len(data) - done, pacer.slice_bytes if pacer.limited else CHUNK_BYTES)
+                size = min(len(data) - done, self.slice_bytes)
                 buffer.view[done : done + size] = data[done : done + size]
                 done += size
-                if not await pacer.wait(size):
-                    await trio.lowlevel.checkpoint()
-                self._performer.data_received(self.source, piece, size)
+                await self.received(piece, size)
         except BaseException:
+            del self._open[piece]
             buffer.release()
             raise
-        self._owed.pop(piece, None)
-        self._performer.piece_received(self.source, piece, buffer)
+        self.deliver(piece)
 
     def refuse(self, piece: int) -> None:
         """Answer a request with the news that the piece is not there; it will not be asked for soon."""
         if piece in self._owed:
             wanted = self._owed[piece]
-            self._answer(piece, RejectReason.NOT_STORED if wanted else RejectReason.CANCELLED)
+            reason = RejectReason.CHOKED if self._paused else RejectReason.NOT_STORED
+            self._answer(piece, reason if wanted else RejectReason.CANCELLED)
+
+    # --- For an origin ------------------------------------------------------------------------------
+
+    async def next_run(self, most: int) -> range:
+        """The next pieces that are wanted, which lie in a row in one file; at most ``most`` bytes, or one."""
+        await self._until_requested()
+        layout = self.manifest.layout
+        first = self._requests.popleft()
+        stop, left = first + 1, most - layout.length(first)
+        end = layout.pieces_of(layout.span(first).file).stop
+        while stop < end and self._requests and self._requests[0] == stop:
+            left -= layout.length(stop)
+            if left < 0:
+                break
+            stop = self._requests.popleft() + 1
+        return range(first, stop)
+
+    def wants(self, piece: int) -> bool:
+        """Whether a piece that was taken from here is still to be supplied."""
+        return self._owed.get(piece, False)
+
+    async def begin(self, piece: int) -> memoryview | None:
+        """Memory for the whole piece; None if it is no longer wanted. Waits for piece memory."""
+        if self.wants(piece):
+            buffer = await self._resources.pool.take(self.manifest.layout.length(piece))
+            if self.wants(piece):
+                self._open[piece] = buffer
+                return buffer.view
+            buffer.release()
+        self.refuse(piece)
+        return None
+
+    @property
+    def slice_bytes(self) -> int:
+        """How many bytes to receive at most before `received` is told."""
+        pacer = self._resources.download_pacer
+        return pacer.slice_bytes if pacer.limited else CHUNK_BYTES
+
+    async def received(self, piece: int, size: int) -> None:
+        """``size`` more bytes of the piece are in its memory. Waits for the download limit."""
+        if not await self._resources.download_pacer.wait(size):
+            await trio.lowlevel.checkpoint()
+        self._performer.data_received(self.source, piece, size)
+
+    def deliver(self, piece: int) -> None:
+        """All bytes of the piece are in its memory."""
+        buffer = self._open.pop(piece)
+        self._owed.pop(piece, None)
+        self._performer.piece_received(self.source, piece, buffer)
+
+    def abandon(self, piece: int) -> None:
+        """The piece will not be whole: give its memory back, and refuse it."""
+        if (buffer := self._open.pop(piece, None)) is not None:
+            buffer.release()
+        self.refuse(piece)
+
+    def pause(self) -> None:
+        """Take no requests until `unpause`; what was requested and not begun is given back."""
+        self._paused = True
+        self._requests.clear()
+        self._performer.message_received(self.source, Choke())
+        for piece in tuple(self._owed):
+            if piece not in self._open:
+                self.refuse(piece)
+
+    def unpause(self) -> None:
+        """Take requests again."""
+        self._paused = False
+        self._performer.message_received(self.source, Unchoke())
+
+    def trouble(self, reason: str, retry_in: float | None) -> None:
+        """Tell observers what went wrong; it is tried again after ``retry_in`` seconds, None: not at all."""
+        self._tell(reason, retry_in)
 
     def _answer(self, piece: int, reason: RejectReason) -> None:
         del self._owed[piece]

@@ -31,6 +31,7 @@ from swarm.events import (
 )
 from swarm.ids import ManifestId, PeerId, TransferId
 from swarm.lazy_dataclass import dataclass, replace
+from swarm.origin_url import OriginUrl
 from swarm.ports import ByteStream, PeerSource, PieceSource, Store, StoredChange
 from swarm.protocol.advert import Advert
 from swarm.strategy.peer_book import PeerBook
@@ -48,6 +49,9 @@ GOODBYE_SECONDS = 0.5
 
 END_SECONDS = 5.0
 """How long the end of a transfer is waited for where nothing else may go on: a disk may never answer."""
+
+HOPELESS_SECONDS = 5.0
+"""How long a fetch whose web servers have all failed for good waits for a peer that nobody named."""
 
 PROGRESS_SECONDS = 0.5
 """The longest time between two values of `Transfer.progress`."""
@@ -80,6 +84,10 @@ class OpenContent:
     """Runs beside the transfer, and calls its argument when files of the store are away or back."""
     peer_sources: Sequence[PeerSource] = ()
     piece_sources: Sequence[PieceSource] = ()
+    origins: Sequence[OriginUrl] = ()
+    """The web servers that a link names."""
+    expects_peers: bool = False
+    """Whether peers are named, so that a source which is shared waits a moment for them."""
 
 
 OpenContentOf = Callable[["Transfer"], AbstractAsyncContextManager[OpenContent]]
@@ -156,8 +164,8 @@ class Transfer:
 
     @property
     def link(self) -> str:
-        """A ``swarm:`` link to the content with this node's addresses; as `envelope`."""
-        return self._node.link_to(self.manifest)
+        """A ``swarm:`` link to the content with this node's addresses, and its origins; as `envelope`."""
+        return self._node.link_to(self.manifest, self._content.origins if self._content else ())
 
     @property
     def is_open(self) -> bool:
@@ -431,8 +439,15 @@ class Transfer:
         self._piece_sources[:0] = content.piece_sources
         self._timer = GiveUpTimer(self.options.patience, self._services.now())
         self._exchange = exchange = Exchange(
-            self._services, self._record, content.store, self.options, self._book, wanted=content.wanted
+            self._services,
+            self._record,
+            content.store,
+            self.options,
+            self._book,
+            wanted=content.wanted,
         )
+        if content.expects_peers:
+            exchange.expect_peers()
         self._connector = connector = PeerConnector(
             self._services, self._record, exchange, self._book, self._timer
         )
@@ -490,22 +505,33 @@ class Transfer:
             await self._unpaused.wait()
             if self._record.advanced_at is not None:
                 self._timer.useful(self._record.advanced_at)
-            if self._services.now() >= self._timer.deadline():
+            if self._services.now() >= self._timer.deadline() or await self._is_hopeless(exchange):
                 raise give_up_error(
                     met_somebody=self._timer.met_somebody,
                     connected=exchange.sources,
                     missing=exchange.missing(),
                     reason=self._connector.failures.most_telling() if self._connector else "",
                     patience=self.options.patience,
+                    troubles=exchange.troubles,
                 )
-            await trio.sleep_until(self._timer.deadline())
+            with trio.move_on_at(self._timer.deadline()):
+                await exchange.changed()
+
+    async def _is_hopeless(self, exchange: Exchange) -> bool:
+        """Whether everybody who was named has failed for good, and nobody else turns up for a moment."""
+        if not exchange.hopeless or self.options.seed or self._book.named:
+            return False
+        with trio.move_on_after(min(HOPELESS_SECONDS, self.options.patience)):
+            while exchange.hopeless:
+                await exchange.changed()
+        return exchange.hopeless
 
 
 class TransferNode(Protocol):
     """What a transfer asks of its node."""
 
-    def link_to(self, manifest: Manifest) -> str:
-        """A ``swarm:`` link with the node's addresses."""
+    def link_to(self, manifest: Manifest, origins: Sequence[OriginUrl] = ()) -> str:
+        """A ``swarm:`` link with the node's addresses, and with those of the origins that have no secrets."""
 
     def events_of(self, transfer: TransferId) -> AsyncIterator[Event]:
         """The events of one transfer."""

@@ -8,6 +8,7 @@ bytes come in other parts. `check_memory` measures what one input costs.
 from __future__ import annotations
 
 import gc
+import re
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -20,16 +21,22 @@ from swarm.content.envelope import Envelope
 from swarm.content.journal import HEADER_BYTES, Header, encode_header, encode_stored, replay
 from swarm.content.manifest import FileEntry, LinkEntry, Manifest
 from swarm.content.signature import sign
+from swarm.daemon.access import TcpAccess
+from swarm.daemon.http_messages import BadRequest, HttpConversation, HttpRequest, json_answer
 from swarm.discovery.lan_scope import Interface, believed
 from swarm.endpoint import Endpoint
-from swarm.errors import ManifestError, RemoteError
+from swarm.errors import ManifestError, RemoteError, UsageError
 from swarm.ids import ManifestId, PeerId, SourceId
 from swarm.mux import frames as yamux
 from swarm.mux.connection import Connection
 from swarm.mux.mux_limits import NOISE_MAX_SEALED, MuxLimits
 from swarm.mux.records import BLOCK_BYTES, Blocks, Opener, Sealer, missing
 from swarm.mux.stream import Read, Stream, WindowBudget
-from swarm.protocol import advert, codec, dns_message, lan_records, messages, packing
+from swarm.origin_url import OriginUrl
+from swarm.protocol import advert, codec, dns_message, lan_records, messages, packing, port_mapping
+from swarm.protocol.http_range import MOST_RETRY_SECONDS, Fault, Moved, Part, Wish, judge
+from swarm.protocol.http_reader import HttpFault, ResponseHead, ResponseReader
+from tests.fuzz.reach_surface import reach_seeds, run_reach
 from tests.support.contents import file_manifest, folder_manifest
 from tests.support.records import Arriving, take_all
 from tests.support.wire_decoder import Decoder, Frame
@@ -406,6 +413,78 @@ def link_seeds() -> Iterator[bytes]:
     yield Sealer(_KEY, 1).seal(opened + data)
 
 
+# --- Responses of web servers -------------------------------------------------------------------------
+
+_WISH = Wish(4, 12, 16)
+_REASON = re.compile(r"[ -~]{1,120}", re.ASCII)
+
+
+def _response(pieces: Iterable[bytes]) -> tuple[object, bytes, bool]:
+    """The head, the body as far as it came, and whether the response was refused."""
+    reader, body, into = ResponseReader(), bytearray(), memoryview(bytearray(7))
+    try:
+        for piece in (*pieces, b""):
+            if not reader.ended:
+                reader.feed(piece)
+            while size := reader.take(into):
+                body += into[:size]
+    except HttpFault as fault:
+        if not _REASON.fullmatch(str(fault)):
+            raise Broken(f"a reason that repeats what came: {fault}") from fault
+        return reader.head, bytes(body), True
+    if reader.head is None or not reader.ended:
+        raise Broken("a response that neither ends nor is refused")
+    if reader.head.length is not None and len(body) != reader.head.length:
+        raise Broken(f"{len(body)} bytes of {reader.head.length}")
+    return reader.head, bytes(body), False
+
+
+def run_http(data: bytes) -> None:
+    """A response that arrives in parts, every fourth also at once; and what is made of its head."""
+    whole = _response(parts(data))
+    if data and data[-1] % 4 == 0:
+        same(_response([data]), whole, "the response under another chunking")
+    head = whole[0]
+    if not isinstance(head, ResponseHead):
+        return
+    match judge(head, _WISH):
+        case Part(length):
+            if length is not None and not 0 < length <= _WISH.size:
+                raise Broken(f"a part of {length} bytes")
+        case Fault(reason=reason, retry_after=rest):
+            if not _REASON.fullmatch(reason) or not 0 <= rest <= MOST_RETRY_SECONDS:
+                raise Broken(f"{reason!r}, {rest} s")
+        case Moved(location):
+            try:
+                moved = _HERE.moved(location)
+            except UsageError as error:
+                if "S3CR3T" in str(error):
+                    raise Broken("an error that tells a secret") from error
+                return
+            if "S3CR3T" in f"{moved}{moved!r}":
+                raise Broken("a URL that tells a secret")
+
+
+_HERE = OriginUrl("https://S3CR3T:S3CR3T@host.example/folder/?S3CR3T")
+
+
+def http_seeds() -> Iterator[bytes]:
+    lines = (
+        b"206 Partial Content\r\nContent-Length: 8\r\nContent-Range: bytes 4-11/16\r\n\r\n4567890a",
+        b"200 OK\r\nContent-Length: 16\r\nLast-Modified: x\r\n\r\n0123456789abcdef",
+        b"200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nA: b\r\n\r\n",
+        b"200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\nbody to the end",
+        b"302 Found\r\nLocation: //user:secret@host.example/x?secret\r\nContent-Length: 0\r\n\r\n",
+        b"416 No\r\nContent-Range: bytes */3\r\nContent-Length: 2\r\n\r\nno",
+        b"503 Busy\r\nRetry-After: 12\r\nContent-Length: 0\r\n\r\n",
+        b"100 Continue\r\n\r\nHTTP/1.1 204 None\r\n\r\n",
+        b"404 Not\r\nContent-Length: 1, 1\r\n\r\nx",
+    )
+    return (b"HTTP/1.1 " + line for line in lines)
+
+
+# --- Multicast DNS ---
+
 _NETWORK = Interface(7, "eth0", (ip_interface("192.168.1.5/24"), ip_interface("fe80::5/64")))
 _LABEL = "4b3d9c7e0a125f68"
 _ANN = PeerId(SourceId("12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo"))
@@ -442,6 +521,88 @@ def lan_seeds() -> Iterator[bytes]:
     )
 
 
+# --- The requests of the daemon's API ---------------------------------------------------------------
+
+_ACCESS = TcpAccess(7474, "t" * 43)
+
+
+def _requests(pieces: Iterable[bytes]) -> tuple[list[HttpRequest], int, bytes]:
+    """The requests, the status of the one that is refused (0 for none), and all that is answered."""
+    http, requests, answers = HttpConversation(), [], b""
+    try:
+        for piece in pieces:
+            http.receive(piece)
+            while (request := http.next_request()) is not None:
+                requests.append(request)
+                answers += http.answer(json_answer(200, {}))
+                if not http.goes_on:
+                    return requests, 0, answers
+                http.begin_next()
+            if http.has_head:
+                http.head()
+    except BadRequest as error:
+        return requests, error.status, answers + http.answer(json_answer(error.status, {}), last=True)
+    except EOFError:
+        return requests, 0, answers
+    return requests, 0, answers
+
+
+def run_api(data: bytes) -> None:
+    """Requests: the same ones, or the same refusal, however they arrive; only declared errors."""
+    requests, status, answers = _requests([data] if data else [])
+    same(_requests(parts(data)), (requests, status, answers), "the requests under another chunking")
+    if status and not answers.endswith((b"\r\n\r\n{}", b"\r\n\r\n")):
+        raise Broken("a refusal is not answered")
+    for request in requests:
+        for check in (_ACCESS.check, HttpRequest.json):
+            try:
+                check(request)
+            except BadRequest as error:
+                same(error.status in {400, 401, 403, 415}, True, "a known status")
+
+
+def api_seeds() -> Iterator[bytes]:
+    head = b"Host: 127.0.0.1:7474\r\nAuthorization: Bearer " + b"t" * 43 + b"\r\n"
+    yield b"GET /v1/transfers?since=a-1&wait=20 HTTP/1.1\r\n" + head + b"\r\n"
+    body = b'{"link": "swarm:x", "only": ["a"], "paused": true}'
+    typed = head + b"Content-Type: application/json\r\n"
+    yield b"POST /v1/transfers HTTP/1.1\r\n" + typed + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    chunked = b"Transfer-Encoding: chunked\r\n\r\n3\r\n{} \r\n0\r\n\r\n"
+    yield b"PATCH /v1/transfers/%61 HTTP/1.1\r\nExpect: 100-continue\r\n" + typed + chunked
+    first = b"HEAD / HTTP/1.1\r\nHost: localhost:7474\r\nOrigin: http://a\r\n\r\n"
+    yield first + b"DELETE /v1/transfers/a HTTP/1.0\r\n\r\n"
+
+
+_NONCE = bytes(range(12))
+
+
+def run_router(data: bytes) -> None:
+    """An answer of a router, by each protocol: what is granted is an address, a port and seconds."""
+    for read in (
+        lambda: port_mapping.pcp_answer(data, _NONCE, 4001),
+        lambda: port_mapping.pmp_answer(data, 4001),
+        lambda: port_mapping.pmp_address(data),
+    ):
+        try:
+            granted = read()
+        except port_mapping.MappingRefused:
+            continue
+        address = granted if isinstance(granted, str) else granted.address if granted else ""
+        if address and not Endpoint.parse(f"/ip4/{address}/tcp/1").is_ip:
+            raise Broken(f"{address} is no address")
+    location = port_mapping.ssdp_location(data, "192.168.1.1")
+    if location is not None and not re.match(r"http://192\.168\.1\.1[:/]", location):
+        raise Broken(f"{location!r} is elsewhere")
+
+
+def router_seeds() -> Iterator[bytes]:
+    wan = bytes.fromhex("00000000000000000000ffff05050502")
+    yield bytes.fromhex("0281000000000708") + bytes(16) + _NONCE + bytes.fromhex("060000000fa11389") + wan
+    yield bytes.fromhex("00820000000000070fa1138900000708")
+    yield bytes.fromhex("008000000000000705050502")
+    yield b"HTTP/1.1 200 OK\r\nLOCATION: http://192.168.1.1:5000/rootDesc.xml\r\n\r\n"
+
+
 SURFACES = {
     surface.name: surface
     for surface in (
@@ -450,8 +611,12 @@ SURFACES = {
         # The window that a frame may ask for.
         Surface("packed", run_packed, packed_seeds, allowance=4 << packing.WINDOW_BITS),
         Surface("journal", run_journal, journal_seeds),
+        Surface("api", run_api, api_seeds, allowance=SLACK),
+        Surface("reach", run_reach, reach_seeds),
+        Surface("http", run_http, http_seeds, allowance=SLACK),
         # The block that a record is opened into.
         Surface("link", run_link, link_seeds, allowance=BLOCK_BYTES, max_input=192),
+        Surface("router", run_router, router_seeds),
         # The labels of the names of one message, each of which may be a pointer to the same bytes.
         Surface(
             "lan",

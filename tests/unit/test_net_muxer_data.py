@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import hashlib
+import os
 import random
 import weakref
 from types import SimpleNamespace
@@ -357,3 +358,39 @@ async def test_a_deadline_ends_a_wait():
         with pytest.raises(MuxedStreamError, match="deadline"):
             await first.write(bytes(2 * INITIAL_WINDOW))
         assert first.is_closed()
+
+
+async def test_a_reader_takes_what_has_arrived_without_a_turn_of_any_other_task():
+    async with muxed_pair() as (one, two):
+        first, second = await opened(one, two)
+        turns = []
+
+        async def other():
+            while True:
+                await trio.lowlevel.checkpoint()
+                turns.append(1)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(other)
+            await trio.lowlevel.checkpoint()
+            data, buffer = bytes(range(256)) * 400, bytearray(256 * 400)
+            before = len(turns)
+            await first.write(data)
+            await second.readinto_exactly(memoryview(buffer))
+            assert len(turns) == before
+            assert buffer == data
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("forged", [b"\x00\x20" + bytes(32), b"\x00\x0f" + bytes(15)])
+async def test_a_forged_record_found_by_a_reader_ends_the_connection_as_any(forged):
+    async with muxed_pair() as (one, two):
+        first, second = await opened(one, two)
+        await first.write(b"fine")
+        assert await second.read(4) == b"fine"
+        os.write(one._socket._fileno(), forged)
+        with pytest.raises(MuxedStreamError), trio.fail_after(5):
+            await second.readinto_exactly(memoryview(bytearray(10)))
+        with trio.fail_after(5):
+            await two._driver.ended.wait()
+        assert "tag" in two._driver.cause or "forged" in two._driver.cause

@@ -94,8 +94,9 @@ class Opening:
             lambda: self.sources,
             # Nothing can be written there, which costs only the memory of what was hashed.
             HashCache(Path("/proc/nowhere")),
+            lambda _further: (),
         )
-        self.transfer: Any = SimpleNamespace(number=ONE, piece_sources=())
+        self.transfer: Any = SimpleNamespace(number=ONE, piece_sources=(), peers=tuple)
 
     def _claim(self, transfer: Any, manifest: ManifestId) -> None:
         assert transfer is self.transfer

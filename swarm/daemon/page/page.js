@@ -188,6 +188,7 @@ async function more(row) {
     const name = source.source.length > 16 ? `…${source.source.slice(-10)}` : source.source;
     const cells = [
       `${name} ${source.banned ? "(banned)" : source.connected ? (source.inbound ? "(in)" : "") : "(gone)"}`,
+      source.found,
       source.has === null ? "" : percent(source.has),
       source.down_rate >= 1 ? rate(source.down_rate) : "",
       source.up_rate >= 1 ? rate(source.up_rate) : "",

@@ -10,6 +10,7 @@ from swarm.protocol.messages import Request
 from swarm.strategy.commands import Command, Publish, Send
 from swarm.strategy.download.endgame import Endgame
 from swarm.strategy.download.locality import Locality
+from swarm.strategy.download.origins import Origins
 from swarm.strategy.download.picker import Pick, Picker
 from swarm.strategy.download.pipeline import demand
 from swarm.strategy.download.ranking import Ranking
@@ -29,6 +30,7 @@ class SourcePolicies:
     endgame: Endgame
     timeouts: Timeouts
     locality: Locality
+    origins: Origins
 
 
 class Asker:
@@ -51,6 +53,7 @@ class Asker:
         self._endgame = policies.endgame
         self._timeouts = policies.timeouts
         self._locality = policies.locality
+        self._origins = policies.origins
         self._idle: dict[SourceId, None] = {}
 
     def source_left(self, source: SourceId) -> None:
@@ -81,10 +84,12 @@ class Asker:
         queue = self._requests.queues[source]
         self.source_left(source)
         demand = self.demand(source, now)
-        if not queue.has_room(demand, now):
-            return False
-        pick = self._pick(source, now)
-        if pick is None and not queue.asked:
+        pick = self._more_of_run(source, now)
+        if pick is None:
+            if not queue.has_room(demand, now):
+                return False
+            pick = self._pick(source, now)
+        if pick is None and not queue.asked and self._may_double(source, now):
             # Nothing is open for a source that has nothing to do: it may double what another is slow with.
             pick = self._endgame.pick(source, now)
             if pick is None and self._endgame.may_help(source):
@@ -101,8 +106,22 @@ class Asker:
             left -= self._ask(source, piece, why, now, commands)
         return True
 
+    def _more_of_run(self, source: SourceId, now: float) -> Pick | None:
+        """What an origin is asked for beyond what keeps it busy, so that one request is for many pieces."""
+        if not self._origins.is_origin(source) or not self._requests.queues[source].takes_runs(now):
+            return None
+        return self._origins.more_of_run(source)
+
+    def _may_double(self, source: SourceId, now: float) -> bool:
+        return not self._origins.is_origin(source) or self._origins.may_double(now)
+
     def _pick(self, source: SourceId, now: float) -> Pick | None:
         unwelcome = self._requests.unwelcome(source)
+        if self._origins.is_origin(source):
+            pick, again = self._origins.pick(source, unwelcome or self._requests.occupied(source), now)
+            if pick is None and again is not None:
+                self._timers.set(Wakeup.IDLE, again)
+            return pick
         if self._locality.is_far(source):
             pick, again = self._locality.pick(
                 lambda out: self._picker.pick(source, out), unwelcome or self._requests.occupied(source), now

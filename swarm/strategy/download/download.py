@@ -8,14 +8,15 @@ from collections.abc import Iterable, Sequence
 from swarm.bits import PieceSet
 from swarm.events import PieceRefused, PieceStored, PieceWasted
 from swarm.ids import SourceId, TransferId
-from swarm.lazy_dataclass import dataclass
+from swarm.lazy_dataclass import dataclass, field
 from swarm.protocol.messages import Cancel, RejectReason
 from swarm.strategy.availability import Availability
-from swarm.strategy.commands import Ban, Command, Disconnect, Publish, Send, StorePiece
+from swarm.strategy.commands import Ban, Blame, Command, Disconnect, Publish, Send, StorePiece
 from swarm.strategy.download.asking import Asker, SourcePolicies
 from swarm.strategy.download.endgame import Endgame
 from swarm.strategy.download.interest import Interest
 from swarm.strategy.download.locality import Locality
+from swarm.strategy.download.origins import OriginOptions, Origins
 from swarm.strategy.download.picker import InOrder, Picker, RarestFirst
 from swarm.strategy.download.ranking import Ranking
 from swarm.strategy.download.requests import MOST_BACKOFF, Claims, DownloadRequests, PendingRequest
@@ -32,6 +33,7 @@ class DownloadOptions:
     limited: bool = False
     sequential: bool = False
     prefer_near: bool = False
+    origins: OriginOptions = field(default_factory=OriginOptions)
 
 
 class DownloadSide:
@@ -61,23 +63,37 @@ class DownloadSide:
         self._locality = Locality(
             options.me, pieces, self.availability, self._ranking, enabled=options.prefer_near
         )
+        self._origins = Origins(options.me, pieces, self.availability, self._ranking, rng, options.origins)
         self._asker = Asker(
             transfer,
             pieces,
             timers,
             SourcePolicies(
-                self.requests, self._ranking, picker, self._endgame, self._timeouts, self._locality
+                self.requests,
+                self._ranking,
+                picker,
+                self._endgame,
+                self._timeouts,
+                self._locality,
+                self._origins,
             ),
         )
 
     def limits_changed(self, *, throttled: bool) -> None:
         """A download limit of ours came or went."""
+        self._origins.limits_changed(throttled=throttled)
         self._timeouts.limits_changed(throttled=throttled)
 
     # --- Sources ----------------------------------------------------------------------------------
 
     def source_joined(
-        self, source: SourceId, rtt: float | None, now: float, *, receives: bool = True
+        self,
+        source: SourceId,
+        rtt: float | None,
+        now: float,
+        *,
+        receives: bool = True,
+        origin: bool = False,
     ) -> None:
         """A session begins: the source chokes us and has nothing; ``receives`` if it is a peer."""
         self.availability.source_joined(source, receives=receives)
@@ -86,6 +102,9 @@ class DownloadSide:
         if receives:
             self._interest.source_joined(source)
             self._locality.source_joined(source)
+            self._origins.peer_joined(source, now)
+        elif origin:
+            self._origins.origin_joined(source, now)
 
     def source_left(self, source: SourceId, now: float) -> list[Command]:
         """A session ended: what the source was asked for is asked elsewhere."""
@@ -98,6 +117,7 @@ class DownloadSide:
         self._timeouts.source_left(source)
         self._timers.forget(source)
         self._locality.source_left(source)
+        self._origins.source_left(source, now)
         return self._asker.refill(now)
 
     def pinged(self, source: SourceId, seconds: float | None, now: float) -> list[Command]:
@@ -127,6 +147,7 @@ class DownloadSide:
     def has_exactly(self, source: SourceId, pieces: PieceSet, now: float) -> list[Command]:
         """The source says what it has; whatever was held against it is void."""
         self.availability.replace(source, pieces)
+        self._origins.spoke(source)
         self._claims.source_left(source)
         self._timers.clear(Wakeup.CLAIMS, source)
         self._locality.restated()
@@ -138,6 +159,7 @@ class DownloadSide:
         news = False
         for piece in pieces:
             self._claims.restated(source, piece)
+            self._origins.has(source, piece, now)
             if self.availability.have(source, piece):
                 commands += self._interest.got(source, piece)
                 news = True
@@ -162,6 +184,7 @@ class DownloadSide:
             return self._asker.fill(source, now)
         self._timeouts.received(source, size, now)
         self._ranking.received(source, size, now)
+        self._origins.received(source, size, now)
         others = self.requests.begun(source, piece, size, now)
         return [*(Send(other, Cancel(piece)) for other in others), *self._asker.fill(source, now)]
 
@@ -234,7 +257,23 @@ class DownloadSide:
         self._pieces.failed(piece)
         size = self._pieces.layout.length(piece)
         event = PieceRefused(self._transfer, piece, size, source)
+        if self._origins.is_origin(source):
+            # The file there is another one; the rest of the server may be as it should.
+            self.requests.wrong(source)
+            own = self._pieces.layout.pieces_of(self._pieces.layout.span(piece).file)
+            theirs = self.availability.pieces_of(source)
+            without = PieceSet.between(theirs.size, own.start, own.stop)
+            self.availability.replace(source, theirs - without)
+            return [Publish(event), Blame(source, f"piece {piece} does not match its hash", piece)]
         return [Publish(event), Ban(source, f"piece {piece} does not match its hash", piece)]
+
+    def expect_peers(self) -> None:
+        """Peers are named, and may be here in a moment."""
+        self._origins.expected = True
+
+    def is_origin(self, source: SourceId) -> bool:
+        """Whether the source is a web server, which is not dropped for one wrong piece."""
+        return self._origins.is_origin(source)
 
     def failed(self, piece: int, now: float) -> None:
         """Our disk refused a piece. It is asked for again, but not in a hurry: the disk may be full."""

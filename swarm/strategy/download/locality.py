@@ -12,7 +12,6 @@ names and the piece (rendezvous hashing, Thaler and Ravishankar 1998). The first
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Callable, Iterable
 
 from swarm.bits import PieceSet
@@ -20,6 +19,7 @@ from swarm.ids import SourceId
 from swarm.strategy.availability import Availability
 from swarm.strategy.download.picker import Pick
 from swarm.strategy.download.ranking import Ranking
+from swarm.strategy.download.rendezvous import draw
 from swarm.strategy.pieces import Pieces
 
 GAP_FACTOR = 5.0
@@ -117,8 +117,8 @@ class Locality:
 
     def _wait(self, piece: int, now: float) -> float:
         if piece not in self._not_before:
-            mine = _draw(self._me, piece)
-            turn = sum(_draw(peer, piece) < mine for peer in self._peers if peer not in self._far)
+            mine = draw(self._me, piece)
+            turn = sum(draw(peer, piece) < mine for peer in self._peers if peer not in self._far)
             self._not_before[piece] = now + turn * TURN_SECONDS
         return self._not_before[piece]
 
@@ -141,8 +141,3 @@ class Locality:
         for peer in near:
             if not self._availability.is_full(peer):
                 self._here |= self._availability.pieces_of(peer)
-
-
-def _draw(peer: SourceId, piece: int) -> int:
-    """The same number for everybody, and no order that a peer's name could make for all pieces."""
-    return zlib.crc32(b"%d" % piece, zlib.crc32(peer.encode())) * 0x9E3779B1 & 0xFFFFFFFF

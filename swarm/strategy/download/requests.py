@@ -81,6 +81,10 @@ class RequestQueue:
             return not self.asked and not self.unverified
         return self.window.fits(self.bytes - self.come, len(self.asked), demand)
 
+    def takes_runs(self, now: float) -> bool:
+        """Whether the source may be asked for more than keeps it busy."""
+        return self.serves and self.trusted and now >= self.retry_at
+
 
 class DownloadRequests:
     """The request queues of all connected sources."""
@@ -125,6 +129,11 @@ class DownloadRequests:
             return False
         queue.trusted, queue.unverified = True, False
         return True
+
+    def wrong(self, source: SourceId) -> None:
+        """A piece of the source was not what it should be, and the source is kept all the same."""
+        if source in self.queues:
+            self.queues[source].unverified = False
 
     def avoid(self, source: SourceId, piece: int) -> bool:
         """The source would rather give another piece; says whether it says so of this one for the first time

@@ -1,0 +1,220 @@
+"""One connection to a web server: bytes out, bytes straight into the memory where they are wanted.
+
+Nothing here knows HTTP. TLS is the standard library's, over memory: it decrypts straight into the caller's.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import ssl
+import time
+from pathlib import Path
+from typing import cast
+
+import trio
+
+from swarm.errors import UsageError
+from swarm.origin_url import OriginUrl
+
+CONNECT_SECONDS = 10.0
+ADDRESS_SECONDS = 4.0
+"""For one of several addresses."""
+TLS_BYTES = 256 * 1024
+SILENT_SECONDS = 15.0
+"""A server that sends nothing for so long while it is waited for is given up."""
+
+
+class ConnectFault(Exception):
+    """The server cannot be reached, or not trusted; the message is one short line."""
+
+
+class ConnectionLost(Exception):
+    """The connection ended or failed; the message is one short line."""
+
+
+def tls_context(authorities: Path | None) -> ssl.SSLContext:
+    """How servers are checked; with ``authorities``, a PEM file, by those alone. Raises UsageError."""
+    try:
+        context = ssl.create_default_context(cafile=None if authorities is None else str(authorities))
+    except (OSError, ssl.SSLError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else "it holds no certificate"
+        raise UsageError(f"the certificate authorities in {authorities} cannot be used: {why}") from None
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class HttpConnection:
+    """An open connection to the server of a URL; made by `open`."""
+
+    def __init__(self, stream: trio.socket.SocketType, url: OriginUrl, tls: ssl.SSLContext | None) -> None:
+        self._socket = stream
+        self.url = url
+        self.used = False
+        """Whether a response came over it."""
+        self.idle_since = time.monotonic()
+        self._incoming = self._outgoing = ssl.MemoryBIO()
+        self._tls: ssl.SSLObject | None = None
+        if tls is not None:
+            self._outgoing = ssl.MemoryBIO()
+            self._tls = tls.wrap_bio(self._incoming, self._outgoing, server_hostname=url.host)
+
+    @classmethod
+    async def open(
+        cls, url: OriginUrl, tls: ssl.SSLContext | None, *, public_only: bool = False
+    ) -> HttpConnection:
+        """Connect, and check the server's certificate where the URL is ``https``. Raises `ConnectFault`."""
+        with trio.move_on_after(CONNECT_SECONDS):
+            stream = await _connect(url, public_only=public_only)
+            try:
+                stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                connection = cls(stream, url, tls)
+                await connection._shake_hands()
+            except BaseException:
+                stream.close()
+                raise
+            return connection
+        raise ConnectFault(f"it does not answer within {CONNECT_SECONDS:g} s")
+
+    async def _shake_hands(self) -> None:
+        if self._tls is None:
+            return
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                await self._flush()
+                try:
+                    await self._more()
+                except ConnectionLost:
+                    raise ConnectFault("it ends the connection before TLS begins") from None
+            except ssl.SSLCertVerificationError as error:
+                raise ConnectFault(f"its certificate is refused: {error.verify_message}") from None
+            except ssl.SSLError:
+                raise ConnectFault("it does not speak TLS as it should") from None
+            else:
+                await self._flush()
+                return
+
+    def serves(self, url: OriginUrl) -> bool:
+        """Whether the URL is of this connection's server."""
+        return self.url.same_server(url)
+
+    async def send(self, data: bytes) -> None:
+        """Send all of ``data``. Raises `ConnectionLost`."""
+        if self._tls is None:
+            await self._send(data)
+            return
+        try:
+            self._tls.write(data)
+        except ssl.SSLError:
+            raise ConnectionLost("TLS failed") from None
+        await self._flush()
+
+    async def receive_into(self, memory: memoryview) -> int:
+        """Receive some bytes; 0 at the end. Raises `ConnectionLost`."""
+        if self._tls is None:
+            return await self._receive_into(memory)
+        while True:
+            try:
+                return self._decrypt(memory, self._tls)
+            except ssl.SSLWantReadError:
+                await self._flush()
+                await self._more()
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                return 0
+            except ssl.SSLError:
+                raise ConnectionLost("TLS failed") from None
+
+    @staticmethod
+    def _decrypt(memory: memoryview, tls: ssl.SSLObject) -> int:
+        """As many records as are there."""
+        size = _read_into(tls, memory)
+        while 0 < size < len(memory):
+            try:
+                done = _read_into(tls, memory[size:])
+            except ssl.SSLError:
+                break  # the next call tells
+            if not done:
+                break
+            size += done
+        return size
+
+    async def receive(self, most: int = 64 * 1024) -> bytes:
+        """Receive some bytes; empty at the end. Raises `ConnectionLost`."""
+        memory = memoryview(bytearray(most))
+        return bytes(memory[: await self.receive_into(memory)])
+
+    async def _receive_into(self, memory: memoryview) -> int:
+        with trio.move_on_after(SILENT_SECONDS):
+            try:
+                return await self._socket.recv_into(memory)
+            except OSError as error:
+                raise ConnectionLost(_words(error)) from None
+        raise ConnectionLost(f"it sent nothing for {SILENT_SECONDS:g} s")
+
+    async def _more(self) -> None:
+        data = bytearray(TLS_BYTES)
+        size = await self._receive_into(memoryview(data))
+        if size:
+            self._incoming.write(memoryview(data)[:size])
+        else:
+            self._incoming.write_eof()
+
+    async def _flush(self) -> None:
+        if data := self._outgoing.read():
+            await self._send(data)
+
+    async def _send(self, data: bytes) -> None:
+        left = memoryview(data)
+        with trio.move_on_after(SILENT_SECONDS):
+            try:
+                while left:
+                    left = left[await self._socket.send(left) :]
+            except OSError as error:
+                raise ConnectionLost(_words(error)) from None
+            return
+        raise ConnectionLost(f"it took no request for {SILENT_SECONDS:g} s")
+
+    def close(self) -> None:
+        """Close at once."""
+        self._socket.close()
+
+
+def _read_into(tls: ssl.SSLObject, memory: memoryview) -> int:
+    return cast("int", tls.read(len(memory), cast("bytearray", memory)))
+
+
+async def _connect(url: OriginUrl, *, public_only: bool) -> trio.socket.SocketType:
+    try:
+        found = await trio.socket.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
+    except OSError:
+        raise ConnectFault("its name is not known") from None
+    allowed = [each for each in found if not public_only or _is_public(str(each[4][0]))]
+    if not allowed:
+        raise ConnectFault("its address is not a public one, and only those are allowed")
+    fault = "it cannot be reached"
+    for family, kind, protocol, _, address in allowed:
+        stream = trio.socket.socket(family, kind, protocol)
+        try:
+            with trio.move_on_after(ADDRESS_SECONDS if len(allowed) > 1 else CONNECT_SECONDS):
+                await stream.connect(address)
+                return stream
+            fault = "it does not answer"
+        except OSError as error:
+            fault = _words(error)
+        except BaseException:
+            stream.close()
+            raise
+        stream.close()
+    raise ConnectFault(fault)
+
+
+def _is_public(address: str) -> bool:
+    return ipaddress.ip_address(address.partition("%")[0]).is_global
+
+
+def _words(error: OSError) -> str:
+    """What happened, without what it happened to."""
+    return os.strerror(error.errno).lower() if error.errno else "the connection failed"
