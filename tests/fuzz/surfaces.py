@@ -36,6 +36,7 @@ from swarm.origin_url import OriginUrl
 from swarm.protocol import advert, codec, dns_message, lan_records, messages, packing, port_mapping
 from swarm.protocol.http_range import MOST_RETRY_SECONDS, Fault, Moved, Part, Wish, judge
 from swarm.protocol.http_reader import HttpFault, ResponseHead, ResponseReader
+from swarm.reach import kad_messages, kad_walk, protobuf
 from tests.fuzz.reach_surface import reach_seeds, run_reach
 from tests.support.contents import file_manifest, folder_manifest
 from tests.support.records import Arriving, take_all
@@ -603,6 +604,35 @@ def router_seeds() -> Iterator[bytes]:
     yield b"HTTP/1.1 200 OK\r\nLOCATION: http://192.168.1.1:5000/rootDesc.xml\r\n\r\n"
 
 
+_KEY_OF_TABLE = kad_messages.key_of(ManifestId(bytes(32)))
+
+
+def run_kad(data: bytes) -> None:
+    """An answer of a node of a hash table, and a walk that it drives: both bounded, whatever it says."""
+    try:
+        answer = kad_messages.decode_kad(data)
+    except RemoteError:
+        return
+    for listed in answer:
+        if len(listed) > kad_messages.MAX_KAD_PEERS:
+            raise Broken(f"{len(listed)} peers of one list")
+    first = kad_messages.KadPeer(_ANN, (Endpoint("ip4", "5.5.5.1", "tcp", 1),))
+    walk = kad_walk.KadWalk(_KEY_OF_TABLE, [first], _ANN if len(data) % 2 else PeerId(SourceId("")))
+    while (node := walk.next()) is not None:
+        walk.answered(node.peer, answer.closer)
+    if not walk.over or walk.questions > kad_walk.MAX_QUESTIONS:
+        raise Broken(f"a walk of {walk.questions} questions")
+
+
+def kad_seeds() -> Iterator[bytes]:
+    other = bytes.fromhex("1220") + bytes(range(32))
+    address = bytes.fromhex("04050505070610a1")
+    node = protobuf.encode([(1, other), (2, address), (2, address), (3, 1)])
+    yield protobuf.encode([(1, 3), (2, _KEY_OF_TABLE), (8, node), (8, node), (9, node)])
+    yield protobuf.encode([(1, 4), (8, protobuf.encode([(1, b"nobody")]))])
+    yield kad_messages.add_provider(_KEY_OF_TABLE, _ANN, [Endpoint("ip4", "5.5.5.1", "tcp", 1)])
+
+
 SURFACES = {
     surface.name: surface
     for surface in (
@@ -617,6 +647,7 @@ SURFACES = {
         # The block that a record is opened into.
         Surface("link", run_link, link_seeds, allowance=BLOCK_BYTES, max_input=192),
         Surface("router", run_router, router_seeds),
+        Surface("kad", run_kad, kad_seeds),
         # The labels of the names of one message, each of which may be a pointer to the same bytes.
         Surface(
             "lan",
