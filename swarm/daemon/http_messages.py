@@ -88,6 +88,7 @@ class HttpConversation:
     def __init__(self) -> None:
         self._connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
         self._head: h11.Request | None = None
+        self._head_only = False
         self._headers: dict[str, str] = {}
         self._body = bytearray()
         self._limit = 0
@@ -148,6 +149,7 @@ class HttpConversation:
                     raise EOFError
 
     def _begin(self, head: h11.Request) -> None:
+        self._head_only = head.method == b"HEAD"
         headers: dict[str, str] = {}
         if len(head.target) + sum(len(name) + len(value) for name, value in head.headers) > MAX_HEAD_BYTES:
             # h11 measures what has not come whole yet.
@@ -189,9 +191,10 @@ class HttpConversation:
     def begin_next(self) -> None:
         """The answer is sent, and `goes_on`: read the next request."""
         self._connection.start_next_cycle()
+        self._head_only = False
 
-    def answer(self, answer: Answer, *, last: bool = False, head_only: bool = False) -> bytes:
-        """The bytes of an answer; ``last`` says that the connection ends with it."""
+    def answer(self, answer: Answer, *, last: bool = False) -> bytes:
+        """The bytes of an answer, to HEAD without its body; ``last``: the connection ends with it."""
         headers = [
             ("content-type", answer.kind),
             ("content-length", str(len(answer.body))),
@@ -202,7 +205,7 @@ class HttpConversation:
         if last:
             headers.append(("connection", "close"))
         sent = self._send(h11.Response(status_code=answer.status, reason=_reason(answer), headers=headers))
-        if answer.body and not head_only:
+        if answer.body and not self._head_only:
             sent += self._send(h11.Data(data=answer.body))
         return sent + self._send(h11.EndOfMessage())
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+import h11
 import trio
 
 from swarm.daemon.api import Api, failure
@@ -52,11 +53,12 @@ class ApiServer:
         self._connections += 1
         try:
             async with stream:
+                served = _Served(stream, self._api, self._check)
                 # A client that goes away ends its own connection and nothing else.
                 with suppress(trio.BrokenResourceError, trio.ClosedResourceError, EOFError):
-                    await _Served(stream, self._api, self._check).run(
-                        full=self._connections > MAX_CONNECTIONS
-                    )
+                    await served.run(full=self._connections > MAX_CONNECTIONS)
+        except h11.LocalProtocolError:
+            logger.exception("an answer of the API was out of order")
         finally:
             self._connections -= 1
 
@@ -125,7 +127,7 @@ class _Served:
             # The one guard of a connection: a fault in an answer must not end the daemon.
             logger.exception("the API failed at %s %s", request.method, request.path)
             answer = failure(500, "the daemon has a fault here: see its log", 1)
-        await self._write(self._http.answer(answer, head_only=request.method == "HEAD"))
+        await self._write(self._http.answer(answer))
 
     async def _refuse(self, error: BadRequest) -> None:
         answer = failure(error.status, str(error), 2)

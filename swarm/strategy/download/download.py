@@ -147,6 +147,7 @@ class DownloadSide:
     def has_exactly(self, source: SourceId, pieces: PieceSet, now: float) -> list[Command]:
         """The source says what it has; whatever was held against it is void."""
         self.availability.replace(source, pieces)
+        self._origins.spoke(source)
         self._claims.source_left(source)
         self._timers.clear(Wakeup.CLAIMS, source)
         self._locality.restated()
