@@ -52,6 +52,16 @@ class PeerType(StrType):
         return unwrapped(text).rstrip("/")
 
 
+class TableType(PeerType):
+    """A node of a distributed hash table, or the name of one."""
+
+    name = "table"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text; click ends with exit code 2 unless it ends in a peer's id, or is ``ipfs``."""
+        return "ipfs" if str(value).lower() == "ipfs" else super().convert(value, param, ctx)
+
+
 class ListenType(StrType):
     """A multiaddr to listen on."""
 
@@ -361,7 +371,15 @@ def reach(command: Command) -> Command:
         envvar="SWARM_NO_MAP_PORT",
         help="Do not ask the router for a port that leads here (asked for what is shared or seeded).",
     )
-    return meet(relay_data(no_lan(no_map_port(command))))
+    dht = click.option(
+        "--dht",
+        type=TableType(),
+        metavar="MULTIADDR|ipfs",
+        multiple=True,
+        help="Find peers in the distributed hash table that this node is of, or in that of IPFS, whose nodes "
+        "learn this node's address and a hash of each id (repeatable).",
+    )
+    return meet(relay_data(dht(no_lan(no_map_port(command)))))
 
 
 def reach_options(given: Mapping[str, Any], *, hidden: bool = False, seeds: bool = True) -> dict[str, Any]:
@@ -374,6 +392,7 @@ def reach_options(given: Mapping[str, Any], *, hidden: bool = False, seeds: bool
         "meet": given["meet"],
         "relay_data": given["relay_data"],
         "lan": not (given["no_lan"] or hidden),
+        "dht": given["dht"],
         "map_port": seeds and not given["no_map_port"],
     }
 

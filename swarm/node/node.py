@@ -215,6 +215,13 @@ class Node:
             public = lease.endpoint.is_public
             self._stream.publish(PortMapped(str(lease.endpoint), lease.protocol, lease.seconds, public))
 
+    def enter_tables(self) -> None:
+        """Find peers in distributed hash tables, and be found there, from now on."""
+        from swarm.node.tables import begin_tables
+
+        publish = self._stream.publish
+        self._peer_sources += begin_tables(self._options.dht, self._questions, publish, self._nursery)
+
     def look_around(self) -> None:
         """Find peers in the networks of this machine, and be found there, from now on."""
         self._lan = begin_lan(self._host, self._nursery)
@@ -559,6 +566,8 @@ async def open_node(
             try:
                 if options.map_port:
                     node.map_port()
+                if options.dht:
+                    node.enter_tables()
                 if options.lan:
                     node.look_around()
                 yield node
