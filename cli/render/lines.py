@@ -216,10 +216,20 @@ def percent(snapshot: TransferSnapshot, phase: Phase) -> float | None:
 
 def summary(snapshot: TransferSnapshot) -> str:
     """Return one line about a transfer that is complete."""
-    sources = sum(1 for source in snapshot.sources if source.pieces)
     rate = snapshot.received / snapshot.elapsed if snapshot.elapsed > 0 else 0.0
     return (
         f"fetched {format_size(snapshot.received)} in {snapshot.elapsed:.1f} s ({format_rate(rate)}) "
-        f"from {counted(sources, 'peer')}, "
+        f"from {_givers(snapshot)}, "
         f"sent {format_size(snapshot.sent)}, wasted {format_size(snapshot.wasted)}"
     )
+
+
+def _givers(snapshot: TransferSnapshot) -> str:
+    """Return who gave pieces: how many peers, and what else there was."""
+    names = [row.source for row in snapshot.sources if row.pieces]
+    others = [named(name) for name in names if ":" in name]
+    peers = len(names) - len(others)
+    if not others:
+        return counted(peers, "peer")
+    told = others[0] if len(others) == 1 else counted(len(others), "other source")
+    return f"{counted(peers, 'peer')} and {told}" if peers else told
