@@ -52,6 +52,16 @@ class PeerType(StrType):
         return unwrapped(text).rstrip("/")
 
 
+class TableType(PeerType):
+    """A node of a distributed hash table, or the name of one."""
+
+    name = "table"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text; click ends with exit code 2 unless it ends in a peer's id, or is ``ipfs``."""
+        return "ipfs" if str(value).lower() == "ipfs" else super().convert(value, param, ctx)
+
+
 class ListenType(StrType):
     """A multiaddr to listen on."""
 
@@ -355,18 +365,35 @@ def reach(command: Command) -> Command:
         envvar="SWARM_NO_LAN",
         help="Neither look for peers in this machine's networks nor be found there.",
     )
-    return meet(relay_data(no_lan(command)))
+    no_map_port = click.option(
+        "--no-map-port",
+        is_flag=True,
+        envvar="SWARM_NO_MAP_PORT",
+        help="Do not ask the router for a port that leads here (asked for what is shared or seeded).",
+    )
+    dht = click.option(
+        "--dht",
+        type=TableType(),
+        metavar="MULTIADDR|ipfs",
+        multiple=True,
+        help="Find peers in the distributed hash table that this node is of, or in that of IPFS, whose nodes "
+        "learn this node's address and a hash of each id (repeatable).",
+    )
+    return meet(relay_data(dht(no_lan(no_map_port(command)))))
 
 
-def reach_options(given: Mapping[str, Any], *, hidden: bool = False) -> dict[str, Any]:
+def reach_options(given: Mapping[str, Any], *, hidden: bool = False, seeds: bool = True) -> dict[str, Any]:
     """Return the fields of `swarm.config.NodeOptions` that the options of `reach` mean.
 
-    A ``hidden`` node serves a few peers that know where it is, and nobody is to find it.
+    A ``hidden`` node serves a few peers that know where it is, and nobody is to find it. One that ``seeds``
+    is to be reached by others.
     """
     return {
         "meet": given["meet"],
         "relay_data": given["relay_data"],
         "lan": not (given["no_lan"] or hidden),
+        "dht": given["dht"],
+        "map_port": seeds and not given["no_map_port"],
     }
 
 

@@ -100,6 +100,10 @@ class NodeOptions:
     """Multiaddrs to listen on (port 0: any free port)."""
     announce: tuple[str, ...] = ()
     """Further multiaddrs at which others reach this node, such as a forwarded port; they come first."""
+    dht: tuple[str, ...] = ()
+    """Multiaddrs with ``/p2p/<id>`` of nodes of a distributed hash table, or ``ipfs``: see docs/reach.md."""
+    map_port: bool = False
+    """Ask the router for a port that leads to this node: see docs/reach.md."""
     lan: bool = False
     """Find peers in the networks that this machine is in, and be found there: see docs/reach.md."""
     upload_limit: int | None = None

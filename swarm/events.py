@@ -35,6 +35,24 @@ class NodeListening(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PortMapped(Event):
+    """The router leads ``address`` to this node, asked by ``protocol``, for ``seconds`` and then anew.
+
+    0 seconds is for good. If it is not ``public``, there is another router before that one.
+    """
+
+    address: str
+    protocol: str
+    seconds: int
+    public: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PortLost(Event):
+    """The router does not lead a port to this node any more; it is asked again."""
+
+
+@dataclass(frozen=True, slots=True)
 class Warned(Event):
     """Something the user should know that stops nothing (a skipped symbolic link, a bad hint)."""
 
@@ -333,3 +351,12 @@ class BytesSent(TransferEvent):
 
     peer: PeerId
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class BytesSpared(TransferEvent):
+    """So much of the payload exchanged with ``peer`` did not travel: it was sent in compressed form."""
+
+    peer: PeerId
+    received: int
+    sent: int

@@ -6,7 +6,6 @@ is logged, told or raised cannot carry them; `OriginUrl.revealed` is the one way
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Sequence
 from urllib.parse import quote, unquote_to_bytes, urljoin, urlsplit
@@ -80,6 +79,8 @@ class OriginUrl:
         """The value of the header that the userinfo stands for. A secret."""
         if not self._userinfo:
             return None
+        import base64
+
         user, _, password = self._userinfo.partition(":")
         pair = unquote_to_bytes(user) + b":" + unquote_to_bytes(password)
         return "Basic " + base64.b64encode(pair).decode("ascii")

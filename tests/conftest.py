@@ -12,6 +12,7 @@ from tests.support.processes import Processes
 
 # Tests that run side by side are not to meet each other; those of the discovery itself say so.
 os.environ.setdefault("SWARM_NO_LAN", "1")
+os.environ.setdefault("SWARM_NO_MAP_PORT", "1")
 
 PROCESSES = pytest.StashKey[Processes]()
 

@@ -74,6 +74,7 @@ def command(
     What is fetched is seeded afterwards.
     """
     from cli.failures import explain, summed_up
+    from cli.transfers.naming import shown
     from swarm.errors import SwarmError
     from swarm.observe.reports import PathFailed
 
@@ -94,7 +95,7 @@ def command(
                     raise
                 failures.append(error)
                 failure = explain(error)
-                live.event(PathFailed(content, failure.message, failure.exit_code))
+                live.event(PathFailed(shown(content), failure.message, failure.exit_code))
     if failures:
         raise summed_up(failures, len(contents), "added")
 

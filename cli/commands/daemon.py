@@ -77,19 +77,16 @@ def command(
 
     from cli import running
     from cli.version import version
-    from swarm.config import DEFAULT_LISTEN
+    from swarm.config import DEFAULT_LISTEN, NodeOptions
 
     live = runtime.show("daemon", json=as_json)
     runtime.imported()
     from swarm.daemon.daemon import DaemonOptions, open_daemon
 
-    daemon_options = DaemonOptions(
-        http=None if http is None else parse_http(http),
-        listen=listen or DEFAULT_LISTEN,
-        announce=announce,
-        output=output,
-        **options.reach_options(reach),
+    node_options = NodeOptions(
+        listen=listen or DEFAULT_LISTEN, announce=announce, **options.reach_options(reach)
     )
+    daemon_options = DaemonOptions(node_options, None if http is None else parse_http(http), output)
 
     async def main() -> None:
         async with open_daemon(daemon_options, live.warn, version()) as daemon:

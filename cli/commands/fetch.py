@@ -127,7 +127,7 @@ def command(
     fetch is resumed by the same command.
     """
     from cli.transfers.fetching import Fetching, fetch_all
-    from cli.transfers.naming import read_names
+    from cli.transfers.naming import read_names, shown
     from cli.transfers.piping import STANDARD_STREAM, fetch_to_stdout
     from swarm.config import DEFAULT_LISTEN, DEFAULT_MAX_PEERS, DEFAULT_PATIENCE, NodeOptions, TransferOptions
 
@@ -141,8 +141,8 @@ def command(
         announce=announce,
         upload_limit=upload_limit,
         download_limit=download_limit,
-        resumes=tuple(f"{output.resolve()}\0{content}" for content in named.contents) if seed else (),
-        **options.reach_options(groups),
+        resumes=tuple(f"{output.resolve()}\0{shown(each)}" for each in named.contents) if seed else (),
+        **options.reach_options(groups, seeds=seed),
     )
     transfer_options = TransferOptions(
         peers=named.peers,

@@ -6,6 +6,7 @@ import math
 from enum import Enum
 from typing import NamedTuple
 
+from cli.durations import format_time
 from cli.quantities import counted, format_duration, format_rate, format_remaining, format_size
 from swarm import events
 from swarm.content.paths import printable
@@ -58,6 +59,8 @@ def notice(event: events.Event) -> str | None:
             text = f"selected: {counted(files, 'file')} ({format_size(size)})"
         case events.TransferResumed(pieces=pieces, size=size) if pieces:
             text = f"here already: {counted(pieces, 'piece')} ({format_size(size)})"
+        case events.PortMapped() | events.PortLost():
+            text = _about_port(event)
         case events.PeersAwaited(reason=reason, seconds=seconds):
             text = f"waiting up to {seconds:.0f} s for a peer: {printable(reason)}"
         case events.SourceBanned(source=source, reason=reason):
@@ -69,6 +72,19 @@ def notice(event: events.Event) -> str | None:
         case events.PeerComplete() | SeedingEnded() | PathFailed():
             text = _what_ended(event)
     return text
+
+
+def _about_port(event: events.PortMapped | events.PortLost) -> str:
+    """Return what a person is told of the router's port."""
+    if isinstance(event, events.PortLost):
+        return "warning: the router does not lead to this node any more; it is asked again"
+    kept = f"renewed every {format_time(event.seconds / 2)}" if event.seconds else "for good"
+    if event.public:
+        return f"reachable at {printable(event.address)}, a port of the router ({event.protocol}, {kept})"
+    return (
+        f"warning: the router leads {printable(event.address)} here ({event.protocol}), which is no public "
+        "address: there is another router before it, whose user could forward a port"
+    )
 
 
 def _what_ended(event: events.PeerComplete | SeedingEnded | PathFailed) -> str | None:
@@ -200,10 +216,20 @@ def percent(snapshot: TransferSnapshot, phase: Phase) -> float | None:
 
 def summary(snapshot: TransferSnapshot) -> str:
     """Return one line about a transfer that is complete."""
-    sources = sum(1 for source in snapshot.sources if source.pieces)
     rate = snapshot.received / snapshot.elapsed if snapshot.elapsed > 0 else 0.0
     return (
         f"fetched {format_size(snapshot.received)} in {snapshot.elapsed:.1f} s ({format_rate(rate)}) "
-        f"from {counted(sources, 'peer')}, "
+        f"from {_givers(snapshot)}, "
         f"sent {format_size(snapshot.sent)}, wasted {format_size(snapshot.wasted)}"
     )
+
+
+def _givers(snapshot: TransferSnapshot) -> str:
+    """Return who gave pieces: how many peers, and what else there was."""
+    names = [row.source for row in snapshot.sources if row.pieces]
+    others = [named(name) for name in names if ":" in name]
+    peers = len(names) - len(others)
+    if not others:
+        return counted(peers, "peer")
+    told = others[0] if len(others) == 1 else counted(len(others), "other source")
+    return f"{counted(peers, 'peer')} and {told}" if peers else told

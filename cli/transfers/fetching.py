@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cli.failures import explain, summed_up
 from cli.transfers.leaving import Leaving, Seeding, counting
+from cli.transfers.naming import shown
 from cli.transfers.sharing import SUFFIX, tell_command
 from swarm.errors import SwarmError, UsageError
 from swarm.lazy_dataclass import dataclass
@@ -130,7 +131,7 @@ class _Fetches:
                 self._failures.append(error)
                 failure = explain(error)
                 await self._live.settle()
-                self._live.event(PathFailed(content, failure.message, failure.exit_code))
+                self._live.event(PathFailed(shown(content), failure.message, failure.exit_code))
 
     async def _complete(self, transfer: Transfer) -> None:
         """Wait until a fetch is in place; tell its path, and how others get it from here if it is seeded."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from cli.options import PeerType
 from swarm.lazy_dataclass import dataclass
 
 COMMENT = "#"
+
+_ORIGIN = re.compile(r"origin=[^&,\s]*", re.IGNORECASE)
+_SECRETS = re.compile(r"(?<=://)[^/]*@|\?.*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,21 @@ def read_names(arguments: Sequence[str], lists: Iterable[Path]) -> Named:
     if not contents:
         raise click.UsageError("nothing to fetch: give a .swarm file, an id or a swarm: link (or a list, -i)")
     return Named(tuple(contents), tuple(peers))
+
+
+def shown(content: str) -> str:
+    """What the user gave, as it may be told and kept: without what is secret in the URLs of origins."""
+    from swarm.content.link import SwarmLink, is_link
+    from swarm.errors import ManifestError
+
+    if "://" in content and not is_link(content):
+        return _SECRETS.sub("", content)
+    if "origin=" not in content or not is_link(content):
+        return content
+    try:
+        return SwarmLink.pasted(content).shown()
+    except ManifestError:
+        return _ORIGIN.sub("origin=", content)
 
 
 def _is_multiaddr(text: str) -> bool:

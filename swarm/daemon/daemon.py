@@ -14,7 +14,7 @@ from typing import Final
 
 import trio
 
-from swarm.config import DEFAULT_LISTEN, NodeOptions
+from swarm.config import NodeOptions
 from swarm.content.paths import printable
 from swarm.daemon import places, service_manager
 from swarm.daemon.access import TcpAccess
@@ -25,7 +25,7 @@ from swarm.daemon.http_server import ApiServer
 from swarm.daemon.keeper import TransferKeeper
 from swarm.daemon.transfer_registry import FILE, TransferRegistry
 from swarm.errors import DiskError, Locked, UsageError
-from swarm.lazy_dataclass import dataclass
+from swarm.lazy_dataclass import dataclass, field, replace
 from swarm.node import Node, open_node
 from swarm.storage import aio
 from swarm.storage.home import make_home
@@ -49,19 +49,13 @@ _PAGE: Final = {
 class DaemonOptions:
     """Settings of a daemon; ``http`` is a loopback address and a port for the page, None for no TCP.
 
-    ``output`` is where a fetch goes that names no folder. Limits are of all transfers together, in bytes per
-    second.
+    ``node`` are those of its node: the home, addresses, ways to find peers. ``output`` is where a fetch goes
+    that names no folder.
     """
 
-    home: Path | None = None
+    node: NodeOptions = field(default_factory=NodeOptions)
     http: tuple[str, int] | None = None
-    listen: tuple[str, ...] = DEFAULT_LISTEN
-    announce: tuple[str, ...] = ()
     output: Path = Path()
-    lan: bool = False
-    meet: tuple[str, ...] = ()
-    relay_data: bool = False
-    max_connections: int = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,27 +78,18 @@ async def open_daemon(
     ``tell`` is called with one line about what goes wrong meanwhile. Raises Locked if another daemon runs in
     that home, UsageError for an address that cannot be had, DiskError.
     """
-    home = options.home or swarm_home()
+    home = options.node.home or swarm_home()
     await make_home(home)
     with _only_one(home), _sockets(home, options.http) as listeners:
         token = await _token(home) if options.http is not None else ""
         registry = await trio.to_thread.run_sync(TransferRegistry, home / FILE)
         try:
-            node_options = NodeOptions(
-                home=home,
-                serves=(home / IDENTITY,),
-                listen=options.listen,
-                announce=options.announce,
-                lan=options.lan,
-                meet=options.meet,
-                relay_data=options.relay_data,
-                max_connections=options.max_connections,
-            )
+            node_options = replace(options.node, home=home, serves=(home / IDENTITY,))
             async with open_node(node_options, tell=tell) as node, trio.open_nursery() as nursery:
                 keeper = TransferKeeper(node, registry, ChangeLog(secrets.token_hex(4)), nursery, tell)
                 restored = await keeper.restore()
                 output = str(options.output.resolve())
-                api = Api(keeper, output, version, await trio.to_thread.run_sync(page_files))
+                api = Api(keeper, output, version, await trio.to_thread.run_sync(page_files), token)
                 page = _begin_to_serve(nursery, api, listeners, token)
                 service_manager.notify(f"READY=1\nSTATUS={restored} transfers restored")
                 try:

@@ -7,7 +7,7 @@ with the status to answer; nothing that is kept of a request is longer than they
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -88,6 +88,7 @@ class HttpConversation:
     def __init__(self) -> None:
         self._connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
         self._head: h11.Request | None = None
+        self._head_only = False
         self._headers: dict[str, str] = {}
         self._body = bytearray()
         self._limit = 0
@@ -148,6 +149,7 @@ class HttpConversation:
                     raise EOFError
 
     def _begin(self, head: h11.Request) -> None:
+        self._head_only = head.method == b"HEAD"
         headers: dict[str, str] = {}
         if len(head.target) + sum(len(name) + len(value) for name, value in head.headers) > MAX_HEAD_BYTES:
             # h11 measures what has not come whole yet.
@@ -189,9 +191,10 @@ class HttpConversation:
     def begin_next(self) -> None:
         """The answer is sent, and `goes_on`: read the next request."""
         self._connection.start_next_cycle()
+        self._head_only = False
 
-    def answer(self, answer: Answer, *, last: bool = False, head_only: bool = False) -> bytes:
-        """The bytes of an answer; ``last`` says that the connection ends with it."""
+    def answer(self, answer: Answer, *, last: bool = False) -> bytes:
+        """The bytes of an answer, to HEAD without its body; ``last``: the connection ends with it."""
         headers = [
             ("content-type", answer.kind),
             ("content-length", str(len(answer.body))),
@@ -202,9 +205,19 @@ class HttpConversation:
         if last:
             headers.append(("connection", "close"))
         sent = self._send(h11.Response(status_code=answer.status, reason=_reason(answer), headers=headers))
-        if answer.body and not head_only:
+        if answer.body and not self._head_only:
             sent += self._send(h11.Data(data=answer.body))
         return sent + self._send(h11.EndOfMessage())
+
+    def begin_body(self, status: int, headers: Sequence[tuple[str, str]], length: int) -> bytes:
+        """The head of an answer of so many bytes, which `more` sends and `end` ends."""
+        fields = [("content-length", str(length)), ("x-content-type-options", "nosniff"), *headers]
+        answer = Answer(status)
+        return self._send(h11.Response(status_code=status, reason=_reason(answer), headers=fields))
+
+    def end(self) -> bytes:
+        """The end of an answer that was sent in parts."""
+        return self._send(h11.EndOfMessage())
 
     def begin_stream(self, kind: str) -> bytes:
         """The head of an answer that has no end of its own."""

@@ -99,6 +99,7 @@ class MeetingPoint:
         self._where: Endpoint | None = None
         self._connected = trio.Event()
         self._was_told = False
+        self._told = trio.lowlevel.ParkingLot()
 
     # --- The source ---------------------------------------------------------------------------------
 
@@ -150,6 +151,11 @@ class MeetingPoint:
         circuit = Circuit(PeerAddress(self.at.peer, self._where))
         return FoundPeer(record.peer, (*map(str, visible_from(self._where, direct)), str(circuit)))
 
+    async def settled(self) -> None:
+        """Return once the server knows what was withdrawn; at once while there is no connection."""
+        while self._gone and self._connected.is_set():
+            await self._told.park()
+
     # --- Being there --------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -164,6 +170,7 @@ class MeetingPoint:
             except* (LinkClosed, RemoteError, NoPeerReachable) as group:
                 self._note(group.exceptions[0])
             self._connected = trio.Event()
+            self._told.unpark_all()
             if trio.current_time() - began > LONGEST_PAUSE:
                 pause = FIRST_PAUSE
             await trio.sleep(pause * (1 - self._rng.random() / 4))
@@ -215,12 +222,15 @@ class MeetingPoint:
             while self._gone:
                 namespace = namespace_of(self._gone.popleft())
                 await write_message(stream, encode_rendezvous(Unregister(namespace)))
+            self._told.unpark_all()
             now = trio.current_time()
             for manifest, registration in tuple(self._registrations.items()):
                 if registration.due <= now:
                     registration.due = now + limits.REFRESH_SECONDS
                     record = self._link.seal(self._addresses_of(registration))
-                    message = Register(namespace_of(manifest), record, limits.REGISTERED_SECONDS)
+                    message = Register(
+                        namespace_of(manifest), record, limits.REGISTERED_SECONDS, present=True
+                    )
                     asked.append(manifest)
                     await write_message(stream, encode_rendezvous(message))
             due = min((each.due for each in self._registrations.values()), default=math.inf)

@@ -82,7 +82,7 @@ def concrete(listening: Iterable[Endpoint]) -> list[Endpoint]:
             found.setdefault(Endpoint(endpoint.kind, host, endpoint.transport, endpoint.port))
     if not found:
         return []
-    preferred = {_route_source(kind) for kind in IP_KINDS}
+    preferred = {route_source(kind) for kind in IP_KINDS}
     short_lived = _short_lived()
     return sorted(found, key=lambda each: _rank(each, preferred, short_lived))
 
@@ -119,7 +119,7 @@ def _rank(
     return best, endpoint.host in short_lived, endpoint.host not in preferred, endpoint.kind
 
 
-def _route_source(kind: str) -> str | None:
+def route_source(kind: str) -> str | None:
     """The address that packets to far away leave from; None without such a route. Nothing is sent."""
     family, far = _FAR[kind]
     with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:

@@ -89,10 +89,15 @@ def dial_back_targets(addresses: Sequence[Endpoint], remote_address: str) -> tup
     return tuple(dict.fromkeys((*own, *other)))[:2]
 
 
-async def ask_dial_back(stream: NegotiatedStream, peer: PeerId, addresses: Sequence[Endpoint]) -> bool | None:
-    """Ask to be dialled back; whether that worked, None when there was no verdict. Raises LinkClosed."""
+async def ask_dial_back(
+    stream: NegotiatedStream,
+    peer: PeerId,
+    addresses: Sequence[Endpoint],
+    seconds: float = limits.HANDSHAKE_SECONDS,
+) -> bool | None:
+    """Ask to be dialled back; whether that worked, None without a verdict in time. Raises LinkClosed."""
     try:
-        with trio.move_on_after(limits.HANDSHAKE_SECONDS):
+        with trio.move_on_after(seconds):
             await write_message(stream, ProbeRequest(peer, tuple(addresses)).encode())
             answer = ProbeAnswer.decode(await read_message(stream, limits.MAX_MESSAGE_BYTES))
             return {ProbeStatus.OK: True, ProbeStatus.DIAL_ERROR: False}.get(ProbeStatus(answer.status))

@@ -115,7 +115,7 @@ class HolePunch:
     async def lead(self, peer: PeerId, open_stream: Callable[[], Awaitable[NegotiatedStream]]) -> bool:
         """Agree on a moment and dial, up to `limits.PUNCH_ATTEMPTS` times; says whether that worked."""
         with trio.move_on_after(limits.PUNCH_SECONDS):
-            for _ in range(limits.PUNCH_ATTEMPTS):
+            for attempt in range(limits.PUNCH_ATTEMPTS):
                 if self._is_direct(peer):
                     break
                 try:
@@ -124,7 +124,7 @@ class HolePunch:
                     logger.debug("no punch with %s: %s", peer, error)
                     break
                 await trio.sleep(round_trip / 2)
-                await self._dial(peer, addresses, client=False)
+                await self._dial(peer, addresses, client=False, plainly=attempt > 0)
         return self._is_direct(peer)
 
     async def _agree(self, stream: NegotiatedStream) -> tuple[tuple[Endpoint, ...], float]:
@@ -167,14 +167,21 @@ class HolePunch:
 
     # --- Dialling -----------------------------------------------------------------------------------
 
-    async def _dial(self, peer: PeerId, addresses: Sequence[Endpoint], *, client: bool) -> None:
-        """Dial all addresses until there is a direct connection, or the attempt is over."""
+    async def _dial(
+        self, peer: PeerId, addresses: Sequence[Endpoint], *, client: bool, plainly: bool = False
+    ) -> None:
+        """Dial all addresses until there is a direct connection, or the attempt is over.
+
+        ``plainly`` also dials as anybody does: the other end may be public, and not dial from its port.
+        """
         if not addresses:
             return
         with trio.move_on_after(limits.ATTEMPT_SECONDS):
             async with trio.open_nursery() as nursery:
                 for endpoint in addresses[:MOST_ADDRESSES]:
                     nursery.start_soon(self._dial_one, peer, endpoint, client)
+                    if plainly:
+                        nursery.start_soon(self._dial_plainly, peer, endpoint)
                 while not self._is_direct(peer):
                     await self._changed.park()
                 nursery.cancel_scope.cancel()
@@ -207,6 +214,13 @@ class HolePunch:
                 return
         finally:
             self._gate.expected.pop(remote, None)
+
+    async def _dial_plainly(self, peer: PeerId, endpoint: Endpoint) -> None:
+        try:
+            await self._network.dial_addr(Multiaddr(str(endpoint)), ID.from_base58(peer))
+        except BaseLibp2pError as error:
+            logger.debug("a plain dial to %s failed: %s", endpoint, error)
+        self.arrived()
 
     async def _as_client(self, raw: RawConnection, peer: PeerId) -> None:
         try:

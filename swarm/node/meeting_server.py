@@ -62,12 +62,22 @@ class RendezvousService:
     def __init__(self) -> None:
         self.registry = Registry()
         self._waiting: dict[str, _Waiting] = {}
+        self._present: dict[tuple[PeerId, str], ByteStream] = {}
+        """Registrations that end with a stream."""
         self._rates: dict[PeerId, TokenBucket] = {}
         self._run = secrets.token_bytes(COOKIE_BYTES // 2)
         """Numbers of an earlier run mean nothing here."""
 
     async def __call__(self, stream: ByteStream) -> None:
         """Answer the messages of one stream until its peer ends it; RemoteError for a flood."""
+        try:
+            await self._serve(stream)
+        finally:
+            for key in [key for key, held in self._present.items() if held is stream]:
+                del self._present[key]
+                self.registry.unregister(*key)
+
+    async def _serve(self, stream: ByteStream) -> None:
         while True:
             try:
                 data = await read_message(stream, limits.MAX_REQUEST_BYTES)
@@ -80,6 +90,7 @@ class RendezvousService:
                 case Register():
                     await write_message(stream, encode_rendezvous(self._register(message, stream)))
                 case Unregister(namespace):
+                    self._present.pop((stream.peer, namespace), None)
                     self.registry.unregister(stream.peer, namespace)
                 case Discover():
                     await write_message(stream, encode_rendezvous(await self._discover(message, stream)))
@@ -94,6 +105,8 @@ class RendezvousService:
             return RegisterResponse(RendezvousStatus.INVALID_RECORD, str(error))
         network = ip_of(stream.remote_address)
         status, ttl = self.registry.register(stream.peer, network, message, trio.current_time())
+        if status is RendezvousStatus.OK and message.present:
+            self._present[stream.peer, message.namespace] = stream
         if status is RendezvousStatus.OK and (waiting := self._waiting.get(message.namespace)) is not None:
             waiting.came.set()
         return RegisterResponse(status, ttl=ttl)

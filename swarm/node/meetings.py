@@ -22,6 +22,8 @@ from swarm.net.host import Host
 from swarm.net.streams import NegotiatedStream
 from swarm.reach.probe_messages import PROBE_PROTOCOL
 
+FAREWELL_SECONDS = 0.3
+
 MOST = 8
 """Meeting points of one node; more that links name are left out."""
 
@@ -56,6 +58,12 @@ class Meetings:
             if point is not None:
                 found[where.peer] = point
         return tuple(found.values())
+
+    async def aclose(self) -> None:
+        """Let the meeting points know what was withdrawn; waits for none of them long."""
+        with trio.move_on_after(FAREWELL_SECONDS):
+            for point in self._points.values():
+                await point.settled()
 
     def _begin(self, where: PeerAddress) -> MeetingPoint:
         if self._circuits is None:

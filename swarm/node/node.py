@@ -15,7 +15,7 @@ from swarm.content.envelope import Envelope
 from swarm.content.link import MAX_LINK_PEERS, SwarmLink
 from swarm.content.manifest import Manifest
 from swarm.errors import LinkClosed, NoPeerReachable, RemoteError, UsageError
-from swarm.events import NodeListening, RoundTrip, TransferStarted, Warned
+from swarm.events import NodeListening, PortLost, PortMapped, RoundTrip, TransferStarted, Warned
 from swarm.ids import ManifestId, PeerId, TransferId
 from swarm.lazy_dataclass import dataclass
 from swarm.net.addresses import of_others, parse_endpoint, parse_peer_address
@@ -57,17 +57,21 @@ from swarm.storage.scan import ScanRules
 from swarm.transfer.buffers import TransferMemory
 from swarm.transfer.connector import EXCHANGE_PROTOCOL
 from swarm.transfer.pacing import RateLimit
-from swarm.transfer.services import NodeServices
+from swarm.transfer.services import NodeServices, OwnAddresses
 from swarm.transfer.session import SessionOrigin, read_greeting, refuse_stream
 from swarm.transfer.transfer import END_SECONDS, GOODBYE_SECONDS, OpenContentOf, Transfer, TransferKind
 
 if TYPE_CHECKING:
     from swarm.discovery.lan import LanPeers
     from swarm.discovery.meeting_point import MeetingPoint
+    from swarm.net.port_mapper import PortLease, PortMapper
     from swarm.node.meetings import Meetings
 
 MAX_DIALS = 8
 """Named peers, and strangers, that are dialled at the same time by all transfers together."""
+
+MAPPING_SECONDS = 0.5
+"""So long after the node's start a share waits for the router's answer: the link is to name its address."""
 
 MAX_ORIGIN_CONNECTIONS = 8
 """To web servers, by all transfers together."""
@@ -105,6 +109,7 @@ class Node:
         self._by_manifest: dict[ManifestId, Transfer] = {}
         self._claims: dict[TransferId, ManifestId] = {}
         self._numbers = 0
+        self._opened_at = trio.current_time()
         self._closed = False
         self._banned: dict[PeerId, None] = {}
         self._peer_sources: list[PeerSource] = []
@@ -114,7 +119,9 @@ class Node:
         self._questions = Questions(host, self.is_banned, self._asked, self.ban, kept)
         self._round_trips = RoundTrips(host, self._round_trip_measured, nursery, self._rng)
         announced = [f"{parse_endpoint(text, 'to announce')}/p2p/{host.peer_id}" for text in options.announce]
-        self._addresses = tuple(dict.fromkeys((*announced, *host.addresses)))
+        self._announced = tuple(announced)
+        self._addresses = OwnAddresses(tuple(dict.fromkeys((*announced, *host.addresses))))
+        self._mapper: PortMapper | None = None
         self._services = NodeServices(
             network=host,
             peers=self,
@@ -162,7 +169,7 @@ class Node:
     @property
     def addresses(self) -> tuple[str, ...]:
         """The dialable multiaddrs of this node, with ``/p2p/<id>``: those announced come first."""
-        return self._addresses
+        return self._addresses.now
 
     @property
     def transfers(self) -> tuple[Transfer, ...]:
@@ -192,6 +199,29 @@ class Node:
         """Let ``source`` find peers for every transfer that begins from now on."""
         self._peer_sources.append(source)
 
+    def map_port(self) -> None:
+        """Ask the router for a port that leads to this node, and keep it, from now on."""
+        from swarm.net.port_mapper import PortMapper
+
+        self._mapper = PortMapper(self._host.listening, self._port_mapped)
+        self._nursery.start_soon(self._mapper.run)
+
+    def _port_mapped(self, lease: PortLease | None) -> None:
+        mapped = () if lease is None else (f"{lease.endpoint}/p2p/{self.peer_id}",)
+        self._addresses.become(tuple(dict.fromkeys((*self._announced, *mapped, *self._host.addresses))))
+        if lease is None:
+            self._stream.publish(PortLost())
+        else:
+            public = lease.endpoint.is_public
+            self._stream.publish(PortMapped(str(lease.endpoint), lease.protocol, lease.seconds, public))
+
+    def enter_tables(self) -> None:
+        """Find peers in distributed hash tables, and be found there, from now on."""
+        from swarm.node.tables import begin_tables
+
+        publish = self._stream.publish
+        self._peer_sources += begin_tables(self._options.dht, self._questions, publish, self._nursery)
+
     def look_around(self) -> None:
         """Find peers in the networks of this machine, and be found there, from now on."""
         self._lan = begin_lan(self._host, self._nursery)
@@ -217,6 +247,9 @@ class Node:
         transfer = self.begin_share(path, name=name, piece_length=piece_length, options=options)
         try:
             await transfer.opened()
+            if self._mapper is not None:
+                with trio.move_on_at(self._opened_at + MAPPING_SECONDS):
+                    await self._mapper.decided.wait()
         except BaseException:
             transfer.cancel()
             with shielded(END_SECONDS):
@@ -501,6 +534,9 @@ class Node:
         with shielded(END_SECONDS):
             for transfer in self.transfers:
                 await transfer.ended()
+        if self._meetings is not None:
+            with shielded(END_SECONDS):
+                await self._meetings.aclose()
         self._stream.close()
 
 
@@ -528,6 +564,10 @@ async def open_node(
             for message in untold:
                 node.event_stream.publish(Warned(message))
             try:
+                if options.map_port:
+                    node.map_port()
+                if options.dht:
+                    node.enter_tables()
                 if options.lan:
                     node.look_around()
                 yield node

@@ -95,7 +95,7 @@ class ResponseReader:
 
     def _feed_known(self, data: bytes) -> None:
         if not data and self.left:
-            raise HttpFault(f"the connection ended {self.left} bytes too early")
+            raise HttpFault("the connection ended within the body")
         self._ready = memoryview(bytes(self._ready) + data)
 
     def take(self, into: memoryview) -> int:

@@ -2,7 +2,7 @@
 
 Source: the libp2p specification ``rendezvous/README.md``, as go and rust implement it. One field is ours: a
 question may say how many seconds it waits for a peer to come (`WAIT_FIELD`); others ignore it and answer at
-once.
+once. Another is in a registration: it ends with the stream that it was sent on (`PRESENCE_FIELD`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from swarm.reach.reach_limits import MAX_FOUND, MAX_NAMESPACE_BYTES, MAX_WAIT
 
 RENDEZVOUS_PROTOCOL = "/rendezvous/1.0.0"
 WAIT_FIELD = 15
+PRESENCE_FIELD = 15
 MAX_COOKIE_BYTES = 64
 
 _CONTEXT = "swarm 2026-11 the namespace of a manifest at a meeting point"
@@ -56,11 +57,15 @@ class _Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Register:
-    """Note the sender under ``namespace`` for ``ttl`` seconds (None: the server's choice)."""
+    """Note the sender under ``namespace`` for ``ttl`` seconds (None: the server's choice).
+
+    ``present``: until the stream ends, if that is sooner.
+    """
 
     namespace: str
     record: bytes = b""
     ttl: int | None = None
+    present: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,12 +156,14 @@ def decode_rendezvous(data: bytes) -> RendezvousMessage:
 
 
 def _register(message: Register) -> bytes:
-    return encode([(1, message.namespace.encode()), (2, message.record or None), (3, message.ttl)])
+    named = [(1, message.namespace.encode()), (2, message.record or None), (3, message.ttl)]
+    return encode([*named, (PRESENCE_FIELD, int(message.present) or None)])
 
 
 def _read_register(fields: Fields) -> Register:
     ttl = fields.number(3, 0) or None
-    return Register(_namespace(fields), fields.one_bytes(2) or b"", ttl)
+    present = bool(fields.number(PRESENCE_FIELD, 0))
+    return Register(_namespace(fields), fields.one_bytes(2) or b"", ttl, present)
 
 
 def _namespace(fields: Fields) -> str:

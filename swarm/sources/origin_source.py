@@ -35,7 +35,7 @@ IDLE_SECONDS = 4.0
 FAULTS = 3
 """Faults in a row after which an origin is left alone for longer and longer."""
 FIRST_PAUSE, LONG_PAUSE, LONGEST_PAUSE = 0.25, 5.0, 60.0
-SLOW_SECONDS = 20.0
+SLOW_SECONDS = 10.0
 LEAST_RATE = 1024
 """Bytes a second, over `SLOW_SECONDS` of waiting: a server that sends less is given up for a while."""
 HEAD_SECONDS = 30.0

@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 from array import array
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 
-from swarm.content.manifest import Manifest
+from swarm.content.manifest import FileEntry, Manifest
 from swarm.content.paths import printable
 from swarm.errors import DiskError
 from swarm.lazy_dataclass import dataclass
@@ -149,6 +149,21 @@ class _Marks:
         return _mark(about.st_size, about.st_mtime_ns, about.st_ctime_ns)
 
 
+class _Paths(Collection[tuple[str, ...]]):
+    def __init__(self, parts: Callable[[int], tuple[str, ...]], files: Collection[int]) -> None:
+        self._parts = parts
+        self._files = files
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __iter__(self) -> Iterator[tuple[str, ...]]:
+        return map(self._parts, self._files)
+
+    def __contains__(self, path: object) -> bool:
+        return any(path == each for each in self)
+
+
 class PieceFiles:
     """The files of a manifest below ``folder``, cached through a bounded number of descriptors.
 
@@ -166,6 +181,14 @@ class PieceFiles:
     def parts(self, file: int) -> tuple[str, ...]:
         """Return the path of a file below the folder."""
         return self._single or self._manifest.path(file)
+
+    def parts_of(self, entry: FileEntry) -> tuple[str, ...]:
+        """As `parts`, for a file that was looked up already."""
+        return self._single or entry.path
+
+    def paths(self, files: Collection[int]) -> Collection[tuple[str, ...]]:
+        """Return the paths of many files, each made when it is asked for."""
+        return _Paths(self.parts, files)
 
     def path(self, file: int) -> Path:
         """Return the full path of a file, for messages."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 
+from swarm.content.manifest import Manifest
+from swarm.content.times import FileTimes
 from swarm.storage.file_layer import read_at, write_at
 from swarm.storage.folder import Parents, open_regular
 from swarm.storage.piece_files import PieceFiles
@@ -30,15 +32,26 @@ class Written:
     failed: tuple[int, OSError] | None = None
 
 
-def write_new(files: PieceFiles, contents: Sequence[tuple[int, memoryview]]) -> Written:
-    """Create files, each with its whole content, and the folders that they need."""
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL
+_PROGRAM, _PLAIN = 0o777, 0o666
+
+
+def write_new(
+    manifest: Manifest,
+    files: PieceFiles,
+    contents: Sequence[tuple[int, memoryview]],
+    times: FileTimes | None = None,
+) -> Written:
+    """Create files, each with its whole content, executable bit and time, and the folders that they need."""
     written = Written()
     layer = files.folder.layer
     with Parents(files.folder, created=written.folders.add) as parents:
         for file, data in contents:
-            parts = files.parts(file)
+            entry = manifest.files[file]
+            parts = files.parts_of(entry)
             try:
-                fd = layer.open(parents.of(parts), parts[-1], os.O_RDWR | os.O_CREAT | os.O_EXCL)
+                mode = _PROGRAM if entry.executable else _PLAIN
+                fd = layer.open(parents.of(parts), parts[-1], _NEW, mode)
             except FileExistsError:
                 written.left.append(file)
                 continue
@@ -48,6 +61,9 @@ def write_new(files: PieceFiles, contents: Sequence[tuple[int, memoryview]]) -> 
             written.folders.add(parts[:-1])
             try:
                 write_at(layer, fd, data, 0)
+                if times is not None and (time := times.of_file(file)) is not None:
+                    with suppress(OSError):
+                        os.utime(fd, ns=(time, time))
                 written.files.append((file, os.fstat(fd)))
             except OSError as error:
                 written.failed = file, error

@@ -154,7 +154,7 @@ class Syncer:
         files = self._files
         await self.begin()
         if files.partial is not None:
-            paths = [files.partial.parts(file) for file in batch.files]
+            paths = files.partial.paths(frozenset(batch.files))
             # Abandoned on cancellation: a disk that hangs must not block the process.
             await abandonable(self._flush, files.partial.folder, paths, batch.folders)
         await self._journal.append(encode_stored(self._header, batch.pieces))

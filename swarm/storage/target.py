@@ -251,7 +251,10 @@ class Target:
             syncer, partial = await self._prepare_write(file)
         contents = [(file, data) for file, (_, data, _) in new.items()]
         size = sum(len(data) for _, data in contents)
-        written = await self._executor.write(size, lambda: write_new(partial, contents))
+        times = self._files.plan.times
+        written = await self._executor.write(
+            size, lambda: write_new(self._manifest, partial, contents, times)
+        )
         for folder in written.folders:
             syncer.folder_changed(folder)
         claims = []

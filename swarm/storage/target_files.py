@@ -14,7 +14,7 @@ from contextlib import ExitStack, suppress
 from itertools import count
 from pathlib import Path
 
-from swarm.content.manifest import Manifest
+from swarm.content.manifest import FileEntry, Manifest
 from swarm.content.paths import JOURNAL_SUFFIX, PART_SUFFIX, printable, temporary_names
 from swarm.content.times import FileTimes
 from swarm.errors import DiskError, PiecesChanged
@@ -89,49 +89,59 @@ def prepare(
     """
     folders: set[tuple[str, ...]] = {()}
     changed: dict[int, list[int]] = {}
+    unlike: list[int] = []
     with Parents(partial.folder) as parents:
         for file in missing:
+            entry = manifest.files[file]
+            parts = partial.parts_of(entry)
+            folders.add(parts[:-1])
             try:
-                if not manifest.files[file].length:
+                if not entry.length:
                     partial.create(file, folders.add)
-                parts = partial.parts(file)
-                if bad := _changed_pieces(manifest, partial, file, parents.stat(parts)):
+                about = parents.stat(parts)
+                if bad := _changed_pieces(manifest, partial, file, about):
                     changed[file] = bad
             except OSError as error:
                 raise disk_error(error, partial.path(file)) from error
-            folders.add(parts[:-1])
+            if not _is_like(about, entry, None if times is None else times.of_file(file)):
+                unlike.append(file)
         if changed:
             raise _pieces_changed(partial, changed)
-        for file in missing:
-            try:
-                _set_attributes(manifest, partial, parents, file, executable, times)
-            except OSError as error:
-                raise disk_error(error, partial.path(file)) from error
+        _set_attributes(manifest, partial, parents, unlike, executable, times)
     for folder in tuple(folders):
         folders.update(folder[:depth] for depth in range(len(folder)))
     if extras is not None:
         extras.make(partial.folder, folders.add)
-    flush(partial.folder, [partial.parts(file) for file in missing], folders)
+    flush(partial.folder, partial.paths(missing), folders)
+
+
+def _is_like(about: os.stat_result | None, entry: FileEntry, time: int | None) -> bool:
+    """Whether a file has the length, the executable bit and the time that it is to have."""
+    if about is None or about.st_size != entry.length:
+        return False
+    return bool(about.st_mode & stat.S_IXUSR) == entry.executable and time in {None, about.st_mtime_ns}
 
 
 def _set_attributes(
     manifest: Manifest,
     partial: PieceFiles,
     parents: Parents,
-    file: int,
+    files: Collection[int],
     executable: ExecutableBits,
     times: FileTimes | None,
 ) -> None:
-    """Set the executable bit and the time of a file, where they are not as they should be."""
-    parts, wanted = partial.parts(file), manifest.files[file].executable
-    about = parents.stat(parts)
-    if about is None or bool(about.st_mode & stat.S_IXUSR) != wanted:
-        executable.set(partial, file, wanted=wanted)
-    time = None if times is None else times.of_file(file)
-    if time is not None and about is not None and about.st_mtime_ns != time:
-        with suppress(OSError):
-            at = parents.of(parts)
-            os.utime(parts[-1], ns=(about.st_atime_ns, time), dir_fd=at, follow_symlinks=False)
+    """Set the executable bits and the times of files, where they are not as they should be."""
+    for file in files:
+        parts, wanted = partial.parts(file), manifest.files[file].executable
+        with refusals(partial.path(file)):
+            about = parents.stat(parts)
+            if about is None or bool(about.st_mode & stat.S_IXUSR) != wanted:
+                executable.set(partial, file, wanted=wanted)
+            time = None if times is None else times.of_file(file)
+            if time is not None and about is not None and about.st_mtime_ns != time:
+                with suppress(OSError):
+                    at = parents.of(parts)
+                    os.utime(parts[-1], ns=(about.st_atime_ns, time), dir_fd=at, follow_symlinks=False)
 
 
 def _changed_pieces(

@@ -65,6 +65,7 @@ class PeerConnector:
                 for source in sources:
                     nursery.start_soon(self._collect, source, manifest)
                 nursery.start_soon(self._announce_completion, manifest)
+                nursery.start_soon(self._announce_moves, manifest)
                 await self._dial_all(nursery)
         finally:
             for source in sources:
@@ -111,8 +112,13 @@ class PeerConnector:
             await self._exchange.complete.wait()
             self._announce(manifest, complete=True)
 
+    async def _announce_moves(self, manifest: ManifestId) -> None:
+        while True:
+            await self._services.addresses.changed()
+            self._announce(manifest, complete=self._exchange.complete.is_set())
+
     def _announce(self, manifest: ManifestId, *, complete: bool) -> None:
-        announcement = Announcement(manifest, self._services.addresses, complete)
+        announcement = Announcement(manifest, self._services.addresses.now, complete)
         for source in self._sources:
             announce_to(source, announcement)
 

@@ -29,7 +29,7 @@ from swarm.events import (
 from swarm.ids import PeerId, SourceId
 from swarm.lazy_dataclass import dataclass
 from swarm.ports import ByteStream, PieceSource, SharedSource, Store, StoredChange
-from swarm.protocol.messages import RESTATE_EXTENSION, Hello, Peers
+from swarm.protocol.messages import PACK_EXTENSION, RESTATE_EXTENSION, Hello, Peers
 from swarm.protocol.protocol_limits import MAX_ADDRESSES_PER_PEER
 from swarm.strategy.brain import Brain, BrainSetup
 from swarm.strategy.download.origins import OriginOptions
@@ -79,14 +79,7 @@ class Exchange:
         self._record = record
         self._layout = manifest.layout
         self._now = now
-        addresses = tuple(each.partition("/p2p/")[0] for each in services.addresses)
-        self._greeting = Hello(
-            manifest.id,
-            manifest.piece_count,
-            AGENT,
-            addresses[:MAX_ADDRESSES_PER_PEER],
-            ((RESTATE_EXTENSION, 1),),
-        )
+        self._content = manifest.id, manifest.piece_count
         self._upload_limit = RateLimit(options.upload_limit, now)
         self._download_limit = RateLimit(options.download_limit, now)
         self._resources = SessionResources(
@@ -179,6 +172,10 @@ class Exchange:
         self._download_limit.change(download)
         self.limits_changed()
 
+    def watch(self, reader: int, window: range) -> None:
+        """A reader needs these pieces next, in this order; none: it reads no more."""
+        self._performer.perform(self._brain.watch(reader, window, self._now()))
+
     def limits_changed(self) -> None:
         """A limit of the node or of this transfer has changed: nobody waits for the old one."""
         for participant in self._roster:
@@ -267,8 +264,14 @@ class Exchange:
             return SessionEnd(refusal, joined=False)
         if verdict.replaces is not None:
             self._end(verdict.replaces, "replaced by another session")
-        participant = Participant(stream, self._resources, self._performer, self, self._greeting, origin)
+        participant = Participant(stream, self._resources, self._performer, self, self._greeting(), origin)
         return await self._host(participant)
+
+    def _greeting(self) -> Hello:
+        manifest, pieces = self._content
+        addresses = tuple(each.partition("/p2p/")[0] for each in self._services.addresses.now)
+        told = addresses[:MAX_ADDRESSES_PER_PEER]
+        return Hello(manifest, pieces, AGENT, told, ((RESTATE_EXTENSION, 1), (PACK_EXTENSION, 1)))
 
     async def _host(self, participant: Participant) -> SessionEnd:
         self._roster.enter(participant)
@@ -327,6 +330,7 @@ class Exchange:
         """The one place where a session stops to count; happens once for each."""
         if participant.left:
             return
+        participant.tell_spared()
         participant.left = True
         self._roster.leave(participant)
         if not participant.joined:

@@ -18,6 +18,7 @@ from swarm.events import (
     PieceRefused,
     PieceStored,
     PieceWasted,
+    SourceFailed,
 )
 from swarm.ids import SourceId, TransferId
 from swarm.lazy_dataclass import dataclass
@@ -95,6 +96,9 @@ class TransferRecord:
                 self.advanced_at = self._now()
             case PieceRefused(size=size) | PieceWasted(size=size):
                 self.wasted += size
+            case SourceFailed(source=source):
+                # It could drip for ever.
+                self._unverified[source] = self._piece_length
             case PieceLost(piece=piece, size=size):
                 self._count_piece(piece, size, -1)
             case ContentWithdrawn(pieces=pieces, size=size):

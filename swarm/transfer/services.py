@@ -32,16 +32,32 @@ class PeerCare(Protocol):
         """A session has ended: the connection is closed when no transfer uses it. Never waits."""
 
 
+class OwnAddresses:
+    """This node's dialable multiaddrs with ``/p2p/<id>``, best first; a router's port changes them."""
+
+    def __init__(self, addresses: tuple[str, ...]) -> None:
+        self.now = addresses
+        self._changed = trio.Event()
+
+    def become(self, addresses: tuple[str, ...]) -> None:
+        """These are its addresses from now on."""
+        if addresses != self.now:
+            self.now = addresses
+            self._changed.set()
+            self._changed = trio.Event()
+
+    async def changed(self) -> None:
+        """Wait until they change."""
+        await self._changed.wait()
+
+
 @dataclass(frozen=True, slots=True)
 class NodeServices:
-    """Shared by all transfers of one node; ``now`` is monotonic seconds.
-
-    ``addresses`` are this node's dialable multiaddrs with ``/p2p/<id>``, best first.
-    """
+    """Shared by all transfers of one node; ``now`` is monotonic seconds."""
 
     network: Network
     peers: PeerCare
-    addresses: tuple[str, ...]
+    addresses: OwnAddresses
     publish: Callable[[Event], None]
     memory: TransferMemory
     upload_limit: RateLimit

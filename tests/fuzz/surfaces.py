@@ -21,6 +21,8 @@ from swarm.content.envelope import Envelope
 from swarm.content.journal import HEADER_BYTES, Header, encode_header, encode_stored, replay
 from swarm.content.manifest import FileEntry, LinkEntry, Manifest
 from swarm.content.signature import sign
+from swarm.daemon.access import TcpAccess
+from swarm.daemon.http_messages import BadRequest, HttpConversation, HttpRequest, json_answer
 from swarm.discovery.lan_scope import Interface, believed
 from swarm.endpoint import Endpoint
 from swarm.errors import ManifestError, RemoteError, UsageError
@@ -31,9 +33,12 @@ from swarm.mux.mux_limits import NOISE_MAX_SEALED, MuxLimits
 from swarm.mux.records import BLOCK_BYTES, Blocks, Opener, Sealer, missing
 from swarm.mux.stream import Read, Stream, WindowBudget
 from swarm.origin_url import OriginUrl
-from swarm.protocol import advert, codec, dns_message, lan_records, messages
+from swarm.protocol import advert, codec, dns_message, lan_records, messages, packing, port_mapping
 from swarm.protocol.http_range import MOST_RETRY_SECONDS, Fault, Moved, Part, Wish, judge
 from swarm.protocol.http_reader import HttpFault, ResponseHead, ResponseReader
+from swarm.reach import kad_messages, kad_walk, protobuf
+from tests.fuzz.reach_surface import reach_seeds, run_reach
+from tests.fuzz.session_surface import run_session, session_seeds
 from tests.support.contents import file_manifest, folder_manifest
 from tests.support.records import Arriving, take_all
 from tests.support.wire_decoder import Decoder, Frame
@@ -119,6 +124,9 @@ def _until_error(data: bytes) -> tuple[bytes, str]:
             if kind == codec.DATA:
                 message: messages.Message = codec.decode_data_head(body[: codec.DATA_HEAD_BYTES], size)
                 again += codec.encode(message) + body[codec.DATA_HEAD_BYTES :]
+            elif kind == codec.PACKED:
+                message = codec.decode_packed_head(body[: codec.PACKED_HEAD_BYTES], size)
+                again += codec.encode(message) + body[codec.PACKED_HEAD_BYTES :]
             else:
                 again += codec.encode(codec.decode_body(kind, body))
         except RemoteError as error:
@@ -173,6 +181,7 @@ def codec_seeds() -> Iterator[bytes]:
     for message in every:
         yield codec.encode(message)
     yield codec.encode_data_head(7, 0, 20) + bytes(20)
+    yield codec.encode_packed_head(7, 0, 20, 10) + bytes(10)
     yield b"".join(map(codec.encode, every)) + codec.encode_data_head(7, 20, 5) + bytes(5)
     offers = [
         advert.Advert(ManifestId(bytes([number]) * 32), f"name {number}", 10**6, 62, 16384, 40)
@@ -180,6 +189,36 @@ def codec_seeds() -> Iterator[bytes]:
     ]
     yield advert.encode_adverts(offers)
     yield advert.encode_adverts([])
+
+
+# --- Packed payload ---------------------------------------------------------------------------------
+
+
+def run_packed(data: bytes) -> None:
+    """Two bytes of size and a frame: it is refused, or it is so many bytes and no other size fits it."""
+    size, frame = int.from_bytes(data[:2], "big") + 1, data[2:]
+    try:
+        payload = packing.unpack(frame, size)
+    except RemoteError:
+        return
+    same(len(payload), size, "the size of what was packed")
+    for other in (size - 1, size + 1):
+        try:
+            packing.unpack(frame, other)
+        except RemoteError:
+            continue
+        raise Broken(f"a frame of {size} bytes passes as one of {other}")
+    again = packing.pack(payload)
+    if again is not None:
+        same(packing.unpack(again, size), payload, "packed again")
+
+
+def packed_seeds() -> Iterator[bytes]:
+    for payload in (bytes(1000), b"some text, some text, some text" * 40, bytes(range(256)) * 200):
+        frame = packing.pack(payload)
+        if frame is not None:
+            yield (len(payload) - 1).to_bytes(2, "big") + frame
+            yield (len(payload) - 1).to_bytes(2, "big") + frame + frame
 
 
 # --- Manifests and envelopes ------------------------------------------------------------------------
@@ -484,15 +523,133 @@ def lan_seeds() -> Iterator[bytes]:
     )
 
 
+# --- The requests of the daemon's API ---------------------------------------------------------------
+
+_ACCESS = TcpAccess(7474, "t" * 43)
+
+
+def _requests(pieces: Iterable[bytes]) -> tuple[list[HttpRequest], int, bytes]:
+    """The requests, the status of the one that is refused (0 for none), and all that is answered."""
+    http, requests, answers = HttpConversation(), [], b""
+    try:
+        for piece in pieces:
+            http.receive(piece)
+            while (request := http.next_request()) is not None:
+                requests.append(request)
+                answers += http.answer(json_answer(200, {}))
+                if not http.goes_on:
+                    return requests, 0, answers
+                http.begin_next()
+            if http.has_head:
+                http.head()
+    except BadRequest as error:
+        return requests, error.status, answers + http.answer(json_answer(error.status, {}), last=True)
+    except EOFError:
+        return requests, 0, answers
+    return requests, 0, answers
+
+
+def run_api(data: bytes) -> None:
+    """Requests: the same ones, or the same refusal, however they arrive; only declared errors."""
+    requests, status, answers = _requests([data] if data else [])
+    same(_requests(parts(data)), (requests, status, answers), "the requests under another chunking")
+    if status and not answers.endswith((b"\r\n\r\n{}", b"\r\n\r\n")):
+        raise Broken("a refusal is not answered")
+    for request in requests:
+        for check in (_ACCESS.check, HttpRequest.json):
+            try:
+                check(request)
+            except BadRequest as error:
+                same(error.status in {400, 401, 403, 415}, True, "a known status")
+
+
+def api_seeds() -> Iterator[bytes]:
+    head = b"Host: 127.0.0.1:7474\r\nAuthorization: Bearer " + b"t" * 43 + b"\r\n"
+    yield b"GET /v1/transfers?since=a-1&wait=20 HTTP/1.1\r\n" + head + b"\r\n"
+    body = b'{"link": "swarm:x", "only": ["a"], "paused": true}'
+    typed = head + b"Content-Type: application/json\r\n"
+    yield b"POST /v1/transfers HTTP/1.1\r\n" + typed + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    chunked = b"Transfer-Encoding: chunked\r\n\r\n3\r\n{} \r\n0\r\n\r\n"
+    yield b"PATCH /v1/transfers/%61 HTTP/1.1\r\nExpect: 100-continue\r\n" + typed + chunked
+    first = b"HEAD / HTTP/1.1\r\nHost: localhost:7474\r\nOrigin: http://a\r\n\r\n"
+    yield first + b"DELETE /v1/transfers/a HTTP/1.0\r\n\r\n"
+
+
+_NONCE = bytes(range(12))
+
+
+def run_router(data: bytes) -> None:
+    """An answer of a router, by each protocol: what is granted is an address, a port and seconds."""
+    for read in (
+        lambda: port_mapping.pcp_answer(data, _NONCE, 4001),
+        lambda: port_mapping.pmp_answer(data, 4001),
+        lambda: port_mapping.pmp_address(data),
+    ):
+        try:
+            granted = read()
+        except port_mapping.MappingRefused:
+            continue
+        address = granted if isinstance(granted, str) else granted.address if granted else ""
+        if address and not Endpoint.parse(f"/ip4/{address}/tcp/1").is_ip:
+            raise Broken(f"{address} is no address")
+    location = port_mapping.ssdp_location(data, "192.168.1.1")
+    if location is not None and not re.match(r"http://192\.168\.1\.1[:/]", location):
+        raise Broken(f"{location!r} is elsewhere")
+
+
+def router_seeds() -> Iterator[bytes]:
+    wan = bytes.fromhex("00000000000000000000ffff05050502")
+    yield bytes.fromhex("0281000000000708") + bytes(16) + _NONCE + bytes.fromhex("060000000fa11389") + wan
+    yield bytes.fromhex("00820000000000070fa1138900000708")
+    yield bytes.fromhex("008000000000000705050502")
+    yield b"HTTP/1.1 200 OK\r\nLOCATION: http://192.168.1.1:5000/rootDesc.xml\r\n\r\n"
+
+
+_KEY_OF_TABLE = kad_messages.key_of(ManifestId(bytes(32)))
+
+
+def run_kad(data: bytes) -> None:
+    """An answer of a node of a hash table, and a walk that it drives: both bounded, whatever it says."""
+    try:
+        answer = kad_messages.decode_kad(data)
+    except RemoteError:
+        return
+    for listed in answer:
+        if len(listed) > kad_messages.MAX_KAD_PEERS:
+            raise Broken(f"{len(listed)} peers of one list")
+    first = kad_messages.KadPeer(_ANN, (Endpoint("ip4", "5.5.5.1", "tcp", 1),))
+    walk = kad_walk.KadWalk(_KEY_OF_TABLE, [first], _ANN if len(data) % 2 else PeerId(SourceId("")))
+    while (node := walk.next()) is not None:
+        walk.answered(node.peer, answer.closer)
+    if not walk.over or walk.questions > kad_walk.MAX_QUESTIONS:
+        raise Broken(f"a walk of {walk.questions} questions")
+
+
+def kad_seeds() -> Iterator[bytes]:
+    other = bytes.fromhex("1220") + bytes(range(32))
+    address = bytes.fromhex("04050505070610a1")
+    node = protobuf.encode([(1, other), (2, address), (2, address), (3, 1)])
+    yield protobuf.encode([(1, 3), (2, _KEY_OF_TABLE), (8, node), (8, node), (9, node)])
+    yield protobuf.encode([(1, 4), (8, protobuf.encode([(1, b"nobody")]))])
+    yield kad_messages.add_provider(_KEY_OF_TABLE, _ANN, [Endpoint("ip4", "5.5.5.1", "tcp", 1)])
+
+
 SURFACES = {
     surface.name: surface
     for surface in (
         Surface("codec", run_codec, codec_seeds),
         Surface("manifest", run_manifest, manifest_seeds, max_input=MAX_INPUT),
+        # The window that a frame may ask for.
+        Surface("packed", run_packed, packed_seeds, allowance=4 << packing.WINDOW_BITS),
         Surface("journal", run_journal, journal_seeds),
+        Surface("api", run_api, api_seeds, allowance=SLACK),
+        Surface("reach", run_reach, reach_seeds),
+        Surface("session", run_session, session_seeds, allowance=4 << 20),
         Surface("http", run_http, http_seeds, allowance=SLACK),
         # The block that a record is opened into.
         Surface("link", run_link, link_seeds, allowance=BLOCK_BYTES, max_input=192),
+        Surface("router", run_router, router_seeds),
+        Surface("kad", run_kad, kad_seeds),
         # The labels of the names of one message, each of which may be a pointer to the same bytes.
         Surface(
             "lan",

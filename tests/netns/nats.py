@@ -23,6 +23,8 @@ from typing import Self
 from tests.netns.network import NetworkUnavailable, _run, namespace_tag, remove_leftovers, remove_tagged
 
 PUBLIC = "5.5.5.1"
+SECOND_PUBLIC = "5.5.5.11"
+"""Of the same host."""
 ROUTERS = {"a": "5.5.5.2", "b": "5.5.5.3"}
 HOMES = {"a": "192.168.1", "b": "192.168.2"}
 CONE, SYMMETRIC = "", "fully-random"
@@ -86,6 +88,7 @@ class Nats:
         _run("ip", "-n", self.name("wan"), "link", "set", "br0", "up")
         self._add("public")
         self._join("public", "eth0", PUBLIC)
+        _run("ip", "-n", self.name("public"), "address", "add", f"{SECOND_PUBLIC}/24", "dev", "eth0")
         for home in HOMES:
             self._home(home)
 

@@ -33,9 +33,14 @@ SETTINGS = {
 }
 
 
-def make_torrent(file: Path, torrent: Path) -> int:
-    """Write the torrent (version 1, what most torrents are) of ``file``; return its number of pieces."""
+def make_torrent(file: Path, torrent: Path, web_seed: str | None = None) -> int:
+    """Write the torrent (version 1, what most torrents are) of ``file``; return its number of pieces.
+
+    ``web_seed`` is the URL of the folder that has the file, too.
+    """
     maker = lt.create_torrent(lt.list_files(str(file)), 0, lt.create_torrent.v1_only)
+    if web_seed is not None:
+        maker.add_url_seed(web_seed)
     lt.set_piece_hashes(maker, str(file.parent))
     torrent.write_bytes(lt.bencode(maker.generate()))
     return int(lt.torrent_info(str(torrent)).num_pieces())

@@ -50,7 +50,7 @@ def _compared(processes: Processes, folder: Path, source: Path) -> Outcome:
     fetched = time.monotonic()
     seeder.stop()
     manifest = trio.run(read_envelope, seeder.cwd / f"{source.name}.swarm").manifest
-    shared = set(manifest.item_paths())
+    shared = {*manifest.item_paths(), *manifest.folder_paths()}
     copy = folder / "copy"
     shutil.copytree(source, copy, symlinks=True, ignore_dangling_symlinks=True)
     left_out = _remove_others(copy, shared)
@@ -68,16 +68,18 @@ def _compared(processes: Processes, folder: Path, source: Path) -> Outcome:
 
 
 def _remove_others(root: Path, kept: set[tuple[str, ...]]) -> int:
-    """Remove what is below ``root`` and not in ``kept``, folders aside; returns how much that was."""
+    """Remove what is below ``root`` and not in ``kept``; returns how much that was, a folder as one."""
     removed = 0
     for folder, folders, files in os.walk(root):
         for name in (*folders, *files):
             path = Path(folder, name)
-            if path.is_dir() and not path.is_symlink():
+            if path.relative_to(root).parts in kept:
                 continue
-            if path.relative_to(root).parts not in kept:
+            removed += 1
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
                 path.unlink()
-                removed += 1
     return removed
 
 

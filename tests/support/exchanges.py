@@ -19,7 +19,7 @@ from swarm.transfer.buffers import TransferMemory
 from swarm.transfer.exchange import Exchange
 from swarm.transfer.pacing import RateLimit
 from swarm.transfer.progress import TransferRecord
-from swarm.transfer.services import NodeServices
+from swarm.transfer.services import NodeServices, OwnAddresses
 
 TRANSFER = TransferId(1)
 
@@ -90,7 +90,7 @@ def node_services(
     return NodeServices(
         network=network or SilentNetwork(me),
         peers=care or SmallNode(),
-        addresses=tuple(f"{address}/p2p/{me}" for address in addresses),
+        addresses=OwnAddresses(tuple(f"{address}/p2p/{me}" for address in addresses)),
         publish=(events or EventStream()).publish,
         memory=TransferMemory(),
         upload_limit=RateLimit(None, trio.current_time),

@@ -2,7 +2,7 @@
 //
 //   node interop_relay.mjs server LISTEN          relays without limits that matter
 //   node interop_relay.mjs behind RELAY [LISTEN]  takes a place at a relay, with DCUtR
-//   node interop_relay.mjs dial ADDRESS           dials, perhaps through a relay, and pings
+//   node interop_relay.mjs dial ADDRESS [LISTEN]  dials, perhaps through a relay, and pings
 //
 // Prints `ADDR multiaddr` for each of its addresses, `PING ms` and `OPEN multiaddr` for each connection.
 
@@ -25,6 +25,8 @@ if (mode === 'server') {
   services.relay = circuitRelayServer({ reservations })
 } else if (mode === 'behind') {
   listen = [address + '/p2p-circuit', own ?? '/ip4/127.0.0.1/tcp/0']
+} else if (own) {
+  listen = [own]
 }
 const node = await createLibp2p({
   addresses: { listen },
@@ -47,6 +49,6 @@ node.addEventListener('connection:open', event => console.log('OPEN', String(eve
 node.addEventListener('self:peer:update', tell)
 tell()
 if (mode === 'dial') {
-  const connection = await node.dial(multiaddr(address), { signal: AbortSignal.timeout(20000) })
+  const connection = await node.dial(multiaddr(address), { signal: AbortSignal.timeout(90000) })
   console.log('PING', await node.services.ping.ping(connection.remotePeer))
 }

@@ -85,6 +85,7 @@ class Processes:
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         # Processes of tests that run side by side are not to meet each other.
         environment.setdefault("SWARM_NO_LAN", "1")
+        environment.setdefault("SWARM_NO_MAP_PORT", "1")
         environment["SWARM_HOME"] = str(self.home(name))
         environment["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
         return environment

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import secrets
 import sys
+from dataclasses import replace
 
 import trio
 
-from swarm.endpoint import Endpoint
 from swarm.errors import NoPeerReachable
 from swarm.ids import PeerId, SourceId
 from swarm.net.addresses import parse_peer_address
@@ -42,10 +42,13 @@ async def main() -> None:
                 print("FAILED", error, flush=True)
         else:
             await host.connect(where.peer, [where.endpoint])
-            mine = [Endpoint.parse(address.partition("/p2p/")[0]) for address in host.addresses]
+            observed = await circuits.observed(where.peer)
+            assert observed is not None
+            mine = [replace(observed, port=int(port))]
             stream = await host.open_stream(where.peer, PROBE_PROTOCOL)
             began = trio.current_time()
-            verdict = await ask_dial_back(stream, host.peer_id, mine)
+            # That of go dials for fifteen seconds.
+            verdict = await ask_dial_back(stream, host.peer_id, mine, 20.0)
             print("VERDICT", verdict, f"after {trio.current_time() - began:.2f} s", flush=True)
 
 

@@ -452,3 +452,28 @@ def test_a_peer_that_has_everything_is_told_with_the_name_of_what_that_is() -> N
         f"complete: {short(ANN)} has all of mu\\x0asic"
     ]
     assert not list(narrator.tell(PeerComplete(ONE, ANN, fetched=False), 1.0))
+
+
+@pytest.mark.parametrize("kind", ["terminal", "plain", "quiet", "json"])
+def test_whoever_asks_is_told_how_things_stand_in_every_view(kind: str, capsys: Capture) -> None:
+    outputs = Outputs(sys.stdout, sys.stderr)
+    views = {
+        "terminal": lambda: terminal(outputs, columns=60),
+        "plain": lambda: PlainView(outputs),
+        "quiet": lambda: QuietView(outputs),
+        "json": lambda: JsonView(outputs),
+    }
+    view = views[kind]()
+    for _ in range(2):
+        view.report(standing(half_way(), Phase.FETCHING), 4.0)
+    out, err = read(outputs, capsys)
+    if kind == "json":
+        told = [json.loads(text) for text in out.splitlines()]
+        assert [each["event"] for each in told] == ["transfer_progress"] * 2
+        assert told[0]["done"] == 4 * MIB
+        return
+    lines = err.splitlines()
+    assert len(lines) == 6
+    assert lines[0].startswith("fetching photos: 50.0%, 4.0MiB of 8.0MiB")
+    assert lines[1].split()[:3] == ["PEER", "HAS", "DOWN"]
+    assert lines[2].split()[0] == short(ANN)

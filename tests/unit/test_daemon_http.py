@@ -59,7 +59,18 @@ def test_requests_follow_each_other_on_one_connection() -> None:
     second = http.next_request()
     assert second is not None
     assert second.method == "HEAD"
-    assert http.answer(json_answer(200, {"a": 1}), head_only=True).endswith(b"\r\n\r\n")
+    assert http.answer(json_answer(200, {"a": 1})).endswith(b"\r\n\r\n")
+
+
+def test_a_refused_head_request_is_answered_without_a_body() -> None:
+    """The first fault that the fuzzer found: the answer was out of order."""
+    http = HttpConversation()
+    http.receive(b"HEAD / HTTP/1.1\r\nHost: a\r\nOrigin: b\r\nOrigin: c\r\n\r\n")
+    with pytest.raises(BadRequest):
+        http.next_request()
+    answer = http.answer(json_answer(400, {"a": 1}), last=True)
+    assert answer.endswith(b"\r\n\r\n")
+    assert b"content-length: 7" in answer
 
 
 def head(*lines: str) -> bytes:

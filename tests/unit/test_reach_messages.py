@@ -171,6 +171,7 @@ def test_rendezvous() -> None:
     for message in (
         Register("swarm/1/abc", b"record", 7200),
         Register("n"),
+        Register("n", present=True),
         RegisterResponse(RendezvousStatus.OK, ttl=60),
         RegisterResponse(RendezvousStatus.UNAVAILABLE, "full"),
         Unregister("n"),

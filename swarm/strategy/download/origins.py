@@ -38,6 +38,8 @@ class Member:
     since: float
     brought_at: float
     brought: int = 0
+    spoken: bool = False
+    """Whether it has said what it has."""
 
 
 @dataclass(slots=True)
@@ -155,6 +157,11 @@ class Origins:
             member.brought_at = now
             member.brought += 1
 
+    def spoke(self, peer: SourceId) -> None:
+        """A peer says what it has."""
+        if (member := self._members.get(peer)) is not None:
+            member.spoken = True
+
     def received(self, source: SourceId, size: int, now: float) -> None:
         """Bytes of a piece came from any source."""
         if self._meter is not None and source in self._members:
@@ -249,7 +256,7 @@ class Origins:
     # --- Turns --------------------------------------------------------------------------------------
 
     def _turn(self, source: SourceId, without: PieceSet | None, now: float) -> Pick | None:
-        if self._somebody_has_all():
+        if self._somebody_has_all() or not self._all_have_spoken(now):
             return None
         self._reckon(source, now)
         first = self._cursors[source] // self._stretch
@@ -316,6 +323,10 @@ class Origins:
             if not self._held(piece >> CHUNK_SHIFT) >> piece % CHUNK_PIECES & 1:
                 return piece
         return None
+
+    def _all_have_spoken(self, now: float) -> bool:
+        """Whether every peer had the time to say what it has."""
+        return all(each.spoken or now >= each.since + SLOW_START_SECONDS for each in self._members.values())
 
     def _somebody_has_all(self) -> bool:
         return any(self._availability.is_full(peer) for peer in self._members)

@@ -1,0 +1,227 @@
+"""A distributed hash table as a source of peers: a client of libp2p's Kademlia, never a server.
+
+What this node shares or fetches is provided under a hash of its id, at the nodes whose ids are nearest to it;
+who looks for the id asks those. Nodes of the table are strangers: addresses are told, and believed, only if
+they are at least of the scope in which the table's first nodes are, so that a public table leads to no
+private address.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import Final, Protocol
+
+import trio
+
+from swarm.discovery.meeting_point import visible_from
+from swarm.endpoint import Endpoint, PeerAddress, Scope, by_peer, read_route
+from swarm.errors import LinkClosed, NoPeerReachable, RemoteError
+from swarm.ids import ManifestId, PeerId
+from swarm.ports import Announcement, FoundPeer
+from swarm.reach.kad_messages import (
+    KadAnswer,
+    KadPeer,
+    add_provider,
+    decode_kad,
+    find_node,
+    get_providers,
+    key_of,
+)
+from swarm.reach.kad_walk import AT_ONCE, NEAREST, NEAREST_ASKED, KadWalk
+from swarm.strategy.peer_book import DHT
+
+logger = logging.getLogger(__name__)
+
+Taking = Callable[[KadAnswer], None]
+
+NEAR_DHT: Final = "near-dht"
+"""The provenance of a peer that a table in a private network, or on this machine, named."""
+QUESTION_SECONDS: Final = 2.0
+"""So long a node has for the connection and its answer: a third of all are gone."""
+SLOW_SECONDS: Final = 0.7
+"""After so long without an answer others are asked, too, and the walk may end without this node."""
+FIRST_PAUSE: Final = 15.0
+LONGEST_PAUSE: Final = 600.0
+"""Between two walks for one manifest."""
+PROVIDED_SECONDS: Final = 6 * 3600.0
+"""Nodes forget a provider after a day or two."""
+AGAIN_SECONDS: Final = 60.0
+"""After a walk that found no node to provide at."""
+MAX_PROVIDERS: Final = 128
+"""Peers that one walk yields."""
+MAX_REMEMBERED: Final = 64
+"""Nodes that answered, from which later walks begin, too."""
+
+
+class TableLink(Protocol):
+    """What this module needs of the node."""
+
+    @property
+    def me(self) -> PeerId:
+        """This node."""
+
+    async def ask(self, node: KadPeer, message: bytes) -> bytes:
+        """Send a message and return the answer. Raises NoPeerReachable, LinkClosed, RemoteError."""
+
+    async def tell(self, node: KadPeer, message: bytes) -> None:
+        """Send a message that has no answer. Raises NoPeerReachable, LinkClosed."""
+
+
+class HashTable:
+    """The `PeerSource` of one table, which is entered through ``first``; works while `run` runs."""
+
+    def __init__(self, first: Sequence[PeerAddress], link: TableLink) -> None:
+        self._link = link
+        self._first = [KadPeer(peer, tuple(where)) for peer, where in by_peer(first).items()]
+        self._least = min((each.endpoint for each in first), key=Scope.of)
+        self.provenance = DHT if Scope.of(self._least) is Scope.PUBLIC else NEAR_DHT
+        self._good: dict[PeerId, KadPeer] = {}
+        self._nursery: trio.Nursery | None = None
+        self._provided: dict[ManifestId, tuple[tuple[Endpoint, ...], float]] = {}
+        self._changed = trio.Event()
+        self._running = trio.Event()
+
+    # --- The source ---------------------------------------------------------------------------------
+
+    async def peers(self, manifest: ManifestId) -> AsyncIterator[FoundPeer]:
+        """Who provides the manifest, as the walk meets them; walked again now and then."""
+        await self._running.wait()
+        if self._nursery is None:
+            return
+        send, receive = trio.open_memory_channel[FoundPeer](MAX_PROVIDERS)
+        scope = trio.CancelScope()
+        self._nursery.start_soon(self._look, manifest, send, scope)
+        try:
+            async for found in receive:
+                yield found
+        finally:
+            scope.cancel()
+
+    def announce(self, announcement: Announcement) -> None:
+        """The manifest is provided from now on, if this node has an address that others can use."""
+        routes = [read_route(text.partition("/p2p/")[0]) for text in announcement.addresses]
+        own = self._visible(each for each in routes if isinstance(each, Endpoint))
+        before, due = self._provided.get(announcement.manifest, ((), -math.inf))
+        self._provided[announcement.manifest] = own, due if before == own else -math.inf
+        self._changed.set()
+
+    def withdraw(self, manifest: ManifestId) -> None:
+        """Not provided again; the nodes forget it by themselves."""
+        self._provided.pop(manifest, None)
+
+    # --- Walks --------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Provide what is announced until cancelled."""
+        async with trio.open_nursery() as self._nursery:
+            self._running.set()
+            while True:
+                self._changed = trio.Event()
+                now = trio.current_time()
+                for manifest, (own, due) in tuple(self._provided.items()):
+                    if own and due <= now:
+                        self._provided[manifest] = own, now + PROVIDED_SECONDS
+                        self._nursery.start_soon(self._provide, manifest, own)
+                soonest = min((due for own, due in self._provided.values() if own), default=math.inf)
+                with trio.move_on_at(soonest):
+                    await self._changed.wait()
+
+    async def _provide(self, manifest: ManifestId, own: tuple[Endpoint, ...]) -> None:
+        key = key_of(manifest)
+        walk = self._walk(key, NEAREST)
+        await self._run_walk(walk, find_node(key), lambda _answer: None)
+        message = add_provider(key, self._link.me, own)
+        limiter = trio.CapacityLimiter(AT_ONCE)
+        told = 0
+
+        async def tell(node: KadPeer) -> None:
+            nonlocal told
+            async with limiter:
+                with trio.move_on_after(QUESTION_SECONDS):
+                    try:
+                        await self._link.tell(node, message)
+                        told += 1
+                    except (NoPeerReachable, LinkClosed, RemoteError) as error:
+                        logger.debug("%s is not told: %s", node.peer, error)
+
+        async with trio.open_nursery() as nursery:
+            for node in walk.keepers():
+                nursery.start_soon(tell, node)
+        if not told and manifest in self._provided:
+            self._provided[manifest] = own, trio.current_time() + AGAIN_SECONDS
+            self._changed.set()
+
+    async def _look(
+        self, manifest: ManifestId, send: trio.MemorySendChannel[FoundPeer], scope: trio.CancelScope
+    ) -> None:
+        key, pause = key_of(manifest), FIRST_PAUSE
+        with scope, send:
+            while True:
+                seen: set[PeerId] = set()
+
+                def take(answer: KadAnswer, seen: set[PeerId] = seen) -> None:
+                    for each in answer.providers:
+                        own = self._visible(each.endpoints)
+                        if own and each.peer not in {*seen, self._link.me} and len(seen) < MAX_PROVIDERS:
+                            seen.add(each.peer)
+                            with_address = FoundPeer(each.peer, tuple(map(str, own)))
+                            try:
+                                send.send_nowait(with_address)
+                            except trio.WouldBlock:
+                                return
+
+                await self._run_walk(self._walk(key, NEAREST_ASKED), get_providers(key), take)
+                await trio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _walk(self, key: bytes, nearest: int) -> KadWalk:
+        return KadWalk(key, (*self._first, *self._good.values()), self._link.me, nearest)
+
+    async def _run_walk(self, walk: KadWalk, message: bytes, take: Taking) -> None:
+        """Ask until the walk is over."""
+        news = trio.Event()
+
+        async def grow_impatient(node: KadPeer) -> None:
+            await trio.sleep(SLOW_SECONDS)
+            walk.slow(node.peer)
+            news.set()
+
+        async def ask(node: KadPeer) -> None:
+            nonlocal news
+            async with trio.open_nursery() as waiting:
+                waiting.start_soon(grow_impatient, node)
+                answer = await self._answer(node, message)
+                waiting.cancel_scope.cancel()
+            if answer is None:
+                walk.failed(node.peer)
+                self._good.pop(node.peer, None)
+            else:
+                take(answer)
+                walk.answered(
+                    node.peer, [KadPeer(each.peer, self._visible(each.endpoints)) for each in answer.closer]
+                )
+                if len(self._good) < MAX_REMEMBERED:
+                    self._good[node.peer] = node
+            news.set()
+
+        async with trio.open_nursery() as nursery:
+            while not walk.over:
+                news = trio.Event()
+                while (node := walk.next()) is not None:
+                    nursery.start_soon(ask, node)
+                if not walk.over:
+                    await news.wait()
+            nursery.cancel_scope.cancel()
+
+    async def _answer(self, node: KadPeer, message: bytes) -> KadAnswer | None:
+        with trio.move_on_after(QUESTION_SECONDS):
+            try:
+                return decode_kad(await self._link.ask(node, message))
+            except (NoPeerReachable, LinkClosed, RemoteError) as error:
+                logger.debug("%s does not answer: %s", node.peer, error)
+        return None
+
+    def _visible(self, endpoints: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
+        return visible_from(self._least, list(endpoints))

@@ -1,0 +1,173 @@
+"""Keeps a port of the router leading to this machine while a node runs, by whatever the router speaks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+import trio
+
+from swarm.endpoint import Endpoint
+from swarm.net.addresses import route_source
+from swarm.net.router_protocols import (
+    PcpClient,
+    PmpClient,
+    RouterClient,
+    RouterNews,
+    UpnpClient,
+    default_gateway,
+)
+from swarm.net.streams import shielded
+from swarm.protocol.port_mapping import MappedPort, MappingRefused
+
+logger = logging.getLogger(__name__)
+
+LEASE_SECONDS: Final = 3600
+"""What is asked for; it is renewed when half of what was granted is over."""
+SHORTEST_RENEWAL: Final = 5.0
+"""Seconds between two renewals at least, whatever a router grants."""
+AGAIN_SECONDS: Final = 600.0
+"""When no router answered, it is tried again so much later: the machine may have moved."""
+HEAD_STARTS: Final = (0.0, 0.2, 0.4)
+"""Seconds after which PCP, NAT-PMP and UPnP ask for the port, or earlier if those before have failed.
+
+All look for the router at once; but two of them would give the same port twice, and then take it away twice.
+"""
+RENEWALS_TRIED: Final = 3
+RENEWAL_PAUSE: Final = 1.0
+RELEASE_SECONDS: Final = 1.0
+"""So long the end of a node waits for the router to take its port back."""
+
+
+class PortLease(NamedTuple):
+    """Where the router leads to this node; ``seconds`` is the lease, 0 for a port that is given for good."""
+
+    endpoint: Endpoint
+    protocol: str
+    seconds: int
+
+
+Told = Callable[[PortLease | None], None]
+"""Told of each mapping that is new, and None when there is none (any more)."""
+
+
+class PortMapper:
+    """Maps one port while `run` runs; tells of it, and takes it back at the end.
+
+    ``listening`` is where the node listens: one IPv4 port of it is mapped.
+    """
+
+    def __init__(self, listening: Sequence[Endpoint], told: Told) -> None:
+        self._listening = listening
+        self._told = told
+        self.decided = trio.Event()
+        """Whether a router has answered is known."""
+        self._held: RouterClient | None = None
+
+    async def run(self) -> None:
+        """Find a router, ask it, and renew the mapping until cancelled."""
+        try:
+            while True:
+                await self._map()
+                self.decided.set()
+                await trio.sleep(AGAIN_SECONDS if self._held is None else 0)
+        finally:
+            await self._release()
+
+    async def _map(self) -> None:
+        """Get a port and keep it until it is lost; return at once if there is none to get."""
+        own = route_source("ip4")
+        self._held = None
+        if own is None or (found := await self._first_granted(self._clients(own))) is None:
+            return
+        self._held, granted = found
+        self._tell(*found)
+        async with RouterNews(own) as news:
+            await self._renew(self._held, granted, news)
+        self._told(None)
+
+    def _clients(self, own: str) -> list[RouterClient]:
+        here = Endpoint("ip4", own, "tcp", 0)
+        ports = [
+            each.port
+            for each in self._listening
+            if each.kind == "ip4" and (each.is_unspecified or each.same_host(here))
+        ]
+        if not ports or here.is_public or here.is_loopback:
+            return []
+        gateway = default_gateway()
+        asked: list[RouterClient] = []
+        if gateway is not None:
+            asked += [PcpClient(gateway, own, ports[0]), PmpClient(gateway, ports[0])]
+        return [*asked, UpnpClient(own, ports[0])]
+
+    async def _first_granted(self, clients: Sequence[RouterClient]) -> tuple[RouterClient, MappedPort] | None:
+        """Ask by all of the protocols; what the first one is granted."""
+        found: list[tuple[RouterClient, MappedPort]] = []
+        failed = [trio.Event() for _ in clients]
+        async with trio.open_nursery() as nursery:
+
+            async def ask(number: int, client: RouterClient) -> None:
+                if isinstance(client, UpnpClient):
+                    nursery.start_soon(_prepare, client)
+                with trio.move_on_after(HEAD_STARTS[number]):
+                    for earlier in failed[:number]:
+                        await earlier.wait()
+                granted = await _granted(client, LEASE_SECONDS)
+                if granted is not None and granted.address:
+                    found.append((client, granted))
+                    nursery.cancel_scope.cancel()
+                failed[number].set()
+
+            for number, client in enumerate(clients):
+                nursery.start_soon(ask, number, client)
+        return found[0] if found else None
+
+    async def _renew(self, client: RouterClient, granted: MappedPort, news: RouterNews) -> None:
+        """Renew until the router does not answer, or refuses."""
+        while True:
+            await trio.sleep(SHORTEST_RENEWAL)
+            with trio.move_on_after(max((granted.seconds or LEASE_SECONDS) / 2 - SHORTEST_RENEWAL, 0)):
+                # A router that was restarted has forgotten the port.
+                await news.wait(default_gateway())
+            for _ in range(RENEWALS_TRIED):
+                renewed = await _granted(client, LEASE_SECONDS)
+                if renewed is not None:
+                    break
+                await trio.sleep(RENEWAL_PAUSE)
+            else:
+                return
+            if renewed._replace(seconds=0) != granted._replace(seconds=0) and renewed.address:
+                self._tell(client, renewed)
+            granted = renewed
+
+    def _tell(self, client: RouterClient, granted: MappedPort) -> None:
+        endpoint = Endpoint("ip4", granted.address, "tcp", granted.port)
+        self._told(PortLease(endpoint, client.name, granted.seconds))
+        self.decided.set()
+
+    async def _release(self) -> None:
+        held, self._held = self._held, None
+        if held is None:
+            return
+        with shielded(RELEASE_SECONDS):
+            try:
+                await held.release()
+            except (MappingRefused, OSError) as error:
+                logger.debug("%s: %s", held.name, error)
+
+
+async def _prepare(client: UpnpClient) -> None:
+    try:
+        await client.find()
+    except OSError as error:
+        logger.debug("UPnP: %s", error)
+
+
+async def _granted(client: RouterClient, seconds: int) -> MappedPort | None:
+    try:
+        return await client.request(seconds)
+    except (MappingRefused, OSError) as error:
+        logger.debug("%s: %s", client.name, error)
+        return None

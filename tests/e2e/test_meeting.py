@@ -1,0 +1,154 @@
+"""A meeting point and those who use it: found at once, gone at once, and nothing sent without being asked."""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+import swarm
+from swarm.config import MeetingOptions
+from swarm.content.link import SwarmLink
+from swarm.discovery.meeting_point import MeetingPoint
+from swarm.ids import ManifestId
+from swarm.net.host import Host, open_host
+from swarm.node.meeting_server import MeetingServer, open_meeting_server
+from swarm.node.meetings import Meetings
+from swarm.ports import Announcement
+from tests.support.nodes import LISTEN, loopback_node, observe, until
+from tests.support.relayed import LOOPBACK
+
+pytestmark = pytest.mark.e2e
+
+MANIFEST = ManifestId(bytes(range(32)))
+
+
+@asynccontextmanager
+async def meeting(folder: Path) -> AsyncIterator[tuple[str, MeetingServer]]:
+    async with open_meeting_server(MeetingOptions(home=folder / "meet", listen=LISTEN)) as server:
+        yield server.addresses[0], server
+
+
+@asynccontextmanager
+async def visitor(address: str) -> AsyncIterator[tuple[Host, MeetingPoint]]:
+    async with open_host(secrets.token_bytes(32), [LOOPBACK]) as host, trio.open_nursery() as nursery:
+        points = Meetings(host, nursery, lambda _event: None, random.Random(), relay_data=False).at([address])
+        yield host, points[0]
+        nursery.cancel_scope.cancel()
+
+
+async def test_fifty_peers_learn_of_a_new_one_within_a_second(tmp_path: Path) -> None:
+    async with meeting(tmp_path) as (address, server), AsyncExitStack() as stack:
+        visitors = [await stack.enter_async_context(visitor(address)) for _ in range(50)]
+        newcomer, point = await stack.enter_async_context(visitor(address))
+        learnt: dict[int, float] = {}
+
+        async def watch(number: int, other: MeetingPoint) -> None:
+            async with aclosing(other.peers(MANIFEST)) as found_peers:
+                async for found in found_peers:
+                    if found.peer == newcomer.peer_id:
+                        learnt[number] = trio.current_time()
+                        return
+
+        async with trio.open_nursery() as nursery:
+            for number, (host, other) in enumerate(visitors):
+                other.announce(Announcement(MANIFEST, host.addresses, complete=False))
+                nursery.start_soon(watch, number, other)
+            await until(lambda: len(server.rendezvous.registry) == 50, "all are registered", 30)
+            await trio.sleep(1)
+            began = trio.current_time()
+            point.announce(Announcement(MANIFEST, newcomer.addresses, complete=False))
+        print(f"50 peers learnt within {max(learnt.values()) - began:.2f} s")
+        assert len(learnt) == 50
+
+
+async def test_who_leaves_is_forgotten_at_once(tmp_path: Path) -> None:
+    async with meeting(tmp_path) as (address, server):
+        async with visitor(address) as (host, point):
+            point.announce(Announcement(MANIFEST, host.addresses, complete=True))
+            await until(lambda: len(server.rendezvous.registry) == 1, "it is registered")
+        # It had no time to say so.
+        await until(lambda: len(server.rendezvous.registry) == 0, "it is forgotten")
+
+
+async def test_an_id_is_fetched_and_the_link_names_the_meeting_point(tmp_path: Path) -> None:
+    content = tmp_path / "content.bin"
+    content.write_bytes(secrets.token_bytes(300_000))
+    async with (
+        meeting(tmp_path) as (address, server),
+        loopback_node(tmp_path / "a", meet=(address,)) as sharer,
+        loopback_node(tmp_path / "b", meet=(address,)) as fetcher,
+    ):
+        shared = await sharer.share(content)
+        assert SwarmLink.parse(shared.link).meets == (address,)
+        began = trio.current_time()
+        async with fetcher.fetch(shared.id, into=tmp_path / "out") as transfer:
+            await transfer.complete()
+        print(f"fetched by id in {trio.current_time() - began:.2f} s")
+        assert (tmp_path / "out" / "content.bin").read_bytes() == content.read_bytes()
+        await shared.stop()
+        await until(lambda: len(server.rendezvous.registry) == 0, "nothing is registered any more")
+
+
+async def test_a_link_alone_leads_to_the_meeting_point(tmp_path: Path) -> None:
+    content = tmp_path / "content.bin"
+    content.write_bytes(secrets.token_bytes(100_000))
+    async with (
+        meeting(tmp_path) as (address, _),
+        loopback_node(tmp_path / "b") as fetcher,
+        trio.open_nursery() as nursery,
+        loopback_node(tmp_path / "a", meet=(address,)) as sharer,
+    ):
+        observed = await observe(sharer, nursery)
+        shared = await sharer.share(content)
+        # Without an address of the sharer's: the meeting point knows it.
+        link = SwarmLink(shared.id, (), "content.bin", (address,))
+        async with fetcher.fetch(str(link), into=tmp_path / "out") as transfer:
+            await transfer.complete()
+        await until(lambda: observed.of(swarm.ReachChecked), "it was dialled back")
+        assert observed.of(swarm.ReachChecked)[0].reachable
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_meeting_point_may_come_later_and_come_back(tmp_path: Path) -> None:
+    content = tmp_path / "content.bin"
+    content.write_bytes(secrets.token_bytes(100_000))
+    async with meeting(tmp_path) as (address, _):
+        pass
+    port = address.split("/")[4]
+    options = MeetingOptions(home=tmp_path / "meet", listen=(f"/ip4/127.0.0.1/tcp/{port}",))
+    async with loopback_node(tmp_path / "a", meet=(address,)) as sharer:
+        shared = await sharer.share(content)
+        for number in range(2):
+            async with open_meeting_server(options) as server:
+                await until(lambda: len(server.rendezvous.registry) == 1, "the share is registered", 30)
+                async with (
+                    loopback_node(tmp_path / f"b{number}", meet=(address,)) as fetcher,
+                    fetcher.fetch(shared.id, into=tmp_path / f"out{number}") as transfer,
+                ):
+                    await transfer.complete()
+
+
+async def test_nothing_is_sent_anywhere_without_a_meeting_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dialled = []
+    connect = Host.connect
+
+    async def noted(self: Host, *arguments: object, **named: object) -> str:
+        dialled.append(arguments)
+        return await connect(self, *arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Host, "connect", noted)
+    content = tmp_path / "content.bin"
+    content.write_bytes(b"content" * 1000)
+    async with loopback_node(tmp_path / "a") as sharer:
+        shared = await sharer.share(content)
+        assert "meet=" not in shared.link
+        await trio.sleep(0.5)
+    assert dialled == []

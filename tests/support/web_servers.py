@@ -1,0 +1,243 @@
+"""Web servers for tests: nginx and Caddy as they are, and one that does what a test says.
+
+nginx and Caddy come from Debian. `installed` installs what is missing where that is possible (root), and
+raises what a test reports as an error: nothing is skipped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tests.support.processes import Processes, Running
+
+INSTALL_SECONDS = 300
+READY_SECONDS = 20.0
+
+
+def installed(program: str) -> str:
+    """The path of a program; installs Debian's package of its name if it is missing."""
+    found = shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin")
+    if found is None:
+        script = Path(__file__).with_name("web_servers_install.sh")
+        subprocess.run([script, program], check=True, timeout=INSTALL_SECONDS)
+        found = shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin")
+    assert found is not None, f"{program} is not installed: apt-get install {program}"
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until_listening(port: int, host: str = "127.0.0.1") -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while True:
+        try:
+            socket.create_connection((host, port), 1).close()
+        except OSError:
+            assert time.monotonic() < deadline, f"nothing listens on port {port}"
+            time.sleep(0.05)
+        else:
+            return
+
+
+NGINX = """
+daemon off; master_process off; worker_processes 1;
+pid {folder}/nginx.pid; error_log {folder}/error.log;
+events {{ worker_connections 256; }}
+http {{
+    log_format bytes '$status $body_bytes_sent $request_uri';
+    access_log {folder}/access.log bytes;
+    client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2; fastcgi_temp_path {folder}/t3;
+    uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;
+    server {{
+        listen {listen};
+        {tls}
+        root {root};
+        location / {{ gzip off; sendfile on; }}
+    }}
+}}
+"""
+
+
+class Nginx:
+    """nginx over ``root``; ``certificate`` is a PEM file with a key, for https."""
+
+    def __init__(
+        self,
+        processes: Processes,
+        root: Path,
+        *,
+        listen: str | None = None,
+        certificate: Path | None = None,
+        wrap: Callable[..., list[str]] = lambda *argv: [str(each) for each in argv],
+    ) -> None:
+        program = installed("nginx")
+        listen = listen or f"127.0.0.1:{free_port()}"
+        self.folder = processes.folder / f"nginx-{listen.replace(':', '-')}"
+        self.folder.mkdir()
+        # nginx as root serves as nobody: what it shows must be open to all on the way, too.
+        tls = f"ssl_certificate {certificate}; ssl_certificate_key {certificate};" if certificate else ""
+        conf = NGINX.format(
+            folder=self.folder, listen=f"{listen} ssl" if certificate else listen, tls=tls, root=root
+        )
+        user = "user root;\n" if Path("/proc/self").owner() == "root" else ""
+        path = self.folder / "nginx.conf"
+        path.write_text(user + conf)
+        self.process: Running = processes.command(
+            wrap(program, "-c", path, "-p", self.folder), name=self.folder.name
+        )
+        self.url = f"{'https' if certificate else 'http'}://{listen}/"
+        if listen.startswith("127."):
+            until_listening(int(listen.rpartition(":")[2]))
+
+    def served(self) -> list[tuple[int, int, str]]:
+        """Status, bytes of the body, and target of each request so far."""
+        log = self.folder / "access.log"
+        lines = log.read_text().splitlines() if log.exists() else []
+        return [(int(a), int(b), c) for a, b, c in (line.split(" ", 2) for line in lines)]
+
+
+class Caddy:
+    """Caddy over ``root``."""
+
+    def __init__(self, processes: Processes, root: Path) -> None:
+        program = installed("caddy")
+        port = free_port()
+        folder = processes.folder / f"caddy-{port}"
+        folder.mkdir()
+        path = folder / "Caddyfile"
+        path.write_text(
+            "{\n  admin off\n  auto_https off\n}\n"
+            f"http://127.0.0.1:{port} {{\n  root * {root}\n  file_server\n}}\n"
+        )
+        self.process = processes.command(
+            [program, "run", "--config", str(path), "--adapter", "caddyfile"],
+            name=folder.name,
+            env={"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)},
+        )
+        self.url = f"http://127.0.0.1:{port}/"
+        until_listening(port)
+
+
+def certificate(folder: Path, name: str = "localhost") -> Path:
+    """Make a self-signed certificate, in one PEM file with its key."""
+    path = folder / f"{name}.pem"
+    subprocess.run(
+        [
+            "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+            "-days", "2", "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name},IP:127.0.0.1",
+            "-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem"),
+        ],
+        check=True,
+        capture_output=True,
+    )  # fmt: skip
+    path.write_text((folder / "cert.pem").read_text() + (folder / "key.pem").read_text())
+    return path
+
+
+class Asked:
+    """One request, as a test's server sees it, with what it can answer."""
+
+    def __init__(self, head: str, data: bytes, wire: socket.socket) -> None:
+        line, *lines = head.split("\r\n")
+        self.method, self.target, _ = line.split(" ", 2)
+        pairs = (each.partition(": ") for each in lines if each)
+        self.headers = {name.lower(): value for name, _, value in pairs}
+        found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("range", ""))
+        self.start = int(found[1]) if found else 0
+        self.stop = min(int(found[2]) + 1, len(data)) if found else len(data)
+        self.ranged = found is not None
+        self.data = data
+        self.wire = wire
+
+    def say(self, status: str, *headers: str, body: bytes = b"", length: int | None = None) -> None:
+        """Send a response; ``length`` is what it claims."""
+        size = len(body) if length is None else length
+        head = "\r\n".join((f"HTTP/1.1 {status}", *headers, f"Content-Length: {size}"))
+        self.wire.sendall(head.encode() + b"\r\n\r\n" + body)
+
+    def part(self, data: bytes | None = None, *headers: str) -> None:
+        """Answer as a good server does, from ``data``."""
+        data = self.data if data is None else data
+        where = f"Content-Range: bytes {self.start}-{self.stop - 1}/{len(data)}"
+        body = data[self.start : self.stop]
+        self.say("206 Partial Content", where, 'ETag: "one"', *headers, body=body)
+
+
+class ScriptedServer:
+    """Answers every request as ``answer`` says; counts them. A context manager."""
+
+    def __init__(
+        self, data: bytes, answer: Callable[[Asked], object], tls: ssl.SSLContext | None = None
+    ) -> None:
+        self.data = data
+        self.answer = answer
+        self.asked: list[Asked] = []
+        self._tls = tls
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._wires: list[socket.socket] = []
+        self._closed = False
+        self.port = int(self._listener.getsockname()[1])
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.port}/"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while not self._closed:
+            try:
+                wire, _ = self._listener.accept()
+            except OSError:
+                return
+            self._wires.append(wire)
+            threading.Thread(target=self._serve, args=(wire,), daemon=True).start()
+
+    def _serve(self, wire: socket.socket) -> None:
+        with contextlib.suppress(OSError, ValueError), wire:
+            if self._tls is not None:
+                wire = self._tls.wrap_socket(wire, server_side=True)
+                self._wires.append(wire)
+            kept = b""
+            while True:
+                while b"\r\n\r\n" not in kept:
+                    got = wire.recv(65536)
+                    if not got:
+                        return
+                    kept += got
+                head, _, kept = kept.partition(b"\r\n\r\n")
+                asked = Asked(head.decode("latin-1"), self.data, wire)
+                self.asked.append(asked)
+                if self.answer(asked) is False:
+                    return
+
+    def close(self) -> None:
+        """End the server and all its connections, as a crash does."""
+        self._closed = True
+        self._listener.close()
+        for wire in self._wires:
+            with contextlib.suppress(OSError):
+                wire.shutdown(socket.SHUT_RDWR)
+            wire.close()
+
+    def __enter__(self) -> ScriptedServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@contextlib.contextmanager
+def serving(data: bytes, answer: Callable[[Asked], object]) -> Iterator[ScriptedServer]:
+    """A scripted server for the length of a block."""
+    with ScriptedServer(data, answer) as server:
+        yield server
