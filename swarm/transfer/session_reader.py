@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import trio
 
-from swarm.errors import LinkClosed
+from swarm.errors import LinkClosed, RemoteError
 from swarm.ports import ByteStream
 from swarm.protocol.codec import (
     DATA,
@@ -83,9 +83,14 @@ class SessionReader:
 
     async def step(self) -> None:
         """Read a message and those that came with it; raises LinkClosed, RemoteError."""
-        await self._message()
-        while not self._rules.peer_left and len(self._ahead) >= frame_bytes(self._ahead):
+        try:
             await self._message()
+            while not self._rules.peer_left and len(self._ahead) >= frame_bytes(self._ahead):
+                await self._message()
+        except RemoteError:
+            # What came before the fault counts, however it was cut.
+            await self._hand_over()
+            raise
         await self._hand_over()
         self._in_a_row += 1
         if self._in_a_row >= MESSAGES_IN_A_ROW:
