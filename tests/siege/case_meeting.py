@@ -60,7 +60,7 @@ class Flood:
                 async with open_host(secrets.token_bytes(32), [LOOPBACK]) as host:
                     await host.connect(self.where.peer, [self.where.endpoint])
                     await self._everything(host)
-            except (LinkClosed, NoPeerReachable, RemoteError):
+            except* (LinkClosed, NoPeerReachable, RemoteError):
                 self.cut_off += 1
                 await trio.sleep(0.2)
 
@@ -68,14 +68,17 @@ class Flood:
         await self._ask(host, PROBE_PROTOCOL, ProbeRequest(STRANGER, (self.where.endpoint,)).encode())
         await self._ask(host, HOP_PROTOCOL, HopMessage(HopKind.RESERVE).encode())
         await self._ask(host, HOP_PROTOCOL, HopMessage(HopKind.CONNECT, STRANGER).encode())
+        for _ in range(limits.WAITING_PER_PEER):
+            waiting = await host.open_stream(self.where.peer, RENDEZVOUS_PROTOCOL)
+            await write_message(waiting, encode_rendezvous(Discover(secrets.token_hex(16), wait=60)))
         stream = await host.open_stream(self.where.peer, RENDEZVOUS_PROTOCOL)
+        record = host.seal([Endpoint("ip4", "192.0.2.1", "tcp", n + 1) for n in range(8)], self.sent)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._read_all, stream)
             for _ in range(1000):
                 namespace = secrets.token_hex(limits.MAX_NAMESPACE_BYTES // 2)
-                record = host.seal([Endpoint("ip4", "192.0.2.1", "tcp", n + 1) for n in range(8)], self.sent)
-                for message in (Register(namespace, record, limits.MAX_TTL), Discover(namespace, wait=60)):
-                    await write_message(stream, encode_rendezvous(message))
+                message = Register(namespace, record, limits.MAX_TTL)
+                await write_message(stream, encode_rendezvous(message))
                 self.sent += 1
                 if self.sent >= self.wanted:
                     break
