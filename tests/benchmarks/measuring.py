@@ -104,7 +104,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def compile_program(checkout: Path = Path(__file__).resolve().parents[2]) -> None:
+HERE = Path(__file__).resolve().parents[2]
+
+
+def compile_program(checkout: Path = HERE) -> None:
     """Compile the modules of a checkout, which Python itself does not keep where it may not write them."""
     for package in ("swarm", "cli"):
         compileall.compile_dir(checkout / package, quiet=2)
