@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from swarm.events import (
         BytesReceived,
         BytesSent,
+        BytesSpared,
         ContentRestored,
         ContentWithdrawn,
         Event,
@@ -108,6 +109,7 @@ _MODULES = {
     "swarm.events": (
         "BytesReceived",
         "BytesSent",
+        "BytesSpared",
         "ContentRestored",
         "ContentWithdrawn",
         "Event",
@@ -176,6 +178,7 @@ __all__ = [
     "ByteStream",
     "BytesReceived",
     "BytesSent",
+    "BytesSpared",
     "ContentRestored",
     "ContentWithdrawn",
     "DiskError",

@@ -351,3 +351,12 @@ class BytesSent(TransferEvent):
 
     peer: PeerId
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class BytesSpared(TransferEvent):
+    """So much of the payload exchanged with ``peer`` did not travel: it was sent in compressed form."""
+
+    peer: PeerId
+    received: int
+    sent: int

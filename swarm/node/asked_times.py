@@ -5,7 +5,7 @@ They are not in an envelope: a version that does not know them would refuse it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -48,14 +48,14 @@ class TreeTimes:
 
 
 async def find_tree_times(
-    questions: Questions, manifest: Manifest, peers: Iterable[PeerId]
+    questions: Questions, manifest: Manifest, peers: Sequence[PeerId]
 ) -> FileTimes | None:
     """Ask connected peers for the times of folders and links; None if none of the first few tells them."""
-    if not manifest.folder:
+    if not manifest.folder or not peers:
         return None
     folders = await trio.to_thread.run_sync(manifest.folder_paths)
     with trio.move_on_after(ASKING_SECONDS):
-        for peer, _ in zip(peers, range(ASKED_PEERS), strict=False):
+        for peer in peers[:ASKED_PEERS]:
             with suppress(LinkClosed, NoPeerReachable, RemoteError):
                 async with questions.ask(peer, (), TIMES_PROTOCOL) as stream:
                     found = await ask_tree_times(stream, manifest.id, len(folders) + len(manifest.links))

@@ -213,7 +213,7 @@ async def open_fetch(
         async def finish() -> Path:
             tree_times = None
             if options.times and not options.only:
-                peers = (status.peer for status in transfer.peers())
+                peers = [status.peer for status in transfer.peers()]
                 tree_times = await find_tree_times(opener.questions, manifest, peers)
             path = await target.finish(tree_times)
             if target.checks is not None:

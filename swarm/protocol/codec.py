@@ -33,6 +33,7 @@ from swarm.protocol.messages import (
     KeepAlive,
     Message,
     NotInterested,
+    Packed,
     Peers,
     Reject,
     RejectReason,
@@ -214,6 +215,9 @@ HEADER_BYTES: Final = 5
 DATA_HEAD_BYTES: Final = 8
 """Bytes of piece and offset, at the start of the body of DATA; the payload follows."""
 
+PACKED_HEAD_BYTES: Final = 12
+"""Bytes of piece, offset and size, at the start of the body of PACKED; the frame follows."""
+
 KEEP_ALIVE: Final = 0
 HELLO: Final = 1
 HAVE_BITFIELD: Final = 2
@@ -232,11 +236,14 @@ REJECT: Final = 14
 PEERS: Final = 15
 GOODBYE: Final = 16
 RESTATE: Final = 17
+PACKED: Final = 18
 
 _HEADER = struct.Struct(">IB")
 _INDEX = struct.Struct(">I")
 _DATA_HEAD = struct.Struct(">II")
 _DATA_FRAME = struct.Struct(">IBII")
+_PACKED_HEAD = struct.Struct(">III")
+_PACKED_FRAME = struct.Struct(">IBIII")
 _INDEX_FRAME = struct.Struct(">IBI")
 _REJECT_FRAME = struct.Struct(">IBIB")
 _REJECT_BODY = struct.Struct(">IB")
@@ -266,6 +273,7 @@ _BODY_SIZES: dict[int, tuple[int, int]] = {
     PEERS: (1, limits.MAX_PEERS_BYTES),
     GOODBYE: (0, limits.MAX_GOODBYE_BYTES),
     RESTATE: (1, limits.MAX_BITFIELD_BYTES),
+    PACKED: (PACKED_HEAD_BYTES + 1, PACKED_HEAD_BYTES + limits.MAX_DATA_BYTES - 1),
 }
 
 
@@ -294,8 +302,20 @@ def decode_data_head(head: bytes | memoryview, body_size: int) -> Data:
     return Data(piece, offset, body_size - DATA_HEAD_BYTES)
 
 
+def decode_packed_head(head: bytes | memoryview, body_size: int) -> Packed:
+    """Decode the ``PACKED_HEAD_BYTES`` before the frame of a PACKED with ``body_size`` bytes in its header.
+
+    Raises RemoteError if the frame is not shorter than its payload, or that is too long.
+    """
+    piece, offset, size = _PACKED_HEAD.unpack(head)
+    packed = body_size - PACKED_HEAD_BYTES
+    if not packed < size <= limits.MAX_DATA_BYTES:
+        raise RemoteError(f"{packed} bytes of packed data for {size} bytes")
+    return Packed(piece, offset, size, packed)
+
+
 def decode_body(kind: int, body: bytes) -> Message:
-    """Decode the body of any message but DATA; `decode_header` must have accepted its size.
+    """Decode the body of any message but DATA and PACKED; `decode_header` must have accepted its size.
 
     Raises RemoteError when the body is not exactly one message.
     """
@@ -309,7 +329,7 @@ def decode_body(kind: int, body: bytes) -> Message:
 
 
 def encode(message: Message) -> bytes:
-    """Encode ``message`` as a frame; for `Data`, everything before the payload.
+    """Encode ``message`` as a frame; for `Data` and `Packed`, everything before the payload.
 
     Raises LocalProtocolError when the message breaks a limit.
     """
@@ -330,6 +350,13 @@ def encode_data_head(piece: int, offset: int, size: int) -> bytes:
     if not 1 <= size <= limits.MAX_DATA_BYTES:
         raise LocalProtocolError(f"a DATA cannot have a payload of {size} bytes")
     return _DATA_FRAME.pack(DATA_HEAD_BYTES + size, DATA, piece, offset)
+
+
+def encode_packed_head(piece: int, offset: int, size: int, packed: int) -> bytes:
+    """Encode everything before the ``packed`` bytes of the frame of a PACKED that holds ``size`` bytes."""
+    if not 1 <= packed < size <= limits.MAX_DATA_BYTES:
+        raise LocalProtocolError(f"a PACKED cannot hold {size} bytes in {packed}")
+    return _PACKED_FRAME.pack(PACKED_HEAD_BYTES + packed, PACKED, piece, offset, size)
 
 
 def _frame(kind: int, body: bytes) -> bytes:
@@ -356,6 +383,11 @@ def _encode_data(message: Message) -> bytes:
     return encode_data_head(data.piece, data.offset, data.size)
 
 
+def _encode_packed(message: Message) -> bytes:
+    packed = cast(Packed, message)
+    return encode_packed_head(packed.piece, packed.offset, packed.size, packed.packed)
+
+
 def _encode_reject(message: Message) -> bytes:
     reject = cast(Reject, message)
     return _REJECT_FRAME.pack(_REJECT_BODY.size, REJECT, reject.piece, reject.reason)
@@ -380,6 +412,7 @@ _ENCODERS: dict[type[Message], Callable[[Message], bytes]] = {
     Withdraw: _index_encoder(WITHDRAW),
     Request: _index_encoder(REQUEST),
     Data: _encode_data,
+    Packed: _encode_packed,
     Cancel: _index_encoder(CANCEL),
     Reject: _encode_reject,
     Peers: lambda m: _frame(PEERS, encode_peers(cast(Peers, m))),

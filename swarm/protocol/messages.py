@@ -16,6 +16,9 @@ PROTOCOL_VERSION = 1
 RESTATE_EXTENSION = "restate"
 """The name in HELLO of a side that understands `Restate`; the parameter is 1."""
 
+PACK_EXTENSION = "zstd"
+"""The name in HELLO of a side that understands PACKED, payload as a zstd frame; the parameter is 1."""
+
 
 class RejectReason(IntEnum):
     """Why a request ends without its data; no reason blames the requester."""
@@ -56,6 +59,11 @@ class Hello(Message):
     def restates(self) -> bool:
         """Whether the sender understands `Restate`."""
         return any(name == RESTATE_EXTENSION for name, _ in self.extensions)
+
+    @property
+    def unpacks(self) -> bool:
+        """Whether the sender understands PACKED."""
+        return (PACK_EXTENSION, 1) in self.extensions
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +141,19 @@ class Data(Message):
     piece: int
     offset: int
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Packed(Message):
+    """As `Data`, with the payload in a zstd frame of ``packed`` bytes, which is not part of this value.
+
+    Only for a session in which both sides named `PACK_EXTENSION`.
+    """
+
+    piece: int
+    offset: int
+    size: int
+    packed: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from swarm.protocol.messages import (
     HaveNone,
     Hello,
     Message,
+    Packed,
     Peers,
     Reject,
     Request,
@@ -265,6 +266,12 @@ class SessionRules:
         return all(hello is not None and hello.restates for hello in hellos)
 
     @property
+    def packing(self) -> bool:
+        """Whether both sides have said that they understand PACKED."""
+        hellos = (self._local.hello, self._remote.hello)
+        return all(hello is not None and hello.unpacks for hello in hellos)
+
+    @property
     def announced(self) -> PieceSet:
         """The pieces that this side has announced; callers must not change it."""
         return self._local.announced
@@ -282,9 +289,11 @@ class SessionRules:
         return self._remote.requests.is_cancelled(piece)
 
     def check_size(self, kind: int, size: int) -> None:
-        """Check the size of a body before it is read; raises RemoteError if this manifest rules it out."""
+        """Check the size of a body before it is read; raises RemoteError if it cannot be in this session."""
         if kind in {codec.HAVE_BITFIELD, codec.RESTATE} and size != self._bitfield_bytes:
             raise RemoteError(f"a bitfield of {size} bytes, but the manifest needs {self._bitfield_bytes}")
+        if kind == codec.PACKED and not self.packing:
+            raise RemoteError("got packed data, which needs an extension that both sides name")
 
     def reading_paused(self, seconds: float) -> None:
         """This side did not read for so many ``seconds``: what the peer sent meanwhile arrives at once."""
@@ -305,8 +314,8 @@ class SessionRules:
         except ValueError as error:
             raise RemoteError(str(error)) from error
 
-    def received_data(self, data: Data) -> Arrival:
-        """Record the head of a received DATA; raises RemoteError if it is illegal."""
+    def received_data(self, data: Data | Packed) -> Arrival:
+        """Record the head of a received DATA or PACKED; raises RemoteError if it is illegal."""
         if self._remote.phase is not SidePhase.OPEN:
             raise RemoteError(f"got Data, expected {self._remote.phase.value}")
         requests = self._local.requests

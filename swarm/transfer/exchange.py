@@ -29,7 +29,7 @@ from swarm.events import (
 from swarm.ids import PeerId, SourceId
 from swarm.lazy_dataclass import dataclass
 from swarm.ports import ByteStream, PieceSource, SharedSource, Store, StoredChange
-from swarm.protocol.messages import RESTATE_EXTENSION, Hello, Peers
+from swarm.protocol.messages import PACK_EXTENSION, RESTATE_EXTENSION, Hello, Peers
 from swarm.protocol.protocol_limits import MAX_ADDRESSES_PER_PEER
 from swarm.strategy.brain import Brain, BrainSetup
 from swarm.strategy.download.origins import OriginOptions
@@ -172,6 +172,10 @@ class Exchange:
         self._download_limit.change(download)
         self.limits_changed()
 
+    def watch(self, reader: int, window: range) -> None:
+        """A reader needs these pieces next, in this order; none: it reads no more."""
+        self._performer.perform(self._brain.watch(reader, window, self._now()))
+
     def limits_changed(self) -> None:
         """A limit of the node or of this transfer has changed: nobody waits for the old one."""
         for participant in self._roster:
@@ -267,7 +271,7 @@ class Exchange:
         manifest, pieces = self._content
         addresses = tuple(each.partition("/p2p/")[0] for each in self._services.addresses.now)
         told = addresses[:MAX_ADDRESSES_PER_PEER]
-        return Hello(manifest, pieces, AGENT, told, ((RESTATE_EXTENSION, 1),))
+        return Hello(manifest, pieces, AGENT, told, ((RESTATE_EXTENSION, 1), (PACK_EXTENSION, 1)))
 
     async def _host(self, participant: Participant) -> SessionEnd:
         self._roster.enter(participant)
@@ -326,6 +330,7 @@ class Exchange:
         """The one place where a session stops to count; happens once for each."""
         if participant.left:
             return
+        participant.tell_spared()
         participant.left = True
         self._roster.leave(participant)
         if not participant.joined:

@@ -6,6 +6,7 @@ limit belongs to a node or to one transfer; a session obeys all that apply to it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import trio
@@ -42,6 +43,11 @@ class ChunkSizer:
         self._seconds = 0.0
         self.size = first
         """Bytes of the next chunk."""
+
+    @property
+    def rate(self) -> float:
+        """The measured bytes per second; infinite before anything took time."""
+        return self._bytes / self._seconds if self._seconds else math.inf
 
     def moved(self, size: int, seconds: float) -> None:
         """``size`` bytes took ``seconds``."""
@@ -123,6 +129,12 @@ class Pacer:
             return CHUNK_BYTES
         widest = max(limit.slice_bytes for limit in limited)
         return min(widest, *(limit.burst_bytes for limit in limited))
+
+    @property
+    def rate(self) -> float:
+        """Bytes per second that the limits let pass, as their slices show; infinite without a limit."""
+        slices = (each.slice_bytes for each in self._limits if each.limited)
+        return min(slices, default=math.inf) / SLICE_SECONDS
 
     def turn(self, size: int) -> float:
         """Take ``size`` bytes of every limit; returns the time from which on they may pass."""

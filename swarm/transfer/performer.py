@@ -13,7 +13,7 @@ import trio
 
 from swarm.bits import PieceSet
 from swarm.errors import DiskError, PieceMismatch
-from swarm.events import BytesReceived, BytesSent
+from swarm.events import BytesReceived, BytesSent, BytesSpared
 from swarm.ids import PeerId, SourceId
 from swarm.ports import Store
 from swarm.protocol.messages import Message
@@ -196,6 +196,10 @@ class Performer:
         """Payload was handed to the connection, and with it the last of some pieces."""
         self.perform(self.brain.pieces_uploaded(peer, finished, size, self.now()))
         self._record.publish(BytesSent(self._record.transfer, peer, size))
+
+    def bytes_spared(self, peer: PeerId, received: int, sent: int) -> None:
+        """Payload travelled in compressed form."""
+        self._record.publish(BytesSpared(self._record.transfer, peer, received, sent))
 
     def upload_finished(self, peer: PeerId, piece: int) -> None:
         """The final reply of an upload is out."""

@@ -6,6 +6,7 @@ could be sent in time, and reset otherwise.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import Protocol, cast
 
@@ -299,6 +300,10 @@ class SessionOrigin:
     hello: Hello | None = None
 
 
+SPARED_SECONDS = 1.0
+"""Between two reports of what was spared in one session."""
+
+
 class Participant:
     """One peer in a transfer: what its session reports becomes input of the brain, until it has left."""
 
@@ -323,6 +328,8 @@ class Participant:
         self.session = PeerSession(stream, resources, self, greeting, origin.hello)
         self._performer = performer
         self._owner = owner
+        self._now = resources.now
+        self._spared, self._spared_at = (0, 0), -math.inf
 
     @property
     def joined(self) -> bool:
@@ -384,6 +391,19 @@ class Participant:
         if not self.left:
             self.sent += size
             self._performer.pieces_sent(self.peer, finished, size)
+
+    def bytes_spared(self, *, received: int = 0, sent: int = 0) -> None:
+        """Payload travelled in compressed form; told once a second."""
+        spared = self._spared
+        self._spared = (spared[0] + received, spared[1] + sent)
+        if self._now() >= self._spared_at + SPARED_SECONDS:
+            self.tell_spared()
+
+    def tell_spared(self) -> None:
+        """Tell what was spared since the last time."""
+        (received, sent), self._spared, self._spared_at = self._spared, (0, 0), self._now()
+        if (received or sent) and not self.left:
+            self._performer.bytes_spared(self.peer, received, sent)
 
     def upload_finished(self, piece: int) -> None:
         """An upload has its final reply."""

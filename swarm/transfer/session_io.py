@@ -16,7 +16,7 @@ from swarm.errors import ContentAway, DiskError, LinkClosed, PieceWithdrawn, Swa
 from swarm.lazy_dataclass import dataclass
 from swarm.ports import ByteStream, Store
 from swarm.protocol import protocol_limits as limits
-from swarm.protocol.codec import encode, encode_data_head
+from swarm.protocol.codec import encode, encode_data_head, encode_packed_head
 from swarm.protocol.messages import (
     Cancel,
     Goodbye,
@@ -31,6 +31,7 @@ from swarm.protocol.messages import (
 from swarm.protocol.session_rules import SessionRules
 from swarm.transfer.buffers import ArrivedPieces, BufferShare, Grant, TransferMemory
 from swarm.transfer.pacing import ChunkSizer, Pacer
+from swarm.transfer.packer import Packer
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,9 @@ class Reports(Protocol):
 
     def pieces_sent(self, finished: list[int], size: int) -> None:
         """So much was handed to the link, and with it the final reply of these uploads."""
+
+    def bytes_spared(self, *, received: int = 0, sent: int = 0) -> None:
+        """So many of the payload's bytes did not travel, because it was sent in compressed form."""
 
     def upload_finished(self, piece: int) -> None:
         """The final reply of an upload is queued before anything else."""
@@ -250,6 +254,8 @@ class SessionWriter:
         self._pacer = resources.upload_pacer
         self._now = now = resources.now
         self._sizer = ChunkSizer()
+        self._packer = Packer(resources.store.manifest.layout, stream.remote_address)
+        self._spared = 0
         self._cork = bytearray()
         self._sent: list[tuple[int, int, bool]] = []
         self._turn: tuple[float, int] | None = None
@@ -352,17 +358,26 @@ class SessionWriter:
     # --- Sending ------------------------------------------------------------------------------------
 
     async def _send_chunk(self, job: UploadJob, data: memoryview) -> None:
-        size = min(job.length - job.offset, self._sizer.size) if self._turn is None else self._turn[1]
-        self._turn = None
-        start, job.offset = job.offset, job.offset + size
-        self._cork += encode_data_head(job.piece, start, size)
+        wire = min(job.length - job.offset, self._sizer.size) if self._turn is None else self._turn[1]
+        limited, self._turn = self._turn is not None, None
+        packed = self._pack(job, data, wire)
+        start, size = job.offset, wire if packed is None else packed[0]
+        job.offset += size
+        payload = data[start : job.offset] if packed is None else memoryview(packed[1])
+        if packed is None:
+            self._cork += encode_data_head(job.piece, start, size)
+        else:
+            self._cork += encode_packed_head(job.piece, start, size, len(payload))
+            self._spared += size - len(payload)
+            if limited:
+                # The turn was for as much plain payload: limits count what is on the wire.
+                self._pacer.give_back(wire - len(payload))
         last = self._rules.sent_data(job.piece, start, size)
         self._sent.append((job.piece, size, last))
         if last:
             self._outbox.current = None
-        payload = data[start : start + size]
         try:
-            if size > JOIN_BYTES:
+            if len(payload) > JOIN_BYTES:
                 await self._flush(payload)
                 return
             self._cork += payload
@@ -371,6 +386,11 @@ class SessionWriter:
         finally:
             if last:
                 job.release()
+
+    def _pack(self, job: UploadJob, data: memoryview, wire: int) -> tuple[int, bytes] | None:
+        if not self._rules.packing:
+            return None
+        return self._packer.pack(job.piece, data[job.offset :], wire, min(self._sizer.rate, self._pacer.rate))
 
     async def _flush(self, *payload: memoryview) -> None:
         """Write what is corked, and ``payload`` after it; then report the uploads in it."""
@@ -391,6 +411,9 @@ class SessionWriter:
         sent, self._sent = self._sent, []
         finished = [piece for piece, _, last in sent if last]
         self._reports.pieces_sent(finished, sum(size for _, size, _ in sent))
+        if self._spared:
+            spared, self._spared = self._spared, 0
+            self._reports.bytes_spared(sent=spared)
 
     async def _rest(self) -> None:
         """Sleep until there is something to do; send KEEP_ALIVE after a long silence."""

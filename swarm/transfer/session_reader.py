@@ -11,18 +11,22 @@ from collections.abc import Callable
 
 import trio
 
-from swarm.errors import LinkClosed
+from swarm.errors import LinkClosed, RemoteError
 from swarm.ports import ByteStream
 from swarm.protocol.codec import (
     DATA,
     DATA_HEAD_BYTES,
     HEADER_BYTES,
+    PACKED,
+    PACKED_HEAD_BYTES,
     decode_body,
     decode_data_head,
     decode_header,
+    decode_packed_head,
     frame_bytes,
 )
 from swarm.protocol.messages import Reject, Request
+from swarm.protocol.packing import unpack
 from swarm.protocol.session_rules import SessionRules
 from swarm.transfer.buffers import ArrivedPiece, ArrivedPieces, PieceBuffer
 from swarm.transfer.pacing import LEAST_CHUNK_BYTES, ChunkSizer
@@ -79,9 +83,14 @@ class SessionReader:
 
     async def step(self) -> None:
         """Read a message and those that came with it; raises LinkClosed, RemoteError."""
-        await self._message()
-        while not self._rules.peer_left and len(self._ahead) >= frame_bytes(self._ahead):
+        try:
             await self._message()
+            while not self._rules.peer_left and len(self._ahead) >= frame_bytes(self._ahead):
+                await self._message()
+        except RemoteError:
+            # What came before the fault counts, however it was cut.
+            await self._hand_over()
+            raise
         await self._hand_over()
         self._in_a_row += 1
         if self._in_a_row >= MESSAGES_IN_A_ROW:
@@ -111,6 +120,8 @@ class SessionReader:
         kind, size = decode_header(await self._take(HEADER_BYTES))
         if kind == DATA:
             await self._data(size)
+        elif kind == PACKED:
+            await self._packed(size)
         else:
             await self._control(kind, size)
 
@@ -138,9 +149,28 @@ class SessionReader:
         await self._hand_over()
         self._look = LEAST_AHEAD_BYTES
         if arrival.wanted:
-            await self._fill(await self._buffer_for(head.piece), head.piece, head.offset, head.size)
+            buffer = await self._buffer_for(head.piece)
+            await self._fill(buffer.view[head.offset : head.offset + head.size], head.piece)
         else:
             await self._discard(head.piece, head.size)
+        if arrival.last:
+            self._whole(head.piece)
+
+    async def _packed(self, size: int) -> None:
+        self._rules.check_size(PACKED, size)
+        head = decode_packed_head(await self._take(PACKED_HEAD_BYTES), size)
+        arrival = self._rules.received_data(head)
+        await self._hand_over()
+        self._look = LEAST_AHEAD_BYTES
+        if arrival.wanted:
+            buffer = await self._buffer_for(head.piece)
+            frame = memoryview(bytearray(head.packed))
+            await self._fill(frame)
+            buffer.view[head.offset : head.offset + head.size] = unpack(frame, head.size)
+        else:
+            await self._discard(head.piece, head.packed, counts=False)
+        self._reports.bytes_spared(received=head.size - head.packed)
+        self._count(head.piece, head.size)
         if arrival.last:
             self._whole(head.piece)
 
@@ -200,28 +230,29 @@ class SessionReader:
         data = None if buffer is None else buffer.view
         self._reports.pieces_received(ArrivedPieces([ArrivedPiece(piece, fresh, data)], buffer))
 
-    async def _fill(self, buffer: PieceBuffer, piece: int, offset: int, size: int) -> None:
-        end = offset + size
-        while offset < end:
-            step = await self._read(buffer.view[offset:end])
-            offset += step
-            await self._came(piece, step)
+    async def _fill(self, target: memoryview, piece: int | None = None) -> None:
+        """Read payload of ``piece`` into ``target``, or what is not counted as payload."""
+        while target:
+            step = await self._read(target)
+            target = target[step:]
+            if piece is not None:
+                self._count(piece, step)
+            await self._pace(step)
 
-    async def _discard(self, piece: int, size: int) -> None:
+    async def _discard(self, piece: int, size: int, *, counts: bool = True) -> None:
         fresh = self._fresh
         self._drop()
         self._piece, self._fresh = piece, fresh
         scratch = memoryview(bytearray(min(size, LEAST_CHUNK_BYTES)))
         while size:
-            step = await self._read(scratch[:size])
+            step = min(size, len(scratch))
+            await self._fill(scratch[:step], piece if counts else None)
             size -= step
-            await self._came(piece, step)
 
-    async def _came(self, piece: int, size: int) -> None:
+    def _count(self, piece: int, size: int) -> None:
         self._fresh += size
         if self.heard_at >= self._told_at + PROGRESS_SECONDS:
             self._tell(piece)
-        await self._pace(size)
 
     def _tell(self, piece: int) -> None:
         fresh, self._fresh = self._fresh, 0

@@ -243,7 +243,7 @@ def test_the_help_takes_less_than_a_fifth_of_a_second(tmp_path: Path) -> None:
 
 def test_a_signal_asks_how_things_stand(processes: Processes, tmp_path: Path) -> None:
     source = random_file(tmp_path / "image.bin", 8 * MIB)
-    sharer = processes.swarm("share", source, *LOOPBACK, "--upload-limit", "500KB/s", name="sharer")
+    sharer = processes.swarm("share", source, *LOOPBACK, "--upload-limit", "150KB/s", name="sharer")
     link = sharer.line(r"swarm:\S+").group(0)
     out = tmp_path / "out"
     quiet = processes.swarm("fetch", link, "-q", "-o", out, *LOOPBACK, name="quiet")

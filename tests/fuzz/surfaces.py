@@ -33,11 +33,12 @@ from swarm.mux.mux_limits import NOISE_MAX_SEALED, MuxLimits
 from swarm.mux.records import BLOCK_BYTES, Blocks, Opener, Sealer, missing
 from swarm.mux.stream import Read, Stream, WindowBudget
 from swarm.origin_url import OriginUrl
-from swarm.protocol import advert, codec, dns_message, lan_records, messages, port_mapping
+from swarm.protocol import advert, codec, dns_message, lan_records, messages, packing, port_mapping
 from swarm.protocol.http_range import MOST_RETRY_SECONDS, Fault, Moved, Part, Wish, judge
 from swarm.protocol.http_reader import HttpFault, ResponseHead, ResponseReader
 from swarm.reach import kad_messages, kad_walk, protobuf
 from tests.fuzz.reach_surface import reach_seeds, run_reach
+from tests.fuzz.session_surface import run_session, session_seeds
 from tests.support.contents import file_manifest, folder_manifest
 from tests.support.records import Arriving, take_all
 from tests.support.wire_decoder import Decoder, Frame
@@ -123,6 +124,9 @@ def _until_error(data: bytes) -> tuple[bytes, str]:
             if kind == codec.DATA:
                 message: messages.Message = codec.decode_data_head(body[: codec.DATA_HEAD_BYTES], size)
                 again += codec.encode(message) + body[codec.DATA_HEAD_BYTES :]
+            elif kind == codec.PACKED:
+                message = codec.decode_packed_head(body[: codec.PACKED_HEAD_BYTES], size)
+                again += codec.encode(message) + body[codec.PACKED_HEAD_BYTES :]
             else:
                 again += codec.encode(codec.decode_body(kind, body))
         except RemoteError as error:
@@ -177,6 +181,7 @@ def codec_seeds() -> Iterator[bytes]:
     for message in every:
         yield codec.encode(message)
     yield codec.encode_data_head(7, 0, 20) + bytes(20)
+    yield codec.encode_packed_head(7, 0, 20, 10) + bytes(10)
     yield b"".join(map(codec.encode, every)) + codec.encode_data_head(7, 20, 5) + bytes(5)
     offers = [
         advert.Advert(ManifestId(bytes([number]) * 32), f"name {number}", 10**6, 62, 16384, 40)
@@ -184,6 +189,36 @@ def codec_seeds() -> Iterator[bytes]:
     ]
     yield advert.encode_adverts(offers)
     yield advert.encode_adverts([])
+
+
+# --- Packed payload ---------------------------------------------------------------------------------
+
+
+def run_packed(data: bytes) -> None:
+    """Two bytes of size and a frame: it is refused, or it is so many bytes and no other size fits it."""
+    size, frame = int.from_bytes(data[:2], "big") + 1, data[2:]
+    try:
+        payload = packing.unpack(frame, size)
+    except RemoteError:
+        return
+    same(len(payload), size, "the size of what was packed")
+    for other in (size - 1, size + 1):
+        try:
+            packing.unpack(frame, other)
+        except RemoteError:
+            continue
+        raise Broken(f"a frame of {size} bytes passes as one of {other}")
+    again = packing.pack(payload)
+    if again is not None:
+        same(packing.unpack(again, size), payload, "packed again")
+
+
+def packed_seeds() -> Iterator[bytes]:
+    for payload in (bytes(1000), b"some text, some text, some text" * 40, bytes(range(256)) * 200):
+        frame = packing.pack(payload)
+        if frame is not None:
+            yield (len(payload) - 1).to_bytes(2, "big") + frame
+            yield (len(payload) - 1).to_bytes(2, "big") + frame + frame
 
 
 # --- Manifests and envelopes ------------------------------------------------------------------------
@@ -604,9 +639,12 @@ SURFACES = {
     for surface in (
         Surface("codec", run_codec, codec_seeds),
         Surface("manifest", run_manifest, manifest_seeds, max_input=MAX_INPUT),
+        # The window that a frame may ask for.
+        Surface("packed", run_packed, packed_seeds, allowance=4 << packing.WINDOW_BITS),
         Surface("journal", run_journal, journal_seeds),
         Surface("api", run_api, api_seeds, allowance=SLACK),
         Surface("reach", run_reach, reach_seeds),
+        Surface("session", run_session, session_seeds, allowance=4 << 20),
         Surface("http", run_http, http_seeds, allowance=SLACK),
         # The block that a record is opened into.
         Surface("link", run_link, link_seeds, allowance=BLOCK_BYTES, max_input=192),

@@ -11,9 +11,12 @@ from swarm.protocol.codec import (
     DATA,
     DATA_HEAD_BYTES,
     HEADER_BYTES,
+    PACKED,
+    PACKED_HEAD_BYTES,
     decode_body,
     decode_data_head,
     decode_header,
+    decode_packed_head,
     encode,
 )
 from swarm.protocol.messages import Data, HaveNone, Hello, Message
@@ -41,6 +44,9 @@ class RawPeer:
     async def hear(self) -> Frame:
         """The next frame; raises LinkClosed at the end."""
         kind, size = decode_header(await self.link.read_exactly(HEADER_BYTES))
+        if kind == PACKED:
+            packed = decode_packed_head(await self.link.read_exactly(PACKED_HEAD_BYTES), size)
+            return Frame(packed, await self.link.read_exactly(packed.packed))
         if kind != DATA:
             return Frame(decode_body(kind, await self.link.read_exactly(size) if size else b""), b"")
         head = decode_data_head(await self.link.read_exactly(DATA_HEAD_BYTES), size)

@@ -8,15 +8,18 @@ from swarm.protocol.codec import (
     DATA,
     DATA_HEAD_BYTES,
     HEADER_BYTES,
+    PACKED,
+    PACKED_HEAD_BYTES,
     decode_body,
     decode_data_head,
     decode_header,
+    decode_packed_head,
 )
 from swarm.protocol.messages import Message
 
 
 class Frame(NamedTuple):
-    """One message; ``payload`` is what a `Data` carries and empty for every other message."""
+    """One message; ``payload`` is what a `Data` or `Packed` carries and empty for every other message."""
 
     message: Message
     payload: bytes
@@ -59,4 +62,6 @@ class Decoder:
 def _frame(kind: int, body: bytes) -> Frame:
     if kind == DATA:
         return Frame(decode_data_head(body[:DATA_HEAD_BYTES], len(body)), body[DATA_HEAD_BYTES:])
+    if kind == PACKED:
+        return Frame(decode_packed_head(body[:PACKED_HEAD_BYTES], len(body)), body[PACKED_HEAD_BYTES:])
     return Frame(decode_body(kind, body), b"")

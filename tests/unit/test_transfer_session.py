@@ -15,6 +15,7 @@ from swarm.ids import ManifestId, PeerId
 from swarm.protocol import protocol_limits as limits
 from swarm.protocol.codec import encode
 from swarm.protocol.messages import (
+    PACK_EXTENSION,
     RESTATE_EXTENSION,
     Cancel,
     Data,
@@ -125,7 +126,7 @@ async def test_greeting_announcement_unchoke_and_a_piece(autojump_clock):
         await peer.greet()
         hello, announcement = await peer.hear(), await peer.hear()
         assert hello.message == Hello(
-            MANIFEST.id, 4, AGENT, ("/ip4/10.0.0.1/tcp/1",) * 8, ((RESTATE_EXTENSION, 1),)
+            MANIFEST.id, 4, AGENT, ("/ip4/10.0.0.1/tcp/1",) * 8, ((RESTATE_EXTENSION, 1), (PACK_EXTENSION, 1))
         )
         assert announcement.message == HaveAll()
         await peer.say(Interested())

@@ -14,11 +14,13 @@ from typing import Any
 import trio
 from libp2p.abc import IRawConnection, ISecureConn
 from libp2p.connection_types import ConnectionType
+from libp2p.custom_types import TProtocol
 from libp2p.io.abc import ReadWriteCloser
 from libp2p.io.trio import TrioTCPStream
 from libp2p.network.auto_connector import AutoConnector
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.network.swarm import Swarm
+from libp2p.protocol_muxer.multiselect_client import MultiselectClient
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 from libp2p.security.noise.io import NoiseTransportReadWriter
 from libp2p.security.secure_session import SecureSession
@@ -167,6 +169,11 @@ def read_negotiations_with(read: Callable[[MultiselectCommunicator], Awaitable[s
     MultiselectCommunicator.read = read  # type: ignore[method-assign, assignment]
 
 
+def propose_with(select: Callable[..., Awaitable[TProtocol]]) -> None:
+    """Propose protocols, in every negotiation of this process, with ``select``."""
+    MultiselectClient.select_one_of = select  # type: ignore[method-assign, assignment]
+
+
 def replace_auto_connector(network: Swarm, connector: AutoConnector) -> None:
     """Let ``connector`` decide which peers ``network`` dials on its own."""
     network.auto_connector = connector
@@ -248,7 +255,11 @@ def _check_network() -> None:
     taken = list(inspect.signature(Swarm._handle_inbound_connection).parameters)  # noqa: SLF001 - see above
     if len(taken) != _ARGUMENTS_OF_INBOUND:
         raise TypeError("its handling of inbound connections has changed")
-    for owner, name in ((AutoConnector, "maybe_connect"), (MultiselectCommunicator, "read")):
+    for owner, name in (
+        (AutoConnector, "maybe_connect"),
+        (MultiselectCommunicator, "read"),
+        (MultiselectClient, "select_one_of"),
+    ):
         if not inspect.iscoroutinefunction(vars(owner).get(name)):
             raise TypeError(f"its {owner.__name__}.{name} has changed")
     if MultiselectCommunicator(_NullConnection()).read_writer is None:

@@ -55,6 +55,8 @@ class Release(NamedTuple):
 
 @dataclass(slots=True)
 class _Queue:
+    peer: PeerId
+    number: int
     waiting: dict[int, None] = field(default_factory=dict)
     released: dict[int, int] = field(default_factory=dict)
     bytes: int = 0
@@ -84,6 +86,10 @@ class UploadQueue:
         self._copies = copies
         self._handicap = handicap
         self._queues: dict[PeerId, _Queue] = {}
+        self._joined = 0
+        # What is looked at with every byte: those that ask, and those that are being sent something.
+        self._asking: dict[PeerId, _Queue] = {}
+        self._busy: dict[PeerId, _Queue] = {}
         self._unsent = 0
         self._unsent_late = 0
         self._late = 0
@@ -95,11 +101,14 @@ class UploadQueue:
 
     def peer_joined(self, peer: PeerId) -> None:
         """A session begins."""
-        self._queues[peer] = _Queue()
+        self._joined += 1
+        self._queues[peer] = _Queue(peer, self._joined)
 
     def peer_left(self, peer: PeerId, now: float) -> None:
         """A session ended."""
         queue = self._queues.pop(peer)
+        self._asking.pop(peer, None)
+        self._busy.pop(peer, None)
         self._set_late(queue, late=False)
         self._unsent -= queue.unsent
         for piece in [piece for piece, given in self._given.items() if peer in given]:
@@ -117,6 +126,7 @@ class UploadQueue:
         if not queue.waiting:
             queue.waits_since = now
         queue.waiting[piece] = None
+        self._asking[peer] = queue
 
     def rarity(self, piece: int) -> int:
         """How many peers that lack others have the piece or are being given it."""
@@ -171,20 +181,20 @@ class UploadQueue:
 
     def look(self, now: float) -> None:
         """Give those that are late a lane of their own."""
-        for queue in self._queues.values():
-            if queue.unsent and now >= queue.due:
+        for queue in self._busy.values():
+            if now >= queue.due:
                 self._set_late(queue, late=True)
 
     def next_look(self) -> float:
         """When `look` may find somebody late; infinity if nothing is being sent."""
-        return min((q.due for q in self._queues.values() if q.unsent and not q.late), default=math.inf)
+        return min((queue.due for queue in self._busy.values() if not queue.late), default=math.inf)
 
     def withdraw(self, peer: PeerId, piece: int) -> bool:
         """Take a request back that still waits; says whether it did."""
         queue = self._queues[peer]
         if piece not in queue.waiting:
             return False
-        del queue.waiting[piece]
+        self._take(queue, piece)
         return True
 
     def drop(self, peer: PeerId, piece: int, now: float) -> bool:
@@ -201,7 +211,7 @@ class UploadQueue:
 
     def kept_waiting(self) -> list[PeerId]:
         """Who asks for something and was handed nothing that it has still to take."""
-        return [peer for peer, queue in self._queues.items() if queue.waiting and not queue.unsent]
+        return [peer for peer, queue in self._asking.items() if not queue.unsent]
 
     def asked(self) -> PieceSet:
         """The pieces that somebody waits for or is being sent."""
@@ -213,7 +223,8 @@ class UploadQueue:
 
     def waits_for(self, piece: int) -> list[PeerId]:
         """Who waits for the piece and is not being sent it."""
-        return [peer for peer, queue in self._queues.items() if piece in queue.waiting]
+        asking = [queue for queue in self._asking.values() if piece in queue.waiting]
+        return [queue.peer for queue in sorted(asking, key=lambda queue: queue.number)]
 
     def asked_for(self, piece: int) -> list[PeerId]:
         """Whose requests for the piece wait or are being sent."""
@@ -223,15 +234,16 @@ class UploadQueue:
 
     def _candidates(self, now: float) -> list[Release]:
         """What may go next, best first."""
-        asking = [(peer, queue) for peer, queue in self._queues.items() if queue.waiting and queue.has_room]
         places: list[tuple[float, float, int, Release]] = []
-        for number, (peer, queue) in enumerate(asking):
+        for peer, queue in self._asking.items():
+            if not queue.has_room:
+                continue
             more = self._handicap(peer, now)
             for piece in islice(queue.waiting, LOOKED_AT):
                 # A piece asked again right after its reply may still be on the books as released.
                 if piece not in queue.released:
                     rarity = self.rarity(piece) + more
-                    places.append((rarity, queue.waits_since, number, Release(peer, piece)))
+                    places.append((rarity, queue.waits_since, queue.number, Release(peer, piece)))
         places.sort()
         return [place[-1] for place in places]
 
@@ -239,7 +251,7 @@ class UploadQueue:
         peer, piece = choice
         queue = self._queues[peer]
         length = self._layout.length(piece)
-        del queue.waiting[piece]
+        self._take(queue, piece)
         queue.waits_since = now
         queue.released[piece] = length
         queue.bytes += length
@@ -252,8 +264,18 @@ class UploadQueue:
         needed = (self._unsent + queue.unsent) / rate if rate else 0.0
         queue.due = max(queue.due, now + min(LATE_SECONDS + LATE_FACTOR * needed, LATE_MOST))
 
+    def _take(self, queue: _Queue, piece: int) -> None:
+        """The piece waits no longer."""
+        del queue.waiting[piece]
+        if not queue.waiting:
+            del self._asking[queue.peer]
+
     def _count(self, queue: _Queue, change: int) -> None:
         queue.unsent += change
+        if queue.unsent:
+            self._busy[queue.peer] = queue
+        else:
+            self._busy.pop(queue.peer, None)
         if queue.late:
             self._unsent_late += change
         else:
