@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 from typing import Final
 
+from swarm.daemon.file_ranges import PATH, file_key
 from swarm.daemon.http_messages import BadRequest, HttpRequest
 
 OPEN_PATHS: Final = frozenset({"/", "/page.js", "/page.css", "/favicon.ico"})
@@ -29,6 +30,13 @@ class TcpAccess:
         self._origins = frozenset(f"http://{host}" for host in self._hosts)
         self._token = token.encode("ascii")
 
+    def _opens_file(self, request: HttpRequest) -> bool:
+        found = PATH.fullmatch(request.path)
+        if found is None or request.method not in {"GET", "HEAD"}:
+            return False
+        key = file_key(self._token.decode("ascii"), found[1], int(found[2]))
+        return hmac.compare_digest(request.query.get("key", "").encode("utf-8", "replace"), key.encode())
+
     def check(self, request: HttpRequest) -> None:
         """Raise `BadRequest`: 403 for a wrong Host or Origin, 401 without the token."""
         headers = request.headers
@@ -41,6 +49,8 @@ class TcpAccess:
             return
         if headers.get("sec-fetch-site", "").lower() in _STRANGERS:
             raise BadRequest(403, "no other web site may ask this daemon")
+        if self._opens_file(request):
+            return
         given = headers.get("authorization", "")
         token = given[len(_BEARER) :].strip() if given.lower().startswith(_BEARER) else ""
         if not hmac.compare_digest(token.encode("latin-1", "replace"), self._token):

@@ -11,6 +11,7 @@ from typing import Any, Final
 import trio
 
 from swarm.content.envelope import Envelope
+from swarm.daemon.file_ranges import SEALED, ByteRange, media_type, wanted
 from swarm.daemon.http_messages import MANIFEST_TYPE, Answer, BadRequest, HttpRequest, json_answer
 from swarm.daemon.keeper import AlreadyKept, NotKept, TransferKeeper, Wishes
 from swarm.daemon.kept_entry import KeptEntry
@@ -18,7 +19,8 @@ from swarm.daemon.metrics import METRICS_TYPE, metrics
 from swarm.daemon.openapi import document
 from swarm.daemon.transfer_view import details, node_view, summary
 from swarm.errors import SwarmError, UsageError
-from swarm.lazy_dataclass import dataclass
+from swarm.lazy_dataclass import dataclass, replace
+from swarm.transfer.transfer import Transfer
 
 MAX_WAIT_SECONDS: Final = 30.0
 """How long a request for what has changed may wait for a change."""
@@ -37,19 +39,37 @@ class StaticFile:
     kind: str
 
 
+@dataclass(frozen=True, slots=True)
+class OpenedFile:
+    """What is sent of a file that perhaps is not here yet."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    transfer: Transfer
+    file: int
+    bytes: ByteRange
+
+
 class Api:
     """Answers requests; whoever calls has checked that they are allowed.
 
     ``output`` is where a fetch goes that names no folder. ``files`` are the parts of the page by their path.
+    ``token`` is that of the TCP port, if there is one.
     """
 
     def __init__(
-        self, keeper: TransferKeeper, output: str, version: str, files: dict[str, StaticFile]
+        self,
+        keeper: TransferKeeper,
+        output: str,
+        version: str,
+        files: dict[str, StaticFile],
+        token: str = "",
     ) -> None:
         self.keeper = keeper
         self._output = output
         self._version = version
         self._files = files
+        self._token = token
 
     async def answer(self, request: HttpRequest) -> Answer:
         """Answer one request; every declared error becomes an answer with its text and exit code."""
@@ -127,7 +147,8 @@ class Api:
     async def transfer(self, _request: HttpRequest, name: str) -> Answer:
         """Everything about one transfer."""
         await trio.lowlevel.checkpoint()
-        return json_answer(200, details(self.keeper.find(name), self.keeper, trio.current_time()))
+        entry = self.keeper.find(name)
+        return json_answer(200, details(entry, self.keeper, trio.current_time(), self._token))
 
     async def metrics(self, _request: HttpRequest, _name: str) -> Answer:
         """The metrics, for Prometheus."""
@@ -138,6 +159,39 @@ class Api:
         """The description of all this."""
         await trio.lowlevel.checkpoint()
         return json_answer(200, document(self._version))
+
+    async def open_file(self, request: HttpRequest, name: str, number: int) -> OpenedFile | Answer:
+        """What to send of a file of a transfer, or what is wrong with the request."""
+        await trio.lowlevel.checkpoint()
+        try:
+            entry = self.keeper.find(name)
+        except NotKept as error:
+            return failure(404, str(error), error.exit_code)
+        transfer = entry.transfer
+        if transfer is None or not transfer.is_open:
+            return failure(409, "the transfer is not open: resume it, or wait until its manifest is known", 5)
+        if number not in transfer.files:
+            return failure(404, "the transfer has no such file", 2)
+        file = transfer.manifest.files[number]
+        tag = f'"{transfer.id}-{number}"'
+        asked = request.headers.get("range")
+        if request.headers.get("if-range", tag) != tag:
+            asked = None
+        bytes_ = wanted(asked, file.length)
+        if bytes_ is None:
+            missing = failure(416, f"the file has {file.length} bytes", 2)
+            return replace(missing, headers=(("content-range", f"bytes */{file.length}"),))
+        headers = [
+            ("content-type", media_type(file.path[-1])),
+            ("accept-ranges", "bytes"),
+            ("etag", tag),
+            ("cache-control", "no-store"),
+            *SEALED,
+        ]
+        partial = bytes_ != ByteRange(0, file.length)
+        if partial:
+            headers.append(("content-range", f"bytes {bytes_.start}-{bytes_.stop - 1}/{file.length}"))
+        return OpenedFile(206 if partial else 200, tuple(headers), transfer, number, bytes_)
 
     # --- Changing -----------------------------------------------------------------------------------
 

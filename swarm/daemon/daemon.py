@@ -89,7 +89,7 @@ async def open_daemon(
                 keeper = TransferKeeper(node, registry, ChangeLog(secrets.token_hex(4)), nursery, tell)
                 restored = await keeper.restore()
                 output = str(options.output.resolve())
-                api = Api(keeper, output, version, await trio.to_thread.run_sync(page_files))
+                api = Api(keeper, output, version, await trio.to_thread.run_sync(page_files), token)
                 page = _begin_to_serve(nursery, api, listeners, token)
                 service_manager.notify(f"READY=1\nSTATUS={restored} transfers restored")
                 try:

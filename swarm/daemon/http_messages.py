@@ -7,7 +7,7 @@ with the status to answer; nothing that is kept of a request is longer than they
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -208,6 +208,16 @@ class HttpConversation:
         if answer.body and not self._head_only:
             sent += self._send(h11.Data(data=answer.body))
         return sent + self._send(h11.EndOfMessage())
+
+    def begin_body(self, status: int, headers: Sequence[tuple[str, str]], length: int) -> bytes:
+        """The head of an answer of so many bytes, which `more` sends and `end` ends."""
+        fields = [("content-length", str(length)), ("x-content-type-options", "nosniff"), *headers]
+        answer = Answer(status)
+        return self._send(h11.Response(status_code=status, reason=_reason(answer), headers=fields))
+
+    def end(self) -> bytes:
+        """The end of an answer that was sent in parts."""
+        return self._send(h11.EndOfMessage())
 
     def begin_stream(self, kind: str) -> bytes:
         """The head of an answer that has no end of its own."""

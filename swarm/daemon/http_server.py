@@ -11,8 +11,10 @@ from typing import Final
 import h11
 import trio
 
-from swarm.daemon.api import Api, failure
-from swarm.daemon.http_messages import CONTINUE, BadRequest, HttpConversation, HttpRequest
+from swarm.daemon.api import Api, OpenedFile, failure
+from swarm.daemon.file_ranges import PATH
+from swarm.daemon.http_messages import CONTINUE, Answer, BadRequest, HttpConversation, HttpRequest
+from swarm.errors import SwarmError
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +28,9 @@ IDLE_SECONDS: Final = 75.0
 """Between two requests of one connection."""
 WRITE_SECONDS: Final = 20.0
 """For one write: whoever reads no more is dropped."""
+READER_SECONDS: Final = 600.0
+"""The same for a file: a player that is paused reads nothing."""
+WRITE_BYTES: Final = 256 * 1024
 HEARTBEAT_SECONDS: Final = 15.0
 """A stream of events on which nothing happens says so after this time."""
 BATCH_SECONDS: Final = 0.1
@@ -88,6 +93,12 @@ class _Served:
             if request.method == "GET" and request.path == "/v1/events":
                 await self._events(request)
                 return
+            if (file := PATH.fullmatch(request.path)) is not None and request.method in {"GET", "HEAD"}:
+                if not await self._file(request, file[1], int(file[2])):
+                    return
+                self._http.begin_next()
+                seconds = IDLE_SECONDS
+                continue
             await self._answer(request)
             if not self._http.goes_on:
                 return
@@ -139,11 +150,50 @@ class _Served:
             while left > 0 and (data := await self._stream.receive_some(READ_BYTES)):
                 left -= len(data)
 
-    async def _write(self, data: bytes) -> None:
-        with trio.move_on_after(WRITE_SECONDS) as scope:
+    async def _write(self, data: bytes, seconds: float = WRITE_SECONDS) -> None:
+        with trio.move_on_after(seconds) as scope:
             await self._stream.send_all(data)
         if scope.cancelled_caught:
             raise EOFError
+
+    # --- Files --------------------------------------------------------------------------------------
+
+    async def _file(self, request: HttpRequest, name: str, number: int) -> bool:
+        """Send bytes of a file as they are verified; says whether another request may follow."""
+        opened = await self._api.open_file(request, name, number)
+        if isinstance(opened, Answer):
+            await self._write(self._http.answer(opened))
+            return self._http.goes_on
+        length = opened.bytes.stop - opened.bytes.start
+        await self._write(self._http.begin_body(opened.status, opened.headers, length))
+        if request.method != "HEAD":
+            gone = await self._send_file(opened)
+            if gone:
+                return False
+        await self._write(self._http.end())
+        return self._http.goes_on
+
+    async def _send_file(self, opened: OpenedFile) -> bool:
+        """Send the bytes; says whether they ended before they should, so that the connection has to."""
+        sent = False
+        async with trio.open_nursery() as nursery:
+            # While it waits for a piece nothing is written: whether the reader has gone is noticed here.
+            nursery.start_soon(self._until_gone, nursery.cancel_scope)
+            data = opened.transfer.read(opened.file, opened.bytes.start, opened.bytes.stop)
+            try:
+                async for part in data:
+                    for start in range(0, len(part), WRITE_BYTES):
+                        await self._write(
+                            self._http.more(bytes(part[start : start + WRITE_BYTES])), READER_SECONDS
+                        )
+                sent = True
+            except SwarmError as error:
+                logger.info("a file is no longer sent: %s", error)
+            finally:
+                with trio.CancelScope(shield=True):
+                    await data.aclose()
+            nursery.cancel_scope.cancel()
+        return not sent
 
     # --- Events -------------------------------------------------------------------------------------
 

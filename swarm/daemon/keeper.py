@@ -321,6 +321,7 @@ class TransferKeeper:
         except SwarmError as error:
             return error
         if await transfer.has_opened():
+            self._touch(entry)
             await self._note_manifest(entry, transfer.envelope)
         await transfer.ended()
         return transfer.failure

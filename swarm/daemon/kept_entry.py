@@ -87,7 +87,7 @@ class KeptEntry:
             (self.final, "failed"),
             (bool(self.error), "waiting"),
             (snapshot.hashing or (share and snapshot.manifest is None), "hashing"),
-            (snapshot.manifest is None, "opening"),
+            (self.transfer is None or not self.transfer.is_open, "opening"),
             (share or snapshot.complete, "seeding"),
         )
         return next((word for applies, word in cases if applies), "fetching")

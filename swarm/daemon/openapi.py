@@ -110,7 +110,7 @@ SCHEMAS: Final[Json] = {
         {
             **_SUMMARY,
             "sources": _list(_ref("Source")),
-            "files": _list(_object({"number": _COUNT, "path": _TEXT, "size": _COUNT})),
+            "files": _list(_ref("File")),
             "file_count": _COUNT,
             "piece_map": {
                 "type": "string",
@@ -119,6 +119,7 @@ SCHEMAS: Final[Json] = {
             "notes": _list(_TEXT),
         }
     ),
+    "File": _object({"number": _COUNT, "path": _TEXT, "size": _COUNT, "type": _TEXT, "url": _TEXT}),
     "Source": _object(_SOURCE),
     "Node": _object(_NODE),
     "Status": _object({"version": _TEXT, "output": _TEXT, "changes": _TEXT, "node": _ref("Node")}),
@@ -180,6 +181,9 @@ def _text_answer(kind: str) -> Json:
     return {"200": {"description": "Text.", "content": {kind: {"schema": _TEXT}}}}
 
 
+_BYTES: Final[Json] = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
+
+
 def _paths() -> Json:
     since = _query("since", "A version; without it all is answered.")
     wait = _query("wait", "Seconds to wait for a change, at most 30.")
@@ -209,6 +213,28 @@ def _paths() -> Json:
                 requestBody=_body("Change"),
             ),
             "delete": _operation("Forget; the files stay", _answers("Removed", "404", "503")),
+        },
+        "/v1/transfers/{id}/files/{number}": {
+            "parameters": [
+                identified,
+                {
+                    "name": "number",
+                    "in": "path",
+                    "required": True,
+                    "schema": {"type": "integer", "minimum": 0},
+                },
+                _query("key", "What opens this file without the token; it is in the url of the file."),
+            ],
+            "get": _operation(
+                "Bytes of a file, verified; what is read next is fetched first. Takes one range",
+                {
+                    "200": {"description": "All.", "content": _BYTES},
+                    "206": {"description": "The range.", "content": _BYTES},
+                    "404": {"description": "No such transfer or file.", "content": _json("Error")},
+                    "409": {"description": "The transfer is not open.", "content": _json("Error")},
+                    "416": {"description": "No such bytes.", "content": _json("Error")},
+                },
+            ),
         },
         "/v1/limits": {
             "patch": _operation(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from swarm.content.link import MAX_LINK_PEERS, SwarmLink
+from swarm.daemon.file_ranges import file_key, media_type
 from swarm.daemon.keeper import TransferKeeper
 from swarm.daemon.kept_entry import KeptEntry
 from swarm.errors import ManifestError
@@ -60,8 +61,8 @@ def summary(entry: KeptEntry, keeper: TransferKeeper, now: float) -> Json:
     }
 
 
-def details(entry: KeptEntry, keeper: TransferKeeper, now: float) -> Json:
-    """Everything about one transfer."""
+def details(entry: KeptEntry, keeper: TransferKeeper, now: float, token: str) -> Json:
+    """Everything about one transfer; the address of each file holds a key that is made of the token."""
     snapshot = entry.tally.snapshot(now)
     sources = sorted(snapshot.sources, key=lambda each: not each.connected)
     transfer = entry.transfer
@@ -70,7 +71,10 @@ def details(entry: KeptEntry, keeper: TransferKeeper, now: float) -> Json:
         manifest = transfer.manifest
         for number in list(transfer.files)[:MAX_FILES_SHOWN]:
             file = manifest.files[number]
-            files.append({"number": number, "path": "/".join(file.path), "size": file.length})
+            about = {"number": number, "path": "/".join(file.path), "size": file.length}
+            address = f"/v1/transfers/{entry.kept.id}/files/{number}"
+            key = f"?key={file_key(token, entry.kept.id, number)}" if token else ""
+            files.append({**about, "type": media_type(file.path[-1]), "url": address + key})
     return {
         **summary(entry, keeper, now),
         "sources": [_source(each, snapshot, entry.found_by) for each in sources[:MAX_SOURCES_SHOWN]],

@@ -96,6 +96,10 @@ class Brain:
         """Peers are named, and may be here in a moment."""
         self._download.expect_peers()
 
+    def watch(self, reader: int, window: range, now: float) -> list[Command]:
+        """A reader needs these pieces next, in this order; none: it reads no more."""
+        return self._download.watch(reader, window, now)
+
     def pieces_held(self, source: SourceId) -> int:
         """How many pieces a connected source has."""
         return self._download.availability.pieces_held(source)

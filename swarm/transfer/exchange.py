@@ -172,6 +172,10 @@ class Exchange:
         self._download_limit.change(download)
         self.limits_changed()
 
+    def watch(self, reader: int, window: range) -> None:
+        """A reader needs these pieces next, in this order; none: it reads no more."""
+        self._performer.perform(self._brain.watch(reader, window, self._now()))
+
     def limits_changed(self) -> None:
         """A limit of the node or of this transfer has changed: nobody waits for the old one."""
         for participant in self._roster:

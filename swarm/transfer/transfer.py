@@ -8,7 +8,7 @@ are closed, its target is unlocked, and the same content can be shared or fetche
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from pathlib import Path
@@ -21,7 +21,7 @@ from swarm.bits import PieceSet
 from swarm.config import TransferOptions
 from swarm.content.envelope import Envelope
 from swarm.content.manifest import Manifest
-from swarm.errors import Incomplete, PiecesChanged, SwarmError
+from swarm.errors import Incomplete, PiecesChanged, SwarmError, UsageError
 from swarm.events import (
     Event,
     TransferComplete,
@@ -52,6 +52,11 @@ END_SECONDS = 5.0
 
 HOPELESS_SECONDS = 5.0
 """How long a fetch whose web servers have all failed for good waits for a peer that nobody named."""
+
+READ_AHEAD_BYTES = 16 * 1024 * 1024
+"""What is fetched first for a reader: some seconds of a film."""
+LEAST_AHEAD, MOST_AHEAD = 4, 256
+"""Pieces, where they are large, and where they are small."""
 
 PROGRESS_SECONDS = 0.5
 """The longest time between two values of `Transfer.progress`."""
@@ -138,6 +143,7 @@ class Transfer:
         self._failure: BaseException | None = None
         self._nursery: trio.Nursery | None = None
         self._piece_sources: list[PieceSource] = []
+        self._readers = 0
 
     def __repr__(self) -> str:
         name = self._envelope.manifest.name if self._envelope else "not open yet"
@@ -241,14 +247,46 @@ class Transfer:
         await self.opened()
         wanted = sorted(self._content.wanted) if self._content else ()
         for piece in wanted:
-            while True:
-                stored = self._record.next_stored
-                if self._content is None:
-                    raise self._reason()
-                if piece in self._content.store.stored:
-                    break
-                await stored.wait()
-            yield await self._content.store.get(piece)
+            yield await self._when_stored(piece)
+
+    async def read(
+        self, file: int, start: int = 0, stop: int | None = None
+    ) -> AsyncGenerator[memoryview, None]:
+        """The bytes of a file of the manifest from ``start`` to ``stop``, as they are verified and stored.
+
+        As long as somebody reads, what is needed next is fetched first, `READ_AHEAD_BYTES` ahead. Close the
+        iterator when it is no longer read. Raises UsageError for a file that is not fetched, and what
+        `chunks` raises.
+        """
+        await self.opened()
+        if file not in self._files:
+            raise UsageError(f"file {file} is not among those that are shared or fetched")
+        layout = self.manifest.layout
+        stop = min(layout.file_length(file), layout.file_length(file) if stop is None else stop)
+        length, pieces = layout.piece_length, layout.pieces_of(file)
+        needed = pieces[start // length : -(-stop // length)] if start < stop else range(0)
+        ahead = min(max(LEAST_AHEAD, READ_AHEAD_BYTES // length), MOST_AHEAD)
+        self._readers += 1
+        reader = self._readers
+        try:
+            for index, piece in enumerate(needed):
+                if self._exchange is not None:
+                    self._exchange.watch(reader, needed[index : index + ahead])
+                data = await self._when_stored(piece)
+                offset = layout.span(piece).offset
+                yield data[max(0, start - offset) : stop - offset]
+        finally:
+            if self._exchange is not None:
+                self._exchange.watch(reader, range(0))
+
+    async def _when_stored(self, piece: int) -> memoryview:
+        while True:
+            stored = self._record.next_stored
+            if self._content is None:
+                raise self._reason()
+            if piece in self._content.store.stored:
+                return await self._content.store.get(piece)
+            await stored.wait()
 
     async def closed(self) -> None:
         """Wait until the transfer has ended; raises what it failed with."""

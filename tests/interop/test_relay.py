@@ -117,7 +117,7 @@ def js_program(tmp_path: Path) -> list[str | Path]:
 
 async def until_line(process: Running, pattern: str) -> str:
     """What the first group of the first line that matches is."""
-    return str(await trio.to_thread.run_sync(lambda: process.line(pattern, 40).group(1)))
+    return str(await trio.to_thread.run_sync(lambda: process.line(pattern, 100).group(1)))
 
 
 async def test_through_a_relay_of_js(

@@ -34,6 +34,7 @@ CASES = (
     "remembered",
     "restarts",
     "outputs",
+    "meeting",
     "system_folder",
 )
 

@@ -49,6 +49,6 @@ node.addEventListener('connection:open', event => console.log('OPEN', String(eve
 node.addEventListener('self:peer:update', tell)
 tell()
 if (mode === 'dial') {
-  const connection = await node.dial(multiaddr(address), { signal: AbortSignal.timeout(20000) })
+  const connection = await node.dial(multiaddr(address), { signal: AbortSignal.timeout(90000) })
   console.log('PING', await node.services.ping.ping(connection.remotePeer))
 }

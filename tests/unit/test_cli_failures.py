@@ -9,6 +9,7 @@ import pytest
 
 from cli.failures import EXIT_CODES, Failure, explain
 from swarm import errors
+from swarm.daemon.client import DaemonAway
 from swarm.errors import (
     DiskError,
     Incomplete,
@@ -44,7 +45,7 @@ def test_every_exit_code_of_an_error_is_listed() -> None:
         for value in vars(errors).values()
         if isinstance(value, type) and issubclass(value, SwarmError)
     }
-    assert declared | {0, 130, 141, 143} == {code for code, _ in EXIT_CODES}
+    assert declared | {0, DaemonAway.exit_code, 130, 141, 143} == {code for code, _ in EXIT_CODES}
 
 
 def test_the_most_telling_error_of_nested_groups_speaks() -> None:

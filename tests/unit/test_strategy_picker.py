@@ -9,7 +9,7 @@ from swarm.bits import CHUNK_PIECES, PieceSet
 from swarm.content.layout import Layout
 from swarm.ids import PeerId
 from swarm.strategy.availability import Availability
-from swarm.strategy.download.picker import IN_ORDER_SHARE, WINDOW_CHUNKS, InOrder, RarestFirst
+from swarm.strategy.download.picker import IN_ORDER_SHARE, WINDOW_CHUNKS, InOrder, InView, RarestFirst
 from swarm.strategy.pieces import Pieces
 
 
@@ -166,3 +166,36 @@ def test_in_order_finds_the_first_piece_of_a_huge_manifest() -> None:
         RarestFirst(pieces, availability, random.Random(1)), pieces, availability, random.Random(2)
     )
     assert picker.pick(peer).piece == CHUNK_PIECES + 5
+
+
+def test_what_a_reader_waits_for_goes_first() -> None:
+    """The latest reader's window from its beginning, then the other's, and then what is rarest."""
+    picture = Picture(
+        "#r        ",
+        "########  ",
+        "######### ",
+    )
+    in_view = InView(picture.picker, picture.pieces, picture.availability)
+    asked = picture.names[0]
+
+    def picks(times: int) -> list[int]:
+        found = []
+        for _ in range(times):
+            pick = in_view.pick(asked)
+            assert pick is not None
+            picture.pieces.requested(pick.piece)
+            found.append(pick.piece)
+        return found
+
+    in_view.watch(1, range(4))
+    in_view.watch(2, range(6, 10))
+    assert picks(2) == [6, 7]
+    # What nobody has is not waited for by asking for nothing.
+    assert picks(1) == [2]
+    in_view.watch(2, range(0))
+    assert picks(1) == [3]
+    in_view.watch(1, range(0))
+    assert in_view.pick(asked).why.startswith("rarest")
+    without = PieceSet.of(10, [4])
+    in_view.watch(3, range(4, 6))
+    assert in_view.pick(asked, without).piece == 5

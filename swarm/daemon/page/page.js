@@ -200,6 +200,17 @@ async function more(row) {
     return line;
   });
   row.item.querySelector("tbody").replaceChildren(...lines);
+  const shown = about.files.filter((file) => /^(video|audio|image)\//.test(file.type)).slice(0, 50);
+  row.item.querySelector(".files").replaceChildren(...shown.map((file) => {
+    const line = document.createElement("li");
+    const link = document.createElement("a");
+    link.href = file.url;
+    link.target = "_blank";
+    link.rel = "noopener noreferrer";
+    link.textContent = `Open ${file.path}`;
+    line.append(link, ` ${size(file.size)}`);
+    return line;
+  }));
   drawMap(row.item.querySelector(".map"), about.piece_map);
 }
 

@@ -17,7 +17,7 @@ from swarm.strategy.download.endgame import Endgame
 from swarm.strategy.download.interest import Interest
 from swarm.strategy.download.locality import Locality
 from swarm.strategy.download.origins import OriginOptions, Origins
-from swarm.strategy.download.picker import InOrder, Picker, RarestFirst
+from swarm.strategy.download.picker import InOrder, InView, Picker, RarestFirst
 from swarm.strategy.download.ranking import Ranking
 from swarm.strategy.download.requests import MOST_BACKOFF, Claims, DownloadRequests, PendingRequest
 from swarm.strategy.download.timeouts import RECHECK_SECONDS, SILENCE_SECONDS, Timeouts
@@ -60,6 +60,7 @@ class DownloadSide:
         picker: Picker = RarestFirst(pieces, self.availability, rng)
         if options.sequential:
             picker = InOrder(picker, pieces, self.availability, rng)
+        self._in_view = picker = InView(picker, pieces, self.availability)
         self._locality = Locality(
             options.me, pieces, self.availability, self._ranking, enabled=options.prefer_near
         )
@@ -270,6 +271,11 @@ class DownloadSide:
     def expect_peers(self) -> None:
         """Peers are named, and may be here in a moment."""
         self._origins.expected = True
+
+    def watch(self, reader: int, window: range, now: float) -> list[Command]:
+        """A reader needs these pieces next, in this order; none: it reads no more."""
+        self._in_view.watch(reader, window)
+        return self.refill(now)
 
     def is_origin(self, source: SourceId) -> bool:
         """Whether the source is a web server, which is not dropped for one wrong piece."""

@@ -100,6 +100,34 @@ class InOrder:
         return None
 
 
+class InView:
+    """Before all else what readers wait for: the latest reader's window first, each from its beginning.
+
+    Else as ``otherwise``. A window is short, and there is none but while somebody reads.
+    """
+
+    def __init__(self, otherwise: Picker, pieces: Pieces, availability: Availability) -> None:
+        self._otherwise = otherwise
+        self._pieces = pieces
+        self._availability = availability
+        self._windows: dict[int, range] = {}
+
+    def watch(self, reader: int, window: range) -> None:
+        """A reader needs these pieces next, in this order; none: it reads no more."""
+        self._windows.pop(reader, None)
+        if window:
+            self._windows[reader] = window
+
+    def pick(self, source: SourceId, without: PieceSet | None = None) -> Pick | None:
+        """See `Picker.pick`."""
+        if self._windows:
+            theirs, wanted = self._availability.pieces_of(source), self._pieces.open
+            for piece in (piece for window in reversed(self._windows.values()) for piece in window):
+                if piece in wanted and piece in theirs and not (without and piece in without):
+                    return Pick(piece, "a reader waits")
+        return self._otherwise.pick(source, without)
+
+
 def narrow(candidates: list[Bits], planes: list[list[int]]) -> tuple[list[Bits], int]:
     """The candidates with the least count, and that count.
 

@@ -1,0 +1,173 @@
+"""A meeting point under attack: floods of registrations, places and probes, while others meet there."""
+
+from __future__ import annotations
+
+import math
+import random
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+
+import trio
+
+from swarm.discovery.meeting_point import MeetingPoint
+from swarm.endpoint import Endpoint, PeerAddress
+from swarm.errors import LinkClosed, NoPeerReachable, RemoteError
+from swarm.ids import ManifestId, PeerId
+from swarm.net.addresses import parse_peer_address
+from swarm.net.host import Host, open_host
+from swarm.node.meetings import Meetings
+from swarm.ports import Announcement
+from swarm.reach import reach_limits as limits
+from swarm.reach.framing import read_message, write_message
+from swarm.reach.probe_messages import PROBE_PROTOCOL, ProbeRequest
+from swarm.reach.relay_messages import HOP_PROTOCOL, HopKind, HopMessage
+from swarm.reach.rendezvous_messages import RENDEZVOUS_PROTOCOL, Discover, Register, encode_rendezvous
+from tests.siege.field import Gauge, battlefield, mib
+from tests.siege.outcome import Outcome
+from tests.support.relayed import LOOPBACK
+
+NAME = "16 meeting point"
+FIGURE = "100,000 registrations and oversized ones, places, probes: under 20 MB more, found within 1 s"
+LIMIT = 600.0
+MOST_GROWTH = 20_000_000
+MOST_SECONDS = 1.0
+QUICK_SECONDS = 8.0
+"""The quick form runs beside other tests."""
+ATTACKERS = 24
+MANIFEST = ManifestId(bytes(range(32)))
+STRANGER = PeerId("12D3KooWA4Xop1JaT3MHxwYMkCepYsv4iPVopMXwCz5iHYdBfeSB")
+
+
+class Flood:
+    """What was thrown at the meeting point so far."""
+
+    def __init__(self, where: PeerAddress, wanted: int) -> None:
+        self.where = where
+        self.wanted = wanted
+        self.sent = 0
+        self.cut_off = 0
+
+    async def run(self) -> None:
+        """Attack with one identity after the other, several at a time, until enough was sent."""
+        async with trio.open_nursery() as nursery:
+            for _ in range(ATTACKERS):
+                nursery.start_soon(self._attack)
+
+    async def _attack(self) -> None:
+        while self.sent < self.wanted:
+            try:
+                async with open_host(secrets.token_bytes(32), [LOOPBACK]) as host:
+                    await host.connect(self.where.peer, [self.where.endpoint])
+                    await self._everything(host)
+            except (LinkClosed, NoPeerReachable, RemoteError):
+                self.cut_off += 1
+                await trio.sleep(0.2)
+
+    async def _everything(self, host: Host) -> None:
+        await self._ask(host, PROBE_PROTOCOL, ProbeRequest(STRANGER, (self.where.endpoint,)).encode())
+        await self._ask(host, HOP_PROTOCOL, HopMessage(HopKind.RESERVE).encode())
+        await self._ask(host, HOP_PROTOCOL, HopMessage(HopKind.CONNECT, STRANGER).encode())
+        stream = await host.open_stream(self.where.peer, RENDEZVOUS_PROTOCOL)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._read_all, stream)
+            for _ in range(1000):
+                namespace = secrets.token_hex(limits.MAX_NAMESPACE_BYTES // 2)
+                record = host.seal([Endpoint("ip4", "192.0.2.1", "tcp", n + 1) for n in range(8)], self.sent)
+                for message in (Register(namespace, record, limits.MAX_TTL), Discover(namespace, wait=60)):
+                    await write_message(stream, encode_rendezvous(message))
+                self.sent += 1
+                if self.sent >= self.wanted:
+                    break
+            # And one that is longer than any may be.
+            await write_message(stream, bytes(limits.MAX_REQUEST_BYTES + 1))
+            nursery.cancel_scope.cancel()
+
+    async def _read_all(self, stream: object) -> None:
+        try:
+            while True:
+                await read_message(stream, limits.MAX_RENDEZVOUS_BYTES)  # type: ignore[arg-type]
+        except LinkClosed:
+            return
+
+    async def _ask(self, host: Host, protocol: str, message: bytes) -> None:
+        stream = await host.open_stream(self.where.peer, protocol)
+        await write_message(stream, message)
+        with trio.move_on_after(2):
+            await read_message(stream, limits.MAX_MESSAGE_BYTES)
+        await stream.reset()
+
+
+@asynccontextmanager
+async def visitor(address: str) -> AsyncIterator[tuple[Host, MeetingPoint]]:
+    """Somebody honest."""
+    async with open_host(secrets.token_bytes(32), [LOOPBACK]) as host, trio.open_nursery() as nursery:
+        points = Meetings(host, nursery, lambda _event: None, random.Random(), relay_data=False).at([address])
+        yield host, points[0]
+        nursery.cancel_scope.cancel()
+
+
+async def found_after(address: str, number: int) -> float:
+    """How long it takes one peer that is there to learn of another that comes; infinite if it does not."""
+    manifest = ManifestId(number.to_bytes(32, "big"))
+    async with visitor(address) as (_, watcher), visitor(address) as (newcomer, point):
+        seconds = math.inf
+        with trio.move_on_after(30):
+            async with trio.open_nursery() as nursery:
+
+                async def watch() -> None:
+                    nonlocal seconds
+                    async with aclosing(watcher.peers(manifest)) as peers:
+                        async for found in peers:
+                            if found.peer == newcomer.peer_id:
+                                seconds = trio.current_time() - began
+                                return
+
+                began = trio.current_time()
+                nursery.start_soon(watch)
+                await trio.sleep(1)
+                began = trio.current_time()
+                point.announce(Announcement(manifest, newcomer.addresses, complete=True))
+        return seconds
+
+
+async def run(quick: bool) -> Outcome:
+    """Attack, and look whether two honest peers still meet."""
+    with battlefield() as (processes, _):
+        server = await trio.to_thread.run_sync(lambda: _started(processes))
+        address = server.address()
+        clean = await found_after(address, 1)
+        gauge = Gauge(server.pid)
+        await trio.sleep(1)
+        before = gauge.peak_rss
+        flood = Flood(parse_peer_address(address), 2_000 if quick else 100_000)
+        slowest = 0.0
+        over = trio.Event()
+
+        async def attack() -> None:
+            await flood.run()
+            over.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(attack)
+            number = 2
+            while not over.is_set():
+                await trio.sleep(1)
+                slowest = max(slowest, await found_after(address, number))
+                number += 1
+        after = await found_after(address, 10**6)
+        growth = gauge.peak_rss - before
+        alive = server.exit_code is None
+        gauge.stop()
+        figures = (
+            f"{flood.sent} registrations, cut off {flood.cut_off} times: "
+            f"{mib(growth)} more than {mib(before)}; "
+            f"found within {clean:.2f} s before, {slowest:.2f} s during, {after:.2f} s after"
+        )
+        worst = QUICK_SECONDS if quick else MOST_SECONDS
+        passed = alive and growth <= MOST_GROWTH and max(clean, after) <= worst
+        return Outcome(passed and slowest <= 10 * worst, figures)
+
+
+def _started(processes: object) -> object:
+    return processes.swarm("meet", "-l", LOOPBACK)  # type: ignore[attr-defined]
