@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import socket
 import struct
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -166,3 +167,17 @@ def test_who_starts_first_finds_who_comes_later(lan: Lan) -> None:
     fetch.expect_exit(0)
     assert fetch.event("path_fetched")[EVENT_KEY]
     share.stop()
+
+
+def test_an_interface_that_comes_later_is_used(lan: Lan) -> None:
+    def link(state: str) -> None:
+        subprocess.run(lan.network.inside(0, "ip", "link", "set", "eth0", state), check=True)
+
+    link("down")
+    share, manifest = lan.share(0)
+    fetch = lan.swarm(1, "fetch", manifest, "--json")
+    fetch.event("peers_awaited")
+    link("up")
+    found = fetch.event("peer_found", peer=share.event("node_listening")["peer"])
+    assert found["provenance"] == "lan"
+    fetch.expect_exit(0)
