@@ -29,7 +29,7 @@ from swarm.reach.kad_messages import (
     get_providers,
     key_of,
 )
-from swarm.reach.kad_walk import AT_ONCE, KadWalk
+from swarm.reach.kad_walk import AT_ONCE, NEAREST, NEAREST_ASKED, KadWalk
 from swarm.strategy.peer_book import DHT
 
 logger = logging.getLogger(__name__)
@@ -40,6 +40,8 @@ NEAR_DHT: Final = "near-dht"
 """The provenance of a peer that a table in a private network, or on this machine, named."""
 QUESTION_SECONDS: Final = 2.0
 """So long a node has for the connection and its answer: a third of all are gone."""
+SLOW_SECONDS: Final = 0.7
+"""After so long without an answer others are asked, too, and the walk may end without this node."""
 FIRST_PAUSE: Final = 15.0
 LONGEST_PAUSE: Final = 600.0
 """Between two walks for one manifest."""
@@ -128,7 +130,7 @@ class HashTable:
 
     async def _provide(self, manifest: ManifestId, own: tuple[Endpoint, ...]) -> None:
         key = key_of(manifest)
-        walk = self._walk(key)
+        walk = self._walk(key, NEAREST)
         await self._run_walk(walk, find_node(key), lambda _answer: None)
         message = add_provider(key, self._link.me, own)
         limiter = trio.CapacityLimiter(AT_ONCE)
@@ -170,20 +172,28 @@ class HashTable:
                             except trio.WouldBlock:
                                 return
 
-                await self._run_walk(self._walk(key), get_providers(key), take)
+                await self._run_walk(self._walk(key, NEAREST_ASKED), get_providers(key), take)
                 await trio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
 
-    def _walk(self, key: bytes) -> KadWalk:
-        return KadWalk(key, (*self._first, *self._good.values()), self._link.me)
+    def _walk(self, key: bytes, nearest: int) -> KadWalk:
+        return KadWalk(key, (*self._first, *self._good.values()), self._link.me, nearest)
 
     async def _run_walk(self, walk: KadWalk, message: bytes, take: Taking) -> None:
         """Ask until the walk is over."""
         news = trio.Event()
 
+        async def grow_impatient(node: KadPeer) -> None:
+            await trio.sleep(SLOW_SECONDS)
+            walk.slow(node.peer)
+            news.set()
+
         async def ask(node: KadPeer) -> None:
             nonlocal news
-            answer = await self._answer(node, message)
+            async with trio.open_nursery() as waiting:
+                waiting.start_soon(grow_impatient, node)
+                answer = await self._answer(node, message)
+                waiting.cancel_scope.cancel()
             if answer is None:
                 walk.failed(node.peer)
                 self._good.pop(node.peer, None)
@@ -201,7 +211,9 @@ class HashTable:
                 news = trio.Event()
                 while (node := walk.next()) is not None:
                     nursery.start_soon(ask, node)
-                await news.wait()
+                if not walk.over:
+                    await news.wait()
+            nursery.cancel_scope.cancel()
 
     async def _answer(self, node: KadPeer, message: bytes) -> KadAnswer | None:
         with trio.move_on_after(QUESTION_SECONDS):

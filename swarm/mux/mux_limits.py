@@ -14,6 +14,8 @@ NOISE_LENGTH_PREFIX = 2
 NOISE_MAX_PLAINTEXT = NOISE_MAX_MESSAGE - NOISE_TAG
 NOISE_MAX_SEALED = NOISE_LENGTH_PREFIX + NOISE_MAX_MESSAGE
 NOISE_MAX_NONCE = 2**64 - 2
+AES_MAX_NONCE = 2**27
+"""Records under one AES-GCM key: 8 TiB in full ones, and an attacker's advantage stays below 2^-50."""
 
 YAMUX_HEADER = 12
 

@@ -1,8 +1,11 @@
 """Noise transport records as libp2p frames them: u16 big-endian length, ciphertext, tag.
 
+The cipher is libp2p's ChaCha20-Poly1305, or AES-256-GCM where both ends have agreed on it.
+
 A `Sealer` and an `Opener` each own their nonce and process records strictly in order, so no nonce is
-skipped or used twice. Source: Noise specification revision 34, sections 3 and 5.1 (ChaChaPoly: 32
-zero bits, then the nonce in little-endian), and the libp2p Noise specification, "Wire Format".
+skipped or used twice. Source: Noise specification revision 34, sections 3, 5.1 and 12 (ChaChaPoly: 32
+zero bits, then the nonce in little-endian; AESGCM: in big-endian), and the libp2p Noise specification,
+"Wire Format".
 
 Records are sealed and opened a batch at a time: `Sealer.seal_parts` cuts many parts of plaintext into full
 records, and `Opener.open` opens every whole record of what a socket returned. A record that is nothing but
@@ -14,14 +17,15 @@ limits how much is sealed ahead of the network, because urgent frames cannot ove
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Protocol
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
 from swarm.errors import RemoteError
 from swarm.mux.mux_limits import (
+    AES_MAX_NONCE,
     DEPTH_MAX,
     DEPTH_MIN,
     DEPTH_SECONDS,
@@ -54,14 +58,26 @@ class Blocks:
 
 
 _LENGTH = struct.Struct("!H")
-_NONCE = struct.Struct("<4xQ")
+
+
+class RecordCipher(NamedTuple):
+    """A cipher of Noise: ``make`` it of a key of 32 bytes; the form of its nonce, and the last one."""
+
+    make: Callable[[bytes], ChaCha20Poly1305 | AESGCM]
+    nonce: struct.Struct
+    last_nonce: int
+
+
+CHACHA = RecordCipher(ChaCha20Poly1305, struct.Struct("<4xQ"), NOISE_MAX_NONCE)
+AES = RecordCipher(AESGCM, struct.Struct(">4xQ"), AES_MAX_NONCE)
 
 
 class Sealer:
     """Encrypts plaintexts into records under one key."""
 
-    def __init__(self, key: bytes, nonce: int) -> None:
-        self._cipher = ChaCha20Poly1305(key)
+    def __init__(self, key: bytes, nonce: int, cipher: RecordCipher = CHACHA) -> None:
+        self._cipher = cipher.make(key)
+        self._form, self._last = cipher.nonce, cipher.last_nonce
         self._nonce = nonce
 
     def seal_into(self, plaintext: memoryview, out: memoryview) -> int:
@@ -74,10 +90,10 @@ class Sealer:
         total = NOISE_LENGTH_PREFIX + sealed
         if len(plaintext) > NOISE_MAX_PLAINTEXT or len(out) < total:
             raise ValueError(f"no room for a record of {len(plaintext)} bytes")
-        if self._nonce > NOISE_MAX_NONCE:
+        if self._nonce > self._last:
             raise RemoteError("all nonces of this connection are used; reconnect")
         _LENGTH.pack_into(out, 0, sealed)
-        nonce = _NONCE.pack(self._nonce)
+        nonce = self._form.pack(self._nonce)
         self._nonce += 1
         self._cipher.encrypt_into(nonce, plaintext, None, out[NOISE_LENGTH_PREFIX:total])
         return total
@@ -140,8 +156,9 @@ class PlaintextSink(Protocol):
 class Opener:
     """Decrypts records, in order, into plaintexts under one key."""
 
-    def __init__(self, key: bytes, nonce: int) -> None:
-        self._cipher = ChaCha20Poly1305(key)
+    def __init__(self, key: bytes, nonce: int, cipher: RecordCipher = CHACHA) -> None:
+        self._cipher = cipher.make(key)
+        self._form, self._last = cipher.nonce, cipher.last_nonce
         self._nonce = nonce
 
     def open(self, data: memoryview, blocks: Blocks, sink: PlaintextSink) -> int:
@@ -171,10 +188,10 @@ class Opener:
         return start
 
     def _decrypt(self, sealed: memoryview, out: memoryview) -> None:
-        if self._nonce > NOISE_MAX_NONCE:
+        if self._nonce > self._last:
             raise RemoteError("all nonces of this connection are used; reconnect")
         try:
-            self._cipher.decrypt_into(_NONCE.pack(self._nonce), sealed, None, out)
+            self._cipher.decrypt_into(self._form.pack(self._nonce), sealed, None, out)
         except InvalidTag:
             raise RemoteError("a Noise record is forged or damaged") from None
         self._nonce += 1

@@ -19,7 +19,9 @@ from swarm.reach.kad_messages import KadPeer
 from swarm.reach.multiaddrs import peer_to_bytes
 
 NEAREST: Final = 20
-"""Nodes that keep a key, and that are asked for it."""
+"""Nodes that keep a key."""
+NEAREST_ASKED: Final = 10
+"""So many of them are asked for it: each of them keeps it, and some were not there when it was provided."""
 AT_ONCE: Final = 10
 """Questions that are open at the same time."""
 MAX_QUESTIONS: Final = 30
@@ -35,6 +37,7 @@ class _State(Enum):
     ASKED = 1
     ANSWERED = 2
     FAILED = 3
+    SLOW = 4
 
 
 @dataclass(slots=True)
@@ -45,9 +48,10 @@ class _Node:
 
 
 class KadWalk:
-    """One walk towards ``key``, from the nodes ``start``; ``me`` is left out."""
+    """One walk towards the ``nearest`` nodes to ``key``, from the nodes ``start``; ``me`` is left out."""
 
-    def __init__(self, key: bytes, start: Iterable[KadPeer], me: PeerId) -> None:
+    def __init__(self, key: bytes, start: Iterable[KadPeer], me: PeerId, nearest: int = NEAREST) -> None:
+        self._most = nearest
         self._target = int.from_bytes(hashlib.sha256(key).digest())
         self._nodes: dict[PeerId, _Node] = {}
         self._me = me
@@ -69,14 +73,22 @@ class KadWalk:
 
     def answered(self, peer: PeerId, closer: Iterable[KadPeer]) -> None:
         """A node has answered."""
-        self._open -= 1
-        self._nodes[peer].state = _State.ANSWERED
+        self._ends(peer, _State.ANSWERED)
         self._hear(tuple(closer)[:MAX_HEARD_FROM_ONE])
 
     def failed(self, peer: PeerId) -> None:
         """A node was not reached, or did not answer."""
-        self._open -= 1
-        self._nodes[peer].state = _State.FAILED
+        self._ends(peer, _State.FAILED)
+
+    def slow(self, peer: PeerId) -> None:
+        """A node takes its time: others are asked meanwhile, and the end of the walk does not wait for it."""
+        if self._nodes[peer].state is _State.ASKED:
+            self._ends(peer, _State.SLOW)
+
+    def _ends(self, peer: PeerId, state: _State) -> None:
+        node = self._nodes[peer]
+        self._open -= node.state is _State.ASKED
+        node.state = state
 
     @property
     def over(self) -> bool:
@@ -92,8 +104,8 @@ class KadWalk:
         return tuple(each.peer for each in sorted(found, key=lambda each: each.distance)[:NEAREST])
 
     def _nearest(self) -> list[_Node]:
-        alive = [each for each in self._nodes.values() if each.state is not _State.FAILED]
-        return sorted(alive, key=lambda each: each.distance)[:NEAREST]
+        alive = [each for each in self._nodes.values() if each.state not in {_State.FAILED, _State.SLOW}]
+        return sorted(alive, key=lambda each: each.distance)[: self._most]
 
     def _hear(self, peers: Iterable[KadPeer]) -> None:
         for each in peers:

@@ -20,7 +20,7 @@ from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID, Yamux
 from swarm.mux.mux_limits import MuxLimits
 from swarm.mux.stream import WindowBudget
 from swarm.net.libp2p.muxer import YamuxNegotiator
-from swarm.net.libp2p.noise_session import NoiseSecurity, NoiseSession
+from swarm.net.libp2p.noise_session import AesNoiseSecurity, NoiseSecurity, NoiseSession
 from swarm.net.muxed_connection import MuxedConnection
 
 
@@ -32,9 +32,9 @@ class Identity:
     ) -> None:
         self.keys = create_new_key_pair()
         self.peer_id = ID.from_pubkey(self.keys.public_key)
-        transport = NoiseSecurity if kind == "ours" else Transport
+        transport = {"ours": NoiseSecurity, "aes": AesNoiseSecurity, "stock": Transport}[kind]
         self.security = transport(self.keys, noise_privkey=create_x25519().private_key)
-        if kind == "ours":
+        if kind != "stock":
             self.muxer: Any = YamuxNegotiator(10, limits or MuxLimits(), budget or WindowBudget())
         else:
             self.muxer = MuxerMultistream({PROTOCOL_ID: Yamux}, 10)

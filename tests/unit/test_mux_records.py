@@ -4,8 +4,8 @@ import pytest
 from noise.connection import NoiseConnection
 
 from swarm.errors import RemoteError
-from swarm.mux.mux_limits import NOISE_MAX_NONCE, NOISE_MAX_PLAINTEXT, NOISE_MAX_SEALED
-from swarm.mux.records import Blocks, Opener, Sealer
+from swarm.mux.mux_limits import AES_MAX_NONCE, NOISE_MAX_NONCE, NOISE_MAX_PLAINTEXT, NOISE_MAX_SEALED
+from swarm.mux.records import AES, CHACHA, Blocks, Opener, Sealer
 from tests.support.records import Arriving, Plaintexts, sealed
 
 KEY = bytes(range(32))
@@ -15,8 +15,8 @@ def opened(opener: Opener, data: bytes) -> list[bytes]:
     return Arriving(opener).opened(data)
 
 
-def noise_pair() -> tuple[NoiseConnection, NoiseConnection]:
-    first, second = (NoiseConnection.from_name(b"Noise_NN_25519_ChaChaPoly_SHA256") for _ in range(2))
+def noise_pair(cipher: str) -> tuple[NoiseConnection, NoiseConnection]:
+    first, second = (NoiseConnection.from_name(f"Noise_NN_25519_{cipher}_SHA256".encode()) for _ in range(2))
     first.set_as_initiator()
     second.set_as_responder()
     first.start_handshake()
@@ -26,11 +26,12 @@ def noise_pair() -> tuple[NoiseConnection, NoiseConnection]:
     return first, second
 
 
-def test_noiseprotocol_opens_what_we_seal_and_we_open_what_it_seals():
-    first, second = noise_pair()
+@pytest.mark.parametrize(("name", "cipher"), [("ChaChaPoly", CHACHA), ("AESGCM", AES)])
+def test_noiseprotocol_opens_what_we_seal_and_we_open_what_it_seals(name, cipher):
+    first, second = noise_pair(name)
     sending = first.noise_protocol.cipher_state_encrypt
     receiving = first.noise_protocol.cipher_state_decrypt
-    sealer, opener = Sealer(sending.k, sending.n), Opener(receiving.k, receiving.n)
+    sealer, opener = Sealer(sending.k, sending.n, cipher), Opener(receiving.k, receiving.n, cipher)
     for size in (1, 100, NOISE_MAX_PLAINTEXT):
         message = os.urandom(size)
         assert second.decrypt(sealer.seal(message)[2:]) == message
@@ -118,8 +119,9 @@ def test_too_much_for_one_record_is_a_mistake_of_ours_and_takes_no_nonce():
     assert opened(Opener(KEY, 0), bytes(room[:size])) == [b"hello"]
 
 
-def test_the_last_nonce_is_never_passed():
-    sealer, opener = Sealer(KEY, NOISE_MAX_NONCE), Opener(KEY, NOISE_MAX_NONCE)
+@pytest.mark.parametrize(("cipher", "last"), [(CHACHA, NOISE_MAX_NONCE), (AES, AES_MAX_NONCE)])
+def test_the_last_nonce_is_never_passed(cipher, last):
+    sealer, opener = Sealer(KEY, last, cipher), Opener(KEY, last, cipher)
     record = sealer.seal(b"last")
     assert opened(opener, record) == [b"last"]
     with pytest.raises(RemoteError, match="nonces"):

@@ -9,11 +9,13 @@ from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.security.noise.exceptions import NoiseFailure
 from libp2p.security.noise.transport import PROTOCOL_ID
 from libp2p.security.secure_session import SecureSession
+from libp2p.security.security_multistream import SecurityMultistream
 from libp2p.stream_muxer.yamux.yamux import Yamux
 
 from swarm.mux.mux_limits import DEPTH_START
+from swarm.mux.records import AES, CHACHA
 from swarm.net.libp2p import noise_session
-from swarm.net.libp2p.noise_session import NoiseSession, noise_security
+from swarm.net.libp2p.noise_session import AES_PROTOCOL_ID, NoiseSession, noise_security
 from swarm.net.muxed_connection import MuxedConnection
 from tests.support.connection_pair import Identity, secure_pair, socket_pair
 
@@ -22,11 +24,48 @@ class WrappedConnection(RawConnection):
     """Stands for WebSocket, relay and whatever else is not a plain TCP connection."""
 
 
-def test_the_options_of_a_host_are_noise_alone():
-    assert list(noise_security(Identity("ours").keys)) == [PROTOCOL_ID]
+@pytest.mark.parametrize("fast", [True, False])
+def test_the_options_of_a_host_are_noise_alone(fast, monkeypatch):
+    monkeypatch.setattr(noise_session, "_aes_is_fast", lambda: fast)
+    names = list(noise_security(Identity("ours").keys))
+    assert names == ([AES_PROTOCOL_ID, PROTOCOL_ID] if fast else [PROTOCOL_ID])
 
 
-@pytest.mark.parametrize(("dialler", "listener"), [("ours", "ours"), ("ours", "stock"), ("stock", "ours")])
+@pytest.mark.parametrize(
+    ("dialler", "listener", "agreed"),
+    [("new", "new", AES), ("new", "old", CHACHA), ("old", "new", CHACHA), ("new", "slow", CHACHA)],
+)
+async def test_two_that_know_the_faster_cipher_use_it_and_all_others_the_usual_one(
+    dialler, listener, agreed, monkeypatch
+):
+    ends = socket_pair()
+    identities = Identity("ours"), Identity("stock" if listener == "old" else "ours")
+    options = []
+    for identity, kind in zip(identities, (dialler, listener), strict=True):
+        monkeypatch.setattr(noise_session, "_aes_is_fast", lambda kind=kind: kind == "new")
+        known = noise_security(identity.keys)
+        options.append(SecurityMultistream({PROTOCOL_ID: identity.security} if kind == "old" else known))
+    secured = {}
+
+    async def listen():
+        secured["two"] = await options[1].secure_inbound(RawConnection(TrioTCPStream(ends[1]), False))
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listen)
+            raw = RawConnection(TrioTCPStream(ends[0]), True)
+            secured["one"] = await options[0].secure_outbound(raw, identities[1].peer_id)
+        await secured["one"].write(b"hello")
+        assert await secured["two"].read(5) == b"hello"
+    if dialler == "new":
+        assert isinstance(secured["one"]._socket._sealer._cipher, agreed.make)
+    for end in secured.values():
+        await end.close()
+
+
+@pytest.mark.parametrize(
+    ("dialler", "listener"), [("ours", "ours"), ("ours", "stock"), ("stock", "ours"), ("aes", "aes")]
+)
 async def test_a_session_carries_messages_of_any_size_both_ways(dialler, listener):
     one, two = await secure_pair(Identity(dialler), Identity(listener))
     with trio.fail_after(10):

@@ -134,6 +134,24 @@ def test_lying_nodes_cost_a_number_of_questions_and_little_memory() -> None:
     assert len(walk.keepers()) <= NEAREST
 
 
+def test_nobody_waits_for_a_slow_node() -> None:
+    nodes = [KadPeer(peer(number), WHERE) for number in range(3)]
+    walk = KadWalk(KEY, nodes, ME, nearest=2)
+    first, second = walk.next(), walk.next()
+    assert first is not None
+    assert second is not None
+    assert walk.next() is None
+    walk.slow(first.peer)
+    third = walk.next()
+    assert {first, second, third} == set(nodes)
+    walk.answered(second.peer, ())
+    assert not walk.over
+    walk.slow(nodes[0].peer if third == nodes[0] else third.peer)  # type: ignore[union-attr]
+    assert walk.over
+    walk.answered(first.peer, ())
+    assert set(walk.keepers()) == {first, second}
+
+
 def test_one_that_names_itself_us_or_nobody_leads_nowhere() -> None:
     first = KadPeer(peer(1), WHERE)
     walk = KadWalk(KEY, [first], ME)

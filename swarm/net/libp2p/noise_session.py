@@ -3,12 +3,17 @@
 `noise_security` returns the ``sec_opt`` of a libp2p host. Over plain TCP, a connection becomes a
 `NoiseSession` after its handshake, and `swarm.net.libp2p.muxer` takes that over. Over anything else
 (WebSocket, relay, a pre-shared key) libp2p's own session stays.
+
+Where the processor is faster with AES-256-GCM, a host speaks it too, under a protocol name of its own: it is
+offered first, and `/noise` to who does not know it (decision 11).
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import trio
 from cryptography.exceptions import InvalidTag
@@ -23,18 +28,26 @@ from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.peer.id import ID
 from libp2p.security.base_session import BaseSession
 from libp2p.security.noise.exceptions import NoiseFailure
+from libp2p.security.noise.patterns import IPattern, PatternXX
 from libp2p.security.noise.transport import PROTOCOL_ID, Transport
 from libp2p.security.secure_session import SecureSession
 from multiaddr import Multiaddr
 from noise.exceptions import NoiseHandshakeError, NoiseInvalidMessage, NoiseMaxNonceError, NoiseValueError
 
 from swarm.errors import LinkClosed, RemoteError
-from swarm.mux.records import BLOCK_BYTES, Opener, Sealer
+from swarm.mux.mux_limits import NOISE_MAX_SEALED
+from swarm.mux.records import AES, BLOCK_BYTES, CHACHA, Opener, RecordCipher, Sealer
 from swarm.net.libp2p import internals
 from swarm.net.record_socket import RecordSocket
 
 HANDSHAKE_SECONDS = 10.0
 """Deadline of a Noise handshake, inbound or outbound."""
+
+AES_PROTOCOL_ID = TProtocol("/swarm/noise-aesgcm/1.0.0")
+"""libp2p's handshake, with the cipher AESGCM in place of ChaChaPoly."""
+AES_PATTERN = b"Noise_XX_25519_AESGCM_SHA256"
+AES_GAIN = 1.3
+"""AES-256-GCM is spoken where it seals this many times as fast."""
 
 _BROKEN = (
     BaseLibp2pError,
@@ -53,11 +66,31 @@ _BROKEN = (
 
 
 def noise_security(key_pair: KeyPair) -> dict[TProtocol, ISecureTransport]:
-    """Return the security options of a host with this identity: Noise only.
+    """Return the security options of a host with this identity: Noise only, the fastest cipher first.
 
     Use as ``new_host(key_pair=key_pair, sec_opt=noise_security(key_pair))``.
     """
-    return {PROTOCOL_ID: NoiseSecurity(key_pair, noise_privkey=create_new_key_pair().private_key)}
+    static = create_new_key_pair().private_key
+    options: dict[TProtocol, ISecureTransport] = {PROTOCOL_ID: NoiseSecurity(key_pair, noise_privkey=static)}
+    if _aes_is_fast():
+        return {AES_PROTOCOL_ID: AesNoiseSecurity(key_pair, noise_privkey=static), **options}
+    return options
+
+
+@cache
+def _aes_is_fast() -> bool:
+    """Whether this processor has instructions for AES, found by trying: some 0.2 ms, once."""
+    plaintext, sealed = memoryview(bytes(BLOCK_BYTES)), memoryview(bytearray(NOISE_MAX_SEALED))
+    seconds = []
+    for cipher in (AES, CHACHA):
+        sealer = Sealer(bytes(32), 0, cipher)
+        tries = []
+        for _ in range(4):
+            began = time.perf_counter()
+            sealer.seal_into(plaintext, sealed)
+            tries.append(time.perf_counter() - began)
+        seconds.append(min(tries))
+    return seconds[0] * AES_GAIN <= seconds[1]
 
 
 class NoiseSecurity(Transport):
@@ -66,17 +99,33 @@ class NoiseSecurity(Transport):
     Every failure of the handshake raises libp2p's NoiseFailure, which its upgrader expects.
     """
 
+    cipher: RecordCipher = CHACHA
+
     async def secure_inbound(self, conn: IRawConnection) -> ISecureConn:
         """Answer a handshake; NoiseFailure when it fails or exceeds HANDSHAKE_SECONDS."""
         with _handshake():
             session = await super().secure_inbound(conn)
-        return _take_over(session, conn)
+        return _take_over(session, conn, self.cipher)
 
     async def secure_outbound(self, conn: IRawConnection, peer_id: ID) -> ISecureConn:
         """Begin a handshake with ``peer_id``; NoiseFailure as in `secure_inbound`, or for another peer."""
         with _handshake():
             session = await super().secure_outbound(conn, peer_id)
-        return _take_over(session, conn)
+        return _take_over(session, conn, self.cipher)
+
+
+class AesNoiseSecurity(NoiseSecurity):
+    """The same with AES-256-GCM."""
+
+    cipher = AES
+
+    def get_pattern(self) -> IPattern:
+        """Return the handshake with the other cipher's name, which both ends mix into their keys."""
+        pattern = super().get_pattern()
+        if not isinstance(pattern, PatternXX):
+            raise NoiseFailure("libp2p's handshake has changed")
+        pattern.protocol_name = AES_PATTERN
+        return pattern
 
 
 @contextmanager
@@ -92,15 +141,15 @@ def _handshake() -> Iterator[None]:
         raise NoiseFailure(f"the Noise handshake failed: {error!r}") from error
 
 
-def _take_over(session: ISecureConn, conn: IRawConnection) -> ISecureConn:
+def _take_over(session: ISecureConn, conn: IRawConnection, cipher: RecordCipher) -> ISecureConn:
     stream = internals.tcp_stream(conn)
     keys = internals.cipher_keys(session)
     if stream is None or keys is None or not isinstance(session, SecureSession):
         return session
     socket = RecordSocket(
         stream,
-        Sealer(keys.sending, keys.sending_nonce),
-        Opener(keys.receiving, keys.receiving_nonce),
+        Sealer(keys.sending, keys.sending_nonce, cipher),
+        Opener(keys.receiving, keys.receiving_nonce, cipher),
     )
     return NoiseSession(session, conn, socket)
 

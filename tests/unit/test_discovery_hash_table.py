@@ -1,0 +1,161 @@
+"""A hash table as a source of peers: what it finds, whom it tells, and whom it never dials."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import aclosing
+
+import pytest
+import trio
+import trio.testing
+
+from swarm.discovery.hash_table import FIRST_PAUSE, NEAR_DHT, PROVIDED_SECONDS, SLOW_SECONDS, HashTable
+from swarm.endpoint import Endpoint, PeerAddress
+from swarm.errors import NoPeerReachable
+from swarm.ids import ManifestId, PeerId
+from swarm.ports import Announcement, FoundPeer
+from swarm.reach.kad_messages import KadPeer, add_provider, get_providers, key_of
+from swarm.reach.multiaddrs import address_to_bytes, peer_to_bytes
+from swarm.reach.protobuf import encode
+from swarm.strategy.peer_book import DHT
+from tests.unit.test_reach_kad import peer
+
+MANIFEST = ManifestId(bytes(32))
+KEY = key_of(MANIFEST)
+ME, FIRST, OTHER, SEEDER = peer(1), peer(2), peer(3), peer(4)
+PUBLIC = Endpoint.parse("/ip4/5.5.5.7/tcp/4001")
+PRIVATE = Endpoint.parse("/ip4/192.168.1.7/tcp/4001")
+
+
+def listed(of: PeerId, *endpoints: Endpoint) -> bytes:
+    return encode([(1, peer_to_bytes(of)), *((2, address_to_bytes(each)) for each in endpoints)])
+
+
+class Table:
+    """The nodes of a table, as one of its clients sees them."""
+
+    me = ME
+
+    def __init__(self, answer: Callable[[KadPeer], bytes | None]) -> None:
+        self.answer = answer
+        self.asked: list[KadPeer] = []
+        self.told: list[tuple[KadPeer, bytes]] = []
+
+    async def ask(self, node: KadPeer, message: bytes) -> bytes:
+        await trio.lowlevel.checkpoint()
+        self.asked.append(node)
+        answer = self.answer(node)
+        if answer is None:
+            await trio.sleep_forever()
+        assert answer is not None
+        return answer
+
+    async def tell(self, node: KadPeer, message: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        if node.peer == OTHER:
+            raise NoPeerReachable("gone")
+        self.told.append((node, message))
+
+
+async def found_by(table: HashTable, count: int) -> list[FoundPeer]:
+    found: list[FoundPeer] = []
+    async with aclosing(table.peers(MANIFEST)) as peers:
+        async for each in peers:
+            found.append(each)
+            if len(found) == count:
+                break
+    return found
+
+
+async def test_a_public_table_leads_to_no_private_address(autojump_clock: trio.testing.MockClock) -> None:
+    def answer(node: KadPeer) -> bytes:
+        return encode(
+            [
+                (8, listed(OTHER, PRIVATE, Endpoint.parse("/ip4/127.0.0.1/tcp/1"))),
+                (9, listed(peer(9), PRIVATE)),
+                (9, listed(SEEDER, PRIVATE, PUBLIC)),
+            ]
+        )
+
+    link = Table(answer)
+    table = HashTable([PeerAddress(FIRST, PUBLIC)], link)
+    assert table.provenance == DHT
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(table.run)
+        assert await found_by(table, 1) == [FoundPeer(SEEDER, (str(PUBLIC),))]
+        table.announce(Announcement(MANIFEST, (f"{PRIVATE}/p2p/{ME}",), complete=True))
+        await trio.sleep(1)
+        assert link.told == []
+        table.announce(Announcement(MANIFEST, (f"{PRIVATE}/p2p/{ME}", f"{PUBLIC}/p2p/{ME}"), complete=True))
+        await trio.sleep(1)
+        assert link.told == [(KadPeer(FIRST, (PUBLIC,)), add_provider(KEY, ME, [PUBLIC]))]
+        nursery.cancel_scope.cancel()
+    assert {node.peer for node in link.asked} == {FIRST}
+
+
+async def test_a_table_of_this_place_may_name_its_addresses(autojump_clock: trio.testing.MockClock) -> None:
+    link = Table(lambda _: encode([(9, listed(SEEDER, PRIVATE, Endpoint.parse("/ip4/127.0.0.1/tcp/1")))]))
+    table = HashTable([PeerAddress(FIRST, PRIVATE)], link)
+    assert table.provenance == NEAR_DHT
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(table.run)
+        assert await found_by(table, 1) == [FoundPeer(SEEDER, (str(PRIVATE),))]
+        nursery.cancel_scope.cancel()
+
+
+async def test_it_provides_again_in_time_until_it_is_withdrawn(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    link = Table(lambda _: b"")
+    table = HashTable([PeerAddress(FIRST, PUBLIC)], link)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(table.run)
+        table.announce(Announcement(MANIFEST, (f"{PUBLIC}/p2p/{ME}",), complete=False))
+        await trio.sleep(1)
+        assert len(link.told) == 1
+        table.announce(Announcement(MANIFEST, (f"{PUBLIC}/p2p/{ME}",), complete=True))
+        await trio.sleep(1)
+        assert len(link.told) == 1, "nothing has changed for those who look"
+        await trio.sleep(PROVIDED_SECONDS)
+        assert len(link.told) == 2
+        table.withdraw(MANIFEST)
+        await trio.sleep(2 * PROVIDED_SECONDS)
+        assert len(link.told) == 2
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_silent_node_costs_its_time_and_the_walk_is_walked_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    silent = True
+
+    def answer(node: KadPeer) -> bytes | None:
+        return None if silent else encode([(9, listed(SEEDER, PUBLIC))])
+
+    link = Table(answer)
+    table = HashTable([PeerAddress(FIRST, PUBLIC)], link)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(table.run)
+        began = trio.current_time()
+        asking = trio.Event()
+
+        async def look() -> None:
+            await found_by(table, 1)
+            asking.set()
+
+        nursery.start_soon(look)
+        await trio.sleep(2)
+        silent = False
+        await asking.wait()
+        assert trio.current_time() - began == pytest.approx(SLOW_SECONDS + FIRST_PAUSE)
+        nursery.cancel_scope.cancel()
+    assert get_providers(KEY)
+
+
+async def test_what_is_malformed_counts_as_no_answer(autojump_clock: trio.testing.MockClock) -> None:
+    link = Table(lambda node: b"\xff\xff" if node.peer == FIRST else encode([(9, listed(SEEDER, PUBLIC))]))
+    table = HashTable([PeerAddress(FIRST, PUBLIC), PeerAddress(OTHER, PUBLIC)], link)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(table.run)
+        assert await found_by(table, 1) == [FoundPeer(SEEDER, (str(PUBLIC),))]
+        nursery.cancel_scope.cancel()
