@@ -70,7 +70,8 @@ else:
             return self.made
 
         def _finish(self):
-            # This compiles nothing.
+            # This compiles nothing. For a class without a text it would tokenize a signature to write one.
+            self._plain.__doc__ = self._plain.__doc__ or self._plain.__name__
             whole = dataclasses.dataclass(init=False, repr=False, eq=False)(self._plain)
             for name in _ABOUT:
                 setattr(self.made, name, vars(whole)[name])

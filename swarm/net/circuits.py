@@ -340,9 +340,13 @@ class Circuits:
 
     async def _make_direct(self, peer: PeerId, connection: INetConn) -> None:
         """Lead a punch with the peer that came through a relay; without success the circuit is of no use."""
+
+        async def again() -> NegotiatedStream:
+            return await self._host.open_on(connection, PUNCH_PROTOCOL)
+
         self._host.gate.held.add(connection)
         try:
-            if await self._punch.lead(peer, lambda: self._host.open_on(connection, PUNCH_PROTOCOL)):
+            if await self._punch.lead(peer, again):
                 return
             if self.carries_data:
                 self._usable.add(connection)
@@ -352,6 +356,11 @@ class Circuits:
             self._host.gate.held.discard(connection)
         if not self.carries_data:
             await close_connection(connection, CLOSE_DEADLINE)
+        while not connection.is_closed:
+            # Nobody is to stay on the relay because of one bad moment.
+            await trio.sleep(limits.UPGRADE_SECONDS)
+            if connection.is_closed or await self._punch.lead(peer, again):
+                return
 
     async def _follow(self, stream: NegotiatedStream) -> None:
         if "/p2p-circuit" not in stream.remote_address:

@@ -174,8 +174,6 @@ class HolePunch:
 
         ``plainly`` also dials as anybody does: the other end may be public, and not dial from its port.
         """
-        if not addresses:
-            return
         with trio.move_on_after(limits.ATTEMPT_SECONDS):
             async with trio.open_nursery() as nursery:
                 for endpoint in addresses[:MOST_ADDRESSES]:

@@ -65,6 +65,8 @@ PUNCH_ATTEMPTS = 3
 PUNCH_SECONDS = 8.0
 """For all attempts together."""
 ATTEMPT_SECONDS = 2.4
+UPGRADE_SECONDS = 60.0
+"""Pause before a direct connection is tried again while pieces go over a circuit."""
 DIRECT_HEAD_START = 1.0
 """Seconds that direct dials have for themselves before a circuit is opened."""
 

@@ -17,6 +17,7 @@ from swarm.net.host import Host, open_host
 from swarm.net.relay_service import RelayService
 from swarm.reach import reach_limits as limits
 from swarm.reach.framing import read_message, write_message
+from swarm.reach.multiaddrs import peer_from_bytes
 from swarm.reach.relay_messages import (
     HOP_PROTOCOL,
     STOP_PROTOCOL,
@@ -117,6 +118,18 @@ async def test_a_direct_connection_is_preferred_and_ends_the_circuit(monkeypatch
         await until(lambda: service.reservations.circuits == 0, "the circuit is closed")
 
 
+async def test_nobody_stays_on_the_relay_because_of_one_bad_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "ATTEMPT_SECONDS", 0.2)
+    monkeypatch.setattr(limits, "UPGRADE_SECONDS", 0.2)
+    async with trio_of_hosts() as (address, service, (target, _), (source, _)):
+        with monkeypatch.context() as patch:
+            no_punching(patch)
+            await source.connect(target.peer_id, [circuit_by(address)])
+            assert "p2p-circuit" in source.remote_address(target.peer_id)
+        await until(lambda: "p2p-circuit" not in source.remote_address(target.peer_id), "direct is used")
+        await until(lambda: service.reservations.circuits == 0, "the circuit is closed")
+
+
 async def test_a_direct_dial_that_works_opens_no_circuit() -> None:
     async with trio_of_hosts() as (address, service, (target, _), (source, _)):
         direct = parse_peer_address(target.addresses[0]).endpoint
@@ -127,22 +140,23 @@ async def test_a_direct_dial_that_works_opens_no_circuit() -> None:
 
 async def test_a_thousand_forged_reservations_take_one_place() -> None:
     async with relay() as (address, service), relayed_host() as (host, circuits):
-        await take_place(host, circuits, address)
         relay_peer = circuit_by(address).relay.peer
-        for number in range(1000):
-            stream = await host.open_stream(relay_peer, HOP_PROTOCOL)
-            forged = PeerId(STRANGER[:-4] + "1111") if number % 2 else STRANGER
-            # The peer in the message is another each time; the specification knows none here.
-            await write_message(stream, HopMessage(HopKind.RESERVE, forged).encode())
-            answer = HopMessage.decode(await read_message(stream, limits.MAX_MESSAGE_BYTES))
-            assert answer.status == RelayStatus.OK
-            await stream.close()
-            if number % 250 == 249:
-                # Nobody may open more streams than that in a row on one connection.
-                await host.disconnect(relay_peer)
-                await take_place(host, circuits, address)
-        assert len(service.reservations) == 1
-        assert not service.reservations.has(STRANGER, trio.current_time())
+        granted = 0
+        while granted < 1000:
+            await take_place(host, circuits, address)
+            # Nobody may open streams without end on one connection.
+            for _ in range(200):
+                # Another peer in each message; the specification knows none here.
+                forged = peer_from_bytes(b"\x12\x20" + granted.to_bytes(32, "big"))
+                stream = await host.open_stream(relay_peer, HOP_PROTOCOL)
+                await write_message(stream, HopMessage(HopKind.RESERVE, forged).encode())
+                answer = HopMessage.decode(await read_message(stream, limits.MAX_MESSAGE_BYTES))
+                assert answer.status == RelayStatus.OK
+                assert not service.reservations.has(forged, trio.current_time())
+                await stream.close()
+                granted += 1
+            await host.disconnect(relay_peer)
+        assert service.reservations.peers() == (host.peer_id,)
 
 
 async def test_nobody_is_reached_without_a_place(monkeypatch: pytest.MonkeyPatch) -> None:

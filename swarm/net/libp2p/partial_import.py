@@ -3,8 +3,8 @@
 ``import libp2p`` loads everything: QUIC, WebSocket, TLS with ACME certificates, relays, mDNS and UPnP, with
 about six hundred modules of their dependencies. `importing` leaves them out in three ways.
 
-- A *lazy package* is one of libp2p's packages whose own code, which imports all of its parts, waits until a
-  name is asked for that no part has. Its parts are imported one by one, as they are needed.
+- A *lazy package* is one whose own code, which imports all of its parts, waits until a name is asked for that
+  no part has. Its parts are imported one by one, as they are needed.
 - A *deferred* module, such as that of RSA keys, is loaded when one of its functions or classes is first used.
 - A part that libp2p imports all the same and that is never used becomes a *placeholder*, which can be named,
   instantiated and type-tested but not used.
@@ -40,8 +40,9 @@ LAZY: dict[str, dict[str, str]] = {
     "libp2p.security": {},
     "libp2p.tools.anyio_service": {"Service": "api", "background_trio_service": "context"},
     "libp2p.transport": {},
+    "netaddr": {"IPAddress": "ip"},
 }
-"""The lazy packages, and for some of their names the part that has it."""
+"""The lazy packages, and for some names the part that has them. multiaddr reads numbers with netaddr."""
 
 UNUSED = (
     "libp2p.discovery.bootstrap",
@@ -62,8 +63,8 @@ UNUSED = (
 )
 """Replaced by placeholders for good. Names are resolved by the system, see `swarm.net.dialer`."""
 
-DEFERRED = ("libp2p.crypto.rsa", "libp2p.crypto.secp256k1")
-"""Keys that few peers have: those with `Qm…` or `16Uiu2…` ids."""
+DEFERRED = ("libp2p.crypto.rsa", "libp2p.crypto.secp256k1", "libp2p.utils.version")
+"""Keys that few peers have, with `Qm…` or `16Uiu2…` ids; and libp2p's version, read with a parser of mail."""
 
 UNUSED_OF_OTHERS = ("anyio.streams.memory", "cryptography.x509", "multiaddr.utils", "prometheus_client")
 """Replaced by placeholders during the import only: other code may need them later."""
