@@ -106,6 +106,11 @@ class OriginUrl:
             return self
         return self._with(self._path + "/".join(quote(name, safe=_SAFE) for name in names))
 
+    def require_folder(self) -> None:
+        """Raise UsageError unless names can be appended."""
+        if not self.is_folder:
+            raise UsageError(f"the URL of a shared folder's origin ends in /: {self}/")
+
     def beside(self, suffix: str) -> OriginUrl:
         """The URL with ``suffix`` at the end of its path."""
         return self._with(self._path + quote(suffix, safe=_SAFE))

@@ -123,6 +123,9 @@ async def open_share(
     opener: ContentOpener, transfer: Transfer, request: ShareRequest
 ) -> AsyncIterator[OpenContent]:
     """Hash the path and open it to be served in place."""
+    if request.origins and await trio.Path(request.path).is_dir():
+        for origin in request.origins:
+            origin.require_folder()
     scanned = await scan(
         request.path,
         request.rules,

@@ -162,8 +162,10 @@ class _CheckDesk(OriginDesk):
         self._faults = 0
         if not piece_matches(data, self._manifest.piece_hash(piece)):
             file = self._manifest.layout.span(piece).file
-            self.differences.append(f"{_shown(self._manifest, file)}: piece {piece} differs")
-            self._source.piece_refused(piece)
+            # Another piece of it may have been on its way.
+            if not self._source.is_dropped(file):
+                self.differences.append(f"{_shown(self._manifest, file)}: piece {piece} differs")
+                self._source.piece_refused(piece)
         self._look()
 
     def abandon(self, piece: int) -> None:

@@ -109,6 +109,8 @@ class OriginSource:
             raise TypeError("an origin needs an OriginDesk")
         self._desk = desk
         manifest = desk.manifest
+        if manifest.folder:
+            self._url.require_folder()
         if self._usable is None:
             self._usable = PieceSet.all(manifest.piece_count)
         self._resting, self._whole, self._used_up = 0, None, trio.Event()

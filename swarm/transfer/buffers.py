@@ -68,6 +68,12 @@ class ByteBudget:
             self._waiting.append(grant)
         return grant
 
+    def take_free(self, size: int) -> Grant | None:
+        """Grant ``size`` bytes if they are there and nobody waits."""
+        if self._waiting or not self._fits(size):
+            return None
+        return self.force(size)
+
     def _fits(self, size: int) -> bool:
         return self._used + size <= self._capacity or self._used == 0
 
@@ -171,16 +177,27 @@ class BufferPool:
 
         ``at_once`` takes it beyond the capacity if need be.
         """
-        arrived = trio.Event()
+        if (buffer := self.take_free(length)) is not None:
+            return buffer
         size = max(length, self._least)
-        grant = self._budget.force(size) if at_once else self._budget.take(size, arrived.set)
-        if not grant.granted:
-            try:
-                self._make_room()
-                await arrived.wait()
-            except BaseException:
-                grant.release()
-                raise
+        if at_once:
+            return self._buffer(length, self._budget.force(size))
+        arrived = trio.Event()
+        grant = self._budget.take(size, arrived.set)
+        try:
+            self._make_room()
+            await arrived.wait()
+        except BaseException:
+            grant.release()
+            raise
+        return self._buffer(length, grant)
+
+    def take_free(self, length: int) -> PieceBuffer | None:
+        """As `take`, or None where that would wait."""
+        grant = self._budget.take_free(max(length, self._least))
+        return None if grant is None else self._buffer(length, grant)
+
+    def _buffer(self, length: int, grant: Grant) -> PieceBuffer:
         buffer = PieceBuffer(self, self._memory(length), grant)
         self._held.add(buffer)
         return buffer
@@ -231,7 +248,7 @@ class BufferShare:
 
     async def take(self, length: int) -> PieceBuffer:
         """A buffer of ``length`` bytes; waits while the pool is used up, unless this transfer holds none."""
-        buffer = None
+        buffer = self._pool.take_free(length)
         while buffer is None:
             buffer = await self._take(length)
         self._held += length

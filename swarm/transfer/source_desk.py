@@ -117,6 +117,7 @@ class SourceDesk:
                 size = min(len(data) - done, self.slice_bytes)
                 buffer.view[done : done + size] = data[done : done + size]
                 done += size
+                await trio.lowlevel.checkpoint()
                 await self.received(piece, size)
         except BaseException:
             del self._open[piece]
@@ -170,8 +171,8 @@ class SourceDesk:
 
     async def received(self, piece: int, size: int) -> None:
         """``size`` more bytes of the piece are in its memory. Waits for the download limit."""
-        if not await self._resources.download_pacer.wait(size):
-            await trio.lowlevel.checkpoint()
+        # Receiving was a checkpoint, in most cases.
+        await self._resources.download_pacer.wait(size)
         self._performer.data_received(self.source, piece, size)
 
     def deliver(self, piece: int) -> None:

@@ -3,14 +3,16 @@
     python -m tests.benchmarks.bench_fetch [--size 1GiB] [--rounds 5] [--only swarm,stock] [--no-page]
 
 Sender and receiver are processes of their own on loopback. The contenders take turns in every round, in
-another order each time, so that a busy machine slows all of them; the table shows medians. What is
-received is compared with what was sent. The table goes into docs/performance.md.
+another order each time, so that a busy machine slows all of them; the table shows medians. *x bare* is the
+median of the ratios to the bare loop of the same round. What is received is compared with what was sent. The
+table goes into docs/performance.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import operator
 import os
 import statistics
 import sys
@@ -25,6 +27,7 @@ from tests.benchmarks.measuring import (
     MB,
     MIB,
     Transfer,
+    compile_program,
     machine,
     parse_size,
     table,
@@ -38,6 +41,7 @@ HEAD = (
     "MB/s",
     "(worst to best)",
     "x stock",
+    "x bare",
     "MB/s, whole process",
     "receiver CPU s/GB",
     "sender CPU s/GB",
@@ -79,8 +83,27 @@ def whole_speed(transfer: Transfer) -> float:
     return transfer.size / (transfer.whole_seconds or math.nan) / MB
 
 
-def row(name: str, transfers: list[Transfer], stock: float | None) -> list[str]:
-    """Return one line of the table."""
+def rounded(speed: float) -> str:
+    """Return a speed with a decimal where it is small."""
+    return f"{speed:.1f}" if speed < 10 else f"{speed:.0f}"
+
+
+def speed_of(transfer: Transfer) -> float:
+    """Return MB/s of the transfer alone."""
+    return transfer.size / transfer.seconds / MB
+
+
+def label(name: str, transfers: list[Transfer]) -> str:
+    """Return the name of a contender, with how many files a second its whole process fetched, if several."""
+    found = CONTENDERS[name].name
+    if transfers[0].files == 1:
+        return found
+    rate = statistics.median(each.files / (each.whole_seconds or math.nan) for each in transfers)
+    return f"{found}: {rate:,.0f} files/s, whole process"
+
+
+def row(name: str, transfers: list[Transfer], stock: float | None, bare: list[Transfer]) -> list[str]:
+    """Return one line of the table; ``bare`` are the bare loop's runs of the same rounds, if any."""
 
     def median(read: Callable[[Transfer], float]) -> float:
         return statistics.median(read(transfer) for transfer in transfers)
@@ -88,11 +111,14 @@ def row(name: str, transfers: list[Transfer], stock: float | None) -> list[str]:
     speeds = sorted(transfer.size / transfer.seconds / MB for transfer in transfers)
     speed = statistics.median(speeds)
     return [
-        CONTENDERS[name].name,
-        f"{speed:.0f}",
-        f"{speeds[0]:.0f} to {speeds[-1]:.0f}",
+        label(name, transfers),
+        rounded(speed),
+        f"{rounded(speeds[0])} to {rounded(speeds[-1])}",
         "" if stock is None else f"{speed / stock:.2f}",
-        "" if transfers[0].whole_seconds is None else f"{median(whole_speed):.0f}",
+        f"{statistics.median(map(operator.truediv, map(speed_of, transfers), map(speed_of, bare))):.2f}"
+        if bare and transfers[0].files == 1
+        else "",
+        "" if transfers[0].whole_seconds is None else rounded(median(whole_speed)),
         f"{median(lambda t: t.receiver_cpu / t.size * GB):.2f}",
         f"{median(lambda t: t.sender_cpu / t.size * GB):.2f}",
         f"{median(lambda t: t.receiver_rss / MIB):.0f}",
@@ -105,7 +131,9 @@ def report(results: dict[str, list[Transfer]]) -> str:
     stock = None
     if "stock" in results:
         stock = statistics.median(t.size / t.seconds / MB for t in results["stock"])
-    return table(HEAD, [row(name, transfers, stock) for name, transfers in results.items()])
+    return table(
+        HEAD, [row(name, transfers, stock, results.get("bare", [])) for name, transfers in results.items()]
+    )
 
 
 def main() -> None:
@@ -117,6 +145,7 @@ def main() -> None:
     arguments = parser.parse_args()
     size = parse_size(arguments.size)
     names = [name for name in arguments.only.split(",") if installed(name)]
+    compile_program()
     with tempfile.TemporaryDirectory(prefix="bench") as folder:
         path = Path(folder) / "content.bin"
         content = Content(path, size, write_random_file(path, size))

@@ -61,7 +61,11 @@ def fetch(
     whole = running.elapsed()
     times = {event["event"]: event["t"] for event in events(told)}
     usage = running.usage()
-    return whole, times["transfer_complete"] - times["source_joined"], usage.user + usage.system
+    return (
+        whole,
+        times["transfer_complete"] - times["source_joined"],
+        usage.user_seconds + usage.system_seconds,
+    )
 
 
 def measure(place: Path, size: int, rounds: int, *, https: bool) -> list[str]:

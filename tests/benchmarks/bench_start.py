@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 from tests.benchmarks.contenders import LOOPBACK, START_DEADLINE
-from tests.benchmarks.measuring import MIB, table
+from tests.benchmarks.measuring import MIB, compile_program, table
 from tests.support.processes import Processes, Running
 
 WHOLE = "import swarm.node"
@@ -30,6 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     rounds = parser.parse_args().rounds
+    compile_program()
     with tempfile.TemporaryDirectory(prefix="bench") as folder, Processes(Path(folder)) as processes:
         listener = processes.swarm("listen", "--listen", LOOPBACK, name="listener")
         commands = {

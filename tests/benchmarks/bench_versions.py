@@ -1,8 +1,9 @@
 """One fetch by two versions of swarm, taking turns: is the newer one slower?
 
-``python -m tests.benchmarks.bench_versions --other CHECKOUT [--size 512MiB] [--rounds 5]``
+``python -m tests.benchmarks.bench_versions --other CHECKOUT [--size 512MiB] [--rounds 5] [--mixed]``
 
-Each round shares and fetches one file with either checkout, as whole processes on loopback. Printed are the
+Each round shares and fetches one file with either checkout, as whole processes on loopback; with --mixed also
+from the other to this one and back. Printed are the
 medians of the fetch's seconds (from the start of the process to its end) and of the CPU seconds of both ends,
 and the ratio of the two versions in each.
 """
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cli.quantities import parse_size
+from tests.benchmarks.measuring import compile_program
 
 LABELS = {"seconds": "fetch, whole process", "receiver": "receiver's CPU", "sender": "sender's CPU"}
 HERE = Path(__file__).resolve().parents[2]
@@ -49,13 +51,13 @@ def cpu(process: subprocess.Popen[bytes]) -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def turn(checkout: Path, source: Path, folder: Path) -> Turn:
+def turn(sharer: Path, fetcher: Path, source: Path, folder: Path) -> Turn:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     sharing = subprocess.Popen(
-        [*program(checkout), "share", str(source), "--listen", "/ip4/127.0.0.1/tcp/0"],
+        [*program(sharer), "share", str(source), "--listen", "/ip4/127.0.0.1/tcp/0"],
         cwd=folder,
-        env=environment(checkout, folder / "sharer"),
+        env=environment(sharer, folder / "sharer"),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
@@ -65,16 +67,16 @@ def turn(checkout: Path, source: Path, folder: Path) -> Turn:
         link = sharing.stdout.readline().decode()
     began = time.perf_counter()
     fetching = subprocess.Popen(
-        [*program(checkout), "fetch", link.strip(), "--output", "out"],
+        [*program(fetcher), "fetch", link.strip(), "--output", "out"],
         cwd=folder,
-        env=environment(checkout, folder / "fetcher"),
+        env=environment(fetcher, folder / "fetcher"),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     receiver = cpu(fetching)
     seconds = time.perf_counter() - began
     if fetching.returncode != 0:
-        raise SystemExit(f"the fetch of {checkout} ended with {fetching.returncode}")
+        raise SystemExit(f"the fetch of {fetcher} from {sharer} ended with {fetching.returncode}")
     sharing.send_signal(signal.SIGTERM)
     return Turn(seconds, receiver, cpu(sharing))
 
@@ -84,8 +86,14 @@ def main() -> None:
     parser.add_argument("--other", type=Path, required=True, help="a checkout of another version")
     parser.add_argument("--size", default="512MiB")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--mixed", action="store_true", help="also fetch from one version with the other")
     given = parser.parse_args()
-    versions = {"this": HERE, "other": given.other.resolve()}
+    other = given.other.resolve()
+    versions = {"this": (HERE, HERE), "other": (other, other)}
+    if given.mixed:
+        versions |= {"other to this": (other, HERE), "this to other": (HERE, other)}
+    compile_program(HERE)
+    compile_program(other)
     turns: dict[str, list[Turn]] = {name: [] for name in versions}
     with tempfile.TemporaryDirectory() as temporary:
         source = Path(temporary) / "source.bin"
@@ -96,12 +104,15 @@ def main() -> None:
         for number in range(given.rounds):
             order = list(versions) if number % 2 else list(reversed(versions))
             for name in order:
-                turns[name].append(turn(versions[name], source, Path(temporary) / "work"))
+                turns[name].append(turn(*versions[name], source, Path(temporary) / "work"))
                 print(f"round {number + 1}, {name}: {turns[name][-1]}", flush=True)
-    print(f"\n{given.size}, medians of {given.rounds}: this version, the other, ratio")
+    print(f"\n{given.size}, medians of {given.rounds}; the ratio is to the other version")
     for figure, label in LABELS.items():
-        mine, theirs = (statistics.median(getattr(t, figure) for t in turns[name]) for name in versions)
-        print(f"{label:22} {mine:7.2f} s {theirs:7.2f} s {mine / theirs:6.2f}x")
+        medians = {
+            name: statistics.median(getattr(t, figure) for t in found) for name, found in turns.items()
+        }
+        for name, median in medians.items():
+            print(f"{label:22} {name:14} {median:7.2f} s {median / medians['other']:6.2f}x")
 
 
 if __name__ == "__main__":

@@ -93,18 +93,20 @@ class StockStream(Contender):
         return dataclasses.replace(readings.transfer(content.size, seconds), whole_seconds=None)
 
 
-class BareLoop(Contender):
-    """Records, BLAKE3 and a file in a loop of Python without a protocol: what bounds a fetch here."""
+class Loop(Contender):
+    """A loop of Python without a protocol, in the module ``program``."""
 
-    name = "bare loop, no protocol"
     module = "blake3"
 
+    def __init__(self, name: str, program: str) -> None:
+        self.name = name
+        self._program = [sys.executable, "-m", program]
+
     def run(self, processes: Processes, content: Content, folder: Path) -> Transfer:
-        program = [sys.executable, "-m", "tests.benchmarks.bare_loop"]
         target = folder / "received.bin"
-        receiver = processes.command([*program, "receive", target])
+        receiver = processes.command([*self._program, "receive", target])
         port = receiver.line(r"^listening (\d+)$", START_DEADLINE).group(1)
-        sender = processes.command([*program, "send", port, content.path])
+        sender = processes.command([*self._program, "send", port, content.path])
         receiver.line("^begin$", START_DEADLINE)
         readings = Readings.take(sender, receiver)
         seconds = float(receiver.line(r"^finished (\S+)$", TRANSFER_DEADLINE).group(1))
@@ -143,6 +145,87 @@ class Swarm(Contender):
         result = readings.transfer(content.size, first["path_fetched"] - first["peer_connected"])
         check(folder / "out" / content.path.name, content)
         return result
+
+
+class SwarmFan(Contender):
+    """Several sharers of one file, or several fetchers at once; size and times are those of all together."""
+
+    module = "cli"
+
+    def __init__(self, seeders: int, receivers: int) -> None:
+        self.name = f"swarm, {seeders} to {receivers}, total"
+        self._seeders, self._receivers = seeders, receivers
+
+    def run(self, processes: Processes, content: Content, folder: Path) -> Transfer:
+        manifest = folder / "content.swarm"
+        senders = []
+        for number in range(self._seeders):
+            options = ("--listen", LOOPBACK, "--json=pieces")
+            told = ("--manifest", manifest) if number == 0 else ("--manifest", folder / f"{number}.swarm")
+            senders.append(processes.swarm("share", content.path, *told, *options, name=f"sender{number}"))
+        for sender in senders:
+            sender.event("path_shared", START_DEADLINE)
+        addresses = [sender.address() for sender in senders]
+        receivers, logs = [], []
+        for number in range(self._receivers):
+            logs.append(folder / f"fetch{number}.jsonl")
+            options = ("--output", folder / f"out{number}", "--listen", LOOPBACK, "--json=pieces")
+            receivers.append(
+                processes.swarm(
+                    "fetch", manifest, *addresses, *options, name=f"receiver{number}", stdout=logs[-1]
+                )
+            )
+        for sender in senders:
+            sender.event("peer_connected", START_DEADLINE)
+        before = [cpu_seconds(process) for process in (*senders, *receivers)]
+        for receiver in receivers:
+            receiver.expect_exit(0, TRANSFER_DEADLINE)
+        sent = [cpu_seconds(process) for process in senders]
+        first = []
+        for number, log in enumerate(logs):
+            lines = [json.loads(line) for line in log.read_text().splitlines()]
+            first.append({line["event"]: line["t"] for line in reversed(lines)})
+            check(folder / f"out{number}" / content.path.name, content)
+        return Transfer(
+            size=content.size * self._receivers,
+            seconds=max(each["path_fetched"] - each["peer_connected"] for each in first),
+            whole_seconds=max(receiver.elapsed() for receiver in receivers),
+            receiver_cpu=sum(each.usage().cpu_seconds for each in receivers) - sum(before[len(senders) :]),
+            sender_cpu=sum(sent) - sum(before[: len(senders)]),
+            receiver_rss=max(receiver.usage().peak_rss for receiver in receivers),
+            sender_rss=max(map(peak_rss, senders)),
+        )
+
+
+class SwarmSmall(Contender):
+    """10,000 files of 1 KiB, whatever the size of the others' file."""
+
+    FILES = 10_000
+    name = "swarm, 10,000 files of 1 KiB"
+    module = "cli"
+
+    def run(self, processes: Processes, content: Content, folder: Path) -> Transfer:
+        source, manifest = folder / "small", folder / "small.swarm"
+        source.mkdir()
+        for number in range(self.FILES):
+            (source / f"{number:05}.bin").write_bytes(number.to_bytes(8, "big") * 128)
+        options = ("--listen", LOOPBACK, "--json")
+        sender = processes.swarm("share", source, "--manifest", manifest, *options, name="sender")
+        sender.event("path_shared", START_DEADLINE)
+        told = folder / "fetch.jsonl"
+        where = ("--output", folder / "out", *options)
+        receiver = processes.swarm("fetch", manifest, sender.address(), *where, stdout=told)
+        sender.event("peer_connected", START_DEADLINE)
+        readings = Readings.take(sender, receiver)
+        receiver.expect_exit(0, TRANSFER_DEADLINE)
+        lines = [json.loads(line) for line in told.read_text().splitlines()]
+        first = {line["event"]: line["t"] for line in reversed(lines)}
+        seconds = first["path_fetched"] - first["peer_connected"]
+        found = sorted((folder / "out" / "small").iterdir())
+        if [path.read_bytes() for path in found] != [path.read_bytes() for path in sorted(source.iterdir())]:
+            raise ValueError("the small files arrived changed")
+        result = readings.transfer(self.FILES * 1024, seconds)
+        return dataclasses.replace(result, files=self.FILES)
 
 
 class Torrent(Contender):
@@ -219,8 +302,12 @@ class Wormhole(Contender):
 
 CONTENDERS: dict[str, Contender] = {
     "stock": StockStream(),
-    "bare": BareLoop(),
+    "plain": Loop("plain TCP, sendfile to file", "tests.benchmarks.plain_copy"),
+    "bare": Loop("bare loop, no protocol", "tests.benchmarks.bare_loop"),
     "swarm": Swarm(),
+    "swarm-3-1": SwarmFan(3, 1),
+    "swarm-1-3": SwarmFan(1, 3),
+    "swarm-small": SwarmSmall(),
     "torrent": Torrent(encrypted=False),
     "torrent-rc4": Torrent(encrypted=True),
     "wormhole": Wormhole(),

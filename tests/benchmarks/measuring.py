@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import hashlib
 import platform
 import re
@@ -88,6 +89,7 @@ class Transfer:
     sender_cpu: float
     receiver_rss: int
     sender_rss: int
+    files: int = 1
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -100,6 +102,15 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     ]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join(lines)
+
+
+HERE = Path(__file__).resolve().parents[2]
+
+
+def compile_program(checkout: Path = HERE) -> None:
+    """Compile the modules of a checkout, which Python itself does not keep where it may not write them."""
+    for package in ("swarm", "cli"):
+        compileall.compile_dir(checkout / package, quiet=2)
 
 
 def machine() -> str:

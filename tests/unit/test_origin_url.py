@@ -25,7 +25,10 @@ def test_a_url_hides_its_secrets_and_keeps_them() -> None:
 def test_names_are_appended_to_a_folder_only() -> None:
     folder = OriginUrl("http://host/files/?key")
     assert folder.below(("a b", "50%", "x#y?", "ü")).target == "/files/a%20b/50%25/x%23y%3F/%C3%BC?key"
+    folder.require_folder()
     file = OriginUrl("http://host/disk.iso")
+    with pytest.raises(UsageError, match=r"ends in /: http://host/disk\.iso/"):
+        file.require_folder()
     assert file.below(("name", "within")) == file
     assert file.beside(".swarm").path == "/disk.iso.swarm"
 

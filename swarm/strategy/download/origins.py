@@ -96,6 +96,7 @@ class Origins:
         self._met = False
         self._meter: Meter | None = None
         self._since = -math.inf
+        self._slow_since = math.inf
         layout = pieces.layout
         most = max(1, options.stretch_bytes // layout.piece_length)
         self._looked_at = 2 * options.stretches
@@ -211,8 +212,16 @@ class Origins:
         return until if until > now else None
 
     def _is_slow(self, now: float) -> bool:
+        """Whether peers have been too slow for a while: a busy machine makes everybody slow for a moment."""
         if self._options.fallback:
             return True
+        if not self._seems_slow(now):
+            self._slow_since = math.inf
+            return False
+        self._slow_since = min(self._slow_since, now)
+        return now >= self._slow_since + TURN_SECONDS
+
+    def _seems_slow(self, now: float) -> bool:
         if self._meter is None or now < self._since + TURN_SECONDS:
             return False
         rate = self._meter.rate(now)
@@ -228,8 +237,9 @@ class Origins:
         piece = self._first_from(source, start, without)
         if piece is None:
             return None
+        # What is asked for in advance cannot be had from peers that have become faster meanwhile.
         alone = not self._members
-        self._begin_run(source, piece, self._pieces.size, now, self._options.wait_seconds if alone else 1.0)
+        self._begin_run(source, piece, self._pieces.size, now, self._options.wait_seconds if alone else 0.0)
         return Pick(piece, f"origin, {why}")
 
     def _first_from(self, source: SourceId, start: int, without: PieceSet | None) -> int | None:
