@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import sys
 from pathlib import Path
@@ -32,9 +33,10 @@ def frames(path: Path) -> list[bytes]:
 
 
 def destinations(path: Path) -> set[str]:
-    """The IPv4 addresses that packets went to."""
+    """The IPv4 addresses that packets went to, but for multicast: the kernel itself tells of its groups."""
     packets = [frame[HEADER_BYTES:] for frame in frames(path) if frame[12:14] == b"\x08\x00"]
-    return {socket.inet_ntoa(packet[DESTINATION]) for packet in packets}
+    found = {socket.inet_ntoa(packet[DESTINATION]) for packet in packets}
+    return {each for each in found if not ipaddress.ip_address(each).is_multicast}
 
 
 if __name__ == "__main__":
