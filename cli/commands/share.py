@@ -34,6 +34,11 @@ if TYPE_CHECKING:
 @options.announce
 @options.reach
 @click.option(
+    "--unlisted",
+    is_flag=True,
+    help="Do not tell what is shared here ('swarm list'): peers get only what they have the id of.",
+)
+@click.option(
     "--peer",
     "peers",
     type=options.PeerType(),

@@ -41,6 +41,9 @@ class KeptEntry:
         """What named each peer first: one word."""
         self.scope = trio.CancelScope()
         """Around the task that runs it."""
+        self.link = ""
+        """A link to the content, and what it was made of: making it takes most of the time of an answer."""
+        self.link_made_of: tuple[str, str, tuple[str, ...]] = ("", "", ())
         self.received_before = 0
         self.sent_before = 0
         self._go = trio.Event()

@@ -106,14 +106,18 @@ def link_to(entry: KeptEntry, keeper: TransferKeeper) -> str | None:
     """A link to the content with this node's addresses; None while its manifest is not known."""
     if not entry.kept.manifest:
         return None
-    addresses = of_others(keeper.node.addresses)[:MAX_LINK_PEERS]
-    manifest = ManifestId.parse(entry.kept.manifest)
     name = entry.tally_name or entry.kept.name
-    try:
-        return str(SwarmLink(manifest, addresses, name or None))
-    except ManifestError:
-        # A name that came with a link, and that no manifest can have.
-        return str(SwarmLink(manifest, addresses))
+    made_of = entry.kept.manifest, name, keeper.node.addresses
+    if entry.link_made_of != made_of:
+        addresses = of_others(keeper.node.addresses)[:MAX_LINK_PEERS]
+        manifest = ManifestId.parse(entry.kept.manifest)
+        try:
+            entry.link = str(SwarmLink(manifest, addresses, name or None))
+        except ManifestError:
+            # A name that came with a link, and that no manifest can have.
+            entry.link = str(SwarmLink(manifest, addresses))
+        entry.link_made_of = made_of
+    return entry.link
 
 
 def piece_map(entry: KeptEntry) -> str:

@@ -30,10 +30,11 @@ from swarm.reach.relay_messages import PunchKind, PunchMessage
 
 logger = logging.getLogger(__name__)
 
-AGAIN_SECONDS = 0.05
-"""Pause after a dial that was refused: the other end's translator does not know of it yet."""
+AGAIN_SECONDS = 0.2
+"""Pause after a dial that was refused: the other end's translator does not know of it yet. Not shorter: the
+peer says where to dial, and is not to make this node knock at somebody else's door all the time."""
 
-MOST_ADDRESSES = 4
+MOST_ADDRESSES = 3
 """Of one peer, dialled at the same time."""
 
 

@@ -518,7 +518,8 @@ class Node:
         return await self._tree_times.of(transfer.manifest, transfer.path)
 
     def _adverts(self) -> Sequence[Advert]:
-        return tuple(transfer.advert() for transfer in self._transfers.values() if transfer.is_open)
+        offered = self._transfers.values() if self._options.listed else ()
+        return tuple(transfer.advert() for transfer in offered if transfer.is_open)
 
     # --- End ----------------------------------------------------------------------------------------
 

@@ -40,11 +40,11 @@ class Lan:
         self.network = network
         self.processes = processes
 
-    def swarm(self, host: int, *arguments: str | Path, lan: bool = True) -> Running:
+    def swarm(self, host: int, *arguments: str | Path, lan: bool = True, name: str | None = None) -> Running:
         optimize = ["-" + "O" * sys.flags.optimize] if sys.flags.optimize else []
         argv = self.network.inside(host, sys.executable, *optimize, "-m", "swarm", *arguments)
         env = {"SWARM_NO_LAN": "0" if lan else "1"}
-        return self.processes.command(argv, name=f"host{host}", env=env)
+        return self.processes.command(argv, name=name or f"host{host}", env=env)
 
     def share(self, host: int, *arguments: str, seed: int = 1, **options: bool) -> tuple[Running, str]:
         """Share a file of this host; returns the process and the id, once it is announced."""
@@ -129,7 +129,10 @@ def test_who_is_near_is_listed_until_it_leaves(lan: Lan) -> None:
 
 
 def test_a_peer_that_has_other_content_says_no_more_than_no(lan: Lan) -> None:
-    share, manifest = lan.share(0)
+    share, manifest = lan.share(0, "--unlisted")
+    listed = lan.swarm(1, "list", share.address(), "--json", name="listing")
+    listed.expect_exit(0)
+    assert listed.event("peer_listed")["manifests"] == 0
     other = str(ManifestId(bytes(32)))
     fetch = lan.swarm(1, "fetch", other, "--patience", "3", "--json")
     fetch.expect_exit(5)

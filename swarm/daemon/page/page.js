@@ -76,7 +76,7 @@ async function command(work) {
 function rowOf(about) {
   const known = transfers.get(about.id);
   if (known) return known;
-  const item = by("transfer").content.cloneNode(true).querySelector("li");
+  const item = by("transfer").content.cloneNode(true).querySelector(".transfer");
   const row = { item, about, open: false };
   const find = (selector) => item.querySelector(selector);
   find(".name").addEventListener("click", () => toggle(row));
@@ -89,13 +89,6 @@ function rowOf(about) {
       command(() => ask("DELETE", `/v1/transfers/${row.about.id}`));
     }
   });
-  find(".own").addEventListener("submit", (event) => {
-    event.preventDefault();
-    command(() => ask("PATCH", `/v1/transfers/${row.about.id}`, limitsFrom(find(".up"), find(".down"))));
-  });
-  find(".copy").addEventListener("click", () => command(async () => {
-    await navigator.clipboard.writeText(`swarm fetch '${row.about.link}'`);
-  }));
   transfers.set(about.id, row);
   by("transfers").prepend(item);
   return row;
@@ -146,8 +139,23 @@ function forget(id) {
 
 // --- One transfer ------------------------------------------------------------------------------------
 
+// Made when it is opened first: browsers look at every form that is inserted, and a thousand took half a minute.
+function unfold(row) {
+  const section = by("more").content.cloneNode(true).querySelector("section");
+  const find = (selector) => section.querySelector(selector);
+  find(".own").addEventListener("submit", (event) => {
+    event.preventDefault();
+    command(() => ask("PATCH", `/v1/transfers/${row.about.id}`, limitsFrom(find(".up"), find(".down"))));
+  });
+  find(".copy").addEventListener("click", () => command(async () => {
+    await navigator.clipboard.writeText(`swarm fetch '${row.about.link}'`);
+  }));
+  row.item.append(section);
+}
+
 async function toggle(row) {
   row.open = !row.open;
+  if (!row.item.querySelector(".more")) unfold(row);
   row.item.querySelector(".more").hidden = !row.open;
   row.item.querySelector(".name").setAttribute("aria-expanded", String(row.open));
   if (row.open) {
