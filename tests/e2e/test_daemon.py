@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import sqlite3
 import stat
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -350,3 +352,27 @@ def test_an_end_while_much_goes_on_is_quick_and_keeps_everything(
     assert time.monotonic() - began < 2
     stream.close()
     assert len(kept(daemon.home)) == 20
+
+
+def test_reads_are_answered_while_the_disk_stalls(processes: Processes, tmp_path: Path) -> None:
+    """Whoever holds the database makes every change wait, as a disk that does not answer would."""
+    daemon = start_daemon(processes)
+    path = random_file(tmp_path / "data.bin", 1000)
+    database = sqlite3.connect(daemon.home / "daemon.sqlite", isolation_level=None)
+    database.execute("BEGIN IMMEDIATE")
+    answers: list[int] = []
+
+    def add_one() -> None:
+        answers.append(daemon.ask("POST", "/v1/transfers", {"path": str(path)}).status)
+
+    adding = threading.Thread(target=add_one)
+    adding.start()
+    for _ in range(20):
+        for read in ("/v1/transfers", "/v1/status", "/metrics", "/"):
+            assert daemon.ask("GET", read).status == 200
+    assert answers == []
+    database.execute("ROLLBACK")
+    database.close()
+    adding.join()
+    assert answers == [201]
+    assert daemon.until("data.bin", lambda each: each["state"] == "seeding")

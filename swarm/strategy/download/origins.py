@@ -150,8 +150,10 @@ class Origins:
 
     def has(self, peer: SourceId, piece: int, now: float) -> None:
         """A peer says that it got a piece; `Availability` does not know yet."""
+        if not self._cursors:
+            return
         member = self._members.get(peer)
-        if member is None or not self._cursors:
+        if member is None:
             return
         bit = self._held(piece >> CHUNK_SHIFT) >> piece % CHUNK_PIECES & 1
         if not (bit or self._pieces.is_stored(piece) or self._somebody_has_all()):
@@ -165,7 +167,7 @@ class Origins:
 
     def received(self, source: SourceId, size: int, now: float) -> None:
         """Bytes of a piece came from any source."""
-        if self._meter is not None and source in self._members:
+        if self._cursors and self._meter is not None and source in self._members:
             self._meter.add(size, now)
 
     def may_double(self, now: float) -> bool:
