@@ -158,7 +158,7 @@ async def run(quick: bool) -> Outcome:
         )
         worst = QUICK_SECONDS if quick else MOST_SECONDS
         passed = alive and growth <= MOST_GROWTH and max(clean, after) <= worst
-        # While it lasts, who comes from the attackers' own address may have to wait: admission limits that one.
+        # Meanwhile a newcomer from the attackers' own address may have to wait: admission limits that one.
         return Outcome(passed, figures)
 
 
