@@ -15,6 +15,8 @@ SIZE ?= 1GiB
 ROUNDS ?= 5
 MEMORY_SIZE ?= 2GiB
 PYTEST_ARGS ?=
+# Most of the time of the tests is waiting, so two at a time take half as long. 0: one after the other.
+TEST_PROCESSES ?= 2
 SIMULATE_ARGS ?=
 # Not ?=: the shell has a variable of this name.
 SECONDS := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),60)
@@ -58,7 +60,8 @@ demo: install  ## a real swarm on this machine, shown live
 test: install  ## every test, with go-libp2p and js-libp2p
 	@# When a registry is out of reach the other tests still run, and those of interop fail and say why.
 	@tests/support/interop_install.sh $(BIN)/python || true
-	SWARM_REQUIRE_INTEROP=1 $(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	SWARM_REQUIRE_INTEROP=1 $(BIN)/python -m pytest -m "not slow" \
+		--numprocesses $(TEST_PROCESSES) --dist loadgroup $(PYTEST_ARGS)
 
 test-optimized: install  ## the same tests, and the processes that they start, under python -O
 	@# pytest rewrites the tests' own asserts, so they hold; it warns that others do not, which is the point.

@@ -14,6 +14,10 @@ from tests.support.processes import Processes
 os.environ.setdefault("SWARM_NO_LAN", "1")
 os.environ.setdefault("SWARM_NO_MAP_PORT", "1")
 
+ONE_AT_A_TIME = ("interop", "netns", "siege")
+"""Folders of tests that share names of the machine (network namespaces, ports of the mDNS responder), or that
+measure: never two of them at the same time."""
+
 PROCESSES = pytest.StashKey[Processes]()
 
 
@@ -23,6 +27,15 @@ def processes(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Proces
     with Processes(tmp_path) as started:
         request.node.stash[PROCESSES] = started
         yield started
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several processes (pytest-xdist) the tests of one file run in one of them, in their order."""
+    here = Path(__file__).parent
+    for item in items:
+        place = item.path.relative_to(here)
+        group = "one at a time" if place.parts[0] in ONE_AT_A_TIME else str(place)
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.hookimpl(wrapper=True)

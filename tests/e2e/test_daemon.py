@@ -24,7 +24,7 @@ from tests.support.sharing import MIB, fetch, random_file, sha256, share
 pytestmark = pytest.mark.e2e
 
 NAME = "daemon"
-INSTALL = Path(__file__).parents[1] / "netns" / "install.sh"
+INSTALL = Path(__file__).parents[1] / "support" / "install_packages.sh"
 
 
 def command(processes: Processes, *arguments: str | Path, code: int = 0) -> Running:

@@ -18,7 +18,7 @@ from tests.support.sharing import MIB, random_file, share
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
-INSTALL = Path(__file__).parents[1] / "netns" / "install.sh"
+INSTALL = Path(__file__).parents[1] / "support" / "install_packages.sh"
 TAB, ENTER = "\ue004", "\ue007"
 PICTURES = os.environ.get("SWARM_PICTURES")
 """A folder in which pictures of the page are written: docs/ for those of the documentation."""

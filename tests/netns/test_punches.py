@@ -21,7 +21,7 @@ from tests.support.processes import Processes, Running
 from tests.support.requirements import must_not_skip, require
 
 MIB = 1 << 20
-INSTALL = Path(__file__).with_name("install.sh")
+INSTALL = Path(__file__).parents[1] / "support" / "install_packages.sh"
 
 
 @pytest.fixture(autouse=True, scope="module")

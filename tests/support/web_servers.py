@@ -27,7 +27,7 @@ def installed(program: str) -> str:
     """The path of a program; installs Debian's package of its name if it is missing."""
     found = shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin")
     if found is None:
-        script = Path(__file__).with_name("web_servers_install.sh")
+        script = Path(__file__).with_name("install_packages.sh")
         subprocess.run([script, program], check=True, timeout=INSTALL_SECONDS)
         found = shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin")
     assert found is not None, f"{program} is not installed: apt-get install {program}"
