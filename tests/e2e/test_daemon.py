@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import socket
 import sqlite3
 import stat
@@ -17,14 +16,13 @@ import pytest
 
 from tests.support.daemons import kept, start_daemon
 from tests.support.processes import Processes
-from tests.support.requirements import must_not_skip, require
+from tests.support.requirements import require_program
 from tests.support.running import Running
 from tests.support.sharing import MIB, fetch, random_file, sha256, share
 
 pytestmark = pytest.mark.e2e
 
 NAME = "daemon"
-INSTALL = Path(__file__).parents[1] / "support" / "install_packages.sh"
 
 
 def command(processes: Processes, *arguments: str | Path, code: int = 0) -> Running:
@@ -307,11 +305,9 @@ def test_prometheus_takes_the_metrics(processes: Processes, tmp_path: Path) -> N
     text = daemon.ask("GET", "/metrics").body.decode()
     assert f"swarm_sent_bytes_total {MIB}\n" in text
     assert 'swarm_transfers{state="seeding"} 1\n' in text
-    if shutil.which("promtool") is None and must_not_skip():
-        subprocess.run([INSTALL, "prometheus"], check=True, timeout=300)
-    require(shutil.which("promtool"), "`promtool` (Debian: apt-get install prometheus)")
+    promtool = require_program("promtool", "prometheus")
     checked = subprocess.run(
-        ["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False
+        [promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False
     )
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
 

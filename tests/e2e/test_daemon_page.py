@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import os
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,12 +11,11 @@ import pytest
 from tests.support.browser import Browser
 from tests.support.daemons import start_daemon
 from tests.support.processes import Processes
-from tests.support.requirements import must_not_skip, require
+from tests.support.requirements import require_program
 from tests.support.sharing import MIB, random_file, share
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
-INSTALL = Path(__file__).parents[1] / "support" / "install_packages.sh"
 TAB, ENTER = "\ue004", "\ue007"
 PICTURES = os.environ.get("SWARM_PICTURES")
 """A folder in which pictures of the page are written: docs/ for those of the documentation."""
@@ -26,12 +23,8 @@ PICTURES = os.environ.get("SWARM_PICTURES")
 
 @pytest.fixture(scope="module", autouse=True)
 def _browser() -> None:
-    there = shutil.which("chromedriver") and shutil.which("chromium")
-    if not there and must_not_skip():
-        packages = ("chromium", "chromium-driver", "fonts-dejavu-core")
-        subprocess.run([INSTALL, *packages], check=True, timeout=300)
-        there = shutil.which("chromedriver") and shutil.which("chromium")
-    require(there, "Chromium (Debian: apt-get install chromium chromium-driver)")
+    for program in ("chromedriver", "chromium"):
+        require_program(program, "chromium", "chromium-driver", "fonts-dejavu-core")
 
 
 def state(name: str) -> str:

@@ -16,7 +16,7 @@ from swarm.protocol.dns_message import A, DnsMessage, Question, decode_message, 
 from tests.interop.conftest import INSTALLED, NODE_PACKAGES, installed
 from tests.netns.network import Network, why_unavailable
 from tests.support.processes import Processes, Running
-from tests.support.requirements import require
+from tests.support.requirements import require, require_program
 
 pytestmark = pytest.mark.interop
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
@@ -100,8 +100,7 @@ def test_each_finds_the_other(
 
 
 def test_two_processes_beside_avahi(network: Network, processes: Processes, tmp_path: Path) -> None:
-    avahi = shutil.which("avahi-daemon") or shutil.which("avahi-daemon", path="/usr/sbin")
-    require(avahi, "avahi-daemon (Debian: apt-get install avahi-daemon)")
+    avahi = require_program("avahi-daemon")
     config = tmp_path / "avahi.conf"
     config.write_text(AVAHI)
     # A /run of its own: the machine may have a daemon, too.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,11 +17,10 @@ import pytest
 from tests.netns.nats import ROUTERS, Nats
 from tests.netns.network import why_unavailable
 from tests.support.processes import Processes, Running
-from tests.support.requirements import must_not_skip, require
+from tests.support.requirements import require, require_program
 
 pytestmark = pytest.mark.e2e
-INSTALL = Path(__file__).parents[1] / "support" / "install_packages.sh"
-TOOLS = {"nft": "nftables", "miniupnpd": "miniupnpd"}
+TOOLS = {"nft": "nftables", "ethtool": "ethtool", "miniupnpd": "miniupnpd"}
 WAN = ROUTERS["a"]
 CHAINS = """
 table inet f2 {
@@ -44,19 +42,12 @@ PROTOCOLS = {"UPnP": (False, True, None), "NAT-PMP": (True, False, 2), "PCP": (T
 LEASE = 12
 
 
-def _tool(name: str) -> str | None:
-    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
-
-
 @pytest.fixture(autouse=True, scope="module")
 def tools() -> None:
     why = why_unavailable()
     require(not why, why)
-    missing = [package for tool, package in TOOLS.items() if _tool(tool) is None]
-    if missing and must_not_skip():
-        subprocess.run([INSTALL, *missing], check=True, timeout=300)
     for tool, package in TOOLS.items():
-        require(_tool(tool), f"`{tool}` (Debian: apt-get install {package})")
+        require_program(tool, package)
 
 
 class Home:
@@ -96,7 +87,7 @@ deny 0-65535 0.0.0.0/0 0-65535
         return self.restart_router()
 
     def restart_router(self) -> Running:
-        daemon = str(_tool("miniupnpd"))
+        daemon = require_program("miniupnpd")
         pid = self.folder / f"miniupnpd{time.monotonic_ns()}.pid"
         command = self.nats.inside("ra", daemon, "-d", "-f", self._conf, "-P", pid)
         running = self.processes.command(command, name="router", cwd=self.folder)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,19 +16,17 @@ from tests.netns.capture import destinations, frames
 from tests.netns.nats import CONE, PUBLIC, ROUTERS, SYMMETRIC, Nats
 from tests.netns.network import why_unavailable
 from tests.support.processes import Processes, Running
-from tests.support.requirements import must_not_skip, require
+from tests.support.requirements import require, require_program
 
 MIB = 1 << 20
-INSTALL = Path(__file__).parents[1] / "support" / "install_packages.sh"
 
 
 @pytest.fixture(autouse=True, scope="module")
 def namespaces() -> None:
     why = why_unavailable()
     require(not why, why)
-    if shutil.which("nft") is None and must_not_skip():
-        subprocess.run([INSTALL, "nftables"], check=True, timeout=300)
-    require(shutil.which("nft"), "`nft` (Debian: apt-get install nftables)")
+    require_program("nft", "nftables")
+    require_program("ethtool")
 
 
 class Field:

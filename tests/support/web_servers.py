@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shutil
 import socket
 import ssl
 import subprocess
@@ -18,20 +17,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.support.processes import Processes, Running
+from tests.support.requirements import require_program
 
-INSTALL_SECONDS = 300
 READY_SECONDS = 20.0
-
-
-def installed(program: str) -> str:
-    """The path of a program; installs Debian's package of its name if it is missing."""
-    found = shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin")
-    if found is None:
-        script = Path(__file__).with_name("install_packages.sh")
-        subprocess.run([script, program], check=True, timeout=INSTALL_SECONDS)
-        found = shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin")
-    assert found is not None, f"{program} is not installed: apt-get install {program}"
-    return found
 
 
 def free_port() -> int:
@@ -83,7 +71,7 @@ class Nginx:
         certificate: Path | None = None,
         wrap: Callable[..., list[str]] = lambda *argv: [str(each) for each in argv],
     ) -> None:
-        program = installed("nginx")
+        program = require_program("nginx")
         listen = listen or f"127.0.0.1:{free_port()}"
         self.folder = processes.folder / f"nginx-{listen.replace(':', '-')}"
         self.folder.mkdir()
@@ -113,7 +101,7 @@ class Caddy:
     """Caddy over ``root``."""
 
     def __init__(self, processes: Processes, root: Path) -> None:
-        program = installed("caddy")
+        program = require_program("caddy")
         port = free_port()
         folder = processes.folder / f"caddy-{port}"
         folder.mkdir()

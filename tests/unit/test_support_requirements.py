@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tests.support.requirements import require
+from tests.support.requirements import require, require_program
 
 
 @pytest.mark.parametrize("ci", ["", "false", "0"])
@@ -30,3 +32,16 @@ def test_a_requirement_can_be_made_absolute(monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_is_there_is_no_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CI", "true")
     require("/usr/bin/tool", "no tool")
+
+
+def test_a_program_that_is_there_is_found_also_in_the_folders_of_the_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI", "")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(pytest.skip.Exception, match="apt-get install some-package"):
+        require_program("a-tool-of-ours", "some-package")
+    tool = tmp_path / "a-tool-of-ours"
+    tool.write_text("#!/bin/sh\n")
+    tool.chmod(0o755)
+    assert require_program("a-tool-of-ours", "some-package") == str(tool)
