@@ -2,9 +2,7 @@
 
 Blame is part of the type: `RemoteError` is the peer's doing, `LinkClosed` is the transport's,
 everything else is ours or the user's. A message is one line that says what to do.
-
-
-The one error of this room that is nobody's but ours. What a peer does wrong is `RemoteError`."""
+"""
 
 from __future__ import annotations
 

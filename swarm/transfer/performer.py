@@ -1,6 +1,4 @@
-"""Sleeping until a time that may still move closer.
-
-Does what the brain wants done, in its order and at its times, and feeds back what comes of it."""
+"""Performs the commands of the brain, in their order and at their times, and returns their results to it."""
 
 from __future__ import annotations
 

@@ -32,8 +32,8 @@ def require(condition: object, reason: str, *, always: bool = False) -> None:
 def require_program(program: str, *packages: str) -> str:
     """Return the path of ``program``.
 
-    Where it is missing, Debian's ``packages`` (by default one of its name) are installed under CI, and the test
-    is skipped otherwise.
+    Where it is missing, Debian's ``packages`` (by default one of its name) are installed under CI, and the
+    test is skipped otherwise.
     """
     wanted = packages or (program,)
     found = _path_of(program)
