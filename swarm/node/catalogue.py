@@ -255,14 +255,18 @@ class Catalogue:
 
 
 async def _send(stream: ByteStream, body: bytes) -> None:
-    await stream.write(encode_length(len(body)))
+    await _write_in_time(stream, encode_length(len(body)))
     await _send_body(stream, memoryview(body))
 
 
 async def _send_body(stream: ByteStream, view: memoryview) -> None:
     for start in range(0, len(view), CHUNK_BYTES):
-        # A peer that does not take its answer is dropped; nothing is held for it for long.
-        with trio.move_on_after(limits.ANSWER_TIMEOUT) as scope:
-            await stream.write(view[start : start + CHUNK_BYTES])
-        if scope.cancelled_caught:
-            raise LinkClosed("the peer does not read the answer that it asked for")
+        await _write_in_time(stream, view[start : start + CHUNK_BYTES])
+
+
+async def _write_in_time(stream: ByteStream, data: bytes | memoryview) -> None:
+    # A peer that does not take its answer is dropped; nothing is held for it for long.
+    with trio.move_on_after(limits.ANSWER_TIMEOUT) as scope:
+        await stream.write(data)
+    if scope.cancelled_caught:
+        raise LinkClosed("the peer does not read the answer that it asked for")

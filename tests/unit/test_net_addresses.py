@@ -45,7 +45,7 @@ def interfaces(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [Adapter([Entry(ip) for ip in four]), Adapter([Entry((ip, 0, 0)) for ip in six])]
     monkeypatch.setattr(ifaddr, "get_adapters", lambda: found)
     routes = {"ip4": "192.168.1.5", "ip6": "2606:2800:21f:cb07::aa"}
-    monkeypatch.setattr(addresses, "_route_source", routes.get)
+    monkeypatch.setattr(addresses, "route_source", routes.get)
     monkeypatch.setattr(addresses, "_short_lived", lambda: {"2606:2800:21f:cb07::aa"})
 
 
