@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import resource
-import secrets
 import socket
+import subprocess
 import sys
-from collections.abc import Iterator
+import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-import trio
 
 from swarm.errors import UsageError
 from swarm.net import admission
 from swarm.net import network_limits as limits
-from swarm.net.host import open_host
+from tests.support.processes import Processes
 
 KNOCK = """
 import resource, socket, sys, time
@@ -30,36 +29,43 @@ time.sleep(60)
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
 
 
-@pytest.fixture
-def few_descriptors() -> Iterator[int]:
-    """As many as are open now, and 40 more."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    open_now = len(list(Path("/proc/self/fd").iterdir()))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (open_now + 40, hard))
-    yield open_now + 40
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+HOST = """
+import os, resource, secrets, sys, trio
+from swarm.net import network_limits as limits
+from swarm.net.host import open_host
+
+async def main():
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 40, hard))
+    async with open_host(secrets.token_bytes(32), [sys.argv[1]]) as host:
+        print(host.addresses[0].split("/")[4], flush=True)
+        await trio.to_thread.run_sync(sys.stdin.readline)
+        files = [open(os.path.join(sys.argv[2], str(n)), "w") for n in range(limits.DESCRIPTORS_FOR_FILES)]
+        print("opened", len(files), flush=True)
+        os._exit(0)
+
+trio.run(main)
+"""
+"""A process of its own: what earlier tests have left open does not count."""
 
 
-async def test_a_flood_of_sockets_leaves_sixteen_descriptors_for_files(
-    few_descriptors: int, tmp_path: Path
+def test_a_flood_of_sockets_leaves_sixteen_descriptors_for_files(
+    processes: Processes, tmp_path: Path
 ) -> None:
-    async with open_host(secrets.token_bytes(32), [LOOPBACK]) as host:
-        where = ("127.0.0.1", int(host.addresses[0].split("/")[4]))
-        # The knocking sockets are another process's.
-        process = await trio.lowlevel.open_process([sys.executable, "-c", KNOCK, str(where[1])], stdout=-1)
+    host = subprocess.Popen([sys.executable, "-c", HOST, LOOPBACK, tmp_path], stdin=-1, stdout=-1, text=True)
+    with host:
+        assert host.stdin is not None
+        assert host.stdout is not None
         try:
-            assert process.stdout is not None
-            with trio.fail_after(20):
-                assert await process.stdout.receive_some(10)
-            await trio.sleep(0.3)
-            files = [(tmp_path / str(number)).open("w") for number in range(limits.DESCRIPTORS_FOR_FILES)]
-            for file in files:
-                file.close()
+            port = host.stdout.readline().strip()
+            knocking = processes.command([sys.executable, "-c", KNOCK, port], name="knocking")
+            knocking.line("^(there)$")
+            time.sleep(0.3)
+            host.stdin.write("\n")
+            host.stdin.flush()
+            assert host.stdout.readline() == f"opened {limits.DESCRIPTORS_FOR_FILES}\n"
         finally:
-            process.kill()
-            await process.wait()
-            if process.stdout is not None:
-                await process.stdout.aclose()
+            host.kill()
 
 
 def test_so_few_that_no_socket_is_left_are_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
