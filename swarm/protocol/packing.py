@@ -5,6 +5,8 @@ The module that compresses is loaded when it is first needed; most sessions need
 
 from __future__ import annotations
 
+import sys
+from importlib import import_module
 from types import ModuleType
 
 from swarm.errors import RemoteError
@@ -17,12 +19,8 @@ WINDOW_BITS = 20
 
 
 def _zstd() -> ModuleType:
-    try:
-        from compression import zstd  # type: ignore[import-not-found, unused-ignore]  # from Python 3.14
-    except ModuleNotFoundError:
-        from backports import zstd
-    module: ModuleType = zstd
-    return module
+    # The standard library has it from Python 3.14. Named by a string, so that types are checked without it.
+    return import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
 
 
 def pack(payload: bytes | bytearray | memoryview) -> bytes | None:
