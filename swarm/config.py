@@ -102,8 +102,11 @@ class NodeOptions:
     """Multiaddrs to listen on (port 0: any free port)."""
     announce: tuple[str, ...] = ()
     """Further multiaddrs at which others reach this node, such as a forwarded port; they come first."""
-    listed: bool = True
-    """Tell peers that ask what is offered here; otherwise they get only what they can name."""
+    listed: bool | None = None
+    """Tell peers that ask what is offered here; otherwise they get only what they can name.
+
+    None: tell everybody as long as nothing leads strangers here. With ``lan``, ``dht`` or ``meet``, only this
+    machine and the peers that the user named are told."""
     dht: tuple[str, ...] = ()
     """Multiaddrs with ``/p2p/<id>`` of nodes of a distributed hash table, or ``ipfs``: see docs/reach.md."""
     map_port: bool = False
