@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         ContentRestored,
         ContentWithdrawn,
         Event,
+        FilesKept,
         FilesSelected,
         HashingProgress,
         ManifestReady,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
         PieceLost,
         PieceRefused,
         PieceRequested,
+        PiecesReused,
         PieceStored,
         PieceWasted,
         PortLost,
@@ -83,7 +85,16 @@ if TYPE_CHECKING:
     from swarm.node.publishing import Release
     from swarm.observe.tally import NodeSnapshot, NodeTally, SourceRow, TransferSnapshot
     from swarm.origin_url import OriginUrl
-    from swarm.ports import Announcement, ByteStream, FoundPeer, PeerSource, PieceSource, RequestDesk, Store
+    from swarm.ports import (
+        Announcement,
+        ByteStream,
+        FoundPeer,
+        LocalSource,
+        PeerSource,
+        PieceSource,
+        RequestDesk,
+        Store,
+    )
     from swarm.protocol.advert import Advert
     from swarm.sources.folder_source import FolderSource
     from swarm.storage.manifest_files import inspect
@@ -123,6 +134,7 @@ _MODULES = {
         "ContentRestored",
         "ContentWithdrawn",
         "Event",
+        "FilesKept",
         "FilesSelected",
         "HashingProgress",
         "ManifestReady",
@@ -141,6 +153,7 @@ _MODULES = {
         "PieceRequested",
         "PieceStored",
         "PieceWasted",
+        "PiecesReused",
         "PortLost",
         "PortMapped",
         "ReachChecked",
@@ -171,6 +184,7 @@ _MODULES = {
         "Announcement",
         "ByteStream",
         "FoundPeer",
+        "LocalSource",
         "PeerSource",
         "PieceSource",
         "RequestDesk",
@@ -202,6 +216,7 @@ __all__ = [
     "Envelope",
     "Event",
     "FileEntry",
+    "FilesKept",
     "FilesSelected",
     "FolderSource",
     "FoundPeer",
@@ -210,6 +225,7 @@ __all__ = [
     "IntegrityError",
     "LinkClosed",
     "LinkEntry",
+    "LocalSource",
     "Locked",
     "Manifest",
     "ManifestError",
@@ -245,6 +261,7 @@ __all__ = [
     "PieceStored",
     "PieceWasted",
     "PieceWithdrawn",
+    "PiecesReused",
     "PingSample",
     "PortLost",
     "PortMapped",
