@@ -112,7 +112,7 @@ class ManifestReady(TransferEvent):
 
 @dataclass(frozen=True, slots=True)
 class ReleaseFound(TransferEvent):
-    """The newest release of the series is ``manifest``, with number ``sequence``; ``key`` is the publisher's."""
+    """The newest release of a series is ``manifest``, with number ``sequence``; ``key`` is its publisher."""
 
     key: PeerId
     name: str

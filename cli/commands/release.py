@@ -1,4 +1,4 @@
-"""``swarm release``: publish the next version of a series, with patches from older ones, and seed all of it."""
+"""``swarm release``: publish the next version of a series, with patches from older ones, and seed it."""
 
 from __future__ import annotations
 

@@ -142,7 +142,9 @@ def check_addresses(peers: Addresses, meets: Addresses) -> None:
     if len(peers) > MAX_LINK_PEERS:
         raise ManifestError(f"a swarm link can have at most {MAX_LINK_PEERS} peers, not {len(peers)}")
     if len(meets) > MAX_LINK_MEETS:
-        raise ManifestError(f"a swarm link can have at most {MAX_LINK_MEETS} meeting points, not {len(meets)}")
+        raise ManifestError(
+            f"a swarm link can have at most {MAX_LINK_MEETS} meeting points, not {len(meets)}"
+        )
     for peer in (*peers, *meets):
         if not _ADDRESS.fullmatch(peer):
             raise ManifestError(f"a peer in a swarm link must be a multiaddr, not {peer[:80]!a}")

@@ -1,8 +1,9 @@
 """``swarm:series/…`` links: one line that names a series and peers that know its newest release.
 
-``swarm:series/<key>/<name>?peer=<multiaddr>&meet=<multiaddr>&origin=<URL>&…``, values percent-encoded UTF-8. The key
-is the publisher's peer id. Only the key and the name are binding; the rest are hints. ``swarm:series/<key>/<name>,
-peer=…,meet=…`` means the same and needs no quotes in a shell. Specified in docs/updates.md.
+``swarm:series/<key>/<name>?peer=<multiaddr>&meet=<multiaddr>&origin=<URL>&…``, values percent-encoded UTF-8.
+The key is the publisher's peer id. Only the key and the name are binding; the rest are hints. The form
+``swarm:series/<key>/<name>,peer=…,meet=…`` means the same and needs no quotes in a shell. Specified in
+docs/updates.md.
 """
 
 from __future__ import annotations

@@ -99,10 +99,7 @@ def parse_signer(text: str) -> PeerId:
     Raises ValueError for anything else, including a peer id (``Qm…``) that does not contain its key and
     a key of small order.
     """
-    if _HEX_KEY.fullmatch(text):
-        public = bytes.fromhex(text)
-    else:
-        public = public_of(PeerId(SourceId(text)))
+    public = bytes.fromhex(text) if _HEX_KEY.fullmatch(text) else public_of(PeerId(SourceId(text)))
     if is_small_order(public):
         raise ValueError("a key of small order, for which anyone can sign")
     return peer_id_of(public)

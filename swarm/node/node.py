@@ -16,7 +16,7 @@ from swarm.content.manifest import Manifest
 from swarm.content.release import ReleaseRecord, Series
 from swarm.content.series_link import SeriesLink
 from swarm.errors import LinkClosed, NoPeerReachable, RemoteError, UsageError
-from swarm.events import Event, NodeListening, PortLost, PortMapped, RoundTrip, TransferStarted, Warned
+from swarm.events import Event, NodeListening, PortLost, PortMapped, RoundTrip, TransferStarted
 from swarm.ids import ManifestId, PeerId, TransferId
 from swarm.lazy_dataclass import replace
 from swarm.net.addresses import of_others, parse_endpoint, parse_peer_address
@@ -302,9 +302,9 @@ class Node:
 
         Use the transfer as an ``async with`` block, at the end of which it ends, and await its `complete`.
         ``content`` is a ``swarm:`` link, the path of a ``.swarm`` file, an id, or an envelope. Given an id,
-        the manifest itself comes from a peer and is checked against the id. Of the link of a series the newest
-        release is fetched, with a patch if there is one (docs/updates.md). What earlier runs left in the
-        folder is checked and kept.
+        the manifest itself comes from a peer and is checked against the id. Of a series the newest release is
+        fetched, with a patch if there is one (docs/updates.md). What earlier runs left in the folder is
+        checked and kept.
 
         Raises UsageError and ManifestError at once for what is malformed; `complete` raises the rest.
         """
@@ -361,11 +361,11 @@ class Node:
         keep: int = DEFAULT_KEEP,
         options: TransferOptions | None = None,
     ) -> Release:
-        """Publish the file or folder ``path`` as the next release of this user's series ``name``, and seed it.
+        """Publish the file or folder ``path`` as the next release of the series ``name``, and seed it.
 
         Returns when the patches are made, from the ``previous`` versions and from the last ``keep`` releases
-        that still stand unchanged. The same content again is the same release. Raises UsageError, ManifestError,
-        DiskError. docs/updates.md has the rules.
+        that still stand unchanged. The same content again is the same release. docs/updates.md has the rules.
+        Raises UsageError, ManifestError, DiskError.
         """
         from swarm.node.publishing import PublishRequest, publish
 
@@ -379,16 +379,21 @@ class Node:
     ) -> ReleaseRecord:
         """Return the newest release of a series that this node hears of; nothing is fetched.
 
-        Of the options, ``peers``, ``patience`` and those of origins count. Raises UsageError, ManifestError for
-        what must be refused, NoPeerReachable, Incomplete when nobody knows of a release.
+        Of the options, ``peers``, ``patience`` and those of origins count. Raises UsageError, ManifestError
+        for what must be refused, NoPeerReachable, Incomplete when nobody knows of a release.
         """
         return (await self._releases.newest(self._search(link, options))).record
 
     async def next_release(
         self, link: str | SeriesLink, after: int, *, options: TransferOptions | None = None
     ) -> ReleaseRecord:
-        """Wait for a release of a series above number ``after``, for as long as that takes; as `newest_release`."""
+        """Wait, for as long as it takes, for a release above number ``after``; as `newest_release`."""
         return (await self._releases.after(self._search(link, options), after)).record
+
+    def known_release(self, series: Series) -> ReleaseRecord | None:
+        """The newest release of a series that this node serves the record of; None if there is none."""
+        release = self._releases.offered(series.id)
+        return None if release is None else release.record
 
     def series_link(self, series: Series, origins: Sequence[OriginUrl] = ()) -> SeriesLink:
         """The link of a series with those of this node's addresses that others can reach."""
@@ -433,9 +438,7 @@ class Node:
         except (LinkClosed, RemoteError) as error:
             raise NoPeerReachable(f"{address} does not say what it offers: {error}") from error
 
-    async def inspect(
-        self, content: Content, *, options: TransferOptions | None = None
-    ) -> Envelope:
+    async def inspect(self, content: Content, *, options: TransferOptions | None = None) -> Envelope:
         """Return the manifest of a link, an id or a ``.swarm`` file; nothing is fetched but the manifest.
 
         Of the options, ``peers``, ``trusted`` and ``patience`` count. Raises UsageError, ManifestError,

@@ -65,8 +65,8 @@ class ContentOpener:
 
     ``questions`` asks peers for manifests, ``key`` signs them. ``claim`` makes a manifest the transfer's own,
     and raises UsageError if it is another's. ``peer_sources`` are the node's own. ``hashes`` remembers
-    what was hashed. ``releases`` asks for the newest of a series. ``meeting_points`` gives those of the node, and
-    the ones at further addresses.
+    what was hashed. ``releases`` asks for the newest of a series. ``meeting_points`` gives those of the node,
+    and the ones at further addresses.
     """
 
     questions: Questions
@@ -95,7 +95,7 @@ class ShareRequest:
 
 
 Content: TypeAlias = str | Path | SwarmLink | SeriesLink | ManifestId | Envelope
-"""What can be fetched: a link, the path of a ``.swarm`` file, an id, an envelope; of a series the newest release."""
+"""What can be fetched: a link (of a series: its newest release), the path of a ``.swarm`` file, an id."""
 
 
 @dataclass(frozen=True, slots=True)

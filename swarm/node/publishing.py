@@ -1,4 +1,4 @@
-"""Publishes a release: hashes it, makes the patches from older versions, signs the record, seeds all of it."""
+"""Publishes a release: hashes it, makes patches from older versions, signs the record, seeds all of it."""
 
 from __future__ import annotations
 
@@ -72,7 +72,10 @@ class OldVersion:
 
 
 async def publish(node: Node, opener: ContentOpener, home: Path, request: PublishRequest) -> Release:
-    """Publish a release; raises UsageError, ManifestError, DiskError. A cancelled call leaves nothing running."""
+    """Publish a release; raises UsageError, ManifestError, DiskError.
+
+    A cancelled call leaves nothing running.
+    """
     if not 0 <= request.keep <= MAX_KEEP:
         raise UsageError(f"patches are kept for 0 to {MAX_KEEP} earlier releases, not {request.keep}")
     series = series_of(opener.key, request.name)
@@ -160,9 +163,7 @@ class _Publishing:
 
     # --- Older versions -----------------------------------------------------------------------------
 
-    async def _old_versions(
-        self, new: Manifest, given: Sequence[OldVersion], title: str
-    ) -> list[OldVersion]:
+    async def _old_versions(self, new: Manifest, given: Sequence[OldVersion], title: str) -> list[OldVersion]:
         """The older versions that are at hand: those given, then the last ones that still stand unchanged."""
         earlier = await trio.to_thread.run_sync(self._own.earlier)
         found: dict[ManifestId, OldVersion] = {}
@@ -195,7 +196,7 @@ class _Publishing:
         return scanned.id == manifest.id
 
     async def _given(self, path: Path, title: str) -> OldVersion:
-        """An older version that the user names: its folder or file, or a manifest with the content beside it."""
+        """An older version that the user names: its folder or file, or a manifest, the content beside it."""
         if path.suffix != _MANIFEST_SUFFIX or not await trio.Path(path).is_file():
             if not await trio.Path(path).exists():
                 raise UsageError(f"there is no older version at {path}")
@@ -243,7 +244,8 @@ class _Publishing:
             if not made:
                 await trio.to_thread.run_sync(own.note_no_patch, old.manifest.id, new.id)
                 return None
-        transfer = await self._node.share(target, options=TransferOptions(max_peers=content.options.max_peers))
+        options = TransferOptions(max_peers=content.options.max_peers)
+        transfer = await self._node.share(target, options=options)
         self.begun.append(transfer)
         return transfer
 

@@ -1,4 +1,4 @@
-"""Release records of a node: those that it serves, and asking peers and web servers for the newest of a series.
+"""Release records of a node: those that it serves, and asking peers and web servers for the newest.
 
 Peers answer over ``/swarm/release/1.0.0``, at once or when there is something newer (docs/protocol.md).
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -167,7 +168,7 @@ class Releases:
     # --- Asking -------------------------------------------------------------------------------------
 
     async def newest(self, search: ReleaseSearch) -> SignedRelease:
-        """Ask everybody who is found; return the newest record there is, which is kept and served from now on.
+        """Ask everybody who is found; return the newest record, which is kept and served from now on.
 
         What was seen before counts, too. Raises UsageError when nobody can be asked, NoPeerReachable,
         Incomplete when nobody knows of a release, ManifestError when what there is must be refused.
@@ -307,11 +308,7 @@ class _Asking:
                 self._failures.note(peer, reason, REFUSED_SESSION)
                 self._answered = self._enough
                 return not self._enough
-            release = SignedRelease.from_bytes(data, self._search.series)
-            if release.record.sequence <= self._known:
-                raise ForgedRelease(
-                    f"it is release {release.record.sequence}, and one above {self._known} was asked for"
-                )
+            self.found.append(self._newer(SignedRelease.from_bytes(data, self._search.series)))
         except NoPeerReachable as error:
             self._failures.note(peer, str(error), error.telling)
             return not self._questions.is_banned(peer)
@@ -325,8 +322,13 @@ class _Asking:
             # Signed by the publisher: nobody else is to blame.
             self._refused = error
             return False
-        self.found.append(release)
         return False
+
+    def _newer(self, release: SignedRelease) -> SignedRelease:
+        number = release.record.sequence
+        if number <= self._known:
+            raise ForgedRelease(f"it is release {number}, and one above {self._known} was asked for")
+        return release
 
     def _refuse(self, peer: PeerId, error: RemoteError | ForgedRelease) -> None:
         reason = f"the release record from {peer} is refused: {error}"
@@ -385,16 +387,15 @@ def _place_of(series: SeriesId) -> ManifestId:
 
 async def _answer_to(stream: ByteStream, question: ReleaseQuestion) -> bytes:
     await _in_time(stream.write(encode_question(question)))
-    size = decode_length(await _in_time(stream.read_exactly(LENGTH_BYTES), question.seconds), MAX_RECORD_BYTES)
+    head = await _in_time(stream.read_exactly(LENGTH_BYTES), question.seconds)
+    size = decode_length(head, MAX_RECORD_BYTES)
     return await _in_time(stream.read_exactly(size)) if size else b""
 
 
 async def _until_hung_up(stream: ByteStream, scope: trio.CancelScope) -> None:
     """End the waiting when the peer is gone; what it sends after its question counts as that."""
-    try:
+    with suppress(LinkClosed):
         await stream.read_some(1)
-    except LinkClosed:
-        pass
     scope.cancel()
 
 

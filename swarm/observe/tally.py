@@ -52,8 +52,10 @@ class TransferSnapshot:
     ``hashing``; ``eta`` is the time left, of the hashing while that goes on, None until the rate has settled
     and while nothing arrives.
     ``resumed`` bytes were here before this run. ``pieces`` are those that are wanted, ``all_pieces``
-    those of the whole content. ``full_peers`` of the connected peers have every piece. ``error`` is what
-    it failed with, if it did.
+    those of the whole content. ``reused`` bytes came from files on this machine, ``patched`` ones were made
+    with a patch; both are known once it is complete, and ``received`` is then what came from other machines.
+    ``patch_done`` of ``patch_total`` bytes of a patch are fetched, or made. ``full_peers`` of the connected
+    peers have every piece. ``error`` is what it failed with, if it did.
     """
 
     transfer: TransferId
@@ -84,6 +86,10 @@ class TransferSnapshot:
     ended: bool
     error: str | None
     sources: tuple[SourceRow, ...]
+    reused: int = 0
+    patched: int = 0
+    patch_done: int = 0
+    patch_total: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +154,7 @@ class TransferTally:
         self._hashed = self._hash_total = 0
         self._is_hashing = False
         self._received = self._sent = self._wasted = 0
+        self._reused_size = self._patched_size = self._patch_done = self._patch_total = 0
         self._paused = self._ended = False
         self._error: str | None = None
         self._down, self._up = Meter(SMOOTHING, now), Meter(SMOOTHING, now)
@@ -158,6 +165,7 @@ class TransferTally:
             events.HashingProgress: self._hashing,
             events.ManifestReady: self._ready,
             events.FilesSelected: self._selected,
+            events.PatchProgress: self._patching,
             events.TransferResumed: self._resume,
             events.TransferPaused: self._pause,
             events.TransferContinued: self._continue,
@@ -222,6 +230,10 @@ class TransferTally:
             ended=self._ended,
             error=self._error,
             sources=tuple(source.row(now) for source in self._sources.values()),
+            reused=self._reused_size,
+            patched=self._patched_size,
+            patch_done=self._patch_done,
+            patch_total=self._patch_total,
         )
 
     def _seconds_left(self, now: float) -> float | None:
@@ -319,6 +331,13 @@ class TransferTally:
         self._is_hashing = False
         self._completed = now
         self._have_pieces, self._have_size = self._pieces, event.size
+        self._reused_size, self._patched_size = event.bytes_reused, event.bytes_patched
+        if self._reused_size or self._patched_size:
+            # What came from this machine was no download.
+            self._received = event.bytes_received
+
+    def _patching(self, event: events.PatchProgress, _now: float) -> None:
+        self._patch_done, self._patch_total = event.done, event.total
 
     def _end(self, event: events.TransferEnded, _now: float) -> None:
         self._ended, self._error = True, event.error

@@ -1,6 +1,6 @@
 """The question of `/swarm/release/1.0.0`: is there a newer release of a series? Source: docs/protocol.md.
 
-The answer is a big-endian ``u32`` length and a release record of so many bytes, none if there is nothing newer.
+The answer is a big-endian ``u32`` length and a release record of so many bytes, none if nothing is newer.
 """
 
 from __future__ import annotations

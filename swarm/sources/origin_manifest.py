@@ -1,6 +1,6 @@
 """Small files from a web server, beside the content: the manifest of an id, and the record of a series.
 
-Of a folder's URL the manifest is ``<URL><name>.swarm``, of a file's ``<URL>.swarm``. It is checked against the id.
+Of a folder's URL the manifest is ``<URL><name>.swarm``, of a file's ``<URL>.swarm``; its id is checked.
 The newest release record is ``<URL><name>.swarm-release`` or ``<URL>.swarm-release``; it is signed.
 """
 
