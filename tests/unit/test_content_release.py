@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -161,3 +163,15 @@ def test_the_content_has_the_name_of_the_series(file: str | None, title: str) ->
 
 def test_the_suffix_is_not_there_twice() -> None:
     assert series_of(KEY, "disk.img").title_of("v7.img") == "disk.img"
+
+
+def test_the_example_in_the_documentation() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "updates.md").read_text("utf-8")
+    blocks = dict(re.findall(r"^```hex (\w+)\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    record, signature = (bytes.fromhex(re.sub(r"#.*", "", blocks[name])) for name in ("record", "signature"))
+    offer = PatchOffer(ManifestId(b"\x11" * 32), ManifestId(b"\x33" * 32), 5000)
+    example = ReleaseRecord(SERIES, 2, ManifestId(b"\x22" * 32), 1_000_000, (offer,))
+    assert example.encode() == record
+    assert sign_release(KEY, example).signature == signature
+    assert str(SERIES.id) in text
+    assert SERIES.key in text
