@@ -128,11 +128,26 @@ def test_who_is_near_is_listed_until_it_leaves(lan: Lan) -> None:
     assert "nobody was found near" in gone.errors()
 
 
+def test_who_finds_a_share_on_the_lan_is_not_told_what_it_has(lan: Lan) -> None:
+    share, _ = lan.share(0)
+    listed, _ = lan.share(1, "--listed", seed=2)
+    hidden, _ = lan.share(2, "--no-lan", "--unlisted", seed=3)
+    open_to_all, _ = lan.share(3, "--no-lan", seed=4)
+    # From another machine, and from the share's own by the address that others use.
+    for host, peer, manifests in (
+        (1, share, 0),
+        (0, share, 1),
+        (0, listed, 1),
+        (0, hidden, 0),
+        (0, open_to_all, 1),
+    ):
+        listing = lan.swarm(host, "list", peer.address(), "--json", name=f"listing{host}{peer.name}")
+        listing.expect_exit(0)
+        assert listing.event("peer_listed")["manifests"] == manifests, (host, peer.name)
+
+
 def test_a_peer_that_has_other_content_says_no_more_than_no(lan: Lan) -> None:
-    share, manifest = lan.share(0, "--unlisted")
-    listed = lan.swarm(1, "list", share.address(), "--json", name="listing")
-    listed.expect_exit(0)
-    assert listed.event("peer_listed")["manifests"] == 0
+    share, manifest = lan.share(0)
     other = str(ManifestId(bytes(32)))
     fetch = lan.swarm(1, "fetch", other, "--patience", "3", "--json")
     fetch.expect_exit(5)
