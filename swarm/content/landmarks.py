@@ -9,12 +9,15 @@ compression and no more.
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from typing import NamedTuple
 
 from xxhash import xxh3_64_intdigest
 
 MARK_BYTES = 24
-"""Bytes of one landmark: long enough to be rare, short enough to lie between two changed addresses of code."""
+"""Bytes of one landmark: long enough to be rare, short enough to lie between changed addresses of code."""
 MAX_LANDMARKS = 1 << 18
 """Landmarks of one index; they take 3 MiB."""
 MIN_STEP = 256
@@ -24,59 +27,72 @@ SEGMENT_SCAN = 512 * 1024
 """Positions that all samples of one segment look at together, in a quarter of a second at most."""
 MAX_SAMPLES = 16
 
-_PLACE_BITS = 18
-_PLACE = (1 << _PLACE_BITS) - 1
+_PLACE = (1 << 18) - 1
+"""The bits of a mark that number it; the others are its hash."""
 _SEEN_BITS = 20
 _SEEN = (1 << _SEEN_BITS) - 1
 
 
-class Landmarks:
-    """The landmarks of ``total`` bytes, which are added in order; `seal` ends that."""
+class Sighting(NamedTuple):
+    """The same bytes begin at ``at`` in the new data and at ``where`` in an old file, by its ``number``."""
 
-    def __init__(self, total: int) -> None:
+    at: int
+    number: int
+    where: int
+
+
+class Landmarks:
+    """The landmarks of some old files of these ``lengths``; each is added once, in any order, then `seal`."""
+
+    def __init__(self, lengths: Sequence[int]) -> None:
         self.step = MIN_STEP
-        while self.step * MAX_LANDMARKS < total:
+        while sum(-(-length // self.step) for length in lengths) > MAX_LANDMARKS:
             self.step *= 2
+        counts = (-(-length // self.step) for length in lengths)
+        self._first = list(accumulate(counts, initial=0))
         self._marks: array[int] = array("Q")
         self._seen = bytearray(1 << _SEEN_BITS)
-        self._count = 0
 
-    def add(self, data: memoryview) -> None:
-        """Add the bytes that follow those added before; a multiple of ``step``, but for the last."""
-        marks, seen, place = self._marks, self._seen, self._count
-        for at in range(0, len(data), self.step):
-            digest = xxh3_64_intdigest(data[at : at + MARK_BYTES])
-            seen[digest & _SEEN] = 1
-            marks.append(digest & ~_PLACE | place)
-            place += 1
-        self._count = place
+    def add(self, number: int, chunks: Iterable[memoryview]) -> None:
+        """Add the file with this number in ``lengths``; each chunk but the last is a multiple of ``step``."""
+        marks, seen, place = self._marks, self._seen, self._first[number]
+        for data in chunks:
+            for at in range(0, len(data), self.step):
+                if place == self._first[number + 1]:
+                    return
+                digest = xxh3_64_intdigest(data[at : at + MARK_BYTES])
+                seen[digest & _SEEN] = 1
+                marks.append(digest & ~_PLACE | place)
+                place += 1
 
     def seal(self) -> None:
         """Make the landmarks ready for `find`."""
         self._marks = array("Q", sorted(self._marks))
 
-    def find(self, data: memoryview) -> list[tuple[int, int]]:
-        """Return pairs of positions, in ``data`` and among the bytes added, where the same bytes begin."""
+    def find(self, data: memoryview) -> list[Sighting]:
+        """Return where some samples of ``data`` lie in the files that were added."""
         scan = min(self.step, MAX_SCAN)
         samples = max(2, min(MAX_SAMPLES, SEGMENT_SCAN // scan))
         every = max(scan, len(data) // samples)
         found = []
         for first in range(0, len(data) - MARK_BYTES, every):
-            pair = self._first_in(data, first, min(first + scan, len(data) - MARK_BYTES))
-            if pair is not None:
-                found.append(pair)
+            one = self._first_in(data, first, min(first + scan, len(data) - MARK_BYTES))
+            if one is not None:
+                found.append(one)
         return found
 
-    def _first_in(self, data: memoryview, first: int, end: int) -> tuple[int, int] | None:
+    def _first_in(self, data: memoryview, first: int, end: int) -> Sighting | None:
         seen, marks = self._seen, self._marks
         for at in range(first, end):
             digest = xxh3_64_intdigest(data[at : at + MARK_BYTES])
             if seen[digest & _SEEN]:
                 mark = digest & ~_PLACE
                 where = bisect_left(marks, mark)
-                # Bytes that the old file has in many places, such as zeros, say nothing.
+                # Bytes that the old files have in many places, such as zeros, say nothing.
                 if self._is(where, mark) and not self._is(where + 1, mark):
-                    return at, (marks[where] & _PLACE) * self.step
+                    place = marks[where] & _PLACE
+                    number = bisect_right(self._first, place) - 1
+                    return Sighting(at, number, (place - self._first[number]) * self.step)
         return None
 
     def _is(self, where: int, mark: int) -> bool:

@@ -1,8 +1,8 @@
 """A patch: what makes the changed files of one manifest out of the files of another. Source: docs/patches.md.
 
-A changed file is cut into segments of 4 MiB. Each is either a copy of a span of an old file, or one zstd frame
-whose prefix is such a span, or absent: then its pieces come from peers. The index names the spans and the
-frames; it is checked against both manifests before anything is read or made.
+A changed file is cut into segments of 4 MiB. Each is a copy of a span of an old file, or one zstd frame whose
+prefix is such a span, or stored as it is. The index names the spans and the frames; it is checked against
+both manifests before anything is read or made.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ NO_BASE = 0xFFFFFFFF
 _INDEX_WINDOW_BITS = 20
 _INDEX_LEVEL = 9
 _TABLE_BITS = 20
-_LANDMARK_BITS = 18
+_DISTANT_BITS = 18
+_DISTANT_RATE = 6
 _COLUMN_BYTES = {"I": 4, "Q": 8}
 _NEW, _OLD, _BASES, _FILES, _SPANS, _FRAMES, _STARTS = map(
     cbor.text_key, ("new", "old", "bases", "files", "spans", "frames", "starts")
@@ -79,8 +80,8 @@ class PatchColumns:
 class Segment(NamedTuple):
     """One segment: what it makes, the span that it refers to, and where its frame is in the patch.
 
-    ``base`` is the index of the old file, None if there is no span. Without a frame it is a copy of the span;
-    with neither it is absent.
+    ``base`` is the index of the old file, None if there is no span. Without a frame it is a copy of the span.
+    A frame as long as the segment is no frame, but its bytes.
     """
 
     number: int
@@ -93,14 +94,9 @@ class Segment(NamedTuple):
     frame_offset: int
     frame: int
 
-    @property
-    def absent(self) -> bool:
-        """Whether the patch lacks this part of the file."""
-        return not self.frame and not self.span
-
 
 class PatchIndex:
-    """A checked index; ``size`` is the bytes of the whole patch, ``frames_at`` where the first frame begins."""
+    """A checked index; ``frames_at`` is the offset of the first frame in the patch, in bytes."""
 
     __slots__ = ("_columns", "_ends", "_first", "_new", "frames_at")
 
@@ -155,7 +151,7 @@ class PatchIndex:
         )
 
     def segments_of(self, piece: int) -> range:
-        """Return the numbers of the segments that a piece of the new version lies in; none if it is not listed."""
+        """Return the numbers of the segments that a piece of the new version lies in; none if not listed."""
         span = self._new.layout.span(piece)
         files = self._columns.files
         listed = bisect_left(files, span.file)
@@ -192,11 +188,18 @@ class PatchIndex:
                 left -= length
                 start, span, frame = columns.starts[number], columns.spans[number], columns.frames[number]
                 if span > MAX_SPAN_BYTES or start + span > size or (start and not span):
-                    raise PatchError(f"segment {number} of this patch refers to bytes that the old file lacks")
-                if frame >= length:
-                    raise PatchError(f"segment {number} of this patch is longer than what it makes")
-                if span != length if not frame and span else 0 < span < MIN_PREFIX_BYTES and frame:
-                    raise PatchError(f"segment {number} of this patch refers to a span of {span} bytes")
+                    raise PatchError(f"segment {number} of this patch refers to bytes beyond the old file")
+                if not _sound(length, span, frame):
+                    raise PatchError(f"segment {number} of this patch cannot have {frame} bytes for {length}")
+
+
+def _sound(length: int, span: int, frame: int) -> bool:
+    """Whether a segment can be made of a span and a frame of so many bytes."""
+    if not frame:
+        return span == length
+    if frame >= length:
+        return frame == length and not span
+    return not span or span >= MIN_PREFIX_BYTES
 
 
 def packed_index_bytes(head: bytes) -> int:
@@ -261,38 +264,38 @@ def read_index(packed: bytes, old: Manifest, new: Manifest, size: int) -> PatchI
     return index
 
 
-def squeeze(data: bytes | memoryview, prefix: bytes | memoryview, level: int) -> bytes:
-    """Return the zstd frame that makes ``data`` out of ``prefix``, at most `SEGMENT_BYTES`."""
-    zstd = zstd_module()
-    parameter = zstd.CompressionParameter
-    # Long-distance matches find what has moved. Large tables for the rest: a fifth less at half the speed.
-    options = {
-        parameter.compression_level: level,
-        parameter.window_log: WINDOW_BITS,
-        parameter.hash_log: _TABLE_BITS,
-        parameter.chain_log: _TABLE_BITS,
-    }
-    known = None
-    if len(prefix) >= MIN_PREFIX_BYTES:
-        known = zstd.ZstdDict(prefix, is_raw=True).as_prefix
-        options |= {
-            parameter.enable_long_distance_matching: 1,
-            parameter.ldm_hash_log: _LANDMARK_BITS,
-            parameter.ldm_hash_rate_log: 6,
-        }
-    made = zstd.ZstdCompressor(options=options, zstd_dict=known)
-    frame: bytes = made.compress(data, mode=made.FLUSH_FRAME)
-    return frame
-
-
 class Prefix:
     """A span of an old file, made ready for any number of frames; it keeps a copy of ``data``."""
 
     __slots__ = ("_ready", "_zstd")
 
-    def __init__(self, data: bytes | memoryview) -> None:
+    def __init__(self, data: bytes | memoryview = b"") -> None:
         self._zstd = zstd_module()
         self._ready = self._zstd.ZstdDict(data, is_raw=True) if len(data) >= MIN_PREFIX_BYTES else None
+
+    def squeeze(self, data: bytes | memoryview, level: int) -> bytes:
+        """Return the zstd frame that makes ``data``, at most `SEGMENT_BYTES`, out of this."""
+        zstd = self._zstd
+        parameter = zstd.CompressionParameter
+        # Large tables: a fifth less at half the speed.
+        options = {
+            parameter.compression_level: level,
+            parameter.window_log: WINDOW_BITS,
+            parameter.hash_log: _TABLE_BITS,
+            parameter.chain_log: _TABLE_BITS,
+        }
+        known = None
+        if self._ready is not None:
+            known = self._ready.as_prefix
+            # Long-distance matches find what has moved.
+            options |= {
+                parameter.enable_long_distance_matching: 1,
+                parameter.ldm_hash_log: _DISTANT_BITS,
+                parameter.ldm_hash_rate_log: _DISTANT_RATE,
+            }
+        made = zstd.ZstdCompressor(options=options, zstd_dict=known)
+        frame: bytes = made.compress(data, mode=made.FLUSH_FRAME)
+        return frame
 
     def expand(self, frame: bytes | memoryview, length: int) -> bytes:
         """Return the ``length`` bytes that a frame makes of this; never makes more than one byte beyond.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -19,9 +19,9 @@ from swarm.content.patch import (
     NO_BASE,
     SEGMENT_BYTES,
     PatchColumns,
+    Prefix,
     encode_index,
     segments_in,
-    squeeze,
 )
 from swarm.lazy_dataclass import dataclass
 from swarm.storage.disk_errors import refusals
@@ -33,14 +33,17 @@ if TYPE_CHECKING:
     from swarm.storage.hashing import Progress
 
 LEVEL = 3
-"""Of zstd, for a segment with a prefix: 60 MB/s for each core. Level 12 saves a twentieth, at a sixth of that."""
+"""Of zstd, for a segment with a prefix: 60 MB/s for each core. Level 12 saves a twentieth, at a sixth."""
+LEVEL_SMALL = 12
+SMALL_BYTES = 512 * 1024
+"""Up to so many bytes, the span included, a better level takes no time that matters."""
 LEVEL_ALONE = 7
 """For a file that has no older version."""
-SPAN_BYTES = 8 * 1024 * 1024
+SPAN_BYTES = 6 * 1024 * 1024
 """The most of the old file that one segment is compared with. More costs time to make and to apply."""
 MARGIN_BYTES = 512 * 1024
 """What is added at both ends of the place that samples point to."""
-MEMORY_BYTES = 56 * 1024 * 1024
+MEMORY_BYTES = 58 * 1024 * 1024
 """What all segments under way may take together; a lone one is always let through."""
 TABLE_BYTES = 15 * 1024 * 1024
 """What zstd takes for one segment of full length: its window and its tables."""
@@ -89,14 +92,11 @@ class _Version:
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """One segment: the span of the old file, and the frame; with no frame a copy, with neither absent."""
+    """One segment: the span of the old file, and the frame. Without a frame it is a copy."""
 
     start: int
     span: int
-    frame: bytes
-
-
-_ABSENT = _Made(0, 0, b"")
+    frame: bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +139,13 @@ class _Making:
         self._new = new
         self._cancelled = cancelled
         self._memory = _Memory(MEMORY_BYTES)
-        self._search = _Search(old)
+        self._search = _OldPlaces(old)
 
     def run(self, target: Path, progress: Progress) -> int | None:
         """See `make_patch`."""
         frames = target.with_name(f".{target.name}.frames")
         try:
-            with refusals(target), frames.open("w+b", opener=_private) as store:
+            with refusals(target), _created(frames) as store:
                 columns = self._frames(store, progress)
                 if columns is None:
                     return None
@@ -167,7 +167,7 @@ class _Making:
             columns.spans.append(made.span)
             columns.frames.append(len(made.frame))
             store.write(made.frame)
-            size += len(made.frame) if made is not _ABSENT else task.pieces
+            size += len(made.frame)
             done += task.length
             progress(done, total)
             if self._cancelled() or size >= limit:
@@ -178,9 +178,7 @@ class _Making:
         """The segments of all files that have changed, in the order of the patch."""
         old, new = self._old.manifest, self._new.manifest
         known = {entry.blake3 for entry in old.files}
-        changed = [
-            file for file, entry in enumerate(new.files) if entry.length and entry.blake3 not in known
-        ]
+        changed = [file for file, entry in enumerate(new.files) if entry.length and entry.blake3 not in known]
         paired = pair_files(new, old)
         pairs = {
             file: paired[file] for file in changed if file in paired and self._old.files.has(paired[file])
@@ -224,7 +222,7 @@ class _Making:
                 for task in tasks:
                     under_way.append((task, pool.submit(self._make, task)))
                     # Frames that wait for their turn are memory, too.
-                    if len(under_way) > workers + 1:
+                    if len(under_way) > workers:
                         first, made = under_way.popleft()
                         yield first, made.result()
                 for first, made in under_way:
@@ -250,28 +248,39 @@ class _Making:
     def _compressed(self, task: _Task) -> _Made:
         with refusals(self._new.files.where(task.file)):
             data = self._new.files.read(task.file, task.offset, task.length)
-        made = _ABSENT
+        made = None
         if task.base is not None:
             with suppress(OSError):
                 made = self._against(data, task, task.base)
-        if made is _ABSENT:
-            made = _Made(0, 0, squeeze(data, b"", LEVEL_ALONE))
-        return made if len(made.frame) < task.pieces else _ABSENT
+        if made is None:
+            made = _Made(0, 0, Prefix().squeeze(data, LEVEL_ALONE))
+        return made if len(made.frame) < task.length else _Made(0, 0, data)
 
-    def _against(self, data: memoryview, task: _Task, base: int) -> _Made:
-        size = self._old.manifest.layout.file_length(base)
-        start, span = self._search.place(data, task.offset, base, size)
-        if span < MIN_PREFIX_BYTES:
-            return _ABSENT
-        prefix = self._old.files.read(base, start, span)
+    def _against(self, data: memoryview, task: _Task, base: int) -> _Made | None:
+        place = self._search.place(data, task.offset, base)
+        if place.span < MIN_PREFIX_BYTES:
+            return None
+        old = self._old.files.read(base, place.start, place.span)
         # Content that has only moved is copied.
-        shift = self._search.last_shift(base) + task.offset - start
-        if 0 <= shift and prefix[shift : shift + task.length] == data:
-            return _Made(start + shift, task.length, b"")
-        return _Made(start, span, squeeze(data, prefix, LEVEL))
+        moved = place.likely - place.start
+        if moved >= 0 and old[moved : moved + task.length] == data:
+            return _Made(place.likely, task.length, b"")
+        prefix = Prefix(old)
+        del old
+        small = task.length + place.span <= SMALL_BYTES
+        return _Made(place.start, place.span, prefix.squeeze(data, LEVEL_SMALL if small else LEVEL))
 
 
-class _Search:
+@dataclass(frozen=True, slots=True)
+class _OldSpan:
+    """A span of an old file, and where in the file a segment most likely lies."""
+
+    start: int
+    span: int
+    likely: int
+
+
+class _OldPlaces:
     """Where in the old files the content of a segment lies."""
 
     def __init__(self, old: _Version) -> None:
@@ -280,24 +289,24 @@ class _Search:
         self._landmarks: tuple[int, Landmarks] | None = None
         self._shifts: dict[int, int] = {}
 
-    def last_shift(self, base: int) -> int:
-        """How far the content of this old file has moved, as far as is known: old offset less new offset."""
-        return self._shifts.get(base, 0)
-
-    def place(self, data: memoryview, offset: int, base: int, size: int) -> tuple[int, int]:
-        """Return offset and bytes of the span of the old file that a segment is compared with."""
-        if size <= len(data) + 2 * MARGIN_BYTES:
-            return 0, size
-        for shift in dict.fromkeys((self.last_shift(base), 0)):
+    def place(self, data: memoryview, offset: int, base: int) -> _OldSpan:
+        """Return the span of an old file that a segment is compared with; raises OSError."""
+        size = self._old.manifest.layout.file_length(base)
+        last = self._shifts.get(base, 0)
+        for shift in (last, 0):
             if self._fits(data, offset + shift, base, size):
                 self._shifts[base] = shift
-                return nearest_span([offset + shift], len(data), size, SPAN_BYTES, MARGIN_BYTES)
-        found = [where - at for at, where in self._landmarks_of(base).find(data)]
+                return self._around([offset + shift], len(data), size)
+        found = [found.where - found.at for found in self._landmarks_of(base).find(data)]
         if not found:
-            found = [offset + self.last_shift(base)]
-        else:
-            self._shifts[base] = sorted(found)[len(found) // 2] - offset
-        return nearest_span(found, len(data), size, SPAN_BYTES, MARGIN_BYTES)
+            return self._around([offset + last], len(data), size)
+        # Neighbouring segments have mostly moved by as much.
+        self._shifts[base] = sorted(found)[len(found) // 2] - offset
+        return self._around(found, len(data), size)
+
+    def _around(self, found: list[int], length: int, size: int) -> _OldSpan:
+        start, span = nearest_span(found, length, size, SPAN_BYTES, MARGIN_BYTES)
+        return _OldSpan(start, span, sorted(found)[len(found) // 2])
 
     def _fits(self, data: memoryview, start: int, base: int, size: int) -> bool:
         """Whether most samples of a segment are at the same place from ``start`` on in the old file."""
@@ -313,9 +322,8 @@ class _Search:
         with self._lock:
             if self._landmarks is None or self._landmarks[0] != base:
                 self._landmarks = None
-                made = Landmarks(self._old.manifest.layout.file_length(base))
-                for chunk in self._old.files.chunks(base, max(READ_BYTES, made.step)):
-                    made.add(chunk)
+                made = Landmarks([self._old.manifest.layout.file_length(base)])
+                made.add(0, self._old.files.chunks(base, max(READ_BYTES, made.step)))
                 made.seal()
                 self._landmarks = base, made
             return self._landmarks[1]
@@ -335,53 +343,20 @@ class _Search:
             for number, entry in enumerate(manifest.files)
             if number not in used and entry.length >= MIN_PREFIX_BYTES and entry.blake3 not in kept
         ]
-        if orphans:
-            likeness = _Likeness(self._old, orphans)
-            for file in files:
-                if (base := likeness.of(new, file)) is not None:
-                    pairs[file] = base
-
-
-class _Likeness:
-    """Finds the one of some old files that a new file has most in common with."""
-
-    def __init__(self, old: _Version, candidates: list[int]) -> None:
-        self._candidates = candidates
-        lengths = [old.manifest.layout.file_length(number) for number in candidates]
-        self._landmarks = Landmarks(sum(lengths) + len(lengths) * READ_BYTES // 4)
-        step = self._landmarks.step
-        self._starts: list[int] = []
-        at = 0
-        for number, length in zip(candidates, lengths, strict=True):
-            self._starts.append(at)
-            padded = -(-length // step) * step
-            at += padded
-            self._add(old, number, padded)
-        self._landmarks.seal()
-
-    def _add(self, old: _Version, number: int, padded: int) -> None:
-        left = padded
-        with suppress(OSError):
-            for chunk in old.files.chunks(number, max(READ_BYTES, self._landmarks.step)):
-                if len(chunk) > left:
-                    break
-                self._landmarks.add(chunk)
-                left -= -(-len(chunk) // self._landmarks.step) * self._landmarks.step
-        if left > 0:
-            self._landmarks.add(memoryview(bytes(left)))
-
-    def of(self, new: _Version, file: int) -> int | None:
-        """Return the old file that most samples of the new one were found in; None if none was."""
-        from bisect import bisect_right
-
-        votes: dict[int, int] = {}
-        with refusals(new.files.where(file)):
-            size = min(new.manifest.layout.file_length(file), SEGMENT_BYTES)
-            data = new.files.read(file, 0, size)
-        for _, where in self._landmarks.find(data):
-            number = bisect_right(self._starts, where) - 1
-            votes[number] = votes.get(number, 0) + 1
-        return self._candidates[max(votes, key=lambda each: votes[each])] if votes else None
+        if not 0 < len(orphans) <= MAX_LIKENED:
+            return
+        marks = Landmarks([manifest.layout.file_length(number) for number in orphans])
+        for number, orphan in enumerate(orphans):
+            with suppress(OSError):
+                marks.add(number, self._old.files.chunks(orphan, max(READ_BYTES, marks.step)))
+        marks.seal()
+        for file in files:
+            with refusals(new.files.where(file)):
+                size = min(new.manifest.layout.file_length(file), SEGMENT_BYTES)
+                found = marks.find(new.files.read(file, 0, size))
+            if found:
+                votes = Counter(each.number for each in found)
+                pairs[file] = orphans[votes.most_common(1)[0][0]]
 
 
 def _join(head: bytes, store: BinaryIO, target: Path) -> int:
@@ -390,7 +365,7 @@ def _join(head: bytes, store: BinaryIO, target: Path) -> int:
     size = len(head)
     partial = target.with_name(f".{target.name}.partial")
     try:
-        with partial.open("wb", opener=_private) as file:
+        with _created(partial) as file:
             file.write(head)
             while chunk := store.read(READ_BYTES):
                 file.write(chunk)
@@ -405,6 +380,7 @@ def _join(head: bytes, store: BinaryIO, target: Path) -> int:
     return size
 
 
-def _private(path: str, flags: int) -> int:
-    """Open without following a symbolic link that somebody put there."""
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+def _created(path: Path) -> BinaryIO:
+    """Open an empty file without following a symbolic link that somebody put there."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.fdopen(os.open(path, flags, 0o666), "w+b")
