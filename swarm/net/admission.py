@@ -248,7 +248,7 @@ class Admission:
 def remote_multiaddr(muxed: IMuxedConn) -> str:
     """The other end's address without ``/p2p``, or an empty string where it is not known."""
     try:
-        remote = muxed.get_remote_address()
+        remote = muxed.get_remote_address()  # type: ignore[attr-defined]
         if remote is not None and "%" in remote[0]:
             # libp2p has no way to write a zone.
             return str(Endpoint("ip6", remote[0], "tcp", remote[1]))

@@ -124,7 +124,7 @@ def name_ipv6_remotes() -> None:
 
     libp2p takes the four parts of such an address for an error and names nobody.
     """
-    TrioTCPStream.get_remote_address = _remote_of  # type: ignore[method-assign]
+    TrioTCPStream.get_remote_address = _remote_of  # type: ignore[method-assign, assignment]
 
 
 def _remote_of(stream: TrioTCPStream) -> tuple[str, int] | None:
