@@ -33,7 +33,7 @@ _SEEN_BITS = 20
 _SEEN = (1 << _SEEN_BITS) - 1
 
 
-class Sighting(NamedTuple):
+class Recognition(NamedTuple):
     """The same bytes begin at ``at`` in the new data and at ``where`` in an old file, by its ``number``."""
 
     at: int
@@ -69,7 +69,7 @@ class Landmarks:
         """Make the landmarks ready for `find`."""
         self._marks = array("Q", sorted(self._marks))
 
-    def find(self, data: memoryview) -> list[Sighting]:
+    def find(self, data: memoryview) -> list[Recognition]:
         """Return where some samples of ``data`` lie in the files that were added."""
         scan = min(self.step, MAX_SCAN)
         samples = max(2, min(MAX_SAMPLES, SEGMENT_SCAN // scan))
@@ -81,7 +81,7 @@ class Landmarks:
                 found.append(one)
         return found
 
-    def _first_in(self, data: memoryview, first: int, end: int) -> Sighting | None:
+    def _first_in(self, data: memoryview, first: int, end: int) -> Recognition | None:
         seen, marks = self._seen, self._marks
         for at in range(first, end):
             digest = xxh3_64_intdigest(data[at : at + MARK_BYTES])
@@ -92,7 +92,7 @@ class Landmarks:
                 if self._is(where, mark) and not self._is(where + 1, mark):
                     place = marks[where] & _PLACE
                     number = bisect_right(self._first, place) - 1
-                    return Sighting(at, number, (place - self._first[number]) * self.step)
+                    return Recognition(at, number, (place - self._first[number]) * self.step)
         return None
 
     def _is(self, where: int, mark: int) -> bool:

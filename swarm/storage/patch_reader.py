@@ -1,6 +1,6 @@
 """Makes pieces of a new version out of a patch and the files of an old one. Source: docs/patches.md.
 
-Everything here blocks. Whatever the patch says, this holds one segment, one span of an old file and one frame,
+It blocks. Whatever the patch says, this holds one segment, one span of an old file and one frame,
 and gives out nothing whose hash is not the manifest's.
 """
 
