@@ -57,14 +57,10 @@ def notice(event: events.Event) -> str | None:
     match event:
         case events.Warned(message):
             text = f"warning: {printable(message)}"
-        case events.FilesSelected(files=files, size=size):
-            text = f"selected: {counted(files, 'file')} ({format_size(size)})"
-        case events.ReleaseFound(name=name, sequence=sequence):
-            text = f"newest release of {printable(name)}: number {sequence}"
-        case events.UpdatePlanned():
-            text = _about_update(event)
-        case events.TransferResumed(pieces=pieces, size=size) if pieces:
-            text = f"here already: {counted(pieces, 'piece')} ({format_size(size)})"
+        case (
+            events.FilesSelected() | events.ReleaseFound() | events.UpdatePlanned() | events.TransferResumed()
+        ):
+            text = _about_content(event)
         case events.PortMapped() | events.PortLost():
             text = _about_port(event)
         case events.PeersAwaited(reason=reason, seconds=seconds):
@@ -77,6 +73,21 @@ def notice(event: events.Event) -> str | None:
             text = _what_is_served(event)
         case events.PeerComplete() | SeedingEnded() | PathFailed():
             text = _what_ended(event)
+    return text
+
+
+def _about_content(event: events.TransferEvent) -> str | None:
+    """Return what is fetched, and what of it is here."""
+    text = None
+    match event:
+        case events.FilesSelected(files=files, size=size):
+            text = f"selected: {counted(files, 'file')} ({format_size(size)})"
+        case events.ReleaseFound(name=name, sequence=sequence):
+            text = f"newest release of {printable(name)}: number {sequence}"
+        case events.UpdatePlanned():
+            text = _about_update(event)
+        case events.TransferResumed(pieces=pieces, size=size) if pieces:
+            text = f"here already: {counted(pieces, 'piece')} ({format_size(size)})"
     return text
 
 

@@ -61,7 +61,7 @@ async def _tell(node: Node, live: Live, published: Release) -> None:
         manifest=record.manifest,
         size=record.size,
         patches=len(patch_sizes),
-        patch_sizes=patch_sizes,
+        patch_size=sum(patch_sizes),
         new=published.new,
     )
     await live.settle()

@@ -41,7 +41,7 @@ from swarm.node.asked_times import find_tree_times
 from swarm.node.catalogue import Questions
 from swarm.node.manifest_search import obtain
 from swarm.node.releases import AskOrigin, Releases, ReleaseSearch
-from swarm.node.updating import PatchDesk
+from swarm.node.updating import PatchDesk, Update, update_sources
 from swarm.origin_url import MAX_ORIGINS, OriginUrl, read_origins
 from swarm.ports import PeerSource, PieceSource
 from swarm.sources.folder_source import FolderSource
@@ -218,9 +218,10 @@ async def open_fetch(
     recall = None if options.rehash else opener.hashes.find
     times = envelope.times if options.times else None
     how = TargetOptions(chosen, options.name, options.overwrite, times, recall)
-    async with open_target(
-        manifest, request.into, how, progress=progress, warn=_warner(opener, transfer)
-    ) as target:
+    async with (
+        open_target(manifest, request.into, how, progress=progress, warn=_warner(opener, transfer)) as target,
+        _updating(opener, transfer, request, release, named_content, target) as patched,
+    ):
         _tell_resumed(opener, transfer, target, (len(files), size) if options.only else None)
         others = options.seed or options.bases or origins or transfer.piece_sources
         if not (target.complete or sources or others):
@@ -248,10 +249,38 @@ async def open_fetch(
             upkeep=target.run_syncer,
             watch=target.watch,
             peer_sources=named,
-            piece_sources=(*map(FolderSource, options.bases), *_origin_sources(opener, options, origins)),
+            piece_sources=(
+                *patched,
+                *map(FolderSource, options.bases),
+                *_origin_sources(opener, options, origins),
+            ),
             origins=origins,
             expects_peers=bool(request.peers or named_content.peers or named_content.meets),
         )
+
+
+@asynccontextmanager
+async def _updating(
+    opener: ContentOpener,
+    transfer: Transfer,
+    request: FetchRequest,
+    release: SignedRelease | None,
+    content: NamedContent,
+    target: Target,
+) -> AsyncIterator[tuple[PieceSource, ...]]:
+    """The patch, if a release is fetched and there is one to be had; see `swarm.node.updating`."""
+    if release is None or opener.patches is None or target.complete:
+        yield ()
+        return
+    places = await trio.to_thread.run_sync(_older_versions, request, target)
+    update = Update(release.record, content, target.manifest, target.wanted - target.stored, places)
+    async with update_sources(opener.patches, opener.hashes, transfer, update) as sources:
+        yield sources
+
+
+def _older_versions(request: FetchRequest, target: Target) -> tuple[Path, ...]:
+    """Where older versions of what is fetched may lie: under its final name, and where the user says."""
+    return tuple(place for place in (target.path, *request.options.bases) if place.exists())
 
 
 def _chosen(manifest: Manifest, patterns: Sequence[str]) -> tuple[frozenset[int], Collection[int], int]:

@@ -120,6 +120,12 @@ class _Publishing:
             if made is not None:
                 patches.append(made)
                 offers.append(PatchOffer(old.manifest.id, made.id, made.size))
+        if newest is not None and newest.record.manifest == content.id:
+            # The same release again: a patch whose old version is gone by now is as good as before.
+            for offer in newest.record.patches:
+                if offer not in offers and (again := await self._again(offer, content)) is not None:
+                    patches.append(again)
+                    offers.append(offer)
         offers.sort(key=lambda offer: offer.old.digest)
         release = self._signed(newest, content.manifest, tuple(offers))
         is_new = newest is None or newest.record != release.record
@@ -229,6 +235,20 @@ class _Publishing:
 
     # --- Patches ------------------------------------------------------------------------------------
 
+    async def _again(self, offer: PatchOffer, content: Transfer) -> Transfer | None:
+        """Seed a patch that was made before; None if it is not there any more."""
+        target = self._own.patch_path(offer.old, content.id)
+        if not await trio.Path(target).exists():
+            return None
+        transfer = await self._seed(target, content)
+        return transfer if transfer.id == offer.patch else None
+
+    async def _seed(self, target: Path, content: Transfer) -> Transfer:
+        options = TransferOptions(max_peers=content.options.max_peers)
+        transfer = await self._node.share(target, options=options)
+        self.begun.append(transfer)
+        return transfer
+
     async def _patch(self, old: OldVersion, content: Transfer) -> Transfer | None:
         """Make a patch unless it is there, and seed it; None if there is none worth while."""
         own, new = self._own, content.manifest
@@ -244,38 +264,21 @@ class _Publishing:
             if not made:
                 await trio.to_thread.run_sync(own.note_no_patch, old.manifest.id, new.id)
                 return None
-        options = TransferOptions(max_peers=content.options.max_peers)
-        transfer = await self._node.share(target, options=options)
-        self.begun.append(transfer)
-        return transfer
+        return await self._seed(target, content)
 
     async def _make(self, old: OldVersion, content: Transfer, target: Path) -> bool:
         from swarm.storage.patch_maker import make_patch
 
         stopped = threading.Event()
-        done: tuple[int, int] = 0, content.manifest.total_length
-        unfinished = target.with_name(f".{target.name}.part")
+        done = 0, content.manifest.total_length
 
         def progress(now: int, total: int) -> None:
             nonlocal done
             done = now, total
 
         def make() -> int | None:
-            try:
-                size = make_patch(
-                    old.manifest,
-                    old.path,
-                    content.manifest,
-                    self._request.path,
-                    unfinished,
-                    progress=progress,
-                    cancelled=stopped.is_set,
-                )
-                if size is not None and not stopped.is_set():
-                    unfinished.replace(target)
-            finally:
-                unfinished.unlink(missing_ok=True)
-            return size
+            old_and_new = old.manifest, old.path, content.manifest, self._request.path
+            return make_patch(*old_and_new, target, progress=progress, cancelled=stopped.is_set)
 
         def tell() -> None:
             self._opener.publish(PatchProgress(content.number, "making", *done))
@@ -292,6 +295,8 @@ class _Publishing:
             nursery.start_soon(watch)
             size = await trio.to_thread.run_sync(make)
             nursery.cancel_scope.cancel()
+        # A cancelled one says nothing about what it is worth.
+        await trio.lowlevel.checkpoint()
         done = done[1], done[1]
         tell()
         return size is not None

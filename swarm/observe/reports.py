@@ -37,8 +37,8 @@ class PathShared(Event):
 class ReleasePublished(Event):
     """A release is published and seeded from now on.
 
-    ``series`` is the link of the series, ``link`` that of this content. ``patch_sizes`` are the bytes of each
-    patch. ``new`` is false if it was published before.
+    ``series`` is the link of the series, ``link`` that of this content. ``patch_size`` are the bytes of all
+    ``patches``. ``new`` is false if it was published before.
     """
 
     series: str
@@ -48,7 +48,7 @@ class ReleasePublished(Event):
     manifest: ManifestId
     size: int
     patches: int
-    patch_sizes: tuple[int, ...]
+    patch_size: int
     new: bool
 
 

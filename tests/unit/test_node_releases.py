@@ -1,4 +1,4 @@
-"""Asking peers for the newest release: the newest wins, hostile ones are refused and they alone are to blame."""
+"""Asking peers for the newest release: the newest wins, hostile ones alone are to blame."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from tests.support.nodes import NOBODY, Observed, loopback_node, observe, until
 KEY = bytes(range(32))
 SERIES = series_of(KEY, "game")
 FIRST = swarm.ReleaseRecord(SERIES, 1, ManifestId(b"1" * 32), 10)
+BEYOND = replace(FIRST, sequence=1 << 40)
 
 
 def release(sequence: int, manifest: bytes = b"x", name: str = "game", key: bytes = KEY) -> SignedRelease:
@@ -38,7 +39,7 @@ class Lie:
     """Stands for a record of `SERIES` in a node, and sends other bytes."""
 
     data: bytes
-    record: swarm.ReleaseRecord = replace(FIRST, sequence=1 << 40)
+    record: swarm.ReleaseRecord = BEYOND
 
     def to_bytes(self) -> bytes:
         return self.data
