@@ -253,14 +253,17 @@ def percent(snapshot: TransferSnapshot, phase: Phase) -> float | None:
 def summary(snapshot: TransferSnapshot) -> str:
     """Return one line about a transfer that is complete."""
     rate = snapshot.received / snapshot.elapsed if snapshot.elapsed > 0 else 0.0
-    local = ""
-    if snapshot.reused or snapshot.patched:
-        local = f"reused {format_size(snapshot.reused)}, patched {format_size(snapshot.patched)}, "
     return (
         f"fetched {format_size(snapshot.received)} in {snapshot.elapsed:.1f} s ({format_rate(rate)}) "
-        f"from {_givers(snapshot)}, {local}"
+        f"from {_givers(snapshot)}, {_local(snapshot)}"
         f"sent {format_size(snapshot.sent)}, wasted {format_size(snapshot.wasted)}"
     )
+
+
+def _local(snapshot: TransferSnapshot) -> str:
+    """Return what came from files on this machine, and what was made with a patch, if anything was."""
+    reused = f"reused {format_size(snapshot.reused)}, " if snapshot.reused else ""
+    return reused + (f"patched {format_size(snapshot.patched)}, " if snapshot.patched else "")
 
 
 def _givers(snapshot: TransferSnapshot) -> str:

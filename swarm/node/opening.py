@@ -44,7 +44,7 @@ from swarm.node.releases import AskOrigin, Releases, ReleaseSearch
 from swarm.node.updating import PatchDesk, Update, update_sources
 from swarm.origin_url import MAX_ORIGINS, OriginUrl, read_origins
 from swarm.ports import PeerSource, PieceSource
-from swarm.sources.folder_source import FolderSource
+from swarm.sources.base_source import BaseSource
 from swarm.storage.hash_cache import HashCache
 from swarm.storage.manifest_files import NamedContent, find_content
 from swarm.storage.scan import ScanRules, scan
@@ -251,7 +251,7 @@ async def open_fetch(
             peer_sources=named,
             piece_sources=(
                 *patched,
-                *map(FolderSource, options.bases),
+                *_bases(opener, options),
                 *_origin_sources(opener, options, origins),
             ),
             origins=origins,
@@ -388,6 +388,12 @@ def _origins(options: TransferOptions, content: NamedContent) -> tuple[OriginUrl
     if options.origin_use == "never":
         return ()
     return read_origins((*options.origin_urls, *content.origins)[:MAX_ORIGINS])
+
+
+def _bases(opener: ContentOpener, options: TransferOptions) -> tuple[PieceSource, ...]:
+    """The sources that take pieces from files on this machine."""
+    recall = None if options.rehash else opener.hashes.find
+    return tuple(BaseSource(base, recall) for base in options.bases)
 
 
 def _origin_sources(

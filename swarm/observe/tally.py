@@ -52,10 +52,8 @@ class TransferSnapshot:
     ``hashing``; ``eta`` is the time left, of the hashing while that goes on, None until the rate has settled
     and while nothing arrives.
     ``resumed`` bytes were here before this run. ``pieces`` are those that are wanted, ``all_pieces``
-    those of the whole content. ``reused`` bytes came from files on this machine, ``patched`` ones were made
-    with a patch; both are known once it is complete, and ``received`` is then what came from other machines.
-    ``patch_done`` of ``patch_total`` bytes of a patch are fetched, or made. ``full_peers`` of the connected
-    peers have every piece. ``error`` is what it failed with, if it did.
+    those of the whole content. ``full_peers`` of the connected peers have every piece. ``error`` is what
+    it failed with, if it did.
     """
 
     transfer: TransferId
@@ -87,9 +85,12 @@ class TransferSnapshot:
     error: str | None
     sources: tuple[SourceRow, ...]
     reused: int = 0
+    """Bytes that were taken from files on this machine."""
     patched: int = 0
+    """Bytes that were made with a patch; known once it is complete, when ``received`` is without them."""
     patch_done: int = 0
     patch_total: int = 0
+    """So many bytes of a patch are fetched, or made, of so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +154,8 @@ class TransferTally:
         self._have_pieces = self._have_size = self._resumed = 0
         self._hashed = self._hash_total = 0
         self._is_hashing = False
-        self._received = self._sent = self._wasted = 0
-        self._reused_size = self._patched_size = self._patch_done = self._patch_total = 0
+        self._received = self._sent = self._wasted = self._reused = 0
+        self._patched = self._patch_done = self._patch_total = 0
         self._paused = self._ended = False
         self._error: str | None = None
         self._down, self._up = Meter(SMOOTHING, now), Meter(SMOOTHING, now)
@@ -178,7 +179,7 @@ class TransferTally:
             events.PeerHas: self._has,
             events.PieceRequested: self._requested,
             events.PieceStored: self._stored,
-            events.PiecesReused: self._reused,
+            events.PiecesReused: self._reuse,
             events.PieceRefused: self._waste,
             events.PieceWasted: self._waste,
             events.PieceLost: self._lost,
@@ -230,8 +231,8 @@ class TransferTally:
             ended=self._ended,
             error=self._error,
             sources=tuple(source.row(now) for source in self._sources.values()),
-            reused=self._reused_size,
-            patched=self._patched_size,
+            reused=self._reused,
+            patched=self._patched,
             patch_done=self._patch_done,
             patch_total=self._patch_total,
         )
@@ -331,8 +332,8 @@ class TransferTally:
         self._is_hashing = False
         self._completed = now
         self._have_pieces, self._have_size = self._pieces, event.size
-        self._reused_size, self._patched_size = event.bytes_reused, event.bytes_patched
-        if self._reused_size or self._patched_size:
+        self._patched = event.bytes_patched
+        if event.bytes_patched:
             # What came from this machine was no download.
             self._received = event.bytes_received
 
@@ -354,8 +355,10 @@ class TransferTally:
         self._have_size += event.size
         self._source(event.source, now).pieces += 1
 
-    def _reused(self, event: events.PiecesReused, now: float) -> None:
+    def _reuse(self, event: events.PiecesReused, now: float) -> None:
+        self._is_hashing = False
         self._have(event.pieces, event.size)
+        self._reused += event.size
         self._source(event.source, now).pieces += event.pieces
 
     def _waste(self, event: events.PieceRefused | events.PieceWasted, now: float) -> None:
