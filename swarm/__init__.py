@@ -82,7 +82,7 @@ if TYPE_CHECKING:
     from swarm.node.node import Node
     from swarm.node.open_node import open_node
     from swarm.node.pinging import PingSample
-    from swarm.node.publishing import Release
+    from swarm.node.publishing import PublishedRelease
     from swarm.observe.tally import NodeSnapshot, NodeTally, SourceRow, TransferSnapshot
     from swarm.origin_url import OriginUrl
     from swarm.ports import (
@@ -177,7 +177,7 @@ _MODULES = {
     "swarm.node.node": ("Node",),
     "swarm.node.open_node": ("open_node",),
     "swarm.node.pinging": ("PingSample",),
-    "swarm.node.publishing": ("Release",),
+    "swarm.node.publishing": ("PublishedRelease",),
     "swarm.observe.tally": ("NodeSnapshot", "NodeTally", "SourceRow", "TransferSnapshot"),
     "swarm.origin_url": ("OriginUrl",),
     "swarm.ports": (
@@ -266,8 +266,8 @@ __all__ = [
     "PortLost",
     "PortMapped",
     "Progress",
+    "PublishedRelease",
     "ReachChecked",
-    "Release",
     "ReleaseFound",
     "ReleaseRecord",
     "RemoteError",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cli.render.live import Live
     from swarm.config import TransferOptions
     from swarm.node import Node
-    from swarm.node.publishing import Release
+    from swarm.node.publishing import PublishedRelease
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ async def release(node: Node, live: Live, releasing: Releasing) -> None:
         await seeding.until_closed(live, [published.transfer])
 
 
-async def _tell(node: Node, live: Live, published: Release) -> None:
+async def _tell(node: Node, live: Live, published: PublishedRelease) -> None:
     from cli.quantities import format_size
     from swarm.content.series_link import SeriesLink
     from swarm.observe.reports import ReleasePublished

@@ -74,7 +74,7 @@ if TYPE_CHECKING:
     from swarm.discovery.meeting_point import MeetingPoint
     from swarm.net.port_mapper import PortLease, PortMapper
     from swarm.node.meetings import Meetings
-    from swarm.node.publishing import Release
+    from swarm.node.publishing import PublishedRelease
 
 DEFAULT_KEEP = 3
 """Earlier releases from which a publisher offers patches."""
@@ -360,7 +360,7 @@ class Node:
         previous: Sequence[str | Path] = (),
         keep: int = DEFAULT_KEEP,
         options: TransferOptions | None = None,
-    ) -> Release:
+    ) -> PublishedRelease:
         """Publish the file or folder ``path`` as the next release of the series ``name``, and seed it.
 
         Returns when the patches are made, from the ``previous`` versions and from the last ``keep`` releases

@@ -45,7 +45,7 @@ class PublishRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Release:
+class PublishedRelease:
     """A release that its publisher seeds: the record, the content's transfer, and those of its patches.
 
     ``link`` is the link of the series. ``new`` is False if this release was published before.
@@ -71,7 +71,7 @@ class OldVersion:
     path: Path
 
 
-async def publish(node: Node, opener: ContentOpener, home: Path, request: PublishRequest) -> Release:
+async def publish(node: Node, opener: ContentOpener, home: Path, request: PublishRequest) -> PublishedRelease:
     """Publish a release; raises UsageError, ManifestError, DiskError.
 
     A cancelled call leaves nothing running.
@@ -103,7 +103,7 @@ class _Publishing:
         self._request = request
         self.begun: list[Transfer] = []
 
-    async def run(self) -> Release:
+    async def run(self) -> PublishedRelease:
         """Do it."""
         own, path = self._own, self._request.path
         await trio.to_thread.run_sync(own.prepare)
@@ -134,7 +134,7 @@ class _Publishing:
             await trio.to_thread.run_sync(own.keep, release, envelope, path, self._request.keep)
         await self._opener.releases.accept(release, self._warn)
         link = self._node.series_link(self._series, release.record.origins)
-        return Release(release.record, link.shown(), content, tuple(patches), is_new)
+        return PublishedRelease(release.record, link.shown(), content, tuple(patches), is_new)
 
     async def _newest(self) -> SignedRelease | None:
         """The release that was signed last, as far as this home knows."""

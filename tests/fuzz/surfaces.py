@@ -38,6 +38,7 @@ from swarm.protocol.http_range import MOST_RETRY_SECONDS, Fault, Moved, Part, Wi
 from swarm.protocol.http_reader import HttpFault, ResponseHead, ResponseReader
 from swarm.reach import kad_messages, kad_walk, protobuf
 from tests.fuzz.reach_surface import reach_seeds, run_reach
+from tests.fuzz.release_surface import release_seeds, run_release
 from tests.fuzz.session_surface import run_session, session_seeds
 from tests.support.contents import file_manifest, folder_manifest
 from tests.support.records import Arriving, take_all
@@ -644,6 +645,7 @@ SURFACES = {
         Surface("journal", run_journal, journal_seeds),
         Surface("api", run_api, api_seeds, allowance=SLACK),
         Surface("reach", run_reach, reach_seeds),
+        Surface("release", run_release, release_seeds, max_input=1024),
         Surface("session", run_session, session_seeds, allowance=4 << 20),
         Surface("http", run_http, http_seeds, allowance=SLACK),
         # The block that a record is opened into.
