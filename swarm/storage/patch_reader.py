@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
 
 from swarm.bits import PieceSet
 from swarm.content.manifest import Manifest
@@ -173,6 +174,14 @@ class PatchReader:
         last = own.start + (segment.offset + segment.length - 1) // length
         self.pieces -= PieceSet.between(self.pieces.size, first, last + 1)
 
+    def __enter__(self) -> PatchReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
     def close(self) -> None:
         """Close all files."""
         os.close(self._fd)
@@ -197,9 +206,8 @@ def apply_patch(
     Raises `PatchError` for a patch that does not fit or is not whole, `DiskError` for files that cannot be
     read or written.
     """
-    reader = PatchReader.open(patch, old, new, [old_path])
     done = 0
-    try:
+    with PatchReader.open(patch, old, new, [old_path]) as reader:
         for file in reader.files:
             path = output.joinpath(*new.path(file))
             with refusals(path):
@@ -215,8 +223,6 @@ def apply_patch(
                         progress(done)
                 finally:
                     os.close(fd)
-    finally:
-        reader.close()
     return done
 
 
