@@ -207,11 +207,14 @@ def apply_patch(
     read or written.
     """
     done = 0
+    folders: set[Path] = set()
     with PatchReader.open(patch, old, new, [old_path]) as reader:
         for file in reader.files:
             path = output.joinpath(*new.path(file))
             with refusals(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
+                if path.parent not in folders:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    folders.add(path.parent)
                 fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
                 try:
                     for piece in new.layout.pieces_of(file):

@@ -1,23 +1,24 @@
-"""Updates: what each receiver gets by reuse, by patch and by pieces, and what a patch costs to make and apply.
+"""Updates: what each receiver gets by reuse, by patch and by pieces, and what a patch costs.
 
-    python -m tests.benchmarks.bench_updates [--pair OLD NEW]… [--keep FOLDER] [--only NAME]… [--alone] [--write]
+    python -m tests.benchmarks.bench_updates [--pair OLD NEW]… [--only NAME]… [--keep DIR] [--alone] [--write]
 
 Downloads pairs of releases with pip, or takes the folders or files that are given. The pairs ``pack`` and
-``image`` are made of three of those: one tar file, and one ext4 image that is made afresh (mke2fs). zsync, casync
-and zstd (Debian's packages of these names) run on the same pairs unless ``--alone``; what is missing is named.
+``image`` are made of three of those: one tar file, and one ext4 image that is made afresh (mke2fs). zsync,
+casync and zstd (Debian's packages of these names; zsync with nginx) run on the same pairs unless ``--alone``;
+what is missing is named.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
 import time
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -53,8 +54,9 @@ JOINED = ("numpy", "pandas", "pyarrow")
 """Those that the pack file and the disk image hold."""
 PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64", "any")
 IMAGE_SIZE = "400M"
-KEPT = Path("/var/tmp/swarm-bench-updates")  # noqa: S108 - what was downloaded is used again
-OTHERS = ("zsync", "casync", "zstd")
+KEPT = Path("/var/tmp/swarm-bench-updates")
+"""What was downloaded is used again."""
+OTHERS = ("zsync", "nginx", "casync", "zstd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +80,10 @@ class Measured:
     make_seconds: float
     make_mib: int
     apply_seconds: float
+    apply_cpu: float
     apply_mib: int
     bare_rate: float | None
+    bare_cpu_rate: float | None
     zsync: int | None
     casync: int | None
 
@@ -112,7 +116,7 @@ def main() -> None:
     text = report(found)
     print(text)
     if arguments.write:
-        write_section("updates", text)
+        write_section("bench_updates", text)
 
 
 # --- Pairs ------------------------------------------------------------------------------------------
@@ -155,16 +159,13 @@ def downloaded(keep: Path, name: str, version: str) -> Path:
         return tree
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         platforms = [part for platform in PLATFORMS for part in ("--platform", platform)]
-        subprocess.run(
-            [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-            + [*platforms, "--python-version", "3.11", "--dest", folder, f"{name}=={version}"],
-            check=True,
-        )
+        wanted = ["--no-deps", "--only-binary", ":all:", "--python-version", "3.11", *platforms]
+        download = [sys.executable, "-m", "pip", "download", "--quiet", *wanted]
+        run(*download, "--dest", folder, f"{name}=={version}")
         (wheel,) = Path(folder).glob("*.whl")
         partial_tree = tree.with_name(f".{version}.partial")
         shutil.rmtree(partial_tree, ignore_errors=True)
-        with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(partial_tree)
+        shutil.unpack_archive(wheel, partial_tree, "zip")
         partial_tree.rename(tree)
     return tree
 
@@ -191,10 +192,7 @@ def imaged(trees: Sequence[Path], target: Path) -> None:
         for tree in trees:
             shutil.copytree(tree, folder, dirs_exist_ok=True)
         partial_file = target.with_name("partial")
-        subprocess.run(
-            ["/sbin/mke2fs", "-q", "-F", "-t", "ext4", "-d", folder, str(partial_file), IMAGE_SIZE],
-            check=True,
-        )
+        run("/sbin/mke2fs", "-q", "-F", "-t", "ext4", "-d", folder, partial_file, IMAGE_SIZE)
     partial_file.rename(target)
 
 
@@ -208,10 +206,12 @@ def compared(pair: Pair, *, alone: bool) -> Measured:
         # A process of its own, so that the peak of its memory is that of one step.
         argv = [sys.executable, "-m", __spec__.name, "--measure", str(pair.old), str(pair.new), str(folder)]
         told = json.loads(subprocess.run(argv, check=True, capture_output=True, text=True).stdout)
+        bare_rate, bare_cpu_rate = (None, None) if alone else bare_zstd(pair, folder)
         return Measured(
             pair,
             **told,
-            bare_rate=None if alone else bare_zstd(pair, folder),
+            bare_rate=bare_rate,
+            bare_cpu_rate=bare_cpu_rate,
             zsync=None if alone else by_zsync(pair, folder),
             casync=None if alone else by_casync(pair, folder),
         )
@@ -227,12 +227,13 @@ def measure(old_path: Path, new_path: Path, folder: Path) -> None:
     patch = folder / "patch"
     size = make_patch(old, old_path, new, new_path, patch)
     make_seconds, make_mib = time.perf_counter() - began, growth(started)
-    apply_seconds, apply_mib = 0.0, 0
+    apply_seconds, apply_cpu, apply_mib = 0.0, 0.0, 0
     if size is not None:
         started = growth()
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.process_time()
         made = apply_patch(patch, old, old_path, new, folder / "out")
-        apply_seconds, apply_mib = time.perf_counter() - began, growth(started)
+        apply_seconds, apply_cpu = time.perf_counter() - began, time.process_time() - cpu
+        apply_mib = growth(started)
         assert made == changed, f"{made} bytes made instead of {changed}"
         check(new, folder / "out")
     print(
@@ -245,6 +246,7 @@ def measure(old_path: Path, new_path: Path, folder: Path) -> None:
                 "make_seconds": make_seconds,
                 "make_mib": make_mib,
                 "apply_seconds": apply_seconds,
+                "apply_cpu": apply_cpu,
                 "apply_mib": apply_mib,
             }
         )
@@ -279,6 +281,13 @@ def left_by_reuse(new: Manifest, old_path: Path) -> int:
         reusable.close()
 
 
+def run(*argv: object) -> None:
+    """Run a program; what it prints is shown only if it fails."""
+    done = subprocess.run([str(each) for each in argv], check=False, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{argv[0]} failed: {done.stdout}{done.stderr}")
+
+
 # --- Others -----------------------------------------------------------------------------------------
 
 
@@ -293,23 +302,24 @@ def largest_changed(pair: Pair) -> tuple[Path, Path] | None:
     return None
 
 
-def bare_zstd(pair: Pair, folder: Path) -> float | None:
-    """MB/s of ``zstd -d --patch-from`` on the largest changed file."""
+def bare_zstd(pair: Pair, folder: Path) -> tuple[float | None, float | None]:
+    """MB of ``zstd -d --patch-from`` for a second, and for one of the processor, on the largest changed file."""
     both = largest_changed(pair)
     if shutil.which("zstd") is None or both is None:
-        return None
+        return None, None
     old, new = both
     patch, made = folder / "bare.zst", folder / "bare"
-    subprocess.run(
-        ["zstd", "-q", "-f", "--long=31", f"--patch-from={old}", str(new), "-o", str(patch)], check=True
-    )
-    began = time.perf_counter()
-    subprocess.run(
-        ["zstd", "-q", "-f", "-d", "--long=31", "--memory=2048MB", f"--patch-from={old}"]
-        + [str(patch), "-o", str(made)],
-        check=True,
-    )
-    return new.stat().st_size / MB / (time.perf_counter() - began)
+    run("zstd", "-q", "-f", "--long=31", f"--patch-from={old}", new, "-o", patch)
+    began, cpu = time.perf_counter(), children_cpu()
+    run("zstd", "-q", "-f", "-d", "--long=31", "--memory=2048MB", f"--patch-from={old}", patch, "-o", made)
+    size = new.stat().st_size / MB
+    return size / (time.perf_counter() - began), size / (children_cpu() - cpu)
+
+
+def children_cpu() -> float:
+    """Processor seconds of all children that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def as_file(path: Path, target: Path) -> Path:
@@ -332,29 +342,10 @@ def by_zsync(pair: Pair, folder: Path) -> int | None:
     if new.parent != root:
         shutil.copyfile(new, root / "new")
     control = folder / "new.zsync"
-    subprocess.run(
-        ["zsyncmake", "-q", "-Z", "-u", "new", "-o", str(control), str(root / "new")],
-        check=True,
-        capture_output=True,
-    )
+    run("zsyncmake", "-q", "-Z", "-u", "new", "-o", control, root / "new")
     with Processes(folder) as processes:
         server = Nginx(processes, root)
-        subprocess.run(
-            [
-                "zsync",
-                "-q",
-                "-i",
-                str(old),
-                "-u",
-                f"{server.url}/",
-                "-o",
-                str(folder / "zsynced"),
-                str(control),
-            ],
-            check=True,
-            capture_output=True,
-            cwd=folder,
-        )
+        run("zsync", "-q", "-i", old, "-u", server.url, "-o", folder / "zsynced", control)
         received = sum(size for _, size, _ in server.served())
     return control.stat().st_size + received
 
@@ -367,9 +358,7 @@ def by_casync(pair: Pair, folder: Path) -> int | None:
     for which, path in (("old", pair.old), ("new", pair.new)):
         index = folder / f"{which}.{'caibx' if path.is_file() else 'caidx'}"
         store = folder / f"{which}.castr"
-        subprocess.run(
-            ["casync", "make", f"--store={store}", str(index), str(path)], check=True, capture_output=True
-        )
+        run("casync", "make", f"--store={store}", index, path)
         stores.append({chunk.name: chunk.stat().st_size for chunk in store.rglob("*.cacnk")})
     old, new = stores
     size = sum(size for name, size in new.items() if name not in old)
@@ -384,42 +373,64 @@ def percent(part: int | None, whole: int) -> str:
     return "" if part is None else f"{100 * part / whole:.1f}"
 
 
+def rate(size: int, seconds: float) -> float | None:
+    """MB for each second; None without any."""
+    return size / MB / seconds if seconds else None
+
+
+def whole(number: float | None) -> str:
+    """A number without fractions."""
+    return "" if number is None else f"{number:.0f}"
+
+
 def line(one: Measured) -> str:
     """One pair, as it is done."""
-    rate = one.changed / MB / one.apply_seconds if one.apply_seconds else 0
-    bare = "" if one.bare_rate is None else f" (zstd -d --patch-from: {one.bare_rate:.0f})"
+    applied = whole(rate(one.changed, one.apply_seconds)), whole(rate(one.changed, one.apply_cpu))
     return (
-        f"{one.pair.name}: {one.total / MB:.1f} MB; pieces after reuse {percent(one.left_by_reuse, one.total)} %, "
+        f"{one.pair.name}: {one.total / MB:.1f} MB; after reuse {percent(one.left_by_reuse, one.total)} %, "
         f"patch {percent(one.patch, one.total)} %; made in {one.make_seconds:.1f} s with {one.make_mib} MiB, "
-        f"applied at {rate:.0f} MB/s{bare} with {one.apply_mib} MiB; "
+        f"applied at {applied[0]} MB/s, {applied[1]} for each second of the processor, with {one.apply_mib} "
+        f"MiB (zstd -d --patch-from: {whole(one.bare_rate)}, {whole(one.bare_cpu_rate)}); "
         f"zsync {percent(one.zsync, one.total)} %, casync {percent(one.casync, one.total)} %"
     )
 
 
 def report(found: Sequence[Measured]) -> str:
     """The section of the page."""
-    head = ["pair", "MB", "reuse, %", "patch, %", "zsync, %", "casync, %"]
-    head += ["make, s", "make, MiB", "apply, MB/s", "zstd -d, MB/s", "apply, MiB"]
+    head = ["pair", "MB", "reuse, %", "patch, %", "zsync, %", "casync, %", "make, s", "make, MiB"]
+    head += ["apply, MB/s", "MB/CPU s", "zstd -d, MB/s", "MB/CPU s", "apply, MiB"]
     rows = []
     for one in found:
-        rate = f"{one.changed / MB / one.apply_seconds:.0f}" if one.apply_seconds else ""
+        rates = (rate(one.changed, one.apply_seconds), rate(one.changed, one.apply_cpu))
         rows.append(
-            [one.pair.name, f"{one.total / MB:.0f}", percent(one.left_by_reuse, one.total)]
-            + [percent(each, one.total) for each in (one.patch, one.zsync, one.casync)]
-            + [f"{one.make_seconds:.1f}", f"{one.make_mib}", rate]
-            + ["" if one.bare_rate is None else f"{one.bare_rate:.0f}", f"{one.apply_mib}"]
+            [
+                one.pair.name,
+                whole(one.total / MB),
+                *(percent(each, one.total) for each in (one.left_by_reuse, one.patch, one.zsync, one.casync)),
+                f"{one.make_seconds:.1f}",
+                f"{one.make_mib}",
+                *map(whole, (*rates, one.bare_rate, one.bare_cpu_rate, one.apply_mib)),
+            ]
         )
+    return f"Measured on {machine()}.\n\n{table(head, [*rows, sums(found)])}"
+
+
+def sums(found: Sequence[Measured]) -> list[str]:
+    """The last row: sums of bytes and seconds, the largest of peaks."""
     total = sum(one.total for one in found)
     patches = sum(one.left_by_reuse if one.patch is None else one.patch for one in found)
-    sums = ["**all**", f"{total / MB:.0f}", percent(sum(one.left_by_reuse for one in found), total)]
-    sums.append(percent(patches, total))
-    for other in ("zsync", "casync"):
-        sizes = [getattr(one, other) for one in found]
-        sums.append("" if None in sizes else percent(sum(sizes), total))
-    sums += [f"{sum(one.make_seconds for one in found):.1f}", f"{max(one.make_mib for one in found)}"]
-    changed, seconds = sum(one.changed for one in found), sum(one.apply_seconds for one in found)
-    sums += [f"{changed / MB / seconds:.0f}" if seconds else "", "", f"{max(one.apply_mib for one in found)}"]
-    return f"Measured on {machine()}.\n\n{table(head, [*rows, sums])}"
+    row = ["**all**", whole(total / MB), percent(sum(one.left_by_reuse for one in found), total)]
+    row.append(percent(patches, total))
+    for sizes in ([one.zsync for one in found], [one.casync for one in found]):
+        known = [size for size in sizes if size is not None]
+        row.append(percent(sum(known), total) if len(known) == len(sizes) else "")
+    row += [f"{sum(one.make_seconds for one in found):.1f}", f"{max(one.make_mib for one in found)}"]
+    changed = sum(one.changed for one in found)
+    row += [
+        whole(rate(changed, sum(one.apply_seconds for one in found))),
+        whole(rate(changed, sum(one.apply_cpu for one in found))),
+    ]
+    return [*row, "", "", f"{max(one.apply_mib for one in found)}"]
 
 
 if __name__ == "__main__":
