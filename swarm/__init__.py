@@ -88,7 +88,7 @@ if TYPE_CHECKING:
         Store,
     )
     from swarm.protocol.advert import Advert
-    from swarm.sources.folder_source import FolderSource
+    from swarm.sources.base_source import BaseSource
     from swarm.storage.manifest_files import inspect
     from swarm.storage.verification import BadPiece, VerifyReport, WrongSize, verify
     from swarm.transfer.progress import Progress
@@ -175,7 +175,7 @@ _MODULES = {
         "Store",
     ),
     "swarm.protocol.advert": ("Advert",),
-    "swarm.sources.folder_source": ("FolderSource",),
+    "swarm.sources.base_source": ("BaseSource",),
     "swarm.storage.manifest_files": ("inspect",),
     "swarm.storage.verification": ("BadPiece", "VerifyReport", "WrongSize", "verify"),
     "swarm.transfer.progress": ("Progress",),
@@ -189,6 +189,7 @@ __all__ = [
     "Announcement",
     "BackgroundShare",
     "BadPiece",
+    "BaseSource",
     "ByteStream",
     "BytesReceived",
     "BytesSent",
@@ -202,7 +203,6 @@ __all__ = [
     "FileEntry",
     "FilesKept",
     "FilesSelected",
-    "FolderSource",
     "FoundPeer",
     "HashingProgress",
     "Incomplete",
