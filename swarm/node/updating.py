@@ -49,8 +49,8 @@ PATCH_PATIENCE: Final = 15.0
 TELL_SECONDS: Final = 0.25
 LEAST_PASSING: Final = 5.0
 MOST_PASSING: Final = 120.0
-"""Seconds for which an update that is done passes its patch on, if others need it: as long as it took to get it,
-within these bounds. Receivers that begin together end together, and the publisher sends one patch."""
+"""Seconds for which an update that is done passes its patch on to who needs it: as long as it took to get it,
+within these bounds. So receivers that begin together end together, and the publisher sends one patch."""
 
 BeginPatch = Callable[[NamedContent, Path, TransferOptions, Callable[[Event], None]], Transfer]
 """Begins the patch's transfer: what, into which folder, how, and where its events go."""
