@@ -14,9 +14,13 @@ import heapq
 from collections import Counter
 from dataclasses import dataclass, field
 
+from blake3 import blake3
+
 from swarm.ids import PeerId
 from swarm.reach import reach_limits as limits
 from swarm.reach.rendezvous_messages import Register, RendezvousStatus
+
+KEY_BYTES = 16
 
 
 @dataclass(slots=True)
@@ -28,8 +32,8 @@ class _Member:
 
     record: bytes
     network: str
-    until: dict[str, float] = field(default_factory=dict)
-    present: set[str] = field(default_factory=set)
+    until: dict[bytes, float] = field(default_factory=dict)
+    present: set[bytes] = field(default_factory=set)
     counted: int = 0
 
 
@@ -55,13 +59,13 @@ class Registry:
 
     def __init__(self) -> None:
         self._members: dict[PeerId, _Member] = {}
-        self._namespaces: dict[str, dict[PeerId, int]] = {}
+        self._namespaces: dict[bytes, dict[PeerId, int]] = {}
         self._networks: dict[str, _PeersOfNetwork] = {}
         self._totals: Counter[str] = Counter()
         self._absent: Counter[str] = Counter()
         self._leavers: Counter[str] = Counter()
         """Of each network: registrations, those that are not present, and peers with none that is."""
-        self._expiries: list[tuple[float, str, PeerId]] = []
+        self._expiries: list[tuple[float, bytes, PeerId]] = []
         self._count = 0
         self._number = 0
 
@@ -83,75 +87,80 @@ class Registry:
         known = member is not None
         if member is None:
             member = _Member(message.record, network)
-        new = message.namespace not in member.until
+        key = _key(message.namespace)
+        new = key not in member.until
         if new and not self._takes(member, present=message.present, known=known):
             return RendezvousStatus.UNAVAILABLE, 0
         self._members[peer] = member
         changed = bool(message.record) and message.record != member.record
         member.record = message.record or member.record
-        until = member.until[message.namespace] = now + ttl
-        (member.present.add if message.present else member.present.discard)(message.namespace)
+        until = member.until[key] = now + ttl
+        (member.present.add if message.present else member.present.discard)(key)
         self._tally(peer, member)
         self._count += new
         if new or changed:
             self._number += 1
-            self._namespaces.setdefault(message.namespace, {})[peer] = self._number
+            self._namespaces.setdefault(key, {})[peer] = self._number
         if new or len(self._expiries) < 2 * limits.MAX_REGISTRATIONS:
-            heapq.heappush(self._expiries, (until, message.namespace, peer))
+            heapq.heappush(self._expiries, (until, key, peer))
         return RendezvousStatus.OK, ttl
 
     def unregister(self, peer: PeerId, namespace: str) -> None:
         """Forget a peer in a namespace."""
+        self._leave(peer, _key(namespace))
+
+    def _leave(self, peer: PeerId, key: bytes) -> None:
         member = self._members.get(peer)
-        if member is None or member.until.pop(namespace, None) is None:
+        if member is None or member.until.pop(key, None) is None:
             return
-        member.present.discard(namespace)
+        member.present.discard(key)
         self._count -= 1
         self._tally(peer, member)
-        here = self._namespaces[namespace]
+        here = self._namespaces[key]
         del here[peer]
         if not here:
-            del self._namespaces[namespace]
+            del self._namespaces[key]
         if not member.until:
             del self._members[peer]
 
     def forget(self, peer: PeerId) -> None:
         """Forget a peer everywhere."""
         member = self._members.get(peer)
-        for namespace in () if member is None else tuple(member.until):
-            self.unregister(peer, namespace)
+        for key in () if member is None else tuple(member.until):
+            self._leave(peer, key)
 
     def discover(self, namespace: str, after: int, most: int, now: float, *, besides: PeerId) -> Discovered:
         """The peers that came after number ``after``, the oldest first; without the one that asks."""
         self.expire(now)
-        here = self._namespaces.get(namespace, {})
+        key = _key(namespace)
+        here = self._namespaces.get(key, {})
         newer = heapq.nsmallest(
             most, ((number, peer) for peer, number in here.items() if number > after and peer != besides)
         )
         records = []
         for _, peer in newer:
             member = self._members[peer]
-            left = max(1, int(member.until[namespace] - now))
+            left = max(1, int(member.until[key] - now))
             records.append(Register(namespace, member.record, left))
         return Discovered(tuple(records), newer[-1][0] if newer else after)
 
     def expire(self, now: float) -> None:
         """Forget what is over."""
         while self._expiries and self._expiries[0][0] <= now:
-            _, namespace, peer = heapq.heappop(self._expiries)
+            _, key, peer = heapq.heappop(self._expiries)
             member = self._members.get(peer)
-            until = None if member is None else member.until.get(namespace)
+            until = None if member is None else member.until.get(key)
             if until is None:
                 continue
             if until <= now:
-                self.unregister(peer, namespace)
+                self._leave(peer, key)
             else:
-                heapq.heappush(self._expiries, (until, namespace, peer))
+                heapq.heappush(self._expiries, (until, key, peer))
         if len(self._expiries) > 2 * limits.MAX_REGISTRATIONS:
             self._expiries = [
-                (until, namespace, peer)
+                (until, key, peer)
                 for peer, member in self._members.items()
-                for namespace, until in member.until.items()
+                for key, until in member.until.items()
             ]
             heapq.heapify(self._expiries)
 
@@ -225,7 +234,7 @@ class Registry:
         if fair:
             victim = self._members[peer]
             newest = (each for each in reversed(victim.until) if not absent or each not in victim.present)
-            self.unregister(peer, next(newest))
+            self._leave(peer, next(newest))
         return fair
 
     def _dismiss_peer(self, member: _Member, present: bool) -> bool:
@@ -237,6 +246,11 @@ class Registry:
             return False
         self.forget(next(reversed(self._networks[name].leavers)))
         return True
+
+
+def _key(namespace: str) -> bytes:
+    """What stands for a namespace here: names of strangers are long, and nobody asks for them again."""
+    return blake3(namespace.encode()).digest(KEY_BYTES)
 
 
 def _is_fair(theirs: tuple[int, int], mine: tuple[int, int], *, near: bool) -> bool:
