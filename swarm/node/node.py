@@ -53,6 +53,7 @@ from swarm.storage.hash_cache import HashCache
 from swarm.storage.home_folder import swarm_home
 from swarm.storage.identities import hold_identity
 from swarm.storage.kept_parts import FOLDER as KEPT_MANIFESTS
+from swarm.storage.manifest_files import NamedContent
 from swarm.storage.scan import ScanRules
 from swarm.transfer.buffers import TransferMemory
 from swarm.transfer.connector import EXCHANGE_PROTOCOL
@@ -283,7 +284,7 @@ class Node:
 
     def fetch(
         self,
-        content: str | Path | SwarmLink | ManifestId | Envelope,
+        content: str | Path | SwarmLink | ManifestId | Envelope | NamedContent,
         *,
         into: str | Path,
         options: TransferOptions | None = None,

@@ -99,7 +99,7 @@ class FetchRequest:
     @classmethod
     def read(
         cls,
-        content: str | Path | SwarmLink | ManifestId | Envelope,
+        content: str | Path | SwarmLink | ManifestId | Envelope | NamedContent,
         into: Path,
         peers: tuple[str, ...],
         options: TransferOptions,
@@ -111,6 +111,8 @@ class FetchRequest:
         match content:
             case SwarmLink():
                 named = NamedContent.of_link(content)
+            case NamedContent():
+                named = content
             case Envelope() | ManifestId():
                 named = NamedContent(content, content.peers if isinstance(content, Envelope) else ())
             case _:

@@ -81,7 +81,7 @@ function rowOf(about) {
   const find = (selector) => item.querySelector(selector);
   find(".name").addEventListener("click", () => toggle(row));
   find(".pause").addEventListener("click", () => command(() => {
-    const paused = !["paused", "failed", "waiting"].includes(row.about.state);
+    const paused = !["paused", "finished", "failed", "waiting"].includes(row.about.state);
     return ask("PATCH", `/v1/transfers/${row.about.id}`, { paused });
   }));
   find(".remove").addEventListener("click", () => {
@@ -124,10 +124,10 @@ function show(about) {
   if (about.seconds_left !== null) figures.push(left(about.seconds_left));
   figures.push(`${about.peers} ${about.peers === 1 ? "peer" : "peers"}`);
   set(find(".figures"), figures.join(" · "));
-  set(find(".pause"), { paused: "Resume", failed: "Retry", waiting: "Retry" }[about.state] || "Pause");
+  set(find(".pause"), { paused: "Resume", finished: "Resume", failed: "Retry", waiting: "Retry" }[about.state] || "Pause");
   find(".pause").setAttribute("aria-label", `${find(".pause").textContent} ${about.name}`);
   find(".remove").setAttribute("aria-label", `Remove ${about.name}`);
-  set(find(".error"), about.error || (about.complete ? "" : about.note || ""));
+  set(find(".error"), about.error || (about.complete ? about.finished || "" : about.note || ""));
   find(".error").hidden = !find(".error").textContent;
 }
 
