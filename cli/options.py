@@ -422,7 +422,7 @@ def reach_options(given: Mapping[str, Any], *, hidden: bool = False, seeds: bool
         "relay_data": given["relay_data"],
         "lan": not (given["no_lan"] or hidden),
         "dht": given["dht"],
-        "listed": not given.get("unlisted", False),
+        "listed": given.get("listed"),
         "map_port": seeds and not given["no_map_port"],
     }
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         ContentRestored,
         ContentWithdrawn,
         Event,
+        FilesKept,
         FilesSelected,
         HashingProgress,
         ManifestReady,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
         PieceLost,
         PieceRefused,
         PieceRequested,
+        PiecesReused,
         PieceStored,
         PieceWasted,
         PortLost,
@@ -75,7 +77,16 @@ if TYPE_CHECKING:
     from swarm.node.node import Node, PingSample, open_node
     from swarm.observe.tally import NodeSnapshot, NodeTally, SourceRow, TransferSnapshot
     from swarm.origin_url import OriginUrl
-    from swarm.ports import Announcement, ByteStream, FoundPeer, PeerSource, PieceSource, RequestDesk, Store
+    from swarm.ports import (
+        Announcement,
+        ByteStream,
+        FoundPeer,
+        LocalSource,
+        PeerSource,
+        PieceSource,
+        RequestDesk,
+        Store,
+    )
     from swarm.protocol.advert import Advert
     from swarm.sources.folder_source import FolderSource
     from swarm.storage.manifest_files import inspect
@@ -113,6 +124,7 @@ _MODULES = {
         "ContentRestored",
         "ContentWithdrawn",
         "Event",
+        "FilesKept",
         "FilesSelected",
         "HashingProgress",
         "ManifestReady",
@@ -130,6 +142,7 @@ _MODULES = {
         "PieceRequested",
         "PieceStored",
         "PieceWasted",
+        "PiecesReused",
         "PortLost",
         "PortMapped",
         "ReachChecked",
@@ -155,6 +168,7 @@ _MODULES = {
         "Announcement",
         "ByteStream",
         "FoundPeer",
+        "LocalSource",
         "PeerSource",
         "PieceSource",
         "RequestDesk",
@@ -186,6 +200,7 @@ __all__ = [
     "Envelope",
     "Event",
     "FileEntry",
+    "FilesKept",
     "FilesSelected",
     "FolderSource",
     "FoundPeer",
@@ -194,6 +209,7 @@ __all__ = [
     "IntegrityError",
     "LinkClosed",
     "LinkEntry",
+    "LocalSource",
     "Locked",
     "Manifest",
     "ManifestError",
@@ -227,6 +243,7 @@ __all__ = [
     "PieceStored",
     "PieceWasted",
     "PieceWithdrawn",
+    "PiecesReused",
     "PingSample",
     "PortLost",
     "PortMapped",

@@ -52,6 +52,8 @@ class TransferOptions:
     """The final name of what is fetched; None: the name in its manifest."""
     overwrite: bool = False
     """Replace files under the final name that differ, once all is complete; reuse what is right in them."""
+    update: bool = False
+    """Replace an older version under the final name as a whole, once all is verified; see docs/updates.md."""
     rehash: bool = False
     """Hash what is on the disk anew, also files that nothing has changed since this machine hashed them."""
 
@@ -100,8 +102,11 @@ class NodeOptions:
     """Multiaddrs to listen on (port 0: any free port)."""
     announce: tuple[str, ...] = ()
     """Further multiaddrs at which others reach this node, such as a forwarded port; they come first."""
-    listed: bool = True
-    """Tell peers that ask what is offered here; otherwise they get only what they can name."""
+    listed: bool | None = None
+    """Tell peers that ask what is offered here; otherwise they get only what they can name.
+
+    None: tell everybody as long as nothing leads strangers here. With ``lan``, ``dht`` or ``meet``, only this
+    machine and the peers that the user named are told."""
     dht: tuple[str, ...] = ()
     """Multiaddrs with ``/p2p/<id>`` of nodes of a distributed hash table, or ``ipfs``: see docs/reach.md."""
     map_port: bool = False

@@ -199,6 +199,23 @@ class PieceSource(Protocol):
 
 
 @runtime_checkable
+class LocalSource(PieceSource, Protocol):
+    """A source of pieces on this machine: while it offers a piece, nobody else is asked for it.
+
+    Pieces are requested of it in ascending order. What it refuses is asked of others at once, and not of it
+    again.
+    """
+
+    @property
+    def local(self) -> bool:
+        """True."""
+
+    @property
+    def patched(self) -> bool:
+        """Whether its bytes count as made with a patch; otherwise they count as reused."""
+
+
+@runtime_checkable
 class SharedSource(PieceSource, Protocol):
     """A source of pieces that every member of a swarm can ask, such as a web server: they share it in turns.
 

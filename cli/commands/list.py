@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from swarm.node import Node
     from swarm.protocol.advert import Advert
 
+UNTOLD = "(where strangers can find it, a share tells this only with --listed)"
 HEADINGS = ("ID", "NAME", "SIZE", "PIECES", "HAVE")
 
 
@@ -52,7 +53,7 @@ async def _list(node: Node, live: Live, peers: tuple[str, ...]) -> None:
                 live.warn(str(error))
             continue
         heading = f"{address} has {counted(len(adverts), 'manifest')}"
-        live.result(PeerListed(address, len(adverts)), heading, *(table(adverts) if adverts else ()))
+        live.result(PeerListed(address, len(adverts)), heading, *(table(adverts) if adverts else (UNTOLD,)))
         for advert in adverts:
             listed = advert.manifest, advert.name, advert.size, advert.pieces, advert.have
             live.result(ManifestListed(address, *listed))

@@ -64,6 +64,7 @@ class RecordSocket:
         self._depth = SendDepth()
         self._sent_at_wait = 0
         self._low_water = 1
+        self._waited_for = False
         self._limit_unsent()
 
     def _limit_unsent(self) -> None:
@@ -161,10 +162,13 @@ class RecordSocket:
     async def readable(self) -> None:
         """Wait until the socket holds what is missing of a record, or `WAKE_BYTES` of it, or has ended."""
         self._set_low_water(min(missing(self._unopened), WAKE_BYTES))
+        self._waited_for = True
         try:
             await trio.lowlevel.wait_readable(self._fileno())
         except (trio.ClosedResourceError, OSError) as error:
             raise LinkClosed("the connection was closed") from error
+        finally:
+            self._waited_for = False
 
     def receive_now(self, sink: PlaintextSink, most: int = RECEIVE_BYTES) -> int:
         """Open the records that the socket completes, if any, into ``sink``, without waiting.
@@ -182,6 +186,10 @@ class RecordSocket:
             end = kept + size
             used = self._opener.open(buffer[:end], _buffers.blocks, sink)
             self._unopened = bytes(buffer[used:end])
+            if self._waited_for:
+                # Another task waits in `readable` for what was missing before this step. Less may be missing
+                # now, and the peer may send no more than that.
+                self._set_low_water(min(missing(self._unopened), WAKE_BYTES))
         return size
 
     def _set_low_water(self, size: int) -> None:

@@ -6,7 +6,7 @@ Specified in docs/protocol.md.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,7 @@ import trio
 
 from swarm.content.envelope import Envelope, ForgedEnvelope
 from swarm.content.times import MAX_TIMES_BYTES, TIME_BYTES, FileTimes
-from swarm.endpoint import Route
+from swarm.endpoint import Endpoint, Route
 from swarm.errors import LinkClosed, NoPeerReachable, RemoteError
 from swarm.ids import DIGEST_BYTES, ManifestId, PeerId
 from swarm.ports import ByteStream, Network
@@ -192,7 +192,7 @@ class Catalogue:
 
     def __init__(
         self,
-        adverts: Callable[[], Sequence[Advert]],
+        adverts: Callable[[ByteStream], Sequence[Advert]],
         envelope: Callable[[ManifestId], Envelope | None],
         tree_times: Callable[[ManifestId], Awaitable[bytes]] | None = None,
     ) -> None:
@@ -202,8 +202,8 @@ class Catalogue:
         self._hashes: dict[ManifestId, bytes] = {}
 
     async def advertise(self, stream: ByteStream) -> None:
-        """Tell the peer what this node offers."""
-        body = encode_adverts(self._adverts()[: limits.MAX_ADVERTS])
+        """Tell the peer what this node offers to it."""
+        body = encode_adverts(self._adverts(stream)[: limits.MAX_ADVERTS])
         await _send(stream, body)
 
     async def manifest(self, stream: ByteStream) -> None:
@@ -252,6 +252,15 @@ class Catalogue:
         if len(self._hashes) > MAX_OUTLINES:
             del self._hashes[next(iter(self._hashes))]
         return hashes
+
+
+def same_machine(remote_address: str, own: Iterable[str]) -> bool:
+    """Whether a connection from this multiaddr comes from the machine that has the ``own`` addresses."""
+    remote = Endpoint.read(remote_address)
+    if remote is None:
+        return False
+    mine = (Endpoint.read(text.partition("/p2p/")[0]) for text in own)
+    return remote.is_loopback or any(each is not None and each.same_host(remote) for each in mine)
 
 
 async def _send(stream: ByteStream, body: bytes) -> None:

@@ -33,6 +33,7 @@ from swarm.node.catalogue import (
     Catalogue,
     Questions,
     ask_adverts,
+    same_machine,
 )
 from swarm.node.listening import listening, use_of
 from swarm.node.opening import (
@@ -518,9 +519,14 @@ class Node:
             return b""
         return await self._tree_times.of(transfer.manifest, transfer.path)
 
-    def _adverts(self) -> Sequence[Advert]:
-        offered = self._transfers.values() if self._options.listed else ()
-        return tuple(transfer.advert() for transfer in offered if transfer.is_open)
+    def _adverts(self, stream: ByteStream) -> Sequence[Advert]:
+        """What is offered here, for who may know of it (decision 14)."""
+        told = self._options.listed
+        if told is None:
+            sought = self._lan is not None or self._meetings is not None or bool(self._options.dht)
+            near = same_machine(stream.remote_address, self._host.addresses)
+            told = not sought or near or self._standing(stream.peer) is PeerStanding.NAMED
+        return tuple(each.advert() for each in self._transfers.values() if each.is_open) if told else ()
 
     # --- End ----------------------------------------------------------------------------------------
 

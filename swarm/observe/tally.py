@@ -170,6 +170,7 @@ class TransferTally:
             events.PeerHas: self._has,
             events.PieceRequested: self._requested,
             events.PieceStored: self._stored,
+            events.PiecesReused: self._reused,
             events.PieceRefused: self._waste,
             events.PieceWasted: self._waste,
             events.PieceLost: self._lost,
@@ -333,6 +334,10 @@ class TransferTally:
         self._have_pieces += 1
         self._have_size += event.size
         self._source(event.source, now).pieces += 1
+
+    def _reused(self, event: events.PiecesReused, now: float) -> None:
+        self._have(event.pieces, event.size)
+        self._source(event.source, now).pieces += event.pieces
 
     def _waste(self, event: events.PieceRefused | events.PieceWasted, now: float) -> None:
         self._wasted += event.size

@@ -105,6 +105,10 @@ UPLOAD_BYTES = 64 * 1024 * 1024
 LEAST_BYTES = 16 * 1024
 """What a piece on its way to the disk takes at least, with its task: small files may arrive faster
 than they are created, and a million of them wait."""
+UNSTORED_BYTES = 4 * 1024 * 1024
+"""Whole pieces of one transfer that may wait for the disk before it receives no more: while the disk is slower
+than the network, more of them would only take memory."""
+
 IDLE_BYTES = 16 * 1024 * 1024
 """Free buffers kept for reuse: fresh memory costs a page fault every 4 KiB, a tenth of the time at 1 GB/s."""
 
@@ -112,14 +116,15 @@ IDLE_BYTES = 16 * 1024 * 1024
 class PieceBuffer:
     """A whole piece's worth of memory; ``view`` is exactly as long as the piece."""
 
-    __slots__ = ("_evict", "_grant", "_memory", "_on_release", "_pool", "view")
+    __slots__ = ("_evict", "_grant", "_memory", "_pool", "_share", "_unstored", "view")
 
     def __init__(self, pool: BufferPool, memory: bytearray, grant: Grant) -> None:
         self._pool = pool
         self._grant = grant
         self._memory = memory
         self._evict: Callable[[], object] | None = None
-        self._on_release: Callable[[int], object] | None = None
+        self._share: BufferShare | None = None
+        self._unstored = False
         self.view = memoryview(memory)
 
     def abandon(self, evict: Callable[[], object]) -> None:
@@ -134,13 +139,19 @@ class PieceBuffer:
         """Give the memory back. Pass ``reuse=False`` if something may still read it. May be called twice."""
         self._pool._released(self, self._memory if reuse else None)  # noqa: SLF001 - see above
         self._grant.release()
-        on_release, self._on_release = self._on_release, None
-        if on_release is not None:
-            on_release(len(self._memory))
+        share, self._share = self._share, None
+        if share is not None:
+            share._given_back(len(self._memory), unstored=self._unstored)  # noqa: SLF001 - see above
 
-    def when_released(self, tell: Callable[[int], object]) -> None:
-        """Call ``tell`` with the size in bytes once the memory is given back."""
-        self._on_release = tell
+    def belongs_to(self, share: BufferShare) -> None:
+        """Count the memory as that of ``share`` until it is given back."""
+        self._share = share
+
+    def whole(self) -> None:
+        """All that it holds has come, and waits for the disk."""
+        if self._share is not None and not self._unstored:
+            self._unstored = True
+            self._share.unstored += len(self._memory)
 
     def evicted(self) -> None:
         """Call what `abandon` was given."""
@@ -238,21 +249,30 @@ class BufferShare:
     """The buffers of one transfer.
 
     A transfer that holds none gets its first at once, whatever the others hold: slow peers of one transfer
-    cannot stop another.
+    cannot stop another. While more than `UNSTORED_BYTES` of whole pieces wait for the disk, and more than the
+    new buffer has, it gets none. Pieces that are on their way do not count there, so slow peers stop nobody.
     """
 
     def __init__(self, pool: BufferPool) -> None:
         self._pool = pool
         self._held = 0
+        self.unstored = 0
+        """Bytes of whole pieces that wait for the disk."""
+        self._stored = trio.lowlevel.ParkingLot()
         self._waiting: dict[trio.CancelScope, None] = {}
 
     async def take(self, length: int) -> PieceBuffer:
-        """A buffer of ``length`` bytes; waits while the pool is used up, unless this transfer holds none."""
+        """A buffer of ``length`` bytes.
+
+        Waits while too much waits for the disk, and while the pool is used up, unless this transfer holds none.
+        """
+        while self.unstored > max(UNSTORED_BYTES, length):
+            await self._stored.park()
         buffer = self._pool.take_free(length)
         while buffer is None:
             buffer = await self._take(length)
         self._held += length
-        buffer.when_released(self._given_back)
+        buffer.belongs_to(self)
         return buffer
 
     async def _take(self, length: int) -> PieceBuffer | None:
@@ -267,8 +287,11 @@ class BufferShare:
                 del self._waiting[waiting]
         return None
 
-    def _given_back(self, size: int) -> None:
+    def _given_back(self, size: int, *, unstored: bool) -> None:
         self._held -= size
+        if unstored:
+            self.unstored -= size
+            self._stored.unpark_all()
         if not self._held and self._waiting:
             # The first that waits is served at once; the others find that it holds something.
             next(iter(self._waiting)).cancel()

@@ -186,6 +186,7 @@ class Performer:
             self._record.publish(BytesReceived(self._record.transfer, source, fresh))
         wanted, self._wanted, self._whole = self._wanted, [], {}
         if wanted and self._nursery is not None and arrived.buffer is not None:
+            arrived.buffer.whole()
             self._nursery.start_soon(self._store_pieces, source, wanted, arrived.buffer)
         else:
             arrived.release()

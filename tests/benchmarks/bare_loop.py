@@ -10,16 +10,16 @@ The sender reads 512 KiB at a time and seals it in records of the Noise size; th
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import socket
 import struct
-import time
 from pathlib import Path
 
 from blake3 import blake3
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+from tests.benchmarks.one_connection import accepted, run
 
 KEY = bytes(32)
 PIECE = 512 * 1024
@@ -103,27 +103,14 @@ def receive(path: Path) -> None:
     receiver = Receiver(path)
     buffer = memoryview(bytearray(RECEIVE_BYTES))
     kept = 0
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        print(f"listening {server.getsockname()[1]}", flush=True)
-        connection, _ = server.accept()
-    print("begin", flush=True)
-    started = time.perf_counter()
-    with connection:
+    with accepted() as connection:
         while size := connection.recv_into(buffer[kept:]):
             kept += size
             used = receiver.take(buffer[:kept])
             kept -= used
             buffer[:kept] = bytes(buffer[used : used + kept])
-    receiver.flush()
-    print(f"finished {time.perf_counter() - started:.6f}", flush=True)
+        receiver.flush()
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("mode", choices=("receive", "send"))
-    parser.add_argument("arguments", nargs="+")
-    given = parser.parse_args()
-    if given.mode == "receive":
-        receive(Path(given.arguments[0]))
-    else:
-        send(int(given.arguments[0]), Path(given.arguments[1]))
+    run(__doc__, receive, send)

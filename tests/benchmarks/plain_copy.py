@@ -5,12 +5,12 @@ python -m tests.benchmarks.plain_copy receive PATH | send PORT PATH
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import socket
-import time
 from pathlib import Path
+
+from tests.benchmarks.one_connection import accepted, run
 
 RECEIVE_BYTES = 256 * 1024
 
@@ -26,24 +26,11 @@ def send(port: int, path: Path) -> None:
 def receive(path: Path) -> None:
     """Take one connection and write what it brings to ``path``."""
     buffer = memoryview(bytearray(RECEIVE_BYTES))
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        print(f"listening {server.getsockname()[1]}", flush=True)
-        connection, _ = server.accept()
-    print("begin", flush=True)
-    started = time.perf_counter()
-    file = os.open(path, os.O_WRONLY | os.O_CREAT)
-    with connection:
+    with accepted() as connection:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT)
         while size := connection.recv_into(buffer):
             os.write(file, buffer[:size])
-    print(f"finished {time.perf_counter() - started:.6f}", flush=True)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("mode", choices=("receive", "send"))
-    parser.add_argument("arguments", nargs="+")
-    given = parser.parse_args()
-    if given.mode == "receive":
-        receive(Path(given.arguments[0]))
-    else:
-        send(int(given.arguments[0]), Path(given.arguments[1]))
+    run(__doc__, receive, send)

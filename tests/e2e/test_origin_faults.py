@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import trio
 
 import swarm
+from swarm.sources import origin_source
 from tests.support.nodes import loopback_node, observe, until
 from tests.support.web_servers import Asked, ScriptedServer, serving
 
@@ -149,6 +151,63 @@ async def test_a_peer_gives_what_the_origin_does_not_and_only_the_origin_is_blam
         assert not node.is_banned(sharer.peer_id)
         await node.aclose()
     assert not [event for event in observed.of(swarm.PieceRefused) if event.source == sharer.peer_id]
+
+
+WRONG_FIRST = bytes([DATA[0] ^ 1]) + DATA[1:]
+
+
+@pytest.mark.parametrize("fault", ["a wrong piece", "404"])
+async def test_a_fault_takes_its_file_from_the_origin_and_no_other_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """The rest of the bad file is not asked for again, and what is on its way is not taken."""
+    monkeypatch.setattr(origin_source, "RUN_BYTES", 2 * PIECE)
+    kind = swarm.SourceFailed if fault == "404" else swarm.SourceBanned
+    told = threading.Event()
+    asked_after: list[str] = []
+
+    def answer(asked: Asked) -> None:
+        if told.is_set():
+            asked_after.append(asked.target)
+        if not asked.target.endswith("/a.bin"):
+            asked.part()
+        elif fault == "404":
+            asked.say("404 Not Found")
+        else:
+            # The other worker may have asked for the next part: it is answered when the first is judged.
+            if asked.start:
+                assert told.wait(30)
+            asked.part(WRONG_FIRST)
+
+    folder = tmp_path / "content"
+    folder.mkdir()
+    for name in ("a.bin", "b.bin", "c.bin"):
+        (folder / name).write_bytes(DATA)
+    async with (
+        loopback_node(tmp_path / "a") as sharer,
+        loopback_node(tmp_path / "b") as node,
+        trio.open_nursery() as nursery,
+    ):
+        shared = await sharer.share(folder, piece_length=PIECE)
+        envelope = shared.envelope
+        await shared.stop()
+        observed = await observe(node, nursery)
+        with serving(DATA, answer) as server:
+            options = _options(server, patience=2.0)
+            async with node.fetch(envelope, into=tmp_path / "out", options=options) as transfer:
+                await until(lambda: observed.of(kind), "the fault is told", 30)
+                told.set()
+                with trio.fail_after(60), pytest.raises(swarm.Incomplete):
+                    await transfer.complete()
+                done = transfer.now().pieces_done
+        await node.aclose()
+    pieces = envelope.manifest.piece_count // 3
+    # Of the first run of the bad file, its good second piece may have come before the verdict.
+    assert 2 * pieces <= done <= 2 * pieces + (fault == "a wrong piece")
+    assert not [target for target in asked_after if target.endswith("/a.bin")]
+    assert asked_after
+    [told_once] = observed.of(kind)
+    assert ("a.bin" if fault == "404" else "does not match its hash") in told_once.reason
 
 
 async def _fetched(

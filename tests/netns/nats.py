@@ -17,10 +17,8 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from tests.netns.network import NetworkUnavailable, _run, namespace_tag, remove_leftovers, remove_tagged
+from tests.netns.network import Namespaces, NetworkUnavailable, _run
 
 PUBLIC = "5.5.5.1"
 SECOND_PUBLIC = "5.5.5.11"
@@ -43,13 +41,13 @@ table ip filt {{
 """
 
 
-class Nats:
+class Nats(Namespaces):
     """Routers ``a`` and ``b`` are `CONE` or `SYMMETRIC`; ``round_trip`` is seconds between any two sides."""
 
     def __init__(self, a: str = CONE, b: str = CONE, *, round_trip: float = 0.0) -> None:
+        super().__init__()
         self._kinds = {"a": a, "b": b}
         self._round_trip = round_trip
-        self._tag = namespace_tag()
         self._delays: list[subprocess.Popen[bytes]] = []
 
     def name(self, host: str) -> str:
@@ -60,29 +58,15 @@ class Nats:
         """The command that runs ``argv`` there."""
         return ["ip", "netns", "exec", self.name(host), *map(str, argv)]
 
-    def __enter__(self) -> Self:
-        if shutil.which("nft") is None:
-            raise NetworkUnavailable("`nft` is not installed (Debian: apt-get install nftables)")
-        remove_leftovers()
-        try:
-            self._make()
-        except BaseException:
-            self._remove()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._remove()
-
     def _remove(self) -> None:
         for process in self._delays:
             process.send_signal(signal.SIGKILL)
             process.wait()
-        remove_tagged(self._tag)
+        super()._remove()
 
     def _make(self) -> None:
+        if shutil.which("nft") is None:
+            raise NetworkUnavailable("`nft` is not installed (Debian: apt-get install nftables)")
         self._add("wan")
         _run("ip", "-n", self.name("wan"), "link", "add", "br0", "type", "bridge", "stp_state", "0")
         _run("ip", "-n", self.name("wan"), "link", "set", "br0", "up")

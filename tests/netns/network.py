@@ -17,6 +17,7 @@ import shutil
 import signal
 import socket
 import subprocess
+from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -121,7 +122,36 @@ def remove_tagged(tag: str) -> None:
             _remove(namespace)
 
 
-class Network:
+class Namespaces(ABC):
+    """Namespaces that are made together and removed together; leftovers of killed runs go first."""
+
+    def __init__(self) -> None:
+        self._tag = namespace_tag()
+
+    def __enter__(self) -> Self:
+        remove_leftovers()
+        try:
+            self._make()
+        except BaseException:
+            self._remove()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._remove()
+
+    @abstractmethod
+    def _make(self) -> None:
+        """Make them."""
+
+    def _remove(self) -> None:
+        """Remove what was made, also when that is not all."""
+        remove_tagged(self._tag)
+
+
+class Network(Namespaces):
     """``size`` hosts, numbered from 0, whose uplinks carry ``bits`` a second; removed when left.
 
     Raises NetworkUnavailable.
@@ -130,9 +160,9 @@ class Network:
     _made = 0
 
     def __init__(self, size: int, *, bits: int) -> None:
+        super().__init__()
         self.size = size
         self.bits = bits
-        self._tag = namespace_tag()
 
     def name(self, host: int) -> str:
         """The namespace of a host."""
@@ -165,20 +195,6 @@ class Network:
         )
         return int(told[0]["stats64"]["tx"]["bytes"])
 
-    def __enter__(self) -> Self:
-        remove_leftovers()
-        try:
-            self._make()
-        except BaseException:
-            self._remove()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._remove()
-
     @property
     def _switch(self) -> str:
         return f"{self._tag}-switch"
@@ -205,6 +221,3 @@ class Network:
         _run("ip", "-netns", name, *route, "congctl", CONGESTION_CONTROL)
         limit = ("rate", f"{self.bits}bit", "burst", str(BURST_BYTES), "latency", f"{QUEUE_SECONDS}s")
         _run("tc", "-netns", name, "qdisc", "add", "dev", "eth0", "root", "tbf", *limit)
-
-    def _remove(self) -> None:
-        remove_tagged(self._tag)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import socket
 import struct
@@ -128,11 +129,26 @@ def test_who_is_near_is_listed_until_it_leaves(lan: Lan) -> None:
     assert "nobody was found near" in gone.errors()
 
 
+def test_who_finds_a_share_on_the_lan_is_not_told_what_it_has(lan: Lan) -> None:
+    share, _ = lan.share(0)
+    listed, _ = lan.share(1, "--listed", seed=2)
+    hidden, _ = lan.share(2, "--no-lan", "--unlisted", seed=3)
+    open_to_all, _ = lan.share(3, "--no-lan", seed=4)
+    # From another machine, and from the share's own by the address that others use.
+    for host, peer, manifests in (
+        (1, share, 0),
+        (0, share, 1),
+        (0, listed, 1),
+        (0, hidden, 0),
+        (0, open_to_all, 1),
+    ):
+        listing = lan.swarm(host, "list", peer.address(), "--json", name=f"listing{host}{peer.name}")
+        listing.expect_exit(0)
+        assert listing.event("peer_listed")["manifests"] == manifests, (host, peer.name)
+
+
 def test_a_peer_that_has_other_content_says_no_more_than_no(lan: Lan) -> None:
-    share, manifest = lan.share(0, "--unlisted")
-    listed = lan.swarm(1, "list", share.address(), "--json", name="listing")
-    listed.expect_exit(0)
-    assert listed.event("peer_listed")["manifests"] == 0
+    share, manifest = lan.share(0)
     other = str(ManifestId(bytes(32)))
     fetch = lan.swarm(1, "fetch", other, "--patience", "3", "--json")
     fetch.expect_exit(5)
@@ -154,6 +170,38 @@ def test_with_everything_off_nothing_is_sent(lan: Lan, how: str) -> None:
     sent = [packet for packet in packets if packet[0] >> 4 == 4 and packet[12:16] == ours]
     # The kernel itself joins and leaves groups (IGMP); a program speaks UDP or TCP.
     assert [packet for packet in sent if packet[9] in {socket.IPPROTO_UDP, socket.IPPROTO_TCP}] == []
+
+
+def test_peers_over_ipv6_are_told_apart(lan: Lan) -> None:
+    """A share sees the IPv6 address of each receiver, that of a link-local one with its zone."""
+    for host in range(3):
+        where = f"2001:db8:{host + 1}::1/32"
+        address = lan.network.inside(host, "ip", "address", "add", where, "dev", "eth0", "nodad")
+        subprocess.run(address, check=True, capture_output=True)
+    share, _ = lan.share(0, "--listen", "/ip6/::/tcp/0")
+    path = share.event("path_shared")
+    port = path["link"].partition("/tcp/")[2].partition("/")[0]
+    shown = json.loads(
+        subprocess.run(
+            lan.network.inside(0, "ip", "-json", "-6", "address", "show", "dev", "eth0", "scope", "link"),
+            check=True,
+            capture_output=True,
+        ).stdout
+    )
+    own = next(each["local"] for link in shown for each in link.get("addr_info", ()) if "local" in each)
+    me = share.event("node_listening")["peer"]
+    ways = {
+        1: f"/ip6/2001:db8:1::1/tcp/{port}/p2p/{me}",
+        2: f"/ip6/2001:db8:1::1/tcp/{port}/p2p/{me}",
+        3: f"/ip6zone/eth0/ip6/{own}/tcp/{port}/p2p/{me}",
+    }
+    for host, way in ways.items():
+        # Only what is named: a name of the IPv4 network leads nowhere here.
+        lan.swarm(host, "fetch", path["manifest"], way, "--json", lan=False).expect_exit(0)
+    came = {event["address"].rpartition("/tcp/")[0] for event in share.events("peer_connected")}
+    assert {"/ip6/2001:db8:2::1", "/ip6/2001:db8:3::1"} < came
+    assert any(each.startswith("/ip6zone/eth0/ip6/fe80::") for each in came)
+    assert len(came) == 3
 
 
 def test_who_starts_first_finds_who_comes_later(lan: Lan) -> None:

@@ -146,6 +146,7 @@ def test_list_shows_what_each_peer_has(capsys: Capture) -> None:
     assert re.split(r" {2,}", lines[2]) == [cid, "photos", "3.0MiB", "8", "75.0%"]
     assert "a \\x1b[31mtrap" in lines[3]
     assert lines[4] == f"{PEER_2} has 0 manifests"
+    assert "--listed" in lines[5]
 
 
 def test_list_of_unreachable_peers(capsys: Capture) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import trio
 import trio.testing
@@ -90,3 +92,24 @@ async def test_an_end_in_the_middle_of_a_record_is_noticed(kept: int) -> None:
             await peer.aclose()
     assert found == []
     assert records.received_bytes == kept
+
+
+async def test_who_waits_is_woken_for_the_end_of_a_record_whose_middle_another_task_has_received() -> None:
+    """The peer sends nothing behind it: a socket that still waits for `WAKE_BYTES` would wake nobody."""
+    peer, sealer, records = connected()
+    sealed, sink = sealer.seal(bytes(50_000)), Plaintexts()
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            await peer.send_all(sealed[:10_000])
+            assert records.receive_now(sink) == 10_000
+            nursery.start_soon(records.receive, sink)
+            await trio.testing.wait_all_tasks_blocked()
+            # No await: a reader that waits receives in its own step, before the task that the socket has woken.
+            assert os.write(peer.socket.fileno(), sealed[10_000:49_000]) == 39_000
+            while records.received_bytes < 49_000:
+                records.receive_now(sink)
+            await trio.testing.wait_all_tasks_blocked(0.001)
+            await peer.send_all(sealed[49_000:])
+    records.close()
+    await peer.aclose()
+    assert sink.found == [bytes(50_000)]

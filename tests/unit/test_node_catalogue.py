@@ -34,6 +34,7 @@ from swarm.node.catalogue import (
     ask_adverts,
     ask_manifest,
     ask_tree_times,
+    same_machine,
 )
 from swarm.node.manifest_search import FIRST_PAUSE, NOBODY_YET, find_manifest, obtain
 from swarm.ports import ByteStream, FoundPeer
@@ -52,7 +53,22 @@ ADVERT = Advert(MANIFEST.id, "file.bin", 100_000, MANIFEST.piece_count, MANIFEST
 
 def catalogue() -> Catalogue:
     known = {MANIFEST.id: ENVELOPE}
-    return Catalogue(lambda: [ADVERT], known.get)
+    return Catalogue(lambda _: [ADVERT], known.get)
+
+
+def test_what_comes_from_this_machine() -> None:
+    own = [
+        "/ip4/127.0.0.1/tcp/4001/p2p/12D3KooW",
+        "/ip4/192.168.1.7/tcp/4001/p2p/12D3KooW",
+        "/dns4/a.b/tcp/1",
+    ]
+    assert same_machine("/ip4/127.0.0.1/tcp/50000", ())
+    assert same_machine("/ip6/::1/tcp/50000", ())
+    assert same_machine("/ip4/192.168.1.7/tcp/50000", own)
+    assert not same_machine("/ip4/192.168.1.8/tcp/50000", own)
+    assert not same_machine("", own)
+    # A relay on this machine says nothing of who is behind it.
+    assert not same_machine("/ip4/127.0.0.1/tcp/4001/p2p/12D3KooW/p2p-circuit", own)
 
 
 async def between(
@@ -125,7 +141,7 @@ async def test_who_does_not_read_the_answer_is_dropped(mock_clock: trio.testing.
 
     async def answer() -> None:
         with pytest.raises(LinkClosed):
-            await Catalogue(list, {large.manifest.id: large}.get).manifest(there)
+            await Catalogue(lambda _: [], {large.manifest.id: large}.get).manifest(there)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(answer)
@@ -227,15 +243,15 @@ async def late(link: ByteStream) -> None:
 
 
 async def nothing_here(link: ByteStream) -> None:
-    await Catalogue(list, {}.get).manifest(link)
+    await Catalogue(lambda _: [], {}.get).manifest(link)
 
 
 async def lying(link: ByteStream) -> None:
-    await Catalogue(list, lambda _: Envelope(OTHER)).manifest(link)
+    await Catalogue(lambda _: [], lambda _: Envelope(OTHER)).manifest(link)
 
 
 async def unsigned(link: ByteStream) -> None:
-    await Catalogue(list, {MANIFEST.id: Envelope(MANIFEST)}.get).manifest(link)
+    await Catalogue(lambda _: [], {MANIFEST.id: Envelope(MANIFEST)}.get).manifest(link)
 
 
 async def honest(link: ByteStream) -> None:

@@ -74,7 +74,7 @@ class Peers:
 
     async def _serve(self, stream: ByteStream) -> None:
         with suppress(LinkClosed):
-            await Catalogue(list, {MANIFEST.id: ENVELOPE}.get).parts(stream)
+            await Catalogue(lambda _: [], {MANIFEST.id: ENVELOPE}.get).parts(stream)
 
 
 class Opening:

@@ -4,7 +4,7 @@ import pytest
 import trio
 import trio.testing
 
-from swarm.transfer.buffers import BufferPool, ByteBudget
+from swarm.transfer.buffers import UNSTORED_BYTES, BufferPool, ByteBudget
 from swarm.transfer.pacing import CHUNK_BYTES, FIRST_CHUNK_BYTES, LEAST_CHUNK_BYTES, ChunkSizer
 
 
@@ -176,3 +176,33 @@ async def test_a_transfer_without_a_buffer_gets_one_whatever_the_others_hold():
         buffer.release()
     assert pool.used == 0
     assert len((await modest.take(100)).view) == 100
+
+
+@pytest.mark.parametrize(("length", "at_once"), [(UNSTORED_BYTES // 4, 5), (3 * UNSTORED_BYTES, 2)])
+async def test_what_waits_for_the_disk_is_bounded_and_what_is_on_its_way_is_not_in_the_way(length, at_once):
+    share = BufferPool(100 * UNSTORED_BYTES).share()
+    slow = [await share.take(length) for _ in range(12)]
+    whole = []
+    for _ in range(at_once):
+        whole.append(await share.take(length))
+        whole[-1].whole()
+        whole[-1].whole()
+    with trio.move_on_after(0) as scope:
+        await share.take(length)
+    assert scope.cancelled_caught
+    again: list[object] = []
+
+    async def wait() -> None:
+        again.append(await share.take(length))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not again
+        slow.pop().release()
+        await trio.testing.wait_all_tasks_blocked()
+        assert not again
+        whole.pop().release()
+        await trio.testing.wait_all_tasks_blocked()
+        assert again
+    assert share.unstored == length * (at_once - 1)

@@ -37,6 +37,7 @@ from swarm.protocol.messages import (
 )
 from swarm.storage.memory_store import MemoryStore
 from swarm.strategy.commands import Send
+from swarm.transfer.buffers import UNSTORED_BYTES
 from swarm.transfer.exchange import AGENT
 from swarm.transfer.session import GOODBYE_TIMEOUT, SessionOrigin, read_greeting, refuse_stream
 from swarm.transfer.session_io import WRITE_TIMEOUT
@@ -435,6 +436,38 @@ async def test_a_stalled_piece_gives_way_when_its_memory_is_needed(autojump_cloc
             await made.exchange.complete.wait()
         assert "stalled" in (await made.end()).reason
         assert made.store.content() == DATA
+
+
+
+async def test_a_disk_that_is_slower_than_the_network_does_not_fill_the_memory(autojump_clock):
+    """All that comes is whole pieces: none of them is worth memory before the disk takes those before it."""
+    data = random.Random(8).randbytes(1 << 20) * 40
+    manifest = file_manifest("large", data, piece_length=PIECE // 4)
+    length = manifest.layout.piece_length
+
+    class Slow(MemoryStore):
+        async def put(self, piece, data):
+            await trio.sleep(0.3)
+            await super().put(piece, data)
+
+    async with transfer(Slow(manifest)) as made, trio.open_nursery() as nursery:
+        peer = made.peer()
+        await peer.greet(HaveAll())
+        await peer.say(Unchoke())
+        most = 0
+
+        async def serve() -> None:
+            nonlocal most
+            while True:
+                piece = (await peer.hear_until(Request))[-1].message.piece
+                await peer.send_piece(piece, data[piece * length : (piece + 1) * length])
+                most = max(most, made.memory.pool.used)
+
+        nursery.start_soon(serve)
+        await made.exchange.complete.wait()
+        nursery.cancel_scope.cancel()
+    assert made.store.content() == data
+    assert most <= UNSTORED_BYTES + 2 * length
 
 
 async def test_a_full_disk_ends_the_transfer_with_its_own_error(autojump_clock):
