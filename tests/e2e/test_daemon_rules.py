@@ -98,7 +98,7 @@ def test_what_cannot_be_handed_to_the_daemon_is_told(processes: Processes, tmp_p
     daemon = start_daemon(processes)
     for arguments, told in (
         (("share", data, *LOOPBACK), "--listen cannot be passed to the daemon"),
-        (("share", data, "--unlisted"), "--unlisted cannot be passed"),
+        (("share", data, "--rehash"), "--rehash cannot be passed"),
         (("share", "-"), "stdin"),
         (("fetch", data, "--output", "-"), "--output - cannot be passed"),
         (("fetch", "swarm:x", "--announce", "/ip4/192.0.2.1/tcp/1"), "--announce cannot be passed"),
