@@ -213,6 +213,11 @@ def without_values(arguments: list[str]) -> list[str]:
     return [flags.get(argument, argument) for argument in arguments]
 
 
+def qr(command: Command) -> Command:
+    """Add ``--qr``."""
+    return click.option("--qr", is_flag=True, help="Show each link as a QR code, too.")(command)
+
+
 def daemon(command: Command) -> Command:
     """Add ``--daemon`` to a command that transfers."""
     return click.option(

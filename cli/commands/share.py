@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PASSED = frozenset(
     {
         "by_daemon", "manifest", "name", "peers", "ignore", "skip", "origins", "origin_public_only",
-        "piece_size", "upload_limit", "copies", "ratio", "seconds", "as_json", "show_peers",
+        "piece_size", "upload_limit", "copies", "ratio", "seconds", "qr", "as_json", "show_peers",
     }
 )  # fmt: skip
 """Parameters that mean something when a daemon shares."""
@@ -80,6 +80,7 @@ PASSED = frozenset(
 @options.rehash
 @options.upload_limit
 @options.leaving
+@options.qr
 @options.daemon
 @options.json
 @options.peers_table
@@ -92,8 +93,6 @@ def command(
     paths: tuple[Path, ...],
     manifest: Path | None,
     name: str | None,
-    listen: tuple[str, ...],
-    announce: tuple[str, ...],
     peers: tuple[str, ...],
     allow: tuple[str, ...],
     origin_options: dict[str, Any],
@@ -136,14 +135,15 @@ def command(
     )
     if check is not None and (from_stdin or not transfer_options.origins):
         raise click.UsageError("--check compares a PATH with what the servers named by --origin have")
-    sharing = Sharing(chosen, piece_size, transfer_options, Leaving(copies, ratio, seconds), name)
+    leaving = Leaving(copies, ratio, seconds)
+    sharing = Sharing(chosen, piece_size, transfer_options, leaving, name, reach["qr"])
     live = runtime.show("share", json=as_json, peers=show_peers)
     if reach["by_daemon"]:
         _by_daemon(live, sharing, upload_limit)
         return
     node_options = NodeOptions(
-        listen=listen or DEFAULT_LISTEN,
-        announce=announce,
+        listen=reach["listen"] or DEFAULT_LISTEN,
+        announce=reach["announce"],
         upload_limit=upload_limit,
         allowed=frozenset(allow) if allow else None,
         serves=() if from_stdin else paths,

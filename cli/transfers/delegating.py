@@ -63,11 +63,14 @@ class DelegatedFetch:
 
 def share_by_daemon(live: Live, sharing: Sharing, fields: Mapping[str, object]) -> None:
     """Let the daemon share every path; writes the manifests and tells the links as a share does."""
+    from cli.transfers.sharing import tell_command
+
     failures: list[BaseException] = []
     with daemon_calls.daemon() as client:
         for path, target in sharing.places:
             try:
-                _share(client, live, path, target, fields)
+                link = _share(client, live, path, target, fields)
+                tell_command(live, link, qr=sharing.qr)
             except (SwarmError, OSError) as error:
                 _note(live, failures, error, str(path), alone=len(sharing.places) == 1)
         if len(failures) < len(sharing.places):
@@ -258,8 +261,7 @@ def snapshot_of(about: Json, number: int, elapsed: float) -> TransferSnapshot:
     )  # fmt: skip
 
 
-def _share(client: DaemonClient, live: Live, path: Path, target: Path, fields: Mapping[str, object]) -> None:
-    from cli.transfers.sharing import tell_command
+def _share(client: DaemonClient, live: Live, path: Path, target: Path, fields: Mapping[str, object]) -> str:
     from swarm.observe.reports import PathShared
     from swarm.storage.manifest_files import check_place
 
@@ -284,7 +286,7 @@ def _share(client: DaemonClient, live: Live, path: Path, target: Path, fields: M
         str(manifest.id),
         about["link"],
     )
-    tell_command(live, about["link"])
+    return str(about["link"])
 
 
 def _fetched(

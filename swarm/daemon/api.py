@@ -12,8 +12,9 @@ import trio
 
 from swarm.content.envelope import Envelope
 from swarm.content.link import MAX_LINK_PEERS
+from swarm.content.link_code import link_svg
 from swarm.content.manifest import MAX_PIECE_LENGTH, MIN_PIECE_LENGTH
-from swarm.daemon.file_ranges import SEALED, ByteRange, media_type, wanted
+from swarm.daemon.file_ranges import SEALED, ByteRange, asks_range, media_type, wanted
 from swarm.daemon.http_messages import MANIFEST_TYPE, Answer, BadRequest, HttpRequest, json_answer
 from swarm.daemon.keeper import AlreadyKept, NotKept, TransferKeeper
 from swarm.daemon.kept_entry import KeptEntry
@@ -21,7 +22,7 @@ from swarm.daemon.limit_schedule import LimitSchedule
 from swarm.daemon.metrics import METRICS_TYPE, metrics
 from swarm.daemon.openapi import document
 from swarm.daemon.seeding_rules import SeedingRule
-from swarm.daemon.transfer_view import details, node_view, summary
+from swarm.daemon.transfer_view import details, link_to, node_view, summary
 from swarm.daemon.wishes import FurtherOptions, Wishes
 from swarm.errors import SwarmError, UsageError
 from swarm.lazy_dataclass import dataclass, replace
@@ -99,8 +100,9 @@ class Api:
         path, name = request.path, ""
         if path.startswith("/v1/transfers/"):
             path, name = "/v1/transfers/ID", path.removeprefix("/v1/transfers/")
-            if name.endswith("/manifest"):
-                path, name = "/v1/transfers/ID/manifest", name.removesuffix("/manifest")
+            for part in ("/manifest", "/qr"):
+                if name.endswith(part):
+                    path, name = f"/v1/transfers/ID{part}", name.removesuffix(part)
         found = _ROUTES.get(path)
         if found is not None:
             if method not in found:
@@ -179,6 +181,14 @@ class Api:
         data = await trio.to_thread.run_sync(lambda: envelope.with_peers(addresses).to_bytes())
         return Answer(200, data, MANIFEST_TYPE)
 
+    async def link_code(self, _request: HttpRequest, name: str) -> Answer:
+        """The link of a transfer as a QR code."""
+        link = link_to(self.keeper.find(name), self.keeper)
+        if link is None:
+            return failure(409, NOT_OPEN, 5)
+        svg = await trio.to_thread.run_sync(link_svg, link)
+        return Answer(200, svg.encode("ascii"), "image/svg+xml", SEALED)
+
     async def open_file(self, request: HttpRequest, name: str, number: int) -> OpenedFile | Answer:
         """What to send of a file of a transfer, or what is wrong with the request."""
         await trio.lowlevel.checkpoint()
@@ -207,7 +217,8 @@ class Api:
             ("cache-control", "no-store"),
             *SEALED,
         ]
-        partial = bytes_ != ByteRange(0, file.length)
+        # Players ask for all bytes in this way, and take a plain answer for one that cannot be searched.
+        partial = asks_range(asked) and bytes_.start < bytes_.stop
         if partial:
             headers.append(("content-range", f"bytes {bytes_.start}-{bytes_.stop - 1}/{file.length}"))
         return OpenedFile(206 if partial else 200, tuple(headers), transfer, number, bytes_)
@@ -287,6 +298,7 @@ _ROUTES: Final[dict[str, dict[str, Handler]]] = {
     "/v1/transfers": {"GET": Api.transfers, "POST": Api.add},
     "/v1/transfers/ID": {"GET": Api.transfer, "PATCH": Api.change, "DELETE": Api.remove},
     "/v1/transfers/ID/manifest": {"GET": Api.manifest},
+    "/v1/transfers/ID/qr": {"GET": Api.link_code},
     "/v1/openapi.json": {"GET": Api.openapi},
     "/metrics": {"GET": Api.metrics},
 }

@@ -286,6 +286,17 @@ def _paths_of_bytes(identified: Json, manifest: Json) -> Json:
                 },
             ),
         },
+        "/v1/transfers/{id}/qr": {
+            "parameters": [identified],
+            "get": _operation(
+                "Its link as a QR code; of many peers the first ones",
+                {
+                    "200": {"description": "The image.", "content": {"image/svg+xml": {"schema": _TEXT}}},
+                    "404": {"description": "There is no such transfer.", "content": _json("Error")},
+                    "409": {"description": "Its manifest is not known.", "content": _json("Error")},
+                },
+            ),
+        },
         "/v1/transfers/{id}/files/{number}": {
             "parameters": [
                 identified,

@@ -259,6 +259,7 @@ def test_the_answers_are_as_the_document_says(processes: Processes, tmp_path: Pa
     real = f"/v1/transfers/{added['id']}"
     check("get", one, real=real)
     check("get", f"{one}/manifest", real=f"{real}/manifest")
+    check("get", f"{one}/qr", real=f"{real}/qr")
     check("patch", one, {"paused": True, "upload_limit": 5, "ratio": 1.5, "copies": 0}, real=real)
     check("patch", one, {"copies": -1}, 400, real=real)
     check("patch", one, {"upload_limit": 0}, 400, real=real)
