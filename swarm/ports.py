@@ -6,8 +6,8 @@ unit tests.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from swarm.bits import PieceSet
 from swarm.content.manifest import Manifest
@@ -93,6 +93,24 @@ class StoredChange:
     reason: str | None
 
 
+class PieceBytes(NamedTuple):
+    """Where a file on this machine may hold a piece: an open descriptor, and an offset in bytes.
+
+    ``whole``: the file may be the whole file that the piece is of.
+    """
+
+    fd: int
+    offset: int
+    whole: bool = False
+
+
+class HeldPieces(Protocol):
+    """Pieces that files on this machine may hold. To be used in any thread; it blocks, and raises nothing."""
+
+    def places(self, piece: int) -> Iterator[PieceBytes]:
+        """Where the piece may be, the likeliest place first; each is open until the next is asked for."""
+
+
 class Store(Protocol):
     """The pieces of one manifest on this machine; owns which of them are stored."""
 
@@ -115,6 +133,12 @@ class Store(Protocol):
         """As `put`, for many small pieces in one step; returns those whose hash differs.
 
         After a `DiskError` those in ``stored`` are written.
+        """
+
+    async def take(self, pieces: Sequence[int], held: HeldPieces) -> list[int]:
+        """Verify and write pieces that files on this machine hold, without a detour through anybody's memory.
+
+        Returns those that are stored now. Raises `DiskError` when the file system refuses to take them.
         """
 
     async def get(self, piece: int) -> memoryview:
@@ -247,6 +271,17 @@ class RequestDesk(Protocol):
 
     def refuse(self, piece: int) -> None:
         """Answer a request with the news that the piece is not there; it will not be asked for soon."""
+
+
+@runtime_checkable
+class LocalDesk(RequestDesk, Protocol):
+    """The desk of a `LocalSource` whose pieces the store can take by itself, from files on this machine."""
+
+    async def next_batch(self, most: int) -> list[int]:
+        """The next pieces that are wanted, in the order of asking: at most ``most`` bytes, or one."""
+
+    async def take(self, pieces: Sequence[int], held: HeldPieces) -> None:
+        """Answer requests: the store takes the pieces from ``held``; those that are not there are refused."""
 
 
 @runtime_checkable

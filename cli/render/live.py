@@ -85,6 +85,8 @@ class Live:
         if self.phase in {Phase.STARTING, Phase.VERIFYING} or not snapshot.kind:
             hashes = snapshot.hashing and self.phase is Phase.FETCHING
             return Phase.HASHING if hashes else self.phase
+        if snapshot.patch_done < snapshot.patch_total:
+            return Phase.PATCHING
         if snapshot.hashing or (snapshot.kind == "share" and snapshot.manifest is None):
             return Phase.HASHING
         return Phase.SEEDING if snapshot.kind == "share" or snapshot.complete else Phase.FETCHING

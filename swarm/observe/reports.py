@@ -34,6 +34,25 @@ class PathShared(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ReleasePublished(Event):
+    """A release is published and seeded from now on.
+
+    ``series`` is the link of the series, ``link`` that of this content. ``patch_size`` are the bytes of all
+    ``patches``. ``new`` is false if it was published before.
+    """
+
+    series: str
+    link: str
+    name: str
+    sequence: int
+    manifest: ManifestId
+    size: int
+    patches: int
+    patch_size: int
+    new: bool
+
+
+@dataclass(frozen=True, slots=True)
 class TransferProgress(TransferEvent):
     """How one transfer stands, once a second while something changes.
 

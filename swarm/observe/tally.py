@@ -84,6 +84,13 @@ class TransferSnapshot:
     ended: bool
     error: str | None
     sources: tuple[SourceRow, ...]
+    reused: int = 0
+    """Bytes that were taken from files on this machine."""
+    patched: int = 0
+    """Bytes that were made with a patch; known once it is complete, when ``received`` is without them."""
+    patch_done: int = 0
+    patch_total: int = 0
+    """So many bytes of a patch are fetched, or made, of so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +154,8 @@ class TransferTally:
         self._have_pieces = self._have_size = self._resumed = 0
         self._hashed = self._hash_total = 0
         self._is_hashing = False
-        self._received = self._sent = self._wasted = 0
+        self._received = self._sent = self._wasted = self._reused = 0
+        self._patched = self._patch_done = self._patch_total = 0
         self._paused = self._ended = False
         self._error: str | None = None
         self._down, self._up = Meter(SMOOTHING, now), Meter(SMOOTHING, now)
@@ -158,6 +166,7 @@ class TransferTally:
             events.HashingProgress: self._hashing,
             events.ManifestReady: self._ready,
             events.FilesSelected: self._selected,
+            events.PatchProgress: self._patching,
             events.TransferResumed: self._resume,
             events.TransferPaused: self._pause,
             events.TransferContinued: self._continue,
@@ -170,7 +179,7 @@ class TransferTally:
             events.PeerHas: self._has,
             events.PieceRequested: self._requested,
             events.PieceStored: self._stored,
-            events.PiecesReused: self._reused,
+            events.PiecesReused: self._reuse,
             events.PieceRefused: self._waste,
             events.PieceWasted: self._waste,
             events.PieceLost: self._lost,
@@ -222,6 +231,10 @@ class TransferTally:
             ended=self._ended,
             error=self._error,
             sources=tuple(source.row(now) for source in self._sources.values()),
+            reused=self._reused,
+            patched=self._patched,
+            patch_done=self._patch_done,
+            patch_total=self._patch_total,
         )
 
     def _seconds_left(self, now: float) -> float | None:
@@ -319,6 +332,13 @@ class TransferTally:
         self._is_hashing = False
         self._completed = now
         self._have_pieces, self._have_size = self._pieces, event.size
+        self._patched = event.bytes_patched
+        if event.bytes_patched:
+            # What came from this machine was no download.
+            self._received = event.bytes_received
+
+    def _patching(self, event: events.PatchProgress, _now: float) -> None:
+        self._patch_done, self._patch_total = event.done, event.total
 
     def _end(self, event: events.TransferEnded, _now: float) -> None:
         self._ended, self._error = True, event.error
@@ -335,8 +355,10 @@ class TransferTally:
         self._have_size += event.size
         self._source(event.source, now).pieces += 1
 
-    def _reused(self, event: events.PiecesReused, now: float) -> None:
+    def _reuse(self, event: events.PiecesReused, now: float) -> None:
+        self._is_hashing = False
         self._have(event.pieces, event.size)
+        self._reused += event.size
         self._source(event.source, now).pieces += event.pieces
 
     def _waste(self, event: events.PieceRefused | events.PieceWasted, now: float) -> None:

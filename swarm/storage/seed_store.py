@@ -18,7 +18,7 @@ from swarm.content.layout import Span
 from swarm.content.manifest import Manifest
 from swarm.content.paths import printable
 from swarm.errors import ContentAway, DiskError, PieceWithdrawn, SwarmError
-from swarm.ports import StoredChange
+from swarm.ports import HeldPieces, StoredChange
 from swarm.storage.disk_errors import disk_error, refusals
 from swarm.storage.file_identity import Checks, FileIdentity
 from swarm.storage.file_layer import POSIX, FileLayer
@@ -102,6 +102,10 @@ class SeedStore:
     async def put_many(self, pieces: Sequence[tuple[int, memoryview]]) -> list[int]:
         """Raise `DiskError`, as `put` does."""
         return await put_each(self, pieces)
+
+    async def take(self, pieces: Sequence[int], held: HeldPieces) -> list[int]:  # noqa: ARG002
+        """Take nothing: shared content is never written to."""
+        return [piece for piece in pieces if piece in self._stored]
 
     async def get_many(self, pieces: Sequence[int]) -> list[memoryview | SwarmError]:
         """As `get`, for many small pieces in one step; what fails is the last of the answer."""

@@ -27,7 +27,7 @@ from swarm.errors import (
     UsageError,
 )
 from swarm.lazy_dataclass import dataclass
-from swarm.ports import StoredChange
+from swarm.ports import HeldPieces, StoredChange
 from swarm.storage.aio import make_folder
 from swarm.storage.disk_errors import disk_error, refusals
 from swarm.storage.file_identity import NOBODY, Checks, FileIdentities
@@ -43,6 +43,7 @@ from swarm.storage.seed_store import SeedStore
 from swarm.storage.shared_place import SharedPlace
 from swarm.storage.small_files import write_new
 from swarm.storage.syncer import UNSYNCED_BYTES, Syncer
+from swarm.storage.taking import CLONES_NO_SMALLER, Cloning, clone_whole, copy_pieces, load_pieces
 from swarm.storage.target_files import TargetFiles, TargetPlan
 
 _T = TypeVar("_T")
@@ -158,6 +159,9 @@ class Target:
         self._executor = PieceExecutor()
         self._reader = CheckedReader(self._layout, self._stored, self._checks.__getitem__, self._executor)
         self._begin_lock = trio.Lock()
+        self._cloning = Cloning()
+        self._busy: dict[int, trio.Event] = {}
+        """The files that are being cloned."""
         self._moving: trio.Event | None = None
         self._finished = False
         self._served: SeedStore | None = None
@@ -218,11 +222,73 @@ class Target:
         """
         size = sum(len(data) for _, data in pieces)
         checks = await self._executor.compute(size, lambda: [self._verified(*each) for each in pieces])
+        both = list(zip(pieces, checks, strict=True))
+        await self._write_all([(*each, check) for each, check in both if check is not None])
+        return [piece for (piece, _), check in both if check is None]
+
+    async def take(self, pieces: Sequence[int], held: HeldPieces) -> list[int]:
+        """Verify and write pieces that files on this machine hold; returns those that are stored now.
+
+        Raises `DiskError` when the file system refuses to take them.
+        """
+        small: list[int] = []
+        others: dict[int, list[int]] = {}
+        for piece in pieces:
+            if piece not in self._stored:
+                file, _, length = self._layout.span(piece)
+                whole = length == self._layout.file_length(file)
+                if whole and length <= CLONES_NO_SMALLER:
+                    small.append(piece)
+                else:
+                    others.setdefault(file, []).append(piece)
+        if small:
+            layer = self._files.output.layer
+            loaded = await self._executor.run(lambda: load_pieces(self._manifest, layer, small, held))
+            await self._write_all(loaded)
+        for file, wanted in others.items():
+            await self._take_of(file, wanted, held)
+        return [piece for piece in pieces if piece in self._stored]
+
+    async def _take_of(self, file: int, pieces: Sequence[int], held: HeldPieces) -> None:
+        """Take pieces of one file, cloned if nothing of it is here yet."""
+        syncer, partial = await self._prepare_write(file)
+        length = self._layout.file_length(file)
+        fresh = partial.is_unused(file) and self._cloning.suits(length)
+        layer = partial.folder.layer
+        with refusals(partial.path(file)), partial.writing(file, syncer.folder_changed) as fd:
+            if fresh and file not in self._busy:
+                await self._clone(layer, held, file, fd)
+            elif file in self._busy:
+                await self._busy[file].wait()
+            cloned = file in self._cloning.files
+            copied = await self._executor.run(
+                lambda: copy_pieces(self._manifest, layer, fd, pieces, held, cloned=cloned)
+            )
+        await self._claim(
+            syncer, [(piece, check, file, self._layout.length(piece)) for piece, check in copied]
+        )
+
+    async def _clone(self, layer: FileLayer, held: HeldPieces, file: int, fd: int) -> None:
+        """Clone a file if that is possible; nobody writes to it meanwhile."""
+        done = self._busy[file] = trio.Event()
+        first, length = self._layout.pieces_of(file).start, self._layout.file_length(file)
+        try:
+            cloned = await self._executor.run(lambda: clone_whole(layer, held, first, fd, length))
+            if cloned:
+                self._cloning.files.add(file)
+            elif cloned is not None:
+                self._cloning.possible = False
+        finally:
+            del self._busy[file]
+            done.set()
+
+    async def _write_all(self, checked: Sequence[tuple[int, memoryview, bytes]]) -> None:
+        """Write verified pieces, each with its XXH3-128; whole new files are written together."""
         new: dict[int, tuple[int, memoryview, bytes]] = {}
         others: list[tuple[int, memoryview, bytes]] = []
         partial = self._files.partial
-        for (piece, data), check in zip(pieces, checks, strict=True):
-            if check is None or piece in self._stored:
+        for piece, data, check in checked:
+            if piece in self._stored:
                 continue
             file, _, length = self._layout.span(piece)
             if length < self._layout.file_length(file) or (partial and not partial.is_unused(file)):
@@ -233,11 +299,12 @@ class Target:
             others += await self._write_new(new)
         for each in others:
             await self._write(*each)
-        return [piece for (piece, _), check in zip(pieces, checks, strict=True) if check is None]
 
     async def _write(self, piece: int, data: memoryview, check: bytes) -> None:
         span = self._layout.span(piece)
         syncer, partial = await self._prepare_write(span.file)
+        if (busy := self._busy.get(span.file)) is not None:
+            await busy.wait()
         with refusals(partial.path(span.file)), partial.writing(span.file, syncer.folder_changed) as fd:
             layer = partial.folder.layer
             await self._executor.write(span.length, lambda: write_at(layer, fd, data, span.offset))

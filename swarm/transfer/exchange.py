@@ -398,7 +398,12 @@ class Exchange:
         transfer = self._record.transfer
         self._record.publish(SourceJoined(transfer, source.id, source.description))
         commands = self._brain.source_joined(
-            source.id, self._now(), rtt=0.0, receives=False, origin=isinstance(source, SharedSource)
+            source.id,
+            self._now(),
+            rtt=0.0,
+            receives=False,
+            origin=isinstance(source, SharedSource),
+            local=isinstance(source, LocalSource),
         )
         self._performer.perform(commands)
         reason = "the transfer ended"

@@ -70,7 +70,7 @@ class TransferRecord:
         self.done = self.total = self.pieces_done = self.pieces = 0
         self.received = self.sent = self.wasted = 0
         self.from_afar = self.reused = self.patched = 0
-        """Payload bytes from other machines; bytes of pieces from files on this one; those made by patches."""
+        """Payload from other machines, in bytes; pieces from files on this one; pieces made by patches."""
         self._local: dict[SourceId, bool] = {}
         self.next_stored = trio.Event()
         """Set, and replaced by another one, with the next piece that is stored."""
