@@ -333,7 +333,11 @@ def release_search(
     def warn(message: str) -> None:
         opener.publish(Warned(message, transfer))
 
-    return ReleaseSearch(link.series, sources, request.options.patience, warn, asks)
+    def awaiting(reason: str, seconds: float) -> None:
+        if transfer is not None:
+            opener.publish(PeersAwaited(transfer, reason, seconds))
+
+    return ReleaseSearch(link.series, sources, request.options.patience, warn, asks, awaiting)
 
 
 async def _find(
