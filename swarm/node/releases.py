@@ -72,7 +72,7 @@ AskOrigin = Callable[[], Awaitable[SignedRelease]]
 class ReleaseSearch:
     """Which series, whom to ask, and how: all that `Releases.newest` and `Releases.after` need.
 
-    ``patience`` is in seconds. ``warn`` is told a line about each answer that is refused, ``awaiting`` once if
+    ``patience`` is in seconds. ``warn`` hears of each answer that is refused, ``awaiting`` once if
     no answer has come for a moment: why, and how many seconds more it is waited for one.
     """
 
