@@ -5,6 +5,7 @@ Peers answer over ``/swarm/release/1.0.0``, at once or when there is something n
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -105,6 +106,8 @@ class Releases:
         self._rng = rng
         self._offered: dict[SeriesId, SignedRelease] = {}
         self._news: dict[SeriesId, trio.Event] = {}
+        self._locks: dict[SeriesId, int] = {}
+        """The descriptors of the series that are published here."""
         self._waiting = 0
 
     # --- Serving ------------------------------------------------------------------------------------
@@ -128,8 +131,15 @@ class Releases:
         for source in self._peer_sources():
             announce_to(source, announcement)
 
+    async def publish_alone(self, series: Series, lock: Callable[[], int]) -> None:
+        """Hold the lock of a series that is published until this node closes; raises what ``lock`` raises."""
+        if series.id not in self._locks:
+            self._locks[series.id] = await trio.to_thread.run_sync(lock)
+
     def close(self) -> None:
         """Serve nothing any more."""
+        while self._locks:
+            os.close(self._locks.popitem()[1])
         for series in tuple(self._offered):
             self._withdraw(series)
 
