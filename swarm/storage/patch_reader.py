@@ -29,6 +29,9 @@ from swarm.storage.folder import open_regular
 from swarm.storage.hashing import piece_matches
 from swarm.storage.version_files import VersionFiles
 
+KEPT_BYTES = 8 * 1024 * 1024
+"""A buffer for spans is kept if it is no longer than this: new memory costs as much as reading into it."""
+
 
 class PatchReader:
     """An open patch, and the old files that it refers to.
@@ -50,6 +53,7 @@ class PatchReader:
         self.pieces = index.pieces(self._present)
         self._made: tuple[int, memoryview] | None = None
         self._prefix: tuple[tuple[int, int, int], Prefix] | None = None
+        self._buffer = bytearray()
 
     @classmethod
     def open(cls, patch: Path, old: Manifest, new: Manifest, bases: Sequence[Path]) -> PatchReader:
@@ -160,11 +164,17 @@ class PatchReader:
         return self._prefix[1]
 
     def _old(self, segment: Segment) -> memoryview:
+        """The span of a segment; its memory is good until the next call."""
+        if len(self._buffer) < segment.span <= KEPT_BYTES:
+            self._buffer = bytearray(segment.span)
+        kept = segment.span <= KEPT_BYTES
+        span = memoryview(self._buffer if kept else bytearray(segment.span))[: segment.span]
         base = segment.base or 0
         try:
-            return self._files[base].read(base, segment.start, segment.span)
+            self._files[base].read_into(base, segment.start, span)
         except OSError as error:
             raise PatchError("an old file cannot be read") from error
+        return span
 
     def _give_up(self, segment: Segment) -> None:
         """Take the pieces of a segment that makes nothing out of ``pieces``."""
