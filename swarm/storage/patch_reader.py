@@ -29,9 +29,6 @@ from swarm.storage.folder import open_regular
 from swarm.storage.hashing import piece_matches
 from swarm.storage.version_files import VersionFiles
 
-KEPT_BYTES = 8 * 1024 * 1024
-"""A buffer for spans is kept if it is no longer than this: new memory costs as much as reading into it."""
-
 
 class PatchReader:
     """An open patch, and the old files that it refers to.
@@ -54,6 +51,7 @@ class PatchReader:
         self._made: tuple[int, memoryview] | None = None
         self._prefix: tuple[tuple[int, int, int], Prefix] | None = None
         self._buffer = bytearray()
+        self._whole = bytearray()
 
     @classmethod
     def open(cls, patch: Path, old: Manifest, new: Manifest, bases: Sequence[Path]) -> PatchReader:
@@ -121,7 +119,9 @@ class PatchReader:
             made = self._segment(numbers[0])
             start = span.offset - self._index.segment(numbers[0]).offset
             return None if made is None else made[start : start + span.length]
-        whole = memoryview(bytearray(span.length))
+        if len(self._whole) < span.length:
+            self._whole = bytearray(span.length)
+        whole = memoryview(self._whole)[: span.length]
         at = 0
         for number in numbers:
             if (made := self._segment(number)) is None:
@@ -165,10 +165,10 @@ class PatchReader:
 
     def _old(self, segment: Segment) -> memoryview:
         """The span of a segment; its memory is good until the next call."""
-        if len(self._buffer) < segment.span <= KEPT_BYTES:
+        # New memory costs as much as reading into it.
+        if len(self._buffer) < segment.span:
             self._buffer = bytearray(segment.span)
-        kept = segment.span <= KEPT_BYTES
-        span = memoryview(self._buffer if kept else bytearray(segment.span))[: segment.span]
+        span = memoryview(self._buffer)[: segment.span]
         base = segment.base or 0
         try:
             self._files[base].read_into(base, segment.start, span)
