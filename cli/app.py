@@ -25,7 +25,7 @@ from cli.version import version
 
 COMMANDS = (
     "share", "fetch", "release", "follow", "peers", "ping", "listen", "list", "meet", "inspect", "verify",
-    "id", "demo", "daemon", "add", "status", "pause", "resume", "remove", "limit",
+    "id", "demo", "daemon", "add", "status", "pause", "resume", "remove", "limit", "top",
 )  # fmt: skip
 """In the order of the help; each is the ``command`` of its module in `cli.commands`."""
 

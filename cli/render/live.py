@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -65,6 +65,10 @@ class Live:
         """Show how things stand now."""
         now = self._clock()
         self._view.draw(tuple(self._standings(now)), now - self._start)
+
+    def show(self, standings: Sequence[Standing]) -> None:
+        """Show how transfers of another process stand."""
+        self._view.draw(standings, self._clock() - self._start)
 
     def report(self) -> None:
         """Print how things stand now, because somebody asks."""

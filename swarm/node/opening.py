@@ -94,7 +94,7 @@ class ShareRequest:
     origins: tuple[OriginUrl, ...] = ()
 
 
-Content: TypeAlias = str | Path | SwarmLink | SeriesLink | ManifestId | Envelope
+Content: TypeAlias = str | Path | SwarmLink | SeriesLink | ManifestId | Envelope | NamedContent
 """What can be fetched: a link (of a series: its newest release), the path of a ``.swarm`` file, an id."""
 
 
@@ -125,6 +125,8 @@ class FetchRequest:
                 named = content
             case SwarmLink():
                 named = NamedContent.of_link(content)
+            case NamedContent():
+                named = content
             case Envelope() | ManifestId():
                 named = NamedContent(content, content.peers if isinstance(content, Envelope) else ())
             case _:

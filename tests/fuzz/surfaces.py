@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import re
 import tracemalloc
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_interface
@@ -528,6 +529,7 @@ def lan_seeds() -> Iterator[bytes]:
 # --- The requests of the daemon's API ---------------------------------------------------------------
 
 _ACCESS = TcpAccess(7474, "t" * 43)
+_DONE = json_answer(200, {})
 
 
 def _requests(pieces: Iterable[bytes]) -> tuple[list[HttpRequest], int, bytes]:
@@ -538,7 +540,7 @@ def _requests(pieces: Iterable[bytes]) -> tuple[list[HttpRequest], int, bytes]:
             http.receive(piece)
             while (request := http.next_request()) is not None:
                 requests.append(request)
-                answers += http.answer(json_answer(200, {}))
+                answers += http.answer(_DONE)
                 if not http.goes_on:
                     return requests, 0, answers
                 http.begin_next()
@@ -554,7 +556,9 @@ def _requests(pieces: Iterable[bytes]) -> tuple[list[HttpRequest], int, bytes]:
 def run_api(data: bytes) -> None:
     """Requests: the same ones, or the same refusal, however they arrive; only declared errors."""
     requests, status, answers = _requests([data] if data else [])
-    same(_requests(parts(data)), (requests, status, answers), "the requests under another chunking")
+    if zlib.crc32(data) % 4 == 0:
+        # It takes most of the time, so not for each; which ones depends on the input alone.
+        same(_requests(parts(data)), (requests, status, answers), "the requests under another chunking")
     if status and not answers.endswith((b"\r\n\r\n{}", b"\r\n\r\n")):
         raise Broken("a refusal is not answered")
     for request in requests:
