@@ -360,7 +360,14 @@ async def _find(
             ReleaseFound(transfer, record.series.key, record.series.name, record.sequence, record.manifest)
         )
     origins = tuple(dict.fromkeys((*content.origins, *record.origins)))[:MAX_ORIGINS]
-    named = NamedContent(record.manifest, content.peers, linked=True, meets=content.meets, origins=origins)
+    named = NamedContent(
+        record.manifest,
+        content.peers,
+        linked=True,
+        meets=content.meets,
+        origins=origins,
+        name=record.series.name,
+    )
     return named, release
 
 
