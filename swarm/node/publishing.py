@@ -48,8 +48,8 @@ class PublishRequest:
 class PublishedRelease:
     """A release that its publisher seeds: the record, the content's transfer, and those of its patches.
 
-    ``link`` is the link of the series. ``new`` is False if this release was published before. ``record_path`` is
-    the file of the signed record, for web servers.
+    ``link`` is the link of the series. ``new`` is False if this release was published before.
+    ``record_path`` is the file of the signed record, for web servers.
     """
 
     record: ReleaseRecord
