@@ -45,7 +45,7 @@ class Update:
 
         return (
             f"patch of {self.patch / (1 << 20):.1f} MiB: the publisher sent {self.copies:.3f} patches, "
-            f"{self.publisher_wire / self.patch:.3f} on the wire; each receiver received {span(self.received)} "
+            f"{self.publisher_wire / self.patch:.3f} on the wire; each receiver got {span(self.received)} "
             f"and sent {span(self.sent)}; all done after {self.seconds:.1f} s"
         )
 
