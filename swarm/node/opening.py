@@ -281,7 +281,8 @@ async def _updating(
         yield ()
         return
     places = await trio.to_thread.run_sync(_older_versions, request, target)
-    update = Update(release.record, content, target.manifest, target.wanted - target.stored, places)
+    lacking = target.wanted - target.stored
+    update = Update(release.record, content, target.manifest, lacking, places, target.path)
     async with update_sources(opener.patches, opener.hashes, transfer, update) as sources:
         yield sources
 

@@ -39,7 +39,7 @@ from swarm.storage.hash_cache import HashCache, Remembered
 from swarm.storage.manifest_files import NamedContent
 from swarm.storage.patch_folder import PatchFolder
 from swarm.storage.scan import ScanRules, scan
-from swarm.transfer.transfer import Transfer
+from swarm.transfer.transfer import END_SECONDS, Transfer
 
 if TYPE_CHECKING:
     from swarm.ids import TransferId
@@ -73,7 +73,7 @@ class PatchDesk:
 class Update:
     """What a transfer updates: the release, where its peers are, and the pieces that are not here yet.
 
-    ``places`` are where older versions may lie.
+    ``places`` are where older versions may lie, ``target`` is the final name.
     """
 
     record: ReleaseRecord
@@ -81,6 +81,7 @@ class Update:
     manifest: Manifest
     lacking: PieceSet
     places: Sequence[Path]
+    target: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +129,11 @@ async def update_sources(
     if offer is None or installed is None:
         yield ()
         return
-    await trio.to_thread.run_sync(desk.folder.prepare)
+    folder = await trio.to_thread.run_sync(desk.folder.prepare, update.target)
     options = TransferOptions(
         peers=transfer.options.peers,
+        upload_limit=transfer.options.upload_limit,
+        download_limit=transfer.options.download_limit,
         patience=min(PATCH_PATIENCE, transfer.options.patience),
         max_peers=transfer.options.max_peers,
         name=desk.folder.name_of(offer.patch),
@@ -140,7 +143,7 @@ async def update_sources(
     )
     content = replace(update.content, manifest=offer.patch, origins=(), name=None)
     news = desk.passing[transfer.number] = PatchNews(transfer, offer.size)
-    fetch = desk.begin(content, desk.folder.path, options, news.publish)
+    fetch = desk.begin(content, folder, options, news.publish)
     try:
         path = await _fetched(fetch, transfer, offer)
         if path is None:
@@ -154,10 +157,10 @@ async def update_sources(
             yield (PatchSource(path, installed.remembered.manifest, (installed.place,)),)
     finally:
         del desk.passing[transfer.number]
-        with trio.CancelScope(shield=True):
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + END_SECONDS):
             await fetch.stop()
             if transfer.path is not None:
-                await trio.to_thread.run_sync(desk.folder.remove, offer.patch)
+                await trio.to_thread.run_sync(desk.folder.remove, update.target)
 
 
 async def _versions(update: Update, hashes: HashCache) -> list[Installed]:
