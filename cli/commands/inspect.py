@@ -48,8 +48,8 @@ def command(
 ) -> None:
     """Print what MANIFEST describes: size, x if executable, BLAKE3 and path of each file.
 
-    MANIFEST is a .swarm file, an id or a swarm: link. The manifest of the last two comes from peers, also from
-    those in this machine's networks.
+    MANIFEST is a .swarm file, an id or a swarm: link. The manifest of the last two comes from peers, also
+    from those in this machine's networks.
     """
     from cli import running
     from swarm.storage.manifest_files import find_content, is_remote
