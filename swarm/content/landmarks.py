@@ -18,16 +18,16 @@ from xxhash import xxh3_64_intdigest
 
 MARK_BYTES = 24
 """Bytes of one landmark: long enough to be rare, short enough to lie between changed addresses of code."""
-MAX_LANDMARKS = 1 << 18
-"""Landmarks of one index; they take 3 MiB."""
+MAX_LANDMARKS = 1 << 17
+"""Landmarks of one index; they take 2 MiB."""
 MIN_STEP = 256
 MAX_SCAN = 128 * 1024
-"""Positions that one sample looks at. In an old file of more than 32 GiB a sample may miss."""
+"""Positions that one sample looks at. In an old file of more than 16 GiB a sample may miss."""
 SEGMENT_SCAN = 512 * 1024
 """Positions that all samples of one segment look at together, in a quarter of a second at most."""
 MAX_SAMPLES = 16
 
-_PLACE = (1 << 18) - 1
+_PLACE = MAX_LANDMARKS - 1
 """The bits of a mark that number it; the others are its hash."""
 _SEEN_BITS = 20
 _SEEN = (1 << _SEEN_BITS) - 1

@@ -43,9 +43,9 @@ SPAN_BYTES = 6 * 1024 * 1024
 """The most of the old file that one segment is compared with. More costs time to make and to apply."""
 MARGIN_BYTES = 512 * 1024
 """What is added at both ends of the place that samples point to."""
-MEMORY_BYTES = 58 * 1024 * 1024
+MEMORY_BYTES = 50 * 1024 * 1024
 """What all segments under way may take together; a lone one is always let through."""
-TABLE_BYTES = 15 * 1024 * 1024
+TABLE_BYTES = 11 * 1024 * 1024
 """What zstd takes for one segment of full length: its window and its tables."""
 READ_BYTES = 1024 * 1024
 GUESSES = 16

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
 
 from swarm.bits import PieceSet
 from swarm.content.manifest import Manifest
@@ -173,6 +174,14 @@ class PatchReader:
         last = own.start + (segment.offset + segment.length - 1) // length
         self.pieces -= PieceSet.between(self.pieces.size, first, last + 1)
 
+    def __enter__(self) -> PatchReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
     def close(self) -> None:
         """Close all files."""
         os.close(self._fd)
@@ -197,13 +206,15 @@ def apply_patch(
     Raises `PatchError` for a patch that does not fit or is not whole, `DiskError` for files that cannot be
     read or written.
     """
-    reader = PatchReader.open(patch, old, new, [old_path])
     done = 0
-    try:
+    folders: set[Path] = set()
+    with PatchReader.open(patch, old, new, [old_path]) as reader:
         for file in reader.files:
             path = output.joinpath(*new.path(file))
             with refusals(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
+                if path.parent not in folders:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    folders.add(path.parent)
                 fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
                 try:
                     for piece in new.layout.pieces_of(file):
@@ -215,8 +226,6 @@ def apply_patch(
                         progress(done)
                 finally:
                     os.close(fd)
-    finally:
-        reader.close()
     return done
 
 
