@@ -288,7 +288,7 @@ async def _updating(
 
 def _older_versions(request: FetchRequest, target: Target) -> tuple[Path, ...]:
     """Where older versions of what is fetched may lie: under its final name, and where the user says."""
-    return tuple(place for place in (target.path, *request.options.bases) if place.exists())
+    return tuple(place for place in (*target.bases, *request.options.bases) if place.exists())
 
 
 def _chosen(manifest: Manifest, patterns: Sequence[str]) -> tuple[frozenset[int], Collection[int], int]:
@@ -339,7 +339,11 @@ def release_search(
     def warn(message: str) -> None:
         opener.publish(Warned(message, transfer))
 
-    return ReleaseSearch(link.series, sources, request.options.patience, warn, asks)
+    def awaiting(reason: str, seconds: float) -> None:
+        if transfer is not None:
+            opener.publish(PeersAwaited(transfer, reason, seconds))
+
+    return ReleaseSearch(link.series, sources, request.options.patience, warn, asks, awaiting)
 
 
 async def _find(
