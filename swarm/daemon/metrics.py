@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from math import inf
 from typing import Final
 
-from swarm.daemon.keeper import TransferKeeper
+from swarm.daemon.keeper import SOURCE_KINDS, TransferKeeper
+from swarm.daemon.kept_entry import KeptEntry
+from swarm.observe.tally import TransferSnapshot
+from swarm.transfer.buffers import POOL_BYTES, UPLOAD_BYTES
 
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 STATES: Final = ("opening", "hashing", "fetching", "seeding", "finished", "paused", "waiting", "failed")
@@ -30,10 +34,16 @@ def metrics(keeper: TransferKeeper, now: float) -> str:
     connected = sum(snapshot.connected for _, snapshot in snapshots)
     inbound = sum(row.connected and row.inbound for _, each in snapshots for row in each.sources)
     have = sum(snapshot.have_pieces for _, snapshot in snapshots)
+    memory, limits = keeper.node.memory, keeper.rules.limits_now
     lines: list[str] = []
     for name, kind, text, samples in (
         ("swarm_uptime_seconds", "gauge", "Seconds since the daemon started.", [("", now - keeper.began)]),
-        ("swarm_received_bytes_total", "counter", "Payload bytes received.", [("", keeper.received)]),
+        (
+            "swarm_received_bytes_total",
+            "counter",
+            "Payload bytes received, by the kind of source.",
+            [(f'{{source="{kind}"}}', keeper.received_from[kind]) for kind in SOURCE_KINDS],
+        ),
         ("swarm_sent_bytes_total", "counter", "Payload bytes sent.", [("", keeper.sent)]),
         ("swarm_pieces_refused_total", "counter", "Pieces that were false.", [("", keeper.refused)]),
         ("swarm_sources_banned_total", "counter", "Sources that broke a rule.", [("", keeper.banned)]),
@@ -63,6 +73,30 @@ def metrics(keeper: TransferKeeper, now: float) -> str:
             "How long the last change of the list took.",
             [("", keeper.disk_delay)],
         ),
+        (
+            "swarm_peers",
+            "gauge",
+            "Sources of all transfers by state; full ones have everything.",
+            [(f'{{state="{state}"}}', count) for state, count in _peers(snapshots).items()],
+        ),
+        (
+            "swarm_buffer_bytes",
+            "gauge",
+            "Pieces in memory: received and not yet stored, read and not yet sent.",
+            [('{use="receive"}', memory.pool.used), ('{use="send"}', memory.uploads.used)],
+        ),
+        (
+            "swarm_buffer_limit_bytes",
+            "gauge",
+            "What such pieces may take.",
+            [('{use="receive"}', POOL_BYTES), ('{use="send"}', UPLOAD_BYTES)],
+        ),
+        (
+            "swarm_limit_bytes_per_second",
+            "gauge",
+            "The limit of all transfers together at this moment; +Inf is none.",
+            [('{direction="in"}', limits.download or inf), ('{direction="out"}', limits.upload or inf)],
+        ),
         ("swarm_resident_memory_bytes", "gauge", "Memory of the process.", [("", _resident())]),
     ):
         lines.extend(_family(name, kind, text, samples))
@@ -70,11 +104,21 @@ def metrics(keeper: TransferKeeper, now: float) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _peers(snapshots: Iterable[tuple[KeptEntry, TransferSnapshot]]) -> dict[str, int]:
+    counts = {"connected": 0, "full": 0, "banned": 0, "gone": 0}
+    for _, snapshot in snapshots:
+        counts["connected"] += snapshot.connected - snapshot.full_peers
+        counts["full"] += snapshot.full_peers
+        counts["banned"] += snapshot.banned
+        counts["gone"] += sum(not (row.connected or row.banned) for row in snapshot.sources)
+    return counts
+
+
 def _family(name: str, kind: str, text: str, samples: Iterable[Sample]) -> Iterator[str]:
     yield f"# HELP {name} {text}"
     yield f"# TYPE {name} {kind}"
     for labels, value in samples:
-        yield f"{name}{labels} {value:.17g}"
+        yield f"{name}{labels} {'+Inf' if value == inf else f'{value:.17g}'}"
 
 
 def _histogram(name: str, text: str, values: list[float]) -> Iterator[str]:
