@@ -100,6 +100,8 @@ class _Fetches:
             if options.seed:
                 self._live.phase = Phase.SEEDING
                 await seeding.until_closed(self._live, [transfer])
+            else:
+                await self._node.passed_on(transfer)
 
     async def run(self, seeding: Seeding) -> None:
         """Fetch all of them; raises one error for those that failed."""
@@ -129,6 +131,8 @@ class _Fetches:
                     await self._complete(transfer)
                     if options.seed:
                         seeded.append(transfer)
+                    else:
+                        await self._node.passed_on(transfer)
             except (SwarmError, OSError, ExceptionGroup) as error:
                 self._failures.append(error)
                 failure = explain(error)

@@ -51,6 +51,7 @@ async def keep_up(node: Node, live: Live, keeping: KeepingUp) -> None:
         pause = FIRST_PAUSE
         record = node.known_release(keeping.link.series) or record
         if keeping.once and changed:
+            await node.passed_on(transfer)
             await transfer.stop()
             return
         record = await node.next_release(keeping.link, record.sequence, options=keeping.options)

@@ -11,10 +11,8 @@ import trio
 
 from swarm.config import NodeOptions, TransferOptions
 from swarm.content.envelope import Envelope
-from swarm.content.link import MAX_LINK_MEETS, MAX_LINK_PEERS, SwarmLink
+from swarm.content.link import MAX_LINK_PEERS, SwarmLink
 from swarm.content.manifest import Manifest
-from swarm.content.release import ReleaseRecord, Series
-from swarm.content.series_link import SeriesLink
 from swarm.errors import LinkClosed, NoPeerReachable, RemoteError, UsageError
 from swarm.events import Event, NodeListening, PortLost, PortMapped, RoundTrip, TransferStarted
 from swarm.ids import ManifestId, PeerId, TransferId
@@ -36,6 +34,7 @@ from swarm.node.catalogue import (
     ask_adverts,
     same_machine,
 )
+from swarm.node.node_releases import NodeReleases
 from swarm.node.opening import (
     Content,
     ContentOpener,
@@ -44,10 +43,9 @@ from swarm.node.opening import (
     look_up,
     open_fetch,
     open_share,
-    release_search,
 )
 from swarm.node.pinging import PingSample, ping_peer
-from swarm.node.releases import RELEASE_PROTOCOL, Releases, ReleaseSearch
+from swarm.node.releases import RELEASE_PROTOCOL, Releases
 from swarm.node.round_trips import RoundTrips
 from swarm.node.surroundings import PeerNear, begin_lan, peers_near
 from swarm.node.updating import PatchDesk
@@ -74,10 +72,6 @@ if TYPE_CHECKING:
     from swarm.discovery.meeting_point import MeetingPoint
     from swarm.net.port_mapper import PortLease, PortMapper
     from swarm.node.meetings import Meetings
-    from swarm.node.publishing import PublishedRelease
-
-DEFAULT_KEEP = 3
-"""Earlier releases from which a publisher offers patches."""
 
 MAX_DIALS = 8
 """Named peers, and strangers, that are dialled at the same time by all transfers together."""
@@ -97,7 +91,7 @@ MAX_BANNED = 4096
 NOT_ALLOWED = "it serves only peers that its user allows: ask for --allow {peer}, which is your peer id"
 
 
-class Node:
+class Node(NodeReleases):
     """Shares, fetches and pings; made by `open_node`. For the trio thread that opened it.
 
     What concerns all transfers is owned here: rate limits, memory, dials, bans, connections.
@@ -141,6 +135,7 @@ class Node:
         self._releases = Releases(
             self._questions, ReleaseFiles(home), self._addresses, self.peer_sources, self._rng
         )
+        self._patches = PatchDesk(PatchFolder(home), self._begin_patch, self._stream.publish)
         self._opener = ContentOpener(
             self._questions,
             key,
@@ -151,7 +146,7 @@ class Node:
             self._releases,
             self.meeting_points,
             trio.CapacityLimiter(MAX_ORIGIN_CONNECTIONS),
-            PatchDesk(PatchFolder(home), self._begin_patch, self._stream.publish),
+            self._patches,
         )
         self._peer_sources += self.meeting_points(())
         self._tree_times = TreeTimes()
@@ -317,9 +312,6 @@ class Node:
         request = FetchRequest.read(content, Path(into), self._peers_of(options), options)
         return self._begin(TransferKind.FETCH, options, lambda own: open_fetch(self._opener, own, request))
 
-    def _peers_of(self, options: TransferOptions) -> tuple[str, ...]:
-        return tuple(str(parse_peer_address(text)) for text in options.peers)
-
     def _begin(
         self,
         kind: TransferKind,
@@ -354,62 +346,6 @@ class Node:
         if other is not transfer:
             raise UsageError("this node shares or fetches that already: stop that transfer first")
         self._claims[transfer.number] = manifest
-
-    # --- Releases -----------------------------------------------------------------------------------
-
-    async def release(
-        self,
-        name: str,
-        path: str | Path,
-        *,
-        previous: Sequence[str | Path] = (),
-        keep: int = DEFAULT_KEEP,
-        options: TransferOptions | None = None,
-    ) -> PublishedRelease:
-        """Publish the file or folder ``path`` as the next release of the series ``name``, and seed it.
-
-        Returns when the patches are made, from the ``previous`` versions and from the last ``keep`` releases
-        that still stand unchanged. The same content again is the same release. docs/updates.md has the rules.
-        Raises UsageError, ManifestError, DiskError.
-        """
-        from swarm.node.publishing import PublishRequest, publish
-
-        options = options or TransferOptions()
-        home = self._options.home or swarm_home()
-        request = PublishRequest(name, Path(path), tuple(map(Path, previous)), keep, options)
-        return await publish(self, self._opener, home, request)
-
-    async def newest_release(
-        self, link: str | SeriesLink, *, options: TransferOptions | None = None
-    ) -> ReleaseRecord:
-        """Return the newest release of a series that this node hears of; nothing is fetched.
-
-        Of the options, ``peers``, ``patience`` and those of origins count. Raises UsageError, ManifestError
-        for what must be refused, NoPeerReachable, Incomplete when nobody knows of a release.
-        """
-        return (await self._releases.newest(self._search(link, options))).record
-
-    async def next_release(
-        self, link: str | SeriesLink, after: int, *, options: TransferOptions | None = None
-    ) -> ReleaseRecord:
-        """Wait, for as long as it takes, for a release above number ``after``; as `newest_release`."""
-        return (await self._releases.after(self._search(link, options), after)).record
-
-    def known_release(self, series: Series) -> ReleaseRecord | None:
-        """The newest release of a series that this node serves the record of; None if there is none."""
-        release = self._releases.offered(series.id)
-        return None if release is None else release.record
-
-    def series_link(self, series: Series, origins: Sequence[OriginUrl] = ()) -> SeriesLink:
-        """The link of a series with those of this node's addresses that others can reach."""
-        peers = of_others(self.addresses)[:MAX_LINK_PEERS]
-        return SeriesLink(series, peers, self._options.meet[:MAX_LINK_MEETS], tuple(origins))
-
-    def _search(self, link: str | SeriesLink, options: TransferOptions | None) -> ReleaseSearch:
-        link = SeriesLink.pasted(link) if isinstance(link, str) else link
-        options = options or TransferOptions()
-        request = FetchRequest(link, Path(), self._peers_of(options), frozenset(), options)
-        return release_search(self._opener, request, link, None)
 
     # --- Asking peers -------------------------------------------------------------------------------
 

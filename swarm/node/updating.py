@@ -24,13 +24,16 @@ from swarm.events import (
     BytesSent,
     Event,
     PatchProgress,
+    PeerComplete,
+    PeerConnected,
+    PeerDisconnected,
     PeersAwaited,
     SourceBanned,
     UpdatePlanned,
     Warned,
 )
-from swarm.ids import DIGEST_BYTES
-from swarm.lazy_dataclass import dataclass, replace
+from swarm.ids import DIGEST_BYTES, PeerId
+from swarm.lazy_dataclass import dataclass, field, replace
 from swarm.ports import PieceSource
 from swarm.storage.hash_cache import HashCache, Remembered
 from swarm.storage.manifest_files import NamedContent
@@ -44,6 +47,10 @@ if TYPE_CHECKING:
 PATCH_PATIENCE: Final = 15.0
 """Seconds without a peer that has the patch, or a verified piece of it, after which it is done without."""
 TELL_SECONDS: Final = 0.25
+LEAST_PASSING: Final = 5.0
+MOST_PASSING: Final = 120.0
+"""Seconds for which an update that is done passes its patch on to who needs it: as long as it took to get it,
+within these bounds. So receivers that begin together end together, and the publisher sends one patch."""
 
 BeginPatch = Callable[[NamedContent, Path, TransferOptions, Callable[[Event], None]], Transfer]
 """Begins the patch's transfer: what, into which folder, how, and where its events go."""
@@ -56,6 +63,8 @@ class PatchDesk:
     folder: PatchFolder
     begin: BeginPatch
     publish: Callable[[Event], None]
+    passing: dict[TransferId, PatchNews] = field(default_factory=dict)
+    """The patches that are here, by the transfer that they are for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +137,8 @@ async def update_sources(
         times=False,
     )
     content = replace(update.content, manifest=offer.patch, origins=(), name=None)
-    fetch = desk.begin(content, desk.folder.path, options, heard_as(transfer))
+    news = desk.passing[transfer.number] = PatchNews(transfer, offer.size)
+    fetch = desk.begin(content, desk.folder.path, options, news.publish)
     try:
         path = await _fetched(fetch, transfer, offer)
         if path is None:
@@ -137,9 +147,11 @@ async def update_sources(
             # Few fetches have a patch: what decompresses it is not loaded for the others.
             from swarm.sources.patch_source import PatchSource
 
+            news.arrived()
             transfer.tell(PatchProgress(transfer.number, "fetching", offer.size, offer.size))
             yield (PatchSource(path, installed.remembered.manifest, (installed.place,)),)
     finally:
+        del desk.passing[transfer.number]
         with trio.CancelScope(shield=True):
             await fetch.stop()
             if transfer.path is not None:
@@ -224,17 +236,54 @@ async def _fetched(fetch: Transfer, transfer: Transfer, offer: PatchOffer) -> Pa
     return path
 
 
-def heard_as(transfer: Transfer) -> Callable[[Event], None]:
-    """Where the events of a patch's transfer go: what concerns the user is told as of ``transfer``."""
-    number = transfer.number
+class PatchNews:
+    """Hears the events of a patch's transfer: tells observers of them as of ``transfer``, and who needs more.
 
-    def publish(event: Event) -> None:
+    ``size`` is that of the patch.
+    """
+
+    def __init__(self, transfer: Transfer, size: int) -> None:
+        self._transfer = transfer
+        self._size = size
+        self._began = trio.current_time()
+        self._took = 0.0
+        self._sent = 0
+        self._lacking: set[PeerId] = set()
+        self._complete: set[PeerId] = set()
+        self._changed = trio.Event()
+
+    def publish(self, event: Event) -> None:
+        """Take one event: what moves counts for the update, and its warnings are the update's."""
+        number = self._transfer.number
         match event:
             case BytesReceived() | BytesSent() | SourceBanned() | PeersAwaited():
-                transfer.tell(replace(event, transfer=number))
+                self._transfer.tell(replace(event, transfer=number))
             case Warned(message=message):
-                transfer.tell(Warned(message, number))
+                self._transfer.tell(Warned(message, number))
+        match event:
+            case BytesSent(size=size):
+                self._sent += size
+            case PeerConnected(peer=peer) if peer not in self._complete:
+                self._lacking.add(peer)
+            case PeerDisconnected(peer=peer):
+                self._lacking.discard(peer)
+            case PeerComplete(peer=peer):
+                self._complete.add(peer)
+                self._lacking.discard(peer)
             case _:
-                pass
+                return
+        self._changed.set()
 
-    return publish
+    def arrived(self) -> None:
+        """The patch is here."""
+        self._took = trio.current_time() - self._began
+
+    async def passed_on(self) -> None:
+        """Wait until nobody who is connected lacks any of the patch, or as much of it was sent as was taken.
+
+        At most as long as it took to get it here, within bounds.
+        """
+        with trio.move_on_after(min(max(self._took, LEAST_PASSING), MOST_PASSING)):
+            while self._lacking and self._sent < self._size:
+                self._changed = trio.Event()
+                await self._changed.wait()
