@@ -117,6 +117,9 @@ class Store(Protocol):
         After a `DiskError` those in ``stored`` are written.
         """
 
+    def put_now(self, pieces: Sequence[tuple[int, memoryview]]) -> list[int] | None:
+        """As `put_many`, in one step that waits for nothing; None, with nothing done, if it would."""
+
     async def get(self, piece: int) -> memoryview:
         """Read one whole stored piece, checked to be what was verified before.
 

@@ -50,6 +50,18 @@ class PieceExecutor:
             return function()
         return await trio.to_thread.run_sync(function, limiter=self._threads)
 
+    def prompt(self, size: int) -> bool:
+        """Whether a write of ``size`` bytes would be done inline."""
+        return size <= INLINE_BYTES and not self._slow
+
+    def write_now(self, function: Callable[[], T]) -> T:
+        """Run ``function`` inline, and note whether it has waited for the disk."""
+        started = time.perf_counter()
+        try:
+            return function()
+        finally:
+            self._slow = time.perf_counter() - started > SLOW_SECONDS
+
     async def read(self, size: int, attempt: Callable[[bool], T]) -> T:
         """Run ``attempt(True)`` inline; if that would block, ``attempt(False)`` in a thread."""
         if size <= INLINE_BYTES:
@@ -63,17 +75,10 @@ class PieceExecutor:
     async def write(self, size: int, function: Callable[[], T]) -> T:
         """Run ``function`` inline if it is small and the last write was fast, else in a thread."""
 
-        def timed() -> tuple[T, float]:
-            started = time.perf_counter()
-            return function(), time.perf_counter() - started
-
-        if size <= INLINE_BYTES and not self._slow:
+        if self.prompt(size):
             await trio.lowlevel.checkpoint()
-            result, seconds = timed()
-        else:
-            result, seconds = await trio.to_thread.run_sync(timed, limiter=self._threads)
-        self._slow = seconds > SLOW_SECONDS
-        return result
+            return self.write_now(function)
+        return await trio.to_thread.run_sync(self.write_now, function, limiter=self._threads)
 
 
 OUR_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})

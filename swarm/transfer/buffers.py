@@ -106,8 +106,8 @@ LEAST_BYTES = 16 * 1024
 """What a piece on its way to the disk takes at least, with its task: small files may arrive faster
 than they are created, and a million of them wait."""
 UNSTORED_BYTES = 4 * 1024 * 1024
-"""Whole pieces of one transfer that may wait for the disk before it receives no more: while the disk is slower
-than the network, more of them would only take memory."""
+"""Bytes of whole pieces of one transfer that may wait for the disk before it receives no more: while the disk
+is slower than the network, more of them would only take memory."""
 
 IDLE_BYTES = 16 * 1024 * 1024
 """Free buffers kept for reuse: fresh memory costs a page fault every 4 KiB, a tenth of the time at 1 GB/s."""
@@ -264,7 +264,7 @@ class BufferShare:
     async def take(self, length: int) -> PieceBuffer:
         """A buffer of ``length`` bytes.
 
-        Waits while too much waits for the disk, and while the pool is used up, unless this transfer holds none.
+        Waits while too much waits for the disk, and, unless this transfer holds none, for the pool.
         """
         while self.unstored > max(UNSTORED_BYTES, length):
             await self._stored.park()

@@ -185,11 +185,11 @@ class Performer:
         if fresh := sum(size for _, size in come):
             self._record.publish(BytesReceived(self._record.transfer, source, fresh))
         wanted, self._wanted, self._whole = self._wanted, [], {}
-        if wanted and self._nursery is not None and arrived.buffer is not None:
+        if not wanted or self._nursery is None or arrived.buffer is None:
+            arrived.release()
+        elif not self._store_now(source, wanted, arrived.buffer):
             arrived.buffer.whole()
             self._nursery.start_soon(self._store_pieces, source, wanted, arrived.buffer)
-        else:
-            arrived.release()
 
     def pieces_sent(self, peer: PeerId, finished: list[int], size: int) -> None:
         """Payload was handed to the connection, and with it the last of some pieces."""
@@ -253,6 +253,19 @@ class Performer:
         else:
             receiver.drop_upload(command.piece)
 
+    def _store_now(self, source: SourceId, pieces: list[tuple[int, memoryview]], buffer: PieceBuffer) -> bool:
+        """Store pieces in this step, if the store can do that without waiting; returns whether it could."""
+        wrong: list[int] | None = None
+        try:
+            wrong = self._store.put_now(pieces)
+            if wrong is None:
+                return False
+        except DiskError as error:
+            self._fail(error)
+        buffer.release()
+        self._tell_stored(source, pieces, wrong)
+        return True
+
     async def _store_pieces(
         self, source: SourceId, pieces: list[tuple[int, memoryview]], buffer: PieceBuffer
     ) -> None:
@@ -261,11 +274,20 @@ class Performer:
             async with self._storing:
                 wrong = await self._put(pieces)
         except DiskError as error:
-            self.failure = error
-            self._failed.set()
+            self._fail(error)
         finally:
             # A cancelled or failed store may still be looking at the memory.
             buffer.release(reuse=wrong is not None)
+        self._tell_stored(source, pieces, wrong)
+
+    def _fail(self, error: DiskError) -> None:
+        self.failure = error
+        self._failed.set()
+
+    def _tell_stored(
+        self, source: SourceId, pieces: list[tuple[int, memoryview]], wrong: list[int] | None
+    ) -> None:
+        """Tell the brain what became of pieces; None in place of the wrong ones is a failure of the disk."""
         now = self.now()
         if wrong is not None:
             written = [piece for piece, _ in pieces if piece not in wrong]

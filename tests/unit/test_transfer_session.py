@@ -438,7 +438,6 @@ async def test_a_stalled_piece_gives_way_when_its_memory_is_needed(autojump_cloc
         assert made.store.content() == DATA
 
 
-
 async def test_a_disk_that_is_slower_than_the_network_does_not_fill_the_memory(autojump_clock):
     """All that comes is whole pieces: none of them is worth memory before the disk takes those before it."""
     data = random.Random(8).randbytes(1 << 20) * 40
