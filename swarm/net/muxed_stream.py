@@ -99,6 +99,22 @@ class MuxedStream(IMuxedStream):
         await self.readinto_exactly(memoryview(buffer))
         return bytes(buffer)
 
+    def read_now(self, buffer: memoryview) -> int:
+        """Move into ``buffer`` what has come, without waiting; return how many bytes that is.
+
+        That may be less than has come: after a while other tasks have to run first.
+        """
+        state, filled = self.state, self._read_unread(buffer)
+        if state.reading or filled == len(buffer):
+            return filled
+        state.reading = read = Read(buffer[filled:], len(buffer) - filled)
+        try:
+            while not read.done and self._driver.pull(read.left):
+                pass
+        finally:
+            state.reading = None
+        return filled + read.filled
+
     def _read_unread(self, buffer: memoryview) -> int:
         """Move unread bytes into ``buffer``; return how many."""
         if not self.state.inbox.size:

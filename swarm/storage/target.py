@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
 
@@ -209,7 +210,7 @@ class Target:
         if check is None:
             raise PieceMismatch(f"piece {piece} does not match the hash in the manifest")
         if piece not in self._stored:
-            await self._write(piece, data, check)
+            await self._write(self._layout.span(piece).file, [(piece, data, check)])
 
     async def put_many(self, pieces: Sequence[tuple[int, memoryview]]) -> list[int]:
         """As `put`, for many small pieces in one step; returns those whose hash differs.
@@ -221,8 +222,8 @@ class Target:
         new, others = self._sorted(pieces, checks)
         if new:
             others += await self._write_new(new)
-        for each in others:
-            await self._write(*each)
+        for file, found in groupby(others, key=lambda each: self._layout.span(each[0]).file):
+            await self._write(file, list(found))
         return [piece for (piece, _), check in zip(pieces, checks, strict=True) if check is None]
 
     def put_now(self, pieces: Sequence[tuple[int, memoryview]]) -> list[int] | None:
@@ -271,13 +272,18 @@ class Target:
                 new[file] = piece, data, check
         return new, others
 
-    async def _write(self, piece: int, data: memoryview, check: bytes) -> None:
-        span = self._layout.span(piece)
-        syncer, partial = await self._prepare_write(span.file)
-        with refusals(partial.path(span.file)), partial.writing(span.file, syncer.folder_changed) as fd:
-            layer = partial.folder.layer
-            await self._executor.write(span.length, lambda: write_at(layer, fd, data, span.offset))
-        await self._claim(syncer, [(piece, check, span.file, span.length)])
+    async def _write(self, file: int, pieces: Sequence[tuple[int, memoryview, bytes]]) -> None:
+        """Write pieces of one file in one step."""
+        syncer, partial = await self._prepare_write(file)
+        layer, span = partial.folder.layer, self._layout.span
+
+        def write() -> None:
+            for piece, data, _ in pieces:
+                write_at(layer, fd, data, span(piece).offset)
+
+        with refusals(partial.path(file)), partial.writing(file, syncer.folder_changed) as fd:
+            await self._executor.write(sum(len(data) for _, data, _ in pieces), write)
+        await self._claim(syncer, [(piece, check, file, len(data)) for piece, data, check in pieces])
 
     def _write_at(self, syncer: Syncer, partial: PieceFiles, span: Span, data: memoryview) -> None:
         """As the middle of `_write`, in one step."""
