@@ -22,7 +22,7 @@ SIMULATE_ARGS ?=
 SECONDS := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),60)
 SIEGE_ARGS ?=
 
-.PHONY: help install demo test test-optimized lint bench coverage fuzz interop-install format siege simulate swarm-bench man clean
+.PHONY: help install demo test test-optimized lint bench coverage fuzz interop-install format siege simulate swarm-bench man clean bench-updates
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -92,6 +92,9 @@ bench: $(VENV)/.installed-bench  ## speed and memory against others, written to 
 	$(BIN)/python -m tests.benchmarks.bench_fetch --size $(SIZE) --rounds $(ROUNDS)
 	$(BIN)/python -m tests.benchmarks.bench_memory --size $(MEMORY_SIZE)
 	$(BIN)/python -m tests.benchmarks.bench_limits
+
+bench-updates: install  ## updates by reuse, patch and pieces, beside zsync and casync, to docs/performance.md (PAIR="OLD NEW")
+	$(BIN)/python -m tests.benchmarks.bench_updates --write $(if $(PAIR),--pair $(PAIR))
 
 swarm-bench: $(VENV)/.installed-bench  ## swarms on limited uplinks beside libtorrent, to docs/swarm-bench.md (root; ROUNDS)
 	$(BIN)/python -m tests.netns.bench --rounds $(ROUNDS)

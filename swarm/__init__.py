@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         ContentRestored,
         ContentWithdrawn,
         Event,
+        FilesKept,
         FilesSelected,
         HashingProgress,
         ManifestReady,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
         PieceLost,
         PieceRefused,
         PieceRequested,
+        PiecesReused,
         PieceStored,
         PieceWasted,
         PortLost,
@@ -75,9 +77,18 @@ if TYPE_CHECKING:
     from swarm.node.node import Node, PingSample, open_node
     from swarm.observe.tally import NodeSnapshot, NodeTally, SourceRow, TransferSnapshot
     from swarm.origin_url import OriginUrl
-    from swarm.ports import Announcement, ByteStream, FoundPeer, PeerSource, PieceSource, RequestDesk, Store
+    from swarm.ports import (
+        Announcement,
+        ByteStream,
+        FoundPeer,
+        LocalSource,
+        PeerSource,
+        PieceSource,
+        RequestDesk,
+        Store,
+    )
     from swarm.protocol.advert import Advert
-    from swarm.sources.folder_source import FolderSource
+    from swarm.sources.base_source import BaseSource
     from swarm.storage.manifest_files import inspect
     from swarm.storage.verification import BadPiece, VerifyReport, WrongSize, verify
     from swarm.transfer.progress import Progress
@@ -113,6 +124,7 @@ _MODULES = {
         "ContentRestored",
         "ContentWithdrawn",
         "Event",
+        "FilesKept",
         "FilesSelected",
         "HashingProgress",
         "ManifestReady",
@@ -130,6 +142,7 @@ _MODULES = {
         "PieceRequested",
         "PieceStored",
         "PieceWasted",
+        "PiecesReused",
         "PortLost",
         "PortMapped",
         "ReachChecked",
@@ -155,13 +168,14 @@ _MODULES = {
         "Announcement",
         "ByteStream",
         "FoundPeer",
+        "LocalSource",
         "PeerSource",
         "PieceSource",
         "RequestDesk",
         "Store",
     ),
     "swarm.protocol.advert": ("Advert",),
-    "swarm.sources.folder_source": ("FolderSource",),
+    "swarm.sources.base_source": ("BaseSource",),
     "swarm.storage.manifest_files": ("inspect",),
     "swarm.storage.verification": ("BadPiece", "VerifyReport", "WrongSize", "verify"),
     "swarm.transfer.progress": ("Progress",),
@@ -175,6 +189,7 @@ __all__ = [
     "Announcement",
     "BackgroundShare",
     "BadPiece",
+    "BaseSource",
     "ByteStream",
     "BytesReceived",
     "BytesSent",
@@ -186,14 +201,15 @@ __all__ = [
     "Envelope",
     "Event",
     "FileEntry",
+    "FilesKept",
     "FilesSelected",
-    "FolderSource",
     "FoundPeer",
     "HashingProgress",
     "Incomplete",
     "IntegrityError",
     "LinkClosed",
     "LinkEntry",
+    "LocalSource",
     "Locked",
     "Manifest",
     "ManifestError",
@@ -227,6 +243,7 @@ __all__ = [
     "PieceStored",
     "PieceWasted",
     "PieceWithdrawn",
+    "PiecesReused",
     "PingSample",
     "PortLost",
     "PortMapped",

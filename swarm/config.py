@@ -52,6 +52,8 @@ class TransferOptions:
     """The final name of what is fetched; None: the name in its manifest."""
     overwrite: bool = False
     """Replace files under the final name that differ, once all is complete; reuse what is right in them."""
+    update: bool = False
+    """Replace an older version under the final name as a whole, once all is verified; see docs/updates.md."""
     rehash: bool = False
     """Hash what is on the disk anew, also files that nothing has changed since this machine hashed them."""
 

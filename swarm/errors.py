@@ -25,6 +25,10 @@ class ManifestError(SwarmError):
     exit_code = 3
 
 
+class PatchError(ManifestError):
+    """A patch is malformed, breaks a limit, or belongs to other versions (exit 3)."""
+
+
 class NoPeerReachable(SwarmError):
     """None of the peers answered (exit 4).
 

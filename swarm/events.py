@@ -135,6 +135,24 @@ class TransferComplete(TransferEvent):
     path: str
     size: int
     seconds: float
+    bytes_received: int = 0
+    """Payload that came from peers and web servers in this run."""
+    bytes_reused: int = 0
+    """Bytes of pieces that this run took from files on this machine."""
+    bytes_patched: int = 0
+    """Bytes of pieces that this run made with a patch."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilesKept(TransferEvent):
+    """An update of ``path`` kept ``count`` files that are the user's: edited, or not of the old version.
+
+    ``files`` are the paths of the first of them below ``path``, as they are now.
+    """
+
+    path: str
+    files: tuple[str, ...]
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +305,15 @@ class PieceStored(TransferEvent):
     piece: int
     size: int
     source: SourceId
+
+
+@dataclass(frozen=True, slots=True)
+class PiecesReused(TransferEvent):
+    """``pieces`` pieces of ``size`` bytes from files on this machine were verified and written."""
+
+    source: SourceId
+    pieces: int
+    size: int
 
 
 @dataclass(frozen=True, slots=True)

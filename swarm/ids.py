@@ -14,7 +14,7 @@ _CID_PREFIX = bytes((0x01, 0x71, 0x1E, DIGEST_BYTES))
 _MULTIBASE_BASE32 = "b"
 
 SourceId = NewType("SourceId", str)
-"""A source of pieces: a peer, by its peer id, or another one, such as ``folder:/data/old``."""
+"""A source of pieces: a peer, by its peer id, or another one, such as ``base:/data/old``."""
 
 PeerId = NewType("PeerId", SourceId)
 """A libp2p peer id in its base58 form (``12D3Koo…`` or ``Qm…``)."""

@@ -6,8 +6,8 @@ unit tests.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from swarm.bits import PieceSet
 from swarm.content.manifest import Manifest
@@ -99,6 +99,24 @@ class StoredChange:
     reason: str | None
 
 
+class PieceBytes(NamedTuple):
+    """Where a file on this machine may hold a piece: an open descriptor, and an offset in bytes.
+
+    ``whole``: the file may be the whole file that the piece is of.
+    """
+
+    fd: int
+    offset: int
+    whole: bool = False
+
+
+class HeldPieces(Protocol):
+    """Pieces that files on this machine may hold. To be used in any thread; it blocks, and raises nothing."""
+
+    def places(self, piece: int) -> Iterator[PieceBytes]:
+        """Where the piece may be, the likeliest place first; each is open until the next is asked for."""
+
+
 class Store(Protocol):
     """The pieces of one manifest on this machine; owns which of them are stored."""
 
@@ -125,6 +143,12 @@ class Store(Protocol):
 
     def put_now(self, pieces: Sequence[tuple[int, memoryview]]) -> list[int] | None:
         """As `put_many`, in one step that waits for nothing; None, with nothing done, if it would."""
+
+    async def take(self, pieces: Sequence[int], held: HeldPieces) -> list[int]:
+        """Verify and write pieces that files on this machine hold, without a detour through anybody's memory.
+
+        Returns those that are stored now. Raises `DiskError` when the file system refuses to take them.
+        """
 
     async def get(self, piece: int) -> memoryview:
         """Read one whole stored piece, checked to be what was verified before.
@@ -208,6 +232,23 @@ class PieceSource(Protocol):
 
 
 @runtime_checkable
+class LocalSource(PieceSource, Protocol):
+    """A source of pieces on this machine: while it offers a piece, nobody else is asked for it.
+
+    Pieces are requested of it in ascending order. What it refuses is asked of others at once, and not of it
+    again.
+    """
+
+    @property
+    def local(self) -> bool:
+        """True."""
+
+    @property
+    def patched(self) -> bool:
+        """Whether its bytes count as made with a patch; otherwise they count as reused."""
+
+
+@runtime_checkable
 class SharedSource(PieceSource, Protocol):
     """A source of pieces that every member of a swarm can ask, such as a web server: they share it in turns.
 
@@ -239,6 +280,17 @@ class RequestDesk(Protocol):
 
     def refuse(self, piece: int) -> None:
         """Answer a request with the news that the piece is not there; it will not be asked for soon."""
+
+
+@runtime_checkable
+class LocalDesk(RequestDesk, Protocol):
+    """The desk of a `LocalSource` whose pieces the store can take by itself, from files on this machine."""
+
+    async def next_batch(self, most: int) -> list[int]:
+        """The next pieces that are wanted, in the order of asking: at most ``most`` bytes, or one."""
+
+    async def take(self, pieces: Sequence[int], held: HeldPieces) -> None:
+        """Answer requests: the store takes the pieces from ``held``; those that are not there are refused."""
 
 
 @runtime_checkable

@@ -219,9 +219,14 @@ def summary(snapshot: TransferSnapshot) -> str:
     rate = snapshot.received / snapshot.elapsed if snapshot.elapsed > 0 else 0.0
     return (
         f"fetched {format_size(snapshot.received)} in {snapshot.elapsed:.1f} s ({format_rate(rate)}) "
-        f"from {_givers(snapshot)}, "
+        f"from {_givers(snapshot)}, {_reused(snapshot)}"
         f"sent {format_size(snapshot.sent)}, wasted {format_size(snapshot.wasted)}"
     )
+
+
+def _reused(snapshot: TransferSnapshot) -> str:
+    """Return what came from files on this machine, if anything did."""
+    return f"reused {format_size(snapshot.reused)}, " if snapshot.reused else ""
 
 
 def _givers(snapshot: TransferSnapshot) -> str:

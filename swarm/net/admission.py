@@ -26,6 +26,7 @@ from libp2p.protocol_muxer.exceptions import MultiselectError
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 from multiaddr import Multiaddr
 
+from swarm.endpoint import Endpoint
 from swarm.errors import UsageError
 from swarm.ids import PeerId, SourceId
 from swarm.limits import TokenBucket
@@ -247,6 +248,10 @@ class Admission:
 def remote_multiaddr(muxed: IMuxedConn) -> str:
     """The other end's address without ``/p2p``, or an empty string where it is not known."""
     try:
+        remote = muxed.get_remote_address()  # type: ignore[attr-defined]
+        if remote is not None and "%" in remote[0]:
+            # libp2p has no way to write a zone.
+            return str(Endpoint("ip6", remote[0], "tcp", remote[1]))
         found = muxed.get_transport_addresses()
     except (AttributeError, *ENDED):
         return ""

@@ -387,6 +387,7 @@ async def open_host(
     silence_libp2p()
     negotiation.install()
     internals.listen_with_one_family()
+    internals.name_ipv6_remotes()
     wanted = [addresses.parse_listen_address(text) for text in dict.fromkeys(listen)]
     for address in wanted:
         _refuse_taken_port(address)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import trio
 
-from swarm.endpoint import PeerAddress
+from swarm.endpoint import Endpoint, PeerAddress
 from swarm.errors import LinkClosed, RemoteError
 from swarm.ids import PeerId
 from swarm.net import pump
@@ -43,8 +43,8 @@ STREAMS_PER_PEER = limits.MAX_CIRCUITS_PER_PEER + 4
 
 def ip_of(remote_address: str) -> str:
     """The unit of limits that a peer of this multiaddr counts for."""
-    parts = remote_address.split("/")
-    return network_of(parts[2]) if len(parts) > 2 else ""
+    endpoint = Endpoint.read(remote_address.partition("/p2p/")[0])
+    return "" if endpoint is None else network_of(endpoint.host)
 
 
 class RelayService:

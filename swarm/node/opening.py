@@ -39,7 +39,7 @@ from swarm.node.catalogue import Questions
 from swarm.node.manifest_search import obtain
 from swarm.origin_url import MAX_ORIGINS, OriginUrl, read_origins
 from swarm.ports import PeerSource, PieceSource
-from swarm.sources.folder_source import FolderSource
+from swarm.sources.base_source import BaseSource
 from swarm.storage.hash_cache import HashCache
 from swarm.storage.manifest_files import NamedContent, find_content
 from swarm.storage.scan import ScanRules, scan
@@ -235,7 +235,7 @@ async def open_fetch(
             upkeep=target.run_syncer,
             watch=target.watch,
             peer_sources=named,
-            piece_sources=(*map(FolderSource, options.bases), *_origin_sources(opener, options, origins)),
+            piece_sources=(*_bases(opener, options), *_origin_sources(opener, options, origins)),
             origins=origins,
             expects_peers=bool(request.peers or named_content.peers or named_content.meets),
         )
@@ -308,6 +308,12 @@ def _origins(options: TransferOptions, content: NamedContent) -> tuple[OriginUrl
     if options.origin_use == "never":
         return ()
     return read_origins((*options.origin_urls, *content.origins)[:MAX_ORIGINS])
+
+
+def _bases(opener: ContentOpener, options: TransferOptions) -> tuple[PieceSource, ...]:
+    """The sources that take pieces from files on this machine."""
+    recall = None if options.rehash else opener.hashes.find
+    return tuple(BaseSource(base, recall) for base in options.bases)
 
 
 def _origin_sources(

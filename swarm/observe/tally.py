@@ -84,6 +84,8 @@ class TransferSnapshot:
     ended: bool
     error: str | None
     sources: tuple[SourceRow, ...]
+    reused: int = 0
+    """Bytes that were taken from files on this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,7 @@ class TransferTally:
         self._have_pieces = self._have_size = self._resumed = 0
         self._hashed = self._hash_total = 0
         self._is_hashing = False
-        self._received = self._sent = self._wasted = 0
+        self._received = self._sent = self._wasted = self._reused = 0
         self._paused = self._ended = False
         self._error: str | None = None
         self._down, self._up = Meter(SMOOTHING, now), Meter(SMOOTHING, now)
@@ -170,6 +172,7 @@ class TransferTally:
             events.PeerHas: self._has,
             events.PieceRequested: self._requested,
             events.PieceStored: self._stored,
+            events.PiecesReused: self._reuse,
             events.PieceRefused: self._waste,
             events.PieceWasted: self._waste,
             events.PieceLost: self._lost,
@@ -221,6 +224,7 @@ class TransferTally:
             ended=self._ended,
             error=self._error,
             sources=tuple(source.row(now) for source in self._sources.values()),
+            reused=self._reused,
         )
 
     def _seconds_left(self, now: float) -> float | None:
@@ -333,6 +337,12 @@ class TransferTally:
         self._have_pieces += 1
         self._have_size += event.size
         self._source(event.source, now).pieces += 1
+
+    def _reuse(self, event: events.PiecesReused, now: float) -> None:
+        self._is_hashing = False
+        self._have(event.pieces, event.size)
+        self._reused += event.size
+        self._source(event.source, now).pieces += event.pieces
 
     def _waste(self, event: events.PieceRefused | events.PieceWasted, now: float) -> None:
         self._wasted += event.size

@@ -12,12 +12,15 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import io
 import os
 from typing import Protocol
 
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY
 _RENAME_NOREPLACE = 1
+_RENAME_EXCHANGE = 2
+_FICLONE = 0x40049409
 # syncfs reports write-back errors since Linux 5.8; before that, its success proves nothing.
 _SYNCFS_REPORTS_SINCE = (5, 8)
 _UNSUPPORTED = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP})
@@ -78,6 +81,15 @@ class FileLayer(Protocol):
 
     def replace(self, source: int, name: str, target: int, new_name: str) -> None:
         """Rename a file; a file that has the new name is replaced, in one step."""
+
+    def exchange(self, source: int, name: str, target: int, new_name: str) -> None:
+        """Let two names change places in one step; both exist."""
+
+    def link(self, source: int, name: str, target: int, new_name: str) -> None:
+        """Give a file a second name; raises FileExistsError if the new name exists."""
+
+    def clone(self, source: int, target: int) -> None:
+        """Let one open file have the content of another, with which it shares its blocks."""
 
     def remove(self, folder: int, name: str) -> None:
         """Remove a file's name."""
@@ -170,7 +182,7 @@ class PosixLayer:
     def move(self, source: int, name: str, target: int, new_name: str) -> None:
         """Rename without replacing anything; raises FileExistsError if the new name exists."""
         try:
-            _rename_exclusive(source, name, target, new_name)
+            _rename(source, name, target, new_name, _RENAME_NOREPLACE)
         except OSError as error:
             if error.errno not in _UNSUPPORTED:
                 raise
@@ -179,6 +191,18 @@ class PosixLayer:
     def replace(self, source: int, name: str, target: int, new_name: str) -> None:
         """Rename a file; a file that has the new name is replaced, in one step."""
         os.rename(name, new_name, src_dir_fd=source, dst_dir_fd=target)
+
+    def exchange(self, source: int, name: str, target: int, new_name: str) -> None:
+        """Let two names change places in one step; both exist."""
+        _rename(source, name, target, new_name, _RENAME_EXCHANGE)
+
+    def link(self, source: int, name: str, target: int, new_name: str) -> None:
+        """Give a file a second name; raises FileExistsError if the new name exists."""
+        os.link(name, new_name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
+
+    def clone(self, source: int, target: int) -> None:
+        """Let one open file have the content of another, with which it shares its blocks."""
+        fcntl.ioctl(target, _FICLONE, source)
 
     def remove(self, folder: int, name: str) -> None:
         """Remove a file's name."""
@@ -210,14 +234,14 @@ def _syncfs_reports() -> bool:
     return major.isdigit() and minor.isdigit() and (int(major), int(minor)) >= _SYNCFS_REPORTS_SINCE
 
 
-def _rename_exclusive(source: int, name: str, target: int, new_name: str) -> None:
+def _rename(source: int, name: str, target: int, new_name: str, flags: int) -> None:
     _libc_call(
         "renameat2",
         ctypes.c_int(source),
         ctypes.c_char_p(os.fsencode(name)),
         ctypes.c_int(target),
         ctypes.c_char_p(os.fsencode(new_name)),
-        ctypes.c_uint(_RENAME_NOREPLACE),
+        ctypes.c_uint(flags),
     )
 
 

@@ -8,8 +8,11 @@ from swarm.bits import PieceSet
 from swarm.content.fingerprints import Fingerprints, fingerprint
 from swarm.content.manifest import Manifest
 from swarm.errors import PieceMismatch, PieceWithdrawn, SwarmError
+from swarm.ports import HeldPieces
+from swarm.storage.file_layer import POSIX
 from swarm.storage.hashing import piece_matches
 from swarm.storage.one_by_one import get_each, put_each
+from swarm.storage.taking import load_pieces
 
 
 class MemoryStore:
@@ -56,6 +59,12 @@ class MemoryStore:
     def put_now(self, pieces: Sequence[tuple[int, memoryview]]) -> list[int] | None:
         """As `put_many` where that need not wait; None: it is not made for that."""
         return None if pieces else []
+
+    async def take(self, pieces: Sequence[int], held: HeldPieces) -> list[int]:
+        """Keep pieces that files on this machine hold; returns those that are stored now."""
+        for piece, data, _ in load_pieces(self._manifest, POSIX, pieces, held):
+            self._keep(piece, data)
+        return [piece for piece in pieces if piece in self._stored]
 
     async def get_many(self, pieces: Sequence[int]) -> list[memoryview | SwarmError]:
         """As `get`, for many; what fails is the last of the answer."""

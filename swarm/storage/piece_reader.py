@@ -62,6 +62,10 @@ class PieceExecutor:
         finally:
             self._slow = time.perf_counter() - started > SLOW_SECONDS
 
+    async def run(self, function: Callable[[], T]) -> T:
+        """Run ``function``, which takes its time, in a thread."""
+        return await trio.to_thread.run_sync(function, limiter=self._threads)
+
     async def read(self, size: int, attempt: Callable[[bool], T]) -> T:
         """Run ``attempt(True)`` inline; if that would block, ``attempt(False)`` in a thread."""
         if size <= INLINE_BYTES:

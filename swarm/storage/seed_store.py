@@ -18,7 +18,7 @@ from swarm.content.layout import Span
 from swarm.content.manifest import Manifest
 from swarm.content.paths import printable
 from swarm.errors import ContentAway, DiskError, PieceWithdrawn, SwarmError
-from swarm.ports import StoredChange
+from swarm.ports import HeldPieces, StoredChange
 from swarm.storage.disk_errors import disk_error, refusals
 from swarm.storage.file_identity import Checks, FileIdentity
 from swarm.storage.file_layer import POSIX, FileLayer
@@ -106,6 +106,10 @@ class SeedStore:
     def put_now(self, pieces: Sequence[tuple[int, memoryview]]) -> list[int] | None:
         """As `put_many` where that need not wait: never here."""
         return None if pieces else []
+
+    async def take(self, pieces: Sequence[int], held: HeldPieces) -> list[int]:  # noqa: ARG002
+        """Take nothing: shared content is never written to."""
+        return [piece for piece in pieces if piece in self._stored]
 
     async def get_many(self, pieces: Sequence[int]) -> list[memoryview | SwarmError]:
         """As `get`, for many small pieces in one step; what fails is the last of the answer."""

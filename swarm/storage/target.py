@@ -28,7 +28,7 @@ from swarm.errors import (
     UsageError,
 )
 from swarm.lazy_dataclass import dataclass
-from swarm.ports import StoredChange
+from swarm.ports import HeldPieces, StoredChange
 from swarm.storage.aio import make_folder
 from swarm.storage.disk_errors import disk_error, refusals
 from swarm.storage.file_identity import NOBODY, Checks, FileIdentities
@@ -44,6 +44,7 @@ from swarm.storage.seed_store import SeedStore
 from swarm.storage.shared_place import SharedPlace
 from swarm.storage.small_files import Written, write_new
 from swarm.storage.syncer import UNSYNCED_BYTES, Syncer
+from swarm.storage.taking import CLONES_NO_SMALLER, Cloning, clone_whole, copy_pieces, load_pieces
 from swarm.storage.target_files import TargetFiles, TargetPlan
 
 _T = TypeVar("_T")
@@ -159,6 +160,9 @@ class Target:
         self._executor = PieceExecutor()
         self._reader = CheckedReader(self._layout, self._stored, self._checks.__getitem__, self._executor)
         self._begin_lock = trio.Lock()
+        self._cloning = Cloning()
+        self._busy: dict[int, trio.Event] = {}
+        """The files that are being cloned."""
         self._moving: trio.Event | None = None
         self._finished = False
         self._served: SeedStore | None = None
@@ -219,12 +223,9 @@ class Target:
         """
         size = sum(len(data) for _, data in pieces)
         checks = await self._executor.compute(size, lambda: [self._verified(*each) for each in pieces])
-        new, others = self._sorted(pieces, checks)
-        if new:
-            others += await self._write_new(new)
-        for file, found in groupby(others, key=lambda each: self._layout.span(each[0]).file):
-            await self._write(file, list(found))
-        return [piece for (piece, _), check in zip(pieces, checks, strict=True) if check is None]
+        both = list(zip(pieces, checks, strict=True))
+        await self._write_all([(*each, check) for each, check in both if check is not None])
+        return [piece for (piece, _), check in both if check is None]
 
     def put_now(self, pieces: Sequence[tuple[int, memoryview]]) -> list[int] | None:
         """As `put_many`, in one step that neither waits nor asks a thread; None if that will not do.
@@ -235,10 +236,10 @@ class Target:
         syncer, partial = self._syncer, self._files.partial
         if syncer is None or partial is None or not syncer.begun or not self._executor.prompt(size):
             return None
-        if syncer.unsynced + size >= UNSYNCED_BYTES:
+        if self._busy or syncer.unsynced + size >= UNSYNCED_BYTES:
             return None
-        checks = [self._verified(*each) for each in pieces]
-        new, others = self._sorted(pieces, checks)
+        both = [(piece, data, self._verified(piece, data)) for piece, data in pieces]
+        new, others = self._sorted([(piece, data, check) for piece, data, check in both if check is not None])
 
         def write() -> None:
             left = []
@@ -253,17 +254,81 @@ class Target:
                 self._claim_now(syncer, [(piece, check, span.file, span.length)])
 
         self._executor.write_now(write)
-        return [piece for (piece, _), check in zip(pieces, checks, strict=True) if check is None]
+        return [piece for piece, _, check in both if check is None]
+
+    async def take(self, pieces: Sequence[int], held: HeldPieces) -> list[int]:
+        """Verify and write pieces that files on this machine hold; returns those that are stored now.
+
+        Raises `DiskError` when the file system refuses to take them.
+        """
+        small: list[int] = []
+        others: dict[int, list[int]] = {}
+        for piece in pieces:
+            if piece not in self._stored:
+                file, _, length = self._layout.span(piece)
+                whole = length == self._layout.file_length(file)
+                if whole and length <= CLONES_NO_SMALLER:
+                    small.append(piece)
+                else:
+                    others.setdefault(file, []).append(piece)
+        if small:
+            layer = self._files.output.layer
+            loaded = await self._executor.run(lambda: load_pieces(self._manifest, layer, small, held))
+            await self._write_all(loaded)
+        for file, wanted in others.items():
+            await self._take_of(file, wanted, held)
+        return [piece for piece in pieces if piece in self._stored]
+
+    async def _take_of(self, file: int, pieces: Sequence[int], held: HeldPieces) -> None:
+        """Take pieces of one file, cloned if nothing of it is here yet."""
+        syncer, partial = await self._prepare_write(file)
+        length = self._layout.file_length(file)
+        fresh = partial.is_unused(file) and self._cloning.suits(length)
+        layer = partial.folder.layer
+        with refusals(partial.path(file)), partial.writing(file, syncer.folder_changed) as fd:
+            if fresh and file not in self._busy:
+                await self._clone(layer, held, file, fd)
+            elif file in self._busy:
+                await self._busy[file].wait()
+            cloned = file in self._cloning.files
+            copied = await self._executor.run(
+                lambda: copy_pieces(self._manifest, layer, fd, pieces, held, cloned=cloned)
+            )
+        await self._claim(
+            syncer, [(piece, check, file, self._layout.length(piece)) for piece, check in copied]
+        )
+
+    async def _clone(self, layer: FileLayer, held: HeldPieces, file: int, fd: int) -> None:
+        """Clone a file if that is possible; nobody writes to it meanwhile."""
+        done = self._busy[file] = trio.Event()
+        first, length = self._layout.pieces_of(file).start, self._layout.file_length(file)
+        try:
+            cloned = await self._executor.run(lambda: clone_whole(layer, held, first, fd, length))
+            if cloned:
+                self._cloning.files.add(file)
+            elif cloned is not None:
+                self._cloning.possible = False
+        finally:
+            del self._busy[file]
+            done.set()
+
+    async def _write_all(self, checked: Sequence[tuple[int, memoryview, bytes]]) -> None:
+        """Write verified pieces, each with its XXH3-128; whole new files are written together."""
+        new, others = self._sorted(checked)
+        if new:
+            others += await self._write_new(new)
+        for file, found in groupby(others, key=lambda each: self._layout.span(each[0]).file):
+            await self._write(file, list(found))
 
     def _sorted(
-        self, pieces: Sequence[tuple[int, memoryview]], checks: Sequence[bytes | None]
+        self, checked: Sequence[tuple[int, memoryview, bytes]]
     ) -> tuple[dict[int, tuple[int, memoryview, bytes]], list[tuple[int, memoryview, bytes]]]:
-        """Return what is right and missing: the pieces that are whole new files, by file, and the others."""
+        """Return the missing pieces: those that are whole new files, by file, and the others."""
         new: dict[int, tuple[int, memoryview, bytes]] = {}
         others: list[tuple[int, memoryview, bytes]] = []
         partial = self._files.partial
-        for (piece, data), check in zip(pieces, checks, strict=True):
-            if check is None or piece in self._stored:
+        for piece, data, check in checked:
+            if piece in self._stored:
                 continue
             file, _, length = self._layout.span(piece)
             if length < self._layout.file_length(file) or (partial and not partial.is_unused(file)):
@@ -275,6 +340,8 @@ class Target:
     async def _write(self, file: int, pieces: Sequence[tuple[int, memoryview, bytes]]) -> None:
         """Write pieces of one file in one step."""
         syncer, partial = await self._prepare_write(file)
+        if (busy := self._busy.get(file)) is not None:
+            await busy.wait()
         layer, span = partial.folder.layer, self._layout.span
 
         def write() -> None:

@@ -134,16 +134,18 @@ class Brain:
         receives: bool = True,
         restates: bool = False,
         origin: bool = False,
+        local: bool = False,
     ) -> list[Command]:
         """A session is open and its handshake done; ``rtt`` is a measured round trip in seconds, if any.
 
         ``restates``: both sides understand `Restate`. Without ``receives`` the source is no peer: it is asked
         for pieces, and never sent any nor told what is here. Then ``source`` need not be a peer id. An
-        ``origin`` is such a source that many share (see `swarm.strategy.download.origins`).
+        ``origin`` is such a source that many share (`swarm.strategy.download.origins`); a ``local`` one is
+        on this machine (`swarm.strategy.download.local`).
         """
         commands = self.source_left(source, now)
         self._sources[source] = peer = PeerId(source) if receives else None
-        self._download.source_joined(source, rtt, now, receives=receives, origin=origin)
+        self._download.source_joined(source, rtt, now, receives=receives, origin=origin, local=local)
         if peer is None:
             return commands
         self._upload.peer_joined(peer, now)
@@ -271,6 +273,19 @@ class Brain:
         """As `piece_stored`, for many."""
         commands = self._download.stored(source, pieces, now)
         if announced := self._announcer.stored(pieces, now):
+            commands += announced + self._download.sweep()
+        return commands
+
+    def pieces_reused(
+        self, source: SourceId, taken: Sequence[int], denied: Sequence[int], now: float
+    ) -> list[Command]:
+        """Of what was asked of a ``local`` source some was taken into the store, and some is not there."""
+        if source not in self._sources:
+            return []
+        commands = self._download.denied(source, denied, now) if denied else []
+        news, followed = self._download.reused(source, taken, now)
+        commands += followed
+        if announced := self._announcer.stored(news, now):
             commands += announced + self._download.sweep()
         return commands
 

@@ -6,10 +6,13 @@ Each piece is in exactly one state, and moves only so:
        ▲  ◀──released───────┘                     │                     │
        ├◀─────────── refused or failed ───────────┘                     │
        └◀─────────────────────────── lost ──────────────────────────────┘
-       └──────────────────── found again, as it was ───────────────────▶┘
+       └────── found again, as it was, or taken from this machine ─────▶┘
+
+A piece that is taken from a file on this machine may be REQUESTED before, too.
 
 Invariants:
-  - a piece is in ``open`` exactly when it is MISSING and wanted;
+  - a piece is in ``open`` or in ``kept`` exactly when it is MISSING and wanted: in ``kept`` if a source on
+    this machine offers it (`reserve`), so that nobody else is asked for it;
   - a piece is in ``lacking`` exactly when it is wanted and not STORED; ``open`` is a part of it;
   - a piece is in ``stored`` exactly when it is STORED; only such a piece is announced or served;
   - a piece lost after everything was complete is not wanted again, unless the target is not finished;
@@ -46,6 +49,8 @@ class Pieces:
         self.wanted = wanted.copy()
         self.lacking = self.wanted - self.stored
         self.open = self.lacking.copy()
+        self.kept = PieceSet(stored.size)
+        self._reserved: PieceSet | None = None
         self.lacking_count = self.lacking.count
         self._states = bytearray(stored.size)
         for piece in stored:
@@ -77,7 +82,7 @@ class Pieces:
     def requested(self, piece: int) -> None:
         """Somebody was asked for it; a second asked peer changes nothing."""
         if self._move(piece, State.REQUESTED, State.MISSING, State.REQUESTED) == State.MISSING:
-            self.open.discard(piece)
+            self._close(piece)
 
     def released(self, piece: int) -> None:
         """Nobody is asked for it any more."""
@@ -106,7 +111,7 @@ class Pieces:
         self.stored.discard(piece)
         if wanted:
             self.lacking_count += self.lacking.add(piece)
-            self.open.add(piece)
+            self._reopen(piece)
 
     def lost_many(self, pieces: PieceSet, *, again: bool = False) -> PieceSet:
         """As `lost`, for those of ``pieces`` that are STORED; returns them.
@@ -121,6 +126,7 @@ class Pieces:
             self.lacking |= missing
             self.open |= missing
             self.lacking_count += missing.count
+            self._sort_out()
         self.stored -= gone
         return gone
 
@@ -131,13 +137,53 @@ class Pieces:
             self._states[piece] = State.STORED
         self.stored |= back
         self.open -= back
+        self.kept -= back
         self.lacking -= back
         self.lacking_count = self.lacking.count
         return back
 
+    def taken(self, piece: int) -> bool:
+        """It was taken from a file on this machine, verified and written; says whether that is news.
+
+        If it is being verified it came from elsewhere, too, and becomes STORED by that.
+        """
+        if self._states[piece] in {State.VERIFYING, State.STORED}:
+            return False
+        self._states[piece] = State.STORED
+        self._close(piece)
+        self.stored.add(piece)
+        self.lacking_count -= self.lacking.discard(piece)
+        return True
+
+    def reserve(self, pieces: PieceSet) -> None:
+        """Sources on this machine offer exactly these pieces: of the MISSING ones nobody else is asked."""
+        self._reserved = pieces or None
+        self.open |= self.kept
+        self.kept = PieceSet(self.size)
+        self._sort_out()
+
+    def unreserve(self, piece: int) -> None:
+        """No source on this machine offers the piece any more."""
+        if self._reserved is not None:
+            self._reserved.discard(piece)
+        if self.kept.discard(piece):
+            self.open.add(piece)
+
+    def _sort_out(self) -> None:
+        """Move what is reserved from ``open`` to ``kept``."""
+        if self._reserved is not None:
+            reserved = self.open & self._reserved
+            self.open -= reserved
+            self.kept |= reserved
+
+    def _close(self, piece: int) -> None:
+        if not self.open.discard(piece):
+            self.kept.discard(piece)
+
     def _reopen(self, piece: int) -> None:
         if piece in self.lacking:
-            self.open.add(piece)
+            reserved = self._reserved is not None and piece in self._reserved
+            (self.kept if reserved else self.open).add(piece)
 
     def _move(self, piece: int, to: State, *allowed: State) -> State:
         before = State(self._states[piece])

@@ -28,7 +28,7 @@ from swarm.events import (
 )
 from swarm.ids import PeerId, SourceId
 from swarm.lazy_dataclass import dataclass
-from swarm.ports import ByteStream, PieceSource, SharedSource, Store, StoredChange
+from swarm.ports import ByteStream, LocalSource, PieceSource, SharedSource, Store, StoredChange
 from swarm.protocol.messages import PACK_EXTENSION, RESTATE_EXTENSION, Hello, Peers
 from swarm.protocol.protocol_limits import MAX_ADDRESSES_PER_PEER
 from swarm.strategy.brain import Brain, BrainSetup
@@ -385,6 +385,8 @@ class Exchange:
         self._no_peers.add(source.id)
         if isinstance(source, SharedSource):
             self._origins[source.id] = source
+        if isinstance(source, LocalSource):
+            self._record.local_joined(source.id, patched=source.patched)
 
         def tell(reason: str, retry_in: float | None) -> None:
             self.troubles[source.id] = reason
@@ -396,7 +398,12 @@ class Exchange:
         transfer = self._record.transfer
         self._record.publish(SourceJoined(transfer, source.id, source.description))
         commands = self._brain.source_joined(
-            source.id, self._now(), rtt=0.0, receives=False, origin=isinstance(source, SharedSource)
+            source.id,
+            self._now(),
+            rtt=0.0,
+            receives=False,
+            origin=isinstance(source, SharedSource),
+            local=isinstance(source, LocalSource),
         )
         self._performer.perform(commands)
         reason = "the transfer ended"

@@ -13,7 +13,7 @@ from swarm.bits import PieceSet
 from swarm.errors import DiskError, PieceMismatch
 from swarm.events import BytesReceived, BytesSent, BytesSpared
 from swarm.ids import PeerId, SourceId
-from swarm.ports import Store
+from swarm.ports import HeldPieces, Store
 from swarm.protocol.messages import Message
 from swarm.strategy.brain import Brain
 from swarm.strategy.commands import (
@@ -267,6 +267,17 @@ class Performer:
         arrived.release()
         self._tell_stored(source, pieces, wrong)
         return True
+
+    async def take_pieces(self, source: SourceId, pieces: list[int], held: HeldPieces) -> None:
+        """Let the store take pieces that a source on this machine holds."""
+        try:
+            async with self._storing:
+                taken = await self._store.take(pieces, held)
+        except DiskError as error:
+            self._fail(error)
+            taken = [piece for piece in pieces if piece in self._store.stored]
+        denied = [piece for piece in pieces if piece not in self._store.stored]
+        self.perform(self.brain.pieces_reused(source, taken, denied, self.now()))
 
     async def _store_pieces(
         self, source: SourceId, pieces: list[tuple[int, memoryview]], arrived: ArrivedPieces

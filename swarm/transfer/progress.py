@@ -16,6 +16,7 @@ from swarm.events import (
     Event,
     PieceLost,
     PieceRefused,
+    PiecesReused,
     PieceStored,
     PieceWasted,
     SourceFailed,
@@ -68,6 +69,9 @@ class TransferRecord:
         self._down, self._up = Meter(RATE_SECONDS, now()), Meter(RATE_SECONDS, now())
         self.done = self.total = self.pieces_done = self.pieces = 0
         self.received = self.sent = self.wasted = 0
+        self.from_afar = self.reused = self.patched = 0
+        """Payload from other machines, in bytes; pieces from files on this one; pieces made by patches."""
+        self._local: dict[SourceId, bool] = {}
         self.next_stored = trio.Event()
         """Set, and replaced by another one, with the next piece that is stored."""
         self.advanced_at: float | None = None
@@ -85,11 +89,16 @@ class TransferRecord:
         self.pieces_done = have.count
         self.done = self.total if have == wanted else sum(map(layout.length, have))
 
+    def local_joined(self, source: SourceId, *, patched: bool) -> None:
+        """What comes from the source is on this machine already; ``patched``: it is made with a patch."""
+        self._local[source] = patched
+
     def publish(self, event: Event) -> None:
         """Count the event and tell the observers."""
         match event:
-            case PieceStored(piece=piece, size=size):
+            case PieceStored(piece=piece, size=size, source=source):
                 self._count_piece(piece, size, 1)
+                self._count_local(source, size)
                 told, self.next_stored = self.next_stored, trio.Event()
                 told.set()
                 self._unverified.clear()
@@ -105,8 +114,15 @@ class TransferRecord:
                 self._count_pieces(-pieces, -size)
             case ContentRestored(pieces=pieces, size=size):
                 self._count_pieces(pieces, size)
+            case PiecesReused(source=source, pieces=pieces, size=size):
+                self._count_pieces(pieces, size)
+                self._count_local(source, size)
+                told, self.next_stored = self.next_stored, trio.Event()
+                told.set()
+                self.advanced_at = self._now()
             case BytesReceived(source=source, size=size):
                 self.received += size
+                self.from_afar += 0 if source in self._local else size
                 self._down.add(size, self._now())
                 self._note_unverified(source, size)
             case BytesSent(size=size):
@@ -139,6 +155,12 @@ class TransferRecord:
         self._unverified[source] = count
         if count <= self._piece_length:
             self.advanced_at = self._now()
+
+    def _count_local(self, source: SourceId, size: int) -> None:
+        patched = self._local.get(source)
+        if patched is not None:
+            self.patched += size if patched else 0
+            self.reused += 0 if patched else size
 
     def _count_piece(self, piece: int, size: int, change: int) -> None:
         if self._wanted is not None and piece in self._wanted:

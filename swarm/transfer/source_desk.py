@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 
 from swarm.bits import PieceSet
 from swarm.content.manifest import Manifest
 from swarm.ids import SourceId
-from swarm.ports import PieceSource
+from swarm.ports import HeldPieces, PieceSource
 from swarm.protocol.messages import (
     Cancel,
     Choke,
@@ -131,6 +131,23 @@ class SourceDesk:
             wanted = self._owed[piece]
             reason = RejectReason.CHOKED if self._paused else RejectReason.NOT_STORED
             self._answer(piece, reason if wanted else RejectReason.CANCELLED)
+
+    # --- For a source on this machine ---------------------------------------------------------------
+
+    async def next_batch(self, most: int) -> list[int]:
+        """The next pieces that are wanted, in the order of asking: at most ``most`` bytes, or one."""
+        await self._until_requested()
+        length = self.manifest.layout.length
+        batch = [self._requests.popleft()]
+        left = most - length(batch[0])
+        while self._requests and (left := left - length(self._requests[0])) >= 0:
+            batch.append(self._requests.popleft())
+        return batch
+
+    async def take(self, pieces: Sequence[int], held: HeldPieces) -> None:
+        """Answer requests: the store takes the pieces from ``held``; those that are not there are refused."""
+        owed = [piece for piece in pieces if self._owed.pop(piece, None) is not None]
+        await self._performer.take_pieces(self.source, owed, held)
 
     # --- For an origin ------------------------------------------------------------------------------
 

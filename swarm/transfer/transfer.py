@@ -532,8 +532,18 @@ class Transfer:
                 self._start_piece_sources(exchange)
         seconds = self._services.now() - self._began_at
         if self.kind is TransferKind.FETCH:
-            self._record.publish(
-                TransferComplete(self.number, self.id, str(self._path), content.size, seconds)
+            record = self._record
+            record.publish(
+                TransferComplete(
+                    self.number,
+                    self.id,
+                    str(self._path),
+                    content.size,
+                    seconds,
+                    bytes_received=record.from_afar,
+                    bytes_reused=record.reused,
+                    bytes_patched=record.patched,
+                )
             )
         self._in_place.set()
 

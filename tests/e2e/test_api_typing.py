@@ -65,7 +65,7 @@ class OneFile:
 
 peer_source: swarm.PeerSource = PeerList(())
 piece_source: swarm.PieceSource = OneFile(Path("x"))
-folder_source: swarm.PieceSource = swarm.FolderSource(Path("x"))
+base_source: swarm.PieceSource = swarm.BaseSource(Path("x"))
 
 
 async def use(link: str | swarm.SwarmLink, folder: Path) -> Path:

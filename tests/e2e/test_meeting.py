@@ -29,8 +29,8 @@ MANIFEST = ManifestId(bytes(range(32)))
 
 
 @asynccontextmanager
-async def meeting(folder: Path) -> AsyncIterator[tuple[str, MeetingServer]]:
-    async with open_meeting_server(MeetingOptions(home=folder / "meet", listen=LISTEN)) as server:
+async def meeting(folder: Path, listen: tuple[str, ...] = LISTEN) -> AsyncIterator[tuple[str, MeetingServer]]:
+    async with open_meeting_server(MeetingOptions(home=folder / "meet", listen=listen)) as server:
         yield server.addresses[0], server
 
 
@@ -76,11 +76,14 @@ async def test_who_leaves_is_forgotten_at_once(tmp_path: Path) -> None:
         await until(lambda: len(server.rendezvous.registry) == 0, "it is forgotten")
 
 
-async def test_an_id_is_fetched_and_the_link_names_the_meeting_point(tmp_path: Path) -> None:
+@pytest.mark.parametrize("listen", [LISTEN, ("/ip6/::1/tcp/0",)])
+async def test_an_id_is_fetched_and_the_link_names_the_meeting_point(
+    tmp_path: Path, listen: tuple[str, ...]
+) -> None:
     content = tmp_path / "content.bin"
     content.write_bytes(secrets.token_bytes(300_000))
     async with (
-        meeting(tmp_path) as (address, server),
+        meeting(tmp_path, listen) as (address, server),
         loopback_node(tmp_path / "a", meet=(address,)) as sharer,
         loopback_node(tmp_path / "b", meet=(address,)) as fetcher,
     ):

@@ -39,10 +39,13 @@ async def test_a_folder_with_the_same_content_supplies_all_pieces(tmp_path: Path
         assert tree(path) == tree(content)
         await node.aclose()
     size = envelope.manifest.total_length
-    assert {event.source for event in observed.of(swarm.PieceStored)} == {f"folder:{base}"}
-    assert sum(event.size for event in observed.of(swarm.BytesReceived)) == size
+    assert {event.source for event in observed.of(swarm.PiecesReused)} == {f"base:{base}"}
+    assert sum(event.size for event in observed.of(swarm.PiecesReused)) == size
+    assert observed.of(swarm.BytesReceived) == []
+    (complete,) = observed.of(swarm.TransferComplete)
+    assert (complete.bytes_received, complete.bytes_reused, complete.bytes_patched) == (0, size, 0)
     (joined,) = observed.of(swarm.SourceJoined)
-    assert joined.source == f"folder:{base}"
+    assert joined.source == f"base:{base}"
     assert len(observed.of(swarm.SourceLeft)) == 1
     assert observed.of(swarm.PeerConnected) == []
 
@@ -90,9 +93,8 @@ async def test_what_is_damaged_in_a_folder_comes_from_the_peer(tmp_path: Path) -
         if shared.manifest.files[layout.span(piece).file].path != ("one",)
     }
     assert all(stored[piece] == sharer.peer_id for piece in damaged | missing)
-    assert {source for piece, source in stored.items() if piece not in damaged | missing} == {
-        f"folder:{base}"
-    }
+    assert set(stored) == damaged | missing
+    assert sum(event.pieces for event in observed.of(swarm.PiecesReused)) == supplied
     assert observed.of(swarm.PieceRefused) == []
     assert observed.of(swarm.SourceBanned) == []
 

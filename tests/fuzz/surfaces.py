@@ -37,6 +37,7 @@ from swarm.protocol import advert, codec, dns_message, lan_records, messages, pa
 from swarm.protocol.http_range import MOST_RETRY_SECONDS, Fault, Moved, Part, Wish, judge
 from swarm.protocol.http_reader import HttpFault, ResponseHead, ResponseReader
 from swarm.reach import kad_messages, kad_walk, protobuf
+from tests.fuzz.patch_surface import PATCH_WINDOW, patch_seeds, run_patch
 from tests.fuzz.reach_surface import reach_seeds, run_reach
 from tests.fuzz.session_surface import run_session, session_seeds
 from tests.support.contents import file_manifest, folder_manifest
@@ -641,6 +642,8 @@ SURFACES = {
         Surface("manifest", run_manifest, manifest_seeds, max_input=MAX_INPUT),
         # The window that a frame may ask for.
         Surface("packed", run_packed, packed_seeds, allowance=4 << packing.WINDOW_BITS),
+        # The window of its index, and of its frames.
+        Surface("patch", run_patch, patch_seeds, allowance=4 * PATCH_WINDOW, max_input=1024),
         Surface("journal", run_journal, journal_seeds),
         Surface("api", run_api, api_seeds, allowance=SLACK),
         Surface("reach", run_reach, reach_seeds),

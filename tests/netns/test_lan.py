@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import socket
 import struct
@@ -169,6 +170,38 @@ def test_with_everything_off_nothing_is_sent(lan: Lan, how: str) -> None:
     sent = [packet for packet in packets if packet[0] >> 4 == 4 and packet[12:16] == ours]
     # The kernel itself joins and leaves groups (IGMP); a program speaks UDP or TCP.
     assert [packet for packet in sent if packet[9] in {socket.IPPROTO_UDP, socket.IPPROTO_TCP}] == []
+
+
+def test_peers_over_ipv6_are_told_apart(lan: Lan) -> None:
+    """A share sees the IPv6 address of each receiver, that of a link-local one with its zone."""
+    for host in range(3):
+        where = f"2001:db8:{host + 1}::1/32"
+        address = lan.network.inside(host, "ip", "address", "add", where, "dev", "eth0", "nodad")
+        subprocess.run(address, check=True, capture_output=True)
+    share, _ = lan.share(0, "--listen", "/ip6/::/tcp/0")
+    path = share.event("path_shared")
+    port = path["link"].partition("/tcp/")[2].partition("/")[0]
+    shown = json.loads(
+        subprocess.run(
+            lan.network.inside(0, "ip", "-json", "-6", "address", "show", "dev", "eth0", "scope", "link"),
+            check=True,
+            capture_output=True,
+        ).stdout
+    )
+    own = next(each["local"] for link in shown for each in link.get("addr_info", ()) if "local" in each)
+    me = share.event("node_listening")["peer"]
+    ways = {
+        1: f"/ip6/2001:db8:1::1/tcp/{port}/p2p/{me}",
+        2: f"/ip6/2001:db8:1::1/tcp/{port}/p2p/{me}",
+        3: f"/ip6zone/eth0/ip6/{own}/tcp/{port}/p2p/{me}",
+    }
+    for host, way in ways.items():
+        # Only what is named: a name of the IPv4 network leads nowhere here.
+        lan.swarm(host, "fetch", path["manifest"], way, "--json", lan=False).expect_exit(0)
+    came = {event["address"].rpartition("/tcp/")[0] for event in share.events("peer_connected")}
+    assert {"/ip6/2001:db8:2::1", "/ip6/2001:db8:3::1"} < came
+    assert any(each.startswith("/ip6zone/eth0/ip6/fe80::") for each in came)
+    assert len(came) == 3
 
 
 def test_who_starts_first_finds_who_comes_later(lan: Lan) -> None:

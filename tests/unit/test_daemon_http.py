@@ -152,6 +152,7 @@ def asking(path: str = "/v1/transfers", **headers: str) -> HttpRequest:
         ({"sec_fetch_site": "cross-site"}, 403),
         ({"authorization": ""}, 401),
         ({"authorization": f"Basic {TOKEN}"}, 401),
+        ({"authorization": f"Bearer:{TOKEN}"}, 401),
         ({"authorization": f"Bearer {TOKEN[:-1]}"}, 401),
         ({"authorization": f"Bearer {TOKEN}\xff"}, 401),
     ],

@@ -9,6 +9,7 @@ import pytest
 import trio
 import trio.testing
 
+from swarm.discovery import hash_table
 from swarm.discovery.hash_table import FIRST_PAUSE, NEAR_DHT, PROVIDED_SECONDS, SLOW_SECONDS, HashTable
 from swarm.endpoint import Endpoint, PeerAddress
 from swarm.errors import NoPeerReachable
@@ -158,4 +159,43 @@ async def test_what_is_malformed_counts_as_no_answer(autojump_clock: trio.testin
     async with trio.open_nursery() as nursery:
         nursery.start_soon(table.run)
         assert await found_by(table, 1) == [FoundPeer(SEEDER, (str(PUBLIC),))]
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_answer_without_end_yields_a_bounded_number(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Of providers, and of nodes from which later walks begin."""
+    monkeypatch.setattr(hash_table, "MAX_PROVIDERS", 6)
+    monkeypatch.setattr(hash_table, "MAX_REMEMBERED", 5)
+    number = 10
+
+    def answer(_node: KadPeer) -> bytes:
+        nonlocal number
+        number += 20
+        others = range(number, number + 20)
+        return encode(
+            [(field, listed(peer(each + field * 10_000), PUBLIC)) for each in others for field in (8, 9)]
+        )
+
+    link = Table(answer)
+    table = HashTable([PeerAddress(FIRST, PUBLIC)], link)
+    found: list[FoundPeer] = []
+
+    async def look() -> None:
+        async with aclosing(table.peers(MANIFEST)) as peers:
+            async for each in peers:
+                found.append(each)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(table.run)
+        nursery.start_soon(look)
+        await trio.sleep(FIRST_PAUSE / 2)
+        asked = len(link.asked)
+        assert len(found) == 6
+        assert asked > 5
+        assert len(table._good) == 5
+        # The second walk begins anew.
+        await trio.sleep(FIRST_PAUSE)
+        assert len(found) == 12
         nursery.cancel_scope.cancel()

@@ -8,11 +8,16 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+from libp2p.network.connection.raw_connection import RawConnection
+from multiaddr import Multiaddr
 
+from swarm.endpoint import Circuit, Endpoint
 from swarm.errors import LinkClosed, NoPeerReachable, RemoteError
 from swarm.ids import PeerId
 from swarm.net.addresses import parse_peer_address
+from swarm.net.admission import Admission
 from swarm.net.circuits import Circuits
+from swarm.net.dialer import Telling
 from swarm.net.host import Host, open_host
 from swarm.net.relay_service import RelayService
 from swarm.reach import reach_limits as limits
@@ -20,14 +25,18 @@ from swarm.reach.framing import read_message, write_message
 from swarm.reach.multiaddrs import peer_from_bytes
 from swarm.reach.relay_messages import (
     HOP_PROTOCOL,
+    PUNCH_PROTOCOL,
     STOP_PROTOCOL,
     CircuitLimit,
     HopKind,
     HopMessage,
+    PunchKind,
+    PunchMessage,
     RelayStatus,
     StopKind,
     StopMessage,
 )
+from tests.support.memory_link import memory_link_pair
 from tests.support.nodes import until
 from tests.support.relayed import (
     ECHO,
@@ -272,3 +281,150 @@ async def test_a_relay_that_refuses_is_told() -> None:
         full.serve(HOP_PROTOCOL, refuse)
         with pytest.raises(RemoteError, match="no place"):
             await take_place(host, circuits, full.addresses[0])
+
+
+async def test_a_direct_dial_has_a_head_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A circuit costs its relay something: none is opened while a direct dial may still succeed."""
+    opened: list[Circuit] = []
+
+    async def through(_self: Circuits, _peer: PeerId, circuit: Circuit) -> str:
+        opened.append(circuit)
+        return str(circuit)
+
+    async def slowly() -> str:
+        await trio.sleep(0.2)
+        return "direct"
+
+    async def never() -> str:
+        await trio.sleep(0.05)
+        raise NoPeerReachable("refused", telling=Telling.REFUSED)
+
+    monkeypatch.setattr(Circuits, "_through", through)
+    circuit = circuit_by(f"/ip4/127.0.0.1/tcp/1/p2p/{STRANGER}")
+    async with relayed_host() as (_, circuits):
+        assert await circuits.reach(STRANGER, slowly, [circuit]) == "direct"
+        assert opened == []
+        # Once the direct dial has failed nothing is waited for.
+        with trio.fail_after(limits.DIRECT_HEAD_START / 2):
+            assert await circuits.reach(STRANGER, never, [circuit]) == str(circuit)
+
+
+async def test_a_circuit_that_carries_little_is_not_used_for_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    no_punching(monkeypatch)
+    async with trio_of_hosts(CircuitLimit(0, limits.LEAST_FOR_DATA - 1)) as (address, _, target, source):
+        with pytest.raises(NoPeerReachable, match="the relay carries that much"):
+            await source[0].connect(target[0].peer_id, [circuit_by(address)])
+
+
+async def test_a_public_relay_is_told_no_private_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = Endpoint.parse("/ip4/5.5.5.2/tcp/4001")
+
+    async def observed(_self: Circuits, _relay: PeerId) -> Endpoint:
+        return seen
+
+    monkeypatch.setattr(Circuits, "observed", observed)
+    async with relayed_host() as (host, circuits):
+        own = parse_peer_address(host.addresses[0]).endpoint
+        by_public = await circuits._addresses_for(f"/ip4/5.5.5.1/tcp/4001/p2p/{STRANGER}/p2p-circuit")
+        assert by_public == (seen,)
+        by_own = await circuits._addresses_for(f"/ip4/127.0.0.1/tcp/4001/p2p/{STRANGER}/p2p-circuit")
+        assert by_own == (seen, own)
+
+
+async def test_a_punch_is_answered_over_a_circuit_alone() -> None:
+    """Over a direct connection it would make this node dial wherever a stranger says."""
+    async with relayed_host() as (host, _), relayed_host() as (stranger, _):
+        await stranger.connect(host.peer_id, [parse_peer_address(host.addresses[0]).endpoint])
+        stream = await stranger.open_stream(host.peer_id, PUNCH_PROTOCOL)
+        victim = Endpoint.parse("/ip4/192.0.2.1/tcp/80")
+        with trio.fail_after(5), pytest.raises(LinkClosed):
+            await write_message(stream, PunchMessage(PunchKind.CONNECT, (victim,)).encode())
+            await read_message(stream, limits.MAX_MESSAGE_BYTES)
+
+
+async def test_a_relay_that_is_reached_through_a_relay_brings_nobody() -> None:
+    async with relayed_host() as (_, circuits):
+        circuits.trusted.add(STRANGER)
+        for way, status in (
+            (f"/ip4/127.0.0.1/tcp/1/p2p/{STRANGER}/p2p-circuit", RelayStatus.PERMISSION_DENIED),
+            ("/ip4/127.0.0.1/tcp/1", RelayStatus.OK),
+        ):
+            ours, theirs = memory_link_pair(STRANGER, STRANGER)
+            ours.remote_address = way
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(circuits._stopped_here, ours)
+                await write_message(theirs, StopMessage(StopKind.CONNECT, STRANGER).encode())
+                with trio.fail_after(5):
+                    data = await read_message(theirs, limits.MAX_MESSAGE_BYTES)
+                assert StopMessage.decode(data).status == status
+                nursery.cancel_scope.cancel()
+
+
+async def test_who_comes_through_a_relay_does_not_count_for_its_address_and_cannot_stay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A peer that only holds its circuit open, and does not punch, is let go by the other end."""
+    no_punching(monkeypatch)
+    monkeypatch.setattr(limits, "ATTEMPT_SECONDS", 0.2)
+    origins: list[str] = []
+    take = Admission.take
+
+    async def noted(self: Admission, raw: RawConnection, maddr: Multiaddr, origin: str) -> None:
+        origins.append(origin)
+        await take(self, raw, maddr, origin)
+
+    monkeypatch.setattr(Admission, "take", noted)
+    async with trio_of_hosts(carry_data=False) as (address, service, (target, _), (source, circuits)):
+        circuit = circuit_by(address)
+        await source.connect(circuit.relay.peer, [circuit.relay.endpoint])
+        before = len(origins)
+        connection, _ = await circuits._open_circuit(target.peer_id, circuit)
+        await until(lambda: connection.is_closed, "the other end closes it")
+        await until(lambda: service.reservations.circuits == 0, "the circuit is closed")
+        assert f"relay {circuit.relay.peer}" in origins[before:]
+
+
+async def test_a_relay_gives_no_place_over_a_circuit_and_forgets_who_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "MAX_RESERVATIONS_PER_NETWORK", 1)
+    async with relay() as (address, service):
+        for way, status in (
+            (f"{address}/p2p-circuit", RelayStatus.PERMISSION_DENIED),
+            ("/ip4/127.0.0.1/tcp/1", RelayStatus.OK),
+        ):
+            ours, theirs = memory_link_pair(STRANGER, STRANGER)
+            ours.remote_address = way
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(service._reserve, ours)
+                answer = HopMessage.decode(await read_message(theirs, limits.MAX_MESSAGE_BYTES))
+                assert answer.status == status
+        assert service.reservations.peers() == (STRANGER,)
+        # The stranger has no connection: its place is another's, who comes from the same address.
+        async with relayed_host() as (host, circuits), relayed_host() as (other, others):
+            await take_place(host, circuits, address)
+            assert service.reservations.peers() == (host.peer_id,)
+            # One that is there keeps its place.
+            with pytest.raises(RemoteError, match="no place"):
+                await take_place(other, others, address)
+
+
+async def test_the_relay_does_not_join_what_the_peer_refuses() -> None:
+    async with (
+        relay() as (address, service),
+        relayed_host() as (target, circuits),
+        relayed_host() as (source, _),
+    ):
+        await take_place(target, circuits, address)
+
+        async def refuse(stream: object) -> None:
+            await read_message(stream, limits.MAX_MESSAGE_BYTES)  # type: ignore[arg-type]
+            refusal = StopMessage(StopKind.STATUS, status=RelayStatus.RESOURCE_LIMIT_EXCEEDED)
+            await write_message(stream, refusal.encode())  # type: ignore[arg-type]
+
+        target.serve(STOP_PROTOCOL, refuse)
+        where = circuit_by(address).relay
+        await source.connect(where.peer, [where.endpoint])
+        _, answer = await raw_circuit(source, target, address)
+        assert answer.status == RelayStatus.CONNECTION_FAILED
+        await until(lambda: service.reservations.circuits == 0, "nothing is left of it")

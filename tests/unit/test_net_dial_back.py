@@ -6,15 +6,18 @@ import secrets
 
 import pytest
 import trio
+import trio.testing
 
 from swarm.endpoint import Endpoint
 from swarm.ids import PeerId
+from swarm.net import dial_back
 from swarm.net.addresses import parse_peer_address
 from swarm.net.dial_back import DialBackService, ask_dial_back, dial_back_targets
 from swarm.net.host import Host, open_host
 from swarm.reach import reach_limits as limits
 from swarm.reach.framing import read_message, write_message
 from swarm.reach.probe_messages import PROBE_PROTOCOL, ProbeAnswer, ProbeRequest, ProbeStatus
+from tests.support.memory_link import memory_link_pair
 from tests.support.relayed import LOOPBACK
 
 STRANGER = PeerId("12D3KooWA4Xop1JaT3MHxwYMkCepYsv4iPVopMXwCz5iHYdBfeSB")
@@ -85,3 +88,40 @@ def test_only_the_host_that_asks_is_dialled() -> None:
     assert dial_back_targets([Endpoint.parse("/ip4/5.5.5.2/tcp/4001")], "") == ()
     many = [Endpoint("ip4", "5.5.5.2", "tcp", port) for port in range(1, 100)]
     assert len(dial_back_targets(many, seen)) == 2
+
+
+async def test_dial_backs_of_one_network_are_few_and_many_networks_are_forgotten(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    monkeypatch.setattr(dial_back, "NETWORKS_REMEMBERED", 10)
+    knocks: list[Endpoint] = []
+
+    class Server:
+        """What the service needs of a host."""
+
+        def serve(self, *_: object, **__: object) -> None:
+            pass
+
+        async def knock(self, _peer: PeerId, endpoint: Endpoint) -> None:
+            knocks.append(endpoint)
+
+    service = DialBackService(Server())  # type: ignore[arg-type]
+
+    async def probe(address: str) -> ProbeStatus:
+        stream, _ = memory_link_pair(STRANGER, STRANGER)
+        stream.remote_address = f"{address}/tcp/4001"
+        mine = Endpoint.parse(stream.remote_address)
+        answer = await service._answer(ProbeRequest(STRANGER, (mine,)), stream)  # type: ignore[arg-type]
+        return ProbeStatus(answer.status)
+
+    burst = int(limits.PROBE_BURST)
+    # One subscriber has as many IPv6 addresses as it likes.
+    verdicts = [await probe(f"/ip6/2001:db8::{number}") for number in range(1, burst + 2)]
+    assert verdicts == [ProbeStatus.OK] * burst + [ProbeStatus.DIAL_REFUSED]
+    assert await probe("/ip4/5.5.5.2") is ProbeStatus.OK
+    assert len(knocks) == burst + 1
+    await trio.sleep(1 / limits.PROBE_RATE)
+    assert await probe("/ip6/2001:db8::1") is ProbeStatus.OK
+    for number in range(30):
+        await probe(f"/ip4/5.5.6.{number}")
+    assert len(service._rates) == 10

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 import secrets
 import socket
 from collections.abc import AsyncIterator
@@ -20,6 +21,9 @@ from swarm.net import network_limits as limits
 from swarm.net import ping_protocol
 from swarm.net.addresses import parse_peer_address
 from swarm.net.host import Host, open_host
+from swarm.net.inbound import InboundConnections, network_of
+from swarm.net.relay_service import ip_of
+from swarm.net.streams import NegotiatedStream
 from swarm.ports import ByteStream
 
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
@@ -59,6 +63,44 @@ async def test_a_ping_takes_some_time_but_not_much() -> None:
         seconds = await pings(client, server)
         assert seconds is not None
         assert 0 < seconds < 1
+
+
+@pytest.mark.parametrize("ip", ["/ip4/127.0.0.1", "/ip6/::1"])
+async def test_both_ends_know_where_the_other_is(ip: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[str] = []
+    began = InboundConnections.begin_handshake
+
+    def begin(self: InboundConnections, address: str, now: float) -> bool:
+        counted.append(address)
+        return began(self, address, now)
+
+    monkeypatch.setattr(InboundConnections, "begin_handshake", begin)
+    seen: list[str] = []
+
+    async def look(stream: NegotiatedStream) -> None:
+        seen.append(stream.remote_address)
+
+    async with (
+        open_host(secrets.token_bytes(32), [f"{ip}/tcp/0"]) as server,
+        open_host(secrets.token_bytes(32)) as client,
+    ):
+        server.serve("/look/1", look)
+        await connect(client, server)
+        stream = await client.open_stream(server.peer_id, "/look/1")
+        await stream.reset()
+        assert stream.remote_address == f"{ip}/tcp/{port_of(server)}"
+    assert len(seen) == 1
+    assert re.fullmatch(rf"{ip}/tcp/[0-9]+", seen[0])
+    # What admission counts.
+    assert counted == [ip.split("/")[2]]
+    assert ip_of(seen[0]) == network_of(counted[0])
+
+
+def test_what_a_peer_counts_for() -> None:
+    assert ip_of("/ip6/2001:db8:1:2:3::4/tcp/1") == "2001:db8:1:2::/64"
+    assert ip_of("/ip6zone/eth0/ip6/fe80::1/tcp/1") == "fe80::/64"
+    assert ip_of("/ip4/192.0.2.1/tcp/1/p2p/12D3KooWA/p2p-circuit") == "192.0.2.1"
+    assert ip_of("") == ""
 
 
 async def test_an_exception_in_a_handler_ends_its_stream_only() -> None:

@@ -126,12 +126,15 @@ def test_what_json_has_no_number_for_is_null() -> None:
 
 COMPLETE = (
     '{"t": 1, "event": "transfer_complete", "transfer": 1, "manifest": %s, "path": "", '
-    '"size": 1, "seconds": 1.0}'
+    '"size": 1, "seconds": 1.0, "bytes_received": 2, "bytes_reused": 3, "bytes_patched": 4}'
 )
 
 
 def test_a_line_with_a_good_id_is_read() -> None:
-    assert decode(COMPLETE % f'"{ID}"') == (TransferComplete(TransferId(1), ID, "", 1, 1.0), 1.0)
+    assert decode(COMPLETE % f'"{ID}"') == (
+        TransferComplete(TransferId(1), ID, "", 1, 1.0, 2, 3, 4),
+        1.0,
+    )
 
 
 def test_a_newer_writer_may_add_events_and_fields() -> None:

@@ -119,6 +119,26 @@ def raw_connection(stream: trio.SocketStream, *, initiator: bool, through: str =
     )
 
 
+def name_ipv6_remotes() -> None:
+    """Let libp2p's TCP streams name the other end of IPv6 connections, too; a link-local one with its zone.
+
+    libp2p takes the four parts of such an address for an error and names nobody.
+    """
+    TrioTCPStream.get_remote_address = _remote_of  # type: ignore[method-assign, assignment]
+
+
+def _remote_of(stream: TrioTCPStream) -> tuple[str, int] | None:
+    if stream._cached_remote_address is None:  # noqa: SLF001 - see above
+        try:
+            host, port, *rest = stream.stream.socket.getpeername()
+            zone = rest[1] if len(rest) > 1 else 0
+            where = f"{host}%{socket.if_indextoname(zone)}" if zone else str(host)
+        except (OSError, ValueError):  # closed, or the end of a socket pair
+            return None
+        stream._cached_remote_address = where, int(port)  # noqa: SLF001
+    return stream._cached_remote_address  # noqa: SLF001
+
+
 def listen_with_one_family() -> None:
     """Let libp2p's TCP sockets for IPv6 take no IPv4 connections, and none share a port with another process.
 
@@ -232,8 +252,11 @@ class _NullConnection(IRawConnection):
 
 def _check_tcp() -> None:
     stream = trio.SocketStream.__new__(trio.SocketStream)
-    if tcp_stream(RawConnection(TrioTCPStream(stream), initiator=True)) is not stream:
+    made = TrioTCPStream(stream)
+    if tcp_stream(RawConnection(made, initiator=True)) is not stream:
         raise ValueError("its TCP stream has moved")
+    if made._cached_remote_address is not None:  # noqa: SLF001 - see above
+        raise ValueError("its remote address has moved")
 
 
 def _check_listening() -> None:

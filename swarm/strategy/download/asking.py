@@ -9,6 +9,7 @@ from swarm.lazy_dataclass import dataclass
 from swarm.protocol.messages import Request
 from swarm.strategy.commands import Command, Publish, Send
 from swarm.strategy.download.endgame import Endgame
+from swarm.strategy.download.local import LocalSources
 from swarm.strategy.download.locality import Locality
 from swarm.strategy.download.origins import Origins
 from swarm.strategy.download.picker import Pick, Picker
@@ -31,6 +32,7 @@ class SourcePolicies:
     timeouts: Timeouts
     locality: Locality
     origins: Origins
+    local: LocalSources
 
 
 class Asker:
@@ -54,6 +56,7 @@ class Asker:
         self._timeouts = policies.timeouts
         self._locality = policies.locality
         self._origins = policies.origins
+        self._local = policies.local
         self._idle: dict[SourceId, None] = {}
 
     def source_left(self, source: SourceId) -> None:
@@ -83,6 +86,8 @@ class Asker:
         """Ask for a piece, or for a run of small ones; says whether there may be room for more."""
         queue = self._requests.queues[source]
         self.source_left(source)
+        if queue.local:
+            return self._ask_local(source, now, commands)
         demand = self.demand(source, now)
         pick = self._more_of_run(source, now)
         if pick is None:
@@ -105,6 +110,17 @@ class Asker:
         while left > 0 and pick.next_alike(piece := piece + 1) and queue.has_room(demand, now):
             left -= self._ask(source, piece, why, now, commands)
         return True
+
+    def _ask_local(self, source: SourceId, now: float, commands: list[Command]) -> bool:
+        """Ask a source on this machine for the next of its pieces; says that there is no room for more."""
+        queue = self._requests.queues[source]
+        for piece in self._local.next_pieces(source):
+            if not queue.has_room(0.0, now):
+                return False
+            if piece not in queue.asked:
+                self._ask(source, piece, None, now, commands)
+        self._idle[source] = None
+        return False
 
     def _more_of_run(self, source: SourceId, now: float) -> Pick | None:
         """What an origin is asked for beyond what keeps it busy, so that one request is for many pieces."""
@@ -133,8 +149,8 @@ class Asker:
             return pick
         return self._picker.pick(source, self._requests.occupied(source))
 
-    def _ask(self, source: SourceId, piece: int, why: str, now: float, commands: list[Command]) -> int:
-        """Ask for a piece, and return its length."""
+    def _ask(self, source: SourceId, piece: int, why: str | None, now: float, commands: list[Command]) -> int:
+        """Ask for a piece, and return its length; observers are told ``why`` unless it is None."""
         if not self._requests.queues[source].asked:
             self._ranking.busy(source, now)
             self._timeouts.moved(source, now)
@@ -143,5 +159,6 @@ class Asker:
         self._requests.ask(source, piece, length, now)
         self._pieces.requested(piece)
         commands.append(Send(source, Request(piece)))
-        commands.append(Publish(PieceRequested(self._transfer, piece, source, why)))
+        if why is not None:
+            commands.append(Publish(PieceRequested(self._transfer, piece, source, why)))
         return length

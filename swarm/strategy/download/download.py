@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterable, Sequence
 
 from swarm.bits import PieceSet
-from swarm.events import PieceRefused, PieceStored, PieceWasted
+from swarm.events import PieceRefused, PiecesReused, PieceStored, PieceWasted
 from swarm.ids import SourceId, TransferId
 from swarm.lazy_dataclass import dataclass, field
 from swarm.protocol.messages import Cancel, RejectReason
@@ -15,6 +15,7 @@ from swarm.strategy.commands import Ban, Blame, Command, Disconnect, Publish, Se
 from swarm.strategy.download.asking import Asker, SourcePolicies
 from swarm.strategy.download.endgame import Endgame
 from swarm.strategy.download.interest import Interest
+from swarm.strategy.download.local import LocalSources
 from swarm.strategy.download.locality import Locality
 from swarm.strategy.download.origins import OriginOptions, Origins
 from swarm.strategy.download.picker import InOrder, InView, Picker, RarestFirst
@@ -65,6 +66,7 @@ class DownloadSide:
             options.me, pieces, self.availability, self._ranking, enabled=options.prefer_near
         )
         self._origins = Origins(options.me, pieces, self.availability, self._ranking, rng, options.origins)
+        self._local = LocalSources(pieces, self.availability)
         self._asker = Asker(
             transfer,
             pieces,
@@ -77,6 +79,7 @@ class DownloadSide:
                 self._timeouts,
                 self._locality,
                 self._origins,
+                self._local,
             ),
         )
 
@@ -95,10 +98,13 @@ class DownloadSide:
         *,
         receives: bool = True,
         origin: bool = False,
+        local: bool = False,
     ) -> None:
         """A session begins: the source chokes us and has nothing; ``receives`` if it is a peer."""
         self.availability.source_joined(source, receives=receives)
-        self.requests.source_joined(source)
+        self.requests.source_joined(source, local=local)
+        if local:
+            self._local.joined(source)
         self._ranking.source_joined(source, rtt, now)
         if receives:
             self._interest.source_joined(source)
@@ -119,6 +125,7 @@ class DownloadSide:
         self._timers.forget(source)
         self._locality.source_left(source)
         self._origins.source_left(source, now)
+        self._local.left(source)
         return self._asker.refill(now)
 
     def pinged(self, source: SourceId, seconds: float | None, now: float) -> list[Command]:
@@ -152,6 +159,9 @@ class DownloadSide:
         self._claims.source_left(source)
         self._timers.clear(Wakeup.CLAIMS, source)
         self._locality.restated()
+        if source in self._local:
+            self._local.offered()
+            return self._asker.fill(source, now) + self._asker.refill(now)
         return self._interest.review(source) + self._asker.fill(source, now)
 
     def has_new(self, source: SourceId, pieces: Sequence[int], now: float) -> list[Command]:
@@ -222,6 +232,8 @@ class DownloadSide:
 
     def rejected(self, source: SourceId, piece: int, reason: RejectReason, now: float) -> list[Command]:
         """A request ended without its piece."""
+        if reason == RejectReason.NOT_STORED and source in self._local:
+            return self.denied(source, (piece,), now)
         settled = self.requests.settle(source, piece)
         if settled is None:
             return []
@@ -233,6 +245,18 @@ class DownloadSide:
             commands += self._blame(source, [piece], now, denied=reason == RejectReason.NOT_STORED)
         return commands + self._asker.refill(now) + self._asker.fill(source, now)
 
+    def denied(self, source: SourceId, pieces: Iterable[int], now: float) -> list[Command]:
+        """A source on this machine does not have these pieces after all: others are asked at once."""
+        commands: list[Command] = []
+        for piece in pieces:
+            if (settled := self.requests.settle(source, piece)) is None:
+                continue
+            asked, free = settled
+            commands += self._waste(source, piece, asked) if asked.received else []
+            self._local.denied(source, (piece,))
+            self._release([piece] if free else [])
+        return commands + self._asker.refill(now) + self._asker.fill(source, now)
+
     def _excused(self, source: SourceId, piece: int, reason: RejectReason) -> bool:
         """Whether a reject is no failure: the source chokes us, would rather give another piece, or has
         said already that it lost this one."""
@@ -241,6 +265,26 @@ class DownloadSide:
         if reason == RejectReason.BUSY:
             return self.requests.avoid(source, piece)
         return reason == RejectReason.CHOKED and self.requests.queues[source].choked
+
+    def reused(self, source: SourceId, pieces: Iterable[int], now: float) -> tuple[list[int], list[Command]]:
+        """The store has taken requested pieces from files on this machine, verified and written.
+
+        Returns those of them that it did not have yet.
+        """
+        commands: list[Command] = []
+        news: list[int] = []
+        for piece in pieces:
+            if self.requests.settle(source, piece) is None:
+                continue
+            commands += [Send(other, Cancel(piece)) for other in self.requests.outrun(source, piece, now)]
+            if self._pieces.taken(piece):
+                news.append(piece)
+        self._timeouts.moved(source, now)
+        self._idle_if_done(source, now)
+        if news:
+            size = sum(map(self._pieces.layout.length, news))
+            commands.append(Publish(PiecesReused(self._transfer, source, len(news), size)))
+        return news, commands + self._asker.fill(source, now)
 
     # --- What became of a piece -----------------------------------------------------------------
 
@@ -313,6 +357,8 @@ class DownloadSide:
             for piece in moved:
                 self._release([piece] if self.requests.cancel(source, piece, now) else [])
                 commands.append(Send(source, Cancel(piece)))
+            if source in self._local:
+                self._local.denied(source, moved)
             if moved:
                 commands += self._blame(source, moved, now, silent=True) + self._asker.refill(now)
         self._timers.set(Wakeup.REQUESTS, self._timeouts.next_look(source, now), source)

@@ -76,9 +76,13 @@ class Endgame:
         return any(True for _ in self._candidates(source))
 
     def _candidates(self, source: SourceId) -> Iterator[int]:
-        asked = self._requests.queues[source].asked
-        for piece in islice(self._requests.holders, LOOKED_AT):
-            if piece not in asked and self._availability.has(source, piece):
+        queues = self._requests.queues
+        asked = queues[source].asked
+        for piece, holders in islice(self._requests.holders.items(), LOOKED_AT):
+            # What is on this machine comes without anybody's help.
+            if piece in asked or any(queues[holder].local for holder in holders):
+                continue
+            if self._availability.has(source, piece):
                 yield piece
 
     def _overdue(self, holders: list[SourceId], piece: int, now: float) -> bool:

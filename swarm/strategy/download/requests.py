@@ -23,7 +23,8 @@ from collections.abc import Iterable, Iterator
 from swarm.bits import PieceSet
 from swarm.ids import SourceId
 from swarm.lazy_dataclass import dataclass, field
-from swarm.strategy.download.pipeline import PipelineWindow
+from swarm.protocol.protocol_limits import MAX_REQUESTS
+from swarm.strategy.download.pipeline import MOST_BYTES, PipelineWindow
 
 STRIKES = 3
 """Failures of one piece after which the claim to it is cleared: two may be bad luck."""
@@ -53,9 +54,11 @@ class RequestQueue:
 
     ``trusted``: a piece of the source was verified; until then it is asked for one at a time. ``unverified``:
     that one has come. ``snubbed``: it was silent and has not delivered since. ``avoided``: the pieces that it
-    refused as busy since it last delivered one. To be read by anyone and written by `DownloadRequests`.
+    refused as busy since it last delivered one. ``local``: it is on this machine. To be read by anyone and
+    written by `DownloadRequests`.
     """
 
+    local: bool = False
     choked: bool = True
     snubbed: bool = False
     trusted: bool = False
@@ -77,6 +80,9 @@ class RequestQueue:
         """Whether the source may be asked for one more piece; ``demand`` bytes keep it busy."""
         if self.choked or now < self.retry_at:
             return False
+        if self.local:
+            # Enough for it to work in batches.
+            return not self.asked or (self.bytes < MOST_BYTES and len(self.asked) < MAX_REQUESTS)
         if self.snubbed or not self.trusted:
             return not self.asked and not self.unverified
         return self.window.fits(self.bytes - self.come, len(self.asked), demand)
@@ -97,9 +103,9 @@ class DownloadRequests:
 
     # --- Sources ------------------------------------------------------------------------------------
 
-    def source_joined(self, source: SourceId) -> None:
+    def source_joined(self, source: SourceId, *, local: bool = False) -> None:
         """The source is connected and chokes us."""
-        self.queues[source] = RequestQueue()
+        self.queues[source] = RequestQueue(local=local)
 
     def source_left(self, source: SourceId) -> list[int]:
         """The source is gone; returns the pieces that nobody is asked for any more."""
@@ -147,7 +153,7 @@ class DownloadRequests:
     @property
     def anybody_delivers(self) -> bool:
         """Whether a source that has delivered before serves us."""
-        return any(queue.trusted and queue.serves for queue in self.queues.values())
+        return any(queue.trusted and queue.serves and not queue.local for queue in self.queues.values())
 
     # --- Requests -----------------------------------------------------------------------------------
 

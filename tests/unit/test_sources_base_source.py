@@ -14,7 +14,7 @@ import trio
 from swarm.bits import PieceSet
 from swarm.content.manifest import Manifest
 from swarm.errors import DiskError, SwarmError
-from swarm.sources.folder_source import FolderSource
+from swarm.sources.base_source import BaseSource
 from tests.support.contents import file_manifest, folder_manifest
 
 FILES = {name: random.Random(name).randbytes(40_000) for name in ("a", "b", "deep/c")} | {"empty": b""}
@@ -59,29 +59,11 @@ async def asked(path: Path, manifest: Manifest) -> AsyncIterator[Desk]:
     """The desk once every piece that ``path`` offers has been asked for."""
     desk = Desk(manifest)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(FolderSource(path).deliver, desk)
+        nursery.start_soon(BaseSource(path).deliver, desk)
         with trio.fail_after(10):
             await desk.done.wait()
         yield desk
         nursery.cancel_scope.cancel()
-
-
-async def test_a_file_that_goes_away_is_not_asked_for_again(tmp_path: Path) -> None:
-    folder = write(tmp_path / "photos", FILES)
-    desk = Desk(FOLDER)
-    base = FolderSource(folder)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(base.deliver, desk)
-        while not desk.supplied:
-            await trio.sleep(0)
-        (folder / "b").unlink()
-        with trio.fail_after(10):
-            await desk.done.wait()
-        nursery.cancel_scope.cancel()
-    gone = set(FOLDER.layout.pieces_of([entry.path for entry in FOLDER.files].index(("b",))))
-    assert desk.offered is not None
-    assert set(desk.offered) == set(range(FOLDER.piece_count)) - gone
-    assert len(desk.refused) == 1
 
 
 def write(folder: Path, files: dict[str, bytes]) -> Path:
@@ -134,15 +116,20 @@ async def test_a_file_under_another_name_is_as_good_when_it_is_named(tmp_path: P
     async with asked(tmp_path / "copy of film", FILE) as desk:
         assert len(desk.supplied) == FILE.piece_count
     async with asked(tmp_path, FILE) as desk:
-        assert desk.offered is not None
-        assert desk.offered.count == 0, "it is not looked for by its content"
+        assert len(desk.supplied) == FILE.piece_count, "it is found by its length and its first piece"
 
 
-async def test_only_files_of_the_same_name_and_length_are_offered(tmp_path: Path) -> None:
-    write(tmp_path, {"a": FILES["a"] + b"longer", "deep/c": FILES["deep/c"], "other": FILES["b"]})
+async def test_a_file_that_became_longer_gives_what_it_has(tmp_path: Path) -> None:
+    write(tmp_path, {"a": FILES["a"] + b"longer", "b": FILES["b"][:20_000]})
     async with asked(tmp_path, FOLDER) as desk:
-        assert desk.offered is not None
-        assert set(desk.offered) == set(desk.supplied) == pieces_of("deep/c")
+        first = min(pieces_of("b"))
+        assert set(desk.supplied) == pieces_of("a") | {first}
+
+
+async def test_a_file_is_found_wherever_it_went(tmp_path: Path) -> None:
+    write(tmp_path, {"v1/first": FILES["a"], "v1/second-1.2": FILES["b"], "v1/c": b"something else"})
+    async with asked(tmp_path, FOLDER) as desk:
+        assert set(desk.supplied) == pieces_of("a", "b")
 
 
 async def test_what_does_not_match_is_refused_piece_by_piece(tmp_path: Path) -> None:
@@ -198,9 +185,6 @@ async def test_a_file_that_changes_meanwhile_is_refused(tmp_path: Path, change: 
 
     class Changing(Desk):
         def offer(self, pieces: PieceSet) -> None:
-            if self.offered is not None:
-                super().offer(pieces)
-                return
             if change == "cut":
                 os.truncate(tmp_path / "a", 10)
             elif change == "gone":
@@ -211,20 +195,17 @@ async def test_a_file_that_changes_meanwhile_is_refused(tmp_path: Path, change: 
 
     desk = Changing(FOLDER)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(FolderSource(tmp_path).deliver, desk)
+        nursery.start_soon(BaseSource(tmp_path).deliver, desk)
         with trio.fail_after(10):
             await desk.done.wait()
         nursery.cancel_scope.cancel()
-    if change != "gone":
-        assert set(desk.refused) == pieces_of("a")
-    else:
-        assert len(desk.refused) == 1
+    assert set(desk.refused) == pieces_of("a")
     assert set(desk.supplied) == pieces_of("b", "deep/c")
 
 
 async def test_a_path_that_is_not_there_is_the_disks_doing(tmp_path: Path) -> None:
     with pytest.raises(DiskError) as caught:
-        await FolderSource(tmp_path / "nowhere").deliver(Desk(FOLDER))
+        await BaseSource(tmp_path / "nowhere").deliver(Desk(FOLDER))
     assert isinstance(caught.value, SwarmError)
     assert "nowhere" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -237,12 +218,12 @@ async def test_every_descriptor_is_given_back(tmp_path: Path) -> None:
         async with asked(tmp_path, FOLDER):
             pass
         with pytest.raises(DiskError):
-            await FolderSource(tmp_path / "nowhere").deliver(Desk(FOLDER))
+            await BaseSource(tmp_path / "nowhere").deliver(Desk(FOLDER))
     assert len(os.listdir("/proc/self/fd")) <= before + 1
 
 
 def test_its_name_is_its_path_and_its_description_is_harmless(tmp_path: Path) -> None:
     path = tmp_path / "a\x1b[31mb"
-    source = FolderSource(path)
-    assert source.id == f"folder:{path}"
+    source = BaseSource(path)
+    assert source.id == f"base:{path}"
     assert source.description == f"{tmp_path}/a\\x1b[31mb"

@@ -1,0 +1,211 @@
+"""A meeting point as a source of peers: what it is told, what it is believed, and how often it is asked."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager, suppress
+from itertools import pairwise
+
+import pytest
+import trio
+import trio.testing
+
+from swarm.discovery.meeting_point import NEAR_MEETING, UNHURRIED_SECONDS, MeetingPoint, visible_from
+from swarm.endpoint import Circuit, Endpoint, PeerAddress, Route
+from swarm.errors import LinkClosed
+from swarm.ids import ManifestId
+from swarm.ports import Announcement, FoundPeer
+from swarm.reach import reach_limits as limits
+from swarm.reach.framing import read_message, write_message
+from swarm.reach.peer_record import open_record, seal_record
+from swarm.reach.rendezvous_messages import (
+    Discover,
+    DiscoverResponse,
+    Register,
+    RegisterResponse,
+    RendezvousStatus,
+    decode_rendezvous,
+    encode_rendezvous,
+    namespace_of,
+)
+from swarm.strategy.peer_book import MEETING
+from tests.support.memory_link import MemoryLink, memory_link_pair
+from tests.unit.test_reach_kad import peer
+
+MANIFEST = ManifestId(bytes(32))
+ME, SERVER = peer(1), peer(2)
+PUBLIC = Endpoint.parse("/ip4/5.5.5.7/tcp/4001")
+PRIVATE = Endpoint.parse("/ip4/192.168.1.7/tcp/4001")
+LOOPBACK = Endpoint.parse("/ip4/127.0.0.1/tcp/4001")
+NAME = Endpoint.parse("/dns4/example.net/tcp/4001")
+EVERY = (PUBLIC, PRIVATE, LOOPBACK, NAME)
+SPACE = namespace_of(MANIFEST)
+KEY = bytes(range(32))
+
+Serve = Callable[["Link", MemoryLink], Awaitable[None]]
+
+
+class Link:
+    """The way to a meeting point at ``where`` that answers as ``serve`` does, on each stream."""
+
+    me = ME
+
+    def __init__(self, where: Endpoint, serve: Serve, nursery: trio.Nursery) -> None:
+        self.where = where
+        self.serve = serve
+        self.nursery = nursery
+        self.registered: list[Register] = []
+        self.asked: list[tuple[float, Discover]] = []
+        self.said: list[str] = []
+        self.connects = 0
+
+    async def connect(self) -> Endpoint:
+        self.connects += 1
+        await trio.lowlevel.checkpoint()
+        return self.where
+
+    async def open_stream(self, _protocol: str) -> MemoryLink:
+        ours, theirs = memory_link_pair(ME, SERVER)
+        self.nursery.start_soon(self._serve, theirs)
+        return ours
+
+    async def _serve(self, stream: MemoryLink) -> None:
+        # The visitor hangs up as it likes.
+        with suppress(LinkClosed):
+            await self.serve(self, stream)
+
+    async def reserve(self) -> float:
+        await trio.lowlevel.checkpoint()
+        return 3600.0
+
+    def seal(self, addresses: tuple[Route, ...]) -> bytes:
+        return seal_record(KEY, addresses, 1)
+
+    async def probe(self, where: Endpoint) -> None:
+        assert where == self.where
+        await trio.lowlevel.checkpoint()
+
+    def tell(self, message: str) -> None:
+        self.said.append(message)
+
+
+def serving(*records: Register) -> Serve:
+    """A server that has these records in every namespace and waits for nobody."""
+
+    async def serve(link: Link, stream: MemoryLink) -> None:
+        while True:
+            message = decode_rendezvous(await read_message(stream, limits.MAX_REQUEST_BYTES))
+            if isinstance(message, Register):
+                link.registered.append(message)
+                answer = encode_rendezvous(RegisterResponse(RendezvousStatus.OK, ttl=3600))
+            else:
+                assert isinstance(message, Discover)
+                link.asked.append((trio.current_time(), message))
+                found = () if message.cookie else records
+                answer = encode_rendezvous(DiscoverResponse(RendezvousStatus.OK, found, b"next"))
+            await write_message(stream, answer)
+
+    return serve
+
+
+@asynccontextmanager
+async def meeting(where: Endpoint, serve: Serve) -> AsyncIterator[tuple[MeetingPoint, Link]]:
+    async with trio.open_nursery() as nursery:
+        link = Link(where, serve, nursery)
+        point = MeetingPoint(PeerAddress(SERVER, where), link, random.Random(1))
+        nursery.start_soon(point.run)
+        yield point, link
+        nursery.cancel_scope.cancel()
+
+
+async def first_of(point: MeetingPoint) -> FoundPeer:
+    with trio.fail_after(1000):
+        async with aclosing(point.peers(MANIFEST)) as peers:
+            async for found in peers:
+                return found
+    raise AssertionError("nobody was found")
+
+
+@pytest.mark.parametrize(
+    ("where", "visible", "provenance"),
+    [
+        (PUBLIC, (PUBLIC,), MEETING),
+        (PRIVATE, (PUBLIC, PRIVATE), NEAR_MEETING),
+        (LOOPBACK, (PUBLIC, PRIVATE, LOOPBACK), NEAR_MEETING),
+    ],
+    ids=str,
+)
+async def test_addresses_are_told_and_believed_from_the_scope_of_the_meeting_point_upwards(
+    autojump_clock: trio.testing.MockClock, where: Endpoint, visible: tuple[Endpoint, ...], provenance: str
+) -> None:
+    assert visible_from(where, list(EVERY)) == visible
+    record = seal_record(KEY, EVERY, 1)
+    async with meeting(where, serving(Register(SPACE, record, 100))) as (point, link):
+        point.announce(Announcement(MANIFEST, tuple(f"{each}/p2p/{ME}" for each in EVERY), complete=False))
+        found = await first_of(point)
+        await trio.testing.wait_all_tasks_blocked()
+    assert point.provenance == provenance
+    assert found.peer == open_record(record).peer
+    assert found.addresses == (*map(str, visible), str(Circuit(PeerAddress(SERVER, where))))
+    [registered] = link.registered
+    assert registered.namespace == SPACE
+    assert open_record(registered.record).addresses == visible
+
+
+async def test_a_forged_record_is_left_out(autojump_clock: trio.testing.MockClock) -> None:
+    good = seal_record(KEY, [PUBLIC], 1)
+    forged = good[:-1] + bytes([good[-1] ^ 1])
+    async with meeting(PUBLIC, serving(Register(SPACE, forged, 100), Register(SPACE, good, 100))) as (
+        point,
+        _,
+    ):
+        assert (await first_of(point)).peer == open_record(good).peer
+
+
+async def test_a_server_that_does_not_wait_is_asked_without_hurry(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The field that makes an answer wait is ours; other servers answer at once."""
+    async with meeting(PUBLIC, serving()) as (point, link):
+        with trio.move_on_after(10 * UNHURRIED_SECONDS + 1):
+            await first_of(point)
+    assert 9 <= len(link.asked) <= 11
+    assert [question.wait for _, question in link.asked] == [limits.MAX_WAIT] * len(link.asked)
+
+
+async def test_an_answer_that_was_not_asked_for_ends_the_connection(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def talkative(_link: Link, stream: MemoryLink) -> None:
+        for _ in range(3):
+            await write_message(stream, encode_rendezvous(RegisterResponse(RendezvousStatus.OK, ttl=3600)))
+        await trio.sleep_forever()
+
+    async with meeting(PUBLIC, talkative) as (_, link):
+        await trio.sleep(60)
+        # It comes back, less and less often, and the user is told once.
+        assert 2 <= link.connects < 12
+        assert len(link.said) == 1
+        assert "answers what was not asked" in link.said[0]
+
+
+async def test_the_pauses_after_failures_grow_and_a_refusal_is_told(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def full(link: Link, stream: MemoryLink) -> None:
+        await read_message(stream, limits.MAX_REQUEST_BYTES)
+        link.asked.append((trio.current_time(), Discover(SPACE)))
+        refusal = RegisterResponse(RendezvousStatus.UNAVAILABLE, "no room")
+        await write_message(stream, encode_rendezvous(refusal))
+        await trio.sleep_forever()
+
+    async with meeting(PUBLIC, full) as (point, link):
+        point.announce(Announcement(MANIFEST, (f"{PUBLIC}/p2p/{ME}",), complete=True))
+        await trio.sleep(600)
+        moments = [at for at, _ in link.asked]
+    pauses = [later - earlier for earlier, later in pairwise(moments)]
+    assert pauses[0] < 1
+    assert 40 < pauses[-1] <= 60
+    assert len(link.said) == 1
+    assert "no room" in link.said[0]
