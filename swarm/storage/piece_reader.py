@@ -33,6 +33,9 @@ INLINE_BYTES = 1024 * 1024
 """Pieces up to this size are hashed and copied inline, in about 0.4 ms."""
 SLOW_SECONDS = 0.01
 """A write that takes longer has waited for the disk, which the event loop must not do."""
+TURN_BYTES = 1024 * 1024
+READ_COST = 64 * 1024
+"""Bytes read inline before other tasks run, and what a read counts for beyond its bytes."""
 WORKER_THREADS = 4
 """Worker threads of one store, and so the most descriptors that they hold."""
 
@@ -43,6 +46,7 @@ class PieceExecutor:
     def __init__(self) -> None:
         self._threads = trio.CapacityLimiter(WORKER_THREADS)
         self._slow = False
+        self._turn = TURN_BYTES
 
     async def compute(self, size: int, function: Callable[[], T]) -> T:
         """Run ``function``, which uses no disk: inline, without a checkpoint, if small, else in a thread."""
@@ -69,7 +73,10 @@ class PieceExecutor:
     async def read(self, size: int, attempt: Callable[[bool], T]) -> T:
         """Run ``attempt(True)`` inline; if that would block, ``attempt(False)`` in a thread."""
         if size <= INLINE_BYTES:
-            await trio.lowlevel.checkpoint()
+            self._turn -= size + READ_COST
+            if self._turn <= 0:
+                await trio.lowlevel.checkpoint()
+                self._turn = TURN_BYTES
             try:
                 return attempt(True)
             except BlockingIOError:
