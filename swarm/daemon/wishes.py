@@ -12,6 +12,7 @@ from swarm.content.envelope import Envelope
 from swarm.content.hints import Hints
 from swarm.content.link import SwarmLink, is_link
 from swarm.content.paths import printable
+from swarm.content.series_link import is_series_link
 from swarm.content.signature import parse_signer
 from swarm.daemon.seeding_rules import SeedingRule
 from swarm.daemon.transfer_registry import KeptTransfer
@@ -164,6 +165,10 @@ async def find_named(content: str | Envelope) -> FoundContent:
         link = SwarmLink(manifest.id, hints.peers, manifest.name, hints.meets, hints.origins)
         return FoundContent(content, str(link), content.manifest.name)
     if is_link(content):
+        if is_series_link(content):
+            raise UsageError(
+                "a daemon fetches what does not change: use swarm follow for the link of a series"
+            )
         link = SwarmLink.pasted(content)
         return FoundContent(link.id, str(link), link.name or "")
     if Path(content).is_absolute():
