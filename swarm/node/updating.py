@@ -32,9 +32,9 @@ from swarm.events import (
     UpdatePlanned,
     Warned,
 )
-from swarm.ids import DIGEST_BYTES, PeerId
+from swarm.ids import DIGEST_BYTES, PeerId, SourceId
 from swarm.lazy_dataclass import dataclass, field, replace
-from swarm.ports import PieceSource
+from swarm.ports import PieceSource, RequestDesk
 from swarm.storage.hash_cache import HashCache, Remembered
 from swarm.storage.manifest_files import NamedContent
 from swarm.storage.patch_folder import PatchFolder
@@ -154,7 +154,8 @@ async def update_sources(
 
             news.arrived()
             transfer.tell(PatchProgress(transfer.number, "fetching", offer.size, offer.size))
-            yield (PatchSource(path, installed.remembered.manifest, (installed.place,)),)
+            source = PatchSource(path, installed.remembered.manifest, (installed.place,))
+            yield (WatchedPatch(source, transfer),)
     finally:
         del desk.passing[transfer.number]
         with trio.CancelScope(shield=True, deadline=trio.current_time() + END_SECONDS):
@@ -242,6 +243,70 @@ async def _fetched(fetch: Transfer, transfer: Transfer, offer: PatchOffer) -> Pa
     if path is None:
         transfer.tell(Warned(f"the patch is not used, pieces are fetched instead: {reason}", transfer.number))
     return path
+
+
+class WatchedPatch:
+    """A patch source that tells the user, in one line, when the patch is of no use, or part of it is not."""
+
+    local = True
+    patched = True
+
+    def __init__(self, source: PieceSource, transfer: Transfer) -> None:
+        self._source = source
+        self._transfer = transfer
+        self._told = False
+
+    @property
+    def id(self) -> SourceId:
+        """That of the source."""
+        return self._source.id
+
+    @property
+    def description(self) -> str:
+        """That of the source."""
+        return self._source.description
+
+    async def deliver(self, desk: RequestDesk) -> None:
+        """Serve requests until cancelled; raises what the source raises."""
+        try:
+            await self._source.deliver(_WatchedDesk(desk, self.refused))
+        except SwarmError as error:
+            self._tell(f"the patch is not used, pieces are fetched instead: {error}")
+            raise
+
+    def refused(self) -> None:
+        """A piece could not be made."""
+        self._tell("a part of the patch does not fit what is installed: pieces are fetched instead")
+
+    def _tell(self, line: str) -> None:
+        if not self._told:
+            self._told = True
+            self._transfer.tell(Warned(line, self._transfer.number))
+
+
+class _WatchedDesk:
+    """A desk that tells of refusals."""
+
+    def __init__(self, desk: RequestDesk, refused: Callable[[], None]) -> None:
+        self._desk = desk
+        self._refused = refused
+
+    @property
+    def manifest(self) -> Manifest:
+        return self._desk.manifest
+
+    def offer(self, pieces: PieceSet) -> None:
+        self._desk.offer(pieces)
+
+    async def next_request(self) -> int:
+        return await self._desk.next_request()
+
+    async def supply(self, piece: int, data: memoryview) -> None:
+        await self._desk.supply(piece, data)
+
+    def refuse(self, piece: int) -> None:
+        self._refused()
+        self._desk.refuse(piece)
 
 
 class PatchNews:
