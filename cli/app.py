@@ -24,8 +24,8 @@ from cli.runtime import Runtime
 from cli.version import version
 
 COMMANDS = (
-    "share", "fetch", "peers", "ping", "listen", "list", "meet", "inspect", "verify", "id", "demo",
-    "daemon", "add", "status", "pause", "resume", "remove", "limit",
+    "share", "fetch", "release", "follow", "peers", "ping", "listen", "list", "meet", "inspect", "verify",
+    "id", "demo", "daemon", "add", "status", "pause", "resume", "remove", "limit", "top",
 )  # fmt: skip
 """In the order of the help; each is the ``command`` of its module in `cli.commands`."""
 

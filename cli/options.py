@@ -213,6 +213,21 @@ def without_values(arguments: list[str]) -> list[str]:
     return [flags.get(argument, argument) for argument in arguments]
 
 
+def qr(command: Command) -> Command:
+    """Add ``--qr``."""
+    return click.option("--qr", is_flag=True, help="Show each link as a QR code, too.")(command)
+
+
+def daemon(command: Command) -> Command:
+    """Add ``--daemon`` to a command that transfers."""
+    return click.option(
+        "--daemon",
+        "by_daemon",
+        is_flag=True,
+        help="Let the running daemon do it ('swarm daemon'): it goes on when this command has ended.",
+    )(command)
+
+
 def peers_table(command: Command) -> Command:
     """Add ``--peers`` to a command that transfers."""
     return click.option(
@@ -284,6 +299,25 @@ def origins(*, of_fetch: bool) -> Callable[[Command], Command]:
     return decorate
 
 
+def added_origins(command: Command) -> Command:
+    """Add ``--origin`` and ``--origin-use`` to a command that gives them to a daemon."""
+    urls = click.option(
+        "--origin",
+        "origin_urls",
+        type=OriginType(),
+        metavar="URL",
+        multiple=True,
+        help="A web server that has the content, too, at a public address (repeatable).",
+    )
+    use = click.option(
+        "--origin-use",
+        type=click.Choice(("together", "fallback", "never")),
+        default="together",
+        help="Ask origins together with peers (default), only when peers give nothing, or never.",
+    )
+    return urls(use(command))
+
+
 def upload_limit(command: Command) -> Command:
     """Add ``--upload-limit``."""
     return click.option(
@@ -344,6 +378,16 @@ def allow(command: Command) -> Command:
     )(command)
 
 
+def no_lan(command: Command) -> Command:
+    """Add ``--no-lan``."""
+    return click.option(
+        "--no-lan",
+        is_flag=True,
+        envvar="SWARM_NO_LAN",
+        help="Neither look for peers in this machine's networks nor be found there.",
+    )(command)
+
+
 def reach(command: Command) -> Command:
     """Add the options that say how peers are found, and how this node is; `reach_options` reads them."""
     meet = click.option(
@@ -358,12 +402,6 @@ def reach(command: Command) -> Command:
         "--relay-data",
         is_flag=True,
         help="Let pieces go through a meeting point where no direct connection can be made.",
-    )
-    no_lan = click.option(
-        "--no-lan",
-        is_flag=True,
-        envvar="SWARM_NO_LAN",
-        help="Neither look for peers in this machine's networks nor be found there.",
     )
     no_map_port = click.option(
         "--no-map-port",

@@ -50,7 +50,7 @@ def open_meeting() -> OpenMeeting:
     return real
 
 
-TRANSFERRING = frozenset({"share", "fetch", "listen", "meet", "daemon"})
+TRANSFERRING = frozenset({"share", "fetch", "release", "follow", "listen", "meet", "daemon"})
 """Commands whose work goes on whatever becomes of their output; the others exist to print."""
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from swarm.content.envelope import Envelope
     from swarm.content.link import SwarmLink
     from swarm.content.manifest import FileEntry, LinkEntry, Manifest
+    from swarm.content.release import PatchOffer, ReleaseRecord, Series
+    from swarm.content.series_link import SeriesLink
     from swarm.endpoint import Endpoint, PeerAddress
     from swarm.errors import (
         DiskError,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
         HashingProgress,
         ManifestReady,
         NodeListening,
+        PatchProgress,
         PeerComplete,
         PeerConnected,
         PeerDialing,
@@ -59,6 +62,7 @@ if TYPE_CHECKING:
         PieceWasted,
         PortLost,
         PortMapped,
+        ReleaseFound,
         RoundTrip,
         SourceBanned,
         SourceFailed,
@@ -71,10 +75,14 @@ if TYPE_CHECKING:
         TransferPaused,
         TransferResumed,
         TransferStarted,
+        UpdatePlanned,
         Warned,
     )
     from swarm.ids import ManifestId, PeerId, SourceId, TransferId
-    from swarm.node.node import Node, PingSample, open_node
+    from swarm.node.node import Node
+    from swarm.node.open_node import open_node
+    from swarm.node.pinging import PingSample
+    from swarm.node.publishing import PublishedRelease
     from swarm.observe.tally import NodeSnapshot, NodeTally, SourceRow, TransferSnapshot
     from swarm.origin_url import OriginUrl
     from swarm.ports import (
@@ -102,6 +110,8 @@ _MODULES = {
     "swarm.content.envelope": ("Envelope",),
     "swarm.content.link": ("SwarmLink",),
     "swarm.content.manifest": ("FileEntry", "LinkEntry", "Manifest"),
+    "swarm.content.release": ("PatchOffer", "ReleaseRecord", "Series"),
+    "swarm.content.series_link": ("SeriesLink",),
     "swarm.endpoint": ("Endpoint", "PeerAddress"),
     "swarm.errors": (
         "DiskError",
@@ -136,6 +146,7 @@ _MODULES = {
         "PeerFailed",
         "PeerFound",
         "PeerHas",
+        "PatchProgress",
         "PeersAwaited",
         "PieceLost",
         "PieceRefused",
@@ -146,6 +157,7 @@ _MODULES = {
         "PortLost",
         "PortMapped",
         "ReachChecked",
+        "ReleaseFound",
         "RoundTrip",
         "SourceBanned",
         "SourceFailed",
@@ -158,10 +170,14 @@ _MODULES = {
         "TransferPaused",
         "TransferResumed",
         "TransferStarted",
+        "UpdatePlanned",
         "Warned",
     ),
     "swarm.ids": ("ManifestId", "PeerId", "SourceId", "TransferId"),
-    "swarm.node.node": ("Node", "PingSample", "open_node"),
+    "swarm.node.node": ("Node",),
+    "swarm.node.open_node": ("open_node",),
+    "swarm.node.pinging": ("PingSample",),
+    "swarm.node.publishing": ("PublishedRelease",),
     "swarm.observe.tally": ("NodeSnapshot", "NodeTally", "SourceRow", "TransferSnapshot"),
     "swarm.origin_url": ("OriginUrl",),
     "swarm.ports": (
@@ -222,6 +238,8 @@ __all__ = [
     "NodeSnapshot",
     "NodeTally",
     "OriginUrl",
+    "PatchOffer",
+    "PatchProgress",
     "PeerAddress",
     "PeerComplete",
     "PeerConnected",
@@ -248,10 +266,15 @@ __all__ = [
     "PortLost",
     "PortMapped",
     "Progress",
+    "PublishedRelease",
     "ReachChecked",
+    "ReleaseFound",
+    "ReleaseRecord",
     "RemoteError",
     "RequestDesk",
     "RoundTrip",
+    "Series",
+    "SeriesLink",
     "SourceBanned",
     "SourceFailed",
     "SourceId",
@@ -272,6 +295,7 @@ __all__ = [
     "TransferResumed",
     "TransferSnapshot",
     "TransferStarted",
+    "UpdatePlanned",
     "UsageError",
     "VerifyReport",
     "Warned",

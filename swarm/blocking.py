@@ -13,7 +13,7 @@ import trio
 from swarm.config import NodeOptions, TransferOptions
 from swarm.content.link import SwarmLink
 from swarm.ids import ManifestId
-from swarm.node.node import open_node
+from swarm.node.open_node import open_node
 
 
 def fetch(

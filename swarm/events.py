@@ -111,6 +111,39 @@ class ManifestReady(TransferEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class ReleaseFound(TransferEvent):
+    """The newest release of a series is ``manifest``, with number ``sequence``; ``key`` is its publisher."""
+
+    key: PeerId
+    name: str
+    sequence: int
+    manifest: ManifestId
+
+
+@dataclass(frozen=True, slots=True)
+class UpdatePlanned(TransferEvent):
+    """How an update gets what it lacks: ``way`` is ``patch``, ``reuse``, ``pieces`` or ``nothing``.
+
+    ``patch_size`` are the bytes of the patch, 0 without one, ``missing`` those of the pieces that no file on
+    this machine has. ``reason`` says in one line why there is no patch, or nothing.
+    """
+
+    way: str
+    patch_size: int
+    missing: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PatchProgress(TransferEvent):
+    """``done`` of ``total`` bytes: a patch is fetched, or made; ``doing`` is ``fetching`` or ``making``."""
+
+    doing: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class FilesSelected(TransferEvent):
     """Only some files are fetched: how many, their pieces and their bytes."""
 

@@ -51,7 +51,9 @@ WAIT_SECONDS = 20
     help="Fetch only the files that match, e.g. '*.jpg' (repeatable).",
 )
 @click.option("--sequential", is_flag=True, help="Fetch the pieces in order, to watch or read meanwhile.")
+@options.added_origins
 @daemon_calls.limits
+@daemon_calls.rule
 @options.json
 @options.common
 @click.pass_obj
@@ -64,8 +66,13 @@ def command(
     peers: tuple[str, ...],
     only: tuple[str, ...],
     sequential: bool,
+    origin_urls: tuple[Any, ...],
+    origin_use: str,
     upload_limit: int | None,
     download_limit: int | None,
+    ratio: float | None,
+    copies: float | None,
+    seconds: float | None,
     as_json: str | None,
 ) -> None:
     """Let the daemon share each PATH, or fetch each MANIFEST (a .swarm file, an id or a swarm: link).
@@ -81,7 +88,9 @@ def command(
     if name is not None and len(contents) > 1:
         raise click.UsageError("--name is for one content: add them one by one")
     fields: dict[str, object] = daemon_calls.limit_fields(upload_limit, download_limit)
+    fields |= daemon_calls.rule_fields(ratio, copies, seconds)
     fields |= {"peers": list(peers), "only": list(only), "sequential": sequential}
+    fields |= {"origins": [url.revealed() for url in origin_urls], "origin_use": origin_use}
     if name is not None:
         fields["name"] = name
     live = runtime.show("add", json=as_json)

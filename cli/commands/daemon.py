@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,22 @@ class HttpType(options.StrType):
         if parse_http(value) is None:
             self.fail(f"{value!r} is not 127.0.0.1:PORT, localhost:PORT or [::1]:PORT", param, ctx)
         return value
+
+
+class CommandType(options.StrType):
+    """A program with its arguments, written as for a shell."""
+
+    name = "command"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return its words; click ends with exit code 2 unless the first names a program that there is."""
+        try:
+            words = tuple(shlex.split(str(value)))
+        except ValueError as error:
+            self.fail(f"{value!r} cannot be read: {error}", param, ctx)
+        if not words or shutil.which(words[0]) is None:
+            self.fail(f"{value!r} names no program that can be run", param, ctx)
+        return words
 
 
 def parse_http(text: str) -> tuple[str, int] | None:
@@ -55,6 +73,24 @@ def parse_http(text: str) -> tuple[str, int] | None:
     default=Path(),
     help="Where a fetch goes that is added without a folder (default: the current one).",
 )
+@click.option(
+    "--watch",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    multiple=True,
+    help="Share every file and folder in DIR once it has not changed for 5 s (repeatable).",
+)
+@click.option(
+    "--on-complete",
+    type=CommandType(),
+    metavar="COMMAND",
+    help="Run this program when a fetch is complete, without a shell; $SWARM_PATH and others say what for.",
+)
+@click.option(
+    "--private-origins",
+    is_flag=True,
+    help="Let web servers that are named for a transfer have addresses that are not public.",
+)
 @options.json
 @options.common
 @click.pass_obj
@@ -66,6 +102,9 @@ def command(
     listen: tuple[str, ...],
     announce: tuple[str, ...],
     output: Path,
+    watch: tuple[Path, ...],
+    on_complete: tuple[str, ...] | None,
+    private_origins: bool,
     as_json: str | None,
     **reach: Any,
 ) -> None:
@@ -86,7 +125,14 @@ def command(
     node_options = NodeOptions(
         listen=listen or DEFAULT_LISTEN, announce=announce, **options.reach_options(reach)
     )
-    daemon_options = DaemonOptions(node_options, None if http is None else parse_http(http), output)
+    daemon_options = DaemonOptions(
+        node_options,
+        None if http is None else parse_http(http),
+        output,
+        watch,
+        on_complete or (),
+        private_origins,
+    )
 
     async def main() -> None:
         async with open_daemon(daemon_options, live.warn, version()) as daemon:

@@ -7,15 +7,29 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli import completion, options
+from cli import completion, daemon_calls, options
 from cli.runtime import Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cli.render.live import Live
+    from cli.transfers.fetching import Fetching
     from cli.transfers.leaving import Leaving
+    from cli.transfers.naming import Named
+    from swarm.config import NodeOptions
     from swarm.ids import PeerId
     from swarm.node import Node
+
+PASSED = frozenset(
+    {
+        "by_daemon", "lists", "output", "name", "overwrite", "bases", "only", "trust", "no_times",
+        "save_manifest", "sequential", "prefer_near", "seed", "origins", "origin_use", "origin_public_only",
+        "max_peers", "patience", "copies", "ratio", "seconds", "upload_limit", "download_limit", "as_json",
+        "show_peers",
+    }
+)  # fmt: skip
+"""Parameters that mean something when a daemon fetches."""
 
 
 @click.command()
@@ -46,6 +60,11 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Replace existing files that differ once all is verified, and reuse what is right in them.",
 )
+@click.option(
+    "--update",
+    is_flag=True,
+    help="Replace an older version under the final name as a whole once all is verified; keep your files.",
+)
 @options.listen
 @options.announce
 @options.reach
@@ -55,7 +74,7 @@ if TYPE_CHECKING:
     type=click.Path(exists=True, path_type=Path),
     metavar="PATH",
     multiple=True,
-    help="Take pieces from this file or folder where it has the same content (repeatable).",
+    help="Take what is the same from this file or folder, such as an older version (repeatable).",
 )
 @click.option(
     "--only",
@@ -88,6 +107,7 @@ if TYPE_CHECKING:
 @options.leaving
 @options.upload_limit
 @options.download_limit
+@options.daemon
 @options.json
 @options.peers_table
 @options.common
@@ -101,22 +121,16 @@ def command(
     output: Path,
     name: str | None,
     overwrite: bool,
-    listen: tuple[str, ...],
-    announce: tuple[str, ...],
     bases: tuple[Path, ...],
     only: tuple[str, ...],
     trust: tuple[PeerId, ...],
-    no_times: bool,
     save_manifest: Path | None,
     sequential: bool,
     prefer_near: bool,
     seed: bool,
     origin_options: dict[str, Any],
-    rehash: bool,
     max_peers: int | None,
     patience: float | None,
-    upload_limit: int | None,
-    download_limit: int | None,
     as_json: str | None,
     show_peers: bool,
     **groups: Any,
@@ -127,23 +141,17 @@ def command(
     fetch is resumed by the same command.
     """
     from cli.transfers.fetching import Fetching, fetch_all
-    from cli.transfers.naming import read_names, shown
+    from cli.transfers.naming import read_names
     from cli.transfers.piping import STANDARD_STREAM, fetch_to_stdout
-    from swarm.config import DEFAULT_LISTEN, DEFAULT_MAX_PEERS, DEFAULT_PATIENCE, NodeOptions, TransferOptions
+    from swarm.config import DEFAULT_MAX_PEERS, DEFAULT_PATIENCE, TransferOptions
 
-    leaving = _leaving(groups, seed=seed)
+    leaving = _leaving(groups, seed=seed or groups["by_daemon"])
     named = read_names(arguments, lists)
     to_stdout = output == STANDARD_STREAM
     _check_target(len(named.contents), name, to_stdout=to_stdout, as_json=as_json is not None)
+    if update := bool(groups["update"]):
+        _check_update({"--only": only, "--overwrite": overwrite, "--output -": to_stdout})
     live = runtime.show("fetch", json=as_json, peers=show_peers)
-    node_options = NodeOptions(
-        listen=listen or DEFAULT_LISTEN,
-        announce=announce,
-        upload_limit=upload_limit,
-        download_limit=download_limit,
-        resumes=tuple(f"{output.resolve()}\0{shown(each)}" for each in named.contents) if seed else (),
-        **options.reach_options(groups, seeds=seed),
-    )
     transfer_options = TransferOptions(
         peers=named.peers,
         only=only,
@@ -156,11 +164,15 @@ def command(
         bases=bases,
         name=name,
         overwrite=overwrite,
-        rehash=rehash,
-        times=not no_times,
+        update=update,
+        rehash=groups["rehash"],
+        times=not groups["no_times"],
         **origin_options,
     )
     fetching = Fetching(named.contents, output, transfer_options, leaving, save_manifest)
+    if groups["by_daemon"]:
+        _by_daemon(live, fetching)
+        return
 
     async def main(node: Node) -> None:
         async with live.following(node):
@@ -169,7 +181,22 @@ def command(
             else:
                 await fetch_all(node, live, fetching)
 
-    runtime.with_node(node_options, main)
+    runtime.with_node(_node_options(groups, named, output, seed=seed), main)
+
+
+def _node_options(given: Mapping[str, Any], named: Named, output: Path, *, seed: bool) -> NodeOptions:
+    """Return the options of the node that fetches what is ``named``."""
+    from cli.transfers.naming import shown
+    from swarm.config import DEFAULT_LISTEN, NodeOptions
+
+    return NodeOptions(
+        listen=given["listen"] or DEFAULT_LISTEN,
+        announce=given["announce"],
+        upload_limit=given["upload_limit"],
+        download_limit=given["download_limit"],
+        resumes=tuple(f"{output.resolve()}\0{shown(each)}" for each in named.contents) if seed else (),
+        **options.reach_options(given, seeds=seed),
+    )
 
 
 def _leaving(given: Mapping[str, Any], *, seed: bool) -> Leaving:
@@ -182,9 +209,58 @@ def _leaving(given: Mapping[str, Any], *, seed: bool) -> Leaving:
     return leaving
 
 
+def _check_update(others: Mapping[str, object]) -> None:
+    """Raise click.UsageError for options that an update of a whole version cannot have."""
+    for option, given in others.items():
+        if given:
+            raise click.UsageError(f"--update replaces a whole version under its name: leave out {option}")
+
+
 def _check_target(contents: int, name: str | None, *, to_stdout: bool, as_json: bool) -> None:
     """Raise click.UsageError for a target that cannot take what is fetched."""
     if contents > 1 and (to_stdout or name is not None):
         raise click.UsageError("--name and --output - are for one content: fetch them one by one")
     if to_stdout and as_json:
         raise click.UsageError("--json and --output - both write to stdout: choose one of them")
+
+
+def _by_daemon(live: Live, fetching: Fetching) -> None:
+    """Let the running daemon fetch; raises click.UsageError for what cannot be passed to it."""
+    from cli.transfers.delegating import DelegatedFetch, fetch_by_daemon, refuse_what_cannot_be_passed
+    from cli.transfers.piping import STANDARD_STREAM
+
+    ctx = click.get_current_context()
+    given = ctx.params
+    refuse_what_cannot_be_passed(ctx, PASSED)
+    if fetching.output == STANDARD_STREAM:
+        raise click.UsageError("--output - cannot be passed to the daemon")
+    chosen, leaving = fetching.options, fetching.leaving
+    fields: dict[str, object] = {
+        **daemon_calls.limit_fields(given["upload_limit"], given["download_limit"]),
+        **daemon_calls.rule_fields(leaving.ratio, leaving.copies, leaving.seconds),
+        "peers": list(chosen.peers),
+        "only": list(chosen.only),
+        "trusted": list(chosen.trusted),
+        "bases": [str(base.absolute()) for base in chosen.bases],
+        "origins": [url.revealed() for url in chosen.origin_urls],
+        "origin_use": chosen.origin_use,
+        "sequential": chosen.sequential,
+        "prefer_near": chosen.prefer_near,
+        "overwrite": chosen.overwrite,
+        "times": chosen.times,
+        "max_peers": chosen.max_peers,
+    }
+    if chosen.name is not None:
+        fields["name"] = chosen.name
+    fetch_by_daemon(
+        live,
+        DelegatedFetch(
+            fetching.contents,
+            fetching.output,
+            fields,
+            given["patience"],
+            fetching.save_manifest,
+            seed=chosen.seed,
+            peers=given["show_peers"],
+        ),
+    )

@@ -12,7 +12,17 @@ from cli import options
 from cli.runtime import Runtime
 
 if TYPE_CHECKING:
+    from cli.render.live import Live
+    from cli.transfers.sharing import Sharing
     from swarm.node import Node
+
+PASSED = frozenset(
+    {
+        "by_daemon", "manifest", "name", "peers", "ignore", "skip", "origins", "origin_public_only",
+        "piece_size", "upload_limit", "copies", "ratio", "seconds", "qr", "as_json", "show_peers",
+    }
+)  # fmt: skip
+"""Parameters that mean something when a daemon shares."""
 
 
 @click.command()
@@ -70,6 +80,8 @@ if TYPE_CHECKING:
 @options.rehash
 @options.upload_limit
 @options.leaving
+@options.qr
+@options.daemon
 @options.json
 @options.peers_table
 @options.common
@@ -81,8 +93,6 @@ def command(
     paths: tuple[Path, ...],
     manifest: Path | None,
     name: str | None,
-    listen: tuple[str, ...],
-    announce: tuple[str, ...],
     peers: tuple[str, ...],
     allow: tuple[str, ...],
     origin_options: dict[str, Any],
@@ -106,15 +116,13 @@ def command(
     """
     from cli.transfers.checking import check_all
     from cli.transfers.leaving import Leaving
-    from cli.transfers.piping import STANDARD_STREAM, STDIN_NAME, spooled_stdin
+    from cli.transfers.piping import STDIN_NAME, spooled_stdin
     from cli.transfers.sharing import Sharing, places, share_all
     from swarm.config import DEFAULT_LISTEN, NodeOptions, TransferOptions
     from swarm.storage.manifest_files import check_place
 
-    from_stdin = STANDARD_STREAM in paths
+    from_stdin = _from_stdin(paths)
     if from_stdin:
-        if len(paths) > 1:
-            raise click.UsageError("- (stdin) is shared alone: start another share for the paths")
         name = name or STDIN_NAME
     chosen = places(paths, manifest, name)
     transfer_options = TransferOptions(
@@ -128,11 +136,14 @@ def command(
     if check is not None and (from_stdin or not transfer_options.origins):
         raise click.UsageError("--check compares a PATH with what the servers named by --origin have")
     leaving = Leaving(copies, ratio, seconds)
-    sharing = Sharing(chosen, piece_size, transfer_options, leaving, name)
+    sharing = Sharing(chosen, piece_size, transfer_options, leaving, name, reach["qr"])
     live = runtime.show("share", json=as_json, peers=show_peers)
+    if reach["by_daemon"]:
+        _by_daemon(live, sharing, upload_limit)
+        return
     node_options = NodeOptions(
-        listen=listen or DEFAULT_LISTEN,
-        announce=announce,
+        listen=reach["listen"] or DEFAULT_LISTEN,
+        announce=reach["announce"],
         upload_limit=upload_limit,
         allowed=frozenset(allow) if allow else None,
         serves=() if from_stdin else paths,
@@ -154,3 +165,39 @@ def command(
                 await share_all(node, live, replace(sharing, places=((spooled, target),)))
 
     runtime.with_node(node_options, main)
+
+
+def _from_stdin(paths: tuple[Path, ...]) -> bool:
+    """Return whether stdin is shared; raises click.UsageError if something else is, too."""
+    from cli.transfers.piping import STANDARD_STREAM
+
+    if STANDARD_STREAM not in paths:
+        return False
+    if len(paths) > 1:
+        raise click.UsageError("- (stdin) is shared alone: start another share for the paths")
+    return True
+
+
+def _by_daemon(live: Live, sharing: Sharing, upload_limit: int | None) -> None:
+    """Let the running daemon share; raises click.UsageError for what cannot be passed to it."""
+    from cli import daemon_calls
+    from cli.transfers.delegating import refuse_what_cannot_be_passed, share_by_daemon
+    from cli.transfers.piping import STANDARD_STREAM
+
+    refuse_what_cannot_be_passed(click.get_current_context(), PASSED)
+    if any(path == STANDARD_STREAM for path, _ in sharing.places):
+        raise click.UsageError("- (stdin) cannot be passed to the daemon: write it to a file first")
+    chosen, leaving = sharing.options, sharing.leaving
+    fields = {
+        **daemon_calls.limit_fields(upload_limit, None),
+        **daemon_calls.rule_fields(leaving.ratio, leaving.copies, leaving.seconds),
+        "peers": list(chosen.peers),
+        "ignore": list(chosen.ignore),
+        "skip": chosen.skip,
+        "origins": [url.revealed() for url in chosen.origin_urls],
+    }
+    if sharing.piece_size is not None:
+        fields["piece_size"] = sharing.piece_size
+    if sharing.name is not None:
+        fields["name"] = sharing.name
+    share_by_daemon(live, sharing, fields)

@@ -19,10 +19,11 @@ ID_SHOWN = 8
 
 @click.command()
 @click.argument("names", metavar="[ID]...", nargs=-1)
+@options.qr
 @options.json
 @options.common
 @click.pass_obj
-def command(runtime: Runtime, names: tuple[str, ...], as_json: str | None) -> None:
+def command(runtime: Runtime, names: tuple[str, ...], qr: bool, as_json: str | None) -> None:
     """Show how the transfers of the daemon stand: all of them, or each ID."""
     from swarm.daemon.client import transfer_path
     from swarm.observe.reports import TransferListed
@@ -35,6 +36,12 @@ def command(runtime: Runtime, names: tuple[str, ...], as_json: str | None) -> No
             found = client.get("/v1/transfers")["transfers"]
     found.sort(key=lambda each: (each["added"], each["id"]))
     live.result(None, *table(found))
+    for each in found:
+        if qr and each["link"] is not None:
+            from swarm.content.link_code import link_blocks
+            from swarm.content.paths import printable
+
+            live.result(None, "", printable(each["name"]), *link_blocks(each["link"]), each["link"])
     for each in found:
         live.result(TransferListed(**{field: each[field] for field in TransferListed.__match_args__}))
 

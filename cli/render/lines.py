@@ -26,6 +26,8 @@ class Phase(Enum):
     FETCHING = "fetching"
     SEEDING = "seeding"
     VERIFYING = "verifying"
+    PATCHING = "patching"
+    """A patch is fetched, or made."""
 
 
 HASHES = frozenset({Phase.HASHING, Phase.VERIFYING})
@@ -55,10 +57,10 @@ def notice(event: events.Event) -> str | None:
     match event:
         case events.Warned(message):
             text = f"warning: {printable(message)}"
-        case events.FilesSelected(files=files, size=size):
-            text = f"selected: {counted(files, 'file')} ({format_size(size)})"
-        case events.TransferResumed(pieces=pieces, size=size) if pieces:
-            text = f"here already: {counted(pieces, 'piece')} ({format_size(size)})"
+        case (
+            events.FilesSelected() | events.ReleaseFound() | events.UpdatePlanned() | events.TransferResumed()
+        ):
+            text = _about_content(event)
         case events.PortMapped() | events.PortLost():
             text = _about_port(event)
         case events.PeersAwaited(reason=reason, seconds=seconds):
@@ -72,6 +74,35 @@ def notice(event: events.Event) -> str | None:
         case events.PeerComplete() | SeedingEnded() | PathFailed():
             text = _what_ended(event)
     return text
+
+
+def _about_content(event: events.TransferEvent) -> str | None:
+    """Return what is fetched, and what of it is here."""
+    text = None
+    match event:
+        case events.FilesSelected(files=files, size=size):
+            text = f"selected: {counted(files, 'file')} ({format_size(size)})"
+        case events.ReleaseFound(name=name, sequence=sequence):
+            text = f"newest release of {printable(name)}: number {sequence}"
+        case events.UpdatePlanned():
+            text = _about_update(event)
+        case events.TransferResumed(pieces=pieces, size=size) if pieces:
+            text = f"here already: {counted(pieces, 'piece')} ({format_size(size)})"
+    return text
+
+
+def _about_update(event: events.UpdatePlanned) -> str:
+    """Return which way an update takes."""
+    missing = format_size(event.missing)
+    match event.way:
+        case "patch":
+            return f"update by patch: {format_size(event.patch_size)} instead of {missing}"
+        case "reuse":
+            return f"update by reuse: {missing} to fetch ({printable(event.reason)})"
+        case "pieces":
+            return f"everything is fetched: {missing} ({printable(event.reason)})"
+        case _:
+            return f"nothing to fetch: {printable(event.reason)}"
 
 
 def _about_port(event: events.PortMapped | events.PortLost) -> str:
@@ -173,6 +204,8 @@ def status(snapshot: TransferSnapshot, phase: Phase) -> str:
     left = () if snapshot.eta is None else (f"{format_remaining(snapshot.eta)} left",)
     if phase in HASHES:
         return ", ".join((f"{format_size(snapshot.hashed)} of {format_size(snapshot.hash_total)}", *left))
+    if phase is Phase.PATCHING:
+        return f"{format_size(snapshot.patch_done)} of {format_size(snapshot.patch_total)}"
     sent = f"up {format_size(snapshot.sent)} at {format_rate(snapshot.up_rate)}"
     if phase is Phase.SEEDING:
         return ", ".join((counted(snapshot.connected, "peer"), *completions(snapshot), sent))
@@ -200,7 +233,8 @@ def facts(snapshot: TransferSnapshot, phase: Phase) -> tuple[object, ...]:
 
     Rates are not among it: one that fades would fill a log.
     """
-    moved = snapshot.have_size, snapshot.sent, snapshot.hashed if phase in HASHES else 0
+    hashed = snapshot.hashed if phase in HASHES else 0
+    moved = snapshot.have_size, snapshot.sent, hashed, snapshot.patch_done
     return phase, snapshot.name, snapshot.connected, snapshot.full_peers, *moved
 
 
@@ -209,6 +243,8 @@ def percent(snapshot: TransferSnapshot, phase: Phase) -> float | None:
     done, total = snapshot.have_size, snapshot.size
     if phase in HASHES:
         done, total = snapshot.hashed, snapshot.hash_total
+    elif phase is Phase.PATCHING:
+        done, total = snapshot.patch_done, snapshot.patch_total
     if phase in {Phase.STARTING, Phase.SEEDING} or not total:
         return None
     return 100 * done / total
@@ -219,14 +255,15 @@ def summary(snapshot: TransferSnapshot) -> str:
     rate = snapshot.received / snapshot.elapsed if snapshot.elapsed > 0 else 0.0
     return (
         f"fetched {format_size(snapshot.received)} in {snapshot.elapsed:.1f} s ({format_rate(rate)}) "
-        f"from {_givers(snapshot)}, {_reused(snapshot)}"
+        f"from {_givers(snapshot)}, {_local(snapshot)}"
         f"sent {format_size(snapshot.sent)}, wasted {format_size(snapshot.wasted)}"
     )
 
 
-def _reused(snapshot: TransferSnapshot) -> str:
-    """Return what came from files on this machine, if anything did."""
-    return f"reused {format_size(snapshot.reused)}, " if snapshot.reused else ""
+def _local(snapshot: TransferSnapshot) -> str:
+    """Return what came from files on this machine, and what was made with a patch, if anything was."""
+    reused = f"reused {format_size(snapshot.reused)}, " if snapshot.reused else ""
+    return reused + (f"patched {format_size(snapshot.patched)}, " if snapshot.patched else "")
 
 
 def _givers(snapshot: TransferSnapshot) -> str:

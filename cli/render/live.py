@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -66,6 +66,10 @@ class Live:
         now = self._clock()
         self._view.draw(tuple(self._standings(now)), now - self._start)
 
+    def show(self, standings: Sequence[Standing]) -> None:
+        """Show how transfers of another process stand."""
+        self._view.draw(standings, self._clock() - self._start)
+
     def report(self) -> None:
         """Print how things stand now, because somebody asks."""
         now = self._clock()
@@ -81,6 +85,8 @@ class Live:
         if self.phase in {Phase.STARTING, Phase.VERIFYING} or not snapshot.kind:
             hashes = snapshot.hashing and self.phase is Phase.FETCHING
             return Phase.HASHING if hashes else self.phase
+        if snapshot.patch_done < snapshot.patch_total:
+            return Phase.PATCHING
         if snapshot.hashing or (snapshot.kind == "share" and snapshot.manifest is None):
             return Phase.HASHING
         return Phase.SEEDING if snapshot.kind == "share" or snapshot.complete else Phase.FETCHING

@@ -48,6 +48,7 @@ class Fetching:
         """Write the manifest as soon as it is known, with the peers that were named for it."""
         from swarm.content.link import SwarmLink, is_link
         from swarm.content.paths import printable
+        from swarm.content.series_link import SeriesLink, is_series_link
         from swarm.storage.manifest_files import write_envelope
 
         if self.save_manifest is None:
@@ -56,7 +57,8 @@ class Fetching:
         path = self.save_manifest
         if path == Path():
             path = Path(f"{transfer.manifest.name}{SUFFIX}")
-        linked = SwarmLink.pasted(content).peers if is_link(content) else transfer.envelope.peers
+        kind = SeriesLink if is_series_link(content) else SwarmLink
+        linked = kind.pasted(content).peers if is_link(content) else transfer.envelope.peers
         await write_envelope(path, transfer.envelope, tuple(dict.fromkeys((*self.options.peers, *linked))))
         live.say(f"manifest: {printable(str(path))}")
 
@@ -98,6 +100,8 @@ class _Fetches:
             if options.seed:
                 self._live.phase = Phase.SEEDING
                 await seeding.until_closed(self._live, [transfer])
+            else:
+                await self._node.passed_on(transfer)
 
     async def run(self, seeding: Seeding) -> None:
         """Fetch all of them; raises one error for those that failed."""
@@ -127,6 +131,8 @@ class _Fetches:
                     await self._complete(transfer)
                     if options.seed:
                         seeded.append(transfer)
+                    else:
+                        await self._node.passed_on(transfer)
             except (SwarmError, OSError, ExceptionGroup) as error:
                 self._failures.append(error)
                 failure = explain(error)

@@ -46,6 +46,7 @@ def read_names(arguments: Sequence[str], lists: Iterable[Path]) -> Named:
 def shown(content: str) -> str:
     """What the user gave, as it may be told and kept: without what is secret in the URLs of origins."""
     from swarm.content.link import SwarmLink, is_link
+    from swarm.content.series_link import SeriesLink, is_series_link
     from swarm.errors import ManifestError
 
     if "://" in content and not is_link(content):
@@ -53,7 +54,7 @@ def shown(content: str) -> str:
     if "origin=" not in content or not is_link(content):
         return content
     try:
-        return SwarmLink.pasted(content).shown()
+        return (SeriesLink if is_series_link(content) else SwarmLink).pasted(content).shown()
     except ManifestError:
         return _ORIGIN.sub("origin=", content)
 

@@ -33,6 +33,8 @@ class Sharing:
     leaving: Leaving
     name: str | None = None
     """The name that others get; None: the last part of the path."""
+    qr: bool = False
+    """Show the links as QR codes, too."""
 
 
 def places(
@@ -142,12 +144,17 @@ async def _share(node: Node, live: Live, path: Path, target: Path, sharing: Shar
     )
     await live.settle()
     live.result(report, str(target), str(manifest.id), transfer.link)
-    tell_command(live, transfer.link)
+    tell_command(live, transfer.link, qr=sharing.qr)
     return transfer
 
 
-def tell_command(live: Live, link: str) -> None:
+def tell_command(live: Live, link: str, *, qr: bool = False) -> None:
     """Tell a person the line to send to others. Links hold no quote, so it can be pasted into any shell."""
+    if qr:
+        from swarm.content.link_code import link_blocks
+
+        for text in link_blocks(link):
+            live.say(text)
     from swarm.content.link import SwarmLink
 
     live.say(f"others fetch it with: swarm fetch '{link}'")

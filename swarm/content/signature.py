@@ -1,4 +1,4 @@
-"""Signatures of manifests: detached Ed25519 (RFC 8032) by a libp2p identity."""
+"""Signatures of manifests and release records: detached Ed25519 (RFC 8032) by a libp2p identity."""
 
 from __future__ import annotations
 
@@ -53,12 +53,17 @@ class Signature:
                 f"a signature must have a key of {KEY_BYTES} bytes and {SIGNATURE_BYTES} bytes of signature"
             )
 
-    def verify(self, manifest_bytes: bytes) -> bool:
-        """Whether this key signed exactly these manifest bytes; False for a key of small order."""
+    def verify(self, manifest_bytes: bytes, domain: bytes = DOMAIN) -> bool:
+        """Whether this key signed exactly these manifest bytes; False for a key of small order.
+
+        ``domain`` is that of what was signed, if it is no manifest.
+        """
         if is_small_order(self.public):
             return False
         try:
-            Ed25519PublicKey.from_public_bytes(self.public).verify(self.signature, _message(manifest_bytes))
+            Ed25519PublicKey.from_public_bytes(self.public).verify(
+                self.signature, _message(manifest_bytes, domain)
+            )
         except (InvalidSignature, ValueError):
             return False
         return True
@@ -79,39 +84,42 @@ def peer_id_of(public: bytes) -> PeerId:
     return PeerId(SourceId(base58.b58encode(_PEER_ID_PREFIX + public).decode("ascii")))
 
 
+def public_of(signer: PeerId) -> bytes:
+    """Return the 32-byte Ed25519 public key in a peer id; ValueError for an id that does not contain one."""
+    raw = base58.b58decode(signer)
+    public = raw[len(_PEER_ID_PREFIX) :]
+    if not raw.startswith(_PEER_ID_PREFIX) or len(public) != KEY_BYTES:
+        raise ValueError("not the peer id of an Ed25519 key")
+    return public
+
+
 def parse_signer(text: str) -> PeerId:
     """Parse a signer: the peer id of an Ed25519 key, or its 32 bytes in hexadecimal.
 
     Raises ValueError for anything else, including a peer id (``Qm…``) that does not contain its key and
     a key of small order.
     """
-    if _HEX_KEY.fullmatch(text):
-        public = bytes.fromhex(text)
-    else:
-        raw = base58.b58decode(text)
-        public = raw[len(_PEER_ID_PREFIX) :]
-        if not raw.startswith(_PEER_ID_PREFIX) or len(public) != KEY_BYTES:
-            raise ValueError("not the peer id of an Ed25519 key")
+    public = bytes.fromhex(text) if _HEX_KEY.fullmatch(text) else public_of(PeerId(SourceId(text)))
     if is_small_order(public):
         raise ValueError("a key of small order, for which anyone can sign")
     return peer_id_of(public)
 
 
-def sign(private: bytes, manifest_bytes: bytes) -> Signature:
-    """Sign encoded manifest bytes with the 32-byte seed of an Ed25519 key.
+def sign(private: bytes, manifest_bytes: bytes, domain: bytes = DOMAIN) -> Signature:
+    """Sign encoded manifest bytes, or those of another ``domain``, with the 32-byte seed of an Ed25519 key.
 
     Raises ValueError for a seed of another size.
     """
     key = Ed25519PrivateKey.from_private_bytes(private)
-    return Signature(key.public_key().public_bytes_raw(), key.sign(_message(manifest_bytes)))
+    return Signature(key.public_key().public_bytes_raw(), key.sign(_message(manifest_bytes, domain)))
 
 
-def _message(manifest_bytes: bytes) -> bytearray:
+def _message(manifest_bytes: bytes, domain: bytes) -> bytearray:
     """What is signed. Copied in slices: one copy of a large manifest would hold up every other thread."""
-    message = bytearray(len(DOMAIN) + len(manifest_bytes))
-    message[: len(DOMAIN)] = DOMAIN
+    message = bytearray(len(domain) + len(manifest_bytes))
+    message[: len(domain)] = domain
     view = memoryview(manifest_bytes)
     for start in range(0, len(view), _SLICE_BYTES):
         part = view[start : start + _SLICE_BYTES]
-        message[len(DOMAIN) + start : len(DOMAIN) + start + len(part)] = part
+        message[len(domain) + start : len(domain) + start + len(part)] = part
     return message

@@ -11,21 +11,29 @@ from typing import Any, Final
 import trio
 
 from swarm.content.envelope import Envelope
-from swarm.daemon.file_ranges import SEALED, ByteRange, media_type, wanted
+from swarm.content.link import MAX_LINK_PEERS
+from swarm.content.link_code import link_svg
+from swarm.content.manifest import MAX_PIECE_LENGTH, MIN_PIECE_LENGTH
+from swarm.daemon.file_ranges import SEALED, ByteRange, asks_range, media_type, wanted
 from swarm.daemon.http_messages import MANIFEST_TYPE, Answer, BadRequest, HttpRequest, json_answer
-from swarm.daemon.keeper import AlreadyKept, NotKept, TransferKeeper, Wishes
+from swarm.daemon.keeper import AlreadyKept, NotKept, TransferKeeper
 from swarm.daemon.kept_entry import KeptEntry
+from swarm.daemon.limit_schedule import LimitSchedule
 from swarm.daemon.metrics import METRICS_TYPE, metrics
 from swarm.daemon.openapi import document
-from swarm.daemon.transfer_view import details, node_view, summary
+from swarm.daemon.seeding_rules import SeedingRule
+from swarm.daemon.transfer_view import details, link_to, node_view, summary
+from swarm.daemon.wishes import FurtherOptions, Wishes
 from swarm.errors import SwarmError, UsageError
 from swarm.lazy_dataclass import dataclass, replace
+from swarm.net.addresses import of_others
 from swarm.transfer.transfer import Transfer
 
 MAX_WAIT_SECONDS: Final = 30.0
 """How long a request for what has changed may wait for a change."""
 MAX_TEXTS: Final = 256
 """Patterns or peers of one transfer."""
+NOT_OPEN: Final = "the transfer is not open: resume it, or wait until its manifest is known"
 CHANGING: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 Handler = Callable[["Api", HttpRequest, str], Awaitable[Answer]]
@@ -92,6 +100,9 @@ class Api:
         path, name = request.path, ""
         if path.startswith("/v1/transfers/"):
             path, name = "/v1/transfers/ID", path.removeprefix("/v1/transfers/")
+            for part in ("/manifest", "/qr"):
+                if name.endswith(part):
+                    path, name = f"/v1/transfers/ID{part}", name.removesuffix(part)
         found = _ROUTES.get(path)
         if found is not None:
             if method not in found:
@@ -160,6 +171,24 @@ class Api:
         await trio.lowlevel.checkpoint()
         return json_answer(200, document(self._version))
 
+    async def manifest(self, _request: HttpRequest, name: str) -> Answer:
+        """The ``.swarm`` file of a transfer, with this node's addresses."""
+        transfer = self.keeper.find(name).transfer
+        if transfer is None or not transfer.is_open:
+            return failure(409, NOT_OPEN, 5)
+        addresses = of_others(self.keeper.node.addresses)[:MAX_LINK_PEERS]
+        envelope = transfer.envelope
+        data = await trio.to_thread.run_sync(lambda: envelope.with_peers(addresses).to_bytes())
+        return Answer(200, data, MANIFEST_TYPE)
+
+    async def link_code(self, _request: HttpRequest, name: str) -> Answer:
+        """The link of a transfer as a QR code."""
+        link = link_to(self.keeper.find(name), self.keeper)
+        if link is None:
+            return failure(409, NOT_OPEN, 5)
+        svg = await trio.to_thread.run_sync(link_svg, link)
+        return Answer(200, svg.encode("ascii"), "image/svg+xml", SEALED)
+
     async def open_file(self, request: HttpRequest, name: str, number: int) -> OpenedFile | Answer:
         """What to send of a file of a transfer, or what is wrong with the request."""
         await trio.lowlevel.checkpoint()
@@ -169,7 +198,7 @@ class Api:
             return failure(404, str(error), error.exit_code)
         transfer = entry.transfer
         if transfer is None or not transfer.is_open:
-            return failure(409, "the transfer is not open: resume it, or wait until its manifest is known", 5)
+            return failure(409, NOT_OPEN, 5)
         if number not in transfer.files:
             return failure(404, "the transfer has no such file", 2)
         file = transfer.manifest.files[number]
@@ -188,7 +217,8 @@ class Api:
             ("cache-control", "no-store"),
             *SEALED,
         ]
-        partial = bytes_ != ByteRange(0, file.length)
+        # Players ask for all bytes in this way, and take a plain answer for one that cannot be searched.
+        partial = asks_range(asked) and bytes_.start < bytes_.stop
         if partial:
             headers.append(("content-range", f"bytes {bytes_.start}-{bytes_.stop - 1}/{file.length}"))
         return OpenedFile(206 if partial else 200, tuple(headers), transfer, number, bytes_)
@@ -204,15 +234,7 @@ class Api:
             return self._about(entry, 201 if new else 200)
         fields = _Fields(request.json())
         path, link = fields.text("path"), fields.text("link")
-        wishes = Wishes(
-            name=fields.text("name") or "",
-            only=fields.texts("only"),
-            peers=fields.texts("peers"),
-            sequential=fields.flag("sequential") or False,
-            paused=fields.flag("paused") or False,
-            upload_limit=fields.limit("upload_limit"),
-            download_limit=fields.limit("download_limit"),
-        )
+        wishes = _wishes(fields)
         output = fields.text("output") or self._output
         fields.end()
         if (path is None) == (link is None):
@@ -228,13 +250,14 @@ class Api:
         entry = self.keeper.find(name)
         fields = _Fields(request.json())
         paused = fields.flag("paused")
-        has_limits = fields.has("upload_limit") or fields.has("download_limit")
-        upload, download = entry.kept.upload_limit, entry.kept.download_limit
-        upload = fields.limit("upload_limit") if fields.has("upload_limit") else upload
-        download = fields.limit("download_limit") if fields.has("download_limit") else download
+        kept = entry.kept
+        upload, download = fields.limits(kept.upload_limit, kept.download_limit)
+        rule = fields.rule(entry.rule)
         fields.end()
-        if has_limits:
+        if (upload, download) != (kept.upload_limit, kept.download_limit):
             await self.keeper.limit(entry, upload=upload, download=download)
+        if rule != entry.rule:
+            await self.keeper.set_rule(entry, rule)
         if paused is not None:
             await (self.keeper.pause if paused else self.keeper.resume)(entry)
         return self._about(entry, 200)
@@ -245,15 +268,25 @@ class Api:
         await self.keeper.remove(entry)
         return json_answer(200, {"id": entry.kept.id, "name": entry.kept.name})
 
-    async def limit_all(self, request: HttpRequest, _name: str) -> Answer:
-        """Limit all transfers together."""
+    async def change_rules(self, request: HttpRequest, _name: str) -> Answer:
+        """Set the limits of all transfers together, and the rules."""
+        rules = self.keeper.rules
         fields = _Fields(request.json())
-        upload, download = self.keeper.upload_limit, self.keeper.download_limit
-        upload = fields.limit("upload_limit") if fields.has("upload_limit") else upload
-        download = fields.limit("download_limit") if fields.has("download_limit") else download
+        limits = rules.limits
+        upload, download = fields.limits(limits.upload, limits.download)
+        schedule = fields.texts("schedule") if fields.has("schedule") else rules.schedule.texts
+        rule = fields.rule(rules.rule)
         fields.end()
-        await self.keeper.limit_all(upload=upload, download=download)
-        return json_answer(200, {"upload_limit": upload, "download_limit": download})
+        # All of it is looked at before anything is kept.
+        LimitSchedule.parse(schedule)
+        if (upload, download) != (limits.upload, limits.download):
+            await rules.limit(upload=upload, download=download)
+        if schedule != rules.schedule.texts:
+            await rules.set_schedule(schedule)
+        if rule != rules.rule:
+            await rules.set_rule(rule)
+        await trio.lowlevel.checkpoint()
+        return json_answer(200, rules.view())
 
     def _about(self, entry: KeptEntry, status: int) -> Answer:
         return json_answer(status, summary(entry, self.keeper, trio.current_time()))
@@ -261,9 +294,11 @@ class Api:
 
 _ROUTES: Final[dict[str, dict[str, Handler]]] = {
     "/v1/status": {"GET": Api.status},
-    "/v1/limits": {"PATCH": Api.limit_all},
+    "/v1/limits": {"PATCH": Api.change_rules},
     "/v1/transfers": {"GET": Api.transfers, "POST": Api.add},
     "/v1/transfers/ID": {"GET": Api.transfer, "PATCH": Api.change, "DELETE": Api.remove},
+    "/v1/transfers/ID/manifest": {"GET": Api.manifest},
+    "/v1/transfers/ID/qr": {"GET": Api.link_code},
     "/v1/openapi.json": {"GET": Api.openapi},
     "/metrics": {"GET": Api.metrics},
 }
@@ -297,6 +332,44 @@ def _number(request: HttpRequest, name: str, default: float) -> float:
     return float(text)
 
 
+def _wishes(fields: _Fields) -> Wishes:
+    upload, download = fields.limits(None, None)
+    return Wishes(
+        name=fields.text("name") or "",
+        only=fields.texts("only"),
+        peers=fields.texts("peers"),
+        sequential=fields.flag("sequential") or False,
+        paused=fields.flag("paused") or False,
+        upload_limit=upload,
+        download_limit=download,
+        rule=fields.rule(SeedingRule()),
+        further=_further(fields),
+    )
+
+
+def _further(fields: _Fields) -> FurtherOptions:
+    usual = FurtherOptions()
+    size = fields.count("piece_size", MIN_PIECE_LENGTH)
+    if size is not None and (size & (size - 1) or size > MAX_PIECE_LENGTH):
+        raise BadRequest(
+            400, f"piece_size is a power of two from {MIN_PIECE_LENGTH} to {MAX_PIECE_LENGTH} bytes"
+        )
+    times = fields.flag("times")
+    return FurtherOptions(
+        origins=fields.texts("origins"),
+        origin_use=fields.text("origin_use") or usual.origin_use,
+        trusted=fields.texts("trusted"),
+        bases=fields.texts("bases"),
+        ignore=fields.texts("ignore"),
+        skip=fields.flag("skip") or False,
+        overwrite=fields.flag("overwrite") or False,
+        times=usual.times if times is None else times,
+        prefer_near=fields.flag("prefer_near") or False,
+        max_peers=fields.count("max_peers", 1),
+        piece_size=size,
+    )
+
+
 class _Fields:
     """The fields of a JSON object, each taken once with its type; raises `BadRequest`."""
 
@@ -325,6 +398,33 @@ class _Fields:
         ):
             raise BadRequest(400, f"{name} is a list of at most {MAX_TEXTS} texts")
         return tuple(value)
+
+    def limits(self, upload: int | None, download: int | None) -> tuple[int | None, int | None]:
+        """Both limits; one that is not given stays as it is."""
+        return (
+            self.limit("upload_limit") if self.has("upload_limit") else upload,
+            self.limit("download_limit") if self.has("download_limit") else download,
+        )
+
+    def rule(self, rule: SeedingRule) -> SeedingRule:
+        """The rule of seeding; what is not given stays as it is."""
+        given: dict[str, Any] = {}
+        for name, field in (("ratio", "ratio"), ("copies", "copies"), ("seed_seconds", "seconds")):
+            if self.has(name):
+                given[field] = self.count(name) if name == "copies" else self.number(name)
+        return replace(rule, **given)
+
+    def number(self, name: str) -> float | None:
+        value = self._fields.pop(name, None)
+        if value is not None and (type(value) not in {int, float} or not 0 <= value < 1e9):
+            raise BadRequest(400, f"{name} is a number from 0, or null")
+        return None if value is None else float(value)
+
+    def count(self, name: str, least: int = 0) -> int | None:
+        value = self._fields.pop(name, None)
+        if value is not None and (type(value) is not int or not least <= value < 1 << 31):
+            raise BadRequest(400, f"{name} is a whole number from {least}, or null")
+        return value
 
     def flag(self, name: str) -> bool | None:
         value = self._fields.pop(name, None)

@@ -66,6 +66,10 @@ class DaemonClient:
         """Read something."""
         return self._ask("GET", f"{path}?{urlencode(query)}" if query else path)
 
+    def get_bytes(self, path: str) -> bytes:
+        """Read something that is no JSON."""
+        return self._exchange("GET", path, None)[1]
+
     def post(self, path: str, fields: dict[str, object]) -> dict[str, Any]:
         """Add something."""
         return self._ask("POST", path, fields)
@@ -79,6 +83,11 @@ class DaemonClient:
         return self._ask("DELETE", path)
 
     def _ask(self, method: str, target: str, fields: dict[str, object] | None = None) -> dict[str, Any]:
+        status, data = self._exchange(method, target, fields)
+        self.made = status == http.client.CREATED
+        return dict(_read(data))
+
+    def _exchange(self, method: str, target: str, fields: dict[str, object] | None) -> tuple[int, bytes]:
         body = None if fields is None else json.dumps(fields).encode("ascii")
         headers = {"Content-Type": "application/json"} if body is not None else {}
         try:
@@ -94,15 +103,20 @@ class DaemonClient:
             raise DaemonAway(f"the daemon has not answered for {ANSWER_SECONDS:.0f} s") from error
         except (OSError, http.client.HTTPException) as error:
             raise DaemonAway(f"the daemon does not answer: {error or type(error).__name__}") from error
-        try:
-            found = json.loads(data)
-        except ValueError as error:
-            raise DaemonAway("what answers on the daemon's socket is no daemon") from error
-        self.made = status == http.client.CREATED
         if status >= http.client.BAD_REQUEST:
-            told = found.get("error", {})
+            told = _read(data).get("error", {})
             raise DaemonRefused(str(told.get("message", status)), int(told.get("exit_code", 1)))
-        return dict(found)
+        return status, data
+
+
+def _read(data: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(data)
+    except ValueError as error:
+        raise DaemonAway("what answers on the daemon's socket is no daemon") from error
+    if not isinstance(found, dict):
+        raise DaemonAway("what answers on the daemon's socket is no daemon")
+    return found
 
 
 def transfer_path(name: str) -> str:

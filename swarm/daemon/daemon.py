@@ -20,10 +20,12 @@ from swarm.daemon import places, service_manager
 from swarm.daemon.access import TcpAccess
 from swarm.daemon.api import Api, StaticFile
 from swarm.daemon.change_log import ChangeLog
+from swarm.daemon.completion_hook import CompletionHook
 from swarm.daemon.http_messages import HttpRequest
 from swarm.daemon.http_server import ApiServer
 from swarm.daemon.keeper import TransferKeeper
 from swarm.daemon.transfer_registry import FILE, TransferRegistry
+from swarm.daemon.watch_folder import WatchFolder
 from swarm.errors import DiskError, Locked, UsageError
 from swarm.lazy_dataclass import dataclass, field, replace
 from swarm.node import Node, open_node
@@ -50,12 +52,17 @@ class DaemonOptions:
     """Settings of a daemon; ``http`` is a loopback address and a port for the page, None for no TCP.
 
     ``node`` are those of its node: the home, addresses, ways to find peers. ``output`` is where a fetch goes
-    that names no folder.
+    that names no folder. What is put into the folders of ``watch`` is shared. ``on_complete`` is a program
+    with its arguments that is run for each complete fetch. With ``private_origins`` web servers may have
+    addresses that are not public.
     """
 
     node: NodeOptions = field(default_factory=NodeOptions)
     http: tuple[str, int] | None = None
     output: Path = Path()
+    watch: tuple[Path, ...] = ()
+    on_complete: tuple[str, ...] = ()
+    private_origins: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +94,12 @@ async def open_daemon(
             node_options = replace(options.node, home=home, serves=(home / IDENTITY,))
             async with open_node(node_options, tell=tell) as node, trio.open_nursery() as nursery:
                 keeper = TransferKeeper(node, registry, ChangeLog(secrets.token_hex(4)), nursery, tell)
+                keeper.private_origins = options.private_origins
+                if options.on_complete:
+                    keeper.completed = CompletionHook(options.on_complete, keeper, nursery).completed
                 restored = await keeper.restore()
+                for folder in dict.fromkeys(each.resolve() for each in options.watch):
+                    nursery.start_soon(WatchFolder(keeper, registry, folder).run)
                 output = str(options.output.resolve())
                 api = Api(keeper, output, version, await trio.to_thread.run_sync(page_files), token)
                 page = _begin_to_serve(nursery, api, listeners, token)

@@ -49,6 +49,14 @@ def wanted(header: str | None, length: int) -> ByteRange | None:
     return ByteRange(start, stop) if start < stop else None
 
 
+def asks_range(header: str | None) -> bool:
+    """Whether a ``Range`` header asks for one range, be it of all bytes: then the answer is a partial one."""
+    found = _RANGE.fullmatch(header.strip()) if header else None
+    if found is None or not (found[1] or found[2]):
+        return False
+    return not (found[1] and found[2] and int(found[2]) < int(found[1]))
+
+
 def media_type(name: str) -> str:
     """The type of a film, a sound or a picture by its name; of anything else that of mere bytes."""
     kind = mimetypes.guess_type(name)[0] or ""

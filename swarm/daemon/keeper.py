@@ -7,7 +7,6 @@ target.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -16,19 +15,20 @@ from typing import Final
 import trio
 
 from swarm import events
-from swarm.config import TransferOptions
 from swarm.content.envelope import Envelope
-from swarm.content.link import SwarmLink, is_link
 from swarm.content.paths import printable
 from swarm.daemon.change_log import ChangeLog
 from swarm.daemon.event_ring import EventRing
 from swarm.daemon.kept_entry import KeptEntry
+from swarm.daemon.rule_keeper import RuleKeeper
+from swarm.daemon.seeding_rules import SeedingRule
 from swarm.daemon.transfer_registry import KeptTransfer, TransferRegistry, transfer_id
+from swarm.daemon.wishes import Wishes, check_limits, find_named, named_again, options_of, piece_size_of
 from swarm.errors import DiskError, Incomplete, Locked, NoPeerReachable, SwarmError, UsageError
-from swarm.ids import ManifestId, TransferId
-from swarm.lazy_dataclass import dataclass, replace
+from swarm.ids import TransferId
+from swarm.lazy_dataclass import replace
 from swarm.node import Node
-from swarm.storage.manifest_files import find_content
+from swarm.storage.manifest_files import NamedContent
 from swarm.transfer.transfer import Transfer
 
 MAX_TRANSFERS: Final = 10_000
@@ -36,8 +36,6 @@ OPENED_AT_ONCE: Final = 8
 """Transfers whose files are looked at or hashed at the same time; the others wait for their turn."""
 FIRST_RETRY_SECONDS: Final = 5.0
 LAST_RETRY_SECONDS: Final = 300.0
-PATIENCE: Final = 86_400.0
-"""A fetch of a daemon waits a day for its peers before its files are closed and it begins anew."""
 LOOP_SECONDS: Final = 5.0
 """Between two measurements of how late the event loop is."""
 LEAST_ID_CHARS: Final = 4
@@ -51,19 +49,6 @@ class NotKept(UsageError):
 
 class AlreadyKept(UsageError):
     """The content is transferred already, to another place."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """How something is transferred; limits in bytes per second. ``only`` and ``peers`` as in a command."""
-
-    name: str = ""
-    only: tuple[str, ...] = ()
-    peers: tuple[str, ...] = ()
-    sequential: bool = False
-    paused: bool = False
-    upload_limit: int | None = None
-    download_limit: int | None = None
 
 
 class TransferKeeper:
@@ -85,23 +70,28 @@ class TransferKeeper:
         self.changes = changes
         self.ring = EventRing()
         self.began = trio.current_time()
-        self.upload_limit: int | None = None
-        self.download_limit: int | None = None
+        self.private_origins = False
+        """Whether web servers may have addresses that are not public."""
+        self.completed: Callable[[KeptEntry], None] = lambda _entry: None
+        """Called for each fetch that is complete for the first time, once that is kept."""
         self.received = self.sent = self.refused = self.banned = 0
         """Bytes of all transfers since the daemon started, pieces that were false, sources banned for it."""
         self._registry = registry
         self._nursery = nursery
-        self._tell = tell
+        self.tell = tell
+        self.rules = RuleKeeper(self, registry)
         self._entries: dict[str, KeptEntry] = {}
         self._running: dict[TransferId, KeptEntry] = {}
         self._adding = trio.Lock()
         self._turns = trio.CapacityLimiter(OPENED_AT_ONCE)
         self._flowing: set[str] = set()
+        self.gave: set[str] = set()
+        """Ids of those whose counts have changed; `RuleKeeper` takes them away."""
         self._news = trio.Event()
         # What follows the node hears of everything from here on.
         self._subscription = node.events()
         self._nursery.start_soon(self._follow)
-
+        self._nursery.start_soon(self.rules.run)
         self._nursery.start_soon(self._measure_loop)
         self.loop_delay = 0.0
         """Seconds that the event loop was late by when it was measured last."""
@@ -166,8 +156,7 @@ class TransferKeeper:
 
     async def restore(self) -> int:
         """Begin with everything that is kept; returns how much that is."""
-        self.upload_limit, self.download_limit = await self._registry.limits()
-        self.node.limit(upload=self.upload_limit, download=self.download_limit)
+        await self.rules.restore()
         kept = await self._registry.all()
         for each in kept:
             self._start(each)
@@ -181,7 +170,7 @@ class TransferKeeper:
         real = str(await trio.Path(path).resolve())
         if not await trio.Path(real).exists():
             raise UsageError(f"there is no file or folder {printable(path)}")
-        kept = _wished(KeptTransfer(transfer_id("share", real, "", wishes.name), "share", real), wishes)
+        kept = wishes.applied(KeptTransfer(transfer_id("share", real, "", wishes.name), "share", real))
         return await self._add(replace(kept, name=wishes.name or Path(real).name), None)
 
     async def fetch(self, content: str | Envelope, output: str, wishes: Wishes) -> tuple[KeptEntry, bool]:
@@ -192,7 +181,7 @@ class TransferKeeper:
         """
         if not Path(output).is_absolute():
             raise UsageError(f"{printable(output)} is not an absolute path")
-        found = await _named(content)
+        found = await find_named(content)
         envelope = found.manifest if isinstance(found.manifest, Envelope) else None
         manifest = envelope.manifest.id if envelope is not None else found.manifest
         name = wishes.name or (envelope.manifest.name if envelope is not None else found.name)
@@ -205,41 +194,67 @@ class TransferKeeper:
             manifest=str(manifest),
             size=0 if envelope is None else envelope.manifest.total_length,
         )
-        kept = replace(_wished(kept, wishes), name=name)
+        kept = replace(wishes.applied(kept), name=name)
         data = None if envelope is None else await trio.to_thread.run_sync(envelope.to_bytes)
         return await self._add(kept, data)
 
     async def pause(self, entry: KeptEntry) -> None:
         """End the transfer's sessions and open none until `resume`."""
         async with entry.lock:
-            await self._change(entry, paused=True, done=self._done(entry))
+            await self._change(entry, paused=True, done=self._done(entry), **self._counts(entry))
+            entry.rest(trio.current_time())
             if entry.transfer is not None:
                 await entry.transfer.pause()
 
     async def resume(self, entry: KeptEntry) -> None:
-        """Go on after `pause`; a transfer that failed or waits is tried again at once."""
+        """Go on after `pause`; a transfer that failed or waits is tried again at once.
+
+        After `finish` its rule counts anew.
+        """
         async with entry.lock:
-            await self._change(entry, paused=False)
+            if entry.kept.finished:
+                entry.count_anew(trio.current_time())
+            await self._change(entry, paused=False, finished="", **self._counts(entry))
             if entry.transfer is not None:
                 await entry.transfer.resume()
+                self._seeds_perhaps(entry)
             entry.error, entry.final = "", False
             entry.go()
 
     async def limit(self, entry: KeptEntry, *, upload: int | None, download: int | None) -> None:
         """Set both limits of one transfer, in bytes per second; None is no limit."""
-        _check_limits(upload, download)
+        check_limits(upload, download)
         async with entry.lock:
             await self._change(entry, upload_limit=upload, download_limit=download)
             if entry.transfer is not None:
                 entry.transfer.limit(upload=upload, download=download)
 
-    async def limit_all(self, *, upload: int | None, download: int | None) -> None:
-        """Set the limits of all transfers together."""
-        _check_limits(upload, download)
-        await self._registry.set_limits(upload, download)
-        self.upload_limit, self.download_limit = upload, download
-        self.node.limit(upload=upload, download=download)
-        self._tell_news()
+    async def set_rule(self, entry: KeptEntry, rule: SeedingRule) -> None:
+        """Set when one transfer has been seeded enough."""
+        async with entry.lock:
+            await self._change(entry, ratio=rule.ratio, copies=rule.copies, seconds=rule.seconds)
+
+    async def finish(self, entry: KeptEntry, reason: str) -> None:
+        """Seed no more until `resume`: it was enough."""
+        async with entry.lock:
+            if entry.kept.paused:
+                return
+            await self._change(
+                entry, paused=True, finished=reason, done=self._done(entry), **self._counts(entry)
+            )
+            entry.rest(trio.current_time())
+            if entry.transfer is not None:
+                await entry.transfer.pause()
+
+    async def again(self, entry: KeptEntry) -> None:
+        """Begin anew with what is shared: it has changed. One that is paused stays so."""
+        async with entry.lock:
+            if entry.transfer is not None:
+                entry.anew = True
+                await entry.transfer.stop()
+            else:
+                entry.error, entry.final = "", False
+                entry.go()
 
     async def remove(self, entry: KeptEntry) -> None:
         """Forget the transfer; what it fetched or shares stays where it is."""
@@ -247,7 +262,7 @@ class TransferKeeper:
             await self._registry.remove(entry.kept.id)
             self._entries.pop(entry.kept.id, None)
             self.changes.remove(entry.kept.id)
-            self._tell_news()
+            self.tell_news()
             entry.scope.cancel()
             if entry.transfer is not None:
                 await entry.transfer.stop()
@@ -273,9 +288,10 @@ class TransferKeeper:
     def _touch(self, entry: KeptEntry) -> None:
         if entry.kept.id in self._entries:
             self.changes.touch(entry.kept.id)
-            self._tell_news()
+            self.tell_news()
 
-    def _tell_news(self) -> None:
+    def tell_news(self) -> None:
+        """Wake whoever waits in `changed`."""
         if self._news.statistics().tasks_waiting:
             self._news.set()
             self._news = trio.Event()
@@ -283,6 +299,22 @@ class TransferKeeper:
     def _done(self, entry: KeptEntry) -> int:
         have = entry.tally.snapshot(trio.current_time()).have_size
         return have if entry.transfer is not None else entry.kept.done
+
+    def _counts(self, entry: KeptEntry) -> dict[str, float]:
+        counts = entry.counts(trio.current_time())
+        return {
+            "counted_sent": counts.sent,
+            "counted_copies": counts.copies,
+            "counted_seconds": counts.seconds,
+        }
+
+    def _seeds_perhaps(self, entry: KeptEntry) -> None:
+        """Seeding begins, if what the transfer has is complete."""
+        transfer = entry.transfer
+        if transfer is None or entry.kept.paused or not transfer.is_open:
+            return
+        if entry.kept.kind == "share" or transfer.path is not None:
+            entry.seed(trio.current_time())
 
     # --- The task of each transfer ------------------------------------------------------------------
 
@@ -300,13 +332,16 @@ class TransferKeeper:
                 began = trio.current_time()
                 failure = await self._attempt(entry)
                 if failure is None:
-                    return
+                    if not entry.anew:
+                        return
+                    entry.forget_attempt()
+                    continue
                 if trio.current_time() - began > LAST_RETRY_SECONDS:
                     seconds = FIRST_RETRY_SECONDS
                 final = not isinstance(failure, _MENDED_BY_TIME)
                 entry.ended(failure, final=final)
                 self._touch(entry)
-                self._tell(f"{printable(entry.kept.name or entry.kept.id)}: {entry.error}")
+                self.tell(f"{printable(entry.kept.name or entry.kept.id)}: {entry.error}")
                 with trio.move_on_after(float("inf") if final else seconds):
                     await entry.told_to_go()
                 seconds = min(2 * seconds, LAST_RETRY_SECONDS)
@@ -323,29 +358,23 @@ class TransferKeeper:
         if await transfer.has_opened():
             self._touch(entry)
             await self._note_manifest(entry, transfer.envelope)
+            self._seeds_perhaps(entry)
         await transfer.ended()
+        entry.rest(trio.current_time())
         return transfer.failure
 
     async def _begin(self, entry: KeptEntry) -> Transfer:
         kept = entry.kept
-        options = TransferOptions(
-            peers=_lines(kept.peers),
-            only=_lines(kept.only),
-            seed=True,
-            upload_limit=kept.upload_limit,
-            download_limit=kept.download_limit,
-            patience=PATIENCE,
-            sequential=kept.sequential,
-            name=kept.rename or None if kept.kind == "fetch" else None,
-        )
+        options = options_of(kept, private_origins=self.private_origins)
         if kept.kind == "share":
-            transfer = self.node.begin_share(kept.content, name=kept.rename or None, options=options)
+            length = piece_size_of(kept)
+            name = kept.rename or None
+            transfer = self.node.begin_share(kept.content, name=name, piece_length=length, options=options)
         else:
             data = await self._registry.envelope(kept.id)
-            content: str | Envelope = kept.content
+            content: str | NamedContent = kept.content
             if data is not None:
-                envelope = await trio.to_thread.run_sync(Envelope.from_bytes, data)
-                content = envelope.with_peers(_peers_in(kept.content) or envelope.peers)
+                content = named_again(kept, await trio.to_thread.run_sync(Envelope.from_bytes, data))
             transfer = self.node.fetch(content, into=kept.output, options=options)
         # No checkpoint since it began: none of its events has been taken yet.
         entry.begin(transfer, trio.current_time())
@@ -372,7 +401,7 @@ class TransferKeeper:
                 await self._registry.change(kept.id, columns, data)
             except DiskError as error:
                 # The transfer goes on; only its next start has to ask for the manifest again.
-                self._tell(str(error))
+                self.tell(str(error))
             entry.kept = replace(entry.kept, **columns)  # type: ignore[arg-type]
         self._touch(entry)
 
@@ -415,14 +444,24 @@ class TransferKeeper:
 
     def _follow_up(self, entry: KeptEntry, event: events.TransferEvent | events.Warned) -> None:
         match event:
-            case events.BytesReceived() | events.BytesSent():
+            case events.BytesReceived():
                 self._flowing.add(entry.kept.id)
+            case events.BytesSent(size=size):
+                self._flowing.add(entry.kept.id)
+                self.gave.add(entry.kept.id)
+                entry.sent += size
+            case events.PeerComplete(fetched=True):
+                self.gave.add(entry.kept.id)
+                entry.copies += 1
             case events.TransferComplete(size=size):
+                self._seeds_perhaps(entry)
                 self._nursery.start_soon(self._note_complete, entry, size)
             case events.PeerFound(peer=peer, provenance=provenance):
                 entry.found(peer, provenance)
             case events.PeersAwaited(reason=reason):
                 entry.notes.append(f"no peer is there yet: {reason}")
+            case events.SourceFailed(source=source, reason=reason):
+                entry.notes.append(f"{source}: {reason}")
             case events.Warned(message=message):
                 entry.notes.append(message)
             case events.TransferEnded():
@@ -435,61 +474,7 @@ class TransferKeeper:
             try:
                 await self._change(entry, complete=True, done=size)
             except DiskError as error:
-                self._tell(str(error))
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """What a fetch names; ``text`` is a link or an id that names it again."""
-
-    manifest: Envelope | ManifestId
-    text: str
-    name: str
-
-
-async def _named(content: str | Envelope) -> _Found:
-    if isinstance(content, Envelope):
-        link = SwarmLink(content.manifest.id, content.peers, content.manifest.name)
-        return _Found(content, str(link), content.manifest.name)
-    if is_link(content):
-        link = SwarmLink.pasted(content)
-        return _Found(link.id, str(link), link.name or "")
-    if Path(content).is_absolute():
-        named = (await find_content(content)).manifest
-        return await _named(named) if isinstance(named, Envelope) else _Found(named, str(named), "")
-    if "/" in content or content.endswith(".swarm"):
-        raise UsageError(f"{printable(content[:80])} is no link, no id and no absolute path")
-    named = (await find_content(content)).manifest
-    return _Found(named, str(named), "") if isinstance(named, ManifestId) else await _named(named)
-
-
-def _wished(kept: KeptTransfer, wishes: Wishes) -> KeptTransfer:
-    for line in (*wishes.only, *wishes.peers):
-        if "\n" in line:
-            raise UsageError("a pattern or a peer is one line")
-    _check_limits(wishes.upload_limit, wishes.download_limit)
-    return replace(
-        kept,
-        rename=wishes.name,
-        only="\n".join(wishes.only),
-        peers="\n".join(wishes.peers),
-        sequential=wishes.sequential,
-        paused=wishes.paused,
-        upload_limit=wishes.upload_limit,
-        download_limit=wishes.download_limit,
-        added=time.time(),
-    )
-
-
-def _check_limits(*limits: int | None) -> None:
-    for limit in limits:
-        if limit is not None and limit < 1:
-            raise UsageError(f"a rate limit is at least 1 byte per second, not {limit}; null is no limit")
-
-
-def _lines(text: str) -> tuple[str, ...]:
-    return tuple(text.split("\n")) if text else ()
-
-
-def _peers_in(content: str) -> tuple[str, ...]:
-    return SwarmLink.pasted(content).peers if is_link(content) else ()
+                self.tell(str(error))
+                return
+        if entry.kept.kind == "fetch":
+            self.completed(entry)

@@ -8,6 +8,7 @@ from typing import Final
 
 import trio
 
+from swarm.daemon.seeding_rules import SeedingCounts, SeedingRule
 from swarm.daemon.transfer_registry import KeptTransfer
 from swarm.errors import SwarmError
 from swarm.ids import TransferId
@@ -39,13 +40,19 @@ class KeptEntry:
         self.notes: deque[str] = deque(maxlen=MAX_NOTES)
         self.found_by: dict[str, str] = {}
         """What named each peer first: one word."""
+        self.anew = False
+        """Whether another attempt follows at once when the one that runs has ended."""
         self.scope = trio.CancelScope()
         """Around the task that runs it."""
         self.link = ""
         """A link to the content, and what it was made of: making it takes most of the time of an answer."""
-        self.link_made_of: tuple[str, str, tuple[str, ...]] = ("", "", ())
+        self.link_made_of: tuple[str, str, tuple[str, ...], bool] = ("", "", (), False)
         self.received_before = 0
         self.sent_before = 0
+        self.sent, self.copies = kept.counted_sent, kept.counted_copies
+        """What counts for the rule of seeding: bytes, and peers that became complete."""
+        self._seeded = kept.counted_seconds
+        self._seeds_since: float | None = None
         self._go = trio.Event()
 
     def begin(self, transfer: Transfer, now: float) -> None:
@@ -61,6 +68,49 @@ class KeptEntry:
         self.transfer = None
         self.error, self.final = str(failure) or type(failure).__name__, final
         self.exit_code = failure.exit_code if isinstance(failure, SwarmError) else 1
+
+    def forget_attempt(self) -> None:
+        """The attempt was stopped so that another one follows."""
+        self.transfer, self.anew = None, False
+
+    def seed(self, now: float) -> None:
+        """Seeding begins, unless it goes on already."""
+        if self._seeds_since is None:
+            self._seeds_since = now
+
+    def rest(self, now: float) -> None:
+        """Seeding ends for now."""
+        if self._seeds_since is not None:
+            self._seeded += now - self._seeds_since
+            self._seeds_since = None
+
+    def count_anew(self, now: float) -> None:
+        """Forget what was given so far."""
+        self.sent = self.copies = 0
+        self._seeded = 0.0
+        if self._seeds_since is not None:
+            self._seeds_since = now
+
+    def counts(self, now: float) -> SeedingCounts:
+        """What was given so far."""
+        since = 0.0 if self._seeds_since is None else now - self._seeds_since
+        return SeedingCounts(self.sent, self.copies, self._seeded + since)
+
+    @property
+    def rule(self) -> SeedingRule:
+        """Its own rule of seeding."""
+        return SeedingRule(self.kept.ratio, self.kept.copies, self.kept.seconds)
+
+    @property
+    def size(self) -> int:
+        """Bytes that are shared, or wanted of what is fetched."""
+        transfer = self.transfer
+        return transfer.size if transfer is not None and transfer.is_open else self.kept.size
+
+    @property
+    def seeds(self) -> bool:
+        """Whether it is seeded now."""
+        return self._seeds_since is not None
 
     def found(self, peer: str, provenance: str) -> None:
         """A peer was named; of too many the oldest are forgotten."""
@@ -86,6 +136,7 @@ class KeptEntry:
         """One word: what the transfer is busy with, or why with nothing."""
         share = self.kept.kind == "share"
         cases = (
+            (bool(self.kept.finished), "finished"),
             (self.kept.paused, "paused"),
             (self.final, "failed"),
             (bool(self.error), "waiting"),
@@ -108,4 +159,6 @@ class KeptEntry:
             return Path(self.kept.content)
         if self.transfer is not None:
             return self.transfer.path
+        if self.kept.complete:
+            return Path(self.kept.output) / (self.kept.rename or self.kept.name)
         return None

@@ -10,7 +10,7 @@ from typing import Final
 from swarm.daemon.keeper import TransferKeeper
 
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-STATES: Final = ("opening", "hashing", "fetching", "seeding", "paused", "waiting", "failed")
+STATES: Final = ("opening", "hashing", "fetching", "seeding", "finished", "paused", "waiting", "failed")
 ROUND_TRIP_STEPS: Final = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5)
 """Seconds; the upper edges of the histogram of round trips."""
 

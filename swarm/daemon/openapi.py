@@ -20,6 +20,16 @@ _LIMIT: Final[Json] = {
     "description": "Bytes per second; null is no limit.",
 }
 
+_RULE: Final[Json] = {
+    "ratio": {**_MAYBE_NUMBER, "description": "Seed until so many times the size was sent; 0: no end by it."},
+    "copies": {
+        "type": ["integer", "null"],
+        "minimum": 0,
+        "description": "Seed until so many peers have got all of it.",
+    },
+    "seed_seconds": {**_MAYBE_NUMBER, "description": "Seed so long. Null: as the rule of all together."},
+}
+
 
 def _object(properties: Json, *, required: bool = True, closed: bool = True) -> Json:
     made: Json = {"type": "object", "properties": properties, "additionalProperties": not closed}
@@ -39,7 +49,9 @@ def _ref(name: str) -> Json:
 _SUMMARY: Final[Json] = {
     "id": {"type": "string", "pattern": "^[0-9a-f]{16}$"},
     "kind": {"enum": ["share", "fetch"]},
-    "state": {"enum": ["opening", "hashing", "fetching", "seeding", "paused", "waiting", "failed"]},
+    "state": {
+        "enum": ["opening", "hashing", "fetching", "seeding", "finished", "paused", "waiting", "failed"]
+    },
     "name": _TEXT,
     "manifest": _MAYBE_TEXT,
     "link": _MAYBE_TEXT,
@@ -60,6 +72,8 @@ _SUMMARY: Final[Json] = {
     "complete": _FLAG,
     "upload_limit": _LIMIT,
     "download_limit": _LIMIT,
+    **_RULE,
+    "finished": {**_MAYBE_TEXT, "description": "Why seeding has ended."},
     "added": {"type": "number", "description": "Seconds since 1970, by the wall clock."},
 }
 _SOURCE: Final[Json] = {
@@ -76,6 +90,15 @@ _SOURCE: Final[Json] = {
     "why": {"type": "string", "description": "The reason of the last request to this source."},
     "has": {**_MAYBE_NUMBER, "maximum": 1, "description": "The share of the content that it has."},
 }
+_LIMITS: Final[Json] = {"upload_limit": _LIMIT, "download_limit": _LIMIT}
+_RULES: Final[Json] = {
+    **_LIMITS,
+    "schedule": {
+        **_list(_TEXT),
+        "description": "Limits by the time of day, e.g. 'mon-fri 08:00-18:00 up 2MB/s down 10MB/s'.",
+    },
+    **_RULE,
+}
 _NODE: Final[Json] = {
     "peer": _TEXT,
     "addresses": _list(_TEXT),
@@ -85,10 +108,10 @@ _NODE: Final[Json] = {
     "up_rate": _RATE,
     "received": _COUNT,
     "sent": _COUNT,
-    "upload_limit": _LIMIT,
-    "download_limit": _LIMIT,
+    "upload_limit_now": {**_LIMIT, "description": "What holds at this moment, by the schedule."},
+    "download_limit_now": _LIMIT,
+    **_RULES,
 }
-_LIMITS: Final[Json] = {"upload_limit": _LIMIT, "download_limit": _LIMIT}
 _NEW: Final[Json] = {
     "path": {"type": "string", "description": "An absolute path to share."},
     "link": {
@@ -102,6 +125,18 @@ _NEW: Final[Json] = {
     "sequential": _FLAG,
     "paused": _FLAG,
     **_LIMITS,
+    **_RULE,
+    "origins": {**_list(_TEXT), "description": "URLs of web servers that have it; public addresses only."},
+    "origin_use": {"enum": ["together", "fallback", "never"]},
+    "trusted": {**_list(_TEXT), "description": "Keys, one of which must have signed the manifest."},
+    "bases": {**_list(_TEXT), "description": "Absolute paths that may hold the same content."},
+    "ignore": {**_list(_TEXT), "description": "Patterns of what in a folder is not shared."},
+    "skip": {"type": "boolean", "description": "Leave out what cannot be shared."},
+    "overwrite": {"type": "boolean", "description": "Replace existing files that differ."},
+    "times": {"type": "boolean", "description": "Give files the modification times of the original."},
+    "prefer_near": _FLAG,
+    "max_peers": {"type": "integer", "minimum": 1},
+    "piece_size": {"type": "integer", "description": "Bytes, a power of two from 16 KiB to 16 MiB."},
 }
 
 SCHEMAS: Final[Json] = {
@@ -133,11 +168,11 @@ SCHEMAS: Final[Json] = {
         }
     ),
     "Removed": _object({"id": _TEXT, "name": _TEXT}),
-    "Limits": _object(_LIMITS),
+    "Rules": _object({name: _NODE[name] for name in (*_RULES, "upload_limit_now", "download_limit_now")}),
     "Error": _object({"error": _object({"message": _TEXT, "exit_code": {"type": "integer"}})}),
     "New": _object(_NEW, required=False),
-    "Change": _object({"paused": _FLAG, **_LIMITS}, required=False),
-    "ChangedLimits": _object(_LIMITS, required=False),
+    "Change": _object({"paused": _FLAG, **_LIMITS, **_RULE}, required=False),
+    "ChangedRules": _object(_RULES, required=False),
 }
 
 
@@ -208,11 +243,59 @@ def _paths() -> Json:
             "parameters": [identified],
             "get": _operation("One transfer", _answers("Details", "404")),
             "patch": _operation(
-                "Pause, resume or limit",
+                "Pause, resume, limit, or say when it is seeded enough",
                 _answers("Summary", "400", "404", "503"),
                 requestBody=_body("Change"),
             ),
             "delete": _operation("Forget; the files stay", _answers("Removed", "404", "503")),
+        },
+        **_paths_of_bytes(identified, manifest),
+        "/v1/limits": {
+            "patch": _operation(
+                "Limits and rules of all together",
+                _answers("Rules", "400", "503"),
+                requestBody=_body("ChangedRules"),
+            )
+        },
+        "/v1/events": {
+            "get": _operation(
+                "Events as they come (docs/events.md); first a snapshot if some are forgotten",
+                _text_answer("text/event-stream"),
+                parameters=[number],
+            )
+        },
+        "/v1/openapi.json": {
+            "get": _operation(
+                "This document", {"200": {"description": "This.", "content": {"application/json": {}}}}
+            )
+        },
+        "/metrics": {"get": _operation("Metrics for Prometheus", _text_answer("text/plain"))},
+    }
+
+
+def _paths_of_bytes(identified: Json, manifest: Json) -> Json:
+    return {
+        "/v1/transfers/{id}/manifest": {
+            "parameters": [identified],
+            "get": _operation(
+                "Its .swarm file, with this node's addresses",
+                {
+                    "200": {"description": "The file.", "content": manifest},
+                    "404": {"description": "There is no such transfer.", "content": _json("Error")},
+                    "409": {"description": "The transfer is not open.", "content": _json("Error")},
+                },
+            ),
+        },
+        "/v1/transfers/{id}/qr": {
+            "parameters": [identified],
+            "get": _operation(
+                "Its link as a QR code; of many peers the first ones",
+                {
+                    "200": {"description": "The image.", "content": {"image/svg+xml": {"schema": _TEXT}}},
+                    "404": {"description": "There is no such transfer.", "content": _json("Error")},
+                    "409": {"description": "Its manifest is not known.", "content": _json("Error")},
+                },
+            ),
         },
         "/v1/transfers/{id}/files/{number}": {
             "parameters": [
@@ -236,24 +319,6 @@ def _paths() -> Json:
                 },
             ),
         },
-        "/v1/limits": {
-            "patch": _operation(
-                "Limit all together", _answers("Limits", "400", "503"), requestBody=_body("ChangedLimits")
-            )
-        },
-        "/v1/events": {
-            "get": _operation(
-                "Events as they come (docs/events.md); first a snapshot if some are forgotten",
-                _text_answer("text/event-stream"),
-                parameters=[number],
-            )
-        },
-        "/v1/openapi.json": {
-            "get": _operation(
-                "This document", {"200": {"description": "This.", "content": {"application/json": {}}}}
-            )
-        },
-        "/metrics": {"get": _operation("Metrics for Prometheus", _text_answer("text/plain"))},
     }
 
 

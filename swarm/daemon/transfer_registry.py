@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
@@ -24,7 +24,7 @@ from swarm.lazy_dataclass import dataclass
 T = TypeVar("T")
 
 FILE: Final = "daemon.sqlite"
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 ID_CHARS: Final = 16
 FILE_MODE: Final = 0o600
 BUSY_SECONDS: Final = 5.0
@@ -32,8 +32,9 @@ BUSY_SECONDS: Final = 5.0
 _COLUMNS: Final = (
     "id", "kind", "content", "output", "name", "manifest", "size", "done", "complete", "paused",
     "upload_limit", "download_limit", "rename", "only", "peers", "sequential", "added",
+    "options", "ratio", "copies", "seconds", "finished", "counted_sent", "counted_copies", "counted_seconds",
 )  # fmt: skip
-_TABLES: Final = """
+_FIRST: Final = """
 CREATE TABLE transfers (
     id TEXT PRIMARY KEY, kind TEXT NOT NULL, content TEXT NOT NULL, output TEXT NOT NULL, name TEXT NOT NULL,
     manifest TEXT NOT NULL, size INTEGER NOT NULL, done INTEGER NOT NULL, complete INTEGER NOT NULL,
@@ -45,6 +46,20 @@ CREATE TABLE manifests (
 ) STRICT;
 CREATE TABLE limits (one INTEGER PRIMARY KEY CHECK (one = 1), upload INTEGER, download INTEGER) STRICT;
 """
+_RULES: Final = """
+ALTER TABLE transfers ADD COLUMN options TEXT NOT NULL DEFAULT '';
+ALTER TABLE transfers ADD COLUMN ratio REAL;
+ALTER TABLE transfers ADD COLUMN copies INTEGER;
+ALTER TABLE transfers ADD COLUMN seconds REAL;
+ALTER TABLE transfers ADD COLUMN finished TEXT NOT NULL DEFAULT '';
+ALTER TABLE transfers ADD COLUMN counted_sent INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE transfers ADD COLUMN counted_copies INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE transfers ADD COLUMN counted_seconds REAL NOT NULL DEFAULT 0;
+CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE watched (path TEXT PRIMARY KEY, stamp TEXT NOT NULL) STRICT;
+"""
+_STEPS: Final = (_FIRST, _RULES)
+"""What makes each version of the database of the one before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +68,9 @@ class KeptTransfer:
 
     ``content`` is the absolute path of a share; of a fetch it is a link or an id. ``output`` is the folder of
     a fetch, empty for a share. ``manifest`` and ``name`` are empty until they are known; ``rename`` is the
-    name that the user chose, or empty. ``only`` and ``peers`` hold one entry in each line.
+    name that the user chose, or empty. ``only`` and ``peers`` hold one entry in each line, ``options`` the
+    further options as JSON. ``ratio``, ``copies`` and ``seconds`` are its rule of seeding, ``finished`` why
+    that has ended, and what is counted for it follows.
     """
 
     id: str
@@ -73,6 +90,14 @@ class KeptTransfer:
     peers: str = ""
     sequential: bool = False
     added: float = 0.0
+    options: str = ""
+    ratio: float | None = None
+    copies: int | None = None
+    seconds: float | None = None
+    finished: str = ""
+    counted_sent: int = 0
+    counted_copies: int = 0
+    counted_seconds: float = 0.0
 
 
 def transfer_id(kind: str, content: str, output: str = "", name: str = "") -> str:
@@ -116,7 +141,8 @@ class TransferRegistry:
         if version > SCHEMA:
             raise DiskError(f"{printable(str(self._path))} was made by a newer swarm: upgrade swarm")
         if version < SCHEMA:
-            database.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
+            steps = "".join(_STEPS[version:])
+            database.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {SCHEMA}; COMMIT;")
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:
@@ -195,6 +221,43 @@ class TransferRegistry:
         """Keep the limits of all transfers together."""
         put = "INSERT OR REPLACE INTO limits VALUES (1, ?, ?)"
         await self._run(lambda database: database.execute(put, [upload, download]))
+
+    async def settings(self) -> dict[str, str]:
+        """What is kept by name beside the transfers."""
+        query = "SELECT name, value FROM settings"
+        return await self._run(lambda database: dict(database.execute(query)))
+
+    async def set_setting(self, name: str, value: str) -> None:
+        """Keep something by its name."""
+        put = "INSERT OR REPLACE INTO settings VALUES (?, ?)"
+        await self._run(lambda database: database.execute(put, [name, value]))
+
+    async def keep_counts(self, counts: Sequence[tuple[str, int, int, float]]) -> None:
+        """Keep what transfers have given: for each its id, bytes, copies, seconds."""
+        update = (
+            "UPDATE transfers SET counted_sent = ?2, counted_copies = ?3, counted_seconds = ?4 WHERE id = ?1"
+        )
+
+        def write(database: sqlite3.Connection) -> None:
+            with _transaction(database):
+                database.executemany(update, counts)
+
+        await self._run(write)
+
+    async def watched(self) -> dict[str, str]:
+        """The paths that were shared because they lay in a watched folder, and how each looked."""
+        return await self._run(lambda database: dict(database.execute("SELECT path, stamp FROM watched")))
+
+    async def set_watched(self, path: str, stamp: str | None) -> None:
+        """Keep how a path looked when it was shared; None forgets it."""
+
+        def write(database: sqlite3.Connection) -> None:
+            if stamp is None:
+                database.execute("DELETE FROM watched WHERE path = ?", [path])
+            else:
+                database.execute("INSERT OR REPLACE INTO watched VALUES (?, ?)", [path, stamp])
+
+        await self._run(write)
 
     def close(self) -> None:
         """Close the database; blocks for a moment."""

@@ -57,6 +57,10 @@ def summary(entry: KeptEntry, keeper: TransferKeeper, now: float) -> Json:
         "complete": kept.complete or snapshot.complete or (kept.kind == "share" and known),
         "upload_limit": kept.upload_limit,
         "download_limit": kept.download_limit,
+        "ratio": kept.ratio,
+        "copies": kept.copies,
+        "seed_seconds": kept.seconds,
+        "finished": kept.finished or None,
         "added": round(kept.added, 3),
     }
 
@@ -97,8 +101,7 @@ def node_view(keeper: TransferKeeper, now: float) -> Json:
         "up_rate": round(sum(each.up_rate for each in snapshots), 1),
         "received": keeper.received,
         "sent": keeper.sent,
-        "upload_limit": keeper.upload_limit,
-        "download_limit": keeper.download_limit,
+        **keeper.rules.view(),
     }
 
 
@@ -107,8 +110,15 @@ def link_to(entry: KeptEntry, keeper: TransferKeeper) -> str | None:
     if not entry.kept.manifest:
         return None
     name = entry.tally_name or entry.kept.name
-    made_of = entry.kept.manifest, name, keeper.node.addresses
+    transfer = entry.transfer
+    opened = transfer is not None and transfer.is_open
+    made_of = entry.kept.manifest, name, keeper.node.addresses, opened
     if entry.link_made_of != made_of:
+        entry.link_made_of = made_of
+        if transfer is not None and opened:
+            # With its web servers and meeting points.
+            entry.link = transfer.link
+            return entry.link
         addresses = of_others(keeper.node.addresses)[:MAX_LINK_PEERS]
         manifest = ManifestId.parse(entry.kept.manifest)
         try:
@@ -116,7 +126,6 @@ def link_to(entry: KeptEntry, keeper: TransferKeeper) -> str | None:
         except ManifestError:
             # A name that came with a link, and that no manifest can have.
             entry.link = str(SwarmLink(manifest, addresses))
-        entry.link_made_of = made_of
     return entry.link
 
 

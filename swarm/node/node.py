@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,14 +14,14 @@ from swarm.content.envelope import Envelope
 from swarm.content.link import MAX_LINK_PEERS, SwarmLink
 from swarm.content.manifest import Manifest
 from swarm.errors import LinkClosed, NoPeerReachable, RemoteError, UsageError
-from swarm.events import NodeListening, PortLost, PortMapped, RoundTrip, TransferStarted, Warned
+from swarm.events import Event, NodeListening, PortLost, PortMapped, RoundTrip, TransferStarted
 from swarm.ids import ManifestId, PeerId, TransferId
-from swarm.lazy_dataclass import dataclass
+from swarm.lazy_dataclass import replace
 from swarm.net.addresses import of_others, parse_endpoint, parse_peer_address
 from swarm.net.host import Host
 from swarm.net.inbound import PeerStanding
-from swarm.net.network_limits import PING_RATE, STREAMS_PER_QUESTION
-from swarm.net.ping_protocol import PING_PROTOCOL, Prober, Responder
+from swarm.net.network_limits import STREAMS_PER_QUESTION
+from swarm.net.ping_protocol import PING_PROTOCOL, Responder
 from swarm.net.streams import shielded
 from swarm.node.asked_times import TreeTimes
 from swarm.node.catalogue import (
@@ -35,8 +34,9 @@ from swarm.node.catalogue import (
     ask_adverts,
     same_machine,
 )
-from swarm.node.listening import listening, use_of
+from swarm.node.node_releases import NodeReleases
 from swarm.node.opening import (
+    Content,
     ContentOpener,
     FetchRequest,
     ShareRequest,
@@ -44,16 +44,21 @@ from swarm.node.opening import (
     open_fetch,
     open_share,
 )
+from swarm.node.pinging import PingSample, ping_peer
+from swarm.node.releases import RELEASE_PROTOCOL, Releases
 from swarm.node.round_trips import RoundTrips
 from swarm.node.surroundings import PeerNear, begin_lan, peers_near
+from swarm.node.updating import PatchDesk
 from swarm.observe.event_stream import EventStream, Subscription
 from swarm.origin_url import OriginUrl
 from swarm.ports import ByteStream, PeerSource
 from swarm.protocol.advert import Advert, encode_length
 from swarm.storage.hash_cache import HashCache
 from swarm.storage.home_folder import swarm_home
-from swarm.storage.identities import hold_identity
 from swarm.storage.kept_parts import FOLDER as KEPT_MANIFESTS
+from swarm.storage.manifest_files import NamedContent
+from swarm.storage.patch_folder import PatchFolder
+from swarm.storage.release_files import ReleaseFiles
 from swarm.storage.scan import ScanRules
 from swarm.transfer.buffers import TransferMemory
 from swarm.transfer.connector import EXCHANGE_PROTOCOL
@@ -86,15 +91,7 @@ MAX_BANNED = 4096
 NOT_ALLOWED = "it serves only peers that its user allows: ask for --allow {peer}, which is your peer id"
 
 
-@dataclass(frozen=True, slots=True)
-class PingSample:
-    """One ping: the round trip in seconds, or None when it was lost."""
-
-    address: str
-    seconds: float | None
-
-
-class Node:
+class Node(NodeReleases):
     """Shares, fetches and pings; made by `open_node`. For the trio thread that opened it.
 
     What concerns all transfers is owned here: rate limits, memory, dials, bans, connections.
@@ -116,8 +113,8 @@ class Node:
         self._peer_sources: list[PeerSource] = []
         self._meetings: Meetings | None = None
         self._lan: LanPeers | None = None
-        kept = (options.home or swarm_home()) / KEPT_MANIFESTS
-        self._questions = Questions(host, self.is_banned, self._asked, self.ban, kept)
+        home = options.home or swarm_home()
+        self._questions = Questions(host, self.is_banned, self._asked, self.ban, home / KEPT_MANIFESTS)
         self._round_trips = RoundTrips(host, self._round_trip_measured, nursery, self._rng)
         announced = [f"{parse_endpoint(text, 'to announce')}/p2p/{host.peer_id}" for text in options.announce]
         self._announced = tuple(announced)
@@ -138,15 +135,21 @@ class Node:
             rng=self._rng,
             now=now,
         )
+        self._releases = Releases(
+            self._questions, ReleaseFiles(home), self._addresses, self.peer_sources, self._rng
+        )
+        self._patches = PatchDesk(PatchFolder(home), self._begin_patch, self._stream.publish)
         self._opener = ContentOpener(
             self._questions,
             key,
             self._stream.publish,
             self._claim,
             self.peer_sources,
-            HashCache(options.home or swarm_home()),
+            HashCache(home),
+            self._releases,
             self.meeting_points,
             trio.CapacityLimiter(MAX_ORIGIN_CONNECTIONS),
+            self._patches,
         )
         self._peer_sources += self.meeting_points(())
         self._tree_times = TreeTimes()
@@ -160,6 +163,7 @@ class Node:
         host.serve(PARTS_PROTOCOL, self._for_allowed(catalogue.parts), most=STREAMS_PER_QUESTION)
         host.serve(MANIFEST_PROTOCOL, self._for_allowed(catalogue.manifest), most=STREAMS_PER_QUESTION)
         host.serve(TIMES_PROTOCOL, self._for_allowed(catalogue.times), most=STREAMS_PER_QUESTION)
+        host.serve(RELEASE_PROTOCOL, self._for_allowed(self._releases.answer), most=STREAMS_PER_QUESTION)
         host.serve(EXCHANGE_PROTOCOL, self._exchange)
         host.judge_by(self._standing)
 
@@ -287,7 +291,7 @@ class Node:
 
     def fetch(
         self,
-        content: str | Path | SwarmLink | ManifestId | Envelope,
+        content: Content,
         *,
         into: str | Path,
         options: TransferOptions | None = None,
@@ -296,8 +300,9 @@ class Node:
 
         Use the transfer as an ``async with`` block, at the end of which it ends, and await its `complete`.
         ``content`` is a ``swarm:`` link, the path of a ``.swarm`` file, an id, or an envelope. Given an id,
-        the manifest itself comes from a peer and is checked against the id. What earlier runs left in the
-        folder is checked and kept.
+        the manifest itself comes from a peer and is checked against the id. Of a series the newest release is
+        fetched, with a patch if there is one (docs/updates.md). What earlier runs left in the folder is
+        checked and kept.
 
         Raises UsageError and ManifestError at once for what is malformed; `complete` raises the rest.
         """
@@ -305,20 +310,34 @@ class Node:
         request = FetchRequest.read(content, Path(into), self._peers_of(options), options)
         return self._begin(TransferKind.FETCH, options, lambda own: open_fetch(self._opener, own, request))
 
-    def _peers_of(self, options: TransferOptions) -> tuple[str, ...]:
-        return tuple(str(parse_peer_address(text)) for text in options.peers)
-
-    def _begin(self, kind: TransferKind, options: TransferOptions, opening: OpenContentOf) -> Transfer:
+    def _begin(
+        self,
+        kind: TransferKind,
+        options: TransferOptions,
+        opening: OpenContentOf,
+        publish: Callable[[Event], None] | None = None,
+    ) -> Transfer:
+        """Begin a transfer; with ``publish`` its events go there instead of to the observers."""
         if self._closed:
             raise UsageError("this node is closed: open another one")
         self._numbers += 1
         number = TransferId(self._numbers)
-        transfer = Transfer(kind, number, self._services, options, opening, self)
+        services = self._services if publish is None else replace(self._services, publish=publish)
+        transfer = Transfer(kind, number, services, options, opening, self)
         self._transfers[number] = transfer
         self._nursery.start_soon(transfer.run)
         # Before it runs, so that its events can be asked for at once.
-        self._stream.publish(TransferStarted(number, kind.value))
+        services.publish(TransferStarted(number, kind.value))
         return transfer
+
+    def _begin_patch(
+        self, content: NamedContent, into: Path, options: TransferOptions, publish: Callable[[Event], None]
+    ) -> Transfer:
+        """Fetch a patch for another transfer, which hears of it through ``publish``."""
+        opener = replace(self._opener, publish=publish)
+        request = FetchRequest(content, into, self._peers_of(options), frozenset(), options)
+        opening: OpenContentOf = lambda own: open_fetch(opener, own, request)  # noqa: E731
+        return self._begin(TransferKind.FETCH, options, opening, publish)
 
     def _claim(self, transfer: Transfer, manifest: ManifestId) -> None:
         other = self._by_manifest.setdefault(manifest, transfer)
@@ -335,23 +354,8 @@ class Node:
 
         Raises UsageError for a malformed address, NoPeerReachable when the peer does not answer there.
         """
-        where = parse_peer_address(address)
-        with self._questions.using(where.peer):
-            await self._host.connect(where.peer, [where.endpoint])
-            prober = Prober(lambda: self._host.open_stream(where.peer, PING_PROTOCOL))
-            try:
-                for number in range(count):
-                    if number:
-                        await trio.sleep(max(interval, 1 / PING_RATE))
-                    try:
-                        seconds = await prober.probe()
-                    except LinkClosed as error:
-                        if not self._host.connected(where.peer) or number == 0:
-                            raise NoPeerReachable(f"{address} hung up: {error}") from error
-                        seconds = None
-                    yield PingSample(address, seconds)
-            finally:
-                await prober.aclose()
+        async for sample in ping_peer(self._host, self._questions, address, count, interval):
+            yield sample
 
     async def near(self, seconds: float = 2.0) -> AsyncGenerator[PeerNear, None]:
         """Everybody who is found in the networks of this machine within ``seconds``, each once.
@@ -373,9 +377,7 @@ class Node:
         except (LinkClosed, RemoteError) as error:
             raise NoPeerReachable(f"{address} does not say what it offers: {error}") from error
 
-    async def inspect(
-        self, content: str | Path | SwarmLink | ManifestId, *, options: TransferOptions | None = None
-    ) -> Envelope:
+    async def inspect(self, content: Content, *, options: TransferOptions | None = None) -> Envelope:
         """Return the manifest of a link, an id or a ``.swarm`` file; nothing is fetched but the manifest.
 
         Of the options, ``peers``, ``trusted`` and ``patience`` count. Raises UsageError, ManifestError,
@@ -544,51 +546,8 @@ class Node:
         with shielded(END_SECONDS):
             for transfer in self.transfers:
                 await transfer.ended()
+        self._releases.close()
         if self._meetings is not None:
             with shielded(END_SECONDS):
                 await self._meetings.aclose()
         self._stream.close()
-
-
-@asynccontextmanager
-async def open_node(
-    options: NodeOptions | None = None, *, tell: Callable[[str], None] | None = None
-) -> AsyncIterator[Node]:
-    """Open a node with the identity of what it ``serves``, or else the first of the user's that is free.
-
-    Leaving the block ends all transfers. What the block raises arrives as it is, in no group. ``tell`` is
-    called with warnings about opening as they come up; without it they are `Warned` events of the node.
-    Raises UsageError when an address to listen on is malformed or taken, DiskError when the identity of what
-    is shared cannot be kept.
-    """
-    options = options or NodeOptions()
-    failure: BaseException | None = None
-    untold: list[str] = []
-    async with (
-        hold_identity(options.home or swarm_home(), use_of(options), tell or untold.append) as identity,
-        listening(identity, options) as host,
-        trio.open_nursery() as nursery,
-    ):
-        try:
-            node = Node(host, identity.signing, options, nursery)
-            for message in untold:
-                node.event_stream.publish(Warned(message))
-            try:
-                if options.map_port:
-                    node.map_port()
-                if options.dht:
-                    node.enter_tables()
-                if options.lan:
-                    node.look_around()
-                yield node
-            finally:
-                await node.aclose()
-        except (trio.Cancelled, GeneratorExit):
-            raise
-        except BaseException as error:  # noqa: BLE001 - carried past the nursery, which would make a group of it
-            failure = error
-        finally:
-            # Not in `aclose`: the caller's block is inside this nursery.
-            nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure

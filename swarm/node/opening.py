@@ -6,7 +6,7 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import trio
 
@@ -15,7 +15,9 @@ from swarm.config import TransferOptions
 from swarm.content.envelope import Envelope
 from swarm.content.link import SwarmLink, is_link
 from swarm.content.manifest import Manifest
+from swarm.content.release import SignedRelease
 from swarm.content.selection import select
+from swarm.content.series_link import SeriesLink, is_series_link
 from swarm.content.signature import parse_signer, sign
 from swarm.content.times import FileTimes
 from swarm.discovery.named_peers import NamedPeers
@@ -23,11 +25,13 @@ from swarm.endpoint import Circuit, PeerAddress
 from swarm.errors import UsageError
 from swarm.events import (
     Event,
+    FilesKept,
     FilesSelected,
     HashingProgress,
     ManifestReady,
     PeerFound,
     PeersAwaited,
+    ReleaseFound,
     TransferResumed,
     Warned,
 )
@@ -37,6 +41,8 @@ from swarm.net.addresses import parse_peer_address
 from swarm.node.asked_times import find_tree_times
 from swarm.node.catalogue import Questions
 from swarm.node.manifest_search import obtain
+from swarm.node.releases import AskOrigin, Releases, ReleaseSearch
+from swarm.node.updating import PatchDesk, Update, update_sources
 from swarm.origin_url import MAX_ORIGINS, OriginUrl, read_origins
 from swarm.ports import PeerSource, PieceSource
 from swarm.sources.base_source import BaseSource
@@ -60,7 +66,8 @@ class ContentOpener:
 
     ``questions`` asks peers for manifests, ``key`` signs them. ``claim`` makes a manifest the transfer's own,
     and raises UsageError if it is another's. ``peer_sources`` are the node's own. ``hashes`` remembers
-    what was hashed. ``meeting_points`` gives those of the node, and the ones at further addresses.
+    what was hashed. ``releases`` asks for the newest of a series. ``meeting_points`` gives those of the node,
+    and the ones at further addresses.
     """
 
     questions: Questions
@@ -69,8 +76,10 @@ class ContentOpener:
     claim: Callable[[Transfer, ManifestId], None]
     peer_sources: Callable[[], Sequence[PeerSource]]
     hashes: HashCache
+    releases: Releases
     meeting_points: Callable[[Sequence[str]], tuple[MeetingPoint, ...]]
     origin_connections: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(1))
+    patches: PatchDesk | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +95,15 @@ class ShareRequest:
     origins: tuple[OriginUrl, ...] = ()
 
 
+Content: TypeAlias = str | Path | SwarmLink | SeriesLink | ManifestId | Envelope | NamedContent
+"""What can be fetched: a link (of a series: its newest release), the path of a ``.swarm`` file, an id."""
+
+
 @dataclass(frozen=True, slots=True)
 class FetchRequest:
     """What to fetch, into which folder, and from which peers."""
 
-    content: str | NamedContent
+    content: str | NamedContent | SeriesLink
     into: Path
     peers: tuple[str, ...]
     trusted: frozenset[PeerId]
@@ -99,18 +112,22 @@ class FetchRequest:
     @classmethod
     def read(
         cls,
-        content: str | Path | SwarmLink | ManifestId | Envelope,
+        content: Content,
         into: Path,
         peers: tuple[str, ...],
         options: TransferOptions,
     ) -> FetchRequest:
         """Read what the user gave; raises UsageError, ManifestError for what is malformed."""
         if isinstance(content, str) and is_link(content):
-            content = SwarmLink.pasted(content)
-        named: str | NamedContent
+            content = (SeriesLink if is_series_link(content) else SwarmLink).pasted(content)
+        named: str | NamedContent | SeriesLink
         match content:
+            case SeriesLink():
+                named = content
             case SwarmLink():
                 named = NamedContent.of_link(content)
+            case NamedContent():
+                named = content
             case Envelope() | ManifestId():
                 named = NamedContent(content, content.peers if isinstance(content, Envelope) else ())
             case _:
@@ -173,8 +190,7 @@ async def open_fetch(
 ) -> AsyncIterator[OpenContent]:
     """Find the manifest, and open the target with what earlier runs left in it."""
     options = request.options
-    content = request.content
-    named_content = await find_content(content) if isinstance(content, str) else content
+    named_content, release = await _find(opener, request, transfer.number)
     what = named_content.manifest
     opener.claim(transfer, what if isinstance(what, ManifestId) else what.manifest.id)
     named, sources = _sources(opener, request, named_content, transfer.number)
@@ -204,12 +220,16 @@ async def open_fetch(
     progress = _hashing_progress(opener, transfer)
     recall = None if options.rehash else opener.hashes.find
     times = envelope.times if options.times else None
-    how = TargetOptions(chosen, options.name, options.overwrite, times, recall)
-    async with open_target(
-        manifest, request.into, how, progress=progress, warn=_warner(opener, transfer)
-    ) as target:
+    if options.update and options.rehash:
+        recall = opener.hashes.find_list
+    how = TargetOptions(chosen, options.name, options.overwrite, times, recall, options.update)
+    async with (
+        open_target(manifest, request.into, how, progress=progress, warn=_warner(opener, transfer)) as target,
+        _updating(opener, transfer, request, release, named_content, target) as patched,
+    ):
         _tell_resumed(opener, transfer, target, (len(files), size) if options.only else None)
-        others = options.seed or options.bases or origins or transfer.piece_sources
+        bases = (*options.bases, *target.bases)
+        others = options.seed or bases or origins or transfer.piece_sources
         if not (target.complete or sources or others):
             raise UsageError("nobody to fetch from: name at least one peer, or wait for peers with --seed")
 
@@ -218,11 +238,13 @@ async def open_fetch(
             if options.times and not options.only:
                 peers = [status.peer for status in transfer.peers()]
                 tree_times = await find_tree_times(opener.questions, manifest, peers)
-            path = await target.finish(tree_times)
-            if target.checks is not None:
-                await trio.to_thread.run_sync(
-                    opener.hashes.keep, path, manifest, target.checks, target.unsettled
-                )
+            path = await target.finish(
+                tree_times,
+                lambda path, checks, unsettled: opener.hashes.keep(path, manifest, checks, unsettled),
+            )
+            if target.kept.files:
+                told = FilesKept(transfer.number, str(path), target.kept.told(), len(target.kept.files))
+                opener.publish(told)
             return path
 
         yield OpenContent(
@@ -235,10 +257,38 @@ async def open_fetch(
             upkeep=target.run_syncer,
             watch=target.watch,
             peer_sources=named,
-            piece_sources=(*_bases(opener, options), *_origin_sources(opener, options, origins)),
+            piece_sources=(
+                *patched,
+                *_base_sources(opener, options, bases),
+                *_origin_sources(opener, options, origins),
+            ),
             origins=origins,
             expects_peers=bool(request.peers or named_content.peers or named_content.meets),
         )
+
+
+@asynccontextmanager
+async def _updating(
+    opener: ContentOpener,
+    transfer: Transfer,
+    request: FetchRequest,
+    release: SignedRelease | None,
+    content: NamedContent,
+    target: Target,
+) -> AsyncIterator[tuple[PieceSource, ...]]:
+    """The patch, if a release is fetched and there is one to be had; see `swarm.node.updating`."""
+    if release is None or opener.patches is None or target.complete:
+        yield ()
+        return
+    places = await trio.to_thread.run_sync(_older_versions, request, target)
+    update = Update(release.record, content, target.manifest, target.wanted - target.stored, places)
+    async with update_sources(opener.patches, opener.hashes, transfer, update) as sources:
+        yield sources
+
+
+def _older_versions(request: FetchRequest, target: Target) -> tuple[Path, ...]:
+    """Where older versions of what is fetched may lie: under its final name, and where the user says."""
+    return tuple(place for place in (*target.bases, *request.options.bases) if place.exists())
 
 
 def _chosen(manifest: Manifest, patterns: Sequence[str]) -> tuple[frozenset[int], Collection[int], int]:
@@ -253,8 +303,7 @@ async def look_up(opener: ContentOpener, request: FetchRequest) -> Envelope:
 
     Raises what `swarm.node.manifest_search.find_manifest` does.
     """
-    content = request.content
-    named_content = await find_content(content) if isinstance(content, str) else content
+    named_content, _ = await _find(opener, request, None)
     _, sources = _sources(opener, request, named_content, None)
 
     async def ask_peers() -> Envelope:
@@ -270,6 +319,49 @@ async def look_up(opener: ContentOpener, request: FetchRequest) -> Envelope:
         )
 
     return await _obtain(opener, request, named_content, ask_peers if sources else None)
+
+
+def release_search(
+    opener: ContentOpener, request: FetchRequest, link: SeriesLink, transfer: TransferId | None
+) -> ReleaseSearch:
+    """Whom to ask for the newest release of a series; raises UsageError for malformed peers."""
+    place = NamedContent(
+        ManifestId(link.series.id.digest), link.peers, linked=True, meets=link.meets, origins=link.origins
+    )
+    _, sources = _sources(opener, request, place, transfer)
+    origins = _origins(request.options, place)
+    asks: Sequence[AskOrigin] = ()
+    if origins:
+        from swarm.node.origin_opening import release_asks, settings_of
+
+        asks = release_asks(origins, link.series, settings_of(request.options, opener.origin_connections))
+
+    def warn(message: str) -> None:
+        opener.publish(Warned(message, transfer))
+
+    def awaiting(reason: str, seconds: float) -> None:
+        if transfer is not None:
+            opener.publish(PeersAwaited(transfer, reason, seconds))
+
+    return ReleaseSearch(link.series, sources, request.options.patience, warn, asks, awaiting)
+
+
+async def _find(
+    opener: ContentOpener, request: FetchRequest, transfer: TransferId | None
+) -> tuple[NamedContent, SignedRelease | None]:
+    """What the request names, and of a series the newest release."""
+    content = request.content
+    if not isinstance(content, SeriesLink):
+        return await find_content(content) if isinstance(content, str) else content, None
+    release = await opener.releases.newest(release_search(opener, request, content, transfer))
+    record = release.record
+    if transfer is not None:
+        opener.publish(
+            ReleaseFound(transfer, record.series.key, record.series.name, record.sequence, record.manifest)
+        )
+    origins = tuple(dict.fromkeys((*content.origins, *record.origins)))[:MAX_ORIGINS]
+    named = NamedContent(record.manifest, content.peers, linked=True, meets=content.meets, origins=origins)
+    return named, release
 
 
 async def _obtain(
@@ -310,10 +402,12 @@ def _origins(options: TransferOptions, content: NamedContent) -> tuple[OriginUrl
     return read_origins((*options.origin_urls, *content.origins)[:MAX_ORIGINS])
 
 
-def _bases(opener: ContentOpener, options: TransferOptions) -> tuple[PieceSource, ...]:
+def _base_sources(
+    opener: ContentOpener, options: TransferOptions, bases: Sequence[Path]
+) -> tuple[PieceSource, ...]:
     """The sources that take pieces from files on this machine."""
     recall = None if options.rehash else opener.hashes.find
-    return tuple(BaseSource(base, recall) for base in options.bases)
+    return tuple(BaseSource(base, recall) for base in dict.fromkeys(bases))
 
 
 def _origin_sources(

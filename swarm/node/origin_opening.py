@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import trio
 
 from swarm.config import TransferOptions
 from swarm.content.envelope import Envelope
+from swarm.content.release import Series, SignedRelease
 from swarm.errors import Incomplete, SwarmError
 from swarm.ids import ManifestId, SourceId
 from swarm.origin_url import OriginUrl
-from swarm.sources.origin_manifest import ManifestFault, manifest_of
+from swarm.sources.origin_manifest import ManifestFault, manifest_of, release_of
 from swarm.sources.origin_source import OriginSettings, OriginSource
 
 AGAIN_SECONDS = 4.0
@@ -31,6 +33,23 @@ def origin_sources(urls: Sequence[OriginUrl], settings: OriginSettings) -> tuple
         sources.append(OriginSource(url, settings, taken))
         taken = (*taken, sources[-1].id)
     return tuple(sources)
+
+
+def release_asks(
+    urls: Sequence[OriginUrl], series: Series, settings: OriginSettings
+) -> tuple[Callable[[], Awaitable[SignedRelease]], ...]:
+    """One function for each URL, which asks it for the newest release record of a series.
+
+    They raise Incomplete when it gives none, ManifestError when what it gives must be refused.
+    """
+    return tuple(partial(_ask_for_release, url, series, settings) for url in urls)
+
+
+async def _ask_for_release(url: OriginUrl, series: Series, settings: OriginSettings) -> SignedRelease:
+    try:
+        return await release_of(url, series, settings)
+    except ManifestFault as fault:
+        raise Incomplete(f"origin {url}: {fault}") from None
 
 
 async def obtain_from_origins(

@@ -34,6 +34,25 @@ class PathShared(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ReleasePublished(Event):
+    """A release is published and seeded from now on.
+
+    ``series`` is the link of the series, ``link`` that of this content. ``patch_size`` are the bytes of all
+    ``patches``. ``new`` is false if it was published before.
+    """
+
+    series: str
+    link: str
+    name: str
+    sequence: int
+    manifest: ManifestId
+    size: int
+    patches: int
+    patch_size: int
+    new: bool
+
+
+@dataclass(frozen=True, slots=True)
 class TransferProgress(TransferEvent):
     """How one transfer stands, once a second while something changes.
 
@@ -263,10 +282,18 @@ class TransferChanged(Event):
 
 @dataclass(frozen=True, slots=True)
 class LimitsChanged(Event):
-    """The limits of all transfers of a daemon together, in bytes per second; null is no limit."""
+    """The limits and rules of all transfers of a daemon together; null is no limit, or no end of seeding.
+
+    Limits are bytes per second, ``schedule`` the lines of the limits by time of day; ``ratio``, ``copies``
+    and ``seed_seconds`` say when seeding ends.
+    """
 
     upload_limit: int | None
     download_limit: int | None
+    schedule: tuple[str, ...]
+    ratio: float | None
+    copies: int | None
+    seed_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,11 @@ class TransferSnapshot:
     sources: tuple[SourceRow, ...]
     reused: int = 0
     """Bytes that were taken from files on this machine."""
+    patched: int = 0
+    """Bytes that were made with a patch; known once it is complete, when ``received`` is without them."""
+    patch_done: int = 0
+    patch_total: int = 0
+    """So many bytes of a patch are fetched, or made, of so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +155,7 @@ class TransferTally:
         self._hashed = self._hash_total = 0
         self._is_hashing = False
         self._received = self._sent = self._wasted = self._reused = 0
+        self._patched = self._patch_done = self._patch_total = 0
         self._paused = self._ended = False
         self._error: str | None = None
         self._down, self._up = Meter(SMOOTHING, now), Meter(SMOOTHING, now)
@@ -160,6 +166,7 @@ class TransferTally:
             events.HashingProgress: self._hashing,
             events.ManifestReady: self._ready,
             events.FilesSelected: self._selected,
+            events.PatchProgress: self._patching,
             events.TransferResumed: self._resume,
             events.TransferPaused: self._pause,
             events.TransferContinued: self._continue,
@@ -225,6 +232,9 @@ class TransferTally:
             error=self._error,
             sources=tuple(source.row(now) for source in self._sources.values()),
             reused=self._reused,
+            patched=self._patched,
+            patch_done=self._patch_done,
+            patch_total=self._patch_total,
         )
 
     def _seconds_left(self, now: float) -> float | None:
@@ -322,6 +332,13 @@ class TransferTally:
         self._is_hashing = False
         self._completed = now
         self._have_pieces, self._have_size = self._pieces, event.size
+        self._patched = event.bytes_patched
+        if event.bytes_patched:
+            # What came from this machine was no download.
+            self._received = event.bytes_received
+
+    def _patching(self, event: events.PatchProgress, _now: float) -> None:
+        self._patch_done, self._patch_total = event.done, event.total
 
     def _end(self, event: events.TransferEnded, _now: float) -> None:
         self._ended, self._error = True, event.error

@@ -1,6 +1,7 @@
-"""The manifest of an id from a web server: the ``.swarm`` file that lies beside the content.
+"""Small files from a web server, beside the content: the manifest of an id, and the record of a series.
 
-Of a folder's URL that is ``<URL><name>.swarm``, of a file's ``<URL>.swarm``. It is checked against the id.
+Of a folder's URL the manifest is ``<URL><name>.swarm``, of a file's ``<URL>.swarm``; its id is checked.
+The newest release record is ``<URL><name>.swarm-release`` or ``<URL>.swarm-release``; it is signed.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import ssl
 import trio
 
 from swarm.content.envelope import MAX_ENVELOPE_BYTES, Envelope
+from swarm.content.release import MAX_RECORD_BYTES, Series, SignedRelease
 from swarm.errors import ManifestError, UsageError
 from swarm.ids import ManifestId
 from swarm.origin_url import OriginUrl
@@ -19,13 +21,15 @@ from swarm.sources.http_connection import ConnectFault, ConnectionLost, HttpConn
 from swarm.sources.origin_source import MAX_REDIRECTS, OriginSettings, request_headers
 
 MANIFEST_SUFFIX = ".swarm"
+RELEASE_SUFFIX = ".swarm-release"
 BEGIN_BYTES = 1 << 20
 TOTAL_SECONDS = 600.0
 """For all of a manifest; one of a million files has 100 MB."""
+RECORD_SECONDS = 20.0
 
 
 class ManifestFault(Exception):
-    """The origin does not give the manifest; the message is one short line."""
+    """The origin does not give the manifest or the record; the message is one short line."""
 
 
 def manifest_url(origin: OriginUrl, name: str | None) -> OriginUrl | None:
@@ -44,7 +48,7 @@ async def manifest_of(
         raise ManifestFault("where its manifest lies cannot be told without its name: the link has none")
     try:
         with trio.fail_after(TOTAL_SECONDS):
-            data = await _whole(url, settings)
+            data = await _whole(url, settings, MAX_ENVELOPE_BYTES, "manifest")
         return await trio.to_thread.run_sync(Envelope.from_bytes, data, manifest)
     except (ConnectFault, ConnectionLost, HttpFault) as error:
         raise ManifestFault(str(error)) from None
@@ -54,7 +58,29 @@ async def manifest_of(
         raise ManifestFault(f"it did not send the manifest within {TOTAL_SECONDS:g} s") from None
 
 
-async def _whole(url: OriginUrl, settings: OriginSettings) -> bytes:
+async def release_of(origin: OriginUrl, series: Series, settings: OriginSettings) -> SignedRelease:
+    """Fetch the newest release record of a series.
+
+    Raises `ManifestFault`, ManifestError for what is no record of this series, and UsageError for unusable
+    certificate authorities.
+    """
+    folder = origin.is_folder
+    url = origin.below((series.name + RELEASE_SUFFIX,)) if folder else origin.beside(RELEASE_SUFFIX)
+    try:
+        with trio.fail_after(RECORD_SECONDS):
+            data = await _whole(url, settings, MAX_RECORD_BYTES, "release record")
+    except (ConnectFault, ConnectionLost, HttpFault) as error:
+        raise ManifestFault(str(error)) from None
+    except trio.TooSlowError:
+        raise ManifestFault(f"it did not send the release record within {RECORD_SECONDS:g} s") from None
+    try:
+        return SignedRelease.from_bytes(data, series)
+    except ManifestError as error:
+        raise ManifestError(f"the release record from {origin} is refused: {error}") from error
+
+
+async def _whole(url: OriginUrl, settings: OriginSettings, most: int, what: str) -> bytes:
+    """The body at a URL, of at most ``most`` bytes; ``what`` it is, for messages."""
     tls: ssl.SSLContext | None = None
     for _ in range(MAX_REDIRECTS + 1):
         if url.scheme == "https" and tls is None:
@@ -63,7 +89,7 @@ async def _whole(url: OriginUrl, settings: OriginSettings) -> bytes:
             secure = tls if url.scheme == "https" else None
             connection = await HttpConnection.open(url, secure, public_only=settings.public_only)
             try:
-                answer = await _answer(connection, url)
+                answer = await _answer(connection, url, most, what)
             finally:
                 connection.close()
         if isinstance(answer, bytes):
@@ -75,7 +101,7 @@ async def _whole(url: OriginUrl, settings: OriginSettings) -> bytes:
     raise ManifestFault(f"it redirects more than {MAX_REDIRECTS} times")
 
 
-async def _answer(connection: HttpConnection, url: OriginUrl) -> bytes | str:
+async def _answer(connection: HttpConnection, url: OriginUrl, most: int, what: str) -> bytes | str:
     """The body, or where it is to be had."""
     await connection.send(request_bytes(url.target, request_headers(url, None)))
     reader = ResponseReader()
@@ -85,18 +111,18 @@ async def _answer(connection: HttpConnection, url: OriginUrl) -> bytes | str:
     if head.status in REDIRECTS and head.get("location"):
         return head.get("location")
     if head.status != 200:
-        raise ManifestFault(f"it does not give the manifest ({head.status})")
+        raise ManifestFault(f"it does not give the {what} ({head.status})")
     if head.get("content-encoding").strip().lower() not in ("", "identity"):
-        raise ManifestFault("it sends the manifest in an encoding that was not asked for")
-    if (head.length or 0) > MAX_ENVELOPE_BYTES:
-        raise ManifestFault("what lies there is too long for a manifest")
+        raise ManifestFault(f"it sends the {what} in an encoding that was not asked for")
+    if (head.length or 0) > most:
+        raise ManifestFault(f"what lies there is too long for a {what}")
     body = bytearray()
     memory = memoryview(bytearray(BEGIN_BYTES))
     while not reader.ended:
         size = reader.take(memory)
         body += memory[:size]
-        if len(body) > MAX_ENVELOPE_BYTES:
-            raise ManifestFault("what lies there is too long for a manifest")
+        if len(body) > most:
+            raise ManifestFault(f"what lies there is too long for a {what}")
         if not size and not reader.ended:
             reader.feed(await connection.receive(BEGIN_BYTES))
     return bytes(body)

@@ -44,8 +44,16 @@ from swarm.storage.seed_store import SeedStore
 from swarm.storage.shared_place import SharedPlace
 from swarm.storage.small_files import Written, write_new
 from swarm.storage.syncer import UNSYNCED_BYTES, Syncer
-from swarm.storage.taking import CLONES_NO_SMALLER, Cloning, clone_whole, copy_pieces, load_pieces
+from swarm.storage.taking import (
+    CLONES_NO_SMALLER,
+    Cloning,
+    clonable_bytes,
+    clone_whole,
+    copy_pieces,
+    load_pieces,
+)
 from swarm.storage.target_files import TargetFiles, TargetPlan
+from swarm.storage.update_swap import KeptFiles
 
 _T = TypeVar("_T")
 
@@ -60,8 +68,9 @@ class TargetOptions:
     ``selected`` holds the wanted files, links and empty folders, numbered as in `Manifest.item_paths` (None:
     all); pieces of other files from earlier runs are kept and can be read. ``name`` is the final name (None:
     that of the manifest). With ``overwrite``, files that differ under the final name are replaced when
-    everything is complete, and what is right in them is reused; otherwise they are an error. ``times`` are
-    what the files are given when they are put in place.
+    everything is complete, and what is right in them is reused; otherwise they are an error. With ``update``,
+    an older version there is replaced as a whole (`swarm.storage.update_swap`). ``times`` are what the files
+    are given when they are put in place.
     """
 
     selected: frozenset[int] | None = None
@@ -70,6 +79,7 @@ class TargetOptions:
     times: FileTimes | None = None
     recall: Recall | None = None
     """Returns what was hashed at the final path before, so that it need not be hashed again."""
+    update: bool = False
 
     def plan(self, manifest: Manifest) -> TargetPlan:
         """Return what is to be done for a manifest; raises `UsageError` for an unsafe name."""
@@ -82,7 +92,9 @@ class TargetOptions:
                 check_title(self.name)
             except ManifestError as error:
                 raise UsageError(f"{error}: choose another final name") from error
-        return TargetPlan(manifest, self.name or manifest.name, selected, self.overwrite, extras, self.times)
+        return TargetPlan(
+            manifest, self.name or manifest.name, selected, self.overwrite, extras, self.times, self.update
+        )
 
 
 @asynccontextmanager
@@ -129,11 +141,16 @@ async def open_target(
 
 def _check_rest(files: TargetFiles, restored: RestoredPieces) -> None:
     """Check the room again if earlier runs or files to be replaced make a difference."""
-    if files.differing or restored.stored:
+    if files.differing or restored.stored or files.old is not None:
         rest = sorted(files.selected - files.existing)
         if rest:
-            part = files.output.path / files.part_name
-            check_rest(files.manifest, files.output.path, part, rest, restored.stored)
+            part = files.output.path / files.names.part
+            what = files.plan.name
+            shared = 0
+            if files.old is not None:
+                what = f"{what}, which is prepared beside the old version,"
+                shared = clonable_bytes(files.manifest, files.old)
+            check_rest(files.manifest, part, rest, restored.stored, what=what, shared=shared)
 
 
 async def _run(many: bool, work: Callable[[], _T]) -> _T:
@@ -491,10 +508,30 @@ class Target:
         else:
             await self._syncer.run()
 
-    async def finish(self, tree_times: FileTimes | None = None) -> Path:
+    @property
+    def bases(self) -> tuple[Path, ...]:
+        """What may hold pieces that are missing: what is to be replaced, and what was given up for this."""
+        files = self._files
+        replaced = files.old is not None or (files.final is not None and files.plan.overwrite)
+        if self.complete:
+            return ()
+        stale = files.stale
+        return (*((self.path,) if replaced else ()), *((stale,) if stale is not None else ()))
+
+    @property
+    def kept(self) -> KeptFiles:
+        """After `finish`: the user's files that an update has kept."""
+        return self._files.kept
+
+    async def finish(
+        self,
+        tree_times: FileTimes | None = None,
+        remember: Callable[[Path, Checks, frozenset[int]], None] | None = None,
+    ) -> Path:
         """Sync everything, set executable bits, give the final name, and remove the journal.
 
-        ``tree_times`` are given to the folders and links, if any file is put in place.
+        ``tree_times`` are given to the folders and links, if any file is put in place. ``remember`` is called
+        in a thread with the final path, its `Checks` and the files that they do not cover.
 
         Returns the final path, from which pieces are served afterwards. Of a selection, only the selected
         files are moved there; a partial folder with pieces of other files stays, with its journal.
@@ -519,6 +556,11 @@ class Target:
                 await trio.to_thread.run_sync(self._files.set_tree_times, tree_times)
             with suppress(DiskError):
                 await self._serve_in_place(before)
+            if remember is not None and self._served is not None:
+                await trio.to_thread.run_sync(remember, self.path, self._served.checks, self.unsettled)
+            # Not before the new version is remembered: what is not listed is the user's.
+            await trio.to_thread.run_sync(self._files.clean_up)
+            if self._served is not None:
                 # From here on files are found by their path.
                 self._files.release()
             self._in_place.set()
@@ -528,7 +570,8 @@ class Target:
         finally:
             self._moving.set()
             self._moving = None
-        for line in (self._files.executable.warning(), self._files.extras.warning()):
+        kept = self._files.kept.warnings(self.path)
+        for line in (self._files.executable.warning(), self._files.extras.warning(), *kept):
             if self._warn is not None and line is not None:
                 self._warn(line)
         return self.path

@@ -348,6 +348,10 @@ class Transfer:
         self._record.publish(TransferContinued(self.number))
         await trio.lowlevel.checkpoint()
 
+    def tell(self, event: Event) -> None:
+        """Tell observers of something that concerns this transfer; bytes that moved for it are counted."""
+        self._record.publish(event)
+
     def add_piece_source(self, source: PieceSource) -> None:
         """Request pieces from ``source``, too, until it ends or the transfer does."""
         if self._ended.is_set():

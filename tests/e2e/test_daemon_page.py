@@ -62,6 +62,11 @@ def test_a_link_is_added_watched_paused_and_removed(processes: Processes, tmp_pa
         browser.press(ENTER)
         browser.until("document.querySelector('.peers tbody tr')?.textContent.includes('named')")
         browser.until("document.querySelector('.peers tbody tr').textContent.includes('MB/s')")
+        # The command for others, and the code for a phone, which is drawn by then.
+        (about,) = daemon.transfers()
+        command = browser.run("return document.querySelector('.command').textContent")
+        assert command == f"swarm fetch '{about['link']}'"
+        assert browser.until("document.querySelector('.qr').naturalWidth") > 0
         pictures(browser)
         browser.run("document.querySelector('.pause').click()")
         browser.until(f"{state('movie.bin')} === 'paused'")

@@ -60,6 +60,7 @@ def test_ranges_are_the_bytes_of_the_file(processes: Processes, tmp_path: Path) 
         end = min(len(data), start + rng.choice((1, 100, 100_000, len(data))))
         answer = daemon.ask("GET", address, headers={"Range": f"bytes={start}-{end - 1}"})
         assert (answer.status, answer.body) == (206, data[start:end])
+    assert daemon.ask("GET", address, headers={"Range": "bytes=0-"}).status == 206
     whole = daemon.ask("GET", address)
     assert (whole.status, whole.body) == (200, data)
     tail = daemon.ask("GET", address, headers={"Range": "bytes=-77", "If-Range": whole.headers["etag"]})

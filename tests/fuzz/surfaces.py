@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import re
 import tracemalloc
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_interface
@@ -39,6 +40,7 @@ from swarm.protocol.http_reader import HttpFault, ResponseHead, ResponseReader
 from swarm.reach import kad_messages, kad_walk, protobuf
 from tests.fuzz.patch_surface import PATCH_WINDOW, patch_seeds, run_patch
 from tests.fuzz.reach_surface import reach_seeds, run_reach
+from tests.fuzz.release_surface import release_seeds, run_release
 from tests.fuzz.session_surface import run_session, session_seeds
 from tests.support.contents import file_manifest, folder_manifest
 from tests.support.records import Arriving, take_all
@@ -527,6 +529,7 @@ def lan_seeds() -> Iterator[bytes]:
 # --- The requests of the daemon's API ---------------------------------------------------------------
 
 _ACCESS = TcpAccess(7474, "t" * 43)
+_DONE = json_answer(200, {})
 
 
 def _requests(pieces: Iterable[bytes]) -> tuple[list[HttpRequest], int, bytes]:
@@ -537,7 +540,7 @@ def _requests(pieces: Iterable[bytes]) -> tuple[list[HttpRequest], int, bytes]:
             http.receive(piece)
             while (request := http.next_request()) is not None:
                 requests.append(request)
-                answers += http.answer(json_answer(200, {}))
+                answers += http.answer(_DONE)
                 if not http.goes_on:
                     return requests, 0, answers
                 http.begin_next()
@@ -553,7 +556,9 @@ def _requests(pieces: Iterable[bytes]) -> tuple[list[HttpRequest], int, bytes]:
 def run_api(data: bytes) -> None:
     """Requests: the same ones, or the same refusal, however they arrive; only declared errors."""
     requests, status, answers = _requests([data] if data else [])
-    same(_requests(parts(data)), (requests, status, answers), "the requests under another chunking")
+    if zlib.crc32(data) % 4 == 0:
+        # It takes most of the time, so not for each; which ones depends on the input alone.
+        same(_requests(parts(data)), (requests, status, answers), "the requests under another chunking")
     if status and not answers.endswith((b"\r\n\r\n{}", b"\r\n\r\n")):
         raise Broken("a refusal is not answered")
     for request in requests:
@@ -647,6 +652,7 @@ SURFACES = {
         Surface("journal", run_journal, journal_seeds),
         Surface("api", run_api, api_seeds, allowance=SLACK),
         Surface("reach", run_reach, reach_seeds),
+        Surface("release", run_release, release_seeds, max_input=1024),
         Surface("session", run_session, session_seeds, allowance=4 << 20),
         Surface("http", run_http, http_seeds, allowance=SLACK),
         # The block that a record is opened into.

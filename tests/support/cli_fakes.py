@@ -195,6 +195,9 @@ class FakeNode:
         )
         return FakeTransfer(self, number, Envelope(scanned.manifest))
 
+    async def passed_on(self, transfer: FakeFetch) -> None:
+        """There is no patch."""
+
     def fetch(self, content: str, *, into: Path, options: TransferOptions | None = None) -> FakeFetch:
         self.transfer_options, self.into = options, into
         options = options or TransferOptions()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from swarm.daemon.access import TcpAccess
-from swarm.daemon.file_ranges import ByteRange, file_key, media_type, wanted
+from swarm.daemon.file_ranges import ByteRange, asks_range, file_key, media_type, wanted
 from swarm.daemon.http_messages import BadRequest, HttpRequest
 
 TOKEN = "t" * 43
@@ -33,6 +33,12 @@ TOKEN = "t" * 43
 )
 def test_a_range_is_read(header: str | None, start: int, stop: int) -> None:
     assert wanted(header, 1000) == ByteRange(start, stop)
+
+
+def test_a_range_of_all_bytes_is_a_range() -> None:
+    """Players ask for it to learn whether they can seek."""
+    assert [asks_range(each) for each in ("bytes=0-", "bytes=0-999", "bytes=-5000")] == [True] * 3
+    assert not any(asks_range(each) for each in (None, "bytes=-", "bytes=200-100", "bytes=1-2,4-5"))
 
 
 @pytest.mark.parametrize("header", ["bytes=1000-", "bytes=1000-1001", "bytes=-0"])

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import gc
+import random
 import tracemalloc
+from collections import Counter
+
+import pytest
 
 from swarm.ids import PeerId, SourceId
 from swarm.reach import reach_limits as limits
@@ -79,7 +83,7 @@ def test_a_hundred_thousand_namespaces_and_renewals_stay_small() -> None:
             # Each a record of its own, as long as any.
             record = number.to_bytes(4, "big") + bytes(limits.MAX_RECORD_BYTES - 4)
             registry.register(who, network, Register(f"{number:0250}", record), number / 1000)
-        for number in range(100_000):
+        for number in range(20_000):
             registry.register(
                 peer(number % 5000), "net", Register(f"{number:0250}", b"r"), 200.0 + number / 1e3
             )
@@ -119,3 +123,113 @@ def test_places_are_bounded_for_a_network_and_in_all() -> None:
     assert places.reserve(peer(10**6), "yet another", 0.0)
     assert places.reserve(peer(10**6 + 1), "one more", limits.RESERVATION_SECONDS)
     assert len(places) == 1
+
+
+def here(name: str) -> Register:
+    """A registration that ends with its stream, and so needs an open connection."""
+    return Register(name, b"r", limits.REGISTERED_SECONDS, present=True)
+
+
+def test_a_newcomer_from_the_address_of_a_flood_gets_a_place_and_keeps_it() -> None:
+    registry = Registry()
+
+    def flood(identities: range, *, present: bool) -> None:
+        for number in identities:
+            for name in range(21):
+                registry.register(
+                    peer(number), "net", Register(f"{number}/{name}", b"r", limits.MAX_TTL, present), 0.0
+                )
+
+    flood(range(100, 200), present=False)
+    assert len(registry) == limits.MAX_REGISTRATIONS_PER_NETWORK
+    assert registry.register(peer(1), "net", here("a"), 0.0)[0] is RendezvousStatus.OK
+    assert registry.register(peer(2), "net", Register("a", b"r"), 0.0)[0] is RendezvousStatus.OK
+    # More of the same, gone at once or with the connections that one address can have.
+    flood(range(200, 400), present=False)
+    flood(range(2000, 2000 + 512), present=True)
+    assert len(registry) == limits.MAX_REGISTRATIONS_PER_NETWORK
+    assert len(registry.discover("a", 0, 10, 1.0, besides=ME).records) == 1
+    for name in "bc":
+        assert registry.register(peer(1), "net", here(name), 1.0)[0] is RendezvousStatus.OK
+    assert registry.register(peer(3), "net", here("a"), 1.0)[0] is RendezvousStatus.OK
+    assert len(registry.discover("a", 0, 10, 1.0, besides=ME).records) == 2
+    # What needs no connection displaces nobody who has one.
+    assert registry.register(peer(4), "net", Register("a", b"r"), 1.0)[0] is RendezvousStatus.UNAVAILABLE
+
+
+def test_a_full_register_takes_from_the_network_that_has_most() -> None:
+    registry = Registry()
+    for network in range(6):
+        for number in range(4):
+            for name in range(limits.MAX_REGISTRATIONS_PER_PEER):
+                who = peer(1000 * network + number)
+                registry.register(who, f"net{network}", Register(f"{name}", b"r"), 0.0)
+    assert len(registry) == limits.MAX_REGISTRATIONS
+    for number in range(100):
+        status, _ = registry.register(peer(9000 + number), "other", Register("b", b"r"), 0.0)
+        assert status is RendezvousStatus.OK
+    assert len(registry) == limits.MAX_REGISTRATIONS
+    assert len(registry.discover("b", 0, 200, 0.0, besides=ME).records) == 100
+    # Nor does one who has as much as others push them out, who would push him out again.
+    again = registry.register(peer(0), "net0", Register("more", b"r"), 0.0)
+    assert again[0] is RendezvousStatus.UNAVAILABLE
+    assert len(registry.discover("b", 0, 200, 0.0, besides=ME).records) == 100
+
+
+def test_records_without_a_connection_make_way() -> None:
+    registry = Registry()
+    for number in range(limits.MAX_RECORDS):
+        registry.register(peer(number), f"net{number}", Register("a", b"r", limits.MAX_TTL), 0.0)
+    newcomer = peer(10**6)
+    assert registry.register(newcomer, "other", Register("b", b"r"), 0.0)[0] is RendezvousStatus.UNAVAILABLE
+    assert registry.register(newcomer, "other", here("b"), 0.0)[0] is RendezvousStatus.OK
+    assert len(registry) == limits.MAX_RECORDS
+    # Once all have connections, nobody is pushed out.
+    for number in range(limits.MAX_RECORDS):
+        registry.register(peer(number), f"net{number}", here("a"), 0.0)
+    held = len(registry)
+    assert registry.register(peer(10**6 + 1), "third", here("b"), 0.0)[0] is RendezvousStatus.UNAVAILABLE
+    assert len(registry) == held
+
+
+def test_the_counts_are_those_of_what_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (
+        ("MAX_REGISTRATIONS", 30),
+        ("MAX_REGISTRATIONS_PER_NETWORK", 12),
+        ("MAX_REGISTRATIONS_PER_PEER", 5),
+        ("MAX_RECORDS", 12),
+    ):
+        monkeypatch.setattr(limits, name, value)
+    rng = random.Random(7)
+    registry = Registry()
+    taken = 0
+    for moment in range(5_000):
+        number = rng.randrange(30)
+        namespace = f"ns{rng.randrange(9)}"
+        match rng.randrange(8):
+            case 0:
+                registry.unregister(peer(number), namespace)
+            case 1:
+                registry.forget(peer(number))
+            case _:
+                message = Register(namespace, b"r", rng.randrange(60, 200), rng.random() < 0.4)
+                network = f"net{number % 5}"
+                taken += registry.register(peer(number), network, message, float(moment))[0] == 0
+        members = registry._members
+        totals = Counter(each.network for each in members.values() for _ in each.until)
+        absent = Counter(
+            each.network for each in members.values() for name in each.until if name not in each.present
+        )
+        assert len(registry) == totals.total() <= 30
+        assert len(members) <= 12
+        assert max(totals.values(), default=0) <= 12
+        assert max((len(each.until) for each in members.values()), default=0) <= 5
+        assert registry._totals == totals
+        assert registry._absent == absent
+        leavers = [name for name, each in members.items() if not each.present]
+        assert registry._leavers == Counter(members[name].network for name in leavers)
+        found = sum(
+            len(registry.discover(f"ns{n}", 0, 99, float(moment), besides=ME).records) for n in range(9)
+        )
+        assert found == len(registry) - (len(members[ME].until) if ME in members else 0)
+    assert taken > 2000

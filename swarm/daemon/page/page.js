@@ -81,7 +81,7 @@ function rowOf(about) {
   const find = (selector) => item.querySelector(selector);
   find(".name").addEventListener("click", () => toggle(row));
   find(".pause").addEventListener("click", () => command(() => {
-    const paused = !["paused", "failed", "waiting"].includes(row.about.state);
+    const paused = !["paused", "finished", "failed", "waiting"].includes(row.about.state);
     return ask("PATCH", `/v1/transfers/${row.about.id}`, { paused });
   }));
   find(".remove").addEventListener("click", () => {
@@ -124,10 +124,10 @@ function show(about) {
   if (about.seconds_left !== null) figures.push(left(about.seconds_left));
   figures.push(`${about.peers} ${about.peers === 1 ? "peer" : "peers"}`);
   set(find(".figures"), figures.join(" · "));
-  set(find(".pause"), { paused: "Resume", failed: "Retry", waiting: "Retry" }[about.state] || "Pause");
+  set(find(".pause"), { paused: "Resume", finished: "Resume", failed: "Retry", waiting: "Retry" }[about.state] || "Pause");
   find(".pause").setAttribute("aria-label", `${find(".pause").textContent} ${about.name}`);
   find(".remove").setAttribute("aria-label", `Remove ${about.name}`);
-  set(find(".error"), about.error || (about.complete ? "" : about.note || ""));
+  set(find(".error"), about.error || (about.complete ? about.finished || "" : about.note || ""));
   find(".error").hidden = !find(".error").textContent;
 }
 
@@ -148,9 +148,27 @@ function unfold(row) {
     command(() => ask("PATCH", `/v1/transfers/${row.about.id}`, limitsFrom(find(".up"), find(".down"))));
   });
   find(".copy").addEventListener("click", () => command(async () => {
-    await navigator.clipboard.writeText(`swarm fetch '${row.about.link}'`);
+    await navigator.clipboard.writeText(find(".command").textContent);
+    find(".copy").textContent = "Copied";
+    setTimeout(() => { find(".copy").textContent = "Copy"; }, 2 * PACE);
   }));
   row.item.append(section);
+}
+
+// The link for others: the command, and a code for a phone. An image cannot send the token, so it gets the bytes.
+async function pass(row, link) {
+  const find = (selector) => row.item.querySelector(selector);
+  find(".pass").hidden = !link;
+  if (!link || row.passed === link) return;
+  // Links hold no quote, so this can be pasted into any shell.
+  find(".command").textContent = `swarm fetch '${link}'`;
+  const answer = await fetch(`/v1/transfers/${row.about.id}/qr`, {
+    headers: { Authorization: `Bearer ${token}` }, cache: "no-store",
+  });
+  if (!answer.ok) return;
+  find(".qr").src = `data:image/svg+xml;base64,${btoa(await answer.text())}`;
+  find(".qr").hidden = false;
+  row.passed = link;
 }
 
 async function toggle(row) {
@@ -177,7 +195,6 @@ async function more(row) {
   const about = await ask("GET", `/v1/transfers/${row.about.id}`);
   const facts = [
     ["Id", about.manifest || "not known yet"],
-    ["Link", about.link || "not known yet"],
     ["Where", about.path || about.output || ""],
     ["Received", `${size(about.received)}, sent ${size(about.sent)}, wasted ${size(about.wasted)}`],
     ["Pieces", `${about.pieces_done} of ${about.pieces}`],
@@ -220,6 +237,7 @@ async function more(row) {
     return line;
   }));
   drawMap(row.item.querySelector(".map"), about.piece_map);
+  await pass(row, about.link);
 }
 
 function drawMap(canvas, encoded) {

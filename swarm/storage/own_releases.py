@@ -1,0 +1,181 @@
+"""What a publisher keeps of one series: its newest record, the manifests of earlier releases, the patches.
+
+In ``releases/own/<id of the series>`` of the home. Nothing in it is needed but the newest record: without it
+the next release would get a number that receivers refuse.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from swarm.content.envelope import Envelope
+from swarm.content.manifest import Manifest
+from swarm.content.release import Series, SignedRelease
+from swarm.errors import DiskError, Locked, ManifestError
+from swarm.ids import ManifestId
+from swarm.lazy_dataclass import dataclass
+from swarm.storage.disk_errors import optional, refusals
+from swarm.storage.home_folder import swarm_home
+from swarm.storage.release_files import FOLDER, check_succession, read_release, write_release
+
+OWN: Final = "own"
+MAX_HISTORY_BYTES: Final = 1 << 20
+PATCH_SUFFIX: Final = ".swarm-patch"
+NO_PATCH_SUFFIX: Final = ".no-patch"
+"""Marks two versions between which a patch would not be smaller than the pieces that changed."""
+FOLDER_MODE: Final = 0o700
+
+_NEWEST = "newest.release"
+_HISTORY = "history.json"
+_PATCHES = "patches"
+_PUBLISHING = "publishing"
+_ID_CHARS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierRelease:
+    """A release of this publisher, and where its content stood."""
+
+    sequence: int
+    manifest: Manifest
+    path: Path
+
+
+class OwnReleases:
+    """One series of this publisher. Methods block, and raise DiskError when the disk refuses."""
+
+    def __init__(self, home: Path, series: Series) -> None:
+        self._series = series
+        self.folder = home / FOLDER / OWN / str(series.id)
+
+    def newest(self) -> SignedRelease | None:
+        """The record that was signed last; raises DiskError for one that cannot be read."""
+        path = self.folder / _NEWEST
+        found = read_release(path, self._series.id)
+        if found is None and path.exists():
+            raise DiskError(
+                f"{path}: this record of the last release cannot be read; restore it, or remove it if no "
+                "release was ever published under this name"
+            )
+        return found
+
+    def earlier(self) -> list[EarlierRelease]:
+        """The releases before, the latest first, as far as their manifests can be read."""
+        found = []
+        for sequence, manifest, path in self._history():
+            with suppress(OSError, ManifestError):
+                envelope = Envelope.from_bytes((self.folder / f"{manifest}.swarm").read_bytes())
+                found.append(EarlierRelease(sequence, envelope.manifest, path))
+        return found
+
+    def patch_path(self, old: ManifestId, new: ManifestId) -> Path:
+        """Where the patch between two manifests lies, or will."""
+        return self.folder / _PATCHES / self._patch_name(old, new, PATCH_SUFFIX)
+
+    def has_no_patch(self, old: ManifestId, new: ManifestId) -> bool:
+        """Whether it is known that a patch between the two is not worth while."""
+        return (self.folder / _PATCHES / self._patch_name(old, new, NO_PATCH_SUFFIX)).exists()
+
+    def note_no_patch(self, old: ManifestId, new: ManifestId) -> None:
+        """Remember that a patch between the two is not worth while."""
+        with refusals(self.folder):
+            (self.folder / _PATCHES / self._patch_name(old, new, NO_PATCH_SUFFIX)).touch()
+
+    @staticmethod
+    def _patch_name(old: ManifestId, new: ManifestId, suffix: str) -> str:
+        return f"{new.digest.hex()[:_ID_CHARS]}-from-{old.digest.hex()[:_ID_CHARS]}{suffix}"
+
+    def prepare(self) -> int:
+        """Make the folders, and return a descriptor whose lock says that this process publishes the series.
+
+        Raises Locked if another one does.
+        """
+        with refusals(self.folder):
+            (self.folder / _PATCHES).mkdir(FOLDER_MODE, parents=True, exist_ok=True)
+            fd = self._open(_PUBLISHING)
+        try:
+            with refusals(self.folder), optional():
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except DiskError as error:
+            os.close(fd)
+            if isinstance(error.__cause__, BlockingIOError):
+                name = self._series.name
+                raise Locked(
+                    f"another process publishes {name} at this moment: end it, then release the next version"
+                ) from None
+            raise
+        return fd
+
+    def _open(self, name: str) -> int:
+        return os.open(self.folder / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+    def keep(self, release: SignedRelease, envelope: Envelope, path: Path, most: int) -> None:
+        """Keep a record before anybody is told of it, and note where its content stands.
+
+        Of earlier releases ``most`` are remembered. Raises OlderRelease, TwoReleases when another process has
+        released meanwhile.
+        """
+        record = release.record
+        with refusals(self.folder), self._locked():
+            check_succession(self.newest(), release)
+            _write_whole(self.folder / f"{record.manifest}.swarm", envelope.to_bytes())
+            write_release(self.folder / _NEWEST, release)
+            before = [each for each in self._history() if each[1] != record.manifest]
+            history = [(record.sequence, record.manifest, path.resolve()), *before][: most + 1]
+            rows = [{"sequence": n, "manifest": str(each), "path": str(at)} for n, each, at in history]
+            _write_whole(self.folder / _HISTORY, json.dumps(rows).encode("utf-8", "surrogateescape"))
+            self._tidy({each for _, each, _ in history}, record.manifest)
+
+    def _tidy(self, kept: Collection[ManifestId], newest: ManifestId) -> None:
+        """Remove manifests that are not needed any more, and patches to older versions."""
+        names = {f"{each}.swarm" for each in kept}
+        for path in self.folder.glob("*.swarm"):
+            if path.name not in names:
+                path.unlink(missing_ok=True)
+        begin = f"{newest.digest.hex()[:_ID_CHARS]}-"
+        for path in (self.folder / _PATCHES).iterdir():
+            if not path.name.startswith(begin):
+                path.unlink(missing_ok=True)
+
+    def _history(self) -> list[tuple[int, ManifestId, Path]]:
+        try:
+            with (self.folder / _HISTORY).open("rb") as file:
+                rows = json.loads(file.read(MAX_HISTORY_BYTES).decode("utf-8", "surrogateescape"))
+            return [
+                (int(row["sequence"]), ManifestId.parse(row["manifest"]), Path(row["path"])) for row in rows
+            ]
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        fd = self._open("lock")
+        try:
+            with optional():
+                fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def identity_of(name: str) -> Path:
+    """A path that stands for the series ``name`` of this user: its node keeps one identity and port."""
+    return swarm_home() / FOLDER / OWN / name

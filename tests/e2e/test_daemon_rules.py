@@ -1,0 +1,220 @@
+"""What a daemon does by itself: rules, a watched folder, a command on completion; and work handed to it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swarm.content.link import SwarmLink
+from swarm.origin_url import OriginUrl
+from tests.support.daemons import Daemon, start_daemon
+from tests.support.processes import Processes
+from tests.support.running import Running
+from tests.support.sharing import LOOPBACK, MIB, fetch, random_file, sha256, share
+from tests.support.web_servers import Nginx
+
+pytestmark = pytest.mark.e2e
+
+NAME = "daemon"
+
+
+def command(processes: Processes, *arguments: str | Path, code: int = 0, **more: Any) -> Running:
+    """Run a command that talks to the daemon."""
+    running = processes.swarm(*arguments, name=NAME, **more)
+    running.expect_exit(code, within=30)
+    return running
+
+
+def again(processes: Processes, daemon: Daemon, *options: str) -> Daemon:
+    """Kill the daemon and start it once more."""
+    daemon.process.kill()
+    daemon.process.wait()
+    return start_daemon(processes, *options)
+
+
+# --- Handed to the daemon -----------------------------------------------------------------------------
+
+
+def test_share_and_fetch_hand_their_work_to_the_daemon(processes: Processes, tmp_path: Path) -> None:
+    data = random_file(tmp_path / "data.bin", 3 * MIB)
+    other = random_file(tmp_path / "other.bin", 2 * MIB, seed=8)
+    for arguments in (
+        ("share", data),
+        ("fetch", "bafyr4ier7d6e2p75r6m7qob4sat6zrtqzenwt6yzhlaog5vpxlpounl53u"),
+    ):
+        failed = command(processes, *arguments, "--daemon", code=9)
+        assert "start one with 'swarm daemon'" in failed.errors().splitlines()[-1]
+    daemon = start_daemon(processes)
+    shared = command(processes, "share", data, "--daemon", "--piece-size", "64KiB", "--ratio", "5")
+    target, manifest, link = shared.lines()[:3]
+    assert shared.address() == daemon.process.address()
+    assert (target, manifest[:4]) == ("data.bin.swarm", "bafy")
+    # The manifest that it wrote is enough, and so is the link.
+    fetch(processes, processes.work(NAME) / target, tmp_path / "one").expect_exit(0)
+    fetch(processes, link, tmp_path / "two").expect_exit(0)
+    assert sha256(tmp_path / "two" / "data.bin") == sha256(data)
+    (about,) = daemon.transfers()
+    assert (about["pieces"], about["ratio"], about["sent"]) == (48, 5, 6 * MIB)
+
+    seeder = share(processes, other, "--upload-limit", "4MB/s")
+    fetched = processes.swarm("fetch", "--daemon", seeder.written, "--output", "into", "--json", name=NAME)
+    fetched.expect_exit(0)
+    assert fetched.event("path_fetched")["path"] == "into/other.bin"
+    phases = [(each["phase"], each["done"]) for each in fetched.events("transfer_progress")]
+    assert ("fetching", 0) <= phases[0] < ("seeding", 0)
+    assert sha256(processes.work(NAME) / "into" / "other.bin") == sha256(other)
+    # It is there already; a person sees what a fetch without a daemon prints.
+    assert command(processes, "fetch", "--daemon", seeder.link, "--output", "into").lines() == [
+        "into/other.bin"
+    ]
+    # Somebody who interrupts the command leaves the daemon to it.
+    unknown = SwarmLink.parse(seeder.link.replace("other.bin", "x"))
+    lost = str(SwarmLink(type(unknown.id).parse(manifest), unknown.peers)).replace("r4i", "r4i", 1)
+    command(processes, "remove", "data.bin")
+    waiting = processes.swarm("fetch", "--daemon", lost, "--patience", "0.5", name=NAME)
+    assert waiting.wait() in {4, 5}
+    assert "the daemon goes on" in waiting.errors()
+    assert len(daemon.transfers()) == 2
+
+    top = command(processes, "top", "--once")
+    assert top.lines()[0].startswith("2 transfers, down ")
+    assert [line.split()[0] for line in top.lines()[1:3]] == ["ID", daemon.transfers()[1]["id"][:8]]
+    assert command(processes, "top", "other.bin").lines()[-1].split()[0] in {
+        "PEER",
+        "no",
+        f"…{seeder.peer[-8:]}",
+    }
+    listed = command(processes, "top", "--once", "--json").events("transfer_listed")
+    assert {each["name"] for each in listed} >= {"other.bin"}
+
+
+def test_what_cannot_be_handed_to_the_daemon_is_told(processes: Processes, tmp_path: Path) -> None:
+    data = random_file(tmp_path / "data.bin", 1000)
+    daemon = start_daemon(processes)
+    for arguments, told in (
+        (("share", data, *LOOPBACK), "--listen cannot be passed to the daemon"),
+        (("share", data, "--rehash"), "--rehash cannot be passed"),
+        (("share", "-"), "stdin"),
+        (("fetch", data, "--output", "-"), "--output - cannot be passed"),
+        (("fetch", "swarm:x", "--announce", "/ip4/192.0.2.1/tcp/1"), "--announce cannot be passed"),
+    ):  # fmt: skip
+        failed = command(processes, *arguments, "--daemon", code=2)
+        assert told in failed.errors()
+    command(processes, "fetch", "--daemon", "swarm:nonsense", code=3)
+    assert daemon.transfers() == []
+
+
+# --- Rules --------------------------------------------------------------------------------------------
+
+
+def test_seeding_ends_by_a_rule_and_begins_anew(processes: Processes, tmp_path: Path) -> None:
+    data = random_file(tmp_path / "data.bin", MIB)
+    other = random_file(tmp_path / "other.bin", MIB, seed=8)
+    daemon = start_daemon(processes)
+    command(processes, "limit", "--ratio", "2", "--copies", "9")
+    link = command(processes, "add", data).lines()[1]
+    command(processes, "add", other, "--ratio", "none", "--for", "1s")
+    ended = daemon.until("other.bin", lambda each: each["state"] == "finished")
+    assert ended["finished"] == "1s are over"
+    fetch(processes, link, tmp_path / "one").expect_exit(0)
+    assert daemon.until("data.bin", lambda each: each["sent"] == MIB)["state"] == "seeding"
+    command(processes, "limit", "data.bin", "--copies", "1")
+    assert "1 peer has" in daemon.until("data.bin", lambda each: each["state"] == "finished")["finished"]
+    # An end lasts, and resume counts anew.
+    daemon = again(processes, daemon)
+    assert daemon.until("data.bin", lambda each: each["state"] == "finished")
+    command(processes, "limit", "data.bin", "--copies", "default")
+    command(processes, "resume", "data.bin")
+    daemon.until("data.bin", lambda each: each["state"] == "seeding")
+    for folder in ("two", "three"):
+        fetch(processes, link, tmp_path / folder).expect_exit(0)
+    ended = daemon.until("data.bin", lambda each: each["state"] == "finished")
+    assert ended["finished"] == "2 times its size was sent"
+    assert "default" in command(processes, "limit", "--ratio", "often", code=2).errors()
+
+
+def test_a_schedule_holds_at_once_and_lasts(processes: Processes) -> None:
+    daemon = start_daemon(processes)
+    changed = command(processes, "limit", "--upload-limit", "1MB/s", "--schedule", "daily up 3MB/s", "--json")
+    assert changed.event("limits_changed")["schedule"] == ["daily up 3MB/s"]
+
+    def now() -> tuple[Any, ...]:
+        node = daemon.ask("GET", "/v1/status").json()["node"]
+        return node["upload_limit"], node["upload_limit_now"], node["download_limit_now"]
+
+    assert now() == (1_000_000, 3_000_000, None)
+    daemon = again(processes, daemon)
+    assert now() == (1_000_000, 3_000_000, None)
+    assert "write it like" in command(processes, "limit", "--schedule", "sometimes", code=2).errors()
+    assert "leave the ID out" in command(processes, "limit", "x", "--schedule", "up 1MB/s", code=2).errors()
+    command(processes, "limit", "--schedule", "none")
+    assert now() == (1_000_000, 1_000_000, None)
+
+
+def test_a_watched_folder_is_shared_once_and_a_completion_runs_a_command(
+    processes: Processes, tmp_path: Path
+) -> None:
+    watched = tmp_path / "watched"
+    random_file(watched / "folder" / "inner.bin", MIB)
+    (watched / "left.part").write_bytes(b"x")
+    (watched / "link").symlink_to("/etc/hostname")
+    hook = tmp_path / "hook.py"
+    hook.write_text(
+        "import json, os, sys\n"
+        "about = {name: value for name, value in os.environ.items() if name.startswith('SWARM_')}\n"
+        f"open({str(tmp_path / 'told')!r}, 'a').write(json.dumps([sys.argv[1:], about]) + '\\n')\n"
+    )
+    options = ("--watch", str(watched), "--on-complete", f"{sys.executable} {hook} '$(x) ;'")
+    daemon = start_daemon(processes, *options)
+    writing = watched / "writing.bin"
+    began = time.monotonic()
+    with writing.open("wb") as file:
+        # A file that grows is left alone.
+        while time.monotonic() - began < 6:
+            file.write(b"x" * 1000)
+            file.flush()
+            time.sleep(0.2)
+            assert all(each["name"] == "folder" for each in daemon.transfers())
+    daemon.until("writing.bin", lambda each: each["state"] == "seeding")
+    assert {each["name"] for each in daemon.transfers()} == {"folder", "writing.bin"}
+    command(processes, "remove", "folder")
+    seeder = share(processes, random_file(tmp_path / "it's $(x).bin", MIB, seed=9))
+    command(processes, "fetch", "--daemon", seeder.link, "--output", tmp_path / "into")
+    before = daemon.until("writing.bin", lambda each: True)["manifest"]
+    daemon = again(processes, daemon, *options)
+    writing.write_bytes(b"other")
+    assert daemon.until("writing.bin", lambda each: each["manifest"] != before and each["state"] == "seeding")
+    # What was removed stays away, nothing is there twice, and what is complete is told once.
+    assert {each["name"] for each in daemon.transfers()} == {"it's $(x).bin", "writing.bin"}
+    ((arguments, about),) = [json.loads(line) for line in (tmp_path / "told").read_text().splitlines()]
+    assert arguments == ["$(x) ;"]
+    assert about["SWARM_PATH"] == str(tmp_path / "into" / "it's $(x).bin")
+    assert (about["SWARM_NAME"], about["SWARM_SIZE"]) == ("it's $(x).bin", str(MIB))
+    processes.swarm("daemon", "--on-complete", "no-such-program", name="none").expect_exit(2)
+
+
+def test_origins_of_a_daemon_have_public_addresses(processes: Processes, tmp_path: Path) -> None:
+    data = random_file(tmp_path / "www" / "data.bin", MIB)
+    server = Nginx(processes, tmp_path / "www")
+    seeder = share(processes, data)
+    (tmp_path / "www" / "data.bin.swarm").write_bytes(seeder.manifest.read_bytes())
+    seeder.process.stop()
+    link = SwarmLink.parse(seeder.link)
+    bare = str(SwarmLink(link.id, name=link.name, origins=(OriginUrl(server.url),)))
+    daemon = start_daemon(processes)
+    # Whoever gets a link into the page must not reach what only this machine reaches.
+    refused = command(processes, "fetch", "--daemon", bare, "--output", "into", "--patience", "2", code=4)
+    assert "the daemon goes on" in refused.errors()
+    assert server.served() == []
+    daemon = again(processes, daemon, "--private-origins")
+    # What is kept of it is tried again, with its web server.
+    daemon.until("data.bin", lambda each: each["complete"])
+    assert sha256(processes.work(NAME) / "into" / "data.bin") == sha256(data)
+    assert SwarmLink.parse(daemon.transfers()[0]["link"]).origins == (OriginUrl(server.url),)
+    daemon = again(processes, daemon)
+    assert daemon.until("data.bin", lambda each: each["state"] == "seeding")["hashed"] == 0
