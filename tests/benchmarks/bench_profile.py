@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.bench_profile [--other CHECKOUT] [--size 512MiB] [--rounds 3]
 
-By kind: `perf record` of both ends, grouped by the library that runs. The time of a fetch or share of 1 KiB is
+By kind: `perf record` of both ends, grouped by the library that runs. What a fetch or share of 1 KiB takes is
 taken off, so the start does not count; the sender's hashing does. By step: a fetch whose steps are metered
 (`metered_fetch`), in microseconds for each piece. With --other, another version takes turns. Medians.
 """
