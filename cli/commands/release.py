@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     default=None,
     help="Tell everybody who asks what is shared here ('swarm list'), or nobody: peers then get only what "
     "they have the id of. Without either: everybody if --no-lan is given and neither --meet nor --dht, "
-    "otherwise this machine and the peers named with --peer.",
+    "otherwise this machine.",
 )
 @options.allow
 @click.option(
