@@ -78,5 +78,5 @@ def cells(each: dict[str, Any]) -> tuple[str, ...]:
         format_rate(each["up_rate"]),
         left,
         str(each["peers"]),
-        printable(each["name"]),
+        printable(each["name"] or each["manifest"] or ""),
     )
