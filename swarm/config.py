@@ -80,6 +80,8 @@ class TransferOptions:
         if self.origin_use not in ORIGIN_USES:
             raise UsageError(f"origin_use is one of {', '.join(ORIGIN_USES)}, not {self.origin_use!r}")
         _check_limits(self.upload_limit, self.download_limit)
+        if self.update and (self.only or self.overwrite):
+            raise UsageError("an update replaces a whole version: leave out what selects or overwrites files")
         if self.max_peers < 1:
             raise UsageError(f"max_peers is at least 1, not {self.max_peers}")
         if self.patience < 0:

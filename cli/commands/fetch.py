@@ -60,6 +60,11 @@ PASSED = frozenset(
     is_flag=True,
     help="Replace existing files that differ once all is verified, and reuse what is right in them.",
 )
+@click.option(
+    "--update",
+    is_flag=True,
+    help="Replace an older version under the final name as a whole once all is verified; keep your files.",
+)
 @options.listen
 @options.announce
 @options.reach
@@ -69,7 +74,7 @@ PASSED = frozenset(
     type=click.Path(exists=True, path_type=Path),
     metavar="PATH",
     multiple=True,
-    help="Take pieces from this file or folder where it has the same content (repeatable).",
+    help="Take what is the same from this file or folder, such as an older version (repeatable).",
 )
 @click.option(
     "--only",
@@ -119,13 +124,11 @@ def command(
     bases: tuple[Path, ...],
     only: tuple[str, ...],
     trust: tuple[PeerId, ...],
-    no_times: bool,
     save_manifest: Path | None,
     sequential: bool,
     prefer_near: bool,
     seed: bool,
     origin_options: dict[str, Any],
-    rehash: bool,
     max_peers: int | None,
     patience: float | None,
     as_json: str | None,
@@ -146,6 +149,8 @@ def command(
     named = read_names(arguments, lists)
     to_stdout = output == STANDARD_STREAM
     _check_target(len(named.contents), name, to_stdout=to_stdout, as_json=as_json is not None)
+    if update := bool(groups["update"]):
+        _check_update({"--only": only, "--overwrite": overwrite, "--output -": to_stdout})
     live = runtime.show("fetch", json=as_json, peers=show_peers)
     transfer_options = TransferOptions(
         peers=named.peers,
@@ -159,8 +164,9 @@ def command(
         bases=bases,
         name=name,
         overwrite=overwrite,
-        rehash=rehash,
-        times=not no_times,
+        update=update,
+        rehash=groups["rehash"],
+        times=not groups["no_times"],
         **origin_options,
     )
     fetching = Fetching(named.contents, output, transfer_options, leaving, save_manifest)
@@ -201,6 +207,13 @@ def _leaving(given: Mapping[str, Any], *, seed: bool) -> Leaving:
     if leaving and not seed:
         raise click.UsageError("--copies, --ratio and --for say when to stop seeding: add --seed")
     return leaving
+
+
+def _check_update(others: Mapping[str, object]) -> None:
+    """Raise click.UsageError for options that an update of a whole version cannot have."""
+    for option, given in others.items():
+        if given:
+            raise click.UsageError(f"--update replaces a whole version under its name: leave out {option}")
 
 
 def _check_target(contents: int, name: str | None, *, to_stdout: bool, as_json: bool) -> None:

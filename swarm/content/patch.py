@@ -28,8 +28,8 @@ from swarm.lazy_dataclass import dataclass
 
 SEGMENT_BYTES = 4 * 1024 * 1024
 """Bytes of the new file that one segment makes; the last one of a file may be shorter."""
-MAX_SPAN_BYTES = 16 * 1024 * 1024
-"""Bytes of the old file that one segment may refer to."""
+MAX_SPAN_BYTES = 8 * 1024 * 1024
+"""Bytes of the old file that one segment may refer to. Longer ones make patches larger and slower."""
 MIN_PREFIX_BYTES = 8
 """A shorter prefix is refused by zstd."""
 MAX_SEGMENTS = 256 * 1024

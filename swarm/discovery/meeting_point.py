@@ -224,10 +224,13 @@ class MeetingPoint:
                 await write_message(stream, encode_rendezvous(Unregister(namespace)))
             self._told.unpark_all()
             now = trio.current_time()
+            records: dict[tuple[Route, ...], bytes] = {}
             for manifest, registration in tuple(self._registrations.items()):
                 if registration.due <= now:
                     registration.due = now + limits.REFRESH_SECONDS
-                    record = self._link.seal(self._addresses_of(registration))
+                    own = self._addresses_of(registration)
+                    record = records.get(own) or self._link.seal(own)
+                    records[own] = record
                     message = Register(
                         namespace_of(manifest), record, limits.REGISTERED_SECONDS, present=True
                     )

@@ -120,17 +120,20 @@ class Node(NodeReleases):
         self._announced = tuple(announced)
         self._addresses = OwnAddresses(tuple(dict.fromkeys((*announced, *host.addresses))))
         self._mapper: PortMapper | None = None
+        # Asked some twenty times for each piece: not by way of `trio.current_time`, which looks the clock up.
+        now = trio.lowlevel.current_clock().current_time
         self._services = NodeServices(
             network=host,
             peers=self,
             addresses=self._addresses,
             publish=self._stream.publish,
             memory=TransferMemory(),
-            upload_limit=RateLimit(options.upload_limit, trio.current_time),
-            download_limit=RateLimit(options.download_limit, trio.current_time),
+            upload_limit=RateLimit(options.upload_limit, now),
+            download_limit=RateLimit(options.download_limit, now),
             dials=trio.CapacityLimiter(MAX_DIALS),
             named_dials=trio.CapacityLimiter(MAX_DIALS),
             rng=self._rng,
+            now=now,
         )
         self._releases = Releases(
             self._questions, ReleaseFiles(home), self._addresses, self.peer_sources, self._rng

@@ -52,7 +52,7 @@ class NodeReleases:
 
         Returns when the patches are made, from the ``previous`` versions and from the last ``keep`` releases
         that still stand unchanged. The same content again is the same release. docs/updates.md has the rules.
-        Raises UsageError, ManifestError, DiskError.
+        Raises UsageError, ManifestError, DiskError, Locked if another process publishes the series.
         """
         from swarm.node.publishing import PublishRequest, publish
 

@@ -25,6 +25,7 @@ from swarm.endpoint import Circuit, PeerAddress
 from swarm.errors import UsageError
 from swarm.events import (
     Event,
+    FilesKept,
     FilesSelected,
     HashingProgress,
     ManifestReady,
@@ -127,8 +128,10 @@ class FetchRequest:
                 named = NamedContent.of_link(content)
             case NamedContent():
                 named = content
-            case Envelope() | ManifestId():
-                named = NamedContent(content, content.peers if isinstance(content, Envelope) else ())
+            case Envelope():
+                named = NamedContent.of_envelope(content)
+            case ManifestId():
+                named = NamedContent(content)
             case _:
                 named = str(content)
         return cls(named, into, peers, frozenset(map(_signer, options.trusted)), options)
@@ -219,13 +222,16 @@ async def open_fetch(
     progress = _hashing_progress(opener, transfer)
     recall = None if options.rehash else opener.hashes.find
     times = envelope.times if options.times else None
-    how = TargetOptions(chosen, options.name, options.overwrite, times, recall)
+    if options.update and options.rehash:
+        recall = opener.hashes.find_list
+    how = TargetOptions(chosen, options.name, options.overwrite, times, recall, options.update)
     async with (
         open_target(manifest, request.into, how, progress=progress, warn=_warner(opener, transfer)) as target,
         _updating(opener, transfer, request, release, named_content, target) as patched,
     ):
         _tell_resumed(opener, transfer, target, (len(files), size) if options.only else None)
-        others = options.seed or options.bases or origins or transfer.piece_sources
+        bases = (*options.bases, *target.bases)
+        others = options.seed or bases or origins or transfer.piece_sources
         if not (target.complete or sources or others):
             raise UsageError("nobody to fetch from: name at least one peer, or wait for peers with --seed")
 
@@ -234,11 +240,13 @@ async def open_fetch(
             if options.times and not options.only:
                 peers = [status.peer for status in transfer.peers()]
                 tree_times = await find_tree_times(opener.questions, manifest, peers)
-            path = await target.finish(tree_times)
-            if target.checks is not None:
-                await trio.to_thread.run_sync(
-                    opener.hashes.keep, path, manifest, target.checks, target.unsettled
-                )
+            path = await target.finish(
+                tree_times,
+                lambda path, checks, unsettled: opener.hashes.keep(path, manifest, checks, unsettled),
+            )
+            if target.kept.files:
+                told = FilesKept(transfer.number, str(path), target.kept.told(), len(target.kept.files))
+                opener.publish(told)
             return path
 
         yield OpenContent(
@@ -253,7 +261,7 @@ async def open_fetch(
             peer_sources=named,
             piece_sources=(
                 *patched,
-                *_bases(opener, options),
+                *_base_sources(opener, options, bases),
                 *_origin_sources(opener, options, origins),
             ),
             origins=origins,
@@ -282,7 +290,7 @@ async def _updating(
 
 def _older_versions(request: FetchRequest, target: Target) -> tuple[Path, ...]:
     """Where older versions of what is fetched may lie: under its final name, and where the user says."""
-    return tuple(place for place in (target.path, *request.options.bases) if place.exists())
+    return tuple(place for place in (*target.bases, *request.options.bases) if place.exists())
 
 
 def _chosen(manifest: Manifest, patterns: Sequence[str]) -> tuple[frozenset[int], Collection[int], int]:
@@ -333,7 +341,11 @@ def release_search(
     def warn(message: str) -> None:
         opener.publish(Warned(message, transfer))
 
-    return ReleaseSearch(link.series, sources, request.options.patience, warn, asks)
+    def awaiting(reason: str, seconds: float) -> None:
+        if transfer is not None:
+            opener.publish(PeersAwaited(transfer, reason, seconds))
+
+    return ReleaseSearch(link.series, sources, request.options.patience, warn, asks, awaiting)
 
 
 async def _find(
@@ -392,10 +404,12 @@ def _origins(options: TransferOptions, content: NamedContent) -> tuple[OriginUrl
     return read_origins((*options.origin_urls, *content.origins)[:MAX_ORIGINS])
 
 
-def _bases(opener: ContentOpener, options: TransferOptions) -> tuple[PieceSource, ...]:
+def _base_sources(
+    opener: ContentOpener, options: TransferOptions, bases: Sequence[Path]
+) -> tuple[PieceSource, ...]:
     """The sources that take pieces from files on this machine."""
     recall = None if options.rehash else opener.hashes.find
-    return tuple(BaseSource(base, recall) for base in options.bases)
+    return tuple(BaseSource(base, recall) for base in dict.fromkeys(bases))
 
 
 def _origin_sources(

@@ -72,7 +72,7 @@ class OldVersion:
 
 
 async def publish(node: Node, opener: ContentOpener, home: Path, request: PublishRequest) -> PublishedRelease:
-    """Publish a release; raises UsageError, ManifestError, DiskError.
+    """Publish a release; raises UsageError, ManifestError, DiskError, Locked.
 
     A cancelled call leaves nothing running.
     """
@@ -106,7 +106,7 @@ class _Publishing:
     async def run(self) -> PublishedRelease:
         """Do it."""
         own, path = self._own, self._request.path
-        await trio.to_thread.run_sync(own.prepare)
+        await self._opener.releases.publish_alone(self._series, own.prepare)
         newest = await self._newest()
         is_file = await trio.Path(path).is_file()
         title = self._series.title_of(path.name if is_file else None)

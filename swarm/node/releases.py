@@ -5,6 +5,7 @@ Peers answer over ``/swarm/release/1.0.0``, at once or when there is something n
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -27,6 +28,7 @@ from swarm.errors import (
 from swarm.ids import ManifestId, PeerId
 from swarm.lazy_dataclass import dataclass
 from swarm.node.catalogue import Questions
+from swarm.node.manifest_search import NOBODY_YET, TELL_AFTER, Awaiting
 from swarm.ports import Announcement, ByteStream, PeerSource
 from swarm.protocol import protocol_limits as limits
 from swarm.protocol.advert import LENGTH_BYTES, decode_length, encode_length
@@ -71,7 +73,8 @@ AskOrigin = Callable[[], Awaitable[SignedRelease]]
 class ReleaseSearch:
     """Which series, whom to ask, and how: all that `Releases.newest` and `Releases.after` need.
 
-    ``patience`` is in seconds. ``warn`` is told a line about each answer that is refused.
+    ``patience`` is in seconds. ``warn`` hears of each answer that is refused, ``awaiting`` once if
+    no answer has come for a moment: why, and how many seconds more it is waited for one.
     """
 
     series: Series
@@ -79,6 +82,7 @@ class ReleaseSearch:
     patience: float
     warn: Warn
     origins: Sequence[AskOrigin] = ()
+    awaiting: Awaiting = lambda _reason, _seconds: None
 
 
 class Releases:
@@ -102,6 +106,8 @@ class Releases:
         self._rng = rng
         self._offered: dict[SeriesId, SignedRelease] = {}
         self._news: dict[SeriesId, trio.Event] = {}
+        self._locks: dict[SeriesId, int] = {}
+        """The descriptors of the series that are published here."""
         self._waiting = 0
 
     # --- Serving ------------------------------------------------------------------------------------
@@ -125,8 +131,15 @@ class Releases:
         for source in self._peer_sources():
             announce_to(source, announcement)
 
+    async def publish_alone(self, series: Series, lock: Callable[[], int]) -> None:
+        """Hold the lock of a series that is published until this node closes; raises what ``lock`` raises."""
+        if series.id not in self._locks:
+            self._locks[series.id] = await trio.to_thread.run_sync(lock)
+
     def close(self) -> None:
         """Serve nothing any more."""
+        while self._locks:
+            os.close(self._locks.popitem()[1])
         for series in tuple(self._offered):
             self._withdraw(series)
 
@@ -184,6 +197,9 @@ class Releases:
         patience = search.patience if kept is None else min(search.patience or KNOWN_SECONDS, KNOWN_SECONDS)
         await asking.run(patience=patience, enough=kept is not None)
         found = _newest_of(asking.found)
+        # Without any record, the last of them is the error.
+        for line in asking.refusals if found or kept else asking.refusals[:-1]:
+            search.warn(line)
         if kept is not None and (found is None or found.record.sequence < known):
             if found is None:
                 search.warn(f"nobody told of a release of {search.series.name}: going on with number {known}")
@@ -242,6 +258,8 @@ class _Asking:
         self._failures = FailureReasons(MAX_ASKED_FOR_RELEASE)
         self._reached = False
         self._refused: ManifestError | None = None
+        self.refusals: list[str] = []
+        """What was refused, and nobody was told of yet."""
         self._scope = trio.CancelScope()
         self.found: list[SignedRelease] = []
 
@@ -257,11 +275,15 @@ class _Asking:
         if patience:
             self._scope.deadline = trio.current_time() + patience
         with self._scope:
-            async with trio.open_nursery() as nursery:
-                for ask in self._search.origins:
-                    nursery.start_soon(self._ask_origin, ask)
-                for source in self._search.sources:
-                    nursery.start_soon(self._ask_found, source, nursery)
+            async with trio.open_nursery() as telling:
+                if patience:
+                    telling.start_soon(self._tell_awaited)
+                async with trio.open_nursery() as nursery:
+                    for ask in self._search.origins:
+                        nursery.start_soon(self._ask_origin, ask)
+                    for source in self._search.sources:
+                        nursery.start_soon(self._ask_found, source, nursery)
+                telling.cancel_scope.cancel()
 
     async def _ask_found(self, source: PeerSource, nursery: trio.Nursery) -> None:
         async for found in peers_of(source, _place_of(self._search.series.id)):
@@ -332,9 +354,21 @@ class _Asking:
 
     def _refuse(self, peer: PeerId, error: RemoteError | ForgedRelease) -> None:
         reason = f"the release record from {peer} is refused: {error}"
-        self._search.warn(reason)
+        self._tell_refused(reason)
         self._refused = ManifestError(reason)
         self._questions.ban(peer)
+
+    def _tell_refused(self, reason: str) -> None:
+        if self._seconds:
+            # This may go on for days.
+            self._search.warn(reason)
+        else:
+            self.refusals.append(reason)
+
+    async def _tell_awaited(self) -> None:
+        await trio.sleep(TELL_AFTER)
+        left = self._scope.deadline - trio.current_time()
+        self._search.awaiting(self._failures.most_telling() or NOBODY_YET, max(0.0, left))
 
     async def _ask_origin(self, ask: AskOrigin) -> None:
         while True:
@@ -343,7 +377,7 @@ class _Asking:
             except (NoPeerReachable, Incomplete) as error:
                 self._failures.note("origin", str(error), REFUSED_SESSION)
             except ManifestError as error:
-                self._search.warn(str(error))
+                self._tell_refused(str(error))
                 self._refused = error
                 return
             else:

@@ -44,8 +44,10 @@ from swarm.transfer.transfer import Transfer
 if TYPE_CHECKING:
     from swarm.ids import TransferId
 
+FINDING_SECONDS: Final = 6.0
+"""How long somebody is looked for who has the patch."""
 PATCH_PATIENCE: Final = 15.0
-"""Seconds without a peer that has the patch, or a verified piece of it, after which it is done without."""
+"""Seconds without a verified piece of the patch after which it is done without."""
 TELL_SECONDS: Final = 0.25
 LEAST_PASSING: Final = 5.0
 MOST_PASSING: Final = 120.0
@@ -224,9 +226,12 @@ async def _fetched(fetch: Transfer, transfer: Transfer, offer: PatchOffer) -> Pa
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(tell)
-            await fetch.opened()
+            with trio.move_on_after(FINDING_SECONDS):
+                await fetch.opened()
             # Before a byte of it is here: the record says how large it may be.
-            if fetch.size == offer.size and not fetch.manifest.folder:
+            if not fetch.is_open:
+                reason = "nobody who could be asked has it"
+            elif fetch.size == offer.size and not fetch.manifest.folder:
                 path = await fetch.complete()
             nursery.cancel_scope.cancel()
     except* SwarmError as group:

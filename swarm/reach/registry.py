@@ -105,6 +105,11 @@ class Registry:
             heapq.heappush(self._expiries, (until, key, peer))
         return RendezvousStatus.OK, ttl
 
+    def record_of(self, peer: PeerId) -> bytes | None:
+        """The peer's record; None if it is not registered."""
+        member = self._members.get(peer)
+        return None if member is None else member.record
+
     def unregister(self, peer: PeerId, namespace: str) -> None:
         """Forget a peer in a namespace."""
         self._leave(peer, _key(namespace))

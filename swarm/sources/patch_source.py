@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -12,6 +13,9 @@ from swarm.content.paths import printable
 from swarm.ids import SourceId
 from swarm.ports import RequestDesk
 from swarm.storage.patch_reader import PatchReader
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 
 class PatchSource:
@@ -45,22 +49,25 @@ class PatchSource:
         Raises `PatchError` if this is no patch to the content that is fetched, `DiskError` if it cannot be
         read.
         """
-        reader = await trio.to_thread.run_sync(
-            PatchReader.open, self._patch, self._old, desk.manifest, self._bases
-        )
-        try:
-            desk.offer(reader.pieces)
-            while True:
-                piece = await desk.next_request()
-                if reader.at_hand(piece):
-                    data = reader.read(piece)
-                else:
-                    data = await trio.to_thread.run_sync(reader.read, piece)
-                if data is None:
-                    # The rest of its segment is not to be asked for in vain.
-                    desk.offer(reader.pieces)
-                    desk.refuse(piece)
-                else:
-                    await desk.supply(piece, data)
-        finally:
-            reader.close()
+        from concurrent.futures import ThreadPoolExecutor
+
+        # One thread makes all: each further one would keep large freed memory of its own (glibc's arenas).
+        with ThreadPoolExecutor(1, "patch") as thread:
+            opening = thread.submit(PatchReader.open, self._patch, self._old, desk.manifest, self._bases)
+            with await trio.to_thread.run_sync(opening.result) as reader:
+                desk.offer(reader.pieces)
+                while True:
+                    await _answer(desk, reader, await desk.next_request(), thread)
+
+
+async def _answer(desk: RequestDesk, reader: PatchReader, piece: int, thread: Executor) -> None:
+    if reader.at_hand(piece):
+        data = reader.read(piece)
+    else:
+        data = await trio.to_thread.run_sync(thread.submit(reader.read, piece).result)
+    if data is None:
+        # The rest of its segment is not to be asked for in vain.
+        desk.offer(reader.pieces)
+        desk.refuse(piece)
+    else:
+        await desk.supply(piece, data)

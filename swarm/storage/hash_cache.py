@@ -174,6 +174,14 @@ class HashCache:
                 return remembered
         return None
 
+    def find_list(self, path: Path) -> Remembered | None:
+        """As `find`, but every file is to be hashed: only what the manifest lists is remembered."""
+        found = self.find(path)
+        if found is None:
+            return None
+        nobody = FileIdentities([NOBODY] * len(found.manifest.files))
+        return Remembered(found.manifest, Checks(nobody, found.checks.pieces))
+
     def keep(self, path: Path, manifest: Manifest, checks: Checks, unsettled: Collection[int] = ()) -> None:
         """Remember what was hashed at ``path``, in place of what was remembered before.
 

@@ -83,6 +83,21 @@ class JournalFile:
         self.length = replayed.valid_length
         return replayed
 
+    async def is_of_other(self, header: Header) -> bool:
+        """Whether this is the journal of other content; raises `DiskError`."""
+        with refusals(self.path):
+            await self._file.seek(0)
+            data = await self._file.read(HEADER_BYTES)
+        found = replay(data).header
+        return found is not None and found != header
+
+    def clear(self) -> None:
+        """Empty the journal; raises `DiskError`."""
+        with refusals(self.path):
+            self._folder.layer.resize(self._fd, 0)
+        self._sync()
+        self.length = 0
+
     async def start(self, header: Header) -> None:
         """Empty the journal and write its header, synced when this returns; raises `DiskError`."""
         self.length = 0

@@ -18,7 +18,7 @@ from typing import Final
 from swarm.content.envelope import Envelope
 from swarm.content.manifest import Manifest
 from swarm.content.release import Series, SignedRelease
-from swarm.errors import DiskError, ManifestError
+from swarm.errors import DiskError, Locked, ManifestError
 from swarm.ids import ManifestId
 from swarm.lazy_dataclass import dataclass
 from swarm.storage.disk_errors import optional, refusals
@@ -35,6 +35,7 @@ FOLDER_MODE: Final = 0o700
 _NEWEST = "newest.release"
 _HISTORY = "history.json"
 _PATCHES = "patches"
+_PUBLISHING = "publishing"
 _ID_CHARS = 16
 
 
@@ -91,10 +92,29 @@ class OwnReleases:
     def _patch_name(old: ManifestId, new: ManifestId, suffix: str) -> str:
         return f"{new.digest.hex()[:_ID_CHARS]}-from-{old.digest.hex()[:_ID_CHARS]}{suffix}"
 
-    def prepare(self) -> None:
-        """Make the folders."""
+    def prepare(self) -> int:
+        """Make the folders, and return a descriptor whose lock says that this process publishes the series.
+
+        Raises Locked if another one does.
+        """
         with refusals(self.folder):
             (self.folder / _PATCHES).mkdir(FOLDER_MODE, parents=True, exist_ok=True)
+            fd = self._open(_PUBLISHING)
+        try:
+            with refusals(self.folder), optional():
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except DiskError as error:
+            os.close(fd)
+            if isinstance(error.__cause__, BlockingIOError):
+                name = self._series.name
+                raise Locked(
+                    f"another process publishes {name} at this moment: end it, then release the next version"
+                ) from None
+            raise
+        return fd
+
+    def _open(self, name: str) -> int:
+        return os.open(self.folder / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
     def keep(self, release: SignedRelease, envelope: Envelope, path: Path, most: int) -> None:
         """Keep a record before anybody is told of it, and note where its content stands.
@@ -136,7 +156,7 @@ class OwnReleases:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        fd = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        fd = self._open("lock")
         try:
             with optional():
                 fcntl.flock(fd, fcntl.LOCK_EX)

@@ -50,6 +50,8 @@ class PatchReader:
         self.pieces = index.pieces(self._present)
         self._made: tuple[int, memoryview] | None = None
         self._prefix: tuple[tuple[int, int, int], Prefix] | None = None
+        self._buffer = bytearray()
+        self._whole = bytearray()
 
     @classmethod
     def open(cls, patch: Path, old: Manifest, new: Manifest, bases: Sequence[Path]) -> PatchReader:
@@ -117,7 +119,9 @@ class PatchReader:
             made = self._segment(numbers[0])
             start = span.offset - self._index.segment(numbers[0]).offset
             return None if made is None else made[start : start + span.length]
-        whole = memoryview(bytearray(span.length))
+        if len(self._whole) < span.length:
+            self._whole = bytearray(span.length)
+        whole = memoryview(self._whole)[: span.length]
         at = 0
         for number in numbers:
             if (made := self._segment(number)) is None:
@@ -160,11 +164,17 @@ class PatchReader:
         return self._prefix[1]
 
     def _old(self, segment: Segment) -> memoryview:
+        """The span of a segment; its memory is good until the next call."""
+        # New memory costs as much as reading into it.
+        if len(self._buffer) < segment.span:
+            self._buffer = bytearray(segment.span)
+        span = memoryview(self._buffer)[: segment.span]
         base = segment.base or 0
         try:
-            return self._files[base].read(base, segment.start, segment.span)
+            self._files[base].read_into(base, segment.start, span)
         except OSError as error:
             raise PatchError("an old file cannot be read") from error
+        return span
 
     def _give_up(self, segment: Segment) -> None:
         """Take the pieces of a segment that makes nothing out of ``pieces``."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import closing
 
 import trio
@@ -30,6 +30,7 @@ from swarm.storage.journal_file import JournalFile
 from swarm.storage.piece_files import PieceFiles
 from swarm.storage.syncer import Syncer
 from swarm.storage.target_files import TargetFiles
+from swarm.storage.user_files import Ownership
 
 
 class ExistingFiles:
@@ -44,21 +45,47 @@ class ExistingFiles:
         self, files: TargetFiles, final: PieceFiles, keep: Keep, remembered: Remembered | None = None
     ) -> None:
         self._files = files
-        self._remembered = remembered
+        self._memory = self._remembered = remembered
         self._same_manifest = remembered is not None and remembered.manifest == files.manifest
         self._remembered_files: dict[tuple[str, ...], int] = {}
         if remembered is not None and remembered.manifest.piece_length != files.manifest.piece_length:
             self._remembered = None
         elif remembered is not None and not self._same_manifest:
             known = remembered.manifest
-            self._remembered_files = {
-                known.path(number) if known.folder else (): number for number in range(len(known.files))
-            }
+            self._remembered_files = _by_path(known)
         self._manifest = files.manifest
         self._final = final
         self._keep = keep
         self.reusable = PieceSet(files.manifest.piece_count)
         self.candidates: list[int] = []
+
+    def is_older(self) -> bool:
+        """Whether sizes, and what is remembered, show without reading that this is another version.
+
+        Raises `DiskError` if a single file is wanted and something else is there.
+        """
+        remembered = self._memory
+        known = None if remembered is None else remembered.manifest
+        old = {} if known is None else _by_path(known)
+        for file, entry in enumerate(self._manifest.files):
+            about = self._final.folder.stat(self._final.parts(file))
+            if about is None or about.st_size != entry.length or not stat.S_ISREG(about.st_mode):
+                if not self._manifest.folder and about is not None and not stat.S_ISREG(about.st_mode):
+                    raise _differs(self._final, file)
+                return True
+            number = old.pop(entry.path if self._manifest.folder else (), None)
+            if number is None or remembered is None or known is None:
+                continue
+            if known.files[number].blake3 != entry.blake3 and remembered.has(number, FileIdentity.of(about)):
+                return True
+        return self._has_more(path for path in old if path)
+
+    def _has_more(self, paths: Iterable[tuple[str, ...]]) -> bool:
+        """Whether files of the old version that the new one lacks are still there, unchanged."""
+        ownership = Ownership(self._manifest, self._memory)
+        folder = self._final.folder
+        abouts = ((path, folder.stat(path)) for path in paths)
+        return any(about is not None and ownership.is_ours(folder, path, about) for path, about in abouts)
 
     def find(self) -> int:
         """Look for the files to hash; return the number of bytes that hashing reads.
@@ -108,9 +135,11 @@ class ExistingFiles:
             self._keep(piece, checks[number * FINGERPRINT_BYTES : (number + 1) * FINGERPRINT_BYTES])
 
     def steps(self) -> Generator[int, None, None]:
-        """Hash the files that `find` found; yields bytes read."""
+        """Hash the files that `find` found, for an update up to the first that differs; yields bytes read."""
         buffer = new_buffer()
         for file in self.candidates:
+            if self._files.plan.update and self._files.differing:
+                return
             try:
                 yield from self._check(file, buffer)
             except OSError as error:
@@ -153,7 +182,7 @@ class ExistingFiles:
         """Whether a file that differs is to be replaced; raises `DiskError` if it is only in the way."""
         if file not in self._files.selected:
             return False
-        if not self._files.plan.overwrite:
+        if not (self._files.plan.overwrite or self._files.plan.update):
             raise _differs(self._final, file)
         self._files.differing.add(file)
         return True
@@ -169,8 +198,13 @@ def _differs(final: PieceFiles, file: int) -> DiskError:
         )
     return DiskError(
         f"{shown}: already exists with other content; --overwrite replaces it and reuses what is right in "
-        "it; or move it away or choose another --output"
+        "it, --update replaces an older version as a whole; or move it away or choose another --output"
     )
+
+
+def _by_path(manifest: Manifest) -> dict[tuple[str, ...], int]:
+    """The files of a manifest by path; that of a single file is ()."""
+    return {manifest.path(file) if manifest.folder else (): file for file in range(len(manifest.files))}
 
 
 class Resumption:
@@ -298,10 +332,16 @@ async def restore(
     if files.final is not None:
         remembered = await trio.to_thread.run_sync(recall, files.path) if recall is not None else None
         existing = ExistingFiles(files, files.final, restored.keep, remembered)
-        total = await trio.to_thread.run_sync(existing.find)
-        if existing.candidates:
-            await in_thread(existing.steps(), total, progress)
-        restored.reusable = existing.reusable
+        older = files.plan.update and await trio.to_thread.run_sync(existing.is_older)
+        if not older:
+            total = await trio.to_thread.run_sync(existing.find)
+            if existing.candidates:
+                await in_thread(existing.steps(), total, progress)
+            restored.reusable = existing.reusable
+        files.remembered = remembered
+        if files.plan.update and (older or not files.existing >= files.selected):
+            files.set_old_aside()
+            restored = RestoredPieces(manifest)
     journal = files.journal
     if journal is None:
         if files.refused is not None and not files.existing >= files.selected:
@@ -311,7 +351,7 @@ async def restore(
     if files.final is not None and restored.stored.full:
         await _check_owner(files, journal, header)
     else:
-        await _resume(files, journal, header, restored, progress)
+        await _resume(files, journal, header, restored, progress, recall)
     return restored
 
 
@@ -321,9 +361,13 @@ async def _resume(
     header: Header,
     restored: RestoredPieces,
     progress: Progress | None,
+    recall: Recall | None,
 ) -> None:
     """Check the partial file or folder; valid pieces that the journal does not claim are claimed next."""
     manifest = files.manifest
+    if files.plan.update and await journal.is_of_other(header):
+        await trio.to_thread.run_sync(files.give_up_other, recall)
+    reclaimed = files.reclaim()
     replayed = await journal.replay(header)
     syncer = Syncer(files, journal, header, restored.stored, begun=replayed.header is not None)
     unclaimed: list[int] = []
@@ -338,6 +382,10 @@ async def _resume(
         here = sum(manifest.layout.file_length(file) for file in files.existing)
         await in_thread(resumption.steps(files.existing), manifest.total_length - here, progress)
         _refuse_foreign(files, replayed, resumption)
+        if reclaimed and resumption.kept < manifest.piece_count:
+            await trio.to_thread.run_sync(files.unclaim)
+            restored.stored -= restored.stored.copy()
+            unclaimed.clear()
     if replayed.header is not None:
         journal.cut()
     for piece in unclaimed:
@@ -362,7 +410,7 @@ async def _check_owner(files: TargetFiles, journal: JournalFile, header: Header)
 def _refuse_foreign(files: TargetFiles, replayed: Replay, resumption: Resumption) -> None:
     """Raise `DiskError` for data without a journal and without a valid piece: it is somebody else's."""
     if replayed.header is None and resumption.foreign and not resumption.kept:
-        shown = printable(str(files.output.path / files.part_name))
+        shown = printable(str(files.output.path / files.names.part))
         raise DiskError(
             f"{shown}: already exists with other content; move it away or choose another --output"
         )

@@ -78,15 +78,22 @@ def allocated(about: os.stat_result) -> int:
 
 
 def check_rest(
-    manifest: Manifest, output_dir: Path, part: Path, rest: Sequence[int], stored: PieceSet
+    manifest: Manifest,
+    part: Path,
+    rest: Sequence[int],
+    stored: PieceSet,
+    *,
+    what: str,
+    shared: int = 0,
 ) -> None:
     """Raise `DiskError` if the files ``rest`` do not fit, now that it is known which pieces are stored.
 
-    ``part`` is the path of the partial file or folder.
+    ``part`` is the path of the partial file or folder, ``what`` says for whom the room is needed. ``shared``
+    bytes take no room, because their blocks are shared with files that are here.
     """
-    needed = sum(manifest.layout.file_length(file) for file in rest)
+    needed = sum(manifest.layout.file_length(file) for file in rest) - shared
     try:
-        check_space(output_dir, needed, what=manifest.name)
+        check_space(part.parent, needed, what=what)
     except DiskError:
         for file in rest:
             pieces = manifest.layout.pieces_of(file)
@@ -96,7 +103,7 @@ def check_rest(
                 about = part.joinpath(*(entry.path if manifest.folder else ())).lstat()
                 here = max(here, min(about.st_blocks * BLOCK_BYTES, entry.length))
             needed -= here
-        check_space(output_dir, needed, what=manifest.name)
+        check_space(part.parent, needed, what=what)
 
 
 def is_short_enough(folder: Folder, name: str) -> bool:

@@ -16,7 +16,10 @@ from swarm.content.manifest import Manifest
 from swarm.lazy_dataclass import dataclass, field
 from swarm.ports import HeldPieces
 from swarm.storage.file_layer import FileLayer, read_at, write_at
+from swarm.storage.folder import Folder
 from swarm.storage.hashing import piece_matches
+from swarm.storage.piece_files import PieceFiles
+from swarm.storage.room import PROBE_NAME
 
 CLONES_NO_SMALLER = 128 * 1024
 """A shorter file is copied: to share one or two extents costs as much as to write them."""
@@ -99,3 +102,42 @@ def _is_there(layer: FileLayer, fd: int, data: memoryview, offset: int, digest: 
     with suppress(OSError):
         return read_at(layer, fd, data, offset) == len(data) and piece_matches(data, digest)
     return False
+
+
+def clonable_bytes(manifest: Manifest, old: PieceFiles) -> int:
+    """Return how many bytes of the new version may share the blocks of the old one: 0 where nothing can.
+
+    A guess by the sizes of the files that have the same path.
+    """
+    layer, output = old.folder.layer, old.folder
+    total, possible = 0, False
+    for file in range(len(manifest.files)):
+        length = manifest.layout.file_length(file)
+        if length < CLONES_NO_SMALLER:
+            continue
+        with suppress(OSError):
+            about = old.folder.stat(old.parts(file))
+            if about is None or about.st_size < CLONES_NO_SMALLER:
+                continue
+            if not possible and not (possible := _can_clone(layer, output, old.parts(file))):
+                return 0
+            total += min(about.st_size, length)
+    return total
+
+
+def _can_clone(layer: FileLayer, folder: Folder, parts: tuple[str, ...]) -> bool:
+    """Whether the file system clones a file; tried with one that exists for a moment beside it."""
+    source = folder.open_file(parts, os.O_RDONLY)
+    try:
+        with folder.parent(parts) as parent:
+            fd = layer.open(parent, PROBE_NAME, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                layer.clone(source, fd)
+            except OSError:
+                return False
+            finally:
+                layer.close(fd)
+                layer.remove(parent, PROBE_NAME)
+    finally:
+        layer.close(source)
+    return True

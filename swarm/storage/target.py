@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
 
@@ -41,10 +42,18 @@ from swarm.storage.restoring import RestoredPieces, restore
 from swarm.storage.room import check_rest, check_room
 from swarm.storage.seed_store import SeedStore
 from swarm.storage.shared_place import SharedPlace
-from swarm.storage.small_files import write_new
+from swarm.storage.small_files import Written, write_new
 from swarm.storage.syncer import UNSYNCED_BYTES, Syncer
-from swarm.storage.taking import CLONES_NO_SMALLER, Cloning, clone_whole, copy_pieces, load_pieces
+from swarm.storage.taking import (
+    CLONES_NO_SMALLER,
+    Cloning,
+    clonable_bytes,
+    clone_whole,
+    copy_pieces,
+    load_pieces,
+)
 from swarm.storage.target_files import TargetFiles, TargetPlan
+from swarm.storage.update_swap import KeptFiles
 
 _T = TypeVar("_T")
 
@@ -59,8 +68,9 @@ class TargetOptions:
     ``selected`` holds the wanted files, links and empty folders, numbered as in `Manifest.item_paths` (None:
     all); pieces of other files from earlier runs are kept and can be read. ``name`` is the final name (None:
     that of the manifest). With ``overwrite``, files that differ under the final name are replaced when
-    everything is complete, and what is right in them is reused; otherwise they are an error. ``times`` are
-    what the files are given when they are put in place.
+    everything is complete, and what is right in them is reused; otherwise they are an error. With ``update``,
+    an older version there is replaced as a whole (`swarm.storage.update_swap`). ``times`` are what the files
+    are given when they are put in place.
     """
 
     selected: frozenset[int] | None = None
@@ -69,6 +79,7 @@ class TargetOptions:
     times: FileTimes | None = None
     recall: Recall | None = None
     """Returns what was hashed at the final path before, so that it need not be hashed again."""
+    update: bool = False
 
     def plan(self, manifest: Manifest) -> TargetPlan:
         """Return what is to be done for a manifest; raises `UsageError` for an unsafe name."""
@@ -81,7 +92,9 @@ class TargetOptions:
                 check_title(self.name)
             except ManifestError as error:
                 raise UsageError(f"{error}: choose another final name") from error
-        return TargetPlan(manifest, self.name or manifest.name, selected, self.overwrite, extras, self.times)
+        return TargetPlan(
+            manifest, self.name or manifest.name, selected, self.overwrite, extras, self.times, self.update
+        )
 
 
 @asynccontextmanager
@@ -128,11 +141,16 @@ async def open_target(
 
 def _check_rest(files: TargetFiles, restored: RestoredPieces) -> None:
     """Check the room again if earlier runs or files to be replaced make a difference."""
-    if files.differing or restored.stored:
+    if files.differing or restored.stored or files.old is not None:
         rest = sorted(files.selected - files.existing)
         if rest:
-            part = files.output.path / files.part_name
-            check_rest(files.manifest, files.output.path, part, rest, restored.stored)
+            part = files.output.path / files.names.part
+            what = files.plan.name
+            shared = 0
+            if files.old is not None:
+                what = f"{what}, which is prepared beside the old version,"
+                shared = clonable_bytes(files.manifest, files.old)
+            check_rest(files.manifest, part, rest, restored.stored, what=what, shared=shared)
 
 
 async def _run(many: bool, work: Callable[[], _T]) -> _T:
@@ -213,7 +231,7 @@ class Target:
         if check is None:
             raise PieceMismatch(f"piece {piece} does not match the hash in the manifest")
         if piece not in self._stored:
-            await self._write(piece, data, check)
+            await self._write(self._layout.span(piece).file, [(piece, data, check)])
 
     async def put_many(self, pieces: Sequence[tuple[int, memoryview]]) -> list[int]:
         """As `put`, for many small pieces in one step; returns those whose hash differs.
@@ -225,6 +243,35 @@ class Target:
         both = list(zip(pieces, checks, strict=True))
         await self._write_all([(*each, check) for each, check in both if check is not None])
         return [piece for (piece, _), check in both if check is None]
+
+    def put_now(self, pieces: Sequence[tuple[int, memoryview]]) -> list[int] | None:
+        """As `put_many`, in one step that neither waits nor asks a thread; None if that will not do.
+
+        A task for each piece would cost more than its hash.
+        """
+        size = sum(len(data) for _, data in pieces)
+        syncer, partial = self._syncer, self._files.partial
+        if syncer is None or partial is None or not syncer.begun or not self._executor.prompt(size):
+            return None
+        if self._busy or syncer.unsynced + size >= UNSYNCED_BYTES:
+            return None
+        both = [(piece, data, self._verified(piece, data)) for piece, data in pieces]
+        new, others = self._sorted([(piece, data, check) for piece, data, check in both if check is not None])
+
+        def write() -> None:
+            left = []
+            if new:
+                for file in new:
+                    self._check_writable(file)
+                left = self._claim_new(syncer, partial, new, self._create(partial, new))
+            for piece, data, check in (*others, *left):
+                span = self._layout.span(piece)
+                self._check_writable(span.file)
+                self._write_at(syncer, partial, span, data)
+                self._claim_now(syncer, [(piece, check, span.file, span.length)])
+
+        self._executor.write_now(write)
+        return [piece for piece, _, check in both if check is None]
 
     async def take(self, pieces: Sequence[int], held: HeldPieces) -> list[int]:
         """Verify and write pieces that files on this machine hold; returns those that are stored now.
@@ -284,6 +331,16 @@ class Target:
 
     async def _write_all(self, checked: Sequence[tuple[int, memoryview, bytes]]) -> None:
         """Write verified pieces, each with its XXH3-128; whole new files are written together."""
+        new, others = self._sorted(checked)
+        if new:
+            others += await self._write_new(new)
+        for file, found in groupby(others, key=lambda each: self._layout.span(each[0]).file):
+            await self._write(file, list(found))
+
+    def _sorted(
+        self, checked: Sequence[tuple[int, memoryview, bytes]]
+    ) -> tuple[dict[int, tuple[int, memoryview, bytes]], list[tuple[int, memoryview, bytes]]]:
+        """Return the missing pieces: those that are whole new files, by file, and the others."""
         new: dict[int, tuple[int, memoryview, bytes]] = {}
         others: list[tuple[int, memoryview, bytes]] = []
         partial = self._files.partial
@@ -295,20 +352,31 @@ class Target:
                 others.append((piece, data, check))
             else:
                 new[file] = piece, data, check
-        if new:
-            others += await self._write_new(new)
-        for each in others:
-            await self._write(*each)
+        return new, others
 
-    async def _write(self, piece: int, data: memoryview, check: bytes) -> None:
-        span = self._layout.span(piece)
-        syncer, partial = await self._prepare_write(span.file)
-        if (busy := self._busy.get(span.file)) is not None:
+    async def _write(self, file: int, pieces: Sequence[tuple[int, memoryview, bytes]]) -> None:
+        """Write pieces of one file in one step."""
+        syncer, partial = await self._prepare_write(file)
+        if (busy := self._busy.get(file)) is not None:
             await busy.wait()
-        with refusals(partial.path(span.file)), partial.writing(span.file, syncer.folder_changed) as fd:
-            layer = partial.folder.layer
-            await self._executor.write(span.length, lambda: write_at(layer, fd, data, span.offset))
-        await self._claim(syncer, [(piece, check, span.file, span.length)])
+        layer, span = partial.folder.layer, self._layout.span
+
+        def write() -> None:
+            for piece, data, _ in pieces:
+                write_at(layer, fd, data, span(piece).offset)
+
+        with refusals(partial.path(file)), partial.writing(file, syncer.folder_changed) as fd:
+            await self._executor.write(sum(len(data) for _, data, _ in pieces), write)
+        await self._claim(syncer, [(piece, check, file, len(data)) for piece, data, check in pieces])
+
+    def _write_at(self, syncer: Syncer, partial: PieceFiles, span: Span, data: memoryview) -> None:
+        """As the middle of `_write`, in one step."""
+        try:
+            with partial.writing(span.file, syncer.folder_changed) as fd:
+                write_at(partial.folder.layer, fd, data, span.offset)
+        except (OSError, UnicodeEncodeError):
+            with refusals(partial.path(span.file)):
+                raise
 
     async def _write_new(
         self, new: dict[int, tuple[int, memoryview, bytes]]
@@ -316,12 +384,25 @@ class Target:
         """Write whole files, each by its piece; returns those that were there before."""
         for file in new:
             syncer, partial = await self._prepare_write(file)
+        size = sum(len(data) for _, data, _ in new.values())
+        written = await self._executor.write(size, lambda: self._create(partial, new))
+        try:
+            return self._claim_new(syncer, partial, new, written)
+        finally:
+            await self._room_for_more(syncer)
+
+    def _create(self, partial: PieceFiles, new: dict[int, tuple[int, memoryview, bytes]]) -> Written:
         contents = [(file, data) for file, (_, data, _) in new.items()]
-        size = sum(len(data) for _, data in contents)
-        times = self._files.plan.times
-        written = await self._executor.write(
-            size, lambda: write_new(self._manifest, partial, contents, times)
-        )
+        return write_new(self._manifest, partial, contents, self._files.plan.times)
+
+    def _claim_new(
+        self,
+        syncer: Syncer,
+        partial: PieceFiles,
+        new: dict[int, tuple[int, memoryview, bytes]],
+        written: Written,
+    ) -> list[tuple[int, memoryview, bytes]]:
+        """Count what was written as stored; returns those that were there before. Raises `DiskError`."""
         for folder in written.folders:
             syncer.folder_changed(folder)
         claims = []
@@ -329,20 +410,26 @@ class Target:
             partial.used(file, about)
             piece, data, check = new[file]
             claims.append((piece, check, file, len(data)))
-        await self._claim(syncer, claims)
+        self._claim_now(syncer, claims)
         if written.failed is not None:
             file, error = written.failed
             raise disk_error(error, partial.path(file)) from error
         return [new[file] for file in written.left]
 
     async def _claim(self, syncer: Syncer, written: Sequence[tuple[int, bytes, int, int]]) -> None:
-        """Count pieces as stored: each with its fingerprint, file and length."""
+        """Count pieces as stored, each with its fingerprint, file and length; wait if the disk is behind."""
+        self._claim_now(syncer, written)
+        await self._room_for_more(syncer)
+
+    def _claim_now(self, syncer: Syncer, written: Sequence[tuple[int, bytes, int, int]]) -> None:
         if syncer.failed is not None:
             raise syncer.failed
         for piece, check, file, length in written:
             self._checks[piece] = check
             self._stored.add(piece)
             syncer.add(piece, check, file, length)
+
+    async def _room_for_more(self, syncer: Syncer) -> None:
         if syncer.unsynced >= UNSYNCED_BYTES:
             await syncer.sync()
 
@@ -416,10 +503,30 @@ class Target:
         else:
             await self._syncer.run()
 
-    async def finish(self, tree_times: FileTimes | None = None) -> Path:
+    @property
+    def bases(self) -> tuple[Path, ...]:
+        """What may hold pieces that are missing: what is to be replaced, and what was given up for this."""
+        files = self._files
+        replaced = files.old is not None or (files.final is not None and files.plan.overwrite)
+        if self.complete:
+            return ()
+        stale = files.stale
+        return (*((self.path,) if replaced else ()), *((stale,) if stale is not None else ()))
+
+    @property
+    def kept(self) -> KeptFiles:
+        """After `finish`: the user's files that an update has kept."""
+        return self._files.kept
+
+    async def finish(
+        self,
+        tree_times: FileTimes | None = None,
+        remember: Callable[[Path, Checks, frozenset[int]], None] | None = None,
+    ) -> Path:
         """Sync everything, set executable bits, give the final name, and remove the journal.
 
-        ``tree_times`` are given to the folders and links, if any file is put in place.
+        ``tree_times`` are given to the folders and links, if any file is put in place. ``remember`` is called
+        in a thread with the final path, its `Checks` and the files that they do not cover.
 
         Returns the final path, from which pieces are served afterwards. Of a selection, only the selected
         files are moved there; a partial folder with pieces of other files stays, with its journal.
@@ -444,6 +551,11 @@ class Target:
                 await trio.to_thread.run_sync(self._files.set_tree_times, tree_times)
             with suppress(DiskError):
                 await self._serve_in_place(before)
+            if remember is not None and self._served is not None:
+                await trio.to_thread.run_sync(remember, self.path, self._served.checks, self.unsettled)
+            # Not before the new version is remembered: what is not listed is the user's.
+            await trio.to_thread.run_sync(self._files.clean_up)
+            if self._served is not None:
                 # From here on files are found by their path.
                 self._files.release()
             self._in_place.set()
@@ -453,7 +565,8 @@ class Target:
         finally:
             self._moving.set()
             self._moving = None
-        for line in (self._files.executable.warning(), self._files.extras.warning()):
+        kept = self._files.kept.warnings(self.path)
+        for line in (self._files.executable.warning(), self._files.extras.warning(), *kept):
             if self._warn is not None and line is not None:
                 self._warn(line)
         return self.path
@@ -504,16 +617,20 @@ class Target:
 
     async def _prepare_write(self, file: int) -> tuple[Syncer, PieceFiles]:
         """Prepare for writing: write the journal's header and create the partial folder if necessary."""
+        syncer = self._check_writable(file)
+        partial = self._files.partial
+        if not syncer.begun or partial is None:
+            async with self._begin_lock:
+                await syncer.begin()
+                partial = self._files.create_partial()
+        return syncer, partial
+
+    def _check_writable(self, file: int) -> Syncer:
         if self._syncer is None or self._finished or file in self._files.existing:
             raise DiskError(f"{printable(str(self.path))}: is complete already and never written to")
         if self._syncer.failed is not None:
             raise self._syncer.failed
-        partial = self._files.partial
-        if not self._syncer.begun or partial is None:
-            async with self._begin_lock:
-                await self._syncer.begin()
-                partial = self._files.create_partial()
-        return self._syncer, partial
+        return self._syncer
 
 
 def _read(layer: FileLayer, fd: int, span: Span) -> memoryview:

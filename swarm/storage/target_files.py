@@ -15,63 +15,25 @@ from itertools import count
 from pathlib import Path
 
 from swarm.content.manifest import FileEntry, Manifest
-from swarm.content.paths import JOURNAL_SUFFIX, PART_SUFFIX, printable, temporary_names
+from swarm.content.paths import printable
 from swarm.content.times import FileTimes
 from swarm.errors import DiskError, PiecesChanged
 from swarm.ids import DIGEST_BYTES
 from swarm.lazy_dataclass import dataclass
-from swarm.storage.disk_errors import disk_error, optional, refusals
+from swarm.storage.disk_errors import disk_error, refusals
 from swarm.storage.extras import Extras
 from swarm.storage.file_identity import FileIdentities
 from swarm.storage.file_layer import FileLayer
-from swarm.storage.folder import Folder, Parents, flush, open_regular, sync_entries
+from swarm.storage.folder import Folder, Parents, flush, sync_entries
+from swarm.storage.hash_cache import Recall, Remembered
 from swarm.storage.hashing import FileHashing, new_buffer
 from swarm.storage.journal_file import JournalFile
+from swarm.storage.permissions import ExecutableBits, copy_mode
 from swarm.storage.piece_files import PartState, PieceFiles
-from swarm.storage.room import check_characters, check_lengths, is_short_enough
+from swarm.storage.room import check_characters, check_lengths
 from swarm.storage.tree_times import set_tree_times
-
-_EXECUTE = 0o111
-_READ = 0o444
-_PERMISSIONS = 0o777
-_READ_TO_EXECUTE = 2
-
-
-class ExecutableBits:
-    """Sets executable bits, and counts the files whose bits the file system does not let it set."""
-
-    def __init__(self) -> None:
-        self.refused: list[Path] = []
-
-    def set(self, files: PieceFiles, file: int, *, wanted: bool) -> None:
-        """Make a file executable for those who may read it, or for nobody; synced when this returns."""
-        layer = files.folder.layer
-        fd = files.folder.open_file(files.parts(file), os.O_RDONLY)
-        try:
-            mode = stat.S_IMODE(os.fstat(fd).st_mode)
-            if bool(mode & stat.S_IXUSR) == wanted:
-                return
-            readers = (mode & _READ) >> _READ_TO_EXECUTE
-            try:
-                layer.set_mode(fd, mode | readers if wanted else mode & ~_EXECUTE)
-            except OSError as error:
-                if error.errno == errno.EIO:
-                    raise
-                # FAT, SMB and FUSE have no such bits, and the bits of somebody else's file are his.
-                self.refused.append(files.path(file))
-                return
-            with optional():
-                layer.sync(fd)
-        finally:
-            layer.close(fd)
-
-    def warning(self) -> str | None:
-        """Return one line about what was refused, or None."""
-        if not self.refused:
-            return None
-        shown = printable(str(self.refused[0]))
-        others = f" and of {len(self.refused) - 1} more" if len(self.refused) > 1 else ""
-        return f"the executable bit of {shown}{others} cannot be changed on this file system"
+from swarm.storage.update_swap import KeptFiles, SwapNames, UpdateSwap, keep_single, recover
+from swarm.storage.user_files import Ownership, remove_tree
 
 
 def prepare(
@@ -222,24 +184,8 @@ def _move(layer: FileLayer, old: tuple[int, str], new: tuple[int, str], *, repla
         return
     if not stat.S_ISREG(about.st_mode):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-    _copy_mode(layer, old, about)
+    copy_mode(layer, old, about)
     layer.replace(*old, *new)
-
-
-def _copy_mode(layer: FileLayer, new: tuple[int, str], replaced: os.stat_result) -> None:
-    """Let as many read and write the new file as the one that it replaces, and no more."""
-    fd = open_regular(layer, *new, os.O_RDONLY)
-    try:
-        mode = stat.S_IMODE(os.fstat(fd).st_mode)
-        allowed = (stat.S_IMODE(replaced.st_mode) & ~_EXECUTE) & _PERMISSIONS
-        if mode & stat.S_IXUSR:
-            allowed |= (allowed & _READ) >> _READ_TO_EXECUTE
-        if mode != allowed:
-            with suppress(OSError):
-                layer.set_mode(fd, allowed)
-                layer.sync(fd)
-    finally:
-        layer.close(fd)
 
 
 def move_folder(partial: Folder, output: Folder, part_name: str, name: str) -> None:
@@ -322,6 +268,8 @@ class TargetPlan:
     extras: frozenset[int] = frozenset()
     """The selected links and empty folders, numbered as in `Manifest.item_paths`."""
     times: FileTimes | None = None
+    update: bool = False
+    """Whether an older version under the final name is replaced as a whole."""
 
     @property
     def everything(self) -> bool:
@@ -351,12 +299,19 @@ class TargetFiles:
         self.journal: JournalFile | None = None
         self.refused: DiskError | None = None
         self.executable = ExecutableBits()
-        self.extras = Extras(plan.manifest, plan.extras, replacing=plan.overwrite)
+        self.extras = Extras(plan.manifest, plan.extras, replacing=plan.overwrite or plan.update)
+        self.old: PieceFiles | None = None
+        """The older version that is to be replaced as a whole; it has the final name until then."""
+        self.remembered: Remembered | None = None
+        """What was hashed at the final path before."""
+        self.kept = KeptFiles()
+        """The user's files that an update has kept."""
+        self._swap: UpdateSwap | None = None
         with refusals(output_dir):
             self.output = Folder.open(output_dir, layer)
         try:
             check_lengths(self.output, plan.manifest, plan.selected, plan.name)
-            self.part_name = self._temporary_name(PART_SUFFIX)
+            self.names = SwapNames.of(self.output, plan.name)
             self._open()
         except BaseException:
             self.close()
@@ -377,18 +332,93 @@ class TargetFiles:
     def create_partial(self) -> PieceFiles:
         """Create the partial folder unless it exists, synced when this returns; raises `DiskError`."""
         if self.partial is None:
-            with refusals(self.output.path / self.part_name):
+            with refusals(self.output.path / self.names.part):
                 # It exists if an earlier call created it and then failed.
                 with suppress(FileExistsError):
-                    self.output.layer.make_folder(self.output.fd, self.part_name)
+                    self.output.layer.make_folder(self.output.fd, self.names.part)
                 sync_entries(self.output.layer, self.output.fd)
-            self.partial = self._place(self.part_name)
+            self.partial = self._place(self.names.part)
         return self.partial
+
+    def set_old_aside(self) -> None:
+        """What has the final name is an older version: it counts as nothing until it is replaced."""
+        self.old, self.final = self.final, None
+        self.existing.clear()
+        self.differing.clear()
+        self.checked = None
+
+    def reclaim(self) -> bool:
+        """Go on with the complete new version that a crash before the swap has left under another name.
+
+        Says whether there is one; it may be an old version, left by a crash behind the swap: see `unclaim`.
+        """
+        names = self.names
+        if self.partial is not None or not (self.manifest.folder and self._is_begun()):
+            return False
+        with refusals(self.output.path / names.new):
+            if not self._exists(names.new):
+                return False
+            self.output.layer.move(self.output.fd, names.new, self.output.fd, names.part)
+            sync_entries(self.output.layer, self.output.fd)
+        self.partial = self._place(names.part)
+        return True
+
+    def unclaim(self) -> None:
+        """What was reclaimed is no complete new version: remove what is ours of it."""
+        names = self.names
+        if self.partial is not None:
+            self.partial.close()
+            self.partial = None
+        with refusals(self.output.path / names.part):
+            self.output.layer.move(self.output.fd, names.part, self.output.fd, names.new)
+        swap = UpdateSwap(self.manifest, self.output, names, self.remembered)
+        swap.clear(also_old=False)
+        self.kept.files += swap.kept.files
+
+    def give_up_other(self, recall: Recall | None) -> None:
+        """The partial file or folder, and the journal, are those of another version: they become a base.
+
+        Raises `DiskError`.
+        """
+        names, output = self.names, self.output
+        with refusals(self.path):
+            for name in (names.part, names.new):
+                if not self._exists(name):
+                    continue
+                known = recall(output.path / name) if recall is not None and name == names.new else None
+                if known is not None and self._exists(names.final):
+                    # No new version but an old one, left by a crash behind the swap.
+                    swap = UpdateSwap(self.manifest, output, names, known)
+                    swap.clear()
+                    self.kept.files += swap.kept.files
+                else:
+                    self._discard_stale()
+                    output.layer.move(output.fd, name, output.fd, names.stale)
+                    sync_entries(output.layer, output.fd)
+        if self.manifest.folder and self.partial is not None:
+            self.partial.close()
+            self.partial = None
+        if self.journal is not None:
+            self.journal.clear()
+
+    @property
+    def stale(self) -> Path | None:
+        """What is left of an unfinished fetch of another version, if anything is."""
+        there = self.plan.update and self._exists(self.names.stale)
+        return self.output.path / self.names.stale if there else None
+
+    def _discard_stale(self) -> None:
+        if self._exists(self.names.stale):
+            remove_tree(self.output, self.names.stale)
+
+    def _is_begun(self) -> bool:
+        return self.journal is not None and not self.journal.empty()
 
     def put_in_place(self) -> None:
         """Give the selected files their final names and executable bits; run it in a worker thread.
 
-        Call `settle` in the event loop afterwards, before anything is read again. Raises `DiskError`.
+        Call `settle` in the event loop afterwards, before anything is read again, and `clean_up` at last.
+        Raises `DiskError`.
         """
         missing = sorted(self.selected - self.existing)
         if self.final is not None:
@@ -402,6 +432,9 @@ class TargetFiles:
             extras = self.extras if whole else None
             prepare(self.manifest, partial, missing, self.executable, extras, self.plan.times)
             self._move(partial, missing)
+        elif self._is_begun():
+            # The old version may be left, if the process ended between the swap and the removal of that.
+            self._swap = UpdateSwap(self.manifest, self.output, self.names, self.remembered)
         self._make_extras()
         self._remove_leftovers()
 
@@ -415,12 +448,26 @@ class TargetFiles:
     def _move(self, partial: PieceFiles, missing: list[int]) -> None:
         name = self.plan.name
         if not self.manifest.folder:
-            move_file(self.output, self.part_name, name, replacing=bool(self.differing))
+            if self.old is not None:
+                self._keep_single()
+            replacing = bool(self.differing) or self.old is not None
+            move_file(self.output, self.names.part, name, replacing=replacing)
+        elif self.old is not None:
+            self._swap = swap = UpdateSwap(self.manifest, self.output, self.names, self.remembered)
+            swap.keep(self.old.folder, partial.folder)
+            swap.exchange(self.old.folder, partial.folder)
         elif self.final is None and self.plan.everything:
-            move_folder(partial.folder, self.output, self.part_name, name)
+            move_folder(partial.folder, self.output, self.names.part, name)
         else:
             final = self._create_final().folder
             move_into(self.manifest, partial.folder, final, missing, self.differing)
+
+    def _keep_single(self) -> None:
+        with refusals(self.path):
+            about = self.output.stat((self.plan.name,))
+        if about is not None:
+            ownership = Ownership(self.manifest, self.remembered)
+            keep_single(self.output, self.plan.name, ownership, self.kept, about)
 
     def _create_final(self) -> PieceFiles:
         if self.final is None:
@@ -434,20 +481,17 @@ class TargetFiles:
         """Remove what is left of the partial file or folder, unless it holds other pieces."""
         if self.manifest.folder:
             if self.final is not None and self.partial is not None:
-                prune(self.manifest, self.partial.folder, self.output, self.part_name)
+                prune(self.manifest, self.partial.folder, self.output, self.names.part)
             return
-        with refusals(self.output.path / self.part_name):
-            part = self.output.stat((self.part_name,))
+        with refusals(self.output.path / self.names.part):
+            part = self.output.stat((self.names.part,))
             final = self.output.stat((self.plan.name,))
             # A move by hard link has two steps; a crash between them leaves both names.
             if part and final and (part.st_dev, part.st_ino) == (final.st_dev, final.st_ino):
-                self.output.layer.remove(self.output.fd, self.part_name)
+                self.output.layer.remove(self.output.fd, self.names.part)
 
     def settle(self) -> None:
-        """After `put_in_place`: read the selected files from the final path, remove the journal, unlock.
-
-        The journal stays, locked, if it claims pieces of other files in the partial folder.
-        """
+        """After `put_in_place`: read the selected files from the final path."""
         # Somebody may have moved the output folder meanwhile.
         self.output.path = self.output.where()
         if self.manifest.folder and self.final is None and self.partial is not None:
@@ -458,8 +502,26 @@ class TargetFiles:
             self.final.folder.path = self.path
         if self.partial is not None:
             self.partial.forget()
+        if self.old is not None:
+            self.old.forget()
+            if self.manifest.folder:
+                self.old.folder.close()
+            self.old = None
         self.existing |= self.selected
-        if self.journal is not None and (self.plan.everything or not self._exists(self.part_name)):
+
+    def clean_up(self) -> None:
+        """After `settle`, in a worker thread: remove the old version and the journal, unlock.
+
+        The journal stays, locked, if it claims pieces of other files in the partial folder.
+        """
+        if self._swap is not None:
+            self._swap.clear(also_old=self.plan.update)
+            self.kept.files += self._swap.kept.files
+            self.kept.left = self._swap.kept.left
+        if self.plan.update:
+            with suppress(OSError):
+                self._discard_stale()
+        if self.journal is not None and (self.plan.everything or not self._exists(self.names.part)):
             self.journal.remove()
             self.journal.close()
             self.journal = None
@@ -484,7 +546,7 @@ class TargetFiles:
         """Release every descriptor and the lock; remove an empty journal."""
         with ExitStack() as stack:
             stack.callback(self.output.close)
-            for files in (self.partial, self.final):
+            for files in (self.partial, self.final, self.old):
                 if files is not None:
                     stack.callback(files.close)
             if self.journal is not None:
@@ -494,26 +556,23 @@ class TargetFiles:
 
     def _open(self) -> None:
         name = self.plan.name
-        if not self._exists(name) and not self._exists(self.part_name):
+        if not self._exists(name) and not self._exists(self.names.part):
             check_characters(self.output, self.manifest, self.selected, name)
         try:
-            self.journal = JournalFile.lock(self.output, self._temporary_name(JOURNAL_SUFFIX))
+            self.journal = JournalFile.lock(self.output, self.names.journal)
         except DiskError as error:
             # On a read-only file system, complete content can still be shared.
             if not self._exists(name):
                 raise
             self.refused = error
+        if self.journal is not None and not self.journal.empty():
+            recover(self.output, self.names)
         if self._exists(name):
             self.final = self._place(name)
-            if self.manifest.folder:
+            if self.manifest.folder and not self.plan.update:
                 self.extras.check(self.final.folder)
-        if not self.manifest.folder or self._exists(self.part_name):
-            self.partial = self._place(self.part_name)
-
-    def _temporary_name(self, suffix: str) -> str:
-        """Return a name that this file system takes, if it takes the final one."""
-        plain, short = temporary_names(self.plan.name, suffix)
-        return plain if is_short_enough(self.output, plain) else short
+        if not self.manifest.folder or self._exists(self.names.part):
+            self.partial = self._place(self.names.part)
 
     def _exists(self, name: str) -> bool:
         with refusals(self.output.path / name):

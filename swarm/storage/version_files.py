@@ -43,10 +43,14 @@ class VersionFiles:
     def read(self, file: int, offset: int, size: int) -> memoryview:
         """Return ``size`` bytes of a file; raises OSError, also if it is shorter."""
         buffer = memoryview(bytearray(size))
-        with self.reading(file) as fd:
-            if read_at(self._folder.layer, fd, buffer, offset) != size:
-                raise OSError("this file is shorter than its manifest says")
+        self.read_into(file, offset, buffer)
         return buffer
+
+    def read_into(self, file: int, offset: int, buffer: memoryview) -> None:
+        """Fill ``buffer`` from a file; raises OSError, also if it is shorter."""
+        with self.reading(file) as fd:
+            if read_at(self._folder.layer, fd, buffer, offset) != len(buffer):
+                raise OSError("this file is shorter than its manifest says")
 
     def chunks(self, file: int, size: int) -> Iterator[memoryview]:
         """Yield a whole file in parts of ``size`` bytes, which share their memory; raises OSError."""

@@ -303,7 +303,7 @@ def largest_changed(pair: Pair) -> tuple[Path, Path] | None:
 
 
 def bare_zstd(pair: Pair, folder: Path) -> tuple[float | None, float | None]:
-    """MB of ``zstd -d --patch-from`` for a second, and for one of the processor, on the largest changed file."""
+    """MB of ``zstd -d --patch-from`` for each second, and each of the processor, on the largest changed file."""
     both = largest_changed(pair)
     if shutil.which("zstd") is None or both is None:
         return None, None

@@ -70,6 +70,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 async def test_the_examples_of_the_page_run(folder: Path) -> None:
     photos = _photos(folder / "photos")
+    newer = _photos(folder / "newer")
+    random_file(newer / "photo4.jpg", 1000, 7)
     random_file(folder / "movie.mkv", 2 * MIB + 5)
     letters = [random_file(folder / "letters" / f"letter{n}", 50_000 + n, n) for n in range(3)]
     examples = _examples()
@@ -87,6 +89,7 @@ async def test_the_examples_of_the_page_run(folder: Path) -> None:
             "link": shared.link,
             "links": links,
             "photos": photos,
+            "newer": newer,
             "folder": folder,
             "address": seeder.addresses[0],
             "path": folder / "movie.mkv",
@@ -104,6 +107,7 @@ async def test_the_examples_of_the_page_run(folder: Path) -> None:
     for copy in ("counted/photos", "found/photos", "script/photos", "asyncio/photos"):
         assert tree(folder / copy) == tree(photos), copy
     assert set(tree(folder / "some/best photos")) == {f"photo{n}.jpg" for n in range(4)}
+    assert tree(folder / "kept" / "gallery") == tree(newer)
     assert tree(folder / "many") == tree(folder / "letters")
     assert (folder / "copied" / "movie.mkv").read_bytes() == (folder / "movie.mkv").read_bytes()
     samples = names["samples"]

@@ -29,10 +29,16 @@ async def test_a_part_that_another_program_changed_is_fetched_again_by_itself(
     ):
         shared = await seeder.share(source, piece_length=PIECE)
         seen = await observe(leecher, nursery)
-        options = swarm.TransferOptions(bases=(source,) if base else (), download_limit=8 * PIECE)
+        half = tmp_path / "old.bin"
+        half.write_bytes(source.read_bytes()[: 32 * PIECE])
+        options = swarm.TransferOptions(bases=(half,) if base else (), download_limit=8 * PIECE)
         async with leecher.fetch(shared.link, into=tmp_path / "out", options=options) as transfer:
             await until(lambda: len(seen.of(swarm.PieceStored)) > 3, "some pieces")
-            changed = [event.piece for event in seen.of(swarm.PieceStored)[:2]]
+            if base:
+                await until(
+                    lambda: sum(event.pieces for event in seen.of(swarm.PiecesReused)) == 32, "a half"
+                )
+            changed = [3, 17] if base else [event.piece for event in seen.of(swarm.PieceStored)[:2]]
             await trio.sleep(0.02)
             with part.open("r+b") as file:
                 for piece in changed:
@@ -46,7 +52,11 @@ async def test_a_part_that_another_program_changed_is_fetched_again_by_itself(
         assert (told.path, told.pieces, told.size) == (str(part), 2, 2 * PIECE)
         assert "changed by another program" in told.reason
         stored = [event.piece for event in seen.of(swarm.PieceStored)]
-        assert sorted(stored[64:]) == sorted(changed)
+        if base:
+            assert set(stored) == set(range(32, 64))
+            assert sum(event.pieces for event in seen.of(swarm.PiecesReused)) == 34
+        else:
+            assert sorted(stored[64:]) == sorted(changed)
         nursery.cancel_scope.cancel()
 
 

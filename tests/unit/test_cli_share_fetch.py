@@ -230,6 +230,17 @@ def test_fetch_hands_bases_and_addresses_on(envelope: Envelope) -> None:
     assert node.transfer_options == TransferOptions(bases=(Path("photos"), Path()))
 
 
+def test_fetch_hands_an_update_on_and_refuses_what_it_cannot_go_with(
+    envelope: Envelope, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node = FakeNode()
+    assert invoke("fetch", "photos.swarm", PEER, "--update", node=node) == 0
+    assert node.transfer_options == TransferOptions(peers=(PEER,), update=True)
+    for other in (["--only", "*.jpg"], ["--overwrite"], ["--output", "-"]):
+        assert invoke("fetch", "photos.swarm", PEER, "--update", *other, node=node) == 2
+        assert f"leave out {' '.join(other[:1] if other[1:] != ['-'] else other)}" in capsys.readouterr().err
+
+
 def test_fetch_by_link_or_id_leaves_the_reading_to_the_node(envelope: Envelope) -> None:
     """What a node makes of a link, and of an id alone, is tested in test_node_opening.py."""
     node = FakeNode()

@@ -1,0 +1,163 @@
+"""Which files of an old version are the user's, and where the new version keeps them.
+
+A file is ours if the manifest of the old version lists it and nothing has changed it, or if the new version
+has the same bytes there. Any other file is the user's: an update neither removes nor replaces it. It stays
+where it is, or gets the suffix `KEPT_SUFFIX` if the new version has something else there.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import closing, suppress
+
+from blake3 import blake3
+
+from swarm.content.manifest import FileEntry, Manifest
+from swarm.content.paths import temporary_names
+from swarm.storage.extras import target_of
+from swarm.storage.file_identity import FileIdentity
+from swarm.storage.file_layer import read_at
+from swarm.storage.folder import Folder
+from swarm.storage.hash_cache import Remembered
+from swarm.storage.hashing import new_buffer
+
+KEPT_SUFFIX = ".swarm-kept"
+"""What the name of a user's file ends in where the new version has another file; then ``.swarm-kept-2``, …"""
+
+Parts = tuple[str, ...]
+
+
+class Ownership:
+    """Tells our files from the user's; ``remembered`` is what was hashed of the old version, or None."""
+
+    def __init__(self, new: Manifest, remembered: Remembered | None) -> None:
+        self._new = _by_path(new)
+        self._new_manifest = new
+        self._remembered = remembered
+        self._old = {} if remembered is None else _by_path(remembered.manifest)
+        links = () if remembered is None else remembered.manifest.links
+        self._links = {link.path: {link.target} for link in links}
+        for link in new.links:
+            self._links.setdefault(link.path, set()).add(link.target)
+        self.folders = {*_folders(new), *(() if remembered is None else _folders(remembered.manifest))}
+        """The folders of both versions."""
+        self._compared: dict[Parts, FileIdentity] = {}
+
+    def is_ours(self, folder: Folder, parts: Parts, about: os.stat_result) -> bool:
+        """Whether what lies at ``parts`` of the old version, and is no folder, is ours; raises OSError."""
+        if stat.S_ISLNK(about.st_mode):
+            return target_of(folder, parts) in self._links.get(parts, ())
+        if not stat.S_ISREG(about.st_mode):
+            return False
+        identity = FileIdentity.of(about)
+        number = self._old.get(parts if self._new_manifest.folder else ())
+        if number is not None and self._remembered is not None and self._remembered.has(number, identity):
+            return True
+        if self._compared.get(parts) == identity:
+            return True
+        expected = {entry.blake3 for entry in self._entries(parts) if entry.length == identity.size}
+        ours = bool(expected) and blake3_of(folder, parts) in expected
+        if ours:
+            self._compared[parts] = identity
+        return ours
+
+    def _entries(self, parts: Parts) -> Iterator[FileEntry]:
+        key = parts if self._new_manifest.folder else ()
+        if self._remembered is not None and key in self._old:
+            yield self._remembered.manifest.files[self._old[key]]
+        if key in self._new:
+            yield self._new_manifest.files[self._new[key]]
+
+
+class KeptPlaces:
+    """Where the user's files are kept in the new version."""
+
+    def __init__(self, new: Manifest) -> None:
+        self._leaves = {*map(new.path, range(len(new.files))), *(link.path for link in new.links)}
+        self._folders = _folders(new)
+
+    def is_new(self, parts: Parts) -> bool:
+        """Whether the new version has a file or link there."""
+        return parts in self._leaves
+
+    def candidates(self, parts: Parts) -> Iterator[Parts]:
+        """Yield where a file or empty folder of the user may go: its own place first, if that is free."""
+        above: Parts = ()
+        for name in parts[:-1]:
+            above = (*above, name) if (*above, name) not in self._leaves else (*above, kept_name(name, 1))
+        number = 0
+        while True:
+            place = (*above, kept_name(parts[-1], number) if number else parts[-1])
+            if place not in self._leaves and place not in self._folders:
+                yield place
+            number += 1
+
+
+def kept_name(name: str, number: int) -> str:
+    """Return the name under which a user's file is kept beside a file of the new version."""
+    suffix = KEPT_SUFFIX if number == 1 else f"{KEPT_SUFFIX}-{number}"
+    plain, short = temporary_names(name, suffix)
+    return plain if len(os.fsencode(plain)) <= 255 else short
+
+
+def blake3_of(folder: Folder, parts: Parts) -> bytes:
+    """Return the BLAKE3 of a file; raises OSError."""
+    hashing, buffer, offset = blake3(), new_buffer(), 0
+    fd = folder.open_file(parts, os.O_RDONLY)
+    try:
+        while got := read_at(folder.layer, fd, buffer, offset):
+            hashing.update(buffer[:got])
+            offset += got
+    finally:
+        folder.layer.close(fd)
+    return hashing.digest()
+
+
+def tree_entries(folder: Folder) -> Iterator[tuple[Parts, os.stat_result]]:
+    """Yield everything below a folder, each folder before what is in it; raises OSError."""
+    waiting: list[Parts] = [()]
+    while waiting:
+        above = waiting.pop()
+        fd = folder.open_folder(above)
+        try:
+            names = sorted(os.listdir(fd))  # noqa: PTH208 - of a descriptor
+            abouts = []
+            for name in names:
+                with suppress(FileNotFoundError):
+                    abouts.append(((*above, name), folder.layer.stat(fd, name)))
+        finally:
+            folder.layer.close(fd)
+        waiting += [parts for parts, about in abouts if stat.S_ISDIR(about.st_mode)]
+        yield from abouts
+
+
+def remove_tree(output: Folder, name: str) -> None:
+    """Remove a file, or a folder with all that is in it; raises OSError."""
+    layer = output.layer
+    if not stat.S_ISDIR(layer.stat(output.fd, name).st_mode):
+        layer.remove(output.fd, name)
+        return
+    with closing(output.subfolder(name)) as tree:
+        folders: list[Parts] = []
+        for parts, about in tree_entries(tree):
+            if stat.S_ISDIR(about.st_mode):
+                folders.append(parts)
+            else:
+                with tree.parent(parts) as parent:
+                    layer.remove(parent, parts[-1])
+        for parts in reversed(folders):
+            with tree.parent(parts) as parent:
+                layer.remove_folder(parent, parts[-1])
+    layer.remove_folder(output.fd, name)
+
+
+def _by_path(manifest: Manifest) -> dict[Parts, int]:
+    if not manifest.folder:
+        return {(): 0}
+    return {manifest.path(number): number for number in range(len(manifest.files))}
+
+
+def _folders(manifest: Manifest) -> set[Parts]:
+    return {*manifest.folder_paths(), *manifest.empty_folders}
