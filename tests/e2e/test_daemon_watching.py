@@ -37,7 +37,8 @@ def test_a_seek_is_fetched_before_everything_else(processes: Processes, tmp_path
         assert answer.status == 206
         assert answer.headers["content-range"] == f"bytes {place}-{end - 1}/{len(data)}"
         assert answer.headers["content-type"] == "video/mp4"
-        assert answer.headers["content-security-policy"] == "default-src 'none'; sandbox"
+        assert answer.headers["content-security-policy"].startswith("default-src 'none'; media-src 'self'; ")
+        assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.body == data[place:end]
         # It came long before its turn in any other order: most of the file is not here yet.
         about = daemon.ask("GET", f"/v1/transfers/{added['id']}").json()
@@ -73,6 +74,7 @@ def test_ranges_are_the_bytes_of_the_file(processes: Processes, tmp_path: Path) 
     nothing = daemon.ask("GET", empty)
     assert (nothing.status, nothing.body) == (200, b"")
     assert nothing.headers["content-type"] == "application/octet-stream"
+    assert nothing.headers["content-security-policy"] == "default-src 'none'; sandbox"
     # Other bytes under the name are never served as those of the manifest.
     movie.write_bytes(b"other" * 1000)
     cut = ask_raw(daemon, address)
