@@ -29,7 +29,7 @@ SHOWN: Final = (
     *SEALED[1:],
 )
 """The same for a film, a sound or a picture. The browser makes a document around it, which loads it again,
-and in a sandbox could not. Its type says that nothing in it runs, and ``nosniff`` that no other is guessed."""
+and in a sandbox could not. Its type says that nothing in it runs, and ``nosniff`` that none is guessed."""
 
 
 @dataclass(frozen=True, slots=True)
