@@ -76,6 +76,12 @@ def test_a_link_is_added_watched_paused_and_removed(processes: Processes, tmp_pa
         browser.until(f"{state('movie.bin')} === 'seeding'")
         assert (processes.work("daemon") / "movie.bin").read_bytes() == movie.read_bytes()
 
+        rules = {"schedule": ["daily up 3MB/s"], "ratio": 2}
+        assert daemon.ask("PATCH", "/v1/limits", rules).status == 200
+        shown = "By the time of day: daily up 3MB/s. Now: send at most 3.0 MB/s, receive without limit. "
+        browser.until(
+            f"document.getElementById('rules').textContent === {shown + 'Seeding ends at ratio 2.'!r}"
+        )
         drop(browser, second.written)
         browser.until(f"{state('other.bin')} === 'seeding'")
         browser.run("[...document.querySelectorAll('.remove')].forEach((each) => each.blur())")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+import struct
 import time
 from pathlib import Path
 
@@ -95,3 +96,23 @@ def ask_raw(daemon: Daemon, address: str) -> bytes:
         while part := stream.recv(1 << 16):
             come += part
     return come.partition(b"\r\n\r\n")[2]
+
+
+def test_readers_that_go_away_in_the_middle_end_nothing_else(processes: Processes, tmp_path: Path) -> None:
+    movie = random_file(tmp_path / "movie.mkv", 16 * MIB)
+    daemon = start_daemon(processes)
+    added = daemon.ask("POST", "/v1/transfers", {"path": str(movie)}).json()
+    daemon.until(added["id"], lambda each: each["state"] == "seeding")
+    address = daemon.ask("GET", f"/v1/transfers/{added['id']}").json()["files"][0]["url"]
+    head = f"HTTP/1.1\r\nHost: 127.0.0.1:{daemon.port}\r\nAuthorization: Bearer {daemon.token}\r\n\r\n"
+    for number in range(30):
+        with socket.create_connection(("127.0.0.1", daemon.port), timeout=20) as stream:
+            path = "/v1/events" if number % 3 == 2 else address
+            stream.sendall(f"GET {path} {head}".encode())
+            stream.recv(1 + 5000 * (number % 5))
+            if number % 2:
+                # Closed with a reset, whatever is still to be read.
+                stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert daemon.ask("GET", "/v1/status").status == 200
+    assert daemon.process.exit_code is None
+    assert "fault" not in daemon.process.errors()
