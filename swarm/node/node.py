@@ -175,6 +175,11 @@ class Node(NodeReleases):
         return self._host.peer_id
 
     @property
+    def memory(self) -> TransferMemory:
+        """What all transfers have in buffers."""
+        return self._services.memory
+
+    @property
     def addresses(self) -> tuple[str, ...]:
         """The dialable multiaddrs of this node, with ``/p2p/<id>``: those announced come first."""
         return self._addresses.now

@@ -128,8 +128,10 @@ class FetchRequest:
                 named = NamedContent.of_link(content)
             case NamedContent():
                 named = content
-            case Envelope() | ManifestId():
-                named = NamedContent(content, content.peers if isinstance(content, Envelope) else ())
+            case Envelope():
+                named = NamedContent.of_envelope(content)
+            case ManifestId():
+                named = NamedContent(content)
             case _:
                 named = str(content)
         return cls(named, into, peers, frozenset(map(_signer, options.trusted)), options)
