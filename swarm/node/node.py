@@ -340,7 +340,9 @@ class Node(NodeReleases):
     ) -> Transfer:
         """Fetch a patch for another transfer, which hears of it through ``publish``."""
         opener = replace(self._opener, publish=publish)
-        request = FetchRequest(content, into, self._peers_of(options), frozenset(), options)
+        # Whoever has the patch has it now: each peer is asked once.
+        once = replace(options, patience=0.0)
+        request = FetchRequest(content, into, self._peers_of(options), frozenset(), once)
         opening: OpenContentOf = lambda own: open_fetch(opener, own, request)  # noqa: E731
         return self._begin(TransferKind.FETCH, options, opening, publish)
 
