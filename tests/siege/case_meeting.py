@@ -6,6 +6,7 @@ more; who comes from another address (here ``::1``) finds them within the second
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import random
@@ -86,8 +87,10 @@ class Flood:
         await self._ask(host, HOP_PROTOCOL, HopMessage(HopKind.RESERVE).encode())
         await self._ask(host, HOP_PROTOCOL, HopMessage(HopKind.CONNECT, STRANGER).encode())
         for _ in range(limits.WAITING_PER_PEER):
-            waiting = await host.open_stream(self.where.peer, RENDEZVOUS_PROTOCOL)
-            await write_message(waiting, encode_rendezvous(Discover(secrets.token_hex(16), wait=60)))
+            # Some are ended at once: one address has only so many.
+            with contextlib.suppress(LinkClosed):
+                waiting = await host.open_stream(self.where.peer, RENDEZVOUS_PROTOCOL)
+                await write_message(waiting, encode_rendezvous(Discover(secrets.token_hex(16), wait=60)))
         stream = await host.open_stream(self.where.peer, RENDEZVOUS_PROTOCOL)
         record = host.seal([Endpoint("ip4", "192.0.2.1", "tcp", n + 1) for n in range(8)], self.sent)
         async with trio.open_nursery() as nursery:
