@@ -157,6 +157,9 @@ class Store(Protocol):
         whole file is away (all of its pieces leave ``stored``), `DiskError` when it cannot be read.
         """
 
+    def get_now(self, piece: int) -> memoryview | None:
+        """As `get`, in one step that waits for nothing; None if it would, or if anything is wrong."""
+
     async def get_many(self, pieces: Sequence[int]) -> list[memoryview | SwarmError]:
         """As `get`, for many small pieces in one step; the answer ends with the first error."""
 

@@ -50,17 +50,18 @@ def table(transfers: Sequence[dict[str, Any]]) -> list[str]:
     """Return aligned lines with headings; names are others' words and escaped."""
     from swarm.content.paths import printable
 
-    rows = [HEADINGS, *map(_row, transfers)]
+    rows = [HEADINGS, *map(cells, transfers)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row, about in zip(rows, ({}, *transfers), strict=True):
         lines.append("  ".join(map(str.ljust, row, widths)).rstrip())
-        if about.get("error"):
-            lines.append(f"{'':{widths[0]}}  {printable(about['error'])}")
+        if about.get("error") or about.get("finished"):
+            lines.append(f"{'':{widths[0]}}  {printable(about['error'] or about['finished'])}")
     return lines
 
 
-def _row(each: dict[str, Any]) -> tuple[str, ...]:
+def cells(each: dict[str, Any]) -> tuple[str, ...]:
+    """Return the cells of one line, as in `HEADINGS`."""
     from cli.quantities import format_rate, format_remaining, format_size
     from swarm.content.paths import printable
 
@@ -77,5 +78,5 @@ def _row(each: dict[str, Any]) -> tuple[str, ...]:
         format_rate(each["up_rate"]),
         left,
         str(each["peers"]),
-        printable(each["name"]),
+        printable(each["name"] or each["manifest"] or ""),
     )

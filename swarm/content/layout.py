@@ -69,7 +69,7 @@ class Layout:
             raise IndexError(f"piece {piece} is not in 0..{self._first[-1] - 1}")
         file = bisect_right(self._first, piece) - 1
         left = self._lengths[file] - (piece - self._first[file]) * self._piece_length
-        return left if left < self._piece_length else self._piece_length
+        return min(self._piece_length, left)
 
     def pieces_of(self, file: int) -> range:
         """Return the pieces of the file with that index; raises IndexError if there is no such file."""

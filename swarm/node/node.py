@@ -175,6 +175,11 @@ class Node(NodeReleases):
         return self._host.peer_id
 
     @property
+    def memory(self) -> TransferMemory:
+        """What all transfers have in buffers."""
+        return self._services.memory
+
+    @property
     def addresses(self) -> tuple[str, ...]:
         """The dialable multiaddrs of this node, with ``/p2p/<id>``: those announced come first."""
         return self._addresses.now
@@ -335,7 +340,9 @@ class Node(NodeReleases):
     ) -> Transfer:
         """Fetch a patch for another transfer, which hears of it through ``publish``."""
         opener = replace(self._opener, publish=publish)
-        request = FetchRequest(content, into, self._peers_of(options), frozenset(), options)
+        # Whoever has the patch has it now: each peer is asked once.
+        once = replace(options, patience=0.0)
+        request = FetchRequest(content, into, self._peers_of(options), frozenset(), once)
         opening: OpenContentOf = lambda own: open_fetch(opener, own, request)  # noqa: E731
         return self._begin(TransferKind.FETCH, options, opening, publish)
 

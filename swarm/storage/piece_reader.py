@@ -83,6 +83,15 @@ class PieceExecutor:
                 pass
         return await trio.to_thread.run_sync(attempt, False, limiter=self._threads)
 
+    def read_now(self, size: int, attempt: Callable[[bool], T | None]) -> T | None:
+        """Run ``attempt(True)`` inline; None if it is large, or would block."""
+        if size > INLINE_BYTES:
+            return None
+        try:
+            return attempt(True)
+        except BlockingIOError:
+            return None
+
     async def write(self, size: int, function: Callable[[], T]) -> T:
         """Run ``function`` inline if it is small and the last write was fast, else in a thread."""
 
@@ -106,6 +115,12 @@ class PieceLoader:
     async def load(self, files: PieceFiles, fd: int, span: Span, piece: int) -> memoryview | None:
         """Return the piece, or None if the file is too short or the bytes are others; raises OSError."""
         return await self._executor.read(
+            span.length, lambda cached: self._load(files, fd, span, piece, cached=cached)
+        )
+
+    def load_now(self, files: PieceFiles, fd: int, span: Span, piece: int) -> memoryview | None:
+        """As `load`, without waiting; None also if that would wait."""
+        return self._executor.read_now(
             span.length, lambda cached: self._load(files, fd, span, piece, cached=cached)
         )
 
