@@ -451,12 +451,13 @@ class Target:
     async def finish(
         self,
         tree_times: FileTimes | None = None,
-        remember: Callable[[Path, Checks, frozenset[int]], None] | None = None,
+        remember: Callable[[Path, Manifest, Checks, frozenset[int]], None] | None = None,
     ) -> Path:
         """Sync everything, set executable bits, give the final name, and remove the journal.
 
         ``tree_times`` are given to the folders and links, if any file is put in place. ``remember`` is called
-        in a thread with the final path, its `Checks` and the files that they do not cover.
+        in a thread with the final path, the manifest, its `Checks`, and the files that they do not cover; before
+        that with what was remembered of an old version that is still to be removed, and where it is now.
 
         Returns the final path, from which pieces are served afterwards. Of a selection, only the selected
         files are moved there; a partial folder with pieces of other files stays, with its journal.
@@ -482,7 +483,7 @@ class Target:
             with suppress(DiskError):
                 await self._serve_in_place(before)
             if remember is not None and self._served is not None:
-                await trio.to_thread.run_sync(remember, self.path, self._served.checks, self.unsettled)
+                await trio.to_thread.run_sync(self._remember, remember, self._served.checks)
             # Not before the new version is remembered: what is not listed is the user's.
             await trio.to_thread.run_sync(self._files.clean_up)
             if self._served is not None:
@@ -500,6 +501,14 @@ class Target:
             if self._warn is not None and line is not None:
                 self._warn(line)
         return self.path
+
+    def _remember(
+        self, remember: Callable[[Path, Manifest, Checks, frozenset[int]], None], checks: Checks
+    ) -> None:
+        old, left = self._files.remembered, self._files.left
+        if old is not None and left is not None and old.manifest != self._manifest:
+            remember(left, old.manifest, old.checks, frozenset())
+        remember(self.path, self._manifest, checks, self.unsettled)
 
     async def aclose(self) -> None:
         """Save the journal, in at most `SAVE_SECONDS`, and release everything; raises `DiskError`."""
