@@ -378,6 +378,16 @@ def allow(command: Command) -> Command:
     )(command)
 
 
+def no_lan(command: Command) -> Command:
+    """Add ``--no-lan``."""
+    return click.option(
+        "--no-lan",
+        is_flag=True,
+        envvar="SWARM_NO_LAN",
+        help="Neither look for peers in this machine's networks nor be found there.",
+    )(command)
+
+
 def reach(command: Command) -> Command:
     """Add the options that say how peers are found, and how this node is; `reach_options` reads them."""
     meet = click.option(
@@ -392,12 +402,6 @@ def reach(command: Command) -> Command:
         "--relay-data",
         is_flag=True,
         help="Let pieces go through a meeting point where no direct connection can be made.",
-    )
-    no_lan = click.option(
-        "--no-lan",
-        is_flag=True,
-        envvar="SWARM_NO_LAN",
-        help="Neither look for peers in this machine's networks nor be found there.",
     )
     no_map_port = click.option(
         "--no-map-port",

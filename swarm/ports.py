@@ -40,6 +40,12 @@ class ByteStream(Protocol):
     async def readinto_exactly(self, buffer: memoryview) -> None:
         """Fill ``buffer`` from the stream."""
 
+    def read_now(self, buffer: memoryview) -> int:
+        """Move into ``buffer`` what has come, without waiting; return how many bytes that is, perhaps none.
+
+        Never raises: how a stream ended is told by the read that waits.
+        """
+
     async def read_some(self, limit: int) -> bytes:
         """Wait for data and return what has come: 1 to ``limit`` bytes, none once the peer has finished."""
 
@@ -135,6 +141,9 @@ class Store(Protocol):
         After a `DiskError` those in ``stored`` are written.
         """
 
+    def put_now(self, pieces: Sequence[tuple[int, memoryview]]) -> list[int] | None:
+        """As `put_many`, in one step that waits for nothing; None, with nothing done, if it would."""
+
     async def take(self, pieces: Sequence[int], held: HeldPieces) -> list[int]:
         """Verify and write pieces that files on this machine hold, without a detour through anybody's memory.
 
@@ -147,6 +156,9 @@ class Store(Protocol):
         Raises `PieceWithdrawn` when it is not (the piece then leaves ``stored``), `ContentAway` when the
         whole file is away (all of its pieces leave ``stored``), `DiskError` when it cannot be read.
         """
+
+    def get_now(self, piece: int) -> memoryview | None:
+        """As `get`, in one step that waits for nothing; None if it would, or if anything is wrong."""
 
     async def get_many(self, pieces: Sequence[int]) -> list[memoryview | SwarmError]:
         """As `get`, for many small pieces in one step; the answer ends with the first error."""

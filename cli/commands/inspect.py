@@ -12,6 +12,7 @@ from cli.runtime import Runtime
 
 if TYPE_CHECKING:
     from cli.render.live import Live
+    from swarm.config import TransferOptions
     from swarm.content.envelope import Envelope
     from swarm.ids import PeerId
     from swarm.node import Node
@@ -24,6 +25,7 @@ PATIENCE = 10.0
 @click.argument("manifest", metavar="MANIFEST", shell_complete=completion.complete_content)
 @click.argument("peers", type=options.PeerType(), metavar="[PEER]...", nargs=-1)
 @options.trust
+@options.no_lan
 @click.option(
     "--patience",
     type=click.FloatRange(min=0, min_open=True),
@@ -41,11 +43,13 @@ def command(
     peers: tuple[str, ...],
     trust: tuple[PeerId, ...],
     patience: float,
+    no_lan: bool,
     as_json: str | None,
 ) -> None:
     """Print what MANIFEST describes: size, x if executable, BLAKE3 and path of each file.
 
-    MANIFEST is a .swarm file, an id or a swarm: link. The manifest of the last two comes from peers.
+    MANIFEST is a .swarm file, an id or a swarm: link. The manifest of the last two comes from peers, also
+    from those in this machine's networks.
     """
     from cli import running
     from swarm.storage.manifest_files import find_content, is_remote
@@ -53,7 +57,10 @@ def command(
     live = runtime.show("inspect", json=as_json)
 
     if is_remote(manifest):
-        _ask(runtime, live, manifest, peers, trust, patience)
+        from swarm.config import TransferOptions
+
+        transfer_options = TransferOptions(peers=peers, trusted=trust, patience=patience)
+        _ask(runtime, live, manifest, transfer_options, lan=not no_lan)
         return
     if peers:
         raise click.UsageError("only for a link or an id are PEERs asked: leave them out")
@@ -95,20 +102,18 @@ def _ask(
     runtime: Runtime,
     live: Live,
     content: str,
-    peers: tuple[str, ...],
-    trust: tuple[PeerId, ...],
-    patience: float,
+    transfer_options: TransferOptions,
+    *,
+    lan: bool,
 ) -> None:
     """Show the manifest of a link or an id that peers have."""
-    from swarm.config import NodeOptions, TransferOptions
-
-    transfer_options = TransferOptions(peers=peers, trusted=trust, patience=patience)
+    from swarm.config import NodeOptions
 
     async def main(node: Node) -> None:
         async with live.following(node):
             tell(live, await node.inspect(content, options=transfer_options))
 
-    runtime.with_node(NodeOptions(listen=()), main)
+    runtime.with_node(NodeOptions(listen=(), lan=lan), main)
 
 
 def describe(envelope: Envelope) -> Iterator[str]:

@@ -50,7 +50,7 @@ def table(transfers: Sequence[dict[str, Any]]) -> list[str]:
     """Return aligned lines with headings; names are others' words and escaped."""
     from swarm.content.paths import printable
 
-    rows = [HEADINGS, *map(_row, transfers)]
+    rows = [HEADINGS, *map(cells, transfers)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row, about in zip(rows, ({}, *transfers), strict=True):
@@ -60,7 +60,8 @@ def table(transfers: Sequence[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _row(each: dict[str, Any]) -> tuple[str, ...]:
+def cells(each: dict[str, Any]) -> tuple[str, ...]:
+    """Return the cells of one line, as in `HEADINGS`."""
     from cli.quantities import format_rate, format_remaining, format_size
     from swarm.content.paths import printable
 

@@ -18,6 +18,10 @@ DRAW_SECONDS = 0.5
 WAIT_SECONDS = 2
 """How long one question waits for news."""
 USUAL_ROWS = 24
+IN_ORDER = ("NAME", "STATE", "DONE", "DOWN", "UP", "LEFT", "PEERS", "SIZE", "ID")
+"""The columns; the last ones give way first."""
+LEAST_NAME = 12
+GAP = 2
 BUSIEST_FIRST = ("fetching", "hashing", "seeding")
 
 
@@ -96,11 +100,9 @@ class Top:
         """The table, at most so large; the busiest transfers come first."""
         from rich.cells import cell_len, set_cell_size
 
-        from cli.commands.status import table
-
         found = sorted(self._known.values(), key=_rank)
         shown = found if rows is None else found[: max(1, rows - 3)]
-        lines = [self._totals(), *table(shown)]
+        lines = [self._totals(), *_table(shown, columns)]
         for each in shown if self._names else ():
             lines += self._peers(each, columns)
         if len(found) > len(shown):
@@ -130,6 +132,31 @@ class Top:
 
         table = peer_table(snapshot_of(about, 1, 0.0), columns or sys.maxsize)
         return ["", printable(about["name"] or about["id"]), *(table or ["no peer is connected"])]
+
+
+def _table(transfers: list[dict[str, Any]], columns: int | None) -> list[str]:
+    """Lines with headings. What a narrow terminal has no room for is left out, the name last of all."""
+    from rich.cells import cell_len, set_cell_size
+
+    from cli.commands.status import HEADINGS, cells
+    from swarm.content.paths import printable
+
+    order = [HEADINGS.index(name) for name in IN_ORDER]
+    rows = [[row[index] for index in order] for row in (HEADINGS, *map(cells, transfers))]
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    if columns is not None:
+        least = min(widths[0], LEAST_NAME)
+        while len(widths) > 1 and least + sum(widths[1:]) + GAP * (len(widths) - 1) > columns:
+            widths.pop()
+        room = columns - sum(widths[1:]) - GAP * (len(widths) - 1)
+        widths[0] = min(widths[0], max(least, room))
+    lines = []
+    for row, about in zip(rows, ({}, *transfers), strict=True):
+        padded = (set_cell_size(cell, width) for cell, width in zip(row, widths, strict=False))
+        lines.append((" " * GAP).join(padded).rstrip())
+        if about.get("error"):
+            lines.append(f"  {printable(about['error'])}")
+    return lines
 
 
 def _rank(each: dict[str, Any]) -> tuple[Any, ...]:

@@ -267,8 +267,13 @@ def _local(snapshot: TransferSnapshot) -> str:
 
 
 def _givers(snapshot: TransferSnapshot) -> str:
-    """Return who gave pieces: how many peers, and what else there was."""
-    names = [row.source for row in snapshot.sources if row.pieces]
+    """Return who gave pieces, or parts of the patch: how many peers, and what else there was."""
+    rows = [row for row in snapshot.sources if not row.source.startswith("patch:")]
+    names = [
+        row.source
+        for row in rows
+        if row.pieces or (snapshot.patched and row.received and ":" not in row.source)
+    ]
     others = [named(name) for name in names if ":" in name]
     peers = len(names) - len(others)
     if not others:

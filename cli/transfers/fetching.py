@@ -45,7 +45,8 @@ class Fetching:
             await refuse_to_overwrite(self.save_manifest)
 
     async def save(self, live: Live, content: str, transfer: Transfer) -> None:
-        """Write the manifest as soon as it is known, with the peers that were named for it."""
+        """Write the manifest as soon as it is known, with the places that were named for it."""
+        from swarm.content.hints import Hints
         from swarm.content.link import SwarmLink, is_link
         from swarm.content.paths import printable
         from swarm.content.series_link import SeriesLink, is_series_link
@@ -58,8 +59,9 @@ class Fetching:
         if path == Path():
             path = Path(f"{transfer.manifest.name}{SUFFIX}")
         kind = SeriesLink if is_series_link(content) else SwarmLink
-        linked = kind.pasted(content).peers if is_link(content) else transfer.envelope.peers
-        await write_envelope(path, transfer.envelope, tuple(dict.fromkeys((*self.options.peers, *linked))))
+        found = kind.pasted(content) if is_link(content) else Hints.read(transfer.envelope.peers)
+        peers = tuple(dict.fromkeys((*self.options.peers, *found.peers)))
+        await write_envelope(path, transfer.envelope, Hints(peers, found.meets, found.origins).texts())
         live.say(f"manifest: {printable(str(path))}")
 
 

@@ -48,6 +48,7 @@ async def release(node: Node, live: Live, releasing: Releasing) -> None:
 
 async def _tell(node: Node, live: Live, published: PublishedRelease) -> None:
     from cli.quantities import format_size
+    from swarm.content.paths import printable
     from swarm.content.series_link import SeriesLink
     from swarm.observe.reports import ReleasePublished
 
@@ -74,5 +75,6 @@ async def _tell(node: Node, live: Live, published: PublishedRelease) -> None:
         sizes = ", ".join(map(format_size, patch_sizes))
         patches = f"; {'patch' if len(patch_sizes) == 1 else 'patches'} of {sizes}"
     live.say(f"release {record.sequence} of {record.series.name}{again}: {format_size(record.size)}{patches}")
+    live.say(f"release record: {printable(str(published.record_path))}")
     live.say(f"others fetch and update it with: swarm fetch --update '{published.link}'")
     live.say(f"or, where quotes get lost: swarm fetch --update {SeriesLink.parse(published.link).bare()}")

@@ -120,6 +120,8 @@ def warn_if_nobody_can_reach(live: Live, addresses: Sequence[str]) -> None:
 
 
 async def _share(node: Node, live: Live, path: Path, target: Path, sharing: Sharing) -> Transfer:
+    from swarm.content.hints import Hints
+    from swarm.content.link import SwarmLink
     from swarm.observe.reports import PathShared
     from swarm.storage.manifest_files import check_place, write_envelope
 
@@ -128,7 +130,8 @@ async def _share(node: Node, live: Live, path: Path, target: Path, sharing: Shar
         path, name=sharing.name, piece_length=sharing.piece_size, options=sharing.options
     )
     # With the addresses, so that sending the file is enough.
-    await write_envelope(target, transfer.envelope, node.addresses)
+    link = SwarmLink.parse(transfer.link)
+    await write_envelope(target, transfer.envelope, Hints(node.addresses, link.meets, link.origins).texts())
     manifest = transfer.manifest
     if before is not None and before.manifest.id != manifest.id:
         # Perhaps of another folder of the same name, which may be shared at this moment.

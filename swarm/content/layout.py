@@ -65,7 +65,11 @@ class Layout:
 
     def length(self, piece: int) -> int:
         """Return the bytes of ``piece``; raises IndexError if there is no such piece."""
-        return self.span(piece).length
+        if not 0 <= piece < self._first[-1]:
+            raise IndexError(f"piece {piece} is not in 0..{self._first[-1] - 1}")
+        file = bisect_right(self._first, piece) - 1
+        left = self._lengths[file] - (piece - self._first[file]) * self._piece_length
+        return min(self._piece_length, left)
 
     def pieces_of(self, file: int) -> range:
         """Return the pieces of the file with that index; raises IndexError if there is no such file."""

@@ -7,6 +7,7 @@ target.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -25,7 +26,7 @@ from swarm.daemon.seeding_rules import SeedingRule
 from swarm.daemon.transfer_registry import KeptTransfer, TransferRegistry, transfer_id
 from swarm.daemon.wishes import Wishes, check_limits, find_named, named_again, options_of, piece_size_of
 from swarm.errors import DiskError, Incomplete, Locked, NoPeerReachable, SwarmError, UsageError
-from swarm.ids import TransferId
+from swarm.ids import SourceId, TransferId
 from swarm.lazy_dataclass import replace
 from swarm.node import Node
 from swarm.storage.manifest_files import NamedContent
@@ -38,9 +39,18 @@ FIRST_RETRY_SECONDS: Final = 5.0
 LAST_RETRY_SECONDS: Final = 300.0
 LOOP_SECONDS: Final = 5.0
 """Between two measurements of how late the event loop is."""
+SOURCE_KINDS: Final = ("peer", "origin", "base", "patch")
 LEAST_ID_CHARS: Final = 4
 """Characters of an id that name a transfer."""
 _MENDED_BY_TIME: Final = (NoPeerReachable, Incomplete, DiskError, Locked)
+
+
+def source_kind(source: SourceId) -> str:
+    """What a source is: a peer, a web server, a file of this machine, or a patch."""
+    kind, mark, _ = source.partition(":")
+    if not mark:
+        return "peer"
+    return kind if kind in SOURCE_KINDS else "origin"
 
 
 class NotKept(UsageError):
@@ -76,6 +86,8 @@ class TransferKeeper:
         """Called for each fetch that is complete for the first time, once that is kept."""
         self.received = self.sent = self.refused = self.banned = 0
         """Bytes of all transfers since the daemon started, pieces that were false, sources banned for it."""
+        self.received_from: Counter[str] = Counter()
+        """The received bytes by the kind of source, one of `SOURCE_KINDS`."""
         self._registry = registry
         self._nursery = nursery
         self.tell = tell
@@ -435,6 +447,7 @@ class TransferKeeper:
         match event:
             case events.BytesReceived(size=size):
                 self.received += size
+                self.received_from[source_kind(event.source)] += size
             case events.BytesSent(size=size):
                 self.sent += size
             case events.PieceRefused():

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from math import inf
 from typing import Final
 
-from swarm.daemon.keeper import TransferKeeper
+from swarm.daemon.keeper import SOURCE_KINDS, TransferKeeper
+from swarm.daemon.kept_entry import KeptEntry
+from swarm.observe.tally import TransferSnapshot
+from swarm.transfer.buffers import POOL_BYTES, UPLOAD_BYTES
 
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 STATES: Final = ("opening", "hashing", "fetching", "seeding", "finished", "paused", "waiting", "failed")
@@ -17,64 +21,80 @@ ROUND_TRIP_STEPS: Final = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5)
 Sample = tuple[str, float]
 
 
+Family = tuple[str, str, str, Sequence[Sample]]
+"""A name, a type, a text, and samples: labels and a value."""
+
+
 def metrics(keeper: TransferKeeper, now: float) -> str:
     """The text; costs one pass over the transfers."""
     snapshots = [(entry, entry.tally.snapshot(now)) for entry in keeper.entries.values()]
-    states = Counter(entry.state(snapshot) for entry, snapshot in snapshots)
+    lines: list[str] = []
+    for name, kind, text, samples in (*_of_node(keeper, now), *_of_transfers(snapshots)):
+        lines.extend(_family(name, kind, text, samples))
     trips = sorted(
         row.round_trip
         for _, snapshot in snapshots
         for row in snapshot.sources
         if row.connected and row.round_trip is not None
     )
-    connected = sum(snapshot.connected for _, snapshot in snapshots)
-    inbound = sum(row.connected and row.inbound for _, each in snapshots for row in each.sources)
-    have = sum(snapshot.have_pieces for _, snapshot in snapshots)
-    lines: list[str] = []
-    for name, kind, text, samples in (
-        ("swarm_uptime_seconds", "gauge", "Seconds since the daemon started.", [("", now - keeper.began)]),
-        ("swarm_received_bytes_total", "counter", "Payload bytes received.", [("", keeper.received)]),
-        ("swarm_sent_bytes_total", "counter", "Payload bytes sent.", [("", keeper.sent)]),
-        ("swarm_pieces_refused_total", "counter", "Pieces that were false.", [("", keeper.refused)]),
-        ("swarm_sources_banned_total", "counter", "Sources that broke a rule.", [("", keeper.banned)]),
-        ("swarm_events_total", "counter", "Events of the node.", [("", keeper.ring.last)]),
-        (
-            "swarm_transfers",
-            "gauge",
-            "Transfers by state.",
-            [(f'{{state="{state}"}}', states[state]) for state in STATES],
-        ),
-        ("swarm_pieces_stored", "gauge", "Verified pieces of all transfers.", [("", have)]),
-        (
-            "swarm_sessions",
-            "gauge",
-            "Open sessions with peers and other sources, by who began.",
-            [('{direction="in"}', inbound), ('{direction="out"}', connected - inbound)],
-        ),
-        (
-            "swarm_loop_delay_seconds",
-            "gauge",
-            "How late the event loop was lately.",
-            [("", keeper.loop_delay)],
-        ),
-        (
-            "swarm_disk_delay_seconds",
-            "gauge",
-            "How long the last change of the list took.",
-            [("", keeper.disk_delay)],
-        ),
-        ("swarm_resident_memory_bytes", "gauge", "Memory of the process.", [("", _resident())]),
-    ):
-        lines.extend(_family(name, kind, text, samples))
     lines.extend(_histogram("swarm_round_trip_seconds", "Round trips to connected peers.", trips))
     return "\n".join(lines) + "\n"
+
+
+def _of_node(keeper: TransferKeeper, now: float) -> Iterator[Family]:
+    memory, limits = keeper.node.memory, keeper.rules.limits_now
+    received = [(f'{{source="{kind}"}}', keeper.received_from[kind]) for kind in SOURCE_KINDS]
+    yield "swarm_uptime_seconds", "gauge", "Seconds since the daemon started.", [("", now - keeper.began)]
+    yield "swarm_received_bytes_total", "counter", "Payload bytes received, by kind of source.", received
+    yield "swarm_sent_bytes_total", "counter", "Payload bytes sent.", [("", keeper.sent)]
+    yield "swarm_pieces_refused_total", "counter", "Pieces that were false.", [("", keeper.refused)]
+    yield "swarm_sources_banned_total", "counter", "Sources that broke a rule.", [("", keeper.banned)]
+    yield "swarm_events_total", "counter", "Events of the node.", [("", keeper.ring.last)]
+    delay, text = keeper.loop_delay, "How late the event loop was lately."
+    yield "swarm_loop_delay_seconds", "gauge", text, [("", delay)]
+    text = "How long the last change of the list took."
+    yield "swarm_disk_delay_seconds", "gauge", text, [("", keeper.disk_delay)]
+    used = [('{use="receive"}', memory.pool.used), ('{use="send"}', memory.uploads.used)]
+    text = "Pieces in memory: received and not yet stored, read and not yet sent."
+    yield "swarm_buffer_bytes", "gauge", text, used
+    most = [('{use="receive"}', POOL_BYTES), ('{use="send"}', UPLOAD_BYTES)]
+    yield "swarm_buffer_limit_bytes", "gauge", "What such pieces may take.", most
+    rates = [('{direction="in"}', limits.download or inf), ('{direction="out"}', limits.upload or inf)]
+    text = "The limit of all transfers together at this moment; +Inf is none."
+    yield "swarm_limit_bytes_per_second", "gauge", text, rates
+    yield "swarm_resident_memory_bytes", "gauge", "Memory of the process.", [("", _resident())]
+
+
+def _of_transfers(snapshots: Sequence[tuple[KeptEntry, TransferSnapshot]]) -> Iterator[Family]:
+    states = Counter(entry.state(snapshot) for entry, snapshot in snapshots)
+    by_state = [(f'{{state="{state}"}}', states[state]) for state in STATES]
+    yield "swarm_transfers", "gauge", "Transfers by state.", by_state
+    have = sum(snapshot.have_pieces for _, snapshot in snapshots)
+    yield "swarm_pieces_stored", "gauge", "Verified pieces of all transfers.", [("", have)]
+    connected = sum(snapshot.connected for _, snapshot in snapshots)
+    inbound = sum(row.connected and row.inbound for _, each in snapshots for row in each.sources)
+    sessions = [('{direction="in"}', inbound), ('{direction="out"}', connected - inbound)]
+    text = "Open sessions with peers and other sources, by who began."
+    yield "swarm_sessions", "gauge", text, sessions
+    peers = [(f'{{state="{state}"}}', count) for state, count in _peers(snapshots).items()]
+    yield "swarm_peers", "gauge", "Sources of all transfers by state; full ones have everything.", peers
+
+
+def _peers(snapshots: Iterable[tuple[KeptEntry, TransferSnapshot]]) -> dict[str, int]:
+    counts = {"connected": 0, "full": 0, "banned": 0, "gone": 0}
+    for _, snapshot in snapshots:
+        counts["connected"] += snapshot.connected - snapshot.full_peers
+        counts["full"] += snapshot.full_peers
+        counts["banned"] += snapshot.banned
+        counts["gone"] += sum(not (row.connected or row.banned) for row in snapshot.sources)
+    return counts
 
 
 def _family(name: str, kind: str, text: str, samples: Iterable[Sample]) -> Iterator[str]:
     yield f"# HELP {name} {text}"
     yield f"# TYPE {name} {kind}"
     for labels, value in samples:
-        yield f"{name}{labels} {value:.17g}"
+        yield f"{name}{labels} {'+Inf' if value == inf else f'{value:.17g}'}"
 
 
 def _histogram(name: str, text: str, values: list[float]) -> Iterator[str]:

@@ -71,15 +71,13 @@ class WatchFolder:
     async def _look(self, names: list[str]) -> None:
         for gone in self._looks.keys() - set(names):
             del self._looks[gone]
-        for name in names:
-            now = trio.current_time()
-            known = self._looks.get(name)
-            if known is not None and now < known.next:
-                continue
-            path = str(self._path / name)
-            stamp = await trio.to_thread.run_sync(stamp_of, path)
+        now = trio.current_time()
+        due = [name for name in names if name not in self._looks or now >= self._looks[name].next]
+        # All in one thread: there may be thousands.
+        for name, stamp in (await trio.to_thread.run_sync(_stamps, self._path, due)).items():
             if not stamp:
                 continue
+            path, now, known = str(self._path / name), trio.current_time(), self._looks.get(name)
             since = now if known is None or known.stamp != stamp else known.since
             settled = self._shared.get(path) == stamp
             pause = SETTLED_SECONDS if settled and stamp.startswith("folder") else 0.0
@@ -111,6 +109,10 @@ def _names(folder: Path) -> list[str]:
     """What is in the folder, without what is hidden or not finished."""
     names = (each.name for each in folder.iterdir())
     return sorted(name for name in names if not name.startswith(".") and not name.endswith(_PARTIAL))
+
+
+def _stamps(folder: Path, names: list[str]) -> dict[str, str]:
+    return {name: stamp_of(str(folder / name)) for name in names}
 
 
 def stamp_of(path: str) -> str:

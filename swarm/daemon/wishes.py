@@ -9,8 +9,10 @@ from typing import Any, Final
 
 from swarm.config import DEFAULT_MAX_PEERS, TransferOptions
 from swarm.content.envelope import Envelope
+from swarm.content.hints import Hints
 from swarm.content.link import SwarmLink, is_link
 from swarm.content.paths import printable
+from swarm.content.series_link import is_series_link
 from swarm.content.signature import parse_signer
 from swarm.daemon.seeding_rules import SeedingRule
 from swarm.daemon.transfer_registry import KeptTransfer
@@ -140,11 +142,10 @@ def piece_size_of(kept: KeptTransfer) -> int | None:
 def named_again(kept: KeptTransfer, envelope: Envelope) -> NamedContent:
     """A fetch whose manifest is known, with all that its link named."""
     if not is_link(kept.content):
-        return NamedContent(envelope, envelope.peers)
+        return NamedContent.of_envelope(envelope)
     link = SwarmLink.pasted(kept.content)
-    return NamedContent(
-        envelope, link.peers or envelope.peers, meets=link.meets, origins=link.origins, name=link.name
-    )
+    peers = link.peers or Hints.read(envelope.peers).peers
+    return NamedContent(envelope, peers, meets=link.meets, origins=link.origins, name=link.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +160,15 @@ class FoundContent:
 async def find_named(content: str | Envelope) -> FoundContent:
     """Find out what a request to fetch names: a link, an id, an absolute path; raises UsageError."""
     if isinstance(content, Envelope):
-        link = SwarmLink(content.manifest.id, content.peers, content.manifest.name)
+        hints = Hints.read(content.peers)
+        manifest = content.manifest
+        link = SwarmLink(manifest.id, hints.peers, manifest.name, hints.meets, hints.origins)
         return FoundContent(content, str(link), content.manifest.name)
     if is_link(content):
+        if is_series_link(content):
+            raise UsageError(
+                "a daemon fetches what does not change: use swarm follow for the link of a series"
+            )
         link = SwarmLink.pasted(content)
         return FoundContent(link.id, str(link), link.name or "")
     if Path(content).is_absolute():

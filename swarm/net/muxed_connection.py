@@ -28,7 +28,7 @@ from swarm.mux.stream import Stream, WindowBudget, Write
 from swarm.net.libp2p.noise_session import NoiseSession
 from swarm.net.liveness import LivenessProbe, OutstandingPings
 from swarm.net.muxed_stream import MuxedStream
-from swarm.net.record_socket import TURN_BYTES, RecordSocket
+from swarm.net.record_socket import RECEIVE_BYTES, TURN_BYTES, RecordSocket
 from swarm.net.streams import shielded
 
 logger = logging.getLogger(__name__)
@@ -73,6 +73,8 @@ class Driver:
         self._scope = trio.CancelScope()
         self._woken = False
         self._turn_ends = TURN_BYTES
+        self.readers: dict[MuxedStream, int] = {}
+        """The streams whose readers wait, and how many bytes each wants."""
         self._closed_here = False
         self.pings = OutstandingPings(self._send_ping, rng)
         self._liveness = LivenessProbe(lambda: socket.received_bytes, self.pings.ping)
@@ -236,16 +238,32 @@ class Driver:
             self._receiving = True
             while True:
                 self._begin_batch()
-                if self._socket.receive_now(self):
+                if self._socket.receive_now(self, self._most()):
                     self._end_batch()
                     if self._woken or self._socket.received_bytes >= self._turn_ends:
-                        await trio.lowlevel.checkpoint()
-                        self._woken = False
-                        self._turn_ends = self._socket.received_bytes + TURN_BYTES
+                        await self._let_others_run()
                 else:
                     await self._socket.readable()
         except (LinkClosed, RemoteError) as error:
             self._end_receiving(error)
+
+    def _most(self) -> int:
+        """How many bytes to receive at once: no more than a reader that is alone has room for.
+
+        It receives the rest in its own step, where it wants it. What comes before that has to be copied.
+        """
+        if len(self.readers) == 1:
+            (wanted,) = self.readers.values()
+            return min(wanted, RECEIVE_BYTES)
+        return RECEIVE_BYTES
+
+    async def _let_others_run(self) -> None:
+        await trio.lowlevel.checkpoint()
+        if any(muxed.served for muxed in self.readers):
+            # This task came first; the reader receives for itself what comes next.
+            await trio.lowlevel.checkpoint()
+        self._woken = False
+        self._turn_ends = self._socket.received_bytes + TURN_BYTES
 
     def _end_receiving(self, error: LinkClosed | RemoteError) -> None:
         """The peer closed the connection, or broke the protocol: nothing more is received."""

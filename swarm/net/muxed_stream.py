@@ -19,6 +19,7 @@ from libp2p.stream_muxer.exceptions import (
 
 from swarm.errors import LinkClosed
 from swarm.mux.stream import Ending, Read, Stream, Write
+from swarm.net.record_socket import RECEIVE_BYTES
 
 if TYPE_CHECKING:
     from swarm.net.muxed_connection import Driver, MuxedConnection
@@ -63,7 +64,7 @@ class MuxedStream(IMuxedStream):
             return b""
         inbox = self.state.inbox
         if not inbox.size:
-            await self._wait_readable()
+            await self._wait_readable(RECEIVE_BYTES if n is None or n < 0 else n)
         data = inbox.take(inbox.size if n is None or n < 0 else n)
         self._driver.consumed(self)
         return data
@@ -98,6 +99,22 @@ class MuxedStream(IMuxedStream):
         await self.readinto_exactly(memoryview(buffer))
         return bytes(buffer)
 
+    def read_now(self, buffer: memoryview) -> int:
+        """Move into ``buffer`` what has come, without waiting; return how many bytes that is.
+
+        That may be less than has come: after a while other tasks have to run first.
+        """
+        state, filled = self.state, self._read_unread(buffer)
+        if state.reading or filled == len(buffer):
+            return filled
+        state.reading = read = Read(buffer[filled:], len(buffer) - filled)
+        try:
+            while not read.done and self._driver.pull(read.left):
+                pass
+        finally:
+            state.reading = None
+        return filled + read.filled
+
     def _read_unread(self, buffer: memoryview) -> int:
         """Move unread bytes into ``buffer``; return how many."""
         if not self.state.inbox.size:
@@ -111,26 +128,37 @@ class MuxedStream(IMuxedStream):
         state = self.state
         if state.reading:
             # Another task waits with a buffer; this one gets what comes after that.
-            await self._wait_readable()
+            await self._wait_readable(len(read.buffer))
             return self._read_unread(read.buffer)
         state.reading = read
+        self._driver.readers[self] = read.left
         try:
             with trio.CancelScope(deadline=self._deadline) as scope:
                 while not read.done:
                     self._check_readable()
                     if not self._driver.pull(read.left):
+                        self._driver.readers[self] = read.left
                         await self._readable.park()
         finally:
             state.reading = None
+            self._driver.readers.pop(self, None)
         if scope.cancelled_caught:
             raise MuxedStreamError("the deadline of the stream has passed")
         return read.filled
 
-    async def _wait_readable(self) -> None:
-        with trio.CancelScope(deadline=self._deadline) as scope:
-            while not self.state.inbox.size:
-                self._check_readable()
-                await self._readable.park()
+    async def _wait_readable(self, wanted: int) -> None:
+        """Wait until something is in the inbox; the reader will take ``wanted`` bytes at most."""
+        self._check_readable()
+        if self._driver.pull(wanted) and self.state.inbox.size:
+            return
+        self._driver.readers[self] = wanted
+        try:
+            with trio.CancelScope(deadline=self._deadline) as scope:
+                while not self.state.inbox.size:
+                    self._check_readable()
+                    await self._readable.park()
+        finally:
+            self._driver.readers.pop(self, None)
         if scope.cancelled_caught:
             raise MuxedStreamError("the deadline of the stream has passed")
 
@@ -198,6 +226,11 @@ class MuxedStream(IMuxedStream):
         """Whether the stream is closed for both reading and writing."""
         state = self.state
         return bool(state.ending or state.discarding or not (state.sending or state.receiving))
+
+    @property
+    def served(self) -> bool:
+        """Whether a reader that waited has what it needs."""
+        return self.state.reading.done if self.state.reading else self.state.inbox.size > 0
 
     def wake(self) -> bool:
         """Wake waiting tasks to check the state again, if it is worth it; return whether there are any."""

@@ -186,10 +186,10 @@ class RecordSocket:
             end = kept + size
             used = self._opener.open(buffer[:end], _buffers.blocks, sink)
             self._unopened = bytes(buffer[used:end])
-            if self._waited_for:
-                # Another task waits in `readable` for what was missing before this step. Less may be missing
-                # now, and the peer may send no more than that.
-                self._set_low_water(min(missing(self._unopened), WAKE_BYTES))
+            if self._waited_for and (least := missing(self._unopened)) < self._low_water:
+                # Another task waits in `readable` for what was missing before this step. Less is missing now,
+                # and the peer may send no more than that.
+                self._set_low_water(least)
         return size
 
     def _set_low_water(self, size: int) -> None:

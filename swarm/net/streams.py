@@ -84,6 +84,10 @@ class NegotiatedStream:
         except ENDED as error:
             raise LinkClosed("the stream ended") from error
 
+    def read_now(self, buffer: memoryview) -> int:
+        """Move into ``buffer`` what has come, without waiting; return how many bytes that is."""
+        return 0 if self._muxed is None else self._muxed.read_now(buffer)
+
     async def finish(self) -> None:
         """Finish sending; the peer's bytes can still be read. Never raises an error."""
         with suppress(*ENDED):

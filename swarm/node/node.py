@@ -120,17 +120,20 @@ class Node(NodeReleases):
         self._announced = tuple(announced)
         self._addresses = OwnAddresses(tuple(dict.fromkeys((*announced, *host.addresses))))
         self._mapper: PortMapper | None = None
+        # Asked some twenty times for each piece: not by way of `trio.current_time`, which looks the clock up.
+        now = trio.lowlevel.current_clock().current_time
         self._services = NodeServices(
             network=host,
             peers=self,
             addresses=self._addresses,
             publish=self._stream.publish,
             memory=TransferMemory(),
-            upload_limit=RateLimit(options.upload_limit, trio.current_time),
-            download_limit=RateLimit(options.download_limit, trio.current_time),
+            upload_limit=RateLimit(options.upload_limit, now),
+            download_limit=RateLimit(options.download_limit, now),
             dials=trio.CapacityLimiter(MAX_DIALS),
             named_dials=trio.CapacityLimiter(MAX_DIALS),
             rng=self._rng,
+            now=now,
         )
         self._releases = Releases(
             self._questions, ReleaseFiles(home), self._addresses, self.peer_sources, self._rng
@@ -170,6 +173,11 @@ class Node(NodeReleases):
     def peer_id(self) -> PeerId:
         """This node's id."""
         return self._host.peer_id
+
+    @property
+    def memory(self) -> TransferMemory:
+        """What all transfers have in buffers."""
+        return self._services.memory
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -332,7 +340,9 @@ class Node(NodeReleases):
     ) -> Transfer:
         """Fetch a patch for another transfer, which hears of it through ``publish``."""
         opener = replace(self._opener, publish=publish)
-        request = FetchRequest(content, into, self._peers_of(options), frozenset(), options)
+        # Whoever has the patch has it now: each peer is asked once.
+        once = replace(options, patience=0.0)
+        request = FetchRequest(content, into, self._peers_of(options), frozenset(), once)
         opening: OpenContentOf = lambda own: open_fetch(opener, own, request)  # noqa: E731
         return self._begin(TransferKind.FETCH, options, opening, publish)
 

@@ -128,8 +128,10 @@ class FetchRequest:
                 named = NamedContent.of_link(content)
             case NamedContent():
                 named = content
-            case Envelope() | ManifestId():
-                named = NamedContent(content, content.peers if isinstance(content, Envelope) else ())
+            case Envelope():
+                named = NamedContent.of_envelope(content)
+            case ManifestId():
+                named = NamedContent(content)
             case _:
                 named = str(content)
         return cls(named, into, peers, frozenset(map(_signer, options.trusted)), options)
@@ -278,7 +280,8 @@ async def _updating(
         yield ()
         return
     places = await trio.to_thread.run_sync(_older_versions, request, target)
-    update = Update(release.record, content, target.manifest, target.wanted - target.stored, places)
+    lacking = target.wanted - target.stored
+    update = Update(release.record, content, target.manifest, lacking, places, target.path)
     async with update_sources(opener.patches, opener.hashes, transfer, update) as sources:
         yield sources
 
@@ -357,7 +360,14 @@ async def _find(
             ReleaseFound(transfer, record.series.key, record.series.name, record.sequence, record.manifest)
         )
     origins = tuple(dict.fromkeys((*content.origins, *record.origins)))[:MAX_ORIGINS]
-    named = NamedContent(record.manifest, content.peers, linked=True, meets=content.meets, origins=origins)
+    named = NamedContent(
+        record.manifest,
+        content.peers,
+        linked=True,
+        meets=content.meets,
+        origins=origins,
+        name=record.series.name,
+    )
     return named, release
 
 

@@ -49,6 +49,7 @@ class PublishedRelease:
     """A release that its publisher seeds: the record, the content's transfer, and those of its patches.
 
     ``link`` is the link of the series. ``new`` is False if this release was published before.
+    ``record_path`` is the file of the signed record, for web servers.
     """
 
     record: ReleaseRecord
@@ -56,6 +57,7 @@ class PublishedRelease:
     transfer: Transfer
     patches: tuple[Transfer, ...]
     new: bool
+    record_path: Path
 
     async def stop(self) -> None:
         """Seed none of it any more."""
@@ -134,7 +136,9 @@ class _Publishing:
             await trio.to_thread.run_sync(own.keep, release, envelope, path, self._request.keep)
         await self._opener.releases.accept(release, self._warn)
         link = self._node.series_link(self._series, release.record.origins)
-        return PublishedRelease(release.record, link.shown(), content, tuple(patches), is_new)
+        return PublishedRelease(
+            release.record, link.shown(), content, tuple(patches), is_new, own.record_path
+        )
 
     async def _newest(self) -> SignedRelease | None:
         """The release that was signed last, as far as this home knows."""

@@ -61,7 +61,7 @@ FOUND_SECONDS: Final = 0.3
 KNOWN_SECONDS: Final = 10.0
 """How long an answer is waited for if a record is here from an earlier time."""
 FIRST_AGAIN: Final = 0.5
-LONGEST_AGAIN: Final = 15.0
+LONGEST_AGAIN: Final = 10.0
 """Seconds before a peer that did not help is asked again; doubled each time."""
 
 Warn = Callable[[str], None]

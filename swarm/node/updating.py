@@ -32,14 +32,14 @@ from swarm.events import (
     UpdatePlanned,
     Warned,
 )
-from swarm.ids import DIGEST_BYTES, PeerId
+from swarm.ids import DIGEST_BYTES, PeerId, SourceId
 from swarm.lazy_dataclass import dataclass, field, replace
-from swarm.ports import PieceSource
+from swarm.ports import PieceSource, RequestDesk
 from swarm.storage.hash_cache import HashCache, Remembered
 from swarm.storage.manifest_files import NamedContent
 from swarm.storage.patch_folder import PatchFolder
 from swarm.storage.scan import ScanRules, scan
-from swarm.transfer.transfer import Transfer
+from swarm.transfer.transfer import END_SECONDS, Transfer
 
 if TYPE_CHECKING:
     from swarm.ids import TransferId
@@ -73,7 +73,7 @@ class PatchDesk:
 class Update:
     """What a transfer updates: the release, where its peers are, and the pieces that are not here yet.
 
-    ``places`` are where older versions may lie.
+    ``places`` are where older versions may lie, ``target`` is the final name.
     """
 
     record: ReleaseRecord
@@ -81,6 +81,7 @@ class Update:
     manifest: Manifest
     lacking: PieceSet
     places: Sequence[Path]
+    target: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +129,11 @@ async def update_sources(
     if offer is None or installed is None:
         yield ()
         return
-    await trio.to_thread.run_sync(desk.folder.prepare)
+    folder = await trio.to_thread.run_sync(desk.folder.prepare, update.target)
     options = TransferOptions(
         peers=transfer.options.peers,
+        upload_limit=transfer.options.upload_limit,
+        download_limit=transfer.options.download_limit,
         patience=min(PATCH_PATIENCE, transfer.options.patience),
         max_peers=transfer.options.max_peers,
         name=desk.folder.name_of(offer.patch),
@@ -140,7 +143,7 @@ async def update_sources(
     )
     content = replace(update.content, manifest=offer.patch, origins=(), name=None)
     news = desk.passing[transfer.number] = PatchNews(transfer, offer.size)
-    fetch = desk.begin(content, desk.folder.path, options, news.publish)
+    fetch = desk.begin(content, folder, options, news.publish)
     try:
         path = await _fetched(fetch, transfer, offer)
         if path is None:
@@ -151,13 +154,14 @@ async def update_sources(
 
             news.arrived()
             transfer.tell(PatchProgress(transfer.number, "fetching", offer.size, offer.size))
-            yield (PatchSource(path, installed.remembered.manifest, (installed.place,)),)
+            source = PatchSource(path, installed.remembered.manifest, (installed.place,))
+            yield (WatchedPatch(source, transfer),)
     finally:
         del desk.passing[transfer.number]
-        with trio.CancelScope(shield=True):
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + END_SECONDS):
             await fetch.stop()
             if transfer.path is not None:
-                await trio.to_thread.run_sync(desk.folder.remove, offer.patch)
+                await trio.to_thread.run_sync(desk.folder.remove, update.target)
 
 
 async def _versions(update: Update, hashes: HashCache) -> list[Installed]:
@@ -239,6 +243,70 @@ async def _fetched(fetch: Transfer, transfer: Transfer, offer: PatchOffer) -> Pa
     if path is None:
         transfer.tell(Warned(f"the patch is not used, pieces are fetched instead: {reason}", transfer.number))
     return path
+
+
+class WatchedPatch:
+    """A patch source that tells the user, in one line, when the patch is of no use, or part of it is not."""
+
+    local = True
+    patched = True
+
+    def __init__(self, source: PieceSource, transfer: Transfer) -> None:
+        self._source = source
+        self._transfer = transfer
+        self._told = False
+
+    @property
+    def id(self) -> SourceId:
+        """That of the source."""
+        return self._source.id
+
+    @property
+    def description(self) -> str:
+        """That of the source."""
+        return self._source.description
+
+    async def deliver(self, desk: RequestDesk) -> None:
+        """Serve requests until cancelled; raises what the source raises."""
+        try:
+            await self._source.deliver(_WatchedDesk(desk, self.refused))
+        except SwarmError as error:
+            self._tell(f"the patch is not used, pieces are fetched instead: {error}")
+            raise
+
+    def refused(self) -> None:
+        """A piece could not be made."""
+        self._tell("a part of the patch does not fit what is installed: pieces are fetched instead")
+
+    def _tell(self, line: str) -> None:
+        if not self._told:
+            self._told = True
+            self._transfer.tell(Warned(line, self._transfer.number))
+
+
+class _WatchedDesk:
+    """A desk that tells of refusals."""
+
+    def __init__(self, desk: RequestDesk, refused: Callable[[], None]) -> None:
+        self._desk = desk
+        self._refused = refused
+
+    @property
+    def manifest(self) -> Manifest:
+        return self._desk.manifest
+
+    def offer(self, pieces: PieceSet) -> None:
+        self._desk.offer(pieces)
+
+    async def next_request(self) -> int:
+        return await self._desk.next_request()
+
+    async def supply(self, piece: int, data: memoryview) -> None:
+        await self._desk.supply(piece, data)
+
+    def refuse(self, piece: int) -> None:
+        self._refused()
+        self._desk.refuse(piece)
 
 
 class PatchNews:

@@ -56,6 +56,9 @@ _Key = tuple[type[BytesReceived] | type[BytesSent], TransferId, SourceId]
 # Of these, old ones are forgotten first when an observer falls too far behind.
 _PROGRESS = (PieceRequested, PieceStored, PieceWasted, RoundTrip)
 
+# Most events. A later observer needs none of these.
+_OF_THE_MOMENT = (BytesReceived, BytesSent, PieceRequested)
+
 # A later observer is told these of a transfer again, because other events mean nothing without them. Each
 # happens once in a transfer.
 _LASTING = (
@@ -234,6 +237,8 @@ class EventStream:
             yield from resumed
 
     def _remember(self, event: Event) -> None:
+        if isinstance(event, _OF_THE_MOMENT):
+            return
         match event:
             case NodeListening():
                 self._listening = event

@@ -64,7 +64,7 @@ def sampled(layout: Layout, rng: random.Random | None = None) -> list[int]:
         own = layout.pieces_of(layout.span(first).file)
         some = {own.start, own.stop - 1}
         if len(own) > SAMPLED:
-            some.update(rng.sample(own, SAMPLED - 2))
+            some.update(rng.sample(own[1:-1], SAMPLED - 2))
         chosen += sorted(some if len(own) > SAMPLED else own)
         first = own.stop
     return chosen

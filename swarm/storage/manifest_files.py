@@ -9,6 +9,7 @@ from pathlib import Path
 import trio
 
 from swarm.content.envelope import MAX_ENVELOPE_BYTES, Envelope
+from swarm.content.hints import Hints
 from swarm.content.link import SwarmLink, is_link, unwrapped
 from swarm.content.paths import printable
 from swarm.errors import ManifestError, UsageError
@@ -41,6 +42,12 @@ class NamedContent:
         """What a link names."""
         return cls(link.id, link.peers, linked=True, meets=link.meets, origins=link.origins, name=link.name)
 
+    @classmethod
+    def of_envelope(cls, envelope: Envelope) -> NamedContent:
+        """What a ``.swarm`` file names."""
+        hints = Hints.read(envelope.peers)
+        return cls(envelope, hints.peers, meets=hints.meets, origins=hints.origins)
+
 
 async def find_content(text: str) -> NamedContent:
     """Find out what ``text`` names.
@@ -53,7 +60,7 @@ async def find_content(text: str) -> NamedContent:
     path = Path(text)
     if await trio.Path(path).is_file():
         envelope = await read_envelope(path)
-        return NamedContent(envelope, envelope.peers)
+        return NamedContent.of_envelope(envelope)
     cid = unwrapped(text)
     if cid.lower().startswith(("http://", "https://")):
         raise UsageError("a web server's URL is given with --origin, beside a .swarm file, an id or a link")
@@ -118,8 +125,8 @@ async def check_place(path: Path) -> Envelope | None:
 async def write_envelope(path: Path, envelope: Envelope, peers: Sequence[str] = ()) -> None:
     """Write a ``.swarm`` file whole or not at all; only another manifest is replaced.
 
-    ``peers`` are multiaddrs with ``/p2p/<id>`` at which others get the content, the best first. Raises
-    `UsageError` if something else is in the way, `DiskError` if the disk refuses.
+    ``peers`` are multiaddrs with ``/p2p/<id>`` at which others get the content, the best first, or what
+    `Hints.texts` makes of them and of other places. Raises `UsageError` if something else is in the way, `DiskError` if the disk refuses.
     """
 
     def encoded() -> bytes:

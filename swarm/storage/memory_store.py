@@ -56,6 +56,10 @@ class MemoryStore:
         """As `put`, for many; returns those whose hash differs."""
         return await put_each(self, pieces)
 
+    def put_now(self, pieces: Sequence[tuple[int, memoryview]]) -> list[int] | None:
+        """As `put_many` where that need not wait; None: it is not made for that."""
+        return None if pieces else []
+
     async def take(self, pieces: Sequence[int], held: HeldPieces) -> list[int]:
         """Keep pieces that files on this machine hold; returns those that are stored now."""
         for piece, data, _ in load_pieces(self._manifest, POSIX, pieces, held):
@@ -65,6 +69,10 @@ class MemoryStore:
     async def get_many(self, pieces: Sequence[int]) -> list[memoryview | SwarmError]:
         """As `get`, for many; what fails is the last of the answer."""
         return await get_each(self, pieces)
+
+    def get_now(self, piece: int) -> memoryview | None:  # noqa: ARG002
+        """As `get` where that need not wait; None: it is not made for that."""
+        return None
 
     async def get(self, piece: int) -> memoryview:
         """Return a stored piece; raises `PieceWithdrawn` if it is not stored or was damaged."""

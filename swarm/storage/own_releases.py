@@ -55,9 +55,14 @@ class OwnReleases:
         self._series = series
         self.folder = home / FOLDER / OWN / str(series.id)
 
+    @property
+    def record_path(self) -> Path:
+        """The file of the newest record."""
+        return self.folder / _NEWEST
+
     def newest(self) -> SignedRelease | None:
         """The record that was signed last; raises DiskError for one that cannot be read."""
-        path = self.folder / _NEWEST
+        path = self.record_path
         found = read_release(path, self._series.id)
         if found is None and path.exists():
             raise DiskError(
@@ -126,7 +131,7 @@ class OwnReleases:
         with refusals(self.folder), self._locked():
             check_succession(self.newest(), release)
             _write_whole(self.folder / f"{record.manifest}.swarm", envelope.to_bytes())
-            write_release(self.folder / _NEWEST, release)
+            write_release(self.record_path, release)
             before = [each for each in self._history() if each[1] != record.manifest]
             history = [(record.sequence, record.manifest, path.resolve()), *before][: most + 1]
             rows = [{"sequence": n, "manifest": str(each), "path": str(at)} for n, each, at in history]

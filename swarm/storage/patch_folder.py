@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+from xxhash import xxh3_128_hexdigest
 
 from swarm.ids import ManifestId
 from swarm.storage.disk_errors import refusals
@@ -20,27 +23,32 @@ _SUFFIX = ".swarm-patch"
 
 
 class PatchFolder:
-    """The folder of one home. Methods block."""
+    """The folder of one home, with a folder for each place that is updated. Methods block."""
 
     def __init__(self, home: Path) -> None:
-        self.path = home / FOLDER
+        self._path = home / FOLDER
 
     @staticmethod
     def name_of(patch: ManifestId) -> str:
-        """The name of a patch in this folder."""
+        """The name of a patch."""
         return f"{patch}{_SUFFIX}"
 
-    def prepare(self) -> None:
-        """Make the folder, and remove what was left there long ago; raises DiskError."""
-        with refusals(self.path):
-            self.path.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
+    def prepare(self, updated: Path) -> Path:
+        """Make the folder for what is updated, and remove what was left long ago; raises DiskError."""
+        own = self._of(updated)
+        with refusals(own):
+            own.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
         old = time.time() - LEFT_SECONDS
         with suppress(OSError):
-            for each in self.path.iterdir():
-                if each.lstat().st_mtime < old:
-                    shutil.rmtree(each, ignore_errors=True) if each.is_dir() else each.unlink(missing_ok=True)
+            for each in self._path.iterdir():
+                if each != own and each.lstat().st_mtime < old:
+                    shutil.rmtree(each, ignore_errors=True)
+        return own
 
-    def remove(self, patch: ManifestId) -> None:
-        """Remove a patch that is not needed any more; a disk that refuses costs only its place."""
-        with suppress(OSError):
-            (self.path / self.name_of(patch)).unlink(missing_ok=True)
+    def remove(self, updated: Path) -> None:
+        """Remove the patches for what is up to date; a disk that refuses costs only their place."""
+        shutil.rmtree(self._of(updated), ignore_errors=True)
+
+    def _of(self, updated: Path) -> Path:
+        # Two processes never update the same place, but they may need the same patch.
+        return self._path / xxh3_128_hexdigest(os.fsencode(os.path.realpath(updated)))

@@ -41,7 +41,7 @@ LEVEL_ALONE = 7
 """For a file that has no older version."""
 SPAN_BYTES = 6 * 1024 * 1024
 """The most of the old file that one segment is compared with. More costs time to make and to apply."""
-MARGIN_BYTES = 512 * 1024
+MARGIN_BYTES = 256 * 1024
 """What is added at both ends of the place that samples point to."""
 MEMORY_BYTES = 50 * 1024 * 1024
 """What all segments under way may take together; a lone one is always let through."""

@@ -33,6 +33,9 @@ INLINE_BYTES = 1024 * 1024
 """Pieces up to this size are hashed and copied inline, in about 0.4 ms."""
 SLOW_SECONDS = 0.01
 """A write that takes longer has waited for the disk, which the event loop must not do."""
+TURN_BYTES = 1024 * 1024
+READ_COST = 64 * 1024
+"""Bytes read inline before other tasks run, and what a read counts for beyond its bytes."""
 WORKER_THREADS = 4
 """Worker threads of one store, and so the most descriptors that they hold."""
 
@@ -43,12 +46,25 @@ class PieceExecutor:
     def __init__(self) -> None:
         self._threads = trio.CapacityLimiter(WORKER_THREADS)
         self._slow = False
+        self._turn = TURN_BYTES
 
     async def compute(self, size: int, function: Callable[[], T]) -> T:
         """Run ``function``, which uses no disk: inline, without a checkpoint, if small, else in a thread."""
         if size <= INLINE_BYTES:
             return function()
         return await trio.to_thread.run_sync(function, limiter=self._threads)
+
+    def prompt(self, size: int) -> bool:
+        """Whether a write of ``size`` bytes would be done inline."""
+        return size <= INLINE_BYTES and not self._slow
+
+    def write_now(self, function: Callable[[], T]) -> T:
+        """Run ``function`` inline, and note whether it has waited for the disk."""
+        started = time.perf_counter()
+        try:
+            return function()
+        finally:
+            self._slow = time.perf_counter() - started > SLOW_SECONDS
 
     async def run(self, function: Callable[[], T]) -> T:
         """Run ``function``, which takes its time, in a thread."""
@@ -57,27 +73,32 @@ class PieceExecutor:
     async def read(self, size: int, attempt: Callable[[bool], T]) -> T:
         """Run ``attempt(True)`` inline; if that would block, ``attempt(False)`` in a thread."""
         if size <= INLINE_BYTES:
-            await trio.lowlevel.checkpoint()
+            self._turn -= size + READ_COST
+            if self._turn <= 0:
+                await trio.lowlevel.checkpoint()
+                self._turn = TURN_BYTES
             try:
                 return attempt(True)
             except BlockingIOError:
                 pass
         return await trio.to_thread.run_sync(attempt, False, limiter=self._threads)
 
+    def read_now(self, size: int, attempt: Callable[[bool], T | None]) -> T | None:
+        """Run ``attempt(True)`` inline; None if it is large, or would block."""
+        if size > INLINE_BYTES:
+            return None
+        try:
+            return attempt(True)
+        except BlockingIOError:
+            return None
+
     async def write(self, size: int, function: Callable[[], T]) -> T:
         """Run ``function`` inline if it is small and the last write was fast, else in a thread."""
 
-        def timed() -> tuple[T, float]:
-            started = time.perf_counter()
-            return function(), time.perf_counter() - started
-
-        if size <= INLINE_BYTES and not self._slow:
+        if self.prompt(size):
             await trio.lowlevel.checkpoint()
-            result, seconds = timed()
-        else:
-            result, seconds = await trio.to_thread.run_sync(timed, limiter=self._threads)
-        self._slow = seconds > SLOW_SECONDS
-        return result
+            return self.write_now(function)
+        return await trio.to_thread.run_sync(self.write_now, function, limiter=self._threads)
 
 
 OUR_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
@@ -94,6 +115,12 @@ class PieceLoader:
     async def load(self, files: PieceFiles, fd: int, span: Span, piece: int) -> memoryview | None:
         """Return the piece, or None if the file is too short or the bytes are others; raises OSError."""
         return await self._executor.read(
+            span.length, lambda cached: self._load(files, fd, span, piece, cached=cached)
+        )
+
+    def load_now(self, files: PieceFiles, fd: int, span: Span, piece: int) -> memoryview | None:
+        """As `load`, without waiting; None also if that would wait."""
+        return self._executor.read_now(
             span.length, lambda cached: self._load(files, fd, span, piece, cached=cached)
         )
 

@@ -103,6 +103,10 @@ class SeedStore:
         """Raise `DiskError`, as `put` does."""
         return await put_each(self, pieces)
 
+    def put_now(self, pieces: Sequence[tuple[int, memoryview]]) -> list[int] | None:
+        """As `put_many` where that need not wait: never here."""
+        return None if pieces else []
+
     async def take(self, pieces: Sequence[int], held: HeldPieces) -> list[int]:  # noqa: ARG002
         """Take nothing: shared content is never written to."""
         return [piece for piece in pieces if piece in self._stored]
@@ -117,6 +121,20 @@ class SeedStore:
             stored = list(takewhile(self._stored.__contains__, pieces))
             found += await self._loader.load_small(self._place.files(), self._manifest.layout, stored)
         return found + await get_each(self, pieces[len(found) :])
+
+    def get_now(self, piece: int) -> memoryview | None:
+        """As `get`, without waiting; None for whatever is in the way, which `get` finds out about."""
+        if piece not in self._stored:
+            return None
+        span = self._manifest.layout.span(piece)
+        self._used_at = trio.current_time()
+        self._in_use.set()
+        try:
+            files = self._place.files()
+            with files.reading(span.file) as fd:
+                return self._loader.load_now(files, fd, span, piece)
+        except OSError:
+            return None
 
     async def get(self, piece: int) -> memoryview:
         """Read one whole piece.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
 
@@ -41,7 +42,7 @@ from swarm.storage.restoring import RestoredPieces, restore
 from swarm.storage.room import check_rest, check_room
 from swarm.storage.seed_store import SeedStore
 from swarm.storage.shared_place import SharedPlace
-from swarm.storage.small_files import write_new
+from swarm.storage.small_files import Written, write_new
 from swarm.storage.syncer import UNSYNCED_BYTES, Syncer
 from swarm.storage.taking import (
     CLONES_NO_SMALLER,
@@ -230,7 +231,7 @@ class Target:
         if check is None:
             raise PieceMismatch(f"piece {piece} does not match the hash in the manifest")
         if piece not in self._stored:
-            await self._write(piece, data, check)
+            await self._write(self._layout.span(piece).file, [(piece, data, check)])
 
     async def put_many(self, pieces: Sequence[tuple[int, memoryview]]) -> list[int]:
         """As `put`, for many small pieces in one step; returns those whose hash differs.
@@ -242,6 +243,35 @@ class Target:
         both = list(zip(pieces, checks, strict=True))
         await self._write_all([(*each, check) for each, check in both if check is not None])
         return [piece for (piece, _), check in both if check is None]
+
+    def put_now(self, pieces: Sequence[tuple[int, memoryview]]) -> list[int] | None:
+        """As `put_many`, in one step that neither waits nor asks a thread; None if that will not do.
+
+        A task for each piece would cost more than its hash.
+        """
+        size = sum(len(data) for _, data in pieces)
+        syncer, partial = self._syncer, self._files.partial
+        if syncer is None or partial is None or not syncer.begun or not self._executor.prompt(size):
+            return None
+        if self._busy or syncer.unsynced + size >= UNSYNCED_BYTES:
+            return None
+        both = [(piece, data, self._verified(piece, data)) for piece, data in pieces]
+        new, others = self._sorted([(piece, data, check) for piece, data, check in both if check is not None])
+
+        def write() -> None:
+            left = []
+            if new:
+                for file in new:
+                    self._check_writable(file)
+                left = self._claim_new(syncer, partial, new, self._create(partial, new))
+            for piece, data, check in (*others, *left):
+                span = self._layout.span(piece)
+                self._check_writable(span.file)
+                self._write_at(syncer, partial, span, data)
+                self._claim_now(syncer, [(piece, check, span.file, span.length)])
+
+        self._executor.write_now(write)
+        return [piece for piece, _, check in both if check is None]
 
     async def take(self, pieces: Sequence[int], held: HeldPieces) -> list[int]:
         """Verify and write pieces that files on this machine hold; returns those that are stored now.
@@ -301,6 +331,16 @@ class Target:
 
     async def _write_all(self, checked: Sequence[tuple[int, memoryview, bytes]]) -> None:
         """Write verified pieces, each with its XXH3-128; whole new files are written together."""
+        new, others = self._sorted(checked)
+        if new:
+            others += await self._write_new(new)
+        for file, found in groupby(others, key=lambda each: self._layout.span(each[0]).file):
+            await self._write(file, list(found))
+
+    def _sorted(
+        self, checked: Sequence[tuple[int, memoryview, bytes]]
+    ) -> tuple[dict[int, tuple[int, memoryview, bytes]], list[tuple[int, memoryview, bytes]]]:
+        """Return the missing pieces: those that are whole new files, by file, and the others."""
         new: dict[int, tuple[int, memoryview, bytes]] = {}
         others: list[tuple[int, memoryview, bytes]] = []
         partial = self._files.partial
@@ -312,20 +352,31 @@ class Target:
                 others.append((piece, data, check))
             else:
                 new[file] = piece, data, check
-        if new:
-            others += await self._write_new(new)
-        for each in others:
-            await self._write(*each)
+        return new, others
 
-    async def _write(self, piece: int, data: memoryview, check: bytes) -> None:
-        span = self._layout.span(piece)
-        syncer, partial = await self._prepare_write(span.file)
-        if (busy := self._busy.get(span.file)) is not None:
+    async def _write(self, file: int, pieces: Sequence[tuple[int, memoryview, bytes]]) -> None:
+        """Write pieces of one file in one step."""
+        syncer, partial = await self._prepare_write(file)
+        if (busy := self._busy.get(file)) is not None:
             await busy.wait()
-        with refusals(partial.path(span.file)), partial.writing(span.file, syncer.folder_changed) as fd:
-            layer = partial.folder.layer
-            await self._executor.write(span.length, lambda: write_at(layer, fd, data, span.offset))
-        await self._claim(syncer, [(piece, check, span.file, span.length)])
+        layer, span = partial.folder.layer, self._layout.span
+
+        def write() -> None:
+            for piece, data, _ in pieces:
+                write_at(layer, fd, data, span(piece).offset)
+
+        with refusals(partial.path(file)), partial.writing(file, syncer.folder_changed) as fd:
+            await self._executor.write(sum(len(data) for _, data, _ in pieces), write)
+        await self._claim(syncer, [(piece, check, file, len(data)) for piece, data, check in pieces])
+
+    def _write_at(self, syncer: Syncer, partial: PieceFiles, span: Span, data: memoryview) -> None:
+        """As the middle of `_write`, in one step."""
+        try:
+            with partial.writing(span.file, syncer.folder_changed) as fd:
+                write_at(partial.folder.layer, fd, data, span.offset)
+        except (OSError, UnicodeEncodeError):
+            with refusals(partial.path(span.file)):
+                raise
 
     async def _write_new(
         self, new: dict[int, tuple[int, memoryview, bytes]]
@@ -333,12 +384,25 @@ class Target:
         """Write whole files, each by its piece; returns those that were there before."""
         for file in new:
             syncer, partial = await self._prepare_write(file)
+        size = sum(len(data) for _, data, _ in new.values())
+        written = await self._executor.write(size, lambda: self._create(partial, new))
+        try:
+            return self._claim_new(syncer, partial, new, written)
+        finally:
+            await self._room_for_more(syncer)
+
+    def _create(self, partial: PieceFiles, new: dict[int, tuple[int, memoryview, bytes]]) -> Written:
         contents = [(file, data) for file, (_, data, _) in new.items()]
-        size = sum(len(data) for _, data in contents)
-        times = self._files.plan.times
-        written = await self._executor.write(
-            size, lambda: write_new(self._manifest, partial, contents, times)
-        )
+        return write_new(self._manifest, partial, contents, self._files.plan.times)
+
+    def _claim_new(
+        self,
+        syncer: Syncer,
+        partial: PieceFiles,
+        new: dict[int, tuple[int, memoryview, bytes]],
+        written: Written,
+    ) -> list[tuple[int, memoryview, bytes]]:
+        """Count what was written as stored; returns those that were there before. Raises `DiskError`."""
         for folder in written.folders:
             syncer.folder_changed(folder)
         claims = []
@@ -346,20 +410,26 @@ class Target:
             partial.used(file, about)
             piece, data, check = new[file]
             claims.append((piece, check, file, len(data)))
-        await self._claim(syncer, claims)
+        self._claim_now(syncer, claims)
         if written.failed is not None:
             file, error = written.failed
             raise disk_error(error, partial.path(file)) from error
         return [new[file] for file in written.left]
 
     async def _claim(self, syncer: Syncer, written: Sequence[tuple[int, bytes, int, int]]) -> None:
-        """Count pieces as stored: each with its fingerprint, file and length."""
+        """Count pieces as stored, each with its fingerprint, file and length; wait if the disk is behind."""
+        self._claim_now(syncer, written)
+        await self._room_for_more(syncer)
+
+    def _claim_now(self, syncer: Syncer, written: Sequence[tuple[int, bytes, int, int]]) -> None:
         if syncer.failed is not None:
             raise syncer.failed
         for piece, check, file, length in written:
             self._checks[piece] = check
             self._stored.add(piece)
             syncer.add(piece, check, file, length)
+
+    async def _room_for_more(self, syncer: Syncer) -> None:
         if syncer.unsynced >= UNSYNCED_BYTES:
             await syncer.sync()
 
@@ -373,6 +443,11 @@ class Target:
         if self._served is None and self._files.partial is not None:
             found += await self._reader.read_small(pieces, self._files.partial)
         return found + await get_each(self, pieces[len(found) :])
+
+    def get_now(self, piece: int) -> memoryview | None:
+        """As `get`, without waiting; None where that will not do."""
+        served = self._moving is None and self._served is not None and self._files.partial is None
+        return self._served.get_now(piece) if served and self._served else None
 
     async def get(self, piece: int) -> memoryview:
         """Read one whole stored piece and check that it is unchanged.
@@ -556,16 +631,20 @@ class Target:
 
     async def _prepare_write(self, file: int) -> tuple[Syncer, PieceFiles]:
         """Prepare for writing: write the journal's header and create the partial folder if necessary."""
+        syncer = self._check_writable(file)
+        partial = self._files.partial
+        if not syncer.begun or partial is None:
+            async with self._begin_lock:
+                await syncer.begin()
+                partial = self._files.create_partial()
+        return syncer, partial
+
+    def _check_writable(self, file: int) -> Syncer:
         if self._syncer is None or self._finished or file in self._files.existing:
             raise DiskError(f"{printable(str(self.path))}: is complete already and never written to")
         if self._syncer.failed is not None:
             raise self._syncer.failed
-        partial = self._files.partial
-        if not self._syncer.begun or partial is None:
-            async with self._begin_lock:
-                await self._syncer.begin()
-                partial = self._files.create_partial()
-        return self._syncer, partial
+        return self._syncer
 
 
 def _read(layer: FileLayer, fd: int, span: Span) -> memoryview:

@@ -183,6 +183,8 @@ class Brain:
                 return self._download.look_at_requests(source, now)
             case Wakeup.CLAIMS:
                 return self._download.restore_claims(source, now)
+            case Wakeup.SILENCE:
+                return self._download.waited(source, now)
             case _:
                 return self._download.retry(source, now)
 

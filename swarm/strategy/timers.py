@@ -22,6 +22,8 @@ class Wakeup(IntEnum):
     """The back-off of one source ends."""
     CLAIMS = auto()
     """A cleared claim of one source gets another chance."""
+    SILENCE = auto()
+    """A source on this machine has not said what it has."""
     UPLOADS = auto()
     """A receiver may be later than the uplink can be blamed for."""
     IDLE = auto()

@@ -6,7 +6,7 @@ Grants of a budget are first come, first served: all that is needed or nothing.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -106,8 +106,8 @@ LEAST_BYTES = 16 * 1024
 """What a piece on its way to the disk takes at least, with its task: small files may arrive faster
 than they are created, and a million of them wait."""
 UNSTORED_BYTES = 4 * 1024 * 1024
-"""Whole pieces of one transfer that may wait for the disk before it receives no more: while the disk is slower
-than the network, more of them would only take memory."""
+"""Bytes of whole pieces of one transfer that may wait for the disk before it receives no more: while the disk
+is slower than the network, more of them would only take memory."""
 
 IDLE_BYTES = 16 * 1024 * 1024
 """Free buffers kept for reuse: fresh memory costs a page fault every 4 KiB, a tenth of the time at 1 GB/s."""
@@ -264,14 +264,25 @@ class BufferShare:
     async def take(self, length: int) -> PieceBuffer:
         """A buffer of ``length`` bytes.
 
-        Waits while too much waits for the disk, and while the pool is used up, unless this transfer holds none.
+        Waits while too much waits for the disk, and, unless this transfer holds none, for the pool.
         """
-        while self.unstored > max(UNSTORED_BYTES, length):
+        while self._behind(length):
             await self._stored.park()
         buffer = self._pool.take_free(length)
         while buffer is None:
             buffer = await self._take(length)
-        self._held += length
+        return self._own(buffer)
+
+    def take_free(self, length: int) -> PieceBuffer | None:
+        """As `take`, or None where that would wait."""
+        buffer = None if self._behind(length) else self._pool.take_free(length)
+        return None if buffer is None else self._own(buffer)
+
+    def _behind(self, length: int) -> bool:
+        return self.unstored > max(UNSTORED_BYTES, length)
+
+    def _own(self, buffer: PieceBuffer) -> PieceBuffer:
+        self._held += len(buffer.view)
         buffer.belongs_to(self)
         return buffer
 
@@ -307,15 +318,20 @@ class ArrivedPiece(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ArrivedPieces:
-    """Whole pieces that came from one source together; ``buffer`` holds the data of all of them."""
+    """Whole pieces that came from one source together; ``buffers`` hold the data of all of them."""
 
     pieces: list[ArrivedPiece]
-    buffer: PieceBuffer | None
+    buffers: Sequence[PieceBuffer]
 
-    def release(self) -> None:
-        """Give the memory back."""
-        if self.buffer is not None:
-            self.buffer.release()
+    def whole(self) -> None:
+        """The pieces wait for the disk."""
+        for buffer in self.buffers:
+            buffer.whole()
+
+    def release(self, *, reuse: bool = True) -> None:
+        """Give the memory back. Pass ``reuse=False`` if something may still read it."""
+        for buffer in self.buffers:
+            buffer.release(reuse=reuse)
 
 
 class TransferMemory:

@@ -174,7 +174,7 @@ class Performer:
 
     def piece_received(self, source: SourceId, piece: int, buffer: PieceBuffer) -> None:
         """As `pieces_received`, for one of whose bytes all were told of."""
-        self.pieces_received(source, ArrivedPieces([ArrivedPiece(piece, 0, buffer.view)], buffer))
+        self.pieces_received(source, ArrivedPieces([ArrivedPiece(piece, 0, buffer.view)], (buffer,)))
 
     def pieces_received(self, source: SourceId, arrived: ArrivedPieces) -> None:
         """Ask the brain what becomes of whole pieces; what it does not want stored is dropped."""
@@ -185,11 +185,11 @@ class Performer:
         if fresh := sum(size for _, size in come):
             self._record.publish(BytesReceived(self._record.transfer, source, fresh))
         wanted, self._wanted, self._whole = self._wanted, [], {}
-        if wanted and self._nursery is not None and arrived.buffer is not None:
-            arrived.buffer.whole()
-            self._nursery.start_soon(self._store_pieces, source, wanted, arrived.buffer)
-        else:
+        if not wanted or self._nursery is None:
             arrived.release()
+        elif not self._store_now(source, wanted, arrived):
+            arrived.whole()
+            self._nursery.start_soon(self._store_pieces, source, wanted, arrived)
 
     def pieces_sent(self, peer: PeerId, finished: list[int], size: int) -> None:
         """Payload was handed to the connection, and with it the last of some pieces."""
@@ -253,31 +253,54 @@ class Performer:
         else:
             receiver.drop_upload(command.piece)
 
+    def _store_now(
+        self, source: SourceId, pieces: list[tuple[int, memoryview]], arrived: ArrivedPieces
+    ) -> bool:
+        """Store pieces in this step, if the store can do that without waiting; returns whether it could."""
+        wrong: list[int] | None = None
+        try:
+            wrong = self._store.put_now(pieces)
+            if wrong is None:
+                return False
+        except DiskError as error:
+            self._fail(error)
+        arrived.release()
+        self._tell_stored(source, pieces, wrong)
+        return True
+
     async def take_pieces(self, source: SourceId, pieces: list[int], held: HeldPieces) -> None:
         """Let the store take pieces that a source on this machine holds."""
         try:
             async with self._storing:
                 taken = await self._store.take(pieces, held)
         except DiskError as error:
-            self.failure = error
-            self._failed.set()
+            self._fail(error)
             taken = [piece for piece in pieces if piece in self._store.stored]
         denied = [piece for piece in pieces if piece not in self._store.stored]
         self.perform(self.brain.pieces_reused(source, taken, denied, self.now()))
 
     async def _store_pieces(
-        self, source: SourceId, pieces: list[tuple[int, memoryview]], buffer: PieceBuffer
+        self, source: SourceId, pieces: list[tuple[int, memoryview]], arrived: ArrivedPieces
     ) -> None:
         wrong: list[int] | None = None
         try:
             async with self._storing:
                 wrong = await self._put(pieces)
         except DiskError as error:
-            self.failure = error
-            self._failed.set()
+            self._fail(error)
         finally:
             # A cancelled or failed store may still be looking at the memory.
-            buffer.release(reuse=wrong is not None)
+            arrived.release(reuse=wrong is not None)
+        self._tell_stored(source, pieces, wrong)
+
+    def _fail(self, error: DiskError) -> None:
+        self.failure = error
+        self._failed.set()
+
+    def _tell_stored(
+        self, source: SourceId, pieces: list[tuple[int, memoryview]], wrong: list[int] | None
+    ) -> None:
+        """Tell the brain what became of pieces; None in place of the wrong ones is a failure of the disk."""
         now = self.now()
         if wrong is not None:
             written = [piece for piece, _ in pieces if piece not in wrong]

@@ -30,7 +30,7 @@ from swarm.protocol.messages import (
 )
 from swarm.protocol.session_rules import SessionRules
 from swarm.transfer.buffers import ArrivedPieces, BufferShare, Grant, TransferMemory
-from swarm.transfer.pacing import ChunkSizer, Pacer
+from swarm.transfer.pacing import CHUNK_BYTES, ChunkSizer, Pacer
 from swarm.transfer.packer import Packer
 
 
@@ -79,6 +79,9 @@ JOIN_BYTES = 16 * 1024
 
 CORK_BYTES = 64 * 1024
 """Small frames are collected up to this size."""
+
+TOGETHER_BYTES = 1024 * 1024
+"""Pieces for a fast peer are written together until they are so many bytes."""
 
 QUEUE_BYTES = 1024 * 1024
 """Control messages that may wait for a slow peer; with more the session is ended."""
@@ -257,6 +260,8 @@ class SessionWriter:
         self._packer = Packer(resources.store.manifest.layout, stream.remote_address)
         self._spared = 0
         self._cork = bytearray()
+        self._parts: list[bytearray | memoryview] = []
+        self._gone: list[UploadJob] = []
         self._sent: list[tuple[int, int, bool]] = []
         self._turn: tuple[float, int] | None = None
         self._woken = trio.Event()
@@ -275,6 +280,12 @@ class SessionWriter:
 
     async def run(self) -> None:
         """Write until the outbox is finished; raises LinkClosed."""
+        try:
+            await self._run()
+        finally:
+            self._release_gone()
+
+    async def _run(self) -> None:
         while True:
             # Whatever wakes us from here on is seen by the next round at the latest.
             if self._woken.is_set():
@@ -306,6 +317,10 @@ class SessionWriter:
     async def _load(self, job: UploadJob) -> None:
         """Read the piece; what is corked does not wait for the disk, unless the piece is small."""
         small = job.length <= JOIN_BYTES
+        if not small and job.failure is None:
+            job.data = self._store.get_now(job.piece)
+            if job.data is not None:
+                return
         if not small or len(self._cork) >= CORK_BYTES:
             await self._flush()
         run = self._outbox.small_run(job) if small and job.failure is None else [job]
@@ -376,36 +391,48 @@ class SessionWriter:
         self._sent.append((job.piece, size, last))
         if last:
             self._outbox.current = None
-        try:
-            if len(payload) > JOIN_BYTES:
-                await self._flush(payload)
-                return
-            self._cork += payload
-            if len(self._cork) >= CORK_BYTES or not last:
+            self._gone.append(job)
+        if len(payload) > JOIN_BYTES:
+            self._parts += (self._cork, payload)
+            self._cork = bytearray()
+            # A peer that takes the largest chunks at once has no control message waiting for long.
+            waits = not limited and self._sizer.size >= CHUNK_BYTES
+            if not (last and waits) or sum(map(len, self._parts)) >= TOGETHER_BYTES:
                 await self._flush()
-        finally:
-            if last:
-                job.release()
+            return
+        self._cork += payload
+        if len(self._cork) >= CORK_BYTES or not last:
+            await self._flush()
 
     def _pack(self, job: UploadJob, data: memoryview, wire: int) -> tuple[int, bytes] | None:
         if not self._rules.packing:
             return None
         return self._packer.pack(job.piece, data[job.offset :], wire, min(self._sizer.rate, self._pacer.rate))
 
-    async def _flush(self, *payload: memoryview) -> None:
-        """Write what is corked, and ``payload`` after it; then report the uploads in it."""
-        if not self._cork:
+    async def _flush(self) -> None:
+        """Write what is corked, payload and control; then report the uploads in it."""
+        if self._cork:
+            self._parts.append(self._cork)
+            self._cork = bytearray()
+        if not self._parts:
             return
-        cork, self._cork = self._cork, bytearray()
+        parts, self._parts = self._parts, []
         began = self._now()
         with trio.CancelScope(deadline=trio.current_time() + WRITE_TIMEOUT) as scope:
-            await self._stream.write(cork, *payload)
+            await self._stream.write(*parts)
         if scope.cancelled_caught:
             raise LinkClosed("the peer does not take what it asked for")
+        self._release_gone()
         self._written_at = self._now()
         if self._sent:
-            self._sizer.moved(len(cork) + sum(map(len, payload)), self._written_at - began)
+            self._sizer.moved(sum(map(len, parts)), self._written_at - began)
             self._report()
+
+    def _release_gone(self) -> None:
+        """Give the memory of written pieces back."""
+        gone, self._gone = self._gone, []
+        for job in gone:
+            job.release()
 
     def _report(self) -> None:
         sent, self._sent = self._sent, []

@@ -43,6 +43,9 @@ long as they turn out to be small messages."""
 SMALL_BYTES = 16 * 1024
 """A piece up to this size that has come whole is handed over with its neighbours."""
 
+TOGETHER_BYTES = 1024 * 1024
+"""Larger pieces that came without a pause are handed over together, up to so many bytes."""
+
 ROUND_BYTES = 16 * 1024
 """The memory of pieces that came together is a multiple of this, so that it is reused."""
 
@@ -67,6 +70,9 @@ class SessionReader:
         self._ahead = memoryview(b"")
         self._look = LEAST_AHEAD_BYTES
         self._small: list[ArrivedPiece] = []
+        self._large: list[ArrivedPiece] = []
+        self._large_buffers: list[PieceBuffer] = []
+        self._large_bytes = 0
         self._requests: list[int] = []
         self._piece: int | None = None
         self._buffer: PieceBuffer | None = None
@@ -89,6 +95,7 @@ class SessionReader:
                 await self._message()
         except RemoteError:
             # What came before the fault counts, however it was cut.
+            self._hand_over_large()
             await self._hand_over()
             raise
         await self._hand_over()
@@ -108,6 +115,7 @@ class SessionReader:
 
     def release(self) -> None:
         """Give back the memory of an unfinished piece; nothing is read any more."""
+        self._hand_over_large()
         if self._piece is not None and self._fresh:
             self._tell(self._piece)
         self._drop()
@@ -132,6 +140,7 @@ class SessionReader:
         if isinstance(message, Request):
             self._requests.append(message.piece)
             return
+        self._hand_over_large()
         await self._hand_over()
         if isinstance(message, Reject) and message.piece == self._piece:
             self._tell(message.piece)
@@ -181,6 +190,7 @@ class SessionReader:
             self._reports.requests_received(requests)
         if not self._small:
             return
+        self._hand_over_large()
         small, self._small = self._small, []
         wanted = sum(len(data) for _, _, data in small if data is not None)
         buffer = await self._memory(wanted + -wanted % ROUND_BYTES) if wanted else None
@@ -191,8 +201,15 @@ class SessionReader:
                 view[:] = data
                 at += len(data)
                 small[index] = ArrivedPiece(piece, fresh, view)
-        self._reports.pieces_received(ArrivedPieces(small, buffer))
+        self._reports.pieces_received(ArrivedPieces(small, () if buffer is None else (buffer,)))
         await self._pace(sum(fresh for _, fresh, _ in small))
+
+    def _hand_over_large(self) -> None:
+        """Report the larger pieces that came together."""
+        if self._large:
+            arrived = ArrivedPieces(self._large, self._large_buffers)
+            self._large, self._large_buffers, self._large_bytes = [], [], 0
+            self._reports.pieces_received(arrived)
 
     async def _complete(self, piece: int, size: int) -> int:
         """Read on until a small piece is whole; returns how much of it was not told of while it came."""
@@ -208,9 +225,11 @@ class SessionReader:
     # --- Payload ------------------------------------------------------------------------------------
 
     async def _memory(self, size: int) -> PieceBuffer:
-        began = self._now()
-        buffer = await self._pool.take(size)
-        self._rules.reading_paused(self._now() - began)
+        if (buffer := self._pool.take_free(size)) is None:
+            self._hand_over_large()
+            began = self._now()
+            buffer = await self._pool.take(size)
+            self._rules.reading_paused(self._now() - began)
         return buffer
 
     async def _buffer_for(self, piece: int) -> PieceBuffer:
@@ -227,8 +246,13 @@ class SessionReader:
     def _whole(self, piece: int) -> None:
         buffer, self._buffer, self._piece = self._buffer, None, None
         fresh, self._fresh = self._fresh, 0
-        data = None if buffer is None else buffer.view
-        self._reports.pieces_received(ArrivedPieces([ArrivedPiece(piece, fresh, data)], buffer))
+        self._large.append(ArrivedPiece(piece, fresh, None if buffer is None else buffer.view))
+        if buffer is not None:
+            self._large_buffers.append(buffer)
+        length = self._layout.length(piece)
+        self._large_bytes += length
+        if self._large_bytes + length > TOGETHER_BYTES or self._pacer.limited:
+            self._hand_over_large()
 
     async def _fill(self, target: memoryview, piece: int | None = None) -> None:
         """Read payload of ``piece`` into ``target``, or what is not counted as payload."""
@@ -255,6 +279,7 @@ class SessionReader:
             self._tell(piece)
 
     def _tell(self, piece: int) -> None:
+        self._hand_over_large()
         fresh, self._fresh = self._fresh, 0
         self._told_at = self.heard_at
         if fresh:
@@ -268,7 +293,12 @@ class SessionReader:
             return ahead
         size = min(len(target), self._slice())
         began = self._now()
-        await self._stream.readinto_exactly(target[:size])
+        come = 0
+        # Those that are whole do not wait for the network.
+        if self._large and (come := self._stream.read_now(target[:size])) < size:
+            self._hand_over_large()
+        if come < size:
+            await self._stream.readinto_exactly(target[come:size])
         self.heard_at = self._now()
         self._sizer.moved(size, self.heard_at - began)
         return size
@@ -285,7 +315,8 @@ class SessionReader:
         ahead = bytes(self._ahead)
         while len(ahead) < size:
             most = max(self._most_ahead(), size - len(ahead))
-            came = await self._stream.read_some(most)
+            came = self._come(most) if self._large else b""
+            came = came or await self._stream.read_some(most)
             if not came:
                 raise LinkClosed("the stream ended")
             self.heard_at = self._now()
@@ -293,6 +324,14 @@ class SessionReader:
             if len(came) == most:
                 self._look = min(2 * self._look, MOST_AHEAD_BYTES)
         self._ahead = memoryview(ahead)
+
+    def _come(self, most: int) -> bytes:
+        """What has come already; without any, whole pieces are handed over before others are waited for."""
+        come = bytearray(most)
+        size = self._stream.read_now(memoryview(come))
+        if not size:
+            self._hand_over_large()
+        return bytes(come[:size])
 
     def _most_ahead(self) -> int:
         return min(self._look, self._pacer.slice_bytes) if self._pacer.limited else self._look

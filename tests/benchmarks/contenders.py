@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import socket
 import sys
+import tempfile
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from tests.support.processes import Processes, Running
 START_DEADLINE = 120.0
 """Seconds that a sender may take to be ready: it hashes the file first."""
 TRANSFER_DEADLINE = 600.0
+MEMORY = Path("/dev/shm")
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
 
 
@@ -198,13 +201,22 @@ class SwarmFan(Contender):
 
 
 class SwarmSmall(Contender):
-    """10,000 files of 1 KiB, whatever the size of the others' file."""
+    """10,000 files of 1 KiB, whatever the size of the others' file.
+
+    On a file system in memory where there is one: an ext4 that has just deleted as many files looks longer for
+    free inodes than everything else takes.
+    """
 
     FILES = 10_000
     name = "swarm, 10,000 files of 1 KiB"
     module = "cli"
 
     def run(self, processes: Processes, content: Content, folder: Path) -> Transfer:
+        memory = MEMORY if os.access(MEMORY, os.W_OK) else folder
+        with tempfile.TemporaryDirectory(dir=memory) as place:
+            return self._run(processes, Path(place))
+
+    def _run(self, processes: Processes, folder: Path) -> Transfer:
         source, manifest = folder / "small", folder / "small.swarm"
         source.mkdir()
         for number in range(self.FILES):

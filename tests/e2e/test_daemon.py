@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import sqlite3
 import stat
@@ -309,11 +310,34 @@ def test_prometheus_takes_the_metrics(processes: Processes, tmp_path: Path) -> N
     text = daemon.ask("GET", "/metrics").body.decode()
     assert f"swarm_sent_bytes_total {MIB}\n" in text
     assert 'swarm_transfers{state="seeding"} 1\n' in text
+    check_dashboard(text)
     promtool = require_program("promtool", "prometheus")
     checked = subprocess.run(
         [promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False
     )
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
+
+
+def check_dashboard(metrics: str) -> None:
+    """Every metric and label of docs/grafana-swarm.json is in the metrics, and none of these is left out."""
+    kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", metrics, re.MULTILINE))
+    labels: dict[str, set[str]] = {}
+    for name, given in re.findall(r"^(swarm_\w+)(?:\{(.*?)\})? ", metrics, re.MULTILINE):
+        labels.setdefault(name, set()).update(re.findall(r"(\w+)=", given))
+    dashboard = json.loads((Path(__file__).parents[2] / "docs" / "grafana-swarm.json").read_text())
+    used = set()
+    for panel in dashboard["panels"]:
+        for target in panel["targets"]:
+            names = re.findall(r"\bswarm_\w+", target["expr"])
+            assert names, panel["title"]
+            assert set(names) <= set(labels), panel["title"]
+            used |= {name.removesuffix("_bucket") for name in names}
+            for group in re.findall(r"by \((\w+)\)", target["expr"]):
+                assert all(group in labels[name] for name in names), panel["title"]
+            # A counter is of use as a rate alone, and nothing else has one.
+            counted = [kinds.get(name) == "counter" for name in names]
+            assert all(counted) == any(counted) == bool(re.search(r"rate\(|increase\(", target["expr"]))
+    assert used == set(kinds)
 
 
 # --- The service --------------------------------------------------------------------------------------

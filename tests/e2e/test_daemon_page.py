@@ -133,6 +133,12 @@ def pictures(browser: Browser) -> None:
         dark = browser.run("return getComputedStyle(document.body).backgroundColor") == "rgb(21, 24, 28)"
         assert dark == (scheme == "dark")
         if PICTURES:
+            # Not the folders of this machine.
+            browser.run(
+                "document.getElementById('output').placeholder = '/home/me/Downloads';"
+                "[...document.querySelectorAll('dt')].filter((each) => each.textContent === 'Where')"
+                ".forEach((each) => { each.nextSibling.textContent = '/home/me/Downloads'; });"
+            )
             browser.picture(Path(PICTURES) / f"daemon-{name}.png")
     browser.command("Emulation.clearDeviceMetricsOverride")
 

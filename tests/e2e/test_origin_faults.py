@@ -283,6 +283,21 @@ async def test_a_redirect_is_followed_and_the_file_asked_for_there(tmp_path: Pat
     assert sum(asked.target == "/content.bin" for asked in server.asked) <= 2
 
 
+async def test_a_redirect_to_another_server_is_asked_of_that_one(tmp_path: Path) -> None:
+    with serving(DATA, good) as other:
+
+        def answer(asked: Asked) -> None:
+            if asked.target == "/content.bin":
+                asked.say("302 Found", f"Location: {other.url}moved.bin")
+            else:
+                asked.say("404 Not Found")
+
+        server, _ = await _fetched(tmp_path, answer)
+        assert {asked.target for asked in server.asked} == {"/content.bin"}
+        assert {asked.target for asked in other.asked} == {"/moved.bin"}
+        assert {asked.headers["host"] for asked in other.asked} == {f"127.0.0.1:{other.port}"}
+
+
 async def test_a_file_that_changes_meanwhile_is_noticed_before_its_bytes_are(tmp_path: Path) -> None:
     async with loopback_node(tmp_path / "a") as sharer, loopback_node(tmp_path / "b") as node:
         shared, envelope = await _envelope(sharer, tmp_path)

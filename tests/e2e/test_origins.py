@@ -78,6 +78,10 @@ def test_a_file_alone_in_few_requests_and_a_link_without_peers(
         parts = [size for status, size, _ in server.served() if status == 206]
         assert sum(parts) == content.stat().st_size
         assert len(parts) <= 7
+    # The file alone is enough, too: it names the server.
+    by_file = fetch(processes, seeder.written, tmp_path / "by-file", name="by-file")
+    by_file.expect_exit(0, 60)
+    assert sha256(tmp_path / "by-file" / "disk.iso") == sha256(content)
 
 
 def test_https_is_checked_by_the_authorities_that_are_given(processes: Processes, tmp_path: Path) -> None:

@@ -5,11 +5,18 @@ from __future__ import annotations
 import random
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import trio
 
+from swarm.content.release import ReleaseRecord, series_of, sign_release
+from swarm.content.series_link import SeriesLink
+from swarm.ids import ManifestId
+from tests.support.nodes import loopback_node
 from tests.support.processes import Processes, Running
+from tests.support.web_servers import Nginx
 
 LISTEN = ("--listen", "/ip4/127.0.0.1/tcp/0")
 SIZE = 6_000_000
@@ -168,3 +175,46 @@ def test_two_processes_do_not_publish_one_series(processes: Processes, versions:
     second = processes.swarm("release", "game", versions[1], *LISTEN, name="publisher")
     second.expect_exit(8)
     assert "another process publishes game at this moment" in second.errors().splitlines()[-1]
+
+
+def test_a_release_comes_from_a_web_server_alone(
+    processes: Processes, versions: tuple[Path, Path], tmp_path: Path
+) -> None:
+    www = tmp_path / "www"
+    shutil.copytree(versions[0], www / "game")
+    server = Nginx(processes, www)
+    publisher, series, link = release(processes, versions[0], "--origin", server.url)
+    saved = fetch(processes, link, "--save-manifest", str(www / "game.swarm"), name="saver")
+    saved.expect_exit(0)
+    publisher.terminate()
+    publisher.expect_exit(143)
+    (record,) = (processes.home("publisher") / "releases" / "own").glob("*/newest.release")
+    shutil.copyfile(record, www / "game.swarm-release")
+    alone = f"{series.partition('?')[0]}?origin={server.url}"
+    fetched = completed(fetch(processes, alone, "--json"))
+    assert fetched["bytes_received"] == fetched["size"]
+    assert content_of(processes.work("receiver") / "out" / "game") == content_of(versions[0])
+    # What somebody else put there is refused with one line.
+    damaged = bytearray(record.read_bytes())
+    damaged[60] ^= 1
+    (www / "game.swarm-release").write_bytes(damaged)
+    refused = fetch(processes, alone, name="stranger")
+    refused.expect_exit(3)
+    (line,) = refused.errors().splitlines()
+    assert line.startswith(f"swarm: the release record from {server.url} is refused: ")
+
+
+async def test_a_record_of_a_hostile_peer_is_refused_with_one_line(tmp_path: Path) -> None:
+    series = series_of(bytes(range(32)), "game")
+    record = ReleaseRecord(series, 1, ManifestId(b"m" * 32), 1)
+    data = bytearray(sign_release(bytes(range(32)), record).to_bytes())
+    data[-1] ^= 1
+    lie: Any = SimpleNamespace(record=record, to_bytes=lambda: bytes(data))
+    async with loopback_node(tmp_path) as hostile:
+        hostile._releases.offer(lie)
+        link = str(SeriesLink(series, hostile.addresses))
+        with Processes(tmp_path) as processes:
+            refused = fetch(processes, link)
+            await trio.to_thread.run_sync(lambda: refused.expect_exit(3))
+            (line,) = refused.errors().splitlines()
+    assert line.startswith(f"swarm: the release record from {hostile.peer_id} is refused: ")

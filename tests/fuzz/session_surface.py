@@ -70,6 +70,14 @@ class _Parts:
             self._parts.insert(0, first[limit:])
         return first[:limit]
 
+    def read_now(self, buffer: memoryview) -> int:
+        if not self._parts:
+            return 0
+        part, rest = self._parts[0][: len(buffer)], self._parts[0][len(buffer) :]
+        self._parts[:1] = [rest] if rest else []
+        buffer[: len(part)] = part
+        return len(part)
+
     async def readinto_exactly(self, buffer: memoryview) -> None:
         filled = 0
         while filled < len(buffer):

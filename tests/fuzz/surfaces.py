@@ -23,7 +23,11 @@ from swarm.content.journal import HEADER_BYTES, Header, encode_header, encode_st
 from swarm.content.manifest import FileEntry, LinkEntry, Manifest
 from swarm.content.signature import sign
 from swarm.daemon.access import TcpAccess
+from swarm.daemon.api import _Fields, _wishes
 from swarm.daemon.http_messages import BadRequest, HttpConversation, HttpRequest, json_answer
+from swarm.daemon.limit_schedule import LimitSchedule
+from swarm.daemon.transfer_registry import KeptTransfer
+from swarm.daemon.wishes import FurtherOptions, options_of
 from swarm.discovery.lan_scope import Interface, believed
 from swarm.endpoint import Endpoint
 from swarm.errors import ManifestError, RemoteError, UsageError
@@ -562,11 +566,28 @@ def run_api(data: bytes) -> None:
     if status and not answers.endswith((b"\r\n\r\n{}", b"\r\n\r\n")):
         raise Broken("a refusal is not answered")
     for request in requests:
-        for check in (_ACCESS.check, HttpRequest.json):
+        for check in (_ACCESS.check, _read_fields):
             try:
                 check(request)
             except BadRequest as error:
                 same(error.status in {400, 401, 403, 415}, True, "a known status")
+
+
+_FETCH = KeptTransfer("ab", "fetch", "swarm:x", "/out")
+
+
+def _read_fields(request: HttpRequest) -> None:
+    """Read the body as what is added, and as rules; what is kept of it reads as the same again."""
+    fields = request.json()
+    try:
+        wishes = _wishes(_Fields(dict(fields)))
+        kept = wishes.applied(_FETCH)
+        same(FurtherOptions.from_text(kept.options), wishes.further, "the options that are kept")
+        options_of(kept, private_origins=False)
+        schedule = LimitSchedule.parse(_Fields(dict(fields)).texts("schedule"))
+        same(LimitSchedule.parse(schedule.texts).lines, schedule.lines, "the schedule that is kept")
+    except UsageError:
+        pass
 
 
 def api_seeds() -> Iterator[bytes]:
@@ -575,6 +596,12 @@ def api_seeds() -> Iterator[bytes]:
     body = b'{"link": "swarm:x", "only": ["a"], "paused": true}'
     typed = head + b"Content-Type: application/json\r\n"
     yield b"POST /v1/transfers HTTP/1.1\r\n" + typed + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    rules = b'{"schedule": ["mon-fri 08:00-18:00 up 2MB/s", "sat up none"], "ratio": 1.5, "copies": 0}'
+    yield b"PATCH /v1/limits HTTP/1.1\r\n" + typed + b"Content-Length: %d\r\n\r\n" % len(rules) + rules
+    more = (
+        b'{"origins": ["http://a.example/b"], "trusted": ["12D3KooW"], "piece_size": 65536, "max_peers": 2}'
+    )
+    yield b"POST /v1/transfers HTTP/1.1\r\n" + typed + b"Content-Length: %d\r\n\r\n" % len(more) + more
     chunked = b"Transfer-Encoding: chunked\r\n\r\n3\r\n{} \r\n0\r\n\r\n"
     yield b"PATCH /v1/transfers/%61 HTTP/1.1\r\nExpect: 100-continue\r\n" + typed + chunked
     first = b"HEAD / HTTP/1.1\r\nHost: localhost:7474\r\nOrigin: http://a\r\n\r\n"

@@ -88,6 +88,9 @@ def test_an_id_is_enough_on_a_lan_and_nothing_there_tells_what_is_fetched(lan: L
     with lan.captured(1) as packets:
         share, manifest = lan.share(0)
         fetches = [lan.swarm(host, "fetch", manifest, "--json") for host in (1, 2, 3)]
+        inspected = lan.swarm(1, "inspect", manifest, "--json", name="inspect")
+        inspected.expect_exit(0)
+        assert inspected.event("manifest_inspected")["size"] == SIZE
         for fetch in fetches:
             fetch.event("peer_found", provenance="lan")
             fetch.expect_exit(0)

@@ -70,6 +70,10 @@ class FaultyLink(NegotiatedStream):
         await super().readinto_exactly(buffer)
         PLAN.step(self.peer, "after a read")
 
+    def read_now(self, buffer: memoryview) -> int:
+        PLAN.step(self.peer, "before a read")
+        return super().read_now(buffer)
+
     async def read_some(self, limit: int) -> bytes:
         PLAN.step(self.peer, "before a read")
         data = await super().read_some(limit)

@@ -55,7 +55,7 @@ class _Pipe:
             if self.broken:
                 raise LinkClosed("the stream was reset")
             if self.parts:
-                at, part = self.parts[0]
+                at, _ = self.parts[0]
                 if at <= trio.current_time():
                     break
                 with trio.move_on_at(at):
@@ -64,6 +64,13 @@ class _Pipe:
             if self.ended:
                 raise LinkClosed("the stream ended")
             await self.changed.wait()
+        return self.take(limit)
+
+    def take(self, limit: int) -> bytes:
+        """What can be read now, of one write; nothing if that is none."""
+        if self.broken or not self.parts or self.parts[0][0] > trio.current_time():
+            return b""
+        at, part = self.parts[0]
         taken = part[:limit]
         if len(part) > limit:
             self.parts[0] = (at, part[limit:])
@@ -91,6 +98,13 @@ class MemoryLink:
 
     async def readinto_exactly(self, buffer: memoryview) -> None:
         await self._sound(self._readinto(buffer))
+
+    def read_now(self, buffer: memoryview) -> int:
+        filled = 0
+        while filled < len(buffer) and (part := self.incoming.take(len(buffer) - filled)):
+            buffer[filled : filled + len(part)] = part
+            filled += len(part)
+        return filled
 
     async def read_some(self, limit: int) -> bytes:
         return await self._sound(self.incoming.read_some(limit))

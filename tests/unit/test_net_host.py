@@ -267,6 +267,9 @@ class LyingLink:
     async def readinto_exactly(self, buffer: memoryview) -> None:
         raise NotImplementedError
 
+    def read_now(self, buffer: memoryview) -> int:
+        raise NotImplementedError
+
     async def read_some(self, limit: int) -> bytes:
         raise NotImplementedError
 

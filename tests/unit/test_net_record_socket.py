@@ -104,7 +104,7 @@ async def test_who_waits_is_woken_for_the_end_of_a_record_whose_middle_another_t
             assert records.receive_now(sink) == 10_000
             nursery.start_soon(records.receive, sink)
             await trio.testing.wait_all_tasks_blocked()
-            # No await: a reader that waits receives in its own step, before the task that the socket has woken.
+            # No await: a reader receives in its own step, before the task that the socket wakes.
             assert os.write(peer.socket.fileno(), sealed[10_000:49_000]) == 39_000
             while records.received_bytes < 49_000:
                 records.receive_now(sink)

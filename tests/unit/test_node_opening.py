@@ -38,6 +38,8 @@ from swarm.transfer.transfer import OpenContent
 from tests.support.contents import folder_manifest
 from tests.support.memory_link import memory_link_pair
 
+RELEASES: Any = None
+"""No series is fetched here."""
 KEY = bytes(range(32))
 ONE = TransferId(1)
 FILES = {name: random.Random(name).randbytes(50_000) for name in ("a.jpg", "b.jpg", "notes/c.txt")}
@@ -94,6 +96,7 @@ class Opening:
             lambda: self.sources,
             # Nothing can be written there, which costs only the memory of what was hashed.
             HashCache(Path("/proc/nowhere")),
+            RELEASES,
             lambda _further: (),
         )
         self.transfer: Any = SimpleNamespace(number=ONE, piece_sources=(), peers=tuple)

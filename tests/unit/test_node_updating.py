@@ -48,7 +48,7 @@ def installed(manifest: Manifest = OLD) -> Installed:
 def update(*offers: PatchOffer, places: tuple[Path, ...] = (Path("game"),)) -> Update:
     series = series_of(bytes(range(32)), "game")
     record = ReleaseRecord(series, 2, NEW.id, NEW.total_length, offers)
-    return Update(record, NamedContent(NEW.id), NEW, PieceSet.all(NEW.piece_count), places)
+    return Update(record, NamedContent(NEW.id), NEW, PieceSet.all(NEW.piece_count), places, Path("game"))
 
 
 def offer(size: int, old: Manifest = OLD) -> PatchOffer:

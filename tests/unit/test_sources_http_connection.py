@@ -11,7 +11,14 @@ import trio
 import trio.testing
 
 from swarm.origin_url import OriginUrl
-from swarm.sources.http_connection import CONNECT_SECONDS, HEAD_START_SECONDS, ConnectFault, HttpConnection
+from swarm.sources.http_connection import (
+    CONNECT_SECONDS,
+    HEAD_START_SECONDS,
+    SILENT_SECONDS,
+    ConnectFault,
+    ConnectionLost,
+    HttpConnection,
+)
 
 SIX = [f"2606:2800:220:1::{number}" for number in (1, 2)]
 FOUR = ["93.184.216.34", "93.184.216.35"]
@@ -63,11 +70,33 @@ class Line:
         else:
             await trio.sleep(outcome)
 
+    async def recv_into(self, _memory: object) -> int:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    async def send(self, _data: object) -> int:
+        await trio.sleep_forever()
+        raise AssertionError
+
     def setsockopt(self, *_: object) -> None:
         pass
 
     def close(self) -> None:
         self.internet.open.discard(self.host)
+
+
+async def test_a_server_that_falls_silent_is_not_waited_for_without_end(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    internet = Internet({FOUR[0]: 0.0})
+    trio.socket.set_custom_hostname_resolver(internet)
+    trio.socket.set_custom_socket_factory(internet)
+    connection = await HttpConnection.open(OriginUrl("http://example.net/"), None)
+    with pytest.raises(ConnectionLost, match="it sent nothing for 15 s"):
+        await connection.receive()
+    with pytest.raises(ConnectionLost, match="it took no request for 15 s"):
+        await connection.send(b"GET")
+    assert trio.current_time() - internet.began == pytest.approx(2 * SILENT_SECONDS)
 
 
 async def dialled(ways: dict[str, float | int | None], **options: bool) -> tuple[Internet, str]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from swarm.errors import ContentAway, DiskError, PieceWithdrawn
 from swarm.storage.file_layer import PosixLayer
+from swarm.storage.piece_reader import SLOW_SECONDS
 from swarm.storage.scan import scan
 from swarm.storage.seed_store import SeedStore
 from swarm.storage.target import Target, open_target
@@ -52,12 +55,29 @@ class Counting(PosixLayer):
         return super().open(folder, name, flags, mode)
 
 
-async def test_everything_put_together_is_there_in_the_end(tmp_path: Path) -> None:
+Put = Callable[[Target, list[tuple[int, memoryview]]], Awaitable[list[int]]]
+
+
+async def put_waiting(target: Target, pieces: list[tuple[int, memoryview]]) -> list[int]:
+    return await target.put_many(pieces)
+
+
+async def put_at_once(target: Target, pieces: list[tuple[int, memoryview]]) -> list[int]:
+    """In one step, but for the first that is missing: the journal comes into being with it."""
+    first = next(each for each in pieces if each[0] not in target.stored)
+    wrong = await target.put_many([first])
+    rest = target.put_now([each for each in pieces if each is not first])
+    assert rest is not None
+    return wrong + rest
+
+
+@pytest.mark.parametrize("put", [put_waiting, put_at_once])
+async def test_everything_put_together_is_there_in_the_end(tmp_path: Path, put: Put) -> None:
     layer = Counting()
     async with open_target(MANIFEST, tmp_path, layer=layer) as target:
-        assert await target.put_many(pieces_of(target)[:40]) == []
+        assert await put(target, pieces_of(target)[:40]) == []
         assert layer.opened <= 40 + 10
-        assert await target.put_many(pieces_of(target)[20:]) == []
+        assert await put(target, pieces_of(target)[20:]) == []
         assert target.complete
         await target.finish()
         found = await target.get_many(list(PIECES)[:40])
@@ -65,34 +85,37 @@ async def test_everything_put_together_is_there_in_the_end(tmp_path: Path) -> No
     assert {name: data for name, (data, _) in read_tree(tmp_path / "x").items()} == FILES
 
 
-async def test_a_wrong_piece_is_named_and_the_others_are_stored(tmp_path: Path) -> None:
+@pytest.mark.parametrize("put", [put_waiting, put_at_once])
+async def test_a_wrong_piece_is_named_and_the_others_are_stored(tmp_path: Path, put: Put) -> None:
     async with open_target(MANIFEST, tmp_path) as target:
         pieces = pieces_of(target)
         for wrong in (3, 41, 44):
             pieces[wrong] = wrong, memoryview(bytes(len(pieces[wrong][1])))
-        assert await target.put_many(pieces) == [3, 41, 44]
+        assert await put(target, pieces) == [3, 41, 44]
         assert list(target.stored.missing()) == [3, 41, 44]
         path = MANIFEST.path(MANIFEST.layout.span(3).file)
         assert not (tmp_path / "x.swarm-part").joinpath(*path).exists()
 
 
-async def test_a_file_that_is_there_already_is_written_to_as_ever(tmp_path: Path) -> None:
+@pytest.mark.parametrize("put", [put_waiting, put_at_once])
+async def test_a_file_that_is_there_already_is_written_to_as_ever(tmp_path: Path, put: Put) -> None:
     async with open_target(MANIFEST, tmp_path) as target:
-        await target.put_many(pieces_of(target)[:5])
+        await put(target, pieces_of(target)[:5])
     (tmp_path / "x.swarm-part" / "a" / "7").write_bytes(b"a longer file that nobody knows" * 10)
     async with open_target(MANIFEST, tmp_path) as target:
         assert list(target.stored) == [0, 1, 2, 3, 4]
-        assert await target.put_many(pieces_of(target)) == []
+        assert await put(target, pieces_of(target)) == []
         await target.finish()
     assert {name: data for name, (data, _) in read_tree(tmp_path / "x").items()} == FILES
 
 
-async def test_a_full_disk_keeps_what_was_written_before(tmp_path: Path) -> None:
+@pytest.mark.parametrize("put", [put_waiting, put_at_once])
+async def test_a_full_disk_keeps_what_was_written_before(tmp_path: Path, put: Put) -> None:
     layer = Counting(left=10)
     with pytest.raises(DiskError, match="the disk is full"):
         async with open_target(MANIFEST, tmp_path, layer=layer) as target:
             try:
-                await target.put_many(pieces_of(target)[:40])
+                await put(target, pieces_of(target)[:40])
             finally:
                 assert 0 < target.stored.count <= 10
                 stored = list(target.stored)
@@ -117,3 +140,17 @@ async def test_a_read_together_ends_with_the_first_piece_that_is_not_as_it_was(t
         (root / "a" / "0").unlink()
         (away,) = await store.get_many([0, 1, 2])
         assert isinstance(away, ContentAway)
+
+
+async def test_a_step_that_might_wait_for_the_disk_is_not_taken(tmp_path: Path) -> None:
+    class Slow(PosixLayer):
+        def write(self, fd: int, data: memoryview, offset: int) -> int:
+            time.sleep(2 * SLOW_SECONDS)
+            return super().write(fd, data, offset)
+
+    async with open_target(MANIFEST, tmp_path, layer=Slow()) as target:
+        pieces = pieces_of(target)
+        assert target.put_now(pieces[:1]) is None, "the journal is not there yet"
+        assert await target.put_many(pieces[:1]) == []
+        assert target.put_now(pieces[1:2]) is None, "the last write was slow"
+        assert list(target.stored) == [0]

@@ -227,3 +227,32 @@ def test_a_silent_peer_s_pieces_are_not_moved_to_who_does_not_have_them() -> Non
     play.do(play.brain.tick(PROVEN_SILENCE_SECONDS + 1))
     assert play.asked[PEER] == asked
     assert not [c for c in play.commands if isinstance(c, Send) and isinstance(c.message, Cancel)]
+
+
+def test_nobody_else_is_asked_before_a_local_source_has_said_what_it_has() -> None:
+    play = Play()
+    play.do(play.brain.source_joined(BASE, 0.0, rtt=0.0, receives=False, local=True))
+    play.peer(PEER)
+    assert play.asked == {}
+    play.offer(BASE, range(2, 12), 1.0)
+    play.do(play.brain.received(BASE, Unchoke(), 1.0))
+    assert play.asked[PEER] == [0, 1]
+    assert play.asked[BASE] == list(range(2, 12))
+
+
+def test_a_local_source_that_says_nothing_is_not_waited_for_long() -> None:
+    play = Play()
+    play.do(play.brain.source_joined(BASE, 0.0, rtt=0.0, receives=False, local=True))
+    play.peer(PEER)
+    play.do(play.brain.tick(SILENCE_SECONDS - 0.1))
+    assert play.asked == {}
+    play.do(play.brain.tick(SILENCE_SECONDS))
+    assert play.asked[PEER]
+
+
+def test_a_local_source_that_ends_without_a_word_is_not_waited_for() -> None:
+    play = Play()
+    play.do(play.brain.source_joined(BASE, 0.0, rtt=0.0, receives=False, local=True))
+    play.peer(PEER)
+    play.do(play.brain.source_left(BASE, 1.0))
+    assert play.asked[PEER]

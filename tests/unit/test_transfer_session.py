@@ -40,10 +40,10 @@ from swarm.strategy.commands import Send
 from swarm.transfer.buffers import UNSTORED_BYTES
 from swarm.transfer.exchange import AGENT
 from swarm.transfer.session import GOODBYE_TIMEOUT, SessionOrigin, read_greeting, refuse_stream
-from swarm.transfer.session_io import WRITE_TIMEOUT
+from swarm.transfer.session_io import JOIN_BYTES, TOGETHER_BYTES, WRITE_TIMEOUT
 from tests.support.contents import file_manifest, folder_manifest
 from tests.support.exchanges import TRANSFER, Member
-from tests.support.memory_link import memory_link_pair
+from tests.support.memory_link import MemoryLink, memory_link_pair
 from tests.support.raw_peer import RawPeer
 
 ME, RAW, OTHER = PeerId("M" * 40), PeerId("R" * 40), PeerId("S" * 40)
@@ -436,6 +436,42 @@ async def test_a_stalled_piece_gives_way_when_its_memory_is_needed(autojump_cloc
             await made.exchange.complete.wait()
         assert "stalled" in (await made.end()).reason
         assert made.store.content() == DATA
+
+
+async def test_whole_pieces_for_a_fast_peer_are_written_together(autojump_clock, monkeypatch):
+    data = random.Random(9).randbytes(1 << 20) * 8
+    manifest = file_manifest("large", data, piece_length=PIECE // 4)
+    length, count = manifest.layout.piece_length, manifest.piece_count
+    written: list[int] = []
+    write = MemoryLink.write
+
+    async def noting(link, *parts):
+        if link.peer == RAW:
+            written.append(sum(len(part) > JOIN_BYTES for part in parts))
+        await write(link, *parts)
+
+    class Cached(MemoryStore):
+        """Needs no wait to read."""
+
+        def get_now(self, piece):
+            return memoryview(data)[piece * length : (piece + 1) * length]
+
+    monkeypatch.setattr(MemoryLink, "write", noting)
+    async with transfer(Cached(manifest, data)) as made:
+        peer = made.peer(window=64 << 20)
+        await unchoked(peer)
+        await peer.say(*map(Request, range(count)))
+        found = [bytearray(length) for _ in range(count)]
+        left = len(data)
+        while left:
+            frame = await peer.hear()
+            if isinstance(frame.message, Data):
+                at = frame.message.offset
+                found[frame.message.piece][at : at + len(frame.payload)] = frame.payload
+                left -= len(frame.payload)
+    assert b"".join(found) == data
+    assert 1 < max(written) <= TOGETHER_BYTES // length
+    assert sum(many > 1 for many in written) > count // 8
 
 
 async def test_a_disk_that_is_slower_than_the_network_does_not_fill_the_memory(autojump_clock):

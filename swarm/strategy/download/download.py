@@ -105,6 +105,7 @@ class DownloadSide:
         self.requests.source_joined(source, local=local)
         if local:
             self._local.joined(source)
+            self._timers.set(Wakeup.SILENCE, now + SILENCE_SECONDS, source)
         self._ranking.source_joined(source, rtt, now)
         if receives:
             self._interest.source_joined(source)
@@ -160,7 +161,8 @@ class DownloadSide:
         self._timers.clear(Wakeup.CLAIMS, source)
         self._locality.restated()
         if source in self._local:
-            self._local.offered()
+            self._local.offered(source)
+            self._timers.clear(Wakeup.SILENCE, source)
             return self._asker.fill(source, now) + self._asker.refill(now)
         return self._interest.review(source) + self._asker.fill(source, now)
 
@@ -369,6 +371,11 @@ class DownloadSide:
         if (at := self.requests.queues[source].retry_at) > now:
             self._timers.set(Wakeup.RETRY, at, source)
         return self._asker.fill(source, now)
+
+    def waited(self, source: SourceId, now: float) -> list[Command]:
+        """A local source has not said what it has in time."""
+        self._local.offered(source)
+        return self._asker.refill(now)
 
     def restore_claims(self, source: SourceId, now: float) -> list[Command]:
         """Cleared claims get another chance."""

@@ -1,8 +1,9 @@
 """Sources on this machine, such as an older version or a patch: what one offers, nobody else is asked for.
 
 It costs nobody's bandwidth, so it is asked for as much as it can do, in ascending order, which suits disks
-and patches. What it refuses is free for peers at once, and not asked of it again. Without such a source
-nothing here has an effect.
+and patches. What it refuses is free for peers at once, and not asked of it again. One that has just joined
+may offer everything, so nobody else is asked for anything until it says what it has, for as long as a source
+may be silent. Without such a source nothing here has an effect.
 """
 
 from __future__ import annotations
@@ -22,22 +23,33 @@ class LocalSources:
         self._pieces = pieces
         self._availability = availability
         self._sources: set[SourceId] = set()
+        self._silent: set[SourceId] = set()
 
     def joined(self, source: SourceId) -> None:
-        """A local source can be asked from now on."""
+        """A local source has come, and has not said yet what it has."""
         self._sources.add(source)
+        self._silent.add(source)
+        self._reserve()
 
     def left(self, source: SourceId) -> None:
         """A source is gone; the availability knows it no more."""
         if source in self._sources:
             self._sources.discard(source)
-            self.offered()
+            self._silent.discard(source)
+            self._reserve()
 
     def __contains__(self, source: SourceId) -> bool:
         return source in self._sources
 
-    def offered(self) -> None:
-        """A local source has said anew what it has."""
+    def offered(self, source: SourceId) -> None:
+        """A local source has said anew what it has, or nobody waits for that any longer."""
+        self._silent.discard(source)
+        self._reserve()
+
+    def _reserve(self) -> None:
+        if self._silent:
+            self._pieces.reserve(PieceSet.all(self._pieces.size))
+            return
         offer = PieceSet(self._pieces.size)
         for source in self._sources:
             offer |= self._availability.pieces_of(source)
