@@ -40,6 +40,7 @@ from swarm.reach.rendezvous_messages import (
     decode_rendezvous,
     encode_rendezvous,
 )
+from swarm.reach.shares import Refused, Shares
 from swarm.storage.home_folder import swarm_home
 from swarm.storage.identities import hold_identity
 
@@ -65,14 +66,26 @@ class RendezvousService:
         self._present: dict[tuple[PeerId, str], ByteStream] = {}
         """Registrations that end with a stream."""
         self._rates: dict[PeerId, TokenBucket] = {}
+        self._shares = Shares[ByteStream](limits.MEETING_STREAMS, limits.MEETING_STREAMS_PER_NETWORK)
         self._run = secrets.token_bytes(COOKIE_BYTES // 2)
         """Numbers of an earlier run mean nothing here."""
 
     async def __call__(self, stream: ByteStream) -> None:
-        """Answer the messages of one stream until its peer ends it; RemoteError for a flood."""
+        """Answer the messages of one stream until its peer ends it; RemoteError for a flood.
+
+        With too many streams, one of whoever has most of them is ended.
+        """
         try:
+            leaving = self._shares.take(stream, stream.peer, ip_of(stream.remote_address))
+        except Refused:
+            await stream.reset()
+            return
+        try:
+            if leaving is not None:
+                await leaving.reset()
             await self._serve(stream)
         finally:
+            self._shares.leave(stream)
             for key in [key for key, held in self._present.items() if held is stream]:
                 del self._present[key]
                 self.registry.unregister(*key)

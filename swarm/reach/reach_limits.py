@@ -38,6 +38,9 @@ MAX_WAIT = 60
 """How long a question may wait for a peer to come."""
 WAITING_PER_PEER = 32
 """Questions of one peer that wait at the same time."""
+MEETING_STREAMS = 4096
+MEETING_STREAMS_PER_NETWORK = 1024
+"""Streams that a meeting point serves at once, of everybody and of one network; each takes about 6 kB."""
 REQUESTS_RATE = 20.0
 REQUESTS_BURST = 600.0
 """Messages that one peer may send a second, and in a burst: a share of hundreds of files registers each."""

@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from swarm.endpoint import Endpoint
-from swarm.errors import RemoteError
+from swarm.errors import LinkClosed, RemoteError
 from swarm.ids import PeerId
 from swarm.node.meeting_server import RendezvousService
 from swarm.reach import reach_limits as limits
@@ -133,3 +133,32 @@ async def test_who_waits_is_told_at_once_and_a_flood_is_ended(
         with pytest.raises(RemoteError, match="too many"):
             await service(theirs)
         nursery.cancel_scope.cancel()
+
+
+async def test_one_peer_cannot_hold_all_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that waits costs memory: one of who has most is ended when somebody else comes."""
+    monkeypatch.setattr(limits, "MEETING_STREAMS_PER_NETWORK", 10)
+    service = RendezvousService()
+    async with trio.open_nursery() as nursery:
+
+        async def opened(peer: PeerId) -> MemoryLink:
+            ours, theirs = memory_link_pair(peer, SERVER)
+            theirs.remote_address = "/ip4/5.5.5.7/tcp/31234"
+            nursery.start_soon(service, theirs)
+            await trio.testing.wait_all_tasks_blocked()
+            return ours
+
+        held = [await opened(PEERS[0]) for _ in range(12)]
+        assert len(service._shares) == 10
+        for late in held[10:]:
+            with pytest.raises(LinkClosed):
+                await status_of(late, RECORDS[0])
+        assert await status_of(held[0], RECORDS[0]) == RendezvousStatus.OK
+        other = await opened(PEERS[1])
+        assert await status_of(other, RECORDS[1]) == RendezvousStatus.OK
+        with pytest.raises(LinkClosed):
+            await status_of(held[9], RECORDS[0])
+        assert await status_of(held[8], RECORDS[0]) == RendezvousStatus.OK
+        for stream in (*held, other):
+            await stream.reset()
+    assert len(service._shares) == 0

@@ -233,3 +233,24 @@ def test_the_counts_are_those_of_what_is_registered(monkeypatch: pytest.MonkeyPa
         )
         assert found == len(registry) - (len(members[ME].until) if ME in members else 0)
     assert taken > 2000
+
+
+def test_of_one_network_the_fullest_peer_loses_its_newest_and_what_is_present_stays() -> None:
+    registry = Registry()
+    for name in "abc":
+        registry.register(peer(1), "net", Register(name, b"small"), 0.0)
+    for number in range(2, 6):
+        for name in range(limits.MAX_REGISTRATIONS_PER_PEER - 1):
+            registry.register(peer(number), "net", Register(f"{name}", b"r"), 0.0)
+        registry.register(peer(number), "net", here("here"), 0.0)
+    assert len(registry) == limits.MAX_REGISTRATIONS_PER_NETWORK
+    # The last of them was let in at the cost of the others: what needs no connection has gone.
+    there = len(registry.discover("here", 0, 10, 0.0, besides=ME).records)
+    assert there == 4
+    for number in range(50):
+        assert registry.register(peer(100 + number), "net", here("new"), 0.0)[0] is RendezvousStatus.OK
+    assert len(registry.discover("here", 0, 10, 0.0, besides=ME).records) == there
+    for name in "abc":
+        assert [each.record for each in registry.discover(name, 0, 9, 0.0, besides=ME).records] == [b"small"]
+    # The newest of the full ones went, not their first.
+    assert len(registry.discover("0", 0, 10, 0.0, besides=ME).records) == 4
