@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from cli import daemon_calls, options
@@ -37,7 +39,8 @@ def command(
 ) -> None:
     """Limit each transfer ID, and say when it is seeded enough; without an ID, all transfers of the daemon.
 
-    What is not given stays as it is. A rule of seeding of a transfer's own comes before that of all.
+    What is not given stays as it is. A rule of seeding of a transfer's own comes before that of all. Without
+    options and an ID, shows what holds for all.
     """
     from swarm.daemon.client import transfer_path
     from swarm.observe.reports import LimitsChanged
@@ -48,8 +51,8 @@ def command(
         if names:
             raise click.UsageError("--schedule is for all transfers together: leave the ID out")
         fields["schedule"] = [] if schedule == ("none",) else list(schedule)
-    if not fields:
-        raise click.UsageError("give a limit, a rule of seeding (--ratio, --copies, --for) or --schedule")
+    if names and not fields:
+        raise click.UsageError("give a limit, or a rule of seeding (--ratio, --copies, --for)")
     live = runtime.show("limit", json=as_json)
     with daemon_calls.daemon() as client:
         if names:
@@ -57,5 +60,33 @@ def command(
                 live, names, "limited", lambda name: client.patch(transfer_path(name), fields)
             )
             return
-        found = client.patch("/v1/limits", fields)
-        live.result(LimitsChanged(**{name: found[name] for name in LimitsChanged.__match_args__}))
+        if fields:
+            found = client.patch("/v1/limits", fields)
+            lines = []
+        else:
+            found = client.get("/v1/status")["node"]
+            lines = _lines(found)
+        live.result(LimitsChanged(**{name: found[name] for name in LimitsChanged.__match_args__}), *lines)
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    """Return what holds for all transfers, a line for each thing."""
+    from cli.durations import format_time
+    from cli.quantities import format_rate
+    from swarm.content.paths import printable
+
+    lines = []
+    for name, field in (("upload limit", "upload_limit"), ("download limit", "download_limit")):
+        rate, now = found[field], found[f"{field}_now"]
+        line = f"{name}: {'none' if rate is None else format_rate(rate)}"
+        if now != rate:
+            line += f" (at this time {'none' if now is None else format_rate(now)})"
+        lines.append(line)
+    lines.extend(f"schedule: {printable(line)}" for line in found["schedule"])
+    ends = (
+        found["ratio"] and f"at ratio {found['ratio']:g}",
+        found["copies"] and f"after {found['copies']} copies",
+        found["seed_seconds"] and f"after {format_time(found['seed_seconds'])}",
+    )
+    lines.append(f"seeding ends: {', or '.join(filter(None, ends)) or 'never'}")
+    return lines

@@ -55,8 +55,8 @@ def table(transfers: Sequence[dict[str, Any]]) -> list[str]:
     lines = []
     for row, about in zip(rows, ({}, *transfers), strict=True):
         lines.append("  ".join(map(str.ljust, row, widths)).rstrip())
-        if about.get("error"):
-            lines.append(f"{'':{widths[0]}}  {printable(about['error'])}")
+        if about.get("error") or about.get("finished"):
+            lines.append(f"{'':{widths[0]}}  {printable(about['error'] or about['finished'])}")
     return lines
 
 
@@ -78,5 +78,5 @@ def cells(each: dict[str, Any]) -> tuple[str, ...]:
         format_rate(each["up_rate"]),
         left,
         str(each["peers"]),
-        printable(each["name"]),
+        printable(each["name"] or each["manifest"] or ""),
     )

@@ -14,7 +14,7 @@ from swarm.content.envelope import Envelope
 from swarm.content.link import MAX_LINK_PEERS
 from swarm.content.link_code import link_svg
 from swarm.content.manifest import MAX_PIECE_LENGTH, MIN_PIECE_LENGTH
-from swarm.daemon.file_ranges import SEALED, ByteRange, asks_range, media_type, wanted
+from swarm.daemon.file_ranges import SEALED, ByteRange, asks_range, media_type, sealed, wanted
 from swarm.daemon.http_messages import MANIFEST_TYPE, Answer, BadRequest, HttpRequest, json_answer
 from swarm.daemon.keeper import AlreadyKept, NotKept, TransferKeeper
 from swarm.daemon.kept_entry import KeptEntry
@@ -215,7 +215,7 @@ class Api:
             ("accept-ranges", "bytes"),
             ("etag", tag),
             ("cache-control", "no-store"),
-            *SEALED,
+            *sealed(media_type(file.path[-1])),
         ]
         # Players ask for all bytes in this way, and take a plain answer for one that cannot be searched.
         partial = asks_range(asked) and bytes_.start < bytes_.stop

@@ -14,13 +14,22 @@ PATH: Final = re.compile(r"/v1/transfers/([^/]{1,200})/files/([0-9]{1,9})", re.A
 KEY_CHARS: Final = 40
 _RANGE: Final = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.ASCII)
 _SHOWN: Final = ("video/", "audio/", "image/")
-_NOT_SHOWN: Final = frozenset({"image/svg+xml"})
+DOWNLOADED: Final = "application/octet-stream"
 
 SEALED: Final = (
     ("content-security-policy", "default-src 'none'; sandbox"),
     ("cross-origin-resource-policy", "same-origin"),
 )
 """What a file of strangers is served with: whatever is in it, it is no part of the page and runs nothing."""
+SHOWN: Final = (
+    (
+        "content-security-policy",
+        "default-src 'none'; media-src 'self'; img-src 'self'; style-src 'unsafe-inline'",
+    ),
+    *SEALED[1:],
+)
+"""The same for a film, a sound or a picture. The browser makes a document around it, which loads it again,
+and in a sandbox could not. Its type says that nothing in it runs, and ``nosniff`` that none is guessed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +69,12 @@ def asks_range(header: str | None) -> bool:
 def media_type(name: str) -> str:
     """The type of a film, a sound or a picture by its name; of anything else that of mere bytes."""
     kind = mimetypes.guess_type(name)[0] or ""
-    return kind if kind.startswith(_SHOWN) and kind not in _NOT_SHOWN else "application/octet-stream"
+    return kind if kind.startswith(_SHOWN) and not kind.endswith("xml") else DOWNLOADED
+
+
+def sealed(kind: str) -> tuple[tuple[str, str], ...]:
+    """The headers with which a file of that type is served."""
+    return SEALED if kind == DOWNLOADED else SHOWN
 
 
 def file_key(token: str, transfer: str, file: int) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Final
 
 import h11
@@ -59,10 +58,12 @@ class ApiServer:
         try:
             async with stream:
                 served = _Served(stream, self._api, self._check)
-                # A client that goes away ends its own connection and nothing else.
-                with suppress(trio.BrokenResourceError, trio.ClosedResourceError, EOFError):
-                    await served.run(full=self._connections > MAX_CONNECTIONS)
-        except h11.LocalProtocolError:
+                await served.run(full=self._connections > MAX_CONNECTIONS)
+        except* (trio.BrokenResourceError, trio.ClosedResourceError, EOFError):
+            # A client that goes away ends its own connection and nothing else. Files and events are sent by
+            # several tasks, so this may come in a group.
+            pass
+        except* h11.LocalProtocolError:
             logger.exception("an answer of the API was out of order")
         finally:
             self._connections -= 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import os
+import random
+import wave
 from pathlib import Path
 
 import pytest
@@ -74,6 +76,12 @@ def test_a_link_is_added_watched_paused_and_removed(processes: Processes, tmp_pa
         browser.until(f"{state('movie.bin')} === 'seeding'")
         assert (processes.work("daemon") / "movie.bin").read_bytes() == movie.read_bytes()
 
+        rules = {"schedule": ["daily up 3MB/s"], "ratio": 2}
+        assert daemon.ask("PATCH", "/v1/limits", rules).status == 200
+        shown = "By the time of day: daily up 3MB/s. Now: send at most 3.0 MB/s, receive without limit. "
+        browser.until(
+            f"document.getElementById('rules').textContent === {shown + 'Seeding ends at ratio 2.'!r}"
+        )
         drop(browser, second.written)
         browser.until(f"{state('other.bin')} === 'seeding'")
         browser.run("[...document.querySelectorAll('.remove')].forEach((each) => each.blur())")
@@ -90,6 +98,43 @@ def test_a_link_is_added_watched_paused_and_removed(processes: Processes, tmp_pa
         strangers = [each for each in asked if not each.startswith(home)]
         assert asked
         assert strangers == []
+
+
+def test_a_film_is_watched_and_searched_while_it_is_fetched(processes: Processes, tmp_path: Path) -> None:
+    """A sound, in fact: browsers play it without a codec. They ask for it as they do for a film."""
+    film = recording(tmp_path / "film.wav", 120)
+    seeder = share(processes, film, "--upload-limit", "1MB/s")
+    daemon = start_daemon(processes)
+    assert daemon.ask("POST", "/v1/transfers", {"link": seeder.link}).status == 201
+    with Browser(tmp_path / "profile") as browser:
+        browser.open(f"http://127.0.0.1:{daemon.port}/#token={daemon.token}")
+        browser.until(f"{state('film.wav')} === 'fetching'")
+        browser.run("document.querySelector('.transfer .name').click()")
+        browser.open(browser.until("document.querySelector('.files a')?.href"))
+        browser.until("document.querySelector('video')?.readyState >= 2")
+        browser.run(
+            "const film = document.querySelector('video');"
+            "film.muted = true;"
+            "film.addEventListener('seeked', () => { window.found = film.readyState; });"
+            "film.currentTime = 90;"
+        )
+        browser.until("window.found >= 2")
+        assert browser.run("return document.querySelector('video').duration") == 120
+        assert browser.complaints() == []
+    (about,) = daemon.transfers()
+    assert about["done"] < film.stat().st_size * 3 // 4
+
+
+def recording(path: Path, seconds: int) -> Path:
+    """A sound file of noise: 44,100 samples a second of two channels with 16 bits."""
+    with wave.open(str(path), "wb") as sound:
+        sound.setnchannels(2)
+        sound.setsampwidth(2)
+        sound.setframerate(44_100)
+        noise = random.Random(2)
+        for _ in range(seconds):
+            sound.writeframes(noise.randbytes(4 * 44_100))
+    return path
 
 
 def accepted(browser: Browser) -> str:

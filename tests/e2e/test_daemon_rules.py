@@ -155,6 +155,12 @@ def test_a_schedule_holds_at_once_and_lasts(processes: Processes) -> None:
     assert now() == (1_000_000, 3_000_000, None)
     assert "write it like" in command(processes, "limit", "--schedule", "sometimes", code=2).errors()
     assert "leave the ID out" in command(processes, "limit", "x", "--schedule", "up 1MB/s", code=2).errors()
+    assert command(processes, "limit").lines() == [
+        "upload limit: 976.6KiB/s (at this time 2.9MiB/s)",
+        "download limit: none",
+        "schedule: daily up 3MB/s",
+        "seeding ends: never",
+    ]
     command(processes, "limit", "--schedule", "none")
     assert now() == (1_000_000, 1_000_000, None)
 

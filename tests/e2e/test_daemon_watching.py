@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+import struct
 import time
 from pathlib import Path
 
@@ -37,7 +38,8 @@ def test_a_seek_is_fetched_before_everything_else(processes: Processes, tmp_path
         assert answer.status == 206
         assert answer.headers["content-range"] == f"bytes {place}-{end - 1}/{len(data)}"
         assert answer.headers["content-type"] == "video/mp4"
-        assert answer.headers["content-security-policy"] == "default-src 'none'; sandbox"
+        assert answer.headers["content-security-policy"].startswith("default-src 'none'; media-src 'self'; ")
+        assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.body == data[place:end]
         # It came long before its turn in any other order: most of the file is not here yet.
         about = daemon.ask("GET", f"/v1/transfers/{added['id']}").json()
@@ -73,6 +75,7 @@ def test_ranges_are_the_bytes_of_the_file(processes: Processes, tmp_path: Path) 
     nothing = daemon.ask("GET", empty)
     assert (nothing.status, nothing.body) == (200, b"")
     assert nothing.headers["content-type"] == "application/octet-stream"
+    assert nothing.headers["content-security-policy"] == "default-src 'none'; sandbox"
     # Other bytes under the name are never served as those of the manifest.
     movie.write_bytes(b"other" * 1000)
     cut = ask_raw(daemon, address)
@@ -93,3 +96,23 @@ def ask_raw(daemon: Daemon, address: str) -> bytes:
         while part := stream.recv(1 << 16):
             come += part
     return come.partition(b"\r\n\r\n")[2]
+
+
+def test_readers_that_go_away_in_the_middle_end_nothing_else(processes: Processes, tmp_path: Path) -> None:
+    movie = random_file(tmp_path / "movie.mkv", 16 * MIB)
+    daemon = start_daemon(processes)
+    added = daemon.ask("POST", "/v1/transfers", {"path": str(movie)}).json()
+    daemon.until(added["id"], lambda each: each["state"] == "seeding")
+    address = daemon.ask("GET", f"/v1/transfers/{added['id']}").json()["files"][0]["url"]
+    head = f"HTTP/1.1\r\nHost: 127.0.0.1:{daemon.port}\r\nAuthorization: Bearer {daemon.token}\r\n\r\n"
+    for number in range(30):
+        with socket.create_connection(("127.0.0.1", daemon.port), timeout=20) as stream:
+            path = "/v1/events" if number % 3 == 2 else address
+            stream.sendall(f"GET {path} {head}".encode())
+            stream.recv(1 + 5000 * (number % 5))
+            if number % 2:
+                # Closed with a reset, whatever is still to be read.
+                stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert daemon.ask("GET", "/v1/status").status == 200
+    assert daemon.process.exit_code is None
+    assert "fault" not in daemon.process.errors()

@@ -272,7 +272,25 @@ function drawChart() {
   });
 }
 
+// What "swarm limit" has set beside the limits: by the time of day, and when seeding ends.
+function rulesOf(node) {
+  const limit = (bytes) => (bytes === null ? "without limit" : `at most ${rate(bytes)}`);
+  const parts = [];
+  if (node.schedule.length) {
+    parts.push(`By the time of day: ${node.schedule.join("; ")}.`);
+    parts.push(`Now: send ${limit(node.upload_limit_now)}, receive ${limit(node.download_limit_now)}.`);
+  }
+  const ends = [];
+  if (node.ratio) ends.push(`ratio ${node.ratio}`);
+  if (node.copies) ends.push(`${node.copies} copies`);
+  if (node.seed_seconds) ends.push(`${Math.round(node.seed_seconds / 60)} minutes`);
+  if (ends.length) parts.push(`Seeding ends at ${ends.join(" or ")}.`);
+  return parts.join(" ");
+}
+
 function showNode(node) {
+  set(by("rules"), rulesOf(node));
+  by("rules").hidden = !by("rules").textContent;
   rates.push([node.down_rate, node.up_rate]);
   if (rates.length > KEPT) rates.shift();
   drawChart();
