@@ -38,6 +38,8 @@ class TransferOptions:
     """Seconds that a fetch waits for its first peer, for the manifest of an id, and for a verified piece."""
     prefer_near: bool = False
     """Ask far peers only for what no near peer has, and only once for all near peers together."""
+    spare: tuple[str, ...] = ()
+    """Peer ids that many ask at once: asked only for what no other peer has, and once for all."""
     sequential: bool = False
     """Fetch mostly from the beginning to the end, so that what is fetched can be viewed meanwhile."""
     bases: tuple[Path, ...] = ()

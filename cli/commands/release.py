@@ -36,9 +36,11 @@ if TYPE_CHECKING:
 @options.announce
 @options.reach
 @click.option(
-    "--unlisted",
-    is_flag=True,
-    help="Do not tell what is shared here ('swarm list'): peers get only what they have the id of.",
+    "--listed/--unlisted",
+    default=None,
+    help="Tell everybody who asks what is shared here ('swarm list'), or nobody: peers then get only what "
+    "they have the id of. Without either: everybody if --no-lan is given and neither --meet nor --dht, "
+    "otherwise this machine.",
 )
 @options.allow
 @click.option(

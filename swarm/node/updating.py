@@ -7,7 +7,7 @@ runs. Observers hear of it as of the update: what it receives and sends counts t
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,7 +18,7 @@ from swarm.config import TransferOptions
 from swarm.content.manifest import Manifest
 from swarm.content.pairing import pair_files
 from swarm.content.release import PatchOffer, ReleaseRecord
-from swarm.errors import SwarmError
+from swarm.errors import SwarmError, UsageError
 from swarm.events import (
     BytesReceived,
     BytesSent,
@@ -34,6 +34,7 @@ from swarm.events import (
 )
 from swarm.ids import DIGEST_BYTES, PeerId, SourceId
 from swarm.lazy_dataclass import dataclass, field, replace
+from swarm.net.addresses import parse_peer_address
 from swarm.ports import PieceSource, RequestDesk
 from swarm.storage.hash_cache import HashCache, Remembered
 from swarm.storage.manifest_files import NamedContent
@@ -140,6 +141,8 @@ async def update_sources(
         overwrite=True,
         origin_use="never",
         times=False,
+        # The publisher, most likely: receivers pass the patch on among themselves.
+        spare=_named((*transfer.options.peers, *update.content.peers)),
     )
     content = replace(update.content, manifest=offer.patch, origins=(), name=None)
     news = desk.passing[transfer.number] = PatchNews(transfer, offer.size)
@@ -162,6 +165,15 @@ async def update_sources(
             await fetch.stop()
             if transfer.path is not None:
                 await trio.to_thread.run_sync(desk.folder.remove, update.target)
+
+
+def _named(addresses: Sequence[str]) -> tuple[PeerId, ...]:
+    """The peers at well-formed addresses."""
+    found = []
+    for address in addresses:
+        with suppress(UsageError):
+            found.append(parse_peer_address(address).peer)
+    return tuple(found)
 
 
 async def _versions(update: Update, hashes: HashCache) -> list[Installed]:

@@ -326,7 +326,8 @@ def keep_single(
             return
         number = 1
         while (there := output.stat((kept_name(name, number),))) is not None:
-            if (there.st_dev, there.st_ino) == (about.st_dev, about.st_ino):
+            if _is_twin(output, (name,), about, output, (kept_name(name, number),), there):
+                # An earlier run has done it.
                 break
             number += 1
         place = kept_name(name, number)

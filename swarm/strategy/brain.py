@@ -43,7 +43,8 @@ class BrainSetup:
 
     ``stored`` are the pieces that are here, ``wanted`` those to be fetched (None: all). ``me`` is the name
     under which others know this peer; only the preference for near peers needs it. ``sequential`` fetches
-    mostly in order, ``prefer_near`` takes over far links only what no near peer has. ``upload_limited`` and
+    mostly in order, ``prefer_near`` takes over far links only what no near peer has, and ``spared`` are peers
+    that count as far whatever their link. ``upload_limited`` and
     ``download_limited`` say that a rate limit of the user holds.
     """
 
@@ -57,6 +58,7 @@ class BrainSetup:
     sequential: bool = False
     prefer_near: bool = False
     origins: OriginOptions = field(default_factory=OriginOptions)
+    spared: frozenset[SourceId] = frozenset()
 
 
 class Brain:
@@ -71,7 +73,12 @@ class Brain:
         self._timers = Timers()
         self._pieces = Pieces(setup.layout, setup.stored, setup.wanted)
         options = DownloadOptions(
-            setup.me, setup.download_limited, setup.sequential, setup.prefer_near, setup.origins
+            setup.me,
+            setup.download_limited,
+            setup.sequential,
+            setup.prefer_near,
+            setup.origins,
+            setup.spared,
         )
         self._download = DownloadSide(setup.transfer, self._pieces, rng, self._timers, options)
         self._upload = UploadSide(

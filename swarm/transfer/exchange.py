@@ -100,6 +100,7 @@ class Exchange:
             download_limited=self._resources.download_pacer.limited,
             sequential=options.sequential,
             prefer_near=options.prefer_near,
+            spared=frozenset(map(SourceId, options.spare)),
             origins=OriginOptions(
                 fallback=options.origin_use == "fallback",
                 sequential=options.sequential,

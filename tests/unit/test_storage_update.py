@@ -60,9 +60,7 @@ class Place:
         opened = open_target(manifest, self.out, options, warn=self.warned.append, **more)
         async with opened as target:
             await copy(source, target)
-            await target.finish(
-                None, lambda path, checks, unsettled: self.cache.keep(path, manifest, checks, unsettled)
-            )
+            await target.finish(None, self.cache.keep)
             for piece in range(manifest.piece_count):
                 assert bytes(await target.get(piece)) == bytes(await source.get(piece))
         return target

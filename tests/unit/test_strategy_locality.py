@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from swarm.bits import PieceSet
 from swarm.content.layout import Layout
-from swarm.ids import PeerId
+from swarm.ids import PeerId, SourceId
 from swarm.strategy.availability import Availability
 from swarm.strategy.download.locality import TURN_SECONDS, Locality
 from swarm.strategy.download.picker import Pick
@@ -28,11 +28,13 @@ class Site:
         *,
         enabled: bool = True,
         stored: PieceSet | None = None,
+        spared: frozenset[PeerId] = frozenset(),
     ) -> None:
         pieces = Pieces(Layout(10, [10 * SIZE]), stored or PieceSet(SIZE))
         self.availability = Availability(SIZE)
         self.ranking = Ranking(10)
-        self.nearness = Locality(PeerId(me), pieces, self.availability, self.ranking, enabled=enabled)
+        known = pieces, self.availability, self.ranking
+        self.nearness = Locality(PeerId(me), *known, enabled=enabled, spared=frozenset[SourceId](spared))
         for peers, seconds in ((near, 0.001), (far, 0.08)):
             for peer in peers:
                 self.join(peer, seconds)
@@ -143,3 +145,28 @@ def test_the_only_seeder_near_by_does_not_keep_a_site_from_what_others_have() ->
         site.availability.replace(peer, PieceSet.all(SIZE))
     site.nearness.restated()
     assert not site.may_ask(2 * LATER)
+
+
+def test_a_spared_peer_is_far_whatever_its_round_trip_once_there_are_others() -> None:
+    publisher = NEAR[0]
+    site = Site(near=NEAR[:2], far=[], enabled=False, spared=frozenset({publisher}))
+    assert not site.nearness.is_far(publisher), "there is nobody to share a copy with"
+    site.join(NEAR[2], None)
+    assert [site.nearness.is_far(peer) for peer in NEAR] == [True, False, False]
+    site.have(NEAR[1], 3, 4)
+    assert 0 < len(site.may_ask(LATER) | site.may_ask(2 * LATER)) <= SIZE - 2
+    assert not {3, 4} & site.may_ask(2 * LATER)
+    site.nearness.source_left(NEAR[2])
+    assert not site.nearness.is_far(publisher)
+
+
+def test_those_who_spare_a_peer_share_what_only_it_has() -> None:
+    publisher, members = PeerId("publisher"), ["a", "b", "c"]
+    asked = []
+    for me in members:
+        others = [PeerId(other) for other in members if other != me]
+        site = Site(me, near=[*others, publisher], far=[], enabled=False, spared=frozenset({publisher}))
+        assert site.nearness.is_far(publisher)
+        asked.append(site.may_ask(0.0))
+    assert all(asked)
+    assert sum(map(len, asked)) == len(set.union(*asked)), "nothing is asked for by two of them"

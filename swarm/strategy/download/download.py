@@ -35,6 +35,7 @@ class DownloadOptions:
     sequential: bool = False
     prefer_near: bool = False
     origins: OriginOptions = field(default_factory=OriginOptions)
+    spared: frozenset[SourceId] = frozenset()
 
 
 class DownloadSide:
@@ -63,7 +64,12 @@ class DownloadSide:
             picker = InOrder(picker, pieces, self.availability, rng)
         self._in_view = picker = InView(picker, pieces, self.availability)
         self._locality = Locality(
-            options.me, pieces, self.availability, self._ranking, enabled=options.prefer_near
+            options.me,
+            pieces,
+            self.availability,
+            self._ranking,
+            enabled=options.prefer_near,
+            spared=options.spared,
         )
         self._origins = Origins(options.me, pieces, self.availability, self._ranking, rng, options.origins)
         self._local = LocalSources(pieces, self.availability)

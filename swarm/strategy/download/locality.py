@@ -7,12 +7,15 @@ What a near peer has is asked of near peers only. What only far peers have is wa
 one copy is enough for it: the peers of a site take turns, in an order that each of them computes from the
 names and the piece (rendezvous hashing, Thaler and Ravishankar 1998). The first asks at once, the next
 `TURN_SECONDS` later if the piece is still nobody's, and so on.
+
+The same spares a peer that many ask at once, such as the publisher of a patch: it counts as far, whatever the
+round trip, as soon as there are others.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from swarm.bits import PieceSet
 from swarm.ids import SourceId
@@ -48,9 +51,17 @@ class Locality:
     """The sites as they seem from here, and the pieces of the near one; unless ``enabled``, nobody is far."""
 
     def __init__(
-        self, me: SourceId, pieces: Pieces, availability: Availability, ranking: Ranking, *, enabled: bool
+        self,
+        me: SourceId,
+        pieces: Pieces,
+        availability: Availability,
+        ranking: Ranking,
+        *,
+        enabled: bool,
+        spared: frozenset[SourceId] = frozenset(),
     ) -> None:
-        self._enabled = enabled
+        self._enabled = enabled or bool(spared)
+        self._spared = spared
         self._me = me
         self._pieces = pieces
         self._availability = availability
@@ -124,6 +135,11 @@ class Locality:
 
     def _look(self) -> None:
         self._current = True
+        if self._spared:
+            near = [peer for peer in self._peers if peer not in self._spared]
+            self._far = frozenset(self._peers) - frozenset(near) if len(near) >= LEAST_NEAR else frozenset()
+            self._gather(near if self._far else [])
+            return
         order = sorted((p for p, trip in self._peers.items() if trip < math.inf), key=self._peers.__getitem__)
         trips = [self._peers[peer] for peer in order]
         self._far = frozenset()
@@ -132,8 +148,11 @@ class Locality:
             if after > before * GAP_FACTOR and after > before + GAP_SECONDS:
                 self._far = frozenset(order[place:])
                 break
+        self._gather(order[: len(order) - len(self._far)] if self._far else [])
+
+    def _gather(self, near: Collection[SourceId]) -> None:
+        """Note what the near peers have."""
         self._here = PieceSet(self._pieces.size)
-        near = order[: len(order) - len(self._far)] if self._far else []
         full = sum(self._availability.is_full(peer) for peer in near)
         if full * FULL_SHARE > len(near):
             self._here = PieceSet.all(self._pieces.size)
