@@ -94,7 +94,7 @@ bench: $(VENV)/.installed-bench  ## speed and memory against others, written to 
 	$(BIN)/python -m tests.benchmarks.bench_limits
 
 bench-updates: install  ## updates by reuse, patch and pieces, beside zsync and casync, to docs/performance.md (PAIR="OLD NEW")
-	$(BIN)/python -m tests.benchmarks.bench_updates --write $(if $(PAIR),--pair $(PAIR))
+	$(BIN)/python -m tests.benchmarks.bench_updates $(if $(PAIR),--pair $(PAIR),--write)
 
 swarm-bench: $(VENV)/.installed-bench  ## swarms on limited uplinks beside libtorrent, to docs/swarm-bench.md (root; ROUNDS)
 	$(BIN)/python -m tests.netns.bench --rounds $(ROUNDS)

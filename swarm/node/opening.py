@@ -240,10 +240,7 @@ async def open_fetch(
             if options.times and not options.only:
                 peers = [status.peer for status in transfer.peers()]
                 tree_times = await find_tree_times(opener.questions, manifest, peers)
-            path = await target.finish(
-                tree_times,
-                lambda path, checks, unsettled: opener.hashes.keep(path, manifest, checks, unsettled),
-            )
+            path = await target.finish(tree_times, opener.hashes.keep)
             if target.kept.files:
                 told = FilesKept(transfer.number, str(path), target.kept.told(), len(target.kept.files))
                 opener.publish(told)

@@ -146,17 +146,20 @@ class _Making:
         frames = target.with_name(f".{target.name}.frames")
         try:
             with refusals(target), _created(frames) as store:
-                columns = self._frames(store, progress)
+                columns, left = self._frames(store, progress)
                 if columns is None:
                     return None
                 head = encode_index(columns, self._old.manifest, self._new.manifest)
-                return _join(head, store, target)
+                return _join(head, store, target) if len(head) < left else None
         finally:
             with suppress(OSError):
                 frames.unlink(missing_ok=True)
 
-    def _frames(self, store: BinaryIO, progress: Progress) -> PatchColumns | None:
-        """Write all frames; return the columns, or None if the patch is not worth its size."""
+    def _frames(self, store: BinaryIO, progress: Progress) -> tuple[PatchColumns | None, int]:
+        """Write all frames; return the columns, and the bytes by which the changed pieces are more.
+
+        Without columns if the patch is not worth its size, or is cancelled.
+        """
         columns = PatchColumns.empty()
         tasks = self._tasks(columns)
         total = sum(task.length for task in tasks)
@@ -171,8 +174,8 @@ class _Making:
             done += task.length
             progress(done, total)
             if self._cancelled() or size >= limit:
-                return None
-        return columns if size < limit else None
+                return None, 0
+        return columns, limit - size
 
     def _tasks(self, columns: PatchColumns) -> list[_Task]:
         """The segments of all files that have changed, in the order of the patch."""

@@ -9,7 +9,7 @@ import os
 import stat
 import time
 from collections.abc import Generator, Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 
 import trio
 
@@ -68,7 +68,7 @@ class ExistingFiles:
         known = None if remembered is None else remembered.manifest
         old = {} if known is None else _by_path(known)
         for file, entry in enumerate(self._manifest.files):
-            about = self._final.folder.stat(self._final.parts(file))
+            about = self._stat(self._final.parts(file))
             if about is None or about.st_size != entry.length or not stat.S_ISREG(about.st_mode):
                 if not self._manifest.folder and about is not None and not stat.S_ISREG(about.st_mode):
                     raise _differs(self._final, file)
@@ -80,11 +80,17 @@ class ExistingFiles:
                 return True
         return self._has_more(path for path in old if path)
 
+    def _stat(self, parts: tuple[str, ...]) -> os.stat_result | None:
+        """What lies there; None also if something that is no folder is in the way."""
+        with suppress(NotADirectoryError, PermissionError):
+            return self._final.folder.stat(parts)
+        return None
+
     def _has_more(self, paths: Iterable[tuple[str, ...]]) -> bool:
         """Whether files of the old version that the new one lacks are still there, unchanged."""
         ownership = Ownership(self._manifest, self._memory)
         folder = self._final.folder
-        abouts = ((path, folder.stat(path)) for path in paths)
+        abouts = ((path, self._stat(path)) for path in paths)
         return any(about is not None and ownership.is_ours(folder, path, about) for path, about in abouts)
 
     def find(self) -> int:
@@ -328,6 +334,7 @@ async def restore(
     changed.
     """
     manifest = files.manifest
+    files.recall = recall
     restored = RestoredPieces(manifest)
     if files.final is not None:
         remembered = await trio.to_thread.run_sync(recall, files.path) if recall is not None else None
@@ -351,7 +358,7 @@ async def restore(
     if files.final is not None and restored.stored.full:
         await _check_owner(files, journal, header)
     else:
-        await _resume(files, journal, header, restored, progress, recall)
+        await _resume(files, journal, header, restored, progress)
     return restored
 
 
@@ -361,12 +368,11 @@ async def _resume(
     header: Header,
     restored: RestoredPieces,
     progress: Progress | None,
-    recall: Recall | None,
 ) -> None:
     """Check the partial file or folder; valid pieces that the journal does not claim are claimed next."""
     manifest = files.manifest
     if files.plan.update and await journal.is_of_other(header):
-        await trio.to_thread.run_sync(files.give_up_other, recall)
+        await trio.to_thread.run_sync(files.give_up_other)
     reclaimed = files.reclaim()
     replayed = await journal.replay(header)
     syncer = Syncer(files, journal, header, restored.stored, begun=replayed.header is not None)

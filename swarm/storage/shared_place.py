@@ -5,14 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from swarm.content.manifest import Manifest
-from swarm.storage.file_identity import FileIdentity
+from swarm.storage.file_identity import NOBODY, FileIdentities, FileIdentity
 from swarm.storage.file_layer import FileLayer
 from swarm.storage.folder import Folder, Parents
+from swarm.storage.hash_cache import has_fine_times
 from swarm.storage.piece_files import PieceFiles
 
 GONE = "is gone (deleted, moved or unmounted)"
@@ -76,6 +77,26 @@ class SharedPlace:
         with closing(Folder.open(self._root, self.layer)) as folder, Parents(folder) as parents:
             for file in files:
                 yield file, self._look_at(parents, file)
+
+    def identify(
+        self, files: Iterable[int], before: Collection[int], checked: FileIdentities | None
+    ) -> tuple[FileIdentities, frozenset[int]]:
+        """Return what the files of a finished fetch are, and which of them cannot be told from changed ones.
+
+        Those in ``before`` were there before the fetch, and ``checked`` when they were hashed.
+        """
+        count = len(self._manifest.files)
+        identities = FileIdentities([NOBODY] * count)
+        unsettled = set(range(count)).difference(files)
+        for file, identity in self.examine(files):
+            if isinstance(identity, str):
+                unsettled.add(file)
+                continue
+            identities[file] = identity
+            known = checked[file] if checked is not None else NOBODY
+            if identity != known if file in before else not has_fine_times(identity):
+                unsettled.add(file)
+        return identities, frozenset(unsettled)
 
     def problems(self, files: Iterable[int]) -> dict[int, str]:
         """As `examine`, for many files of which few are away: only what is wrong."""

@@ -31,9 +31,9 @@ from swarm.lazy_dataclass import dataclass
 from swarm.ports import HeldPieces, StoredChange
 from swarm.storage.aio import make_folder
 from swarm.storage.disk_errors import disk_error, refusals
-from swarm.storage.file_identity import NOBODY, Checks, FileIdentities
+from swarm.storage.file_identity import Checks
 from swarm.storage.file_layer import POSIX, FileLayer, read_at, write_at
-from swarm.storage.hash_cache import Recall, has_fine_times
+from swarm.storage.hash_cache import Recall
 from swarm.storage.hashing import Progress, piece_matches
 from swarm.storage.one_by_one import get_each
 from swarm.storage.piece_files import PieceFiles
@@ -264,11 +264,9 @@ class Target:
                 for file in new:
                     self._check_writable(file)
                 left = self._claim_new(syncer, partial, new, self._create(partial, new))
-            for piece, data, check in (*others, *left):
-                span = self._layout.span(piece)
-                self._check_writable(span.file)
-                self._write_at(syncer, partial, span, data)
-                self._claim_now(syncer, [(piece, check, span.file, span.length)])
+            for file, found in groupby((*others, *left), key=lambda each: self._layout.span(each[0]).file):
+                self._check_writable(file)
+                self._write_at_once(syncer, partial, file, list(found))
 
         self._executor.write_now(write)
         return [piece for piece, _, check in both if check is None]
@@ -369,14 +367,19 @@ class Target:
             await self._executor.write(sum(len(data) for _, data, _ in pieces), write)
         await self._claim(syncer, [(piece, check, file, len(data)) for piece, data, check in pieces])
 
-    def _write_at(self, syncer: Syncer, partial: PieceFiles, span: Span, data: memoryview) -> None:
-        """As the middle of `_write`, in one step."""
+    def _write_at_once(
+        self, syncer: Syncer, partial: PieceFiles, file: int, pieces: Sequence[tuple[int, memoryview, bytes]]
+    ) -> None:
+        """As `_write`, without a wait."""
+        layer, span = partial.folder.layer, self._layout.span
         try:
-            with partial.writing(span.file, syncer.folder_changed) as fd:
-                write_at(partial.folder.layer, fd, data, span.offset)
+            with partial.writing(file, syncer.folder_changed) as fd:
+                for piece, data, _ in pieces:
+                    write_at(layer, fd, data, span(piece).offset)
         except (OSError, UnicodeEncodeError):
-            with refusals(partial.path(span.file)):
+            with refusals(partial.path(file)):
                 raise
+        self._claim_now(syncer, [(piece, check, file, len(data)) for piece, data, check in pieces])
 
     async def _write_new(
         self, new: dict[int, tuple[int, memoryview, bytes]]
@@ -526,12 +529,13 @@ class Target:
     async def finish(
         self,
         tree_times: FileTimes | None = None,
-        remember: Callable[[Path, Checks, frozenset[int]], None] | None = None,
+        remember: Callable[[Path, Manifest, Checks, frozenset[int]], None] | None = None,
     ) -> Path:
         """Sync everything, set executable bits, give the final name, and remove the journal.
 
         ``tree_times`` are given to the folders and links, if any file is put in place. ``remember`` is called
-        in a thread with the final path, its `Checks` and the files that they do not cover.
+        in a thread with the final path, the manifest, its `Checks`, and the files that they do not cover;
+        before that with what was remembered of an old version that is still to be removed, and where it is.
 
         Returns the final path, from which pieces are served afterwards. Of a selection, only the selected
         files are moved there; a partial folder with pieces of other files stays, with its journal.
@@ -557,7 +561,7 @@ class Target:
             with suppress(DiskError):
                 await self._serve_in_place(before)
             if remember is not None and self._served is not None:
-                await trio.to_thread.run_sync(remember, self.path, self._served.checks, self.unsettled)
+                await trio.to_thread.run_sync(self._remember, remember, self._served.checks)
             # Not before the new version is remembered: what is not listed is the user's.
             await trio.to_thread.run_sync(self._files.clean_up)
             if self._served is not None:
@@ -575,6 +579,14 @@ class Target:
             if self._warn is not None and line is not None:
                 self._warn(line)
         return self.path
+
+    def _remember(
+        self, remember: Callable[[Path, Manifest, Checks, frozenset[int]], None], checks: Checks
+    ) -> None:
+        old, left = self._files.remembered, self._files.left
+        if old is not None and left is not None and old.manifest != self._manifest:
+            remember(left, old.manifest, old.checks, frozenset())
+        remember(self.path, self._manifest, checks, self.unsettled)
 
     async def aclose(self) -> None:
         """Save the journal, in at most `SAVE_SECONDS`, and release everything; raises `DiskError`."""
@@ -598,23 +610,10 @@ class Target:
 
     def _identify(self, files: list[int], before: frozenset[int]) -> tuple[Checks, frozenset[int]]:
         """Note what the finished files are, and which of them could not be told from changed ones."""
-        count = len(self._manifest.files)
-        identities = FileIdentities([NOBODY] * count)
-        unsettled = set(range(count)).difference(files)
-        checked = self._files.checked
-        with (
-            refusals(self.path),
-            closing(SharedPlace(self._manifest, self.path, self._files.output.layer)) as at,
-        ):
-            for file, identity in at.examine(files):
-                if isinstance(identity, str):
-                    unsettled.add(file)
-                    continue
-                identities[file] = identity
-                known = checked[file] if checked is not None else NOBODY
-                if identity != known if file in before else not has_fine_times(identity):
-                    unsettled.add(file)
-        return Checks(identities, self._checks.packed()), frozenset(unsettled)
+        layer = self._files.output.layer
+        with refusals(self.path), closing(SharedPlace(self._manifest, self.path, layer)) as at:
+            identities, unsettled = at.identify(files, before, self._files.checked)
+        return Checks(identities, self._checks.packed()), unsettled
 
     def _verified(self, piece: int, data: memoryview) -> bytes | None:
         """Return the XXH3-128 of a piece if its BLAKE3 is right, else None."""

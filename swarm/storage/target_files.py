@@ -304,6 +304,8 @@ class TargetFiles:
         """The older version that is to be replaced as a whole; it has the final name until then."""
         self.remembered: Remembered | None = None
         """What was hashed at the final path before."""
+        self.recall: Recall | None = None
+        """Returns what was hashed at any path before."""
         self.kept = KeptFiles()
         """The user's files that an update has kept."""
         self._swap: UpdateSwap | None = None
@@ -371,11 +373,12 @@ class TargetFiles:
             self.partial = None
         with refusals(self.output.path / names.part):
             self.output.layer.move(self.output.fd, names.part, self.output.fd, names.new)
-        swap = UpdateSwap(self.manifest, self.output, names, self.remembered)
+        known = None if self.recall is None else self.recall(self.output.path / names.new)
+        swap = UpdateSwap(self.manifest, self.output, names, known or self.remembered)
         swap.clear(also_old=False)
         self.kept.files += swap.kept.files
 
-    def give_up_other(self, recall: Recall | None) -> None:
+    def give_up_other(self) -> None:
         """The partial file or folder, and the journal, are those of another version: they become a base.
 
         Raises `DiskError`.
@@ -385,7 +388,7 @@ class TargetFiles:
             for name in (names.part, names.new):
                 if not self._exists(name):
                     continue
-                known = recall(output.path / name) if recall is not None and name == names.new else None
+                known = self.recall(output.path / name) if self.recall and name == names.new else None
                 if known is not None and self._exists(names.final):
                     # No new version but an old one, left by a crash behind the swap.
                     swap = UpdateSwap(self.manifest, output, names, known)
@@ -406,6 +409,13 @@ class TargetFiles:
         """What is left of an unfinished fetch of another version, if anything is."""
         there = self.plan.update and self._exists(self.names.stale)
         return self.output.path / self.names.stale if there else None
+
+    @property
+    def left(self) -> Path | None:
+        """Where the old version is between the swap and its removal; None if it is not."""
+        names = self.names
+        found = [name for name in (names.new, names.old) if self._exists(name)]
+        return self.output.path / found[0] if found else None
 
     def _discard_stale(self) -> None:
         if self._exists(self.names.stale):
@@ -434,7 +444,9 @@ class TargetFiles:
             self._move(partial, missing)
         elif self._is_begun():
             # The old version may be left, if the process ended between the swap and the removal of that.
-            self._swap = UpdateSwap(self.manifest, self.output, self.names, self.remembered)
+            left = self.left
+            known = self.recall(left) if left is not None and self.recall is not None else None
+            self._swap = UpdateSwap(self.manifest, self.output, self.names, known or self.remembered)
         self._make_extras()
         self._remove_leftovers()
 

@@ -10,7 +10,7 @@ import trio
 from swarm.bits import PieceSet
 from swarm.content.manifest import Manifest
 from swarm.ids import SourceId
-from swarm.ports import HeldPieces, PieceSource
+from swarm.ports import HeldPieces, LocalSource, PieceSource
 from swarm.protocol.messages import (
     Cancel,
     Choke,
@@ -42,6 +42,7 @@ class SourceDesk:
     ) -> None:
         self.source: SourceId = source.id
         self._resources = resources
+        self._local = isinstance(source, LocalSource)
         self._performer = performer
         self._requests: deque[int] = deque()
         self._owed: dict[int, bool] = {}
@@ -184,12 +185,13 @@ class SourceDesk:
     def slice_bytes(self) -> int:
         """How many bytes to receive at most before `received` is told."""
         pacer = self._resources.download_pacer
-        return pacer.slice_bytes if pacer.limited else CHUNK_BYTES
+        return pacer.slice_bytes if pacer.limited and not self._local else CHUNK_BYTES
 
     async def received(self, piece: int, size: int) -> None:
-        """``size`` more bytes of the piece are in its memory. Waits for the download limit."""
+        """``size`` more bytes of the piece are in its memory. Waits for the download limit, unless local."""
         # Receiving was a checkpoint, in most cases.
-        await self._resources.download_pacer.wait(size)
+        if not self._local:
+            await self._resources.download_pacer.wait(size)
         self._performer.data_received(self.source, piece, size)
 
     def deliver(self, piece: int) -> None:

@@ -4,8 +4,8 @@
 
 Shares that many small files, kills the daemon, starts it again, and prints one line for each figure. With
 ``--beside`` it also fetches a large file through the daemon, with and without questions for deltas 20 times a
-second, by turns. On a machine that does other things, answers mostly wait for a processor: the last line
-says how long the daemon's loop ran and how long it waited for one. ``chrt -r 10 python -m …`` shows it without.
+second, by turns. On a machine that does other things, answers mostly wait for a processor: the last line says
+how long the daemon's loop ran and how long it waited for one. ``chrt -r 10 python -m …`` shows it without.
 """
 
 from __future__ import annotations

@@ -281,9 +281,9 @@ def left_by_reuse(new: Manifest, old_path: Path) -> int:
         reusable.close()
 
 
-def run(*argv: object) -> None:
+def run(*argv: object, cwd: Path | None = None) -> None:
     """Run a program; what it prints is shown only if it fails."""
-    done = subprocess.run([str(each) for each in argv], check=False, capture_output=True, text=True)
+    done = subprocess.run([str(each) for each in argv], check=False, capture_output=True, text=True, cwd=cwd)
     if done.returncode:
         sys.exit(f"{argv[0]} failed: {done.stdout}{done.stderr}")
 
@@ -303,7 +303,7 @@ def largest_changed(pair: Pair) -> tuple[Path, Path] | None:
 
 
 def bare_zstd(pair: Pair, folder: Path) -> tuple[float | None, float | None]:
-    """MB of ``zstd -d --patch-from`` for each second, and each of the processor, on the largest changed file."""
+    """MB of ``zstd -d --patch-from`` for each second, and each of the processor; the largest changed file."""
     both = largest_changed(pair)
     if shutil.which("zstd") is None or both is None:
         return None, None
@@ -345,7 +345,7 @@ def by_zsync(pair: Pair, folder: Path) -> int | None:
     run("zsyncmake", "-q", "-Z", "-u", "new", "-o", control, root / "new")
     with Processes(folder) as processes:
         server = Nginx(processes, root)
-        run("zsync", "-q", "-i", old, "-u", server.url, "-o", folder / "zsynced", control)
+        run("zsync", "-q", "-i", old, "-u", server.url, "-o", folder / "zsynced", control, cwd=folder)
         received = sum(size for _, size, _ in server.served())
     return control.stat().st_size + received
 
@@ -386,13 +386,18 @@ def whole(number: float | None) -> str:
 def line(one: Measured) -> str:
     """One pair, as it is done."""
     applied = whole(rate(one.changed, one.apply_seconds)), whole(rate(one.changed, one.apply_cpu))
-    return (
-        f"{one.pair.name}: {one.total / MB:.1f} MB; after reuse {percent(one.left_by_reuse, one.total)} %, "
-        f"patch {percent(one.patch, one.total)} %; made in {one.make_seconds:.1f} s with {one.make_mib} MiB, "
-        f"applied at {applied[0]} MB/s, {applied[1]} for each second of the processor, with {one.apply_mib} "
-        f"MiB (zstd -d --patch-from: {whole(one.bare_rate)}, {whole(one.bare_cpu_rate)}); "
-        f"zsync {percent(one.zsync, one.total)} %, casync {percent(one.casync, one.total)} %"
-    )
+    parts = [
+        f"{one.pair.name}: {one.total / MB:.1f} MB",
+        f"after reuse {percent(one.left_by_reuse, one.total)} %, patch {percent(one.patch, one.total)} %",
+        f"made in {one.make_seconds:.1f} s with {one.make_mib} MiB",
+        f"applied at {applied[0]} MB/s, {applied[1]} for each processor second, with {one.apply_mib} MiB",
+    ]
+    if one.bare_rate is not None:
+        parts.append(f"zstd -d --patch-from: {whole(one.bare_rate)}, {whole(one.bare_cpu_rate)}")
+    for name, size in (("zsync", one.zsync), ("casync", one.casync)):
+        if size is not None:
+            parts.append(f"{name} {percent(size, one.total)} %")
+    return "; ".join(parts)
 
 
 def report(found: Sequence[Measured]) -> str:

@@ -9,9 +9,11 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swarm.content.landmarks import nearest_span
 from swarm.content.manifest import Manifest
+from swarm.content.patch import SEGMENT_BYTES
 from swarm.errors import PatchError
-from swarm.storage.patch_maker import make_patch
+from swarm.storage.patch_maker import MARGIN_BYTES, SPAN_BYTES, make_patch
 from swarm.storage.patch_reader import PatchReader, apply_patch
 from tests.support.contents import folder_manifest
 
@@ -85,3 +87,19 @@ def test_a_changed_patch_is_refused_or_makes_nothing_wrong(data: st.DataObject) 
                 assert made is None or bytes(made) == whole[span.offset : span.offset + span.length]
         finally:
             reader.close()
+
+
+@given(
+    st.lists(st.integers(-(1 << 24), 1 << 34), min_size=1, max_size=20),
+    st.integers(1, SEGMENT_BYTES),
+    st.integers(0, 1 << 33),
+)
+def test_a_span_lies_within_the_old_file_and_its_limit(shifts: list[int], length: int, size: int) -> None:
+    start, span = nearest_span(shifts, length, size, SPAN_BYTES, MARGIN_BYTES)
+    assert start >= 0
+    assert span >= min(length, size)
+    assert start + span <= size
+    assert span <= SPAN_BYTES
+    covered = [shift for shift in shifts if start <= shift and shift + length <= start + span]
+    if all(0 <= shift <= size - length for shift in shifts):
+        assert covered

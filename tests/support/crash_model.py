@@ -134,6 +134,16 @@ class RecordingLayer(PosixLayer):
             "move", self.node(target), name=new_name, child=child, source=self.node(source), old_name=name
         )
 
+    def exchange(self, source: int, name: str, target: int, new_name: str) -> None:
+        self.check_alive()
+        super().exchange(source, name, target, new_name)
+        self.record("exchange", self.node(target), name=new_name, source=self.node(source), old_name=name)
+
+    def link(self, source: int, name: str, target: int, new_name: str) -> None:
+        self.check_alive()
+        super().link(source, name, target, new_name)
+        self.record("name", self.node(target), name=new_name, child=self.stat(target, new_name).st_ino)
+
     def remove(self, folder: int, name: str) -> None:
         self.check_alive()
         child = self.stat(folder, name).st_ino
@@ -213,6 +223,12 @@ class State:
             case "move":
                 if self._folder(op.source).get(op.old_name) == op.child:
                     del self._folder(op.source)[op.old_name]
+                self._folder(op.node)[op.name] = op.child
+            case "exchange":
+                here, there = self._folder(op.source), self._folder(op.node)
+                if op.old_name in here and op.name in there:
+                    here[op.old_name], there[op.name] = there[op.name], here[op.old_name]
+            case "name":
                 self._folder(op.node)[op.name] = op.child
             case "remove":
                 if self._folder(op.node).get(op.name) == op.child:

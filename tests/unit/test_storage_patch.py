@@ -117,6 +117,10 @@ def test_pieces_of_any_length_are_made(tmp_path: Path, piece: int) -> None:
 def test_a_patch_that_is_not_worth_it_is_not_made(tmp_path: Path) -> None:
     pair = Pair(tmp_path, {"a": noise(100_000)}, {"a": noise(100_000, 2)})
     assert pair.make() is None
+    # The frame would be smaller than what it makes, but the index is not.
+    tiny = Pair(tmp_path / "tiny", {"a": bytes(8)}, {"a": b"\0"})
+    assert tiny.make() is None
+    assert not tiny.patch.exists()
     same = Pair(tmp_path / "same", {"a": b"same", "b": b"gone"}, {"moved/a": b"same"})
     assert same.make() is None
     assert not pair.patch.exists()
