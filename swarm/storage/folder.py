@@ -92,7 +92,9 @@ class Folder:
                 except FileNotFoundError:
                     if created is None:
                         raise
-                    self.layer.make_folder(fd, name)
+                    # Threads that write neighbours make the same folder at the same moment.
+                    with suppress(FileExistsError):
+                        self.layer.make_folder(fd, name)
                     created(tuple(parts[:depth]))
                     inner = self.layer.open(fd, name, FOLDER_FLAGS)
                 if fd != self.fd:

@@ -85,6 +85,24 @@ async def test_everything_put_together_is_there_in_the_end(tmp_path: Path, put: 
     assert {name: data for name, (data, _) in read_tree(tmp_path / "x").items()} == FILES
 
 
+class OneStepBehind(PosixLayer):
+    """Whatever folder it makes, a thread that writes a neighbour has made it just before."""
+
+    def make_folder(self, folder: int, name: str) -> None:
+        if not name.endswith(".swarm-part"):
+            super().make_folder(folder, name)
+        super().make_folder(folder, name)
+
+
+async def test_a_folder_that_another_thread_makes_at_the_same_moment_is_no_obstacle(tmp_path: Path) -> None:
+    async with open_target(MANIFEST, tmp_path, layer=OneStepBehind()) as target:
+        alone, *others = pieces_of(target)
+        await target.put(*alone)
+        assert await target.put_many(others) == []
+        await target.finish()
+    assert {name: data for name, (data, _) in read_tree(tmp_path / "x").items()} == FILES
+
+
 @pytest.mark.parametrize("put", [put_waiting, put_at_once])
 async def test_a_wrong_piece_is_named_and_the_others_are_stored(tmp_path: Path, put: Put) -> None:
     async with open_target(MANIFEST, tmp_path) as target:
