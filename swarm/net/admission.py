@@ -104,6 +104,8 @@ class Admission:
         """Connections that are in use although they have no streams."""
         self.retains: Callable[[PeerId], bool] = lambda _: False
         """Whether a peer's connection is kept although it has no streams."""
+        self.gone: Callable[[PeerId], None] = lambda _: None
+        """Told of a peer whose last connection has ended, if that was inbound."""
 
     def install(self, inner: BasicHost) -> None:
         """Guard the host's streams and take over its inbound connections."""
@@ -186,6 +188,8 @@ class Admission:
         self._inbound.remove(visitor)
         if not connection.is_closed:
             await close_connection(connection, CLOSE_DEADLINE)
+        if all(each.is_closed for each in self._network.get_connections(connection.muxed_conn.peer_id)):
+            self.gone(peer)
 
     async def _while_used(self, connection: SwarmConn, peer: PeerId) -> None:
         """Return when the connection has ended, or has had no stream for a while."""

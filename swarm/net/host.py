@@ -212,6 +212,10 @@ class Host:
         """Connect to a relay, which then sees the mapping that others can use, too."""
         return await self.connect(peer, where, from_port=True)
 
+    def when_gone(self, told: Callable[[PeerId], None]) -> None:
+        """Call ``told`` with each peer whose last connection, an inbound one, has ended."""
+        self._gate.gone = told
+
     def judge_by(self, standing: Callable[[PeerId], PeerStanding]) -> None:
         """Let ``standing`` say what a peer is to this node, for when not all connections can be kept."""
         self._gate.judge_by(standing)

@@ -66,7 +66,8 @@ class RendezvousService:
         self._present: dict[tuple[PeerId, str], ByteStream] = {}
         """Registrations that end with a stream."""
         self._rates: dict[PeerId, TokenBucket] = {}
-        self._shares = Shares[ByteStream](limits.MEETING_STREAMS, limits.MEETING_STREAMS_PER_NETWORK)
+        self._shares = Shares[trio.CancelScope](limits.MEETING_STREAMS, limits.MEETING_STREAMS_PER_NETWORK)
+        self._scopes: dict[PeerId, set[trio.CancelScope]] = {}
         self._run = secrets.token_bytes(COOKIE_BYTES // 2)
         """Numbers of an earlier run mean nothing here."""
 
@@ -75,20 +76,34 @@ class RendezvousService:
 
         With too many streams, one of whoever has most of them is ended.
         """
+        scope = trio.CancelScope()
         try:
-            leaving = self._shares.take(stream, stream.peer, ip_of(stream.remote_address))
+            leaving = self._shares.take(scope, stream.peer, ip_of(stream.remote_address))
         except Refused:
             await stream.reset()
             return
+        if leaving is not None:
+            leaving.cancel()
+        scopes = self._scopes.setdefault(stream.peer, set())
+        scopes.add(scope)
         try:
-            if leaving is not None:
-                await leaving.reset()
-            await self._serve(stream)
+            with scope:
+                await self._serve(stream)
+            if scope.cancelled_caught:
+                await stream.reset()
         finally:
-            self._shares.leave(stream)
+            self._shares.leave(scope)
+            scopes.discard(scope)
+            if not scopes and self._scopes.get(stream.peer) is scopes:
+                del self._scopes[stream.peer]
             for key in [key for key, held in self._present.items() if held is stream]:
                 del self._present[key]
                 self.registry.unregister(*key)
+
+    def gone(self, peer: PeerId) -> None:
+        """The peer has no connection any more: what waits on its streams ends at once."""
+        for scope in self._scopes.get(peer, ()):
+            scope.cancel()
 
     async def _serve(self, stream: ByteStream) -> None:
         while True:
@@ -179,6 +194,7 @@ class MeetingServer:
         host.serve(RENDEZVOUS_PROTOCOL, self.rendezvous, most=STREAMS_PER_PEER)
         host.serve(PING_PROTOCOL, Responder())
         host.retain(self.relay.keeps)
+        host.when_gone(self.rendezvous.gone)
         host.judge_by(self._standing)
 
     def _standing(self, peer: PeerId) -> PeerStanding:

@@ -56,6 +56,9 @@ _Key = tuple[type[BytesReceived] | type[BytesSent], TransferId, SourceId]
 # Of these, old ones are forgotten first when an observer falls too far behind.
 _PROGRESS = (PieceRequested, PieceStored, PieceWasted, RoundTrip)
 
+_MOVED = (BytesReceived, BytesSent)
+_OF_TRANSFERS = (TransferEvent, Warned)
+
 # Most events. A later observer needs none of these.
 _OF_THE_MOMENT = (BytesReceived, BytesSent, PieceRequested)
 
@@ -128,7 +131,7 @@ class Subscription:
         """Queue an event; the stream calls this."""
         if self._transfer is not None and not _is_about(event, self._transfer):
             return
-        if isinstance(event, BytesReceived | BytesSent):
+        if isinstance(event, _MOVED):
             self._merge(event)
             return
         if len(self._queue) >= self._capacity:
@@ -291,7 +294,7 @@ class EventStream:
 
 
 def _is_about(event: Event, transfer: TransferId) -> bool:
-    return isinstance(event, TransferEvent | Warned) and event.transfer == transfer
+    return isinstance(event, _OF_TRANSFERS) and event.transfer == transfer
 
 
 def _gained(event: PieceStored | PieceLost | ContentWithdrawn | ContentRestored) -> tuple[int, int]:

@@ -126,7 +126,8 @@ async def write_envelope(path: Path, envelope: Envelope, peers: Sequence[str] = 
     """Write a ``.swarm`` file whole or not at all; only another manifest is replaced.
 
     ``peers`` are multiaddrs with ``/p2p/<id>`` at which others get the content, the best first, or what
-    `Hints.texts` makes of them and of other places. Raises `UsageError` if something else is in the way, `DiskError` if the disk refuses.
+    `Hints.texts` makes of them and of other places. Raises `UsageError` if something else is in the way,
+    `DiskError` if the disk refuses.
     """
 
     def encoded() -> bytes:

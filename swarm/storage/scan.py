@@ -289,6 +289,11 @@ def _find(path: Path, rules: ScanRules) -> tuple[_Source, Listing[Found]]:
     try:
         about = real.stat()
     except FileNotFoundError as error:
+        # Few commands meet what a crash in an update has left: what mends that is not loaded for the others.
+        from swarm.storage.update_swap import recover_at
+
+        if recover_at(real):
+            return _find(path, rules)
         raise UsageError(f"{printable(str(path))}: there is no such file or folder") from error
     except OSError as error:
         raise disk_error(error, path) from error

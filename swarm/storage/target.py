@@ -264,11 +264,9 @@ class Target:
                 for file in new:
                     self._check_writable(file)
                 left = self._claim_new(syncer, partial, new, self._create(partial, new))
-            for piece, data, check in (*others, *left):
-                span = self._layout.span(piece)
-                self._check_writable(span.file)
-                self._write_at(syncer, partial, span, data)
-                self._claim_now(syncer, [(piece, check, span.file, span.length)])
+            for file, found in groupby((*others, *left), key=lambda each: self._layout.span(each[0]).file):
+                self._check_writable(file)
+                self._write_at_once(syncer, partial, file, list(found))
 
         self._executor.write_now(write)
         return [piece for piece, _, check in both if check is None]
@@ -369,14 +367,19 @@ class Target:
             await self._executor.write(sum(len(data) for _, data, _ in pieces), write)
         await self._claim(syncer, [(piece, check, file, len(data)) for piece, data, check in pieces])
 
-    def _write_at(self, syncer: Syncer, partial: PieceFiles, span: Span, data: memoryview) -> None:
-        """As the middle of `_write`, in one step."""
+    def _write_at_once(
+        self, syncer: Syncer, partial: PieceFiles, file: int, pieces: Sequence[tuple[int, memoryview, bytes]]
+    ) -> None:
+        """As `_write`, without a wait."""
+        layer, span = partial.folder.layer, self._layout.span
         try:
-            with partial.writing(span.file, syncer.folder_changed) as fd:
-                write_at(partial.folder.layer, fd, data, span.offset)
+            with partial.writing(file, syncer.folder_changed) as fd:
+                for piece, data, _ in pieces:
+                    write_at(layer, fd, data, span(piece).offset)
         except (OSError, UnicodeEncodeError):
-            with refusals(partial.path(span.file)):
+            with refusals(partial.path(file)):
                 raise
+        self._claim_now(syncer, [(piece, check, file, len(data)) for piece, data, check in pieces])
 
     async def _write_new(
         self, new: dict[int, tuple[int, memoryview, bytes]]

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from swarm.content.manifest import Manifest
 from swarm.content.paths import JOURNAL_SUFFIX, PART_SUFFIX, printable, temporary_names
-from swarm.errors import DiskError
+from swarm.errors import DiskError, SwarmError
 from swarm.lazy_dataclass import dataclass, field
 from swarm.storage.disk_errors import optional, refusals
 from swarm.storage.extras import target_of
@@ -30,6 +30,7 @@ from swarm.storage.file_layer import FileLayer, read_at, write_at
 from swarm.storage.folder import Folder, flush, open_regular, sync_entries
 from swarm.storage.hash_cache import Remembered
 from swarm.storage.hashing import new_buffer
+from swarm.storage.journal_file import JournalFile
 from swarm.storage.permissions import copy_mode
 from swarm.storage.room import is_short_enough
 from swarm.storage.user_files import KeptPlaces, Ownership, blake3_of, kept_name, tree_entries
@@ -382,3 +383,17 @@ def recover(output: Folder, names: SwapNames) -> bool:
         output.layer.move(output.fd, names.old, output.fd, names.final)
         sync_entries(output.layer, output.fd)
     return True
+
+
+def recover_at(path: Path) -> bool:
+    """As `recover`, for a command that finds nothing at ``path``; without a journal, nothing is done.
+
+    While another process holds the lock, it is about to do the second rename.
+    """
+    with suppress(OSError, SwarmError), closing(Folder.open(path.parent)) as output:
+        names = SwapNames.of(output, path.name)
+        if output.stat((names.old,)) is None or output.stat((names.journal,)) is None:
+            return False
+        with closing(JournalFile.lock(output, names.journal)) as journal:
+            return not journal.empty() and recover(output, names)
+    return False

@@ -107,6 +107,10 @@ def _open(manifest: Manifest, path: Path) -> tuple[Folder, str]:
     try:
         is_folder = stat.S_ISDIR(real.stat().st_mode)
     except FileNotFoundError as error:
+        from swarm.storage.update_swap import recover_at
+
+        if recover_at(real):
+            return _open(manifest, path)
         raise UsageError(f"{shown}: there is no such file or folder") from error
     except OSError as error:
         raise disk_error(error, path) from error

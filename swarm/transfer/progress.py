@@ -16,6 +16,7 @@ from swarm.events import (
     Event,
     PieceLost,
     PieceRefused,
+    PieceRequested,
     PiecesReused,
     PieceStored,
     PieceWasted,
@@ -72,12 +73,18 @@ class TransferRecord:
         self.from_afar = self.reused = self.patched = 0
         """Payload from other machines, in bytes; pieces from files on this one; pieces made by patches."""
         self._local: dict[SourceId, bool] = {}
-        self.next_stored = trio.Event()
-        """Set, and replaced by another one, with the next piece that is stored."""
+        self._next_stored: trio.Event | None = None
         self.advanced_at: float | None = None
         """When a piece was last verified, or bytes came that may belong to one; None before the first."""
         self._unverified: dict[SourceId, int] = {}
         self._piece_length = 0
+
+    @property
+    def next_stored(self) -> trio.Event:
+        """Set with the next piece that is stored; made only for who waits, not for every piece."""
+        if self._next_stored is None:
+            self._next_stored = trio.Event()
+        return self._next_stored
 
     def begin(self, layout: Layout, stored: PieceSet, wanted: PieceSet) -> None:
         """The wanted pieces and those that are stored are known from now on."""
@@ -95,12 +102,16 @@ class TransferRecord:
 
     def publish(self, event: Event) -> None:
         """Count the event and tell the observers."""
+        if not isinstance(event, PieceRequested):
+            self._count(event)
+        self._publish(event)
+
+    def _count(self, event: Event) -> None:
         match event:
             case PieceStored(piece=piece, size=size, source=source):
                 self._count_piece(piece, size, 1)
                 self._count_local(source, size)
-                told, self.next_stored = self.next_stored, trio.Event()
-                told.set()
+                self._tell_stored()
                 self._unverified.clear()
                 self.advanced_at = self._now()
             case PieceRefused(size=size) | PieceWasted(size=size):
@@ -117,8 +128,7 @@ class TransferRecord:
             case PiecesReused(source=source, pieces=pieces, size=size):
                 self._count_pieces(pieces, size)
                 self._count_local(source, size)
-                told, self.next_stored = self.next_stored, trio.Event()
-                told.set()
+                self._tell_stored()
                 self.advanced_at = self._now()
             case BytesReceived(source=source, size=size):
                 self.received += size
@@ -128,7 +138,11 @@ class TransferRecord:
             case BytesSent(size=size):
                 self.sent += size
                 self._up.add(size, self._now())
-        self._publish(event)
+
+    def _tell_stored(self) -> None:
+        if self._next_stored is not None:
+            self._next_stored.set()
+            self._next_stored = None
 
     def progress(self, *, peers: int, complete: bool, paused: bool) -> Progress:
         """How things stand now."""

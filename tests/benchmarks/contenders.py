@@ -203,8 +203,8 @@ class SwarmFan(Contender):
 class SwarmSmall(Contender):
     """10,000 files of 1 KiB, whatever the size of the others' file.
 
-    On a file system in memory where there is one: an ext4 that has just deleted as many files looks longer for
-    free inodes than everything else takes.
+    On a file system in memory where there is one: an ext4 that has just deleted as many files looks longer
+    for free inodes than everything else takes.
     """
 
     FILES = 10_000

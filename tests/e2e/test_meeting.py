@@ -155,3 +155,21 @@ async def test_nothing_is_sent_anywhere_without_a_meeting_point(
         assert "meet=" not in shared.link
         await trio.sleep(0.5)
     assert dialled == []
+
+
+async def test_questions_of_who_is_gone_wait_no_longer(tmp_path: Path) -> None:
+    """Each waits up to a minute, and takes memory meanwhile."""
+    async with meeting(tmp_path) as (address, server):
+        async with visitor(address) as (_, point), trio.open_nursery() as nursery:
+
+            async def look(manifest: ManifestId) -> None:
+                async with aclosing(point.peers(manifest)) as peers:
+                    async for _ in peers:
+                        pass
+
+            for number in range(5):
+                nursery.start_soon(look, ManifestId(bytes((number,)) * 32))
+            await until(lambda: len(server.rendezvous._waiting) == 5, "the questions wait")
+            nursery.cancel_scope.cancel()
+        await until(lambda: not server.rendezvous._waiting, "they have ended", 5)
+        await until(lambda: len(server.rendezvous._shares) == 0, "and their streams", 5)

@@ -1,6 +1,6 @@
 """Updates of a real folder that are killed at any moment: start-up is paid once.
 
-python -m tests.faults.update_kills FOLDER KILLS SEED
+python -m tests.faults.update_kills KILLS [SEED [FOLDER]]
 
 A child updates a folder with the real target, hash cache and reuse, and gets SIGKILL a random moment later.
 The old or the new version must stand whole then, with every file of the user; the next child goes on until it
@@ -15,6 +15,7 @@ import random
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -135,8 +136,14 @@ def read(root: Path) -> dict[str, bytes]:
 
 
 def main() -> int:
-    folder, kills, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    rng = random.Random(seed)
+    kills, seed = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1
+    with tempfile.TemporaryDirectory(dir=sys.argv[3] if len(sys.argv) > 3 else None) as folder:
+        print(killed(Path(folder), kills, random.Random(seed)))
+    return 0
+
+
+def killed(folder: Path, kills: int, rng: random.Random) -> str:
+    """Kill updates so many times; returns a line about it."""
     done = rounds = swapped = 0
     most = 0.0
     while done < kills:
@@ -155,11 +162,10 @@ def main() -> int:
         rounds += 1
         shutil.rmtree(folder / "out")
         shutil.rmtree(folder / "home")
-    print(
-        f"{done:,} kills in {rounds} updates, {swapped} of them between the swap and the end: the old or the new version "
-        "stood whole, each update was completed, no file of the user is lost"
+    return (
+        f"{done:,} kills in {rounds} updates, {swapped} of them between the swap and the end: the old or the "
+        "new version stood whole, each update was completed, no file of the user is lost"
     )
-    return 0
 
 
 if __name__ == "__main__":

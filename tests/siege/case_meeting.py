@@ -6,6 +6,7 @@ more; who comes from another address (here ``::1``) finds them within the second
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import random
@@ -35,15 +36,14 @@ from tests.support.relayed import LOOPBACK
 
 NAME = "16 meeting point"
 FIGURE = (
-    "100,000 registrations, oversized ones, places, probes: under 48 MiB more, all found in 5 s meanwhile"
+    "100,000 registrations, oversized ones, places, probes: under 20 MiB more, all found in 3 s meanwhile"
 )
 LIMIT = 600.0
-MOST_GROWTH = 48 * 1024 * 1024
-"""Of the whole process: of what is in use 20 MB, most of it for connections and for questions that wait; the
-register itself has less (test_reach_registers)."""
+MOST_GROWTH = 20 * 1024 * 1024
+"""Of the whole process, with its connections."""
 MOST_SECONDS = 1.0
 """Before and after the flood."""
-MOST_SECONDS_MEANWHILE = 5.0
+MOST_SECONDS_MEANWHILE = 3.0
 """While the meeting point has one processor's work to do for strangers."""
 QUICK_SECONDS = 8.0
 """The quick form runs beside other tests."""
@@ -86,8 +86,10 @@ class Flood:
         await self._ask(host, HOP_PROTOCOL, HopMessage(HopKind.RESERVE).encode())
         await self._ask(host, HOP_PROTOCOL, HopMessage(HopKind.CONNECT, STRANGER).encode())
         for _ in range(limits.WAITING_PER_PEER):
-            waiting = await host.open_stream(self.where.peer, RENDEZVOUS_PROTOCOL)
-            await write_message(waiting, encode_rendezvous(Discover(secrets.token_hex(16), wait=60)))
+            # Some are ended at once: one address has only so many.
+            with contextlib.suppress(LinkClosed):
+                waiting = await host.open_stream(self.where.peer, RENDEZVOUS_PROTOCOL)
+                await write_message(waiting, encode_rendezvous(Discover(secrets.token_hex(16), wait=60)))
         stream = await host.open_stream(self.where.peer, RENDEZVOUS_PROTOCOL)
         record = host.seal([Endpoint("ip4", "192.0.2.1", "tcp", n + 1) for n in range(8)], self.sent)
         async with trio.open_nursery() as nursery:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from swarm.content.manifest import LinkEntry, Manifest
-from swarm.errors import DiskError
+from swarm.errors import DiskError, UsageError
 from swarm.storage import room
 from swarm.storage.hash_cache import HashCache
 from swarm.storage.memory_store import MemoryStore
@@ -342,3 +342,21 @@ async def test_a_folder_where_the_new_version_is_a_file_is_not_replaced(place: P
     with pytest.raises(DiskError, match=r"already exists with other content \(a folder\)"):
         await place.update(manifest, MemoryStore(manifest, V2["big"]))
     assert tree(root) == V1
+
+
+@pytest.mark.parametrize("begun", [True, False])
+async def test_a_share_gives_the_old_version_its_name_back_after_a_crash_in_an_update(
+    place: Place, begun: bool
+) -> None:
+    root = await place.install()
+    root.rename(root.with_name("x.swarm-old"))
+    if begun:
+        (place.out / "x.swarm-journal").write_bytes(b"begun")
+        assert {entry.path for entry in (await scan(root)).manifest.files} == {
+            tuple(name.split("/")) for name in V1
+        }
+        assert names(place.out) == {"x", "x.swarm-journal"}
+    else:
+        with pytest.raises(UsageError, match="there is no such file or folder"):
+            await scan(root)
+        assert names(place.out) == {"x.swarm-old"}, "it may be the user's"
