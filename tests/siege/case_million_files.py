@@ -23,7 +23,7 @@ FIGURE = "100,000 files of 100 bytes (more by hand), links and empty folders: eq
 LIMIT = 7200.0
 
 FILES, IN_A_SIEGE, QUICK = 1_000_000, 100_000, 20_000
-"""A million take most of an hour on two cores, so that is for `python -m tests.siege.case_million_files`."""
+"""A million take six minutes on two cores, so that is for `python -m tests.siege.case_million_files`."""
 IN_A_FOLDER = 1000
 FILE_BYTES = 100
 MOST_BYTES = int(1.2 * 2**30)
