@@ -8,20 +8,18 @@ both manifests before anything is read or made.
 from __future__ import annotations
 
 import struct
-import sys
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from importlib import import_module
 from itertools import accumulate, pairwise
 from operator import lt
-from types import ModuleType
 from typing import NamedTuple
 
 from swarm.bits import PieceSet
 from swarm.content import cbor
 from swarm.content.entry_tree import BIG_ENDIAN
 from swarm.content.manifest import Manifest
+from swarm.content.zstd_frames import read_frame, zstd_module
 from swarm.errors import PatchError
 from swarm.ids import DIGEST_BYTES
 from swarm.lazy_dataclass import dataclass
@@ -303,24 +301,15 @@ class Prefix:
         Raises `PatchError` for anything but one frame of so many bytes. Whether they are the right ones, only
         their hash tells.
         """
-        zstd = self._zstd
-        opened = zstd.ZstdDecompressor(
-            zstd_dict=None if self._ready is None else self._ready.as_prefix,
-            options={zstd.DecompressionParameter.window_log_max: WINDOW_BITS},
-        )
+        known = None if self._ready is None else self._ready.as_prefix
+        wrong = f"a frame of this patch does not make {length} bytes: it is damaged, or the old file is another"
         try:
-            data: bytes = opened.decompress(frame, max_length=length + 1)
-        except zstd.ZstdError as error:
-            raise PatchError("a frame of this patch is damaged, or the old file is another") from error
-        if len(data) != length or not opened.eof or opened.unused_data:
-            raise PatchError(f"a frame of this patch does not make {length} bytes")
+            data = read_frame(frame, length, window_bits=WINDOW_BITS, prefix=known)
+        except ValueError as error:
+            raise PatchError(wrong) from error
+        if len(data) != length:
+            raise PatchError(wrong)
         return data
-
-
-def zstd_module() -> ModuleType:
-    """Return the module that compresses; the standard library has it from Python 3.14."""
-    # Named by a string, so that types are checked without it.
-    return import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
 
 
 def segments_in(length: int) -> int:
@@ -342,16 +331,10 @@ def _first_segments(files: Iterable[int], new: Manifest) -> Iterator[int]:
 
 
 def _unpack(packed: bytes) -> bytes:
-    zstd = zstd_module()
-    limit = {zstd.DecompressionParameter.window_log_max: _INDEX_WINDOW_BITS}
-    opened = zstd.ZstdDecompressor(options=limit)
     try:
-        data: bytes = opened.decompress(packed, max_length=MAX_INDEX_BYTES + 1)
-    except zstd.ZstdError as error:
-        raise PatchError("the index of this patch is damaged") from error
-    if not opened.eof or opened.unused_data or len(data) > MAX_INDEX_BYTES:
-        raise PatchError("the index of this patch is damaged or too long")
-    return data
+        return read_frame(packed, MAX_INDEX_BYTES, window_bits=_INDEX_WINDOW_BITS)
+    except ValueError as error:
+        raise PatchError("the index of this patch is damaged or too long") from error
 
 
 def _read_columns(data: bytes, old: Manifest, new: Manifest) -> PatchColumns:

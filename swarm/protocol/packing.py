@@ -1,14 +1,8 @@
-"""Payload in compressed form: one zstd frame for each PACKED. Source: docs/protocol.md.
-
-The module that compresses is loaded when it is first needed; most sessions need none.
-"""
+"""Payload in compressed form: one zstd frame for each PACKED. Source: docs/protocol.md."""
 
 from __future__ import annotations
 
-import sys
-from importlib import import_module
-from types import ModuleType
-
+from swarm.content.zstd_frames import read_frame, zstd_module
 from swarm.errors import RemoteError
 
 LEVEL = 3
@@ -18,14 +12,9 @@ WINDOW_BITS = 20
 """A frame refers back no farther than its payload is long, 1 MiB at most; more memory is not needed."""
 
 
-def _zstd() -> ModuleType:
-    # The standard library has it from Python 3.14. Named by a string, so that types are checked without it.
-    return import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
-
-
 def pack(payload: bytes | bytearray | memoryview) -> bytes | None:
     """Return ``payload`` as one zstd frame; None if that is not shorter."""
-    packed: bytes = _zstd().compress(payload, LEVEL)
+    packed: bytes = zstd_module().compress(payload, LEVEL)
     return packed if len(packed) < len(payload) else None
 
 
@@ -34,13 +23,10 @@ def unpack(packed: bytes | bytearray | memoryview, size: int) -> bytes:
 
     Raises RemoteError for anything else.
     """
-    zstd = _zstd()
-    limit = {zstd.DecompressionParameter.window_log_max: WINDOW_BITS}
-    opened = zstd.ZstdDecompressor(options=limit)
     try:
-        payload: bytes = opened.decompress(packed, max_length=size + 1)
-    except zstd.ZstdError as error:
-        raise RemoteError("packed data that is no zstd frame, or one of too large a window") from error
-    if len(payload) != size or not opened.eof or opened.unused_data:
+        payload = read_frame(packed, size, window_bits=WINDOW_BITS)
+    except ValueError as error:
+        raise RemoteError(f"packed data cannot be used: {error}") from error
+    if len(payload) != size:
         raise RemoteError(f"packed data that is not one frame of {size} bytes")
     return payload

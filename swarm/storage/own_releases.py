@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import secrets
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,7 +22,7 @@ from swarm.ids import ManifestId
 from swarm.lazy_dataclass import dataclass
 from swarm.storage.disk_errors import optional, refusals
 from swarm.storage.home_folder import swarm_home
-from swarm.storage.release_files import FOLDER, check_succession, read_release, write_release
+from swarm.storage.release_files import FOLDER, check_succession, read_release, write_release, write_whole
 
 OWN: Final = "own"
 MAX_HISTORY_BYTES: Final = 1 << 20
@@ -130,12 +129,12 @@ class OwnReleases:
         record = release.record
         with refusals(self.folder), self._locked():
             check_succession(self.newest(), release)
-            _write_whole(self.folder / f"{record.manifest}.swarm", envelope.to_bytes())
+            write_whole(self.folder / f"{record.manifest}.swarm", envelope.to_bytes())
             write_release(self.record_path, release)
             before = [each for each in self._history() if each[1] != record.manifest]
             history = [(record.sequence, record.manifest, path.resolve()), *before][: most + 1]
             rows = [{"sequence": n, "manifest": str(each), "path": str(at)} for n, each, at in history]
-            _write_whole(self.folder / _HISTORY, json.dumps(rows).encode("utf-8", "surrogateescape"))
+            write_whole(self.folder / _HISTORY, json.dumps(rows).encode("utf-8", "surrogateescape"))
             self._tidy({each for _, each, _ in history}, record.manifest)
 
     def _tidy(self, kept: Collection[ManifestId], newest: ManifestId) -> None:
@@ -168,17 +167,6 @@ class OwnReleases:
             yield
         finally:
             os.close(fd)
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
 
 
 def identity_of(name: str) -> Path:

@@ -116,11 +116,16 @@ def read_release(path: Path, series: SeriesId) -> SignedRelease | None:
 
 def write_release(path: Path, release: SignedRelease) -> None:
     """Write a record whole or not at all, and have it on the disk; raises OSError."""
+    write_whole(path, release.to_bytes())
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a small file of this user whole or not at all, and have it on the disk; raises OSError."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
     try:
         try:
-            view = memoryview(release.to_bytes())
+            view = memoryview(data)
             while view:
                 view = view[os.write(fd, view) :]
             with optional():

@@ -18,8 +18,8 @@ from swarm.content.patch import (
     encode_index,
     packed_index_bytes,
     read_index,
-    zstd_module,
 )
+from swarm.content.zstd_frames import zstd_module
 from swarm.errors import PatchError
 from tests.support.contents import folder_manifest
 
