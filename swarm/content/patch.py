@@ -302,7 +302,9 @@ class Prefix:
         their hash tells.
         """
         known = None if self._ready is None else self._ready.as_prefix
-        wrong = f"a frame of this patch does not make {length} bytes: it is damaged, or the old file is another"
+        wrong = (
+            f"a frame of this patch does not make {length} bytes: it is damaged, or the old file is another"
+        )
         try:
             data = read_frame(frame, length, window_bits=WINDOW_BITS, prefix=known)
         except ValueError as error:

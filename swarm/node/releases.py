@@ -73,8 +73,8 @@ AskOrigin = Callable[[], Awaitable[SignedRelease]]
 class ReleaseSearch:
     """Which series, whom to ask, and how: all that `Releases.newest` and `Releases.after` need.
 
-    ``patience`` is in seconds. ``warn`` hears of each answer that is refused, ``awaiting`` once if
-    no answer has come for a moment: why, and how many seconds more it is waited for one.
+    ``patience`` is in seconds. ``warn`` is called with a line for each refused answer. ``awaiting`` is called
+    once if no answer comes at first, with the reason and the seconds that are left.
     """
 
     series: Series
