@@ -43,8 +43,8 @@ QUESTION_SECONDS: Final = 2.0
 """So long a node has for the connection and its answer: a third of all are gone."""
 BEGUN_TOGETHER: Final = 4
 STEP_SECONDS: Final = 0.03
-"""A walk begins with so many questions, and with as many more after each of these steps: handshakes that are made at
-once are all done at the end only, and the first answer is waited for."""
+"""A walk begins with so many questions, and with as many more after each of these steps: handshakes that are
+made at once are all done at the end only, and the first answer is waited for."""
 FIRST_PAUSE: Final = 15.0
 LONGEST_PAUSE: Final = 600.0
 """Between two walks for one manifest."""

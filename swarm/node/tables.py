@@ -26,8 +26,8 @@ IPFS_TELLS: Final = (
     "nodes of the IPFS network learn this node's addresses and a hash of the id of what it shares or fetches"
 )
 KNOWN_FOLDER: Final = "hash-tables"
-"""In the home: the nodes of each table that answered, a line for each address, in a file that has the name of the
-table's first node. The next run begins at them, also when that one is gone. What is damaged is left out."""
+"""In the home: the nodes of each table that answered, a line for each address. The file has the name of the
+table's first node. The next run begins at them, also when that one is gone. Damaged lines are left out."""
 MAX_KNOWN_BYTES: Final = 64 * 1024
 
 
@@ -57,12 +57,16 @@ async def _run(table: HashTable, place: Path) -> None:
     try:
         await table.run()
     finally:
-        lines = [str(PeerAddress(node.peer, where)) for node in table.answering for where in node.endpoints]
-        # Written in place and not synced: a line that is cut off is no address.
-        with suppress(OSError):
-            if lines:
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
+        _keep_known(table, place)
+
+
+def _keep_known(table: HashTable, place: Path) -> None:
+    """Not synced: a line that is cut off is no address. If nobody answers, what was kept stays."""
+    lines = [str(PeerAddress(node.peer, where)) for node in table.answering for where in node.endpoints]
+    with suppress(OSError):
+        if lines:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
 
 
 def read_known(place: Path) -> list[PeerAddress]:

@@ -1,4 +1,4 @@
-"""What a client of a hash table knows of its nodes: who answers, who was silent, how long an answer takes. Pure.
+"""What a client of a hash table knows of its nodes: who answers, who was silent, how long that takes. Pure.
 
 Walks begin at the nodes that answered last. Nodes that are gone are named by others for a long time, so that
 each walk would meet them again: those that were silent are doubted for a while.

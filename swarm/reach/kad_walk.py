@@ -2,9 +2,9 @@
 
 Nodes answer with nodes that they say are nearer. The walk asks the nearest that it knows, several at once,
 and ends when the nearest have all answered or failed. A node that is late keeps nobody waiting: the next
-nearest is asked in its place, and the walk ends without it once enough others have answered. Silent nodes cost
-their share of the questions, lying ones theirs: what one says takes effect only as far as it is nearer than what
-others say, and no more than a number of questions is asked in all.
+nearest is asked in its place, and the walk ends without it once enough others have answered. Silent nodes
+cost their share of the questions, lying ones theirs: what one says takes effect only as far as it is nearer
+than what others say, and no more than a number of questions is asked in all.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@
 
 In turns, each find for another key: *cold*, by a client that knows one node; *warm*, by one that has walked
 before, some of whose connections are still open; *rested*, by the same after a pause in which they all were
-closed; *changed*, after other nodes were stopped in place of the first, which then answer again; *worst*, cold
-and with those stopped that are nearest to the key. Prints the median and the worst: when the first provider came,
-how long the walk took, its questions, and the processor's time.
+closed; *changed*, after other nodes were stopped in place of the first, which then answer again; *worst*,
+cold and with those stopped that are nearest to the key. Prints the median and the worst: when the first
+provider came, how long the walk took, its questions, and the processor's time.
 """
 
 from __future__ import annotations
