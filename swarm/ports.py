@@ -75,6 +75,9 @@ class Network(Protocol):
         Returns the multiaddr that answered. Raises NoPeerReachable.
         """
 
+    def connected(self, peer: PeerId) -> bool:
+        """Whether a connection to ``peer`` is open."""
+
     async def open_stream(self, peer: PeerId, protocol: str) -> ByteStream:
         """Open a stream to a connected peer; raises LinkClosed."""
 
