@@ -16,7 +16,7 @@ HEAVY = {
     "trio_websocket",
     "cryptography.x509.extensions",
     "asyncio",
-    "bcrypt",
+    "cryptography.hazmat.primitives.serialization.ssh",
     "email.message",
     "mmh3",
     "typing_extensions",
@@ -81,19 +81,19 @@ import asyncio, anyio, trio_typing, google.protobuf.text_format as text
 from cryptography.hazmat.primitives.serialization.ssh import load_ssh_private_key as load
 asyncio.run(asyncio.sleep(0))
 print(identify.AGENT_VERSION == "py-libp2p/" + version("libp2p"))
-print(load.__module__.endswith("ssh"), text.PrintMessage is not None, trio_typing.TaskStatus.__module__)
+print(load.__module__.endswith("ssh"), text.PrintMessage is not None, hasattr(trio_typing, "__file__"))
 """
     said = _run(PARTIAL_IMPORT + script).split()
-    assert said == ["True", "True", "True", "trio._core._run"]
+    assert said == ["True"] * 4
 
 
 def test_hash_functions_are_loaded_when_one_is_named() -> None:
     script = """
 import hashlib, multihash
 print(multihash.sum(b"data", "sha2-256").digest == hashlib.sha256(b"data").digest())
-print(multihash.Func.sha2_256 == 0x12, multihash.is_app_code(0x03), multihash.is_app_code(0x12))
+print(multihash.Func.sha2_256 == 0x12, multihash.sum(b"data", "shake-256").length, multihash.is_app_code(0x03), multihash.is_app_code(0x12))
 """
-    assert _run(PARTIAL_IMPORT + script).split() == ["True", "True", "True", "False"]
+    assert _run(PARTIAL_IMPORT + script).split() == ["True", "True", "64", "True", "False"]
 
 
 def test_keys_of_every_kind_are_still_read() -> None:

@@ -209,11 +209,17 @@ class _DeferredModule(ModuleType):
 
 
 class _DeferredClass(type):
-    """A class of a module that is not loaded yet: it can be called, asked for methods, and tested against."""
+    """A class of a module that is not loaded yet: it can be called, asked for what it has, and tested against.
+
+    During the import it has methods only.
+    """
 
     _home: _DeferredModule
 
     def __getattr__(cls, method: str) -> Any:
+        if not cls._home.importing:
+            return getattr(cls._loaded(), method)
+
         def loaded(*arguments: Any, **named: Any) -> Any:
             return getattr(cls._loaded(), method)(*arguments, **named)
 
