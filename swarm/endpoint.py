@@ -114,6 +114,14 @@ class Endpoint:
         """Whether both name the same host."""
         return (self.kind, self.host) == (other.kind, other.host)
 
+    def is_beside(self, other: Endpoint) -> bool:
+        """Whether both are of one network, as far as addresses tell: a /24 of IPv4, a /64 of IPv6."""
+        if self.kind != other.kind or not self.is_ip:
+            return False
+        ours, theirs = self._ip, other._ip
+        host_bits = 8 if ours.version == 4 else 64
+        return int(ours) >> host_bits == int(theirs) >> host_bits
+
     @property
     def _ip(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
         return ipaddress.ip_address(self.host)
