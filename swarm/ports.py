@@ -40,6 +40,9 @@ class ByteStream(Protocol):
     async def readinto_exactly(self, buffer: memoryview) -> None:
         """Fill ``buffer`` from the stream."""
 
+    async def readinto_least(self, buffer: memoryview, least: int) -> int:
+        """Wait for ``least`` bytes, and put them and what else has come into ``buffer``; return how many."""
+
     def read_now(self, buffer: memoryview) -> int:
         """Move into ``buffer`` what has come, without waiting; return how many bytes that is, perhaps none.
 

@@ -84,9 +84,17 @@ class MuxedStream(IMuxedStream):
 
         No checkpoint if everything is here already. The buffer is never written after a cancellation.
         """
+        await self.readinto_least(buffer, len(buffer))
+
+    async def readinto_least(self, buffer: memoryview, least: int) -> int:
+        """Wait for ``least`` bytes, and put them and what else has come into ``buffer``; return how many.
+
+        Otherwise as `readinto_exactly`.
+        """
         filled = self._read_unread(buffer)
-        while filled < len(buffer):
-            filled += await self._read_into(Read(buffer[filled:], len(buffer) - filled))
+        while filled < least:
+            filled += await self._read_into(Read(buffer[filled:], least - filled))
+        return filled
 
     async def read_exactly(self, size: int) -> bytes:
         """Return ``size`` bytes; otherwise as `readinto_exactly`."""

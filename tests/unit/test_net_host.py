@@ -267,6 +267,9 @@ class LyingLink:
     async def readinto_exactly(self, buffer: memoryview) -> None:
         raise NotImplementedError
 
+    async def readinto_least(self, buffer: memoryview, least: int) -> int:
+        raise NotImplementedError
+
     def read_now(self, buffer: memoryview) -> int:
         raise NotImplementedError
 
