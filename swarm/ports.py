@@ -58,6 +58,12 @@ class ByteStream(Protocol):
         Waits while the peer's window or the socket is full.
         """
 
+    def write_now(self, data: bytes | bytearray) -> bool:
+        """Send all of ``data`` if that needs no wait; says whether it did. It is not changed afterwards.
+
+        Never raises: how a stream ended is told by the write that waits.
+        """
+
     async def close(self) -> None:
         """Finish sending, let the peer read what was sent, and release the stream."""
 

@@ -196,6 +196,16 @@ class MuxedStream(IMuxedStream):
         if write is not None and write.left:
             await self._wait_written(write)
 
+    def write_now(self, data: bytes | bytearray) -> bool:
+        """Send ``data`` if the window has room for it and nothing else waits; says whether it was taken."""
+        state = self.state
+        if state.ending or not state.sending or state.writes or state.send_window < len(data):
+            return False
+        if self._driver.sender_busy:
+            return False
+        self._driver.write(self, [memoryview(data)])
+        return True
+
     async def _wait_written(self, write: Write) -> None:
         try:
             with trio.CancelScope(deadline=self._deadline) as scope:

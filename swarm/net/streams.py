@@ -133,6 +133,10 @@ class NegotiatedStream:
         except ENDED as error:
             raise LinkClosed("the stream ended") from error
 
+    def write_now(self, data: bytes | bytearray) -> bool:
+        """Send all of ``data`` if that needs no wait; says whether it did."""
+        return self._muxed is not None and self._muxed.write_now(data)
+
     async def close(self) -> None:
         """Finish sending and release the stream; never raises an error."""
         with shielded(CLOSE_DEADLINE) as scope:

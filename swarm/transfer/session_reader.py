@@ -1,8 +1,8 @@
 """The half of a session that reads.
 
 What the link has received is parsed in one go: small pieces and requests that came together are handed over
-together. The payload of a larger piece is read straight into its buffer. What a fast peer sends in whole pieces
-is read into an arena instead, with all that comes with it, and its pieces stay where they are.
+together. The payload of a larger piece is read straight into its buffer. What a fast peer sends in whole
+pieces is read into an arena instead, with all that comes with it, and its pieces stay where they are.
 """
 
 from __future__ import annotations

@@ -116,6 +116,9 @@ class MemoryLink:
         for part in data:
             await self._sound(self.outgoing.write(memoryview(part)))
 
+    def write_now(self, data: bytes | bytearray) -> bool:
+        return False
+
     async def close(self) -> None:
         self.closed = True
         self.outgoing.ended = True

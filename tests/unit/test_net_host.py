@@ -276,6 +276,9 @@ class LyingLink:
     async def read_some(self, limit: int) -> bytes:
         raise NotImplementedError
 
+    def write_now(self, data: bytes | bytearray) -> bool:
+        raise NotImplementedError
+
     async def close(self) -> None:
         return
 
