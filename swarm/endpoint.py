@@ -13,6 +13,7 @@ from enum import IntEnum
 
 from swarm.ids import PeerId, SourceId
 from swarm.lazy_dataclass import dataclass
+from swarm.lazy_pattern import lazy_pattern
 
 IP_KINDS = ("ip4", "ip6")
 NAME_KINDS = ("dns", "dns4", "dns6")
@@ -25,10 +26,10 @@ ZONE = "ip6zone"
 
 _TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
 _PARTS = 5
-_ZONE = re.compile(r"[A-Za-z0-9_.-]{1,15}", re.ASCII)
+_ZONE = lazy_pattern(r"[A-Za-z0-9_.-]{1,15}", re.ASCII)
 _MAX_PORT = 65535
-_PEER = re.compile(r"[1-9A-HJ-NP-Za-km-z]{32,64}", re.ASCII)
-_LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}", re.ASCII)
+_PEER = lazy_pattern(r"[1-9A-HJ-NP-Za-km-z]{32,64}", re.ASCII)
+_LABEL = lazy_pattern(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}", re.ASCII)
 _MAX_NAME = 253
 
 
@@ -113,6 +114,14 @@ class Endpoint:
     def same_host(self, other: Endpoint) -> bool:
         """Whether both name the same host."""
         return (self.kind, self.host) == (other.kind, other.host)
+
+    def is_beside(self, other: Endpoint) -> bool:
+        """Whether both are of one network, as far as addresses tell: a /24 of IPv4, a /64 of IPv6."""
+        if self.kind != other.kind or not self.is_ip:
+            return False
+        ours, theirs = self._ip, other._ip
+        host_bits = 8 if ours.version == 4 else 64
+        return int(ours) >> host_bits == int(theirs) >> host_bits
 
     @property
     def _ip(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

@@ -84,6 +84,9 @@ class Network(Protocol):
         Returns the multiaddr that answered. Raises NoPeerReachable.
         """
 
+    def connected(self, peer: PeerId) -> bool:
+        """Whether a connection to ``peer`` is open."""
+
     async def open_stream(self, peer: PeerId, protocol: str) -> ByteStream:
         """Open a stream to a connected peer; raises LinkClosed."""
 
@@ -318,6 +321,9 @@ class OriginDesk(RequestDesk, Protocol):
     async def begin(self, piece: int) -> memoryview | None:
         """Memory for the whole piece; None if it is no longer wanted. Waits for piece memory."""
 
+    def begin_now(self, piece: int) -> memoryview | None:
+        """As `begin`, without waiting; None, with nothing done, also if it would."""
+
     async def received(self, piece: int, size: int) -> None:
         """``size`` more bytes of the piece are in its memory. Waits for the download limit."""
 
@@ -325,8 +331,8 @@ class OriginDesk(RequestDesk, Protocol):
     def slice_bytes(self) -> int:
         """How many bytes to receive at most before `received` is told."""
 
-    def deliver(self, piece: int) -> None:
-        """All bytes of the piece are in its memory."""
+    def deliver(self, pieces: Sequence[int]) -> None:
+        """All bytes of these pieces are in their memory; at most one of them, or 1 MiB together."""
 
     def abandon(self, piece: int) -> None:
         """The piece will not be whole: give its memory back, and refuse it."""

@@ -78,7 +78,7 @@ def command(
     """Let the daemon share each PATH, or fetch each MANIFEST (a .swarm file, an id or a swarm: link).
 
     Prints the manifest's id and a link, as soon as they are known; the daemon goes on by itself.
-    What is fetched is seeded afterwards.
+    What is fetched is seeded afterwards. The link of a series is followed from release to release.
     """
     from cli.failures import explain, summed_up
     from cli.transfers.naming import shown
@@ -132,10 +132,8 @@ def _add(client: DaemonClient, live: Live, content: str, output: Path, fields: d
         TransferAdded(added["id"], added["kind"], added["name"], added["manifest"], added["link"], new),
         *filter(None, (added["manifest"], added["link"])),
     )
-    live.say(
-        f"the daemon {'shares' if added['kind'] == 'share' else 'fetches'} {printable(added['name'])}: "
-        f"swarm status {added['id'][:8]}"
-    )
+    does = "shares" if added["kind"] == "share" else "fetches" if added["series"] is None else "follows"
+    live.say(f"the daemon {does} {printable(added['name'])}: swarm status {added['id'][:8]}")
 
 
 def _until_known(client: DaemonClient, added: dict[str, Any], version: str, *, new: bool) -> dict[str, Any]:

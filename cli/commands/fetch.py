@@ -26,7 +26,7 @@ PASSED = frozenset(
         "by_daemon", "lists", "output", "name", "overwrite", "bases", "only", "trust", "no_times",
         "save_manifest", "sequential", "prefer_near", "seed", "origins", "origin_use", "origin_public_only",
         "max_peers", "patience", "copies", "ratio", "seconds", "upload_limit", "download_limit", "as_json",
-        "show_peers",
+        "show_peers", "update",
     }
 )  # fmt: skip
 """Parameters that mean something when a daemon fetches."""
@@ -228,12 +228,15 @@ def _by_daemon(live: Live, fetching: Fetching) -> None:
     """Let the running daemon fetch; raises click.UsageError for what cannot be passed to it."""
     from cli.transfers.delegating import DelegatedFetch, fetch_by_daemon, refuse_what_cannot_be_passed
     from cli.transfers.piping import STANDARD_STREAM
+    from swarm.content.series_link import is_series_link
 
     ctx = click.get_current_context()
     given = ctx.params
     refuse_what_cannot_be_passed(ctx, PASSED)
     if fetching.output == STANDARD_STREAM:
         raise click.UsageError("--output - cannot be passed to the daemon")
+    if given["update"] and not all(map(is_series_link, fetching.contents)):
+        raise click.UsageError("the daemon updates the releases of a series: --update is for its link")
     chosen, leaving = fetching.options, fetching.leaving
     fields: dict[str, object] = {
         **daemon_calls.limit_fields(given["upload_limit"], given["download_limit"]),

@@ -69,6 +69,7 @@ def cells(each: dict[str, Any]) -> tuple[str, ...]:
     if each["state"] == "hashing" and each["hash_total"]:
         done = each["hashed"] / each["hash_total"]
     left = "" if each["seconds_left"] is None else format_remaining(each["seconds_left"])
+    release = "" if each["series"] is None else f" (release {each['release'] or '…'})"
     return (
         each["id"][:ID_SHOWN],
         each["state"],
@@ -78,5 +79,5 @@ def cells(each: dict[str, Any]) -> tuple[str, ...]:
         format_rate(each["up_rate"]),
         left,
         str(each["peers"]),
-        printable(each["name"] or each["manifest"] or ""),
+        printable(each["name"] or each["manifest"] or "") + release,
     )

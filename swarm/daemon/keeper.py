@@ -18,17 +18,28 @@ import trio
 from swarm import events
 from swarm.content.envelope import Envelope
 from swarm.content.paths import printable
+from swarm.content.series_link import SeriesLink
 from swarm.daemon.change_log import ChangeLog
 from swarm.daemon.event_ring import EventRing
 from swarm.daemon.kept_entry import KeptEntry
 from swarm.daemon.rule_keeper import RuleKeeper
 from swarm.daemon.seeding_rules import SeedingRule
+from swarm.daemon.series_follower import SeriesFollower
 from swarm.daemon.transfer_registry import KeptTransfer, TransferRegistry, transfer_id
-from swarm.daemon.wishes import Wishes, check_limits, find_named, named_again, options_of, piece_size_of
+from swarm.daemon.wishes import (
+    Wishes,
+    check_limits,
+    find_named,
+    named_again,
+    options_of,
+    piece_size_of,
+    series_of,
+)
 from swarm.errors import DiskError, Incomplete, Locked, NoPeerReachable, SwarmError, UsageError
 from swarm.ids import SourceId, TransferId
 from swarm.lazy_dataclass import replace
 from swarm.node import Node
+from swarm.node.opening import KnownRelease
 from swarm.storage.manifest_files import NamedContent
 from swarm.transfer.transfer import Transfer
 
@@ -92,6 +103,7 @@ class TransferKeeper:
         self._nursery = nursery
         self.tell = tell
         self.rules = RuleKeeper(self, registry)
+        self._follower = SeriesFollower(self)
         self._entries: dict[str, KeptEntry] = {}
         self._running: dict[TransferId, KeptEntry] = {}
         self._adding = trio.Lock()
@@ -188,22 +200,21 @@ class TransferKeeper:
     async def fetch(self, content: str | Envelope, output: str, wishes: Wishes) -> tuple[KeptEntry, bool]:
         """Fetch a link, an id, the manifest at an absolute path, or that of an envelope, into a folder.
 
-        Returns the transfer, and whether it is new. Raises UsageError, ManifestError; `AlreadyKept` if the
-        content is transferred to another place.
+        The link of a series is followed (`SeriesFollower`). Returns the transfer, and whether it is new.
+        Raises UsageError, ManifestError; `AlreadyKept` if the content is transferred to another place.
         """
         if not Path(output).is_absolute():
             raise UsageError(f"{printable(output)} is not an absolute path")
         found = await find_named(content)
-        envelope = found.manifest if isinstance(found.manifest, Envelope) else None
-        manifest = envelope.manifest.id if envelope is not None else found.manifest
-        name = wishes.name or (envelope.manifest.name if envelope is not None else found.name)
+        envelope = found.envelope
+        name = wishes.name or found.name
         into = str(await trio.Path(output).resolve())
         kept = KeptTransfer(
-            transfer_id("fetch", str(manifest), into, wishes.name),
+            transfer_id("fetch", found.identity, into, wishes.name),
             "fetch",
             found.text,
             into,
-            manifest=str(manifest),
+            manifest="" if found.manifest is None else found.identity,
             size=0 if envelope is None else envelope.manifest.total_length,
         )
         kept = replace(wishes.applied(kept), name=name)
@@ -285,12 +296,42 @@ class TransferKeeper:
                 return self._entries[kept.id], False
             if len(self._entries) >= MAX_TRANSFERS:
                 raise UsageError(f"a daemon has at most {MAX_TRANSFERS} transfers: remove some first")
-            for other in self._entries.values():
-                if kept.manifest and other.kept.manifest == kept.manifest:
-                    place = printable(other.kept.output or other.kept.content)
-                    raise AlreadyKept(f"transfer {other.kept.id} has that content already, at {place}")
+            other = self.holder_of(kept.manifest, series_of(kept))
+            if other is not None:
+                place = printable(other.kept.output or other.kept.content)
+                raise AlreadyKept(f"transfer {other.kept.id} has that content already, at {place}")
             await self._registry.add(kept, envelope)
             return self._start(kept), True
+
+    def holder_of(self, manifest: str, link: SeriesLink | None = None) -> KeptEntry | None:
+        """The transfer that has the content of that id, or follows that series, if there is one."""
+        for entry in self._entries.values():
+            if manifest and entry.kept.manifest == manifest:
+                return entry
+            if link is not None and entry.series is not None and entry.series.series == link.series:
+                return entry
+        return None
+
+    async def take_release(self, entry: KeptEntry, number: int, envelope: Envelope) -> None:
+        """Keep that a transfer is at another release of its series; its rule of seeding counts anew."""
+        manifest = envelope.manifest
+        data = await trio.to_thread.run_sync(envelope.to_bytes)
+        async with entry.lock:
+            entry.count_anew(trio.current_time())
+            columns: dict[str, object] = {
+                "release": number,
+                "manifest": str(manifest.id),
+                "name": entry.kept.rename or manifest.name,
+                "size": manifest.total_length,
+                "done": 0,
+                "complete": False,
+                "paused": entry.kept.paused and not entry.kept.finished,
+                "finished": "",
+                **self._counts(entry),
+            }
+            await self._registry.change(entry.kept.id, columns, data)
+            entry.kept = replace(entry.kept, **columns)  # type: ignore[arg-type]
+        self._touch(entry)
 
     async def _change(self, entry: KeptEntry, **columns: object) -> None:
         await self._registry.change(entry.kept.id, columns)
@@ -301,6 +342,11 @@ class TransferKeeper:
         if entry.kept.id in self._entries:
             self.changes.touch(entry.kept.id)
             self.tell_news()
+
+    def note(self, entry: KeptEntry, line: str) -> None:
+        """Remember a warning of a transfer."""
+        entry.notes.append(line)
+        self._touch(entry)
 
     def tell_news(self) -> None:
         """Wake whoever waits in `changed`."""
@@ -361,6 +407,8 @@ class TransferKeeper:
     async def _attempt(self, entry: KeptEntry) -> BaseException | None:
         """Run the transfer until it ends; returns what it failed with."""
         try:
+            if entry.series is not None:
+                await self._follower.begin(entry, entry.series)
             async with self._turns:
                 transfer = await self._begin(entry)
                 if entry.kept.kind == "share":
@@ -371,6 +419,8 @@ class TransferKeeper:
             self._touch(entry)
             await self._note_manifest(entry, transfer.envelope)
             self._seeds_perhaps(entry)
+        if entry.series is not None:
+            await self._follower.until_ended(entry, entry.series, transfer)
         await transfer.ended()
         entry.rest(trio.current_time())
         return transfer.failure
@@ -384,9 +434,11 @@ class TransferKeeper:
             transfer = self.node.begin_share(kept.content, name=name, piece_length=length, options=options)
         else:
             data = await self._registry.envelope(kept.id)
-            content: str | NamedContent = kept.content
+            content: str | NamedContent | KnownRelease = kept.content
             if data is not None:
-                content = named_again(kept, await trio.to_thread.run_sync(Envelope.from_bytes, data))
+                envelope = await trio.to_thread.run_sync(Envelope.from_bytes, data)
+                series = entry.series
+                content = named_again(kept, envelope) if series is None else KnownRelease(series, envelope)
             transfer = self.node.fetch(content, into=kept.output, options=options)
         # No checkpoint since it began: none of its events has been taken yet.
         entry.begin(transfer, trio.current_time())
@@ -468,7 +520,7 @@ class TransferKeeper:
                 entry.copies += 1
             case events.TransferComplete(size=size):
                 self._seeds_perhaps(entry)
-                self._nursery.start_soon(self._note_complete, entry, size)
+                self._nursery.start_soon(self._note_complete, entry, str(event.manifest), size)
             case events.PeerFound(peer=peer, provenance=provenance):
                 entry.found(peer, provenance)
             case events.PeersAwaited(reason=reason):
@@ -480,10 +532,11 @@ class TransferKeeper:
             case events.TransferEnded():
                 del self._running[event.transfer]
 
-    async def _note_complete(self, entry: KeptEntry, size: int) -> None:
-        if entry.kept.complete:
-            return
+    async def _note_complete(self, entry: KeptEntry, manifest: str, size: int) -> None:
         async with entry.lock:
+            # One that follows a series may be at the next release by now.
+            if entry.kept.complete or (entry.series is not None and entry.kept.manifest != manifest):
+                return
             try:
                 await self._change(entry, complete=True, done=size)
             except DiskError as error:

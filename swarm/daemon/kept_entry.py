@@ -10,6 +10,7 @@ import trio
 
 from swarm.daemon.seeding_rules import SeedingCounts, SeedingRule
 from swarm.daemon.transfer_registry import KeptTransfer
+from swarm.daemon.wishes import series_of
 from swarm.errors import SwarmError
 from swarm.ids import TransferId
 from swarm.observe.tally import TransferSnapshot, TransferTally
@@ -26,6 +27,9 @@ class KeptEntry:
 
     def __init__(self, kept: KeptTransfer, now: float) -> None:
         self.kept = kept
+        self.series = series_of(kept)
+        """The series that is followed; None for any other transfer."""
+        self.series_text = None if self.series is None else self.series.shown()
         self.lock = trio.Lock()
         """Held while a command changes the transfer."""
         self.transfer: Transfer | None = None
@@ -128,9 +132,14 @@ class KeptEntry:
         self._go = trio.Event()
 
     async def unpaused(self) -> None:
-        """Wait until the transfer is not paused."""
-        while self.kept.paused:
+        """Wait until the transfer is not paused; a series that was seeded enough still takes releases."""
+        while self.kept.paused and not (self.series is not None and self.kept.finished):
             await self.told_to_go()
+
+    @property
+    def between_releases(self) -> bool:
+        """Whether a release of a series is on its way; what runs may still be the one before."""
+        return self.series is not None and not self.kept.complete
 
     def state(self, snapshot: TransferSnapshot) -> str:
         """One word: what the transfer is busy with, or why with nothing."""
@@ -142,7 +151,7 @@ class KeptEntry:
             (bool(self.error), "waiting"),
             (snapshot.hashing or (share and snapshot.manifest is None), "hashing"),
             (self.transfer is None or not self.transfer.is_open, "opening"),
-            (share or snapshot.complete, "seeding"),
+            (share or (snapshot.complete and not self.between_releases), "seeding"),
         )
         return next((word for applies, word in cases if applies), "fetching")
 

@@ -69,6 +69,14 @@ def _of_transfers(snapshots: Sequence[tuple[KeptEntry, TransferSnapshot]]) -> It
     states = Counter(entry.state(snapshot) for entry, snapshot in snapshots)
     by_state = [(f'{{state="{state}"}}', states[state]) for state in STATES]
     yield "swarm_transfers", "gauge", "Transfers by state.", by_state
+    # The name of a series has no character that a label would have to escape.
+    releases = [
+        (f'{{transfer="{entry.kept.id}",series="{entry.series.series.name}"}}', entry.kept.release)
+        for entry, _ in snapshots
+        if entry.series is not None
+    ]
+    text = "The release that each followed series is at; 0 until the first is found."
+    yield "swarm_series_release", "gauge", text, releases
     have = sum(snapshot.have_pieces for _, snapshot in snapshots)
     yield "swarm_pieces_stored", "gauge", "Verified pieces of all transfers.", [("", have)]
     connected = sum(snapshot.connected for _, snapshot in snapshots)

@@ -55,6 +55,12 @@ _SUMMARY: Final[Json] = {
     "name": _TEXT,
     "manifest": _MAYBE_TEXT,
     "link": _MAYBE_TEXT,
+    "series": {**_MAYBE_TEXT, "description": "The link of the series that is followed."},
+    "release": {
+        "type": ["integer", "null"],
+        "minimum": 1,
+        "description": "The release of the series that is here or, unless complete, on its way.",
+    },
     "path": _MAYBE_TEXT,
     "output": _MAYBE_TEXT,
     "error": _MAYBE_TEXT,
@@ -116,7 +122,10 @@ _NEW: Final[Json] = {
     "path": {"type": "string", "description": "An absolute path to share."},
     "link": {
         "type": "string",
-        "description": "What to fetch: a swarm: link, an id, or the absolute path of a .swarm file.",
+        "description": (
+            "What to fetch: a swarm: link, an id, or the absolute path of a .swarm file. "
+            "The link of a series is followed from release to release."
+        ),
     },
     "output": {"type": "string", "description": "The folder of a fetch, an absolute path."},
     "name": {"type": "string", "description": "The name that others get, or the final name of a fetch."},

@@ -24,7 +24,7 @@ from swarm.lazy_dataclass import dataclass
 T = TypeVar("T")
 
 FILE: Final = "daemon.sqlite"
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 ID_CHARS: Final = 16
 FILE_MODE: Final = 0o600
 BUSY_SECONDS: Final = 5.0
@@ -33,6 +33,7 @@ _COLUMNS: Final = (
     "id", "kind", "content", "output", "name", "manifest", "size", "done", "complete", "paused",
     "upload_limit", "download_limit", "rename", "only", "peers", "sequential", "added",
     "options", "ratio", "copies", "seconds", "finished", "counted_sent", "counted_copies", "counted_seconds",
+    "release",
 )  # fmt: skip
 _FIRST: Final = """
 CREATE TABLE transfers (
@@ -58,7 +59,10 @@ ALTER TABLE transfers ADD COLUMN counted_seconds REAL NOT NULL DEFAULT 0;
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE watched (path TEXT PRIMARY KEY, stamp TEXT NOT NULL) STRICT;
 """
-_STEPS: Final = (_FIRST, _RULES)
+_SERIES: Final = """
+ALTER TABLE transfers ADD COLUMN release INTEGER NOT NULL DEFAULT 0;
+"""
+_STEPS: Final = (_FIRST, _RULES, _SERIES)
 """What makes each version of the database of the one before it."""
 
 
@@ -66,11 +70,12 @@ _STEPS: Final = (_FIRST, _RULES)
 class KeptTransfer:
     """One transfer as it is kept: sizes in bytes, limits in bytes per second, ``added`` by the wall clock.
 
-    ``content`` is the absolute path of a share; of a fetch it is a link or an id. ``output`` is the folder of
-    a fetch, empty for a share. ``manifest`` and ``name`` are empty until they are known; ``rename`` is the
-    name that the user chose, or empty. ``only`` and ``peers`` hold one entry in each line, ``options`` the
-    further options as JSON. ``ratio``, ``copies`` and ``seconds`` are its rule of seeding, ``finished`` why
-    that has ended, and what is counted for it follows.
+    ``content`` is the absolute path of a share; of a fetch it is a link or an id. If it is the link of a
+    series, ``release`` is the number of the release that ``manifest`` belongs to, 0 until there is one.
+    ``output`` is the folder of a fetch, empty for a share. ``manifest`` and ``name`` are empty until they are
+    known; ``rename`` is the name that the user chose, or empty. ``only`` and ``peers`` hold one entry in each
+    line, ``options`` the further options as JSON. ``ratio``, ``copies`` and ``seconds`` are its rule of
+    seeding, ``finished`` why that has ended, and what is counted for it follows.
     """
 
     id: str
@@ -98,6 +103,7 @@ class KeptTransfer:
     counted_sent: int = 0
     counted_copies: int = 0
     counted_seconds: float = 0.0
+    release: int = 0
 
 
 def transfer_id(kind: str, content: str, output: str = "", name: str = "") -> str:

@@ -35,6 +35,8 @@ def summary(entry: KeptEntry, keeper: TransferKeeper, now: float) -> Json:
         "name": snapshot.name or kept.name,
         "manifest": kept.manifest or None,
         "link": link_to(entry, keeper),
+        "series": entry.series_text,
+        "release": kept.release or None,
         "path": None if path is None else _text(str(path)),
         "output": _text(kept.output) or None,
         "error": entry.error or None,
@@ -54,7 +56,9 @@ def summary(entry: KeptEntry, keeper: TransferKeeper, now: float) -> Json:
         "seconds_left": None if snapshot.eta is None else round(snapshot.eta, 1),
         "peers": snapshot.connected,
         "full_peers": snapshot.full_peers,
-        "complete": kept.complete or snapshot.complete or (kept.kind == "share" and known),
+        "complete": kept.complete
+        or (snapshot.complete and not entry.between_releases)
+        or (kept.kind == "share" and known),
         "upload_limit": kept.upload_limit,
         "download_limit": kept.download_limit,
         "ratio": kept.ratio,
@@ -111,7 +115,7 @@ def link_to(entry: KeptEntry, keeper: TransferKeeper) -> str | None:
         return None
     name = entry.tally_name or entry.kept.name
     transfer = entry.transfer
-    opened = transfer is not None and transfer.is_open
+    opened = transfer is not None and transfer.is_open and str(transfer.id) == entry.kept.manifest
     made_of = entry.kept.manifest, name, keeper.node.addresses, opened
     if entry.link_made_of != made_of:
         entry.link_made_of = made_of

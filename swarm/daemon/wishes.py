@@ -12,7 +12,7 @@ from swarm.content.envelope import Envelope
 from swarm.content.hints import Hints
 from swarm.content.link import SwarmLink, is_link
 from swarm.content.paths import printable
-from swarm.content.series_link import is_series_link
+from swarm.content.series_link import SeriesLink, is_series_link
 from swarm.content.signature import parse_signer
 from swarm.daemon.seeding_rules import SeedingRule
 from swarm.daemon.transfer_registry import KeptTransfer
@@ -74,6 +74,8 @@ class Wishes:
 
     def applied(self, kept: KeptTransfer) -> KeptTransfer:
         """The transfer as it is kept with these wishes; raises UsageError for what makes no sense."""
+        if series_of(kept) is not None and (self.only or self.further.overwrite):
+            raise UsageError("a series is kept up to date as a whole: leave out only and overwrite")
         for line in (*self.only, *self.peers):
             if "\n" in line:
                 raise UsageError("a pattern or a peer is one line")
@@ -127,6 +129,7 @@ def options_of(kept: KeptTransfer, *, private_origins: bool) -> TransferOptions:
         name=kept.rename or None if fetched else None,
         # Once it is there, what somebody writes into it is theirs.
         overwrite=further.overwrite and not kept.complete,
+        update=series_of(kept) is not None,
         origins=further.origins,
         origin_use=further.origin_use,
         origin_public_only=not private_origins,
@@ -148,13 +151,29 @@ def named_again(kept: KeptTransfer, envelope: Envelope) -> NamedContent:
     return NamedContent(envelope, peers, meets=link.meets, origins=link.origins, name=link.name)
 
 
+def series_of(kept: KeptTransfer) -> SeriesLink | None:
+    """The link of the series that a transfer follows, if it does."""
+    follows = kept.kind == "fetch" and is_series_link(kept.content)
+    return SeriesLink.parse(kept.content) if follows else None
+
+
 @dataclass(frozen=True, slots=True)
 class FoundContent:
-    """What a fetch names; ``text`` is a link or an id that names it again."""
+    """What a fetch names; ``text`` is a link or an id that names it again.
 
-    manifest: Envelope | ManifestId
+    ``manifest`` is None for a series, whose releases have one each.
+    """
+
+    manifest: Envelope | ManifestId | None
     text: str
     name: str
+    identity: str
+    """Tells it from everything else."""
+
+    @property
+    def envelope(self) -> Envelope | None:
+        """The manifest, if more than its id is known."""
+        return self.manifest if isinstance(self.manifest, Envelope) else None
 
 
 async def find_named(content: str | Envelope) -> FoundContent:
@@ -163,23 +182,27 @@ async def find_named(content: str | Envelope) -> FoundContent:
         hints = Hints.read(content.peers)
         manifest = content.manifest
         link = SwarmLink(manifest.id, hints.peers, manifest.name, hints.meets, hints.origins)
-        return FoundContent(content, str(link), content.manifest.name)
+        return FoundContent(content, str(link), content.manifest.name, str(manifest.id))
     if is_link(content):
         if is_series_link(content):
-            raise UsageError(
-                "a daemon fetches what does not change: use swarm follow for the link of a series"
-            )
+            series = SeriesLink.pasted(content)
+            identity = f"series/{series.series.key}/{series.series.name}"
+            return FoundContent(None, str(series), series.series.name, identity)
         link = SwarmLink.pasted(content)
-        return FoundContent(link.id, str(link), link.name or "")
+        return FoundContent(link.id, str(link), link.name or "", str(link.id))
     if Path(content).is_absolute():
         named = (await find_content(content)).manifest
         if isinstance(named, Envelope):
             return await find_named(named)
-        return FoundContent(named, str(named), "")
+        return _of_id(named)
     if "/" in content or content.endswith(".swarm"):
         raise UsageError(f"{printable(content[:80])} is no link, no id and no absolute path")
     named = (await find_content(content)).manifest
-    return FoundContent(named, str(named), "") if isinstance(named, ManifestId) else await find_named(named)
+    return _of_id(named) if isinstance(named, ManifestId) else await find_named(named)
+
+
+def _of_id(manifest: ManifestId) -> FoundContent:
+    return FoundContent(manifest, str(manifest), "", str(manifest))
 
 
 def check_limits(*limits: int | None) -> None:

@@ -29,6 +29,7 @@ from swarm.reach.kad_messages import (
     get_providers,
     key_of,
 )
+from swarm.reach.kad_nodes import SLOW_SECONDS, KadNodes
 from swarm.reach.kad_walk import AT_ONCE, NEAREST, NEAREST_ASKED, KadWalk
 from swarm.strategy.peer_book import DHT
 
@@ -40,8 +41,10 @@ NEAR_DHT: Final = "near-dht"
 """The provenance of a peer that a table in a private network, or on this machine, named."""
 QUESTION_SECONDS: Final = 2.0
 """So long a node has for the connection and its answer: a third of all are gone."""
-SLOW_SECONDS: Final = 0.7
-"""After so long without an answer others are asked, too, and the walk may end without this node."""
+BEGUN_TOGETHER: Final = 4
+STEP_SECONDS: Final = 0.03
+"""A walk begins with so many questions, and with as many more after each of these steps: handshakes that are
+made at once are all done at the end only, and the first answer is waited for."""
 FIRST_PAUSE: Final = 15.0
 LONGEST_PAUSE: Final = 600.0
 """Between two walks for one manifest."""
@@ -51,8 +54,6 @@ AGAIN_SECONDS: Final = 60.0
 """After a walk that found no node to provide at."""
 MAX_PROVIDERS: Final = 128
 """Peers that one walk yields."""
-MAX_REMEMBERED: Final = 64
-"""Nodes that answered, from which later walks begin, too."""
 
 
 class TableLink(Protocol):
@@ -62,6 +63,9 @@ class TableLink(Protocol):
     def me(self) -> PeerId:
         """This node."""
 
+    def connected(self, peer: PeerId) -> bool:
+        """Whether a connection to the node is open, so that its answer costs one round trip."""
+
     async def ask(self, node: KadPeer, message: bytes) -> bytes:
         """Send a message and return the answer. Raises NoPeerReachable, LinkClosed, RemoteError."""
 
@@ -70,18 +74,29 @@ class TableLink(Protocol):
 
 
 class HashTable:
-    """The `PeerSource` of one table, which is entered through ``first``; works while `run` runs."""
+    """The `PeerSource` of one table, which is entered through ``first``; works while `run` runs.
 
-    def __init__(self, first: Sequence[PeerAddress], link: TableLink) -> None:
+    ``known`` are nodes of it that answered in an earlier run.
+    """
+
+    def __init__(
+        self, first: Sequence[PeerAddress], link: TableLink, known: Iterable[PeerAddress] = ()
+    ) -> None:
         self._link = link
         self._first = [KadPeer(peer, tuple(where)) for peer, where in by_peer(first).items()]
         self._least = min((each.endpoint for each in first), key=Scope.of)
         self.provenance = DHT if Scope.of(self._least) is Scope.PUBLIC else NEAR_DHT
-        self._good: dict[PeerId, KadPeer] = {}
+        routes = by_peer(known)
+        self._nodes = KadNodes(KadPeer(peer, self._visible(where)) for peer, where in routes.items())
         self._nursery: trio.Nursery | None = None
         self._provided: dict[ManifestId, tuple[tuple[Endpoint, ...], float]] = {}
         self._changed = trio.Event()
         self._running = trio.Event()
+
+    @property
+    def answering(self) -> tuple[KadPeer, ...]:
+        """The nodes that answered when they were last asked, from which walks begin, too."""
+        return self._nodes.answering
 
     # --- The source ---------------------------------------------------------------------------------
 
@@ -177,43 +192,55 @@ class HashTable:
                 pause = min(2 * pause, LONGEST_PAUSE)
 
     def _walk(self, key: bytes, nearest: int) -> KadWalk:
-        return KadWalk(key, (*self._first, *self._good.values()), self._link.me, nearest)
+        start = (*self._first, *self._nodes.answering)
+        return KadWalk(key, start, self._link.me, nearest, self._nodes.doubted(trio.current_time()))
 
     async def _run_walk(self, walk: KadWalk, message: bytes, take: Taking) -> None:
         """Ask until the walk is over."""
         news = trio.Event()
 
         async def grow_impatient(node: KadPeer) -> None:
-            await trio.sleep(SLOW_SECONDS)
+            patience = self._nodes.patience
+            await trio.sleep(patience)
+            walk.late(node.peer)
+            news.set()
+            await trio.sleep(SLOW_SECONDS - patience)
             walk.slow(node.peer)
             news.set()
 
-        async def ask(node: KadPeer) -> None:
-            nonlocal news
+        async def ask(node: KadPeer, pause: float) -> None:
+            await trio.sleep(pause)
+            began = None if self._link.connected(node.peer) else trio.current_time()
             async with trio.open_nursery() as waiting:
                 waiting.start_soon(grow_impatient, node)
                 answer = await self._answer(node, message)
                 waiting.cancel_scope.cancel()
             if answer is None:
                 walk.failed(node.peer)
-                self._good.pop(node.peer, None)
             else:
                 take(answer)
                 walk.answered(
                     node.peer, [KadPeer(each.peer, self._visible(each.endpoints)) for each in answer.closer]
                 )
-                if len(self._good) < MAX_REMEMBERED:
-                    self._good[node.peer] = node
+                self._nodes.answered(node, None if began is None else trio.current_time() - began)
             news.set()
 
-        async with trio.open_nursery() as nursery:
-            while not walk.over:
-                news = trio.Event()
-                while (node := walk.next()) is not None:
-                    nursery.start_soon(ask, node)
-                if not walk.over:
-                    await news.wait()
-            nursery.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as nursery:
+                while not walk.over:
+                    news = trio.Event()
+                    begins = not walk.questions
+                    batch = list(iter(walk.next, None))
+                    batch.sort(key=lambda node: not self._link.connected(node.peer))
+                    for number, node in enumerate(batch):
+                        steps = number // BEGUN_TOGETHER if begins else 0
+                        nursery.start_soon(ask, node, steps * STEP_SECONDS)
+                    if not walk.over:
+                        await news.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            for peer in walk.unanswered:
+                self._nodes.silent(peer, trio.current_time())
 
     async def _answer(self, node: KadPeer, message: bytes) -> KadAnswer | None:
         with trio.move_on_after(QUESTION_SECONDS):

@@ -24,13 +24,14 @@ from swarm.errors import LinkClosed, NoPeerReachable, RemoteError
 from swarm.ids import PeerId, SourceId
 from swarm.net import pump
 from swarm.net.admission import CLOSE_DEADLINE, Admission, close_connection, is_relayed, remote_multiaddr
-from swarm.net.dialer import Telling
+from swarm.net.dialer import Telling, head_start
 from swarm.net.hole_punch import HolePunch, Tasks
 from swarm.net.libp2p import internals
 from swarm.net.streams import NegotiatedStream
 from swarm.reach import reach_limits as limits
 from swarm.reach.framing import read_message, write_message
 from swarm.reach.probe_messages import IDENTIFY_PROTOCOL, observed_address
+from swarm.reach.protobuf import delimited
 from swarm.reach.relay_messages import (
     HOP_PROTOCOL,
     PUNCH_PROTOCOL,
@@ -71,7 +72,7 @@ class CircuitHost:
         network: Swarm,
         gate: Admission,
         connect: Callable[[PeerId, Sequence[Endpoint]], Awaitable[str]],
-        open_on: Callable[[INetConn, str], Awaitable[NegotiatedStream]],
+        open_on: Callable[[INetConn, str, bytes], Awaitable[NegotiatedStream]],
         ports: Callable[[], dict[str, int]],
         addresses: Callable[[], tuple[str, ...]],
     ) -> None:
@@ -80,6 +81,7 @@ class CircuitHost:
         self.connect = connect
         """Connects from the port that the host listens on."""
         self.open_on = open_on
+        """Opens a stream of a protocol; the bytes are sent along with the proposal."""
         self.ports = ports
         self.addresses = addresses
 
@@ -148,10 +150,9 @@ class Circuits:
         """
         self.trusted.add(relay)
         self._tasks.begin(self._identify, relay)
-        stream = await self._open(relay, HOP_PROTOCOL)
+        stream = await self._open(relay, HOP_PROTOCOL, delimited(HopMessage(HopKind.RESERVE).encode()))
         try:
             with trio.fail_after(limits.HANDSHAKE_SECONDS):
-                await write_message(stream, HopMessage(HopKind.RESERVE).encode())
                 answer = HopMessage.decode(await read_message(stream, limits.MAX_MESSAGE_BYTES))
         except trio.TooSlowError:
             raise LinkClosed("the relay does not answer") from None
@@ -192,29 +193,37 @@ class Circuits:
         least = Scope.PUBLIC if relay is None else Scope.of(relay)
         found: dict[Endpoint, None] = {}
         observed = await self.observed(peer)
-        mine = [Endpoint.read(text.partition("/p2p/")[0]) for text in self._host.addresses()]
-        for endpoint in (observed, *mine):
+        for endpoint in (observed, *self._own()):
             if endpoint is not None and Scope.of(endpoint) >= least:
                 found[endpoint] = None
         return tuple(found)[: limits.MAX_ADDRESSES]
 
-    async def _open(self, peer: PeerId, protocol: str) -> NegotiatedStream:
+    def _own(self) -> list[Endpoint]:
+        found = (Endpoint.read(text.partition("/p2p/")[0]) for text in self._host.addresses())
+        return [endpoint for endpoint in found if endpoint is not None]
+
+    async def _open(self, peer: PeerId, protocol: str, first: bytes = b"") -> NegotiatedStream:
         connection = self._host.direct(peer)
         if connection is None:
             raise LinkClosed(f"no connection to {peer}")
-        return await self._host.open_on(connection, protocol)
+        return await self._host.open_on(connection, protocol, first)
 
     # --- To others ----------------------------------------------------------------------------------
 
     async def reach(
-        self, peer: PeerId, direct: Callable[[], Awaitable[str]] | None, circuits: Sequence[Circuit]
+        self,
+        peer: PeerId,
+        where: Sequence[Endpoint],
+        dial: Callable[[], Awaitable[str]],
+        circuits: Sequence[Circuit],
     ) -> str:
         """Connect directly or, after a head start, through one of the relays, which leads to a punch.
 
-        Returns the multiaddr that answered; raises NoPeerReachable.
+        ``dial`` tries the endpoints ``where``. Returns the multiaddr that answered; raises NoPeerReachable.
         """
         found: list[str] = []
         reasons: list[NoPeerReachable] = []
+        left = len(circuits)
         async with trio.open_nursery() as nursery:
 
             async def attempt(dial: Callable[[], Awaitable[str]], settled: trio.Event) -> None:
@@ -226,17 +235,21 @@ class Circuits:
                 finally:
                     settled.set()
 
-            if direct is not None:
+            async def meet(circuit: Circuit) -> None:
+                nonlocal left
+                await attempt(lambda: self._through(peer, circuit), trio.Event())
+                left -= 1
+                if not left and any(reason.telling is Telling.OURSELVES for reason in reasons):
+                    # The peer was met, and punching took its time: what still dials would have connected.
+                    nursery.cancel_scope.cancel()
+
+            if where:
                 settled = trio.Event()
-                nursery.start_soon(attempt, direct, settled)
-                with trio.move_on_after(limits.DIRECT_HEAD_START):
+                nursery.start_soon(attempt, dial, settled)
+                with trio.move_on_after(head_start(where, self._own())):
                     await settled.wait()
             for circuit in circuits:
-
-                async def through(circuit: Circuit = circuit) -> str:
-                    return await self._through(peer, circuit)
-
-                nursery.start_soon(attempt, through, trio.Event())
+                nursery.start_soon(meet, circuit)
         if found:
             return found[0]
         raise max(reasons, key=lambda reason: reason.telling)
@@ -264,7 +277,8 @@ class Circuits:
                 return self._upgraded(peer)
         finally:
             if not done:
-                await close_connection(connection, CLOSE_DEADLINE)
+                # Nobody waits for it: libp2p takes a tenth of a second, and the other end a round trip.
+                self._tasks.begin(close_connection, connection, CLOSE_DEADLINE)
         reason = ONE_SIDED if self.carries_data else NOT_RELAYED
         raise NoPeerReachable(reason.format(relay=relay.endpoint), telling=Telling.OURSELVES)
 
@@ -273,11 +287,11 @@ class Circuits:
         return "" if connection is None else remote_multiaddr(connection.muxed_conn)
 
     async def _open_circuit(self, peer: PeerId, circuit: Circuit) -> tuple[INetConn, CircuitLimit | None]:
-        stream = await self._open(circuit.relay.peer, HOP_PROTOCOL)
+        first = delimited(HopMessage(HopKind.CONNECT, peer).encode())
+        stream = await self._open(circuit.relay.peer, HOP_PROTOCOL, first)
         taken = False
         try:
             with trio.fail_after(limits.HANDSHAKE_SECONDS):
-                await write_message(stream, HopMessage(HopKind.CONNECT, peer).encode())
                 answer = HopMessage.decode(await read_message(stream, limits.MAX_MESSAGE_BYTES))
                 if answer.kind is not HopKind.STATUS or answer.status != RelayStatus.OK:
                     raise RemoteError(_refusal(answer.status))
@@ -296,7 +310,7 @@ class Circuits:
     async def _carries(self, connection: INetConn) -> bool:
         """Whether the other end takes pieces over this connection."""
         try:
-            await (await self._host.open_on(connection, RELAY_DATA_PROTOCOL)).close()
+            await (await self._host.open_on(connection, RELAY_DATA_PROTOCOL, b"")).close()
         except LinkClosed:
             return False
         return True
@@ -341,12 +355,14 @@ class Circuits:
     async def _make_direct(self, peer: PeerId, connection: INetConn) -> None:
         """Lead a punch with the peer that came through a relay; without success the circuit is of no use."""
 
-        async def again() -> NegotiatedStream:
-            return await self._host.open_on(connection, PUNCH_PROTOCOL)
+        through = remote_multiaddr(connection.muxed_conn)
+
+        async def propose(first: bytes) -> NegotiatedStream:
+            return await self._host.open_on(connection, PUNCH_PROTOCOL, first)
 
         self._host.gate.held.add(connection)
         try:
-            if await self._punch.lead(peer, again):
+            if await self._punch.lead(peer, through, propose):
                 return
             if self.carries_data:
                 self._usable.add(connection)
@@ -359,7 +375,7 @@ class Circuits:
         while not connection.is_closed:
             # Nobody is to stay on the relay because of one bad moment.
             await trio.sleep(limits.UPGRADE_SECONDS)
-            if connection.is_closed or await self._punch.lead(peer, again):
+            if connection.is_closed or await self._punch.lead(peer, through, propose):
                 return
 
     async def _follow(self, stream: NegotiatedStream) -> None:

@@ -15,8 +15,9 @@ import trio
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.security.noise.exceptions import PeerIDMismatchesPubkey
 
-from swarm.endpoint import Endpoint
+from swarm.endpoint import Endpoint, Scope
 from swarm.errors import NoPeerReachable
+from swarm.reach.reach_limits import DIRECT_HEAD_START, NEAR_HEAD_START
 
 HEAD_START = 0.3
 """Seconds that an address has for itself before the next one is tried beside it (RFC 8305)."""
@@ -93,6 +94,15 @@ async def dial_any(
     if where:
         raise NoPeerReachable(f"{where[0]}: no answer within {deadline:g} s", telling=Telling.TIMEOUT)
     raise NoPeerReachable("no address is known", telling=Telling.NOTHING)
+
+
+def head_start(where: Sequence[Endpoint], mine: Sequence[Endpoint]) -> float:
+    """Seconds that dials to ``where`` have for themselves; ``mine`` are the addresses of this machine."""
+    if any(Scope.of(endpoint) is Scope.PUBLIC for endpoint in where):
+        return DIRECT_HEAD_START
+    if any(endpoint.is_beside(own) for endpoint in where for own in mine):
+        return NEAR_HEAD_START
+    return 0.0
 
 
 async def resolved(endpoint: Endpoint) -> list[Endpoint]:

@@ -7,7 +7,9 @@ in what follows. Source: the libp2p specification ``relay/DCUtR.md``.
 
 from __future__ import annotations
 
+import itertools
 import logging
+import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -26,13 +28,19 @@ from swarm.net.libp2p import internals
 from swarm.net.streams import NegotiatedStream
 from swarm.reach import reach_limits as limits
 from swarm.reach.framing import read_message, write_message
+from swarm.reach.protobuf import delimited
 from swarm.reach.relay_messages import PunchKind, PunchMessage
 
 logger = logging.getLogger(__name__)
 
-AGAIN_SECONDS = 0.2
-"""Pause after a dial that was refused: the other end's translator does not know of it yet. Not shorter: the
-peer says where to dial, and is not to make this node knock at somebody else's door all the time."""
+AGAIN_SECONDS = (0.03, 0.06, 0.12, 0.2)
+"""Pauses after dials that were refused, the last one again and again. The first are short: the other end's
+translator refuses what comes before that end has dialled, too, some milliseconds later. The last is not: the
+peer says where to dial, and is not to make this node knock at somebody else's door all the time. Each is
+stretched by a factor from 0.5 to 1.5: after a reset a translator lets no SYN in, so both SYNs must be under
+way at once, and at equal pauses two ends that missed each other would do so every time."""
+
+_RANDOM = random.SystemRandom()
 
 MOST_ADDRESSES = 3
 """Of one peer, dialled at the same time."""
@@ -113,14 +121,20 @@ class HolePunch:
 
     # --- The end that was dialled through the relay leads -------------------------------------------
 
-    async def lead(self, peer: PeerId, open_stream: Callable[[], Awaitable[NegotiatedStream]]) -> bool:
-        """Agree on a moment and dial, up to `limits.PUNCH_ATTEMPTS` times; says whether that worked."""
+    async def lead(
+        self, peer: PeerId, through: str, propose: Callable[[bytes], Awaitable[NegotiatedStream]]
+    ) -> bool:
+        """Agree on a moment and dial, up to `limits.PUNCH_ATTEMPTS` times; says whether that worked.
+
+        ``through`` is the multiaddr of the relay; ``propose`` opens a stream over it whose first bytes are
+        these.
+        """
         with trio.move_on_after(limits.PUNCH_SECONDS):
             for attempt in range(limits.PUNCH_ATTEMPTS):
                 if self._is_direct(peer):
                     break
                 try:
-                    addresses, round_trip = await self._agree(await open_stream())
+                    addresses, round_trip = await self._agree(through, propose)
                 except (LinkClosed, RemoteError) as error:
                     logger.debug("no punch with %s: %s", peer, error)
                     break
@@ -128,17 +142,20 @@ class HolePunch:
                 await self._dial(peer, addresses, client=False, plainly=attempt > 0)
         return self._is_direct(peer)
 
-    async def _agree(self, stream: NegotiatedStream) -> tuple[tuple[Endpoint, ...], float]:
+    async def _agree(
+        self, through: str, propose: Callable[[bytes], Awaitable[NegotiatedStream]]
+    ) -> tuple[tuple[Endpoint, ...], float]:
+        mine = await self._mine(through)
+        began = trio.current_time()
+        # Sent along with the stream's negotiation: over a circuit a round trip is two.
+        stream = await propose(delimited(PunchMessage(PunchKind.CONNECT, mine).encode()))
         try:
-            mine = await self._mine(stream.remote_address)
-            began = trio.current_time()
-            await write_message(stream, PunchMessage(PunchKind.CONNECT, mine).encode())
             answer = PunchMessage.decode(await read_message(stream, limits.MAX_MESSAGE_BYTES))
             round_trip = trio.current_time() - began
             if answer.kind is not PunchKind.CONNECT:
                 raise RemoteError("a punch is answered with something else")
             await write_message(stream, PunchMessage(PunchKind.SYNC).encode())
-            return allowed(answer.addresses, stream.remote_address), round_trip
+            return allowed(answer.addresses, through), round_trip
         finally:
             await stream.close()
 
@@ -196,13 +213,14 @@ class HolePunch:
 
         if client:
             self._gate.expected[remote] = as_client
+        pauses = itertools.chain(AGAIN_SECONDS, itertools.repeat(AGAIN_SECONDS[-1]))
         try:
-            while True:
+            for pause in pauses:
                 try:
                     stream = await internals.connect_from(port, endpoint)
                 except OSError as error:
                     logger.debug("a dial to %s failed: %s", endpoint, error)
-                    await trio.sleep(AGAIN_SECONDS)
+                    await trio.sleep(pause * (0.5 + _RANDOM.random()))
                     continue
                 raw = internals.raw_connection(stream, initiator=client)
                 if client:

@@ -272,7 +272,7 @@ class Host:
 
         if not circuits or self._circuits is None:
             return await directly()
-        return await self._circuits.reach(peer, directly if direct else None, circuits)
+        return await self._circuits.reach(peer, direct, directly, circuits)
 
     async def _dial_direct(
         self, peer: PeerId, where: Sequence[Endpoint], deadline: float, from_port: bool
@@ -323,8 +323,8 @@ class Host:
         muxed = connection.muxed_conn
         return await muxed.ping(PING_DEADLINE) if isinstance(muxed, MuxedConnection) else None
 
-    async def open_stream(self, peer: PeerId, protocol: str) -> NegotiatedStream:
-        """Open a stream to a connected peer and negotiate ``protocol``.
+    async def open_stream(self, peer: PeerId, protocol: str, first: bytes = b"") -> NegotiatedStream:
+        """Open a stream to a connected peer and negotiate ``protocol``; ``first`` is sent along with that.
 
         Raises LinkClosed when there is no connection, it breaks, or the peer does not speak it.
         """
@@ -333,14 +333,14 @@ class Host:
         connection = self._connection(peer)
         if connection is None:
             raise LinkClosed(f"no connection to {peer}")
-        return await self._open_on(connection, protocol)
+        return await self._open_on(connection, protocol, first)
 
-    async def _open_on(self, connection: INetConn, protocol: str) -> NegotiatedStream:
+    async def _open_on(self, connection: INetConn, protocol: str, first: bytes = b"") -> NegotiatedStream:
         stream: INetStream | None = None
         try:
             stream = await connection.new_stream()
-            await self._inner.multiselect_client.select_one_of(
-                [TProtocol(protocol)], MultiselectCommunicator(stream), limits.HANDSHAKE_DEADLINE
+            await negotiation.propose(
+                [TProtocol(protocol)], MultiselectCommunicator(stream), limits.HANDSHAKE_DEADLINE, first
             )
         except (MultiselectClientError, *ENDED) as error:
             if stream is not None:

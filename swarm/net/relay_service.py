@@ -22,6 +22,7 @@ from swarm.net.inbound import network_of
 from swarm.net.streams import NegotiatedStream
 from swarm.reach import reach_limits as limits
 from swarm.reach.framing import read_message, write_message
+from swarm.reach.protobuf import delimited
 from swarm.reach.relay_messages import (
     HOP_PROTOCOL,
     STOP_PROTOCOL,
@@ -121,9 +122,11 @@ class RelayService:
         far: NegotiatedStream | None = None
         try:
             with trio.move_on_after(limits.HANDSHAKE_SECONDS):
-                opened = await self._host.open_stream(circuit.target, STOP_PROTOCOL)
+                message = StopMessage(StopKind.CONNECT, circuit.source, self._limit)
+                first = delimited(message.encode())
+                opened = await self._host.open_stream(circuit.target, STOP_PROTOCOL, first)
                 try:
-                    far = await self._stop(opened, circuit.source)
+                    far = await _accepted(opened)
                 finally:
                     if far is None:
                         await opened.reset()
@@ -142,13 +145,12 @@ class RelayService:
         finally:
             await far.reset()
 
-    async def _stop(self, opened: NegotiatedStream, source: PeerId) -> NegotiatedStream:
-        message = StopMessage(StopKind.CONNECT, source, self._limit)
-        await write_message(opened, message.encode())
-        answer = StopMessage.decode(await read_message(opened, limits.MAX_MESSAGE_BYTES))
-        if answer.kind is not StopKind.STATUS or answer.status != RelayStatus.OK:
-            raise LinkClosed(f"the peer refuses the circuit (status {answer.status})")
-        return opened
+
+async def _accepted(opened: NegotiatedStream) -> NegotiatedStream:
+    answer = StopMessage.decode(await read_message(opened, limits.MAX_MESSAGE_BYTES))
+    if answer.kind is not StopKind.STATUS or answer.status != RelayStatus.OK:
+        raise LinkClosed(f"the peer refuses the circuit (status {answer.status})")
+    return opened
 
 
 async def _carry(stream: NegotiatedStream, far: NegotiatedStream, size: int) -> None:

@@ -94,6 +94,10 @@ class Questions:
         """Whether a question to the peer is open: its connection is not to be closed."""
         return peer in self._asked
 
+    def connected(self, peer: PeerId) -> bool:
+        """Whether a connection to the peer is open."""
+        return self._network.connected(peer)
+
     @asynccontextmanager
     async def ask(self, peer: PeerId, where: Sequence[Route], protocol: str) -> AsyncIterator[ByteStream]:
         """A stream to the peer, which is connected to if need be; raises NoPeerReachable, LinkClosed."""

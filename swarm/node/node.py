@@ -233,8 +233,10 @@ class Node(NodeReleases):
         """Find peers in distributed hash tables, and be found there, from now on."""
         from swarm.node.tables import begin_tables
 
-        publish = self._stream.publish
-        self._peer_sources += begin_tables(self._options.dht, self._questions, publish, self._nursery)
+        home = self._options.home or swarm_home()
+        self._peer_sources += begin_tables(
+            self._options.dht, self._questions, self._stream.publish, self._nursery, home
+        )
 
     def look_around(self) -> None:
         """Find peers in the networks of this machine, and be found there, from now on."""

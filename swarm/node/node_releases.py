@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from swarm.config import NodeOptions, TransferOptions
+from swarm.content.envelope import Envelope
 from swarm.content.link import MAX_LINK_MEETS, MAX_LINK_PEERS
 from swarm.content.release import ReleaseRecord, Series
 from swarm.content.series_link import SeriesLink
+from swarm.lazy_dataclass import replace
 from swarm.net.addresses import of_others, parse_peer_address
-from swarm.node.opening import ContentOpener, FetchRequest, release_search
+from swarm.node.opening import ContentOpener, FetchRequest, look_up, named_release, release_search
 from swarm.node.releases import Releases, ReleaseSearch
 from swarm.node.updating import PatchDesk
 from swarm.origin_url import OriginUrl
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 DEFAULT_KEEP: Final = 3
 """Earlier releases from which a publisher offers patches."""
+
+
+Hear = Callable[[str], None]
 
 
 class NodeReleases:
@@ -62,20 +67,35 @@ class NodeReleases:
         return await publish(cast("Node", self), self._opener, home, request)
 
     async def newest_release(
-        self, link: str | SeriesLink, *, options: TransferOptions | None = None
+        self, link: str | SeriesLink, *, options: TransferOptions | None = None, hear: Hear | None = None
     ) -> ReleaseRecord:
         """Return the newest release of a series that this node hears of; nothing is fetched.
 
-        Of the options, ``peers``, ``patience`` and those of origins count. Raises UsageError, ManifestError
+        Of the options, ``peers``, ``patience`` and those of origins count. ``hear`` is called with a line for
+        each answer that is refused, and if no answer comes at first. Raises UsageError, ManifestError
         for what must be refused, NoPeerReachable, Incomplete when nobody knows of a release.
         """
-        return (await self._releases.newest(self._search(link, options))).record
+        return (await self._releases.newest(self._search(link, options, hear))).record
 
     async def next_release(
-        self, link: str | SeriesLink, after: int, *, options: TransferOptions | None = None
+        self,
+        link: str | SeriesLink,
+        after: int,
+        *,
+        options: TransferOptions | None = None,
+        hear: Hear | None = None,
     ) -> ReleaseRecord:
         """Wait, for as long as it takes, for a release above number ``after``; as `newest_release`."""
-        return (await self._releases.after(self._search(link, options), after)).record
+        return (await self._releases.after(self._search(link, options, hear), after)).record
+
+    async def release_manifest(
+        self, link: SeriesLink, record: ReleaseRecord, *, options: TransferOptions
+    ) -> Envelope:
+        """Ask for the manifest of a release while the ``patience`` lasts; raises what `Node.inspect` does."""
+        content = named_release(link, record.manifest, record.origins)
+        return await look_up(
+            self._opener, FetchRequest.read(content, Path(), self._peers_of(options), options)
+        )
 
     async def passed_on(self, transfer: Transfer) -> None:
         """Wait until an update that is complete has passed its patch on to who needs it, or long enough.
@@ -96,11 +116,16 @@ class NodeReleases:
         peers = of_others(self.addresses)[:MAX_LINK_PEERS]
         return SeriesLink(series, peers, self._options.meet[:MAX_LINK_MEETS], tuple(origins))
 
-    def _search(self, link: str | SeriesLink, options: TransferOptions | None) -> ReleaseSearch:
+    def _search(
+        self, link: str | SeriesLink, options: TransferOptions | None, hear: Hear | None
+    ) -> ReleaseSearch:
         link = SeriesLink.pasted(link) if isinstance(link, str) else link
         options = options or TransferOptions()
         request = FetchRequest(link, Path(), self._peers_of(options), frozenset(), options)
-        return release_search(self._opener, request, link, None)
+        search = release_search(self._opener, request, link, None)
+        if hear is None:
+            return search
+        return replace(search, warn=hear, awaiting=lambda reason, _: hear(f"no peer is there yet: {reason}"))
 
     def _peers_of(self, options: TransferOptions) -> tuple[str, ...]:
         return tuple(str(parse_peer_address(text)) for text in options.peers)

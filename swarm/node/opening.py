@@ -95,7 +95,15 @@ class ShareRequest:
     origins: tuple[OriginUrl, ...] = ()
 
 
-Content: TypeAlias = str | Path | SwarmLink | SeriesLink | ManifestId | Envelope | NamedContent
+@dataclass(frozen=True, slots=True)
+class KnownRelease:
+    """A release of a series whose manifest is known: it is opened without asking anybody for either."""
+
+    link: SeriesLink
+    envelope: Envelope
+
+
+Content: TypeAlias = str | Path | SwarmLink | SeriesLink | ManifestId | Envelope | NamedContent | KnownRelease
 """What can be fetched: a link (of a series: its newest release), the path of a ``.swarm`` file, an id."""
 
 
@@ -103,7 +111,7 @@ Content: TypeAlias = str | Path | SwarmLink | SeriesLink | ManifestId | Envelope
 class FetchRequest:
     """What to fetch, into which folder, and from which peers."""
 
-    content: str | NamedContent | SeriesLink
+    content: str | NamedContent | SeriesLink | KnownRelease
     into: Path
     peers: tuple[str, ...]
     trusted: frozenset[PeerId]
@@ -120,9 +128,9 @@ class FetchRequest:
         """Read what the user gave; raises UsageError, ManifestError for what is malformed."""
         if isinstance(content, str) and is_link(content):
             content = (SeriesLink if is_series_link(content) else SwarmLink).pasted(content)
-        named: str | NamedContent | SeriesLink
+        named: str | NamedContent | SeriesLink | KnownRelease
         match content:
-            case SeriesLink():
+            case SeriesLink() | KnownRelease():
                 named = content
             case SwarmLink():
                 named = NamedContent.of_link(content)
@@ -351,6 +359,12 @@ async def _find(
 ) -> tuple[NamedContent, SignedRelease | None]:
     """What the request names, and of a series the newest release."""
     content = request.content
+    if isinstance(content, KnownRelease):
+        known = await opener.releases.offer_known(content.link.series)
+        if known is not None and known.record.manifest != content.envelope.manifest.id:
+            known = None
+        record_origins = () if known is None else known.record.origins
+        return named_release(content.link, content.envelope, record_origins), known
     if not isinstance(content, SeriesLink):
         return await find_content(content) if isinstance(content, str) else content, None
     release = await opener.releases.newest(release_search(opener, request, content, transfer))
@@ -359,16 +373,21 @@ async def _find(
         opener.publish(
             ReleaseFound(transfer, record.series.key, record.series.name, record.sequence, record.manifest)
         )
-    origins = tuple(dict.fromkeys((*content.origins, *record.origins)))[:MAX_ORIGINS]
-    named = NamedContent(
-        record.manifest,
-        content.peers,
+    return named_release(content, record.manifest, record.origins), release
+
+
+def named_release(
+    link: SeriesLink, manifest: Envelope | ManifestId, origins: Sequence[OriginUrl]
+) -> NamedContent:
+    """A release as content: with what the link of its series names, and the ``origins`` of its record."""
+    return NamedContent(
+        manifest,
+        link.peers,
         linked=True,
-        meets=content.meets,
-        origins=origins,
-        name=record.series.name,
+        meets=link.meets,
+        origins=tuple(dict.fromkeys((*link.origins, *origins)))[:MAX_ORIGINS],
+        name=link.series.name,
     )
-    return named, release
 
 
 async def _obtain(

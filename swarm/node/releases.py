@@ -233,6 +233,13 @@ class Releases:
             warn(f"{error}: an older release would not be recognized the next time")
         self.offer(release)
 
+    async def offer_known(self, series: Series) -> SignedRelease | None:
+        """Serve the newest record that this home has seen; returns it, None if there is none."""
+        release = await self.known(series)
+        if release is not None:
+            self.offer(release)
+        return release
+
     async def known(self, series: Series) -> SignedRelease | None:
         """The newest record that this home has seen."""
         kept = await trio.to_thread.run_sync(self._files.find, series.id)

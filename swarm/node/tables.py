@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 import trio
 
 from swarm.discovery.hash_table import HashTable
-from swarm.errors import LinkClosed
+from swarm.endpoint import PeerAddress
+from swarm.errors import LinkClosed, UsageError
 from swarm.events import Event, Warned
 from swarm.ids import PeerId
 from swarm.net.addresses import parse_peer_address
@@ -23,20 +25,58 @@ IPFS_NODES: Final = ("/ip4/104.131.131.82/tcp/4001/p2p/QmaCpDMGvV2BGHeYERUEnRQAw
 IPFS_TELLS: Final = (
     "nodes of the IPFS network learn this node's addresses and a hash of the id of what it shares or fetches"
 )
+KNOWN_FOLDER: Final = "hash-tables"
+"""In the home: the nodes of each table that answered, a line for each address. The file has the name of the
+table's first node. The next run begins at them, also when that one is gone. Damaged lines are left out."""
+MAX_KNOWN_BYTES: Final = 64 * 1024
 
 
 def begin_tables(
-    dht: Sequence[str], questions: Questions, publish: Callable[[Event], None], nursery: trio.Nursery
+    dht: Sequence[str],
+    questions: Questions,
+    publish: Callable[[Event], None],
+    nursery: trio.Nursery,
+    home: Path,
 ) -> list[HashTable]:
     """Enter the tables that the option ``dht`` names; raises UsageError for a malformed address."""
     own = [parse_peer_address(text) for text in dht if text != IPFS]
-    tables = [HashTable(own, _TableLink(questions))] if own else []
+    entries = [own] if own else []
     if IPFS in dht:
         publish(Warned(IPFS_TELLS))
-        tables.append(HashTable([parse_peer_address(text) for text in IPFS_NODES], _TableLink(questions)))
-    for table in tables:
-        nursery.start_soon(table.run)
+        entries.append([parse_peer_address(text) for text in IPFS_NODES])
+    tables = []
+    for first in entries:
+        place = home / KNOWN_FOLDER / first[0].peer
+        table = HashTable(first, _TableLink(questions), read_known(place))
+        nursery.start_soon(_run, table, place)
+        tables.append(table)
     return tables
+
+
+async def _run(table: HashTable, place: Path) -> None:
+    try:
+        await table.run()
+    finally:
+        _keep_known(table, place)
+
+
+def _keep_known(table: HashTable, place: Path) -> None:
+    """Not synced: a line that is cut off is no address. If nobody answers, what was kept stays."""
+    lines = [str(PeerAddress(node.peer, where)) for node in table.answering for where in node.endpoints]
+    with suppress(OSError):
+        if lines:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
+
+
+def read_known(place: Path) -> list[PeerAddress]:
+    """The addresses of nodes that an earlier run has left; none if the file is not there."""
+    found = []
+    with suppress(OSError), place.open("rb") as file:
+        for line in file.read(MAX_KNOWN_BYTES).decode("ascii", "replace").splitlines():
+            with suppress(UsageError):
+                found.append(parse_peer_address(line))
+    return found
 
 
 class _TableLink:
@@ -48,6 +88,9 @@ class _TableLink:
     @property
     def me(self) -> PeerId:
         return self._questions.me
+
+    def connected(self, peer: PeerId) -> bool:
+        return self._questions.connected(peer)
 
     async def ask(self, node: KadPeer, message: bytes) -> bytes:
         async with self._questions.ask(node.peer, node.endpoints, KAD_PROTOCOL) as stream:

@@ -269,6 +269,8 @@ class TransferListed(Event):
     download_limit: int | None
     path: str | None
     error: str | None
+    series: str | None
+    release: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,9 @@ ATTEMPT_SECONDS = 2.4
 UPGRADE_SECONDS = 60.0
 """Pause before a direct connection is tried again while pieces go over a circuit."""
 DIRECT_HEAD_START = 1.0
-"""Seconds that direct dials have for themselves before a circuit is opened."""
+NEAR_HEAD_START = 0.2
+"""Seconds that direct dials have for themselves before a circuit is opened: to addresses of the Internet, and
+to those in a network of this machine. Other private addresses get none: most are behind a translator."""
 
 # --- Probe ----------------------------------------------------------------------------------------
 

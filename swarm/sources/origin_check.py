@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 import trio
 
@@ -135,6 +135,10 @@ class _CheckDesk(OriginDesk):
     async def begin(self, piece: int) -> memoryview | None:
         """Memory for the piece."""
         await trio.lowlevel.checkpoint()
+        return self.begin_now(piece)
+
+    def begin_now(self, piece: int) -> memoryview | None:
+        """Memory for the piece."""
         if piece not in self._taken:
             return None
         memory = self._open[piece] = memoryview(bytearray(self._manifest.layout.length(piece)))
@@ -153,10 +157,15 @@ class _CheckDesk(OriginDesk):
         """As `deliver`."""
         await trio.lowlevel.checkpoint()
         self._open[piece] = data
-        self.deliver(piece)
+        self.deliver((piece,))
 
-    def deliver(self, piece: int) -> None:
-        """Compare the piece."""
+    def deliver(self, pieces: Sequence[int]) -> None:
+        """Compare the pieces."""
+        for piece in pieces:
+            self._compare(piece)
+        self._look()
+
+    def _compare(self, piece: int) -> None:
         data = self._open.pop(piece)
         self._taken.discard(piece)
         self._faults = 0
@@ -166,7 +175,6 @@ class _CheckDesk(OriginDesk):
             if not self._source.is_dropped(file):
                 self.differences.append(f"{_shown(self._manifest, file)}: piece {piece} differs")
                 self._source.piece_refused(piece)
-        self._look()
 
     def abandon(self, piece: int) -> None:
         """Ask for the piece again, unless its file is out of the question."""

@@ -9,7 +9,6 @@ file, the server or the answer is to blame for; each has its line in an event.
 from __future__ import annotations
 
 import ssl
-import time
 from pathlib import Path
 
 import trio
@@ -24,6 +23,7 @@ from swarm.ports import OriginDesk, RequestDesk
 from swarm.protocol.http_range import Concerns, Fault, Moved, Part, Wish, judge, validator_of
 from swarm.protocol.http_reader import HttpFault, ResponseHead, ResponseReader, request_bytes
 from swarm.sources.http_connection import ConnectFault, ConnectionLost, HttpConnection, tls_context
+from swarm.sources.origin_body import OriginFault, PieceWindow, ResponseBody
 
 CONNECTIONS = 2
 """At one origin."""
@@ -35,9 +35,6 @@ IDLE_SECONDS = 4.0
 FAULTS = 3
 """Faults in a row after which an origin is left alone for longer and longer."""
 FIRST_PAUSE, LONG_PAUSE, LONGEST_PAUSE = 0.25, 5.0, 60.0
-SLOW_SECONDS = 10.0
-LEAST_RATE = 1024
-"""Bytes a second, over `SLOW_SECONDS` of waiting: a server that sends less is given up for a while."""
 HEAD_SECONDS = 30.0
 """A head takes no longer than this, however it drips."""
 STREAM_SECONDS = 3.0
@@ -54,14 +51,6 @@ class OriginSettings:
     connections: trio.CapacityLimiter
     authorities: Path | None = None
     public_only: bool = False
-
-
-class OriginFault(Exception):
-    """A request came to nothing."""
-
-    def __init__(self, fault: Fault) -> None:
-        super().__init__(fault.reason)
-        self.fault = fault
 
 
 @dataclass(slots=True)
@@ -300,7 +289,7 @@ class _Worker:
         if head is None:
             raise HttpFault("it sends no response")
         self._origin.found(file, place, head)
-        body = _Body(self._connected(place), reader)
+        body = ResponseBody(self._connected(place), reader)
         wanted = await self._receive(taken, body, file)
         while wanted and part.whole and not reader.ended:
             run = await self._origin.next_of_whole(file, taken.run.stop)
@@ -336,11 +325,11 @@ class _Worker:
         if head is None or connection is None or not head.keep_alive or (reader.left or 0) > SMALL_BODY:
             self._close()
             return
-        body, seen = _Body(connection, reader), 0
+        body, seen = ResponseBody(connection, reader), 0
         scratch = memoryview(bytearray(4096))
         try:
             while not reader.ended and seen <= SMALL_BODY:
-                seen += await body.receive_into(scratch)
+                seen += await body.receive([scratch])
         except (ConnectionLost, HttpFault, OriginFault):
             self._close()
             return
@@ -384,38 +373,29 @@ class _Worker:
 
     # --- The body -----------------------------------------------------------------------------------
 
-    async def _receive(self, taken: _Taken, body: _Body, file: int) -> bool:
+    async def _receive(self, taken: _Taken, body: ResponseBody, file: int) -> bool:
         """Receive the pieces of the run; one that is no longer wanted is read past.
 
         Says whether all of it was read: nothing is read past at the end, nor once the file is not wanted.
         """
-        desk, layout = self._desk, self._desk.manifest.layout
-        for piece in taken.left():
+        window = PieceWindow(self._desk, body, taken.left())
+        while window.waiting or not window.empty:
             if self._origin.is_dropped(file):
                 return False
-            memory = await desk.begin(piece)
-            if memory is None:
+            if window.empty and (piece := await window.begin()) is not None:
                 taken.done(piece)
-                if not any(map(desk.wants, taken.left())):
+                if not any(map(self._desk.wants, window.waiting)):
                     return False
-                memory = memoryview(bytearray(layout.length(piece)))
-                await self._fill(memory, body, None)
-                continue
-            await self._fill(memory, body, piece)
-            desk.deliver(piece)
-            taken.done(piece)
-            self._origin.delivered()
+            window.begin_more()
+            try:
+                await window.fill()
+            finally:
+                # Also those that came before a fault.
+                if whole := window.take_whole():
+                    self._desk.deliver(whole)
+                    taken.done(*whole)
+                    self._origin.delivered()
         return True
-
-    async def _fill(self, memory: memoryview, body: _Body, piece: int | None) -> None:
-        done, size = 0, len(memory)
-        while done < size:
-            got = await body.receive_into(memory[done : done + self._desk.slice_bytes])
-            if not got:
-                raise OriginFault(Fault(Concerns.ANSWER, "it sends less than was asked for"))
-            done += got
-            if piece is not None:
-                await self._desk.received(piece, got)
 
 
 class _Taken:
@@ -431,9 +411,10 @@ class _Taken:
         """The pieces that are not answered."""
         return tuple(self._left)
 
-    def done(self, piece: int) -> None:
-        """The piece is answered."""
-        self._left.pop(piece, None)
+    def done(self, *pieces: int) -> None:
+        """The pieces are answered."""
+        for piece in pieces:
+            self._left.pop(piece, None)
 
     def give_back(self, desk: OriginDesk) -> None:
         """Answer what is left: it does not come from here now."""
@@ -445,47 +426,6 @@ class _Taken:
         """Another run follows in the same body."""
         self.run = run
         self._left.update(dict.fromkeys(run))
-
-
-class _Body:
-    """The body of one response; notices a server that drips."""
-
-    def __init__(self, connection: HttpConnection, reader: ResponseReader) -> None:
-        self._connection = connection
-        self._reader = reader
-        self._waited = 0.0
-        self._came = 0
-
-    async def receive_into(self, memory: memoryview) -> int:
-        """Receive some bytes of the body; 0 at its end."""
-        reader = self._reader
-        while True:
-            if size := reader.take(memory):
-                return size
-            if reader.ended:
-                return 0
-            began = time.monotonic()
-            if reader.direct and reader.left is not None:
-                size = await self._connection.receive_into(memory[: reader.left])
-                if not size:
-                    reader.feed(b"")
-                    raise ConnectionLost("the connection ended within the body")
-                reader.arrived(size)
-            else:
-                data = await self._connection.receive()
-                size = 0
-                reader.feed(data)
-            self._judge(size, time.monotonic() - began)
-            if size:
-                return size
-
-    def _judge(self, size: int, seconds: float) -> None:
-        self._waited += seconds
-        self._came += size
-        if self._waited >= SLOW_SECONDS:
-            if self._came < LEAST_RATE * self._waited:
-                raise ConnectionLost(f"it sends less than {LEAST_RATE} bytes a second")
-            self._waited, self._came = 0.0, 0
 
 
 async def _head(connection: HttpConnection, place: OriginUrl, wish: Wish) -> ResponseReader:

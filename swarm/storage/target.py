@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
 
 import trio
 
 from swarm.bits import PieceSet
-from swarm.content.fingerprints import fingerprint
 from swarm.content.layout import Span
 from swarm.content.manifest import MAX_FILES_1, Manifest
 from swarm.content.paths import check_title, printable
@@ -30,27 +28,20 @@ from swarm.errors import (
 from swarm.lazy_dataclass import dataclass
 from swarm.ports import HeldPieces, StoredChange
 from swarm.storage.aio import make_folder
-from swarm.storage.disk_errors import disk_error, refusals
+from swarm.storage.disk_errors import refusals
 from swarm.storage.file_identity import Checks
-from swarm.storage.file_layer import POSIX, FileLayer, read_at, write_at
+from swarm.storage.file_layer import POSIX, FileLayer, read_at
 from swarm.storage.hash_cache import Recall
-from swarm.storage.hashing import Progress, piece_matches
+from swarm.storage.hashing import Progress
 from swarm.storage.one_by_one import get_each
-from swarm.storage.piece_files import PieceFiles
 from swarm.storage.piece_reader import CheckedReader, PieceExecutor
+from swarm.storage.piece_writer import PieceWriter
 from swarm.storage.restoring import RestoredPieces, restore
 from swarm.storage.room import check_rest, check_room
 from swarm.storage.seed_store import SeedStore
 from swarm.storage.shared_place import SharedPlace
-from swarm.storage.small_files import Written, write_new
-from swarm.storage.syncer import UNSYNCED_BYTES, Syncer
 from swarm.storage.taking import (
-    CLONES_NO_SMALLER,
-    Cloning,
     clonable_bytes,
-    clone_whole,
-    copy_pieces,
-    load_pieces,
 )
 from swarm.storage.target_files import TargetFiles, TargetPlan
 from swarm.storage.update_swap import KeptFiles
@@ -176,10 +167,7 @@ class Target:
         self._syncer = restored.syncer
         self._executor = PieceExecutor()
         self._reader = CheckedReader(self._layout, self._stored, self._checks.__getitem__, self._executor)
-        self._begin_lock = trio.Lock()
-        self._cloning = Cloning()
-        self._busy: dict[int, trio.Event] = {}
-        """The files that are being cloned."""
+        self._writer = PieceWriter(files, restored, self._executor)
         self._moving: trio.Event | None = None
         self._finished = False
         self._served: SeedStore | None = None
@@ -222,219 +210,20 @@ class Target:
         return self._files.path
 
     async def put(self, piece: int, data: memoryview) -> None:
-        """Verify one whole piece against the manifest's BLAKE3 and write it.
-
-        Raises `PieceMismatch`, with nothing written, when the hash differs, and `DiskError` when the file
-        system refuses. Waits for the disk when more than `UNSYNCED_BYTES` are unsynced.
-        """
-        check = await self._executor.compute(len(data), lambda: self._verified(piece, data))
-        if check is None:
-            raise PieceMismatch(f"piece {piece} does not match the hash in the manifest")
-        if piece not in self._stored:
-            await self._write(self._layout.span(piece).file, [(piece, data, check)])
+        """As `PieceWriter.put`."""
+        await self._writer.put(piece, data)
 
     async def put_many(self, pieces: Sequence[tuple[int, memoryview]]) -> list[int]:
-        """As `put`, for many small pieces in one step; returns those whose hash differs.
-
-        Whole new files are written together. After a `DiskError` those in ``stored`` are written.
-        """
-        size = sum(len(data) for _, data in pieces)
-        checks = await self._executor.compute(size, lambda: [self._verified(*each) for each in pieces])
-        both = list(zip(pieces, checks, strict=True))
-        await self._write_all([(*each, check) for each, check in both if check is not None])
-        return [piece for (piece, _), check in both if check is None]
+        """As `PieceWriter.put_many`."""
+        return await self._writer.put_many(pieces)
 
     def put_now(self, pieces: Sequence[tuple[int, memoryview]]) -> list[int] | None:
-        """As `put_many`, in one step that neither waits nor asks a thread; None if that will not do.
-
-        A task for each piece would cost more than its hash.
-        """
-        size = sum(len(data) for _, data in pieces)
-        syncer, partial = self._syncer, self._files.partial
-        if syncer is None or partial is None or not syncer.begun or not self._executor.prompt(size):
-            return None
-        if self._busy or syncer.unsynced + size >= UNSYNCED_BYTES:
-            return None
-        both = [(piece, data, self._verified(piece, data)) for piece, data in pieces]
-        new, others = self._sorted([(piece, data, check) for piece, data, check in both if check is not None])
-
-        def write() -> None:
-            left = []
-            if new:
-                for file in new:
-                    self._check_writable(file)
-                left = self._claim_new(syncer, partial, new, self._create(partial, new))
-            for file, found in groupby((*others, *left), key=lambda each: self._layout.span(each[0]).file):
-                self._check_writable(file)
-                self._write_at_once(syncer, partial, file, list(found))
-
-        self._executor.write_now(write)
-        return [piece for piece, _, check in both if check is None]
+        """As `PieceWriter.put_now`."""
+        return self._writer.put_now(pieces)
 
     async def take(self, pieces: Sequence[int], held: HeldPieces) -> list[int]:
-        """Verify and write pieces that files on this machine hold; returns those that are stored now.
-
-        Raises `DiskError` when the file system refuses to take them.
-        """
-        small: list[int] = []
-        others: dict[int, list[int]] = {}
-        for piece in pieces:
-            if piece not in self._stored:
-                file, _, length = self._layout.span(piece)
-                whole = length == self._layout.file_length(file)
-                if whole and length <= CLONES_NO_SMALLER:
-                    small.append(piece)
-                else:
-                    others.setdefault(file, []).append(piece)
-        if small:
-            layer = self._files.output.layer
-            loaded = await self._executor.run(lambda: load_pieces(self._manifest, layer, small, held))
-            await self._write_all(loaded)
-        for file, wanted in others.items():
-            await self._take_of(file, wanted, held)
-        return [piece for piece in pieces if piece in self._stored]
-
-    async def _take_of(self, file: int, pieces: Sequence[int], held: HeldPieces) -> None:
-        """Take pieces of one file, cloned if nothing of it is here yet."""
-        syncer, partial = await self._prepare_write(file)
-        length = self._layout.file_length(file)
-        fresh = partial.is_unused(file) and self._cloning.suits(length)
-        layer = partial.folder.layer
-        with refusals(partial.path(file)), partial.writing(file, syncer.folder_changed) as fd:
-            if fresh and file not in self._busy:
-                await self._clone(layer, held, file, fd)
-            elif file in self._busy:
-                await self._busy[file].wait()
-            cloned = file in self._cloning.files
-            copied = await self._executor.run(
-                lambda: copy_pieces(self._manifest, layer, fd, pieces, held, cloned=cloned)
-            )
-        await self._claim(
-            syncer, [(piece, check, file, self._layout.length(piece)) for piece, check in copied]
-        )
-
-    async def _clone(self, layer: FileLayer, held: HeldPieces, file: int, fd: int) -> None:
-        """Clone a file if that is possible; nobody writes to it meanwhile."""
-        done = self._busy[file] = trio.Event()
-        first, length = self._layout.pieces_of(file).start, self._layout.file_length(file)
-        try:
-            cloned = await self._executor.run(lambda: clone_whole(layer, held, first, fd, length))
-            if cloned:
-                self._cloning.files.add(file)
-            elif cloned is not None:
-                self._cloning.possible = False
-        finally:
-            del self._busy[file]
-            done.set()
-
-    async def _write_all(self, checked: Sequence[tuple[int, memoryview, bytes]]) -> None:
-        """Write verified pieces, each with its XXH3-128; whole new files are written together."""
-        new, others = self._sorted(checked)
-        if new:
-            others += await self._write_new(new)
-        for file, found in groupby(others, key=lambda each: self._layout.span(each[0]).file):
-            await self._write(file, list(found))
-
-    def _sorted(
-        self, checked: Sequence[tuple[int, memoryview, bytes]]
-    ) -> tuple[dict[int, tuple[int, memoryview, bytes]], list[tuple[int, memoryview, bytes]]]:
-        """Return the missing pieces: those that are whole new files, by file, and the others."""
-        new: dict[int, tuple[int, memoryview, bytes]] = {}
-        others: list[tuple[int, memoryview, bytes]] = []
-        partial = self._files.partial
-        for piece, data, check in checked:
-            if piece in self._stored:
-                continue
-            file, _, length = self._layout.span(piece)
-            if length < self._layout.file_length(file) or (partial and not partial.is_unused(file)):
-                others.append((piece, data, check))
-            else:
-                new[file] = piece, data, check
-        return new, others
-
-    async def _write(self, file: int, pieces: Sequence[tuple[int, memoryview, bytes]]) -> None:
-        """Write pieces of one file in one step."""
-        syncer, partial = await self._prepare_write(file)
-        if (busy := self._busy.get(file)) is not None:
-            await busy.wait()
-        layer, span = partial.folder.layer, self._layout.span
-
-        def write() -> None:
-            for piece, data, _ in pieces:
-                write_at(layer, fd, data, span(piece).offset)
-
-        with refusals(partial.path(file)), partial.writing(file, syncer.folder_changed) as fd:
-            await self._executor.write(sum(len(data) for _, data, _ in pieces), write)
-        await self._claim(syncer, [(piece, check, file, len(data)) for piece, data, check in pieces])
-
-    def _write_at_once(
-        self, syncer: Syncer, partial: PieceFiles, file: int, pieces: Sequence[tuple[int, memoryview, bytes]]
-    ) -> None:
-        """As `_write`, without a wait."""
-        layer, span = partial.folder.layer, self._layout.span
-        try:
-            with partial.writing(file, syncer.folder_changed) as fd:
-                for piece, data, _ in pieces:
-                    write_at(layer, fd, data, span(piece).offset)
-        except (OSError, UnicodeEncodeError):
-            with refusals(partial.path(file)):
-                raise
-        self._claim_now(syncer, [(piece, check, file, len(data)) for piece, data, check in pieces])
-
-    async def _write_new(
-        self, new: dict[int, tuple[int, memoryview, bytes]]
-    ) -> list[tuple[int, memoryview, bytes]]:
-        """Write whole files, each by its piece; returns those that were there before."""
-        for file in new:
-            syncer, partial = await self._prepare_write(file)
-        size = sum(len(data) for _, data, _ in new.values())
-        written = await self._executor.write(size, lambda: self._create(partial, new))
-        try:
-            return self._claim_new(syncer, partial, new, written)
-        finally:
-            await self._room_for_more(syncer)
-
-    def _create(self, partial: PieceFiles, new: dict[int, tuple[int, memoryview, bytes]]) -> Written:
-        contents = [(file, data) for file, (_, data, _) in new.items()]
-        return write_new(self._manifest, partial, contents, self._files.plan.times)
-
-    def _claim_new(
-        self,
-        syncer: Syncer,
-        partial: PieceFiles,
-        new: dict[int, tuple[int, memoryview, bytes]],
-        written: Written,
-    ) -> list[tuple[int, memoryview, bytes]]:
-        """Count what was written as stored; returns those that were there before. Raises `DiskError`."""
-        for folder in written.folders:
-            syncer.folder_changed(folder)
-        claims = []
-        for file, about in written.files:
-            partial.used(file, about)
-            piece, data, check = new[file]
-            claims.append((piece, check, file, len(data)))
-        self._claim_now(syncer, claims)
-        if written.failed is not None:
-            file, error = written.failed
-            raise disk_error(error, partial.path(file)) from error
-        return [new[file] for file in written.left]
-
-    async def _claim(self, syncer: Syncer, written: Sequence[tuple[int, bytes, int, int]]) -> None:
-        """Count pieces as stored, each with its fingerprint, file and length; wait if the disk is behind."""
-        self._claim_now(syncer, written)
-        await self._room_for_more(syncer)
-
-    def _claim_now(self, syncer: Syncer, written: Sequence[tuple[int, bytes, int, int]]) -> None:
-        if syncer.failed is not None:
-            raise syncer.failed
-        for piece, check, file, length in written:
-            self._checks[piece] = check
-            self._stored.add(piece)
-            syncer.add(piece, check, file, length)
-
-    async def _room_for_more(self, syncer: Syncer) -> None:
-        if syncer.unsynced >= UNSYNCED_BYTES:
-            await syncer.sync()
+        """As `PieceWriter.take`."""
+        return await self._writer.take(pieces, held)
 
     async def get_many(self, pieces: Sequence[int]) -> list[memoryview | SwarmError]:
         """As `get`, for many small pieces in one step; what fails is the last of the answer."""
@@ -556,6 +345,7 @@ class Target:
             await trio.to_thread.run_sync(self._files.put_in_place)
             self._files.settle()
             self._finished = True
+            self._writer.end()
             if tree_times is not None and len(before) < len(self._files.selected):
                 await trio.to_thread.run_sync(self._files.set_tree_times, tree_times)
             with suppress(DiskError):
@@ -614,27 +404,6 @@ class Target:
         with refusals(self.path), closing(SharedPlace(self._manifest, self.path, layer)) as at:
             identities, unsettled = at.identify(files, before, self._files.checked)
         return Checks(identities, self._checks.packed()), unsettled
-
-    def _verified(self, piece: int, data: memoryview) -> bytes | None:
-        """Return the XXH3-128 of a piece if its BLAKE3 is right, else None."""
-        return fingerprint(data) if piece_matches(data, self._manifest.piece_hash(piece)) else None
-
-    async def _prepare_write(self, file: int) -> tuple[Syncer, PieceFiles]:
-        """Prepare for writing: write the journal's header and create the partial folder if necessary."""
-        syncer = self._check_writable(file)
-        partial = self._files.partial
-        if not syncer.begun or partial is None:
-            async with self._begin_lock:
-                await syncer.begin()
-                partial = self._files.create_partial()
-        return syncer, partial
-
-    def _check_writable(self, file: int) -> Syncer:
-        if self._syncer is None or self._finished or file in self._files.existing:
-            raise DiskError(f"{printable(str(self.path))}: is complete already and never written to")
-        if self._syncer.failed is not None:
-            raise self._syncer.failed
-        return self._syncer
 
 
 def _read(layer: FileLayer, fd: int, span: Span) -> memoryview:

@@ -146,8 +146,9 @@ class Pacer:
 
         Returns the seconds waited; a checkpoint only if there is something to wait for.
         """
+        at = self.turn(size)
         began = self._now()
-        delay = self.turn(size) - began
+        delay = at - began
         if delay <= 0:
             return 0.0
         changed = trio.Event()

@@ -27,7 +27,7 @@ from swarm.strategy.commands import (
     StorePiece,
     Upload,
 )
-from swarm.transfer.buffers import ArrivedPiece, ArrivedPieces, PieceBuffer
+from swarm.transfer.buffers import ArrivedPieces
 from swarm.transfer.progress import TransferRecord
 
 
@@ -178,10 +178,6 @@ class Performer:
     def requests_received(self, peer: PeerId, pieces: list[int]) -> None:
         """A run of requests for the brain."""
         self.perform(self.brain.pieces_requested(peer, pieces, self.now()))
-
-    def piece_received(self, source: SourceId, piece: int, buffer: PieceBuffer) -> None:
-        """As `pieces_received`, for one of whose bytes all were told of."""
-        self.pieces_received(source, ArrivedPieces([ArrivedPiece(piece, 0, buffer.view)], (buffer,)))
 
     def pieces_received(self, source: SourceId, arrived: ArrivedPieces) -> None:
         """Ask the brain what becomes of whole pieces; what it does not want stored is dropped."""

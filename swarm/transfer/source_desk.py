@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -21,10 +22,11 @@ from swarm.protocol.messages import (
     Request,
     Unchoke,
 )
-from swarm.transfer.buffers import PieceBuffer
+from swarm.transfer.buffers import ArrivedPiece, ArrivedPieces, PieceBuffer
 from swarm.transfer.pacing import CHUNK_BYTES
 from swarm.transfer.performer import Performer
 from swarm.transfer.session_io import SessionResources
+from swarm.transfer.session_reader import PROGRESS_SECONDS, TOGETHER_BYTES
 
 
 class SourceDesk:
@@ -47,6 +49,8 @@ class SourceDesk:
         self._requests: deque[int] = deque()
         self._owed: dict[int, bool] = {}
         self._open: dict[int, PieceBuffer] = {}
+        self._fresh: dict[int, int] = {}
+        self._told_at = -math.inf
         self._paused = False
         self._tell = tell
         self._requested = trio.Event()
@@ -118,16 +122,17 @@ class SourceDesk:
         try:
             done = 0
             while done < len(data):
-                size = min(len(data) - done, self.slice_bytes)
+                size = min(len(data) - done, self.slice_bytes, CHUNK_BYTES)
                 buffer.view[done : done + size] = data[done : done + size]
                 done += size
                 await trio.lowlevel.checkpoint()
                 await self.received(piece, size)
         except BaseException:
             del self._open[piece]
+            self._fresh.pop(piece, None)
             buffer.release()
             raise
-        self.deliver(piece)
+        self.deliver((piece,))
 
     def refuse(self, piece: int) -> None:
         """Answer a request with the news that the piece is not there; it will not be asked for soon."""
@@ -184,27 +189,50 @@ class SourceDesk:
         self.refuse(piece)
         return None
 
+    def begin_now(self, piece: int) -> memoryview | None:
+        """As `begin`, without waiting; None, with nothing done, also if it would."""
+        if not self.wants(piece):
+            return None
+        buffer = self._resources.pool.take_free(self.manifest.layout.length(piece))
+        if buffer is None:
+            return None
+        self._open[piece] = buffer
+        return buffer.view
+
     @property
     def slice_bytes(self) -> int:
         """How many bytes to receive at most before `received` is told."""
         pacer = self._resources.download_pacer
-        return pacer.slice_bytes if pacer.limited and not self._local else CHUNK_BYTES
+        return pacer.slice_bytes if pacer.limited and not self._local else TOGETHER_BYTES
 
     async def received(self, piece: int, size: int) -> None:
-        """``size`` more bytes of the piece are in its memory. Waits for the download limit, unless local."""
-        # Receiving was a checkpoint, in most cases.
+        """``size`` more bytes of the piece are in its memory. Waits for the download limit, unless local.
+
+        The brain hears of a piece that is under way every `PROGRESS_SECONDS`.
+        """
         if not self._local:
             await self._resources.download_pacer.wait(size)
-        self._performer.data_received(self.source, piece, size)
+        self._fresh[piece] = self._fresh.get(piece, 0) + size
+        now = self._resources.now()
+        if now >= self._told_at + PROGRESS_SECONDS:
+            self._told_at = now
+            self._performer.data_received(self.source, piece, self._fresh.pop(piece))
 
-    def deliver(self, piece: int) -> None:
-        """All bytes of the piece are in its memory."""
-        buffer = self._open.pop(piece)
-        self._owed.pop(piece, None)
-        self._performer.piece_received(self.source, piece, buffer)
+    def deliver(self, pieces: Sequence[int]) -> None:
+        """All bytes of these pieces are in their memory."""
+        buffers = [self._open.pop(piece) for piece in pieces]
+        arrived = [
+            ArrivedPiece(piece, self._fresh.pop(piece, 0), buffer.view)
+            for piece, buffer in zip(pieces, buffers, strict=True)
+        ]
+        for piece in pieces:
+            self._owed.pop(piece, None)
+        self._performer.pieces_received(self.source, ArrivedPieces(arrived, buffers))
 
     def abandon(self, piece: int) -> None:
         """The piece will not be whole: give its memory back, and refuse it."""
+        if fresh := self._fresh.pop(piece, 0):
+            self._performer.data_received(self.source, piece, fresh)
         if (buffer := self._open.pop(piece, None)) is not None:
             buffer.release()
         self.refuse(piece)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, aclosing
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +36,7 @@ from swarm.ports import ByteStream, PeerSource, PieceSource, Store, StoredChange
 from swarm.protocol.advert import Advert
 from swarm.strategy.peer_book import PeerBook
 from swarm.transfer.connector import PeerConnector
+from swarm.transfer.content_reader import ContentReader
 from swarm.transfer.exchange import Exchange
 from swarm.transfer.give_up import GiveUpTimer, give_up_error
 from swarm.transfer.progress import Progress, TransferRecord
@@ -52,11 +53,6 @@ END_SECONDS = 5.0
 
 HOPELESS_SECONDS = 5.0
 """How long a fetch whose web servers have all failed for good waits for a peer that nobody named."""
-
-READ_AHEAD_BYTES = 16 * 1024 * 1024
-"""What is fetched first for a reader: some seconds of a film."""
-LEAST_AHEAD, MOST_AHEAD = 4, 256
-"""Pieces, where they are large, and where they are small."""
 
 PROGRESS_SECONDS = 0.5
 """The longest time between two values of `Transfer.progress`."""
@@ -143,7 +139,7 @@ class Transfer:
         self._failure: BaseException | None = None
         self._nursery: trio.Nursery | None = None
         self._piece_sources: list[PieceSource] = []
-        self._readers = 0
+        self._content_reader = ContentReader(self._record, self._reason)
 
     def __repr__(self) -> str:
         name = self._envelope.manifest.name if self._envelope else "not open yet"
@@ -245,48 +241,23 @@ class Transfer:
         if another program changes the files meanwhile.
         """
         await self.opened()
-        wanted = sorted(self._content.wanted) if self._content else ()
-        for piece in wanted:
-            yield await self._when_stored(piece)
+        for piece in sorted(self._content.wanted) if self._content else ():
+            yield await self._content_reader.when_stored(piece)
 
     async def read(
         self, file: int, start: int = 0, stop: int | None = None
     ) -> AsyncGenerator[memoryview, None]:
         """The bytes of a file of the manifest from ``start`` to ``stop``, as they are verified and stored.
 
-        As long as somebody reads, what is needed next is fetched first, `READ_AHEAD_BYTES` ahead. Close the
-        iterator when it is no longer read. Raises UsageError for a file that is not fetched, and what
-        `chunks` raises.
+        What is needed next is fetched first (`ContentReader.read`). Close the iterator when it is no longer
+        read. Raises UsageError for a file that is not fetched, and what `chunks` raises.
         """
         await self.opened()
         if file not in self._files:
             raise UsageError(f"file {file} is not among those that are shared or fetched")
-        layout = self.manifest.layout
-        stop = min(layout.file_length(file), layout.file_length(file) if stop is None else stop)
-        length, pieces = layout.piece_length, layout.pieces_of(file)
-        needed = pieces[start // length : -(-stop // length)] if start < stop else range(0)
-        ahead = min(max(LEAST_AHEAD, READ_AHEAD_BYTES // length), MOST_AHEAD)
-        self._readers += 1
-        reader = self._readers
-        try:
-            for index, piece in enumerate(needed):
-                if self._exchange is not None:
-                    self._exchange.watch(reader, needed[index : index + ahead])
-                data = await self._when_stored(piece)
-                offset = layout.span(piece).offset
-                yield data[max(0, start - offset) : stop - offset]
-        finally:
-            if self._exchange is not None:
-                self._exchange.watch(reader, range(0))
-
-    async def _when_stored(self, piece: int) -> memoryview:
-        while True:
-            stored = self._record.next_stored
-            if self._content is None:
-                raise self._reason()
-            if piece in self._content.store.stored:
-                return await self._content.store.get(piece)
-            await stored.wait()
+        async with aclosing(self._content_reader.read(self.manifest.layout, file, start, stop)) as found:
+            async for data in found:
+                yield data
 
     async def closed(self) -> None:
         """Wait until the transfer has ended; raises what it failed with."""
@@ -469,6 +440,7 @@ class Transfer:
                 logger.exception("transfer %d failed", self.number)
         finally:
             self._exchange = self._connector = self._content = self._nursery = None
+            self._content_reader.end()
             self._node.transfer_ended(self)
             error_text = None if self._failure is None else str(self._failure)
             self._record.publish(TransferEnded(self.number, error_text))
@@ -488,6 +460,7 @@ class Transfer:
             self._book,
             wanted=content.wanted,
         )
+        self._content_reader.begin(content.store, exchange.watch)
         if content.expects_peers:
             exchange.expect_peers()
         self._connector = connector = PeerConnector(

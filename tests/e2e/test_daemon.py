@@ -307,6 +307,9 @@ def test_prometheus_takes_the_metrics(processes: Processes, tmp_path: Path) -> N
     data = random_file(tmp_path / "data.bin", MIB)
     daemon = start_daemon(processes)
     fetch(processes, add(processes, data)["link"], tmp_path / "copy").expect_exit(0)
+    publisher = daemon.ask("GET", "/v1/status").json()["node"]["peer"]
+    series = {"link": f"swarm:series/{publisher}/a%27b", "paused": True}
+    assert daemon.ask("POST", "/v1/transfers", series).status == 201
     text = daemon.ask("GET", "/metrics").body.decode()
     assert f"swarm_sent_bytes_total {MIB}\n" in text
     assert 'swarm_transfers{state="seeding"} 1\n' in text

@@ -107,8 +107,9 @@ def test_what_cannot_be_handed_to_the_daemon_is_told(processes: Processes, tmp_p
         failed = command(processes, *arguments, "--daemon", code=2)
         assert told in failed.errors()
     command(processes, "fetch", "--daemon", "swarm:nonsense", code=3)
-    series = command(processes, "fetch", "--daemon", "swarm:series/x/y", code=2)
-    assert "swarm follow" in series.errors()
+    command(processes, "fetch", "--daemon", "swarm:series/x/y", code=3)
+    updated = command(processes, "fetch", "--daemon", "--update", data, code=2)
+    assert "--update is for its link" in updated.errors()
     assert daemon.transfers() == []
 
 

@@ -1,71 +1,162 @@
-"""How a find goes in a table of go-libp2p nodes, some of them stopped.
+"""How finds go in a table of go-libp2p nodes, some of them stopped.
 
-python -m tests.interop.bench_hash_table [NODES] [STOPPED]    (40 and 12; best in a network namespace)
+    python -m tests.interop.bench_hash_table [--nodes 40] [--stopped 12] [--finds 20]    (best in a namespace)
 
-Prints, for several finds by one client, cold and then warm: when the first provider came, how long the walk
-took, its questions, and the processor's time.
+In turns, each find for another key: *cold*, by a client that knows one node; *warm*, by one that has walked
+before, some of whose connections are still open; *rested*, by the same after a pause in which they all were
+closed; *changed*, after other nodes were stopped in place of the first, which then answer again; *worst*,
+cold and with those stopped that are nearest to the key. Prints the median and the worst: when the first
+provider came, how long the walk took, its questions, and the processor's time.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import hashlib
 import random
 import signal
-import sys
+import statistics
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import base58
 import trio
 
 import swarm
-from swarm.discovery import hash_table
 from swarm.discovery.hash_table import HashTable
 from swarm.ids import ManifestId
 from swarm.net.addresses import parse_peer_address
+from swarm.node.node import LINGER_SECONDS, Node
 from swarm.node.tables import _TableLink
 from swarm.reach.kad_messages import KadAnswer, get_providers, key_of
 from swarm.reach.kad_walk import NEAREST_ASKED
+from tests.benchmarks.measuring import table as as_table
+from tests.support.interop_go import GoPeer
 from tests.support.interop_kad import provide, table
 from tests.support.processes import Processes
 
 PROGRAM = Path(__file__).parents[2] / ".interop" / "go" / "p2pd"
+NOT_FOUND = 99.0
+FIRST, PROVIDER = 0, 1
+"""The node through which the table is entered, and the one that provides: neither is stopped."""
+RESTS = 3
+Figures = tuple[float, float, int, float]
 
 
-async def finds(first: str, keys: list[bytes], home: Path) -> None:
-    async with swarm.open_node(swarm.NodeOptions(home=home, listen=("/ip4/127.0.0.1/tcp/0",))) as node:
-        client = HashTable([parse_peer_address(first)], _TableLink(node._questions))
-        for number, key in enumerate(keys):
-            began, cpu = time.perf_counter(), time.process_time()
-            met: list[float] = []
-
-            def take(answer: KadAnswer, began: float = began, met: list[float] = met) -> None:
-                met += [time.perf_counter() - began] * bool(answer.providers)
-
-            walk = client._walk(key, NEAREST_ASKED)
-            await client._run_walk(walk, get_providers(key), take)
-            took, used = time.perf_counter() - began, time.process_time() - cpu
-            print(
-                f"{'warm' if number else 'cold'}: first provider {min(met, default=99) * 1e3:.0f} ms, "
-                f"walk {took:.2f} s, {walk.questions} questions, {used * 1e3:.0f} ms of the processor",
-                flush=True,
-            )
-
-
-def main(nodes: int, stopped: int) -> None:
-    folder = Path(tempfile.mkdtemp())
-    keys = [key_of(ManifestId(bytes([number]) * 32)) for number in range(6)]
-    with Processes(folder) as processes, table(processes, PROGRAM, nodes) as daemons:
-        for key in keys:
-            provide(daemons[1], key)
-        for daemon in random.Random(1).sample(list(daemons[2:]), stopped):
+@contextlib.contextmanager
+def stopped(daemons: Sequence[GoPeer]) -> Iterator[None]:
+    """These are silent: their system takes connections, they do not answer."""
+    try:
+        for daemon in daemons:
             daemon.process.signal(signal.SIGSTOP)
-        try:
-            trio.run(finds, daemons[0].address, keys, folder / "home")
-        finally:
-            for daemon in daemons:
-                daemon.process.signal(signal.SIGCONT)
+        yield
+    finally:
+        for daemon in daemons:
+            daemon.process.signal(signal.SIGCONT)
+
+
+def nearest(daemons: Sequence[GoPeer], key: bytes, count: int) -> list[GoPeer]:
+    """The nodes of the table that are nearest to the key."""
+    target = int.from_bytes(hashlib.sha256(key).digest())
+
+    def distance(daemon: GoPeer) -> int:
+        peer = base58.b58decode(daemon.address.rpartition("/")[2])
+        return target ^ int.from_bytes(hashlib.sha256(peer).digest())
+
+    return sorted(daemons, key=distance)[:count]
+
+
+async def find(client: HashTable, key: bytes) -> Figures:
+    """One find: seconds to the first provider and of the walk, questions, processor seconds."""
+    began, cpu = time.perf_counter(), time.process_time()
+    met: list[float] = []
+
+    def take(answer: KadAnswer) -> None:
+        met.extend([time.perf_counter() - began] * bool(answer.providers))
+
+    walk = client._walk(key, NEAREST_ASKED)
+    await client._run_walk(walk, get_providers(key), take)
+    took, used = time.perf_counter() - began, time.process_time() - cpu
+    return min(met, default=NOT_FOUND), took, walk.questions, used
+
+
+async def finds(
+    daemons: Sequence[GoPeer], count: int, keys: Iterator[bytes], home: Path
+) -> dict[str, list[Figures]]:
+    """All kinds of finds; ``count`` nodes are stopped."""
+    found: dict[str, list[Figures]] = {kind: [] for kind in ("cold", "warm", "rested", "changed", "worst")}
+    others = list(daemons[2:])
+    random.Random(1).shuffle(others)
+    turns = (others[:count], others[count : 2 * count])
+
+    def client(node: Node) -> HashTable:
+        return HashTable([parse_peer_address(daemons[FIRST].address)], _TableLink(node._questions))
+
+    async def rest() -> None:
+        await trio.sleep(LINGER_SECONDS + 1)
+
+    async with swarm.open_node(swarm.NodeOptions(home=home, listen=("/ip4/127.0.0.1/tcp/0",))) as node:
+        warm = client(node)
+        with stopped(turns[0]):
+            for _ in range(RESTS):
+                await rest()
+                found["cold"].append(await find(client(node), next(keys)))
+            await find(warm, next(keys))
+            for _ in range(FINDS):
+                found["warm"].append(await find(warm, next(keys)))
+                await trio.sleep(random.random())
+            for _ in range(RESTS):
+                await rest()
+                found["rested"].append(await find(warm, next(keys)))
+        with stopped(turns[1]):
+            for _ in range(RESTS):
+                found["changed"].append(await find(warm, next(keys)))
+        for _ in range(RESTS):
+            await rest()
+            key = next(keys)
+            with stopped(nearest(others, key, count)):
+                found["worst"].append(await find(client(node), key))
+    return found
+
+
+FINDS = 20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--nodes", type=int, default=40)
+    parser.add_argument("--stopped", type=int, default=12)
+    given = parser.parse_args()
+    folder = Path(tempfile.mkdtemp())
+    keys = [key_of(ManifestId(bytes([number]) * 32)) for number in range(FINDS + 4 * RESTS + 1)]
+    with Processes(folder) as processes, table(processes, PROGRAM, given.nodes) as daemons:
+        for key in keys:
+            provide(daemons[PROVIDER], key)
+        found = trio.run(finds, daemons, given.stopped, iter(keys), folder / "home")
+    print("each warm find:", " ".join(f"{first * 1e3:.0f}" for first, *_ in found["warm"]), "ms\n")
+    print(f"{given.nodes} nodes, {given.stopped} of them stopped; median and worst\n")
+    rows = [row(kind, figures) for kind, figures in found.items()]
+    print(as_table(("find", "finds", "first provider ms", "walk s", "questions", "processor ms"), rows))
+
+
+def row(kind: str, figures: list[Figures]) -> list[str]:
+    first, walk, questions, used = zip(*figures, strict=True)
+
+    def both(values: Sequence[float], scale: float, digits: int) -> str:
+        return f"{statistics.median(values) * scale:.{digits}f}, {max(values) * scale:.{digits}f}"
+
+    return [
+        kind,
+        str(len(figures)),
+        both(first, 1e3, 0),
+        both(walk, 1, 2),
+        both(questions, 1, 0),
+        both(used, 1e3, 0),
+    ]
 
 
 if __name__ == "__main__":
-    print(f"a question waits {hash_table.QUESTION_SECONDS} s")
-    main(*(int(argument) for argument in sys.argv[1:] or ("40", "12")))
+    main()

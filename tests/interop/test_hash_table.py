@@ -50,7 +50,9 @@ def test_what_one_provides_the_other_finds(processes: Processes) -> None:
         asking.stop()
 
 
-def test_silent_nodes_are_passed_over(processes: Processes) -> None:
+def test_silent_nodes_are_passed_over_and_a_later_run_begins_at_those_that_answered(
+    processes: Processes,
+) -> None:
     with table(processes, installed("go", INSTALLED / "go" / "p2pd"), SIZE) as nodes:
         shared, manifest = share(processes, nodes[0])
         me = str(shared.event("node_listening")["peer"])
@@ -58,8 +60,11 @@ def test_silent_nodes_are_passed_over(processes: Processes) -> None:
         for node in nodes[1:4]:
             node.process.signal(signal.SIGSTOP)
         try:
-            fetch = processes.swarm("fetch", manifest, "--json", *HERE, "--dht", nodes[0].address)
+            fetch = processes.swarm("fetch", manifest, *HERE, "--dht", nodes[0].address, name="fetch")
             fetch.expect_exit(0)
+            nodes[0].process.kill()
+            again = ("fetch", manifest, "-o", "again", *HERE, "--dht", nodes[0].address)
+            processes.swarm(*again, name="fetch").expect_exit(0)
         finally:
             for node in nodes[1:4]:
                 node.process.signal(signal.SIGCONT)

@@ -4,7 +4,8 @@
                                             ├─ wan ── public host 5.5.5.1
     home B  192.168.2.10 ── router 5.5.5.3 ─┘
 
-A router translates with nftables' masquerade, and drops what nobody inside has asked for. It is a cone (one
+A router translates with nftables' masquerade. It drops what nobody inside has asked for, or refuses it with
+a reset. What goes to private addresses elsewhere vanishes, as with most providers. A router is a cone (one
 mapping for each port inside, whoever is talked to) or symmetric (another mapping for each destination).
 ``delay`` makes each packet that passes between two homes or a home and the public host wait, half of the
 round trip each way: netem is not in every kernel, so a process moves the frames.
@@ -26,6 +27,8 @@ SECOND_PUBLIC = "5.5.5.11"
 ROUTERS = {"a": "5.5.5.2", "b": "5.5.5.3"}
 HOMES = {"a": "192.168.1", "b": "192.168.2"}
 CONE, SYMMETRIC = "", "fully-random"
+DROPS, REFUSES = "drop", "reject with tcp reset"
+"""What a router does with a SYN that nobody inside has asked for."""
 
 _RULES = """
 table ip nat {{
@@ -36,7 +39,8 @@ table ip filt {{
  chain forwarding {{ type filter hook forward priority 0; policy drop;
   ct state established,related accept; ct status dnat accept; iifname "lan0" accept; }}
  chain incoming {{ type filter hook input priority 0; policy drop;
-  iifname "lo" accept; iifname "lan0" accept; ct state established,related accept; }}
+  iifname "lo" accept; iifname "lan0" accept; ct state established,related accept;
+  meta l4proto tcp {strangers}; }}
 }}
 """
 
@@ -44,8 +48,11 @@ table ip filt {{
 class Nats(Namespaces):
     """Routers ``a`` and ``b`` are `CONE` or `SYMMETRIC`; ``round_trip`` is seconds between any two sides."""
 
-    def __init__(self, a: str = CONE, b: str = CONE, *, round_trip: float = 0.0) -> None:
+    def __init__(
+        self, a: str = CONE, b: str = CONE, *, round_trip: float = 0.0, strangers: str = DROPS
+    ) -> None:
         super().__init__()
+        self._strangers = strangers
         self._kinds = {"a": a, "b": b}
         self._round_trip = round_trip
         self._delays: list[subprocess.Popen[bytes]] = []
@@ -57,6 +64,11 @@ class Nats(Namespaces):
     def inside(self, host: str, *argv: str | Path) -> list[str]:
         """The command that runs ``argv`` there."""
         return ["ip", "netns", "exec", self.name(host), *map(str, argv)]
+
+    def limit(self, host: str, bits: int) -> None:
+        """Let home or host ``host`` send this many bits a second."""
+        queue = ("rate", f"{bits}bit", "burst", "64kb", "latency", "100ms")
+        _run("tc", "-netns", self.name(host), "qdisc", "add", "dev", "eth0", "root", "tbf", *queue)
 
     def _remove(self) -> None:
         for process in self._delays:
@@ -126,5 +138,6 @@ class Nats(Namespaces):
         _run("ip", "-n", inside, "link", "set", "eth0", "up")
         _run("ip", "-n", inside, "route", "add", "default", "via", f"{lan}.1")
         _run(*self.inside(router, "sysctl", "-q", "-w", "net.ipv4.ip_forward=1"))
-        rules = _RULES.format(flags=self._kinds[home])
+        _run("ip", "-n", outside, "route", "add", "blackhole", "default")
+        rules = _RULES.format(flags=self._kinds[home], strangers=self._strangers)
         subprocess.run(self.inside(router, "nft", "-f", "-"), input=rules.encode(), check=True)

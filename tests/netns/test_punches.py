@@ -32,12 +32,12 @@ def namespaces() -> None:
 class Field:
     """A meeting point, and what runs at home."""
 
-    def __init__(self, nats: Nats, processes: Processes, folder: Path) -> None:
+    def __init__(self, nats: Nats, processes: Processes, folder: Path, *, size: int = 2 * MIB) -> None:
         self.nats = nats
         self.processes = processes
         self.folder = folder
         self.content = folder / "content.bin"
-        self.content.write_bytes(os.urandom(2 * MIB))
+        self.content.write_bytes(os.urandom(size))
 
     def swarm(self, host: str, *arguments: str | Path, name: str) -> Running:
         command = self.nats.inside(host, sys.executable, "-m", "swarm", *arguments)

@@ -10,12 +10,15 @@ import trio
 import trio.testing
 
 from swarm.discovery import hash_table
-from swarm.discovery.hash_table import FIRST_PAUSE, NEAR_DHT, PROVIDED_SECONDS, SLOW_SECONDS, HashTable
+from swarm.discovery.hash_table import BEGUN_TOGETHER, FIRST_PAUSE, NEAR_DHT, PROVIDED_SECONDS, HashTable
 from swarm.endpoint import Endpoint, PeerAddress
 from swarm.errors import NoPeerReachable
 from swarm.ids import ManifestId, PeerId
 from swarm.ports import Announcement, FoundPeer
+from swarm.reach import kad_nodes
 from swarm.reach.kad_messages import KadPeer, add_provider, get_providers, key_of
+from swarm.reach.kad_nodes import DOUBT_SECONDS, LATE_SECONDS, SLOW_SECONDS
+from swarm.reach.kad_walk import NEAREST_ASKED, KadWalk
 from swarm.reach.multiaddrs import address_to_bytes, peer_to_bytes
 from swarm.reach.protobuf import encode
 from swarm.strategy.peer_book import DHT
@@ -41,6 +44,10 @@ class Table:
         self.answer = answer
         self.asked: list[KadPeer] = []
         self.told: list[tuple[KadPeer, bytes]] = []
+        self.open: set[PeerId] = set()
+
+    def connected(self, peer: PeerId) -> bool:
+        return peer in self.open
 
     async def ask(self, node: KadPeer, message: bytes) -> bytes:
         await trio.lowlevel.checkpoint()
@@ -65,6 +72,15 @@ async def found_by(table: HashTable, count: int) -> list[FoundPeer]:
             found.append(each)
             if len(found) == count:
                 break
+    return found
+
+
+async def look_for(table: HashTable, seconds: float) -> list[FoundPeer]:
+    found: list[FoundPeer] = []
+    with trio.move_on_after(seconds):
+        async with aclosing(table.peers(MANIFEST)) as peers:
+            async for each in peers:
+                found.append(each)
     return found
 
 
@@ -167,7 +183,7 @@ async def test_an_answer_without_end_yields_a_bounded_number(
 ) -> None:
     """Of providers, and of nodes from which later walks begin."""
     monkeypatch.setattr(hash_table, "MAX_PROVIDERS", 6)
-    monkeypatch.setattr(hash_table, "MAX_REMEMBERED", 5)
+    monkeypatch.setattr(kad_nodes, "MAX_REMEMBERED", 5)
     number = 10
 
     def answer(_node: KadPeer) -> bytes:
@@ -194,8 +210,88 @@ async def test_an_answer_without_end_yields_a_bounded_number(
         asked = len(link.asked)
         assert len(found) == 6
         assert asked > 5
-        assert len(table._good) == 5
+        assert len(table.answering) == 5
         # The second walk begins anew.
         await trio.sleep(FIRST_PAUSE)
         assert len(found) == 12
         nursery.cancel_scope.cancel()
+
+
+def nearest_first(nodes: list[PeerId]) -> list[PeerId]:
+    """The nodes in the order in which a walk for the key meets them."""
+    walk = KadWalk(KEY, [KadPeer(each, (PUBLIC,)) for each in nodes], ME, nearest=len(nodes))
+    found = []
+    while (node := walk.next()) is not None:
+        found.append(node.peer)
+        walk.failed(node.peer)
+    return found
+
+
+async def test_silent_nodes_do_not_hold_up_those_behind_them(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """As many as are asked at once, and nearer than all that answer: asked for at most a moment, once."""
+    ordered = nearest_first([peer(number) for number in range(100, 124)])
+    silent = set(ordered[:NEAREST_ASKED])
+    everyone = [(8, listed(each, PUBLIC)) for each in ordered]
+
+    def answer(node: KadPeer) -> bytes | None:
+        if node.peer in silent:
+            return None
+        return encode([*everyone, *([(9, listed(SEEDER, PUBLIC))] if node.peer != ordered[-1] else [])])
+
+    link = Table(answer)
+    table = HashTable([PeerAddress(ordered[-1], PUBLIC)], link)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(table.run)
+        began = trio.current_time()
+        assert await found_by(table, 1) == [FoundPeer(SEEDER, (str(PUBLIC),))]
+        assert trio.current_time() - began < 2 * LATE_SECONDS
+        await look_for(table, SLOW_SECONDS)
+        link.asked.clear()
+        await look_for(table, SLOW_SECONDS)
+        assert silent.isdisjoint(node.peer for node in link.asked)
+        # They may be back later.
+        await trio.sleep(DOUBT_SECONDS)
+        link.asked.clear()
+        await look_for(table, SLOW_SECONDS)
+        assert silent <= {node.peer for node in link.asked}
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_network_in_which_all_are_slow_is_waited_for(autojump_clock: trio.testing.MockClock) -> None:
+    link = Table(lambda _: encode([(8, listed(peer(each), PUBLIC)) for each in range(100, 130)]))
+
+    async def ask(node: KadPeer, message: bytes) -> bytes:
+        slow = node.peer != FIRST
+        await trio.sleep(SLOW_SECONDS / 2 if slow else 0)
+        answer = await Table.ask(link, node, message)
+        return answer + encode([(9, listed(SEEDER, PUBLIC))] if slow else [])
+
+    link.ask = ask  # type: ignore[method-assign]
+    table = HashTable([PeerAddress(FIRST, PUBLIC)], link)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(table.run)
+        assert await found_by(table, 1) == [FoundPeer(SEEDER, (str(PUBLIC),))]
+        nursery.cancel_scope.cancel()
+
+
+async def test_nodes_to_which_a_connection_is_open_are_asked_first(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    known = [peer(number) for number in range(100, 110)]
+    link = Table(lambda _: b"")
+    link.open = set(nearest_first(known)[-BEGUN_TOGETHER:])
+    table = HashTable([PeerAddress(known[0], PUBLIC)], link, [PeerAddress(each, PUBLIC) for each in known])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(table.run)
+        await look_for(table, SLOW_SECONDS)
+        nursery.cancel_scope.cancel()
+    assert {node.peer for node in link.asked[:BEGUN_TOGETHER]} == link.open
+    assert {node.peer for node in link.asked} == set(known)
+
+
+def test_known_nodes_of_a_public_table_are_public() -> None:
+    known = [PeerAddress(OTHER, PRIVATE), PeerAddress(SEEDER, PRIVATE), PeerAddress(SEEDER, PUBLIC)]
+    table = HashTable([PeerAddress(FIRST, PUBLIC)], Table(lambda _: b""), known)
+    assert [node for node in table.answering if node.endpoints] == [KadPeer(SEEDER, (PUBLIC,))]

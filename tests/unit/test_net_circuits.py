@@ -301,12 +301,13 @@ async def test_a_direct_dial_has_a_head_start(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(Circuits, "_through", through)
     circuit = circuit_by(f"/ip4/127.0.0.1/tcp/1/p2p/{STRANGER}")
+    public = [Endpoint.parse("/ip4/5.5.5.9/tcp/1")]
     async with relayed_host() as (_, circuits):
-        assert await circuits.reach(STRANGER, slowly, [circuit]) == "direct"
+        assert await circuits.reach(STRANGER, public, slowly, [circuit]) == "direct"
         assert opened == []
         # Once the direct dial has failed nothing is waited for.
         with trio.fail_after(limits.DIRECT_HEAD_START / 2):
-            assert await circuits.reach(STRANGER, never, [circuit]) == str(circuit)
+            assert await circuits.reach(STRANGER, public, never, [circuit]) == str(circuit)
 
 
 async def test_a_circuit_that_carries_little_is_not_used_for_pieces(monkeypatch: pytest.MonkeyPatch) -> None:

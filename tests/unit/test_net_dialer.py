@@ -12,7 +12,8 @@ from libp2p.security.noise.exceptions import PeerIDMismatchesPubkey
 
 from swarm.endpoint import Endpoint
 from swarm.errors import NoPeerReachable
-from swarm.net.dialer import MOST_OF_A_NAME, dial_any, resolved
+from swarm.net.dialer import MOST_OF_A_NAME, dial_any, head_start, resolved
+from swarm.reach.reach_limits import DIRECT_HEAD_START, NEAR_HEAD_START
 
 
 class _Names(trio.abc.HostnameResolver):
@@ -114,3 +115,13 @@ async def test_the_most_telling_reason_is_told_and_not_the_last(
     with pytest.raises(NoPeerReachable) as raised:
         await dial_any(where, dial, deadline=5)
     assert str(raised.value).startswith(told)
+
+
+def test_only_addresses_that_may_answer_have_a_head_start() -> None:
+    mine = [Endpoint("ip4", "192.168.2.10", "tcp", 4001), Endpoint("ip6", "fd00:1::1", "tcp", 4001)]
+    far = Endpoint("ip4", "192.168.1.10", "tcp", 4001)
+    assert head_start([far], mine) == 0
+    assert head_start([far, Endpoint("ip4", "192.168.2.77", "tcp", 1)], mine) == NEAR_HEAD_START
+    assert head_start([Endpoint("ip6", "fd00:1::2", "tcp", 1)], mine) == NEAR_HEAD_START
+    assert head_start([Endpoint("ip6", "fd00:2::2", "tcp", 1)], mine) == 0
+    assert head_start([far, Endpoint("ip4", "5.5.5.1", "tcp", 1)], mine) == DIRECT_HEAD_START

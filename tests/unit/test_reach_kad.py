@@ -21,7 +21,8 @@ from swarm.reach.kad_messages import (
     get_providers,
     key_of,
 )
-from swarm.reach.kad_walk import AT_ONCE, MAX_HEARD, MAX_QUESTIONS, NEAREST, KadWalk
+from swarm.reach.kad_nodes import DOUBT_SECONDS, MAX_DOUBTED, MAX_REMEMBERED, SLOW_SECONDS, KadNodes
+from swarm.reach.kad_walk import AT_ONCE, MAX_HEARD, MAX_QUESTIONS, MOST_OPEN, NEAREST, KadWalk
 from swarm.reach.multiaddrs import address_to_bytes, peer_to_bytes
 from swarm.reach.protobuf import decode, encode
 
@@ -150,6 +151,69 @@ def test_nobody_waits_for_a_slow_node() -> None:
     assert walk.over
     walk.answered(first.peer, ())
     assert set(walk.keepers()) == {first, second}
+
+
+def test_for_a_late_node_another_is_asked_and_enough_answers_end_the_walk() -> None:
+    nodes = near([KadPeer(peer(number), WHERE) for number in range(5)])
+    walk = KadWalk(KEY, nodes, ME, nearest=2)
+    assert [walk.next(), walk.next(), walk.next()] == [*nodes[:2], None]
+    walk.late(nodes[0].peer)
+    assert walk.next() == nodes[2]
+    walk.answered(nodes[1].peer, ())
+    assert not walk.over
+    walk.answered(nodes[2].peer, ())
+    assert walk.over
+    assert walk.unanswered == (nodes[0].peer,)
+    # Its answer counts if it comes all the same.
+    walk.answered(nodes[0].peer, ())
+    assert walk.unanswered == ()
+    assert set(walk.keepers()) == set(nodes[:3])
+
+
+def test_late_nodes_are_waited_for_as_long_as_too_few_have_answered() -> None:
+    nodes = near([KadPeer(peer(number), WHERE) for number in range(100)], 100)
+    walk = KadWalk(KEY, nodes, ME, nearest=AT_ONCE)
+    asked = 0
+    while (node := walk.next()) is not None:
+        asked += 1
+        walk.late(node.peer)
+    assert asked == MOST_OPEN
+    assert not walk.over
+    walk.slow(nodes[0].peer)
+    assert walk.next() == nodes[MOST_OPEN]
+    for node in nodes[: MOST_OPEN + 1]:
+        walk.failed(node.peer)
+    assert not walk.over
+
+
+def test_doubted_nodes_are_asked_last() -> None:
+    nodes = near([KadPeer(peer(number), WHERE) for number in range(5)])
+    walk = KadWalk(KEY, nodes, ME, nearest=3, doubted={nodes[0].peer, nodes[1].peer})
+    assert run(walk, lambda _: ()) == [each.peer for each in nodes[2:]]
+    alone = KadWalk(KEY, nodes, ME, nearest=3, doubted={each.peer for each in nodes})
+    assert run(alone, lambda _: ()) == [each.peer for each in nodes[:3]]
+
+
+def test_what_is_known_of_nodes_is_bounded_and_forgotten() -> None:
+    nodes = [KadPeer(peer(number), WHERE) for number in range(2 * MAX_DOUBTED)]
+    known = KadNodes(nodes)
+    assert len(known.answering) == MAX_REMEMBERED
+    assert known.patience == SLOW_SECONDS
+    for node in nodes[:MAX_REMEMBERED]:
+        known.silent(node.peer, 0.0)
+    assert known.answering == ()
+    for node in nodes:
+        known.silent(node.peer, 1.0)
+    assert len(known.doubted(2.0)) == MAX_DOUBTED
+    assert known.doubted(2.0 + DOUBT_SECONDS) == frozenset()
+    for node in nodes:
+        known.answered(node, None)
+    assert known.patience == SLOW_SECONDS
+    for node in nodes:
+        known.answered(node, 0.1)
+    assert known.answering == tuple(nodes[-MAX_REMEMBERED:])
+    assert known.doubted(2.0) == frozenset()
+    assert known.patience == pytest.approx(0.3)
 
 
 def test_one_that_names_itself_us_or_nobody_leads_nowhere() -> None:

@@ -15,7 +15,7 @@ import trio
 from swarm.content.manifest import FileEntry, Manifest
 from swarm.errors import DiskError, Incomplete, Locked, PieceMismatch, PieceWithdrawn
 from swarm.ports import StoredChange
-from swarm.storage import target as target_module
+from swarm.storage import piece_writer
 from swarm.storage.file_layer import PosixLayer
 from swarm.storage.piece_files import OPEN_FILES
 from swarm.storage.scan import Scanned, scan
@@ -317,7 +317,7 @@ async def test_a_journal_of_other_content_beside_what_is_complete_is_left_alone(
 async def test_putting_waits_for_the_disk_while_much_is_unsynced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(target_module, "UNSYNCED_BYTES", 3 * PIECE)
+    monkeypatch.setattr(piece_writer, "UNSYNCED_BYTES", 3 * PIECE)
     _, source = await shared_file(tmp_path, noise(5 * PIECE))
     journal = tmp_path / "out" / "f.swarm-journal"
     async with open_target(source.manifest, tmp_path / "out") as target:

@@ -27,7 +27,7 @@ from swarm.ids import PeerId, SourceId
 from swarm.ports import RequestDesk
 from swarm.protocol.messages import Cancel, Goodbye, HaveAll, Reject, RejectReason, Request, Unchoke
 from swarm.storage.memory_store import MemoryStore
-from swarm.transfer.buffers import PieceBuffer, TransferMemory
+from swarm.transfer.buffers import ArrivedPieces, TransferMemory
 from swarm.transfer.pacing import Pacer, RateLimit
 from swarm.transfer.session import SessionOrigin
 from swarm.transfer.session_io import SessionResources
@@ -440,10 +440,12 @@ class Heard:
     def data_received(self, source: SourceId, piece: int, size: int) -> None:
         self.bytes += size
 
-    def piece_received(self, source: SourceId, piece: int, buffer: PieceBuffer) -> None:
-        assert bytes(buffer.view) == piece_of(piece)
-        self.whole.append(piece)
-        buffer.release()
+    def pieces_received(self, source: SourceId, arrived: ArrivedPieces) -> None:
+        for piece, fresh, data in arrived.pieces:
+            assert data == piece_of(piece)
+            self.bytes += fresh
+            self.whole.append(piece)
+        arrived.release()
 
 
 def desk_of(heard: Heard, memory: TransferMemory) -> SourceDesk:

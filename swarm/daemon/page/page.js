@@ -113,7 +113,8 @@ function show(about) {
   row.about = about;
   const find = (selector) => row.item.querySelector(selector);
   row.item.dataset.state = about.state;
-  set(find(".name"), about.name || about.manifest || about.id);
+  const release = about.series ? ` (release ${about.release || "…"})` : "";
+  set(find(".name"), (about.name || about.manifest || about.id) + release);
   set(find(".state"), about.state);
   const part = share(about);
   find("progress").value = part;

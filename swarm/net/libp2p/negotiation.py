@@ -10,15 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import trio
-from libp2p.abc import IMultiselectCommunicator
 from libp2p.custom_types import TProtocol
 from libp2p.exceptions import ParseError
 from libp2p.io.exceptions import IOException
 from libp2p.protocol_muxer.exceptions import MultiselectClientError, MultiselectCommunicatorError
-from libp2p.protocol_muxer.multiselect import DEFAULT_NEGOTIATE_TIMEOUT, MULTISELECT_PROTOCOL_ID
+from libp2p.protocol_muxer.multiselect import (
+    DEFAULT_NEGOTIATE_TIMEOUT,
+    MULTISELECT_PROTOCOL_ID,
+    PROTOCOL_NOT_FOUND_MSG,
+)
 from libp2p.protocol_muxer.multiselect_client import MultiselectClient
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
-from libp2p.utils.varint import decode_uvarint_from_stream
+from libp2p.utils.varint import decode_uvarint_from_stream, encode_delim
 
 from swarm.net.libp2p.internals import propose_with, read_negotiations_with
 
@@ -45,34 +48,48 @@ async def _read_message(self: MultiselectCommunicator) -> str:
     return text[:-1]
 
 
+async def propose(
+    protocols: Sequence[TProtocol], communicator: MultiselectCommunicator, seconds: float, first: bytes = b""
+) -> TProtocol:
+    """Propose these protocols in their order; return the one that the other end speaks.
+
+    The first one goes out with the greeting, without waiting for its answer. Both are answered in order, so
+    this saves a round trip for each of security, muxer and stream; over a circuit these are long. With a
+    single protocol ``first``, the first bytes of the stream, goes out with it, too: who does not speak the
+    protocol takes it for proposals. Raises MultiselectClientError, also after ``seconds``.
+    """
+    with trio.move_on_after(seconds):
+        try:
+            proposed, *others = protocols
+            await _write(communicator, MULTISELECT_PROTOCOL_ID, proposed, first=first)
+            if await communicator.read() != MULTISELECT_PROTOCOL_ID:
+                raise MultiselectClientError("something else than multistream-select is spoken there")
+            while (answer := await communicator.read()) != proposed:
+                if answer != PROTOCOL_NOT_FOUND_MSG or not others:
+                    raise MultiselectClientError(f"{proposed} is not spoken there")
+                proposed, *others = others
+                await _write(communicator, proposed)
+        except MultiselectCommunicatorError as error:
+            raise MultiselectClientError(f"the negotiation of {protocols[0]} was cut off: {error}") from error
+        return proposed
+    raise MultiselectClientError(f"no answer about {protocols[0]} within {seconds} s")
+
+
+async def _write(communicator: MultiselectCommunicator, *messages: str, first: bytes = b"") -> None:
+    data = b"".join(encode_delim(message.encode()) for message in messages)
+    try:
+        await communicator.read_writer.write(data + first)
+    except (IOException, AssertionError, ValueError) as error:
+        raise MultiselectCommunicatorError("the stream ended during negotiation") from error
+
+
 async def _select_one_of(
-    self: MultiselectClient,
+    self: MultiselectClient,  # noqa: ARG001 - it takes the place of a method
     protocols: Sequence[TProtocol],
-    communicator: IMultiselectCommunicator,
+    communicator: MultiselectCommunicator,
     negotiate_timeout: int = DEFAULT_NEGOTIATE_TIMEOUT,
 ) -> TProtocol:
-    """As libp2p's, but a single protocol is proposed with the greeting, without waiting for its answer.
-
-    Both are answered in order, so this saves a round trip for each of security, muxer and stream; over a
-    circuit these are long.
-    """
-    if len(protocols) != 1:
-        return await _select_in_turn(self, protocols, communicator, negotiate_timeout)
-    (protocol,) = protocols
-    with trio.move_on_after(negotiate_timeout):
-        try:
-            await communicator.write(MULTISELECT_PROTOCOL_ID)
-            await communicator.write(protocol)
-            greeting, answer = await communicator.read(), await communicator.read()
-        except MultiselectCommunicatorError as error:
-            raise MultiselectClientError(f"the negotiation of {protocol} was cut off: {error}") from error
-        if greeting != MULTISELECT_PROTOCOL_ID or answer != protocol:
-            raise MultiselectClientError(f"{protocol} is not spoken there")
-        return protocol
-    raise MultiselectClientError(f"no answer about {protocol} within {negotiate_timeout} s")
-
-
-_select_in_turn = MultiselectClient.select_one_of
+    return await propose(protocols, communicator, negotiate_timeout)
 
 
 def install() -> None:
