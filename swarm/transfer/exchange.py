@@ -102,10 +102,7 @@ class Exchange:
             prefer_near=options.prefer_near,
             spared=frozenset(map(SourceId, options.spare)),
             explains=services.requests_observed,
-            origins=OriginOptions(
-                fallback=options.origin_use == "fallback",
-                sequential=options.sequential,
-            ),
+            origins=OriginOptions(options.origin_use == "fallback", options.sequential),
         )
         self._brain = Brain(setup, services.rng, now())
         self._performer = Performer(self._brain, store, self, record, now)
