@@ -55,6 +55,9 @@ class ByteStream(Protocol):
         Waits while the peer's window or the socket is full.
         """
 
+    async def finish(self) -> None:
+        """Finish sending; what the peer sends can still be read. Raises nothing."""
+
     async def close(self) -> None:
         """Finish sending, let the peer read what was sent, and release the stream."""
 
