@@ -40,6 +40,9 @@ class ByteStream(Protocol):
     async def readinto_exactly(self, buffer: memoryview) -> None:
         """Fill ``buffer`` from the stream."""
 
+    async def readinto_least(self, buffer: memoryview, least: int) -> int:
+        """Wait for ``least`` bytes, and put them and what else has come into ``buffer``; return how many."""
+
     def read_now(self, buffer: memoryview) -> int:
         """Move into ``buffer`` what has come, without waiting; return how many bytes that is, perhaps none.
 
@@ -57,6 +60,12 @@ class ByteStream(Protocol):
 
     async def finish(self) -> None:
         """Finish sending; what the peer sends can still be read. Raises nothing."""
+
+    def write_now(self, data: bytes | bytearray) -> bool:
+        """Send all of ``data`` if that needs no wait; says whether it did. It is not changed afterwards.
+
+        Never raises: how a stream ended is told by the write that waits.
+        """
 
     async def close(self) -> None:
         """Finish sending, let the peer read what was sent, and release the stream."""

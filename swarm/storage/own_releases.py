@@ -16,7 +16,7 @@ from typing import Final
 
 from swarm.content.envelope import Envelope
 from swarm.content.manifest import Manifest
-from swarm.content.release import Series, SignedRelease
+from swarm.content.release import Series, SignedRelease, patch_name, patch_prefix
 from swarm.errors import DiskError, Locked, ManifestError
 from swarm.ids import ManifestId
 from swarm.lazy_dataclass import dataclass
@@ -26,7 +26,6 @@ from swarm.storage.release_files import FOLDER, check_succession, read_release, 
 
 OWN: Final = "own"
 MAX_HISTORY_BYTES: Final = 1 << 20
-PATCH_SUFFIX: Final = ".swarm-patch"
 NO_PATCH_SUFFIX: Final = ".no-patch"
 """Marks two versions between which a patch would not be smaller than the pieces that changed."""
 FOLDER_MODE: Final = 0o700
@@ -35,7 +34,6 @@ _NEWEST = "newest.release"
 _HISTORY = "history.json"
 _PATCHES = "patches"
 _PUBLISHING = "publishing"
-_ID_CHARS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,20 +79,29 @@ class OwnReleases:
 
     def patch_path(self, old: ManifestId, new: ManifestId) -> Path:
         """Where the patch between two manifests lies, or will."""
-        return self.folder / _PATCHES / self._patch_name(old, new, PATCH_SUFFIX)
+        return self.patch_folder / patch_name(old, new)
+
+    @property
+    def patch_folder(self) -> Path:
+        """The folder of the patches to the newest release, and of their manifests."""
+        return self.folder / _PATCHES
+
+    def keep_manifest(self, patch: Path, envelope: Envelope) -> None:
+        """Keep the manifest of a patch beside it, for web servers."""
+        with refusals(patch):
+            write_whole(patch.with_name(f"{patch.name}.swarm"), envelope.to_bytes())
 
     def has_no_patch(self, old: ManifestId, new: ManifestId) -> bool:
         """Whether it is known that a patch between the two is not worth while."""
-        return (self.folder / _PATCHES / self._patch_name(old, new, NO_PATCH_SUFFIX)).exists()
+        return self._no_patch_path(old, new).exists()
 
     def note_no_patch(self, old: ManifestId, new: ManifestId) -> None:
         """Remember that a patch between the two is not worth while."""
         with refusals(self.folder):
-            (self.folder / _PATCHES / self._patch_name(old, new, NO_PATCH_SUFFIX)).touch()
+            self._no_patch_path(old, new).touch()
 
-    @staticmethod
-    def _patch_name(old: ManifestId, new: ManifestId, suffix: str) -> str:
-        return f"{new.digest.hex()[:_ID_CHARS]}-from-{old.digest.hex()[:_ID_CHARS]}{suffix}"
+    def _no_patch_path(self, old: ManifestId, new: ManifestId) -> Path:
+        return self.patch_path(old, new).with_suffix(NO_PATCH_SUFFIX)
 
     def prepare(self) -> int:
         """Make the folders, and return a descriptor whose lock says that this process publishes the series.
@@ -143,7 +150,7 @@ class OwnReleases:
         for path in self.folder.glob("*.swarm"):
             if path.name not in names:
                 path.unlink(missing_ok=True)
-        begin = f"{newest.digest.hex()[:_ID_CHARS]}-"
+        begin = patch_prefix(newest)
         for path in (self.folder / _PATCHES).iterdir():
             if not path.name.startswith(begin):
                 path.unlink(missing_ok=True)

@@ -101,6 +101,7 @@ class Exchange:
             sequential=options.sequential,
             prefer_near=options.prefer_near,
             spared=frozenset(map(SourceId, options.spare)),
+            explains=services.requests_observed,
             origins=OriginOptions(
                 fallback=options.origin_use == "fallback",
                 sequential=options.sequential,
@@ -353,6 +354,7 @@ class Exchange:
             for peer, message in introductions.due(self._now()):
                 if sink := self._performer.sources.get(peer):
                     sink.send(message)
+                    sink.flush()
 
     # --- The store ----------------------------------------------------------------------------------
 
