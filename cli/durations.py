@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from swarm.lazy_pattern import lazy_pattern
+
 if TYPE_CHECKING:
     FloatType = click.ParamType[float]
 else:  # generic since click 8.4 only
     FloatType = click.ParamType
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION = re.compile(r"(?P<number>[0-9]{1,9}(?:\.[0-9]{1,3})?)\s*(?P<unit>[smhd])", re.IGNORECASE)
+_DURATION = lazy_pattern(r"(?P<number>[0-9]{1,9}(?:\.[0-9]{1,3})?)\s*(?P<unit>[smhd])", re.IGNORECASE)
 _STEPS = (("d", 86400), ("h", 3600), ("m", 60))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 
 import click
@@ -18,6 +17,7 @@ from swarm.errors import (
     UsageError,
 )
 from swarm.lazy_dataclass import dataclass
+from swarm.lazy_pattern import lazy_pattern
 
 EXIT_UNEXPECTED = 1
 EXIT_USAGE = 2
@@ -56,7 +56,7 @@ _MOST_TELLING_FIRST: tuple[type[BaseException], ...] = (
     OSError,
     BaseException,
 )
-_LINE_BREAKS = re.compile(r"\s*[\r\n]+\s*")
+_LINE_BREAKS = lazy_pattern(r"\s*[\r\n]+\s*")
 
 
 class PipeClosed(SwarmError):

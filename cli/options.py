@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -12,6 +11,7 @@ import click
 
 from cli.durations import DurationType
 from cli.quantities import PieceSizeType, RateType
+from swarm.lazy_pattern import lazy_pattern
 
 if TYPE_CHECKING:
     from cli.runtime import Runtime
@@ -22,8 +22,8 @@ else:  # generic since click 8.4 only
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_PEER = re.compile(r"/.+/(?:p2p|ipfs)/[1-9A-HJ-NP-Za-km-z]+")
-_PEER_ID = re.compile(r"(?:12D3Koo|Qm)[1-9A-HJ-NP-Za-km-z]{25,57}")
+_PEER = lazy_pattern(r"/.+/(?:p2p|ipfs)/[1-9A-HJ-NP-Za-km-z]+")
+_PEER_ID = lazy_pattern(r"(?:12D3Koo|Qm)[1-9A-HJ-NP-Za-km-z]{25,57}")
 
 
 def names_a_peer(text: str) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from swarm.lazy_pattern import lazy_pattern
 
 if TYPE_CHECKING:
     IntType = click.ParamType[int]
@@ -25,7 +26,7 @@ UNITS = {
 }
 _SHORT = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BY_LOWER_CASE = {**_SHORT, **{unit.lower(): factor for unit, factor in UNITS.items()}}
-_QUANTITY = re.compile(r"(?P<number>[0-9]{1,18}(?:\.[0-9]{1,9})?)\s*(?P<unit>[A-Za-z]*)(?P<per>/s)?")
+_QUANTITY = lazy_pattern(r"(?P<number>[0-9]{1,18}(?:\.[0-9]{1,9})?)\s*(?P<unit>[A-Za-z]*)(?P<per>/s)?")
 _BINARY_STEPS = ("B", "KiB", "MiB", "GiB", "TiB")
 _STEP = 1024
 _MICROSECOND, _MILLISECOND, _SECOND = 10**3, 10**6, 10**9

@@ -13,6 +13,7 @@ from enum import IntEnum
 
 from swarm.ids import PeerId, SourceId
 from swarm.lazy_dataclass import dataclass
+from swarm.lazy_pattern import lazy_pattern
 
 IP_KINDS = ("ip4", "ip6")
 NAME_KINDS = ("dns", "dns4", "dns6")
@@ -25,10 +26,10 @@ ZONE = "ip6zone"
 
 _TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
 _PARTS = 5
-_ZONE = re.compile(r"[A-Za-z0-9_.-]{1,15}", re.ASCII)
+_ZONE = lazy_pattern(r"[A-Za-z0-9_.-]{1,15}", re.ASCII)
 _MAX_PORT = 65535
-_PEER = re.compile(r"[1-9A-HJ-NP-Za-km-z]{32,64}", re.ASCII)
-_LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}", re.ASCII)
+_PEER = lazy_pattern(r"[1-9A-HJ-NP-Za-km-z]{32,64}", re.ASCII)
+_LABEL = lazy_pattern(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}", re.ASCII)
 _MAX_NAME = 253
 
 

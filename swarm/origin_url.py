@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from urllib.parse import quote, unquote_to_bytes, urljoin, urlsplit
 
 from swarm.errors import UsageError
+from swarm.lazy_pattern import lazy_pattern
 
 MAX_URL_CHARS = 4096
 MAX_ORIGINS = 16
@@ -18,8 +19,8 @@ MAX_ORIGINS = 16
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
-_URL = re.compile(r"[!-~]+", re.ASCII)
-_HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}", re.ASCII)
+_URL = lazy_pattern(r"[!-~]+", re.ASCII)
+_HOST = lazy_pattern(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}", re.ASCII)
 # What may stand in a path besides letters, digits and "-._~" (RFC 3986, section 3.3).
 _SAFE = "!$&'()*+,;=:@"
 _KEPT = "/%" + _SAFE + "[]|^"

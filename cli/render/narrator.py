@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from cli.quantities import counted
@@ -19,6 +18,7 @@ from swarm.events import (
     TransferEnded,
 )
 from swarm.ids import TransferId
+from swarm.lazy_pattern import lazy_pattern
 
 ALL_PIECES = 2
 """From this ``verbose`` on every piece gets its line."""
@@ -26,7 +26,7 @@ AGAIN_SECONDS = 30.0
 """With less, a source's requests and round trips get a line at most so often."""
 LOST_SECONDS = 5.0
 """Lost pieces are counted for so long after the first of them was named."""
-_NUMBER = re.compile(r"[0-9.,]+")
+_NUMBER = lazy_pattern(r"[0-9.,]+")
 
 
 class Narrator:

@@ -10,11 +10,12 @@ import click
 
 from cli.options import PeerType
 from swarm.lazy_dataclass import dataclass
+from swarm.lazy_pattern import lazy_pattern
 
 COMMENT = "#"
 
-_ORIGIN = re.compile(r"origin=[^&,\s]*", re.IGNORECASE)
-_SECRETS = re.compile(r"(?<=://)[^/]*@|\?.*")
+_ORIGIN = lazy_pattern(r"origin=[^&,\s]*", re.IGNORECASE)
+_SECRETS = lazy_pattern(r"(?<=://)[^/]*@|\?.*")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from swarm.content.times import MAX_TIMES_BYTES, FileTimes
 from swarm.errors import ManifestError
 from swarm.ids import ManifestId, PeerId
 from swarm.lazy_dataclass import dataclass, replace
+from swarm.lazy_pattern import lazy_pattern
 
 PLAIN_VERSION = 1
 """The format of an envelope with neither peers nor times: every version of swarm reads it."""
@@ -27,7 +28,7 @@ _MAX_FIELDS = 23
 _VERSION, _PEERS, _TIMES, _MANIFEST, _SIGNATURE, _PUBLIC_KEY = map(
     cbor.text_key, ("v", "peers", "times", "manifest", "signature", "public_key")
 )
-_ADDRESS = re.compile(f"/[!-~]{{1,{MAX_ADDRESS_BYTES - 1}}}", re.ASCII)
+_ADDRESS = lazy_pattern(f"/[!-~]{{1,{MAX_ADDRESS_BYTES - 1}}}", re.ASCII)
 
 
 class ForgedEnvelope(ManifestError):

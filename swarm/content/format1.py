@@ -24,6 +24,7 @@ from swarm.content.entries import (
 from swarm.content.paths import MAX_NAME_BYTES, MAX_PATH_DEPTH, PathTree, quoted
 from swarm.errors import ManifestError
 from swarm.ids import DIGEST_BYTES
+from swarm.lazy_pattern import lazy_pattern
 
 VERSION = 1
 FIELDS = 5
@@ -111,7 +112,7 @@ def _head(major: int) -> bytes:
 
 
 _BEGIN = bytes([0xA0 | _ENTRY_FIELDS]) + _PATH
-_REST = re.compile(
+_REST = lazy_pattern(
     re.escape(_BLAKE3 + b"\x58\x20")
     + b"(.{32})"
     + re.escape(_LENGTH)
@@ -125,7 +126,7 @@ _REST = re.compile(
     + b")",
     re.DOTALL,
 )
-_EXECUTED = re.compile(re.escape(_EXECUTABLE) + b"([\xf4\xf5])", re.DOTALL)
+_EXECUTED = lazy_pattern(re.escape(_EXECUTABLE) + b"([\xf4\xf5])", re.DOTALL)
 _VIEW_FROM = 1024
 """Piece hashes of more bytes than this are copied only after the whole manifest was checked."""
 

@@ -54,6 +54,7 @@ from swarm.content.paths import (
 )
 from swarm.errors import ManifestError
 from swarm.ids import DIGEST_BYTES
+from swarm.lazy_pattern import lazy_pattern
 
 VERSION = 2
 FIELDS = 9
@@ -258,7 +259,7 @@ def _name_sizes(names: memoryview) -> Iterator[int]:
 
 
 # What may precede the names of a target.
-_LEAD = re.compile(rb"^(?:\.\.?/)+|^\.\.?$", re.MULTILINE)
+_LEAD = lazy_pattern(rb"^(?:\.\.?/)+|^\.\.?$", re.MULTILINE)
 
 
 def _check_targets(columns: Columns, levels: Levels) -> Steps:

@@ -17,6 +17,7 @@ from swarm.content.paths import check_title
 from swarm.errors import ManifestError, UsageError
 from swarm.ids import ManifestId
 from swarm.lazy_dataclass import dataclass, replace
+from swarm.lazy_pattern import lazy_pattern
 from swarm.origin_url import OriginUrl, read_origins
 
 SCHEME = "swarm:"
@@ -31,14 +32,14 @@ MAX_ADDRESS_BYTES = 512
 # Need no escape in a query (RFC 3986, section 3.4), and mean nothing to a shell or to whatever finds links in
 # a text. A comma separates parameters in the form without "?" and "&".
 _SAFE = "/:@"
-_ADDRESS = re.compile(f"/[!-~]{{1,{MAX_ADDRESS_BYTES - 1}}}", re.ASCII)
-_LINK = re.compile(r"[!-~]+", re.ASCII)
+_ADDRESS = lazy_pattern(f"/[!-~]{{1,{MAX_ADDRESS_BYTES - 1}}}", re.ASCII)
+_LINK = lazy_pattern(r"[!-~]+", re.ASCII)
 _WITH_SLASHES = "swarm://"
 _BARE_SEPARATOR = ","
-_SPACE = re.compile(r"[\s\u200b-\u200f\u2060\ufeff]+")
+_SPACE = lazy_pattern(r"[\s\u200b-\u200f\u2060\ufeff]+")
 _WRAPPINGS = "<>\"'`\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u00ab\u00bb\u2039\u203a"
 _AFTER = ".,;!"
-_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})", re.ASCII)
+_BAD_ESCAPE = lazy_pattern(r"%(?![0-9A-Fa-f]{2})", re.ASCII)
 
 
 Addresses: TypeAlias = tuple[str, ...]

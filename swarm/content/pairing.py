@@ -7,19 +7,19 @@ folder. Names alone prove nothing: whoever uses a pair compares hashes.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from swarm.content.entries import FileEntry, Path
 from swarm.content.manifest import Manifest
+from swarm.lazy_pattern import lazy_pattern
 
 MOST_SIZES = 4
 """How many times longer than another a file may be to be paired with it by its name alone."""
 
-_HASH = re.compile(r"(?<![0-9A-Za-z])(?=[0-9a-f]*[0-9])[0-9a-f]{7,64}(?![0-9A-Za-z])")
-_NUMBER = re.compile(r"[0-9]+")
-_NUMBERS = re.compile(r"#(?:[-._+]?(?:#|(?:alpha|beta|dev|post|pre|rc|a|b)(?![A-Za-z])))*")
+_HASH = lazy_pattern(r"(?<![0-9A-Za-z])(?=[0-9a-f]*[0-9])[0-9a-f]{7,64}(?![0-9A-Za-z])")
+_NUMBER = lazy_pattern(r"[0-9]+")
+_NUMBERS = lazy_pattern(r"#(?:[-._+]?(?:#|(?:alpha|beta|dev|post|pre|rc|a|b)(?![A-Za-z])))*")
 
 
 @lru_cache(maxsize=4096)

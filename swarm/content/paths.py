@@ -25,6 +25,7 @@ from blake3 import blake3
 
 from swarm.content.entries import FormatExceeded, Path
 from swarm.errors import ManifestError
+from swarm.lazy_pattern import lazy_pattern
 
 MAX_MARKS = 10
 """Combining marks in a row. Real text needs a handful. The Stream-Safe Text Format (Unicode Standard Annex
@@ -36,16 +37,16 @@ JOINERS = (
     "\U000e0100-\U000e01ef"
 )
 """The content of a regular expression's character set."""
-_IGNORED = re.compile(f"[{JOINERS}]")
-_IGNORED_RUN = re.compile(f"[{JOINERS}][{JOINERS}]*")
+_IGNORED = lazy_pattern(f"[{JOINERS}]")
+_IGNORED_RUN = lazy_pattern(f"[{JOINERS}][{JOINERS}]*")
 
 # Combining class 0, but they decompose into two marks.
 _PAIRS = "\u0f73\u0f75\u0f81"
-_IN_PAIRS = re.compile(f"[{_PAIRS}]")
+_IN_PAIRS = lazy_pattern(f"[{_PAIRS}]")
 _PLAIN_MARK = "\u0f72"
 # Shorter runs of marks are skipped and longer ones matched as a whole, so the scan stays linear.
 _LOOKED_AT = 8
-_TOO_MANY = re.compile(rb"[^\0]{%d}" % (MAX_MARKS + 1))
+_TOO_MANY = lazy_pattern(rb"[^\0]{%d}" % (MAX_MARKS + 1))
 
 
 def without_ignored(text: str) -> str:
@@ -112,27 +113,27 @@ _FORMAT_BEYOND = "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e007
 _BEYOND = _CONTROL_BEYOND + _FORMAT_BEYOND
 _ILLEGAL = '\\\\<>:"|?*'
 
-_REFUSED = re.compile(f"[/\n{_CONTROL}{_FORMAT}{_ILLEGAL}{_BEYOND}]")
-_UNPRINTABLE = re.compile(f"[\n{_CONTROL}{_FORMAT}{_BEYOND}]")
+_REFUSED = lazy_pattern(f"[/\n{_CONTROL}{_FORMAT}{_ILLEGAL}{_BEYOND}]")
+_UNPRINTABLE = lazy_pattern(f"[\n{_CONTROL}{_FORMAT}{_BEYOND}]")
 # Windows treats these names as devices in every folder, whatever follows the first dot.
 _DEVICE = "(?ai:(?:CON|PRN|AUX|NUL|CONIN\\$|CONOUT\\$|(?:COM|LPT)[0-9\u00b9\u00b2\u00b3]) *(?:\\.[^/\n]*)?)"
-_IS_DEVICE = re.compile(_DEVICE)
+_IS_DEVICE = lazy_pattern(_DEVICE)
 # The same rules for a text of many names. Sets of characters beyond U+FFFF are slow, so those are matched in
 # UTF-8.
 _END = "(?=[/\n]|\\Z)"
-_WRONG = re.compile(f"[{_CONTROL}{_FORMAT}{_ILLEGAL}]")
-_WRONG_BEYOND = re.compile(
+_WRONG = lazy_pattern(f"[{_CONTROL}{_FORMAT}{_ILLEGAL}]")
+_WRONG_BEYOND = lazy_pattern(
     rb"[\xf0-\xf4](?:[\x8f\x9f\xaf\xbf]\xbf[\xbe\xbf]"
     rb"|(?<=\xf0)(?:\x9b\xb2[\xa0-\xa3]|\x9d\x85[\xb3-\xba])|(?<=\xf3)\xa0[\x80\x81])"
 )
-_WRONG_NAME = re.compile(
+_WRONG_NAME = lazy_pattern(
     f"[/\n. ](?:(?<=[. ]){_END}|(?<=[/\n])(?:[{JOINERS}]*(?:\\.[{JOINERS}]*){{0,2}}|{_DEVICE}){_END})"
 )
 
 
 # Names in ASCII are checked as bytes, which is several times faster.
 _ASCII_ALLOWED = bytes(code for code in range(0x20, 0x7F) if chr(code) not in '/\\<>:"|?*') + b"\n"
-_ASCII_DEVICE = re.compile(rb"\n(?i:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9]) *[.\n]")
+_ASCII_DEVICE = lazy_pattern(rb"\n(?i:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9]) *[.\n]")
 # What takes a closer look than `_WRONG_NAME` takes: most foreign names have none of it.
 _UNUSUAL = f"{JOINERS}{_CONTROL}{_FORMAT}{_ILLEGAL}"
 
@@ -169,7 +170,7 @@ def _special() -> re.Pattern[str]:
     return re.compile(f"[/{_UNUSUAL}{marks}{_PAIRS}\U00010000-\U0010ffff]")
 
 
-_ODD_DEVICE = re.compile(
+_ODD_DEVICE = lazy_pattern(
     rb"\n(?i:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)(?:[0-9]|\xc2[\xb9\xb2\xb3])) *[.\n]"
 )
 

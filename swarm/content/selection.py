@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
@@ -12,13 +11,14 @@ from swarm.content.layout import Layout
 from swarm.content.manifest import Manifest
 from swarm.content.paths import quoted
 from swarm.errors import UsageError
+from swarm.lazy_pattern import lazy_pattern
 
 ANY_FOLDERS = "**"
 """The part of a pattern that matches any number of folders, including none."""
 EXCLUDES = "!"
 """The beginning of a pattern that takes files out of the selection."""
 
-_ESCAPED = re.compile(r"\\(.)")
+_ESCAPED = lazy_pattern(r"\\(.)")
 
 
 def select(manifest: Manifest, patterns: Sequence[str]) -> frozenset[int]:

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from swarm.errors import ManifestError
 from swarm.ids import PeerId, SourceId
 from swarm.lazy_dataclass import dataclass
+from swarm.lazy_pattern import lazy_pattern
 
 DOMAIN = b"swarm-manifest-signature-v1\x00"
 """Prefix of the signed message, so that a signature made for another purpose is not valid here."""
@@ -37,7 +38,7 @@ _SMALL_ORDER = frozenset(
     )
 )
 _SLICE_BYTES = 1 << 20
-_HEX_KEY = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
+_HEX_KEY = lazy_pattern(r"[0-9a-fA-F]{64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

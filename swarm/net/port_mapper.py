@@ -83,7 +83,7 @@ class PortMapper:
             return
         self._held, granted = found
         self._tell(*found)
-        async with RouterNews(own) as news:
+        async with RouterNews(own, found[0] if isinstance(found[0], UpnpClient) else None) as news:
             await self._renew(self._held, granted, news)
         self._told(None)
 

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 import trio
 
@@ -125,14 +126,25 @@ class UpnpClient:
         self._port = port
         self._wanted = port
         self._location: str | None = None
+        self._boot: bytes | None = None
         self._finding = trio.Lock()
         self._permanent = False
 
     async def find(self) -> bool:
         """Whether a router of this network answers the search."""
         async with self._finding:
-            self._location = self._location or await _searched(self._own)
+            if self._location is None and (found := await _searched(self._own)) is not None:
+                self._location, self._boot = found
         return self._location is not None
+
+    def restarted(self, data: bytes, source: str) -> bool:
+        """Whether a packet that devices send to everybody says that this router was restarted."""
+        at_router = self._location is not None and urlsplit(self._location).hostname == source
+        boot = wire.ssdp_boot(data) if at_router and wire.is_ssdp_alive(data) else None
+        if boot is None or boot == self._boot:
+            return False
+        before, self._boot = self._boot, boot
+        return before is not None
 
     async def request(self, seconds: int) -> MappedPort | None:
         """As the protocol says; a router that refuses leases gives the port for good."""
@@ -184,19 +196,25 @@ class UpnpClient:
 
 
 class RouterNews:
-    """What routers tell everybody after a restart; where it cannot be heard, there is none."""
+    """What routers tell everybody after a restart; where it cannot be heard, there is none.
 
-    def __init__(self, own: str) -> None:
+    By PCP and NAT-PMP without ``upnp``, otherwise what that one understands.
+    """
+
+    def __init__(self, own: str, upnp: UpnpClient | None) -> None:
         self._socket: trio.socket.SocketType | None = trio.socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._own = own
+        self._upnp = upnp
+        here = (wire.NEWS_GROUP, wire.NEWS_PORT)
+        self._group, self._port = here if upnp is None else (wire.SSDP_GROUP, wire.SSDP_PORT)
 
     async def __aenter__(self) -> RouterNews:
         news = self._socket
         try:
             if news is not None:
                 news.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                await news.bind((wire.NEWS_GROUP, wire.NEWS_PORT))
-                member = socket.inet_aton(wire.NEWS_GROUP) + socket.inet_aton(self._own)
+                await news.bind((self._group, self._port))
+                member = socket.inet_aton(self._group) + socket.inet_aton(self._own)
                 news.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
         except OSError:
             await self.__aexit__()
@@ -209,13 +227,14 @@ class RouterNews:
 
     async def wait(self, gateway: str | None) -> None:
         """Return when the router at ``gateway`` says something."""
-        if self._socket is None or gateway is None:
+        if self._socket is None or (gateway is None and self._upnp is None):
             await trio.sleep_forever()
             return
         while True:
             with suppress(OSError):
-                _, source = await self._socket.recvfrom(wire.MAX_ANSWER_BYTES)
-                if source[0] == gateway:
+                data, source = await self._socket.recvfrom(wire.MAX_ANSWER_BYTES)
+                upnp = self._upnp
+                if upnp.restarted(data, source[0]) if upnp is not None else source[0] == gateway:
                     return
 
 
@@ -239,7 +258,8 @@ async def _ask(router: trio.socket.SocketType, request: bytes, read: Callable[[b
     return None
 
 
-async def _searched(own: str) -> str | None:
+async def _searched(own: str) -> tuple[str, bytes | None] | None:
+    """Where a router describes itself, and what changes with its next start."""
     with trio.socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
         await asking.bind((own, 0))
         asking.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(own))
@@ -251,7 +271,7 @@ async def _searched(own: str) -> str | None:
                 data, source = await asking.recvfrom(wire.MAX_ANSWER_BYTES)
                 location = wire.ssdp_location(data, source[0])
                 if location is not None and _is_private(source[0]):
-                    return location
+                    return location, wire.ssdp_boot(data)
     return None
 
 

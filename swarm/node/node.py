@@ -128,6 +128,7 @@ class Node(NodeReleases):
             peers=self,
             addresses=self._addresses,
             publish=self._stream.publish,
+            requests_observed=lambda: self._stream.requests_observed,
             memory=TransferMemory(),
             upload_limit=RateLimit(options.upload_limit, now),
             download_limit=RateLimit(options.download_limit, now),

@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import json
 import math
-import re
 import typing
 from collections.abc import Iterator
 from types import MappingProxyType
@@ -15,11 +14,12 @@ from typing import Any
 from swarm import events
 from swarm.events import Event, TransferEvent
 from swarm.ids import ManifestId
+from swarm.lazy_pattern import lazy_pattern
 from swarm.observe import reports
 
 FORMAT_VERSION = 2
 _TIME_DIGITS = 6
-_WORD_START = re.compile(r"(?<!^)(?=[A-Z])")
+_WORD_START = lazy_pattern(r"(?<!^)(?=[A-Z])")
 
 
 def event_name(kind: type[Event]) -> str:

@@ -17,6 +17,7 @@ from swarm.content.manifest import MAX_PIECES
 from swarm.content.paths import printable
 from swarm.errors import LocalProtocolError, RemoteError
 from swarm.ids import DIGEST_BYTES, ManifestId, PeerId, SourceId
+from swarm.lazy_pattern import lazy_pattern
 from swarm.protocol import protocol_limits as limits
 from swarm.protocol.messages import (
     Cancel,
@@ -43,11 +44,11 @@ from swarm.protocol.messages import (
     Withdraw,
 )
 
-_PEER_ID = re.compile(
+_PEER_ID = lazy_pattern(
     f"[1-9A-HJ-NP-Za-km-z]{{{limits.MIN_PEER_ID_CHARS},{limits.MAX_PEER_ID_CHARS}}}", re.ASCII
 )
-_ADDRESS = re.compile(f"/[!-~]{{1,{limits.MAX_ADDRESS_BYTES - 1}}}", re.ASCII)
-_EXTENSION = re.compile(f"[a-z0-9._-]{{1,{limits.MAX_EXTENSION_NAME_BYTES}}}", re.ASCII)
+_ADDRESS = lazy_pattern(f"/[!-~]{{1,{limits.MAX_ADDRESS_BYTES - 1}}}", re.ASCII)
+_EXTENSION = lazy_pattern(f"[a-z0-9._-]{{1,{limits.MAX_EXTENSION_NAME_BYTES}}}", re.ASCII)
 
 _HELLO_KEYS = {"version", "manifest", "pieces", "agent", "addresses", "extensions"}
 _PEERS_KEYS = {"added", "dropped"}

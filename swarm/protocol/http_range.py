@@ -10,6 +10,7 @@ import re
 from enum import Enum
 
 from swarm.lazy_dataclass import dataclass
+from swarm.lazy_pattern import lazy_pattern
 from swarm.protocol.http_reader import ResponseHead
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -18,11 +19,11 @@ MOST_RETRY_SECONDS = 300.0
 BUSY_SECONDS = 10.0
 """The rest of a server that is busy and does not say for how long."""
 
-_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)", re.ASCII)
-_UNSATISFIED = re.compile(r"bytes \*/([0-9]{1,19})", re.ASCII)
-_SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
-_ETAG = re.compile(r'"[!#-~\x80-\xff]{0,256}"')
-_PRINTED = re.compile(r"[ -~]{1,64}", re.ASCII)
+_CONTENT_RANGE = lazy_pattern(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)", re.ASCII)
+_UNSATISFIED = lazy_pattern(r"bytes \*/([0-9]{1,19})", re.ASCII)
+_SECONDS = lazy_pattern(r"[0-9]{1,9}", re.ASCII)
+_ETAG = lazy_pattern(r'"[!#-~\x80-\xff]{0,256}"')
+_PRINTED = lazy_pattern(r"[ -~]{1,64}", re.ASCII)
 _GONE = frozenset({401, 402, 403, 404, 405, 406, 410, 414, 451})
 _BUSY = frozenset({429, 503})
 

@@ -8,13 +8,13 @@ come along for readers that look for them; this one takes the addresses from the
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 from swarm.endpoint import Endpoint
 from swarm.ids import PeerId, SourceId
 from swarm.lazy_dataclass import dataclass
+from swarm.lazy_pattern import lazy_pattern
 from swarm.protocol.codec import is_peer_id
 from swarm.protocol.dns_message import (
     AAAA,
@@ -53,7 +53,7 @@ MAX_FOUND: Final = 32
 """Peers that are read of one packet."""
 
 _LOCAL: Final = b"local"
-_TEXT: Final = re.compile(rb"dnsaddr\d{0,3}=(/[\x21-\x7e]+)/p2p/([1-9A-HJ-NP-Za-km-z]{1,128})")
+_TEXT: Final = lazy_pattern(rb"dnsaddr\d{0,3}=(/[\x21-\x7e]+)/p2p/([1-9A-HJ-NP-Za-km-z]{1,128})")
 _MARKS: Final = (OWN_SERVICE[0], LIBP2P_SERVICE[0])
 
 

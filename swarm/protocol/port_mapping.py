@@ -39,6 +39,9 @@ _LOCATION: Final = re.compile(
     rb"^(?i:LOCATION):[ \t]*(http://(\d{1,3}(?:\.\d{1,3}){3})(?::\d{1,5})?/[\x21-\x7e]{0,200})[ \t]*\r?$",
     re.MULTILINE,
 )
+_BOOT: Final = re.compile(
+    rb"^(?i:BOOTID\.UPNP\.ORG|\d\d-NLS):[ \t]*([\x21-\x7e]{1,64})[ \t]*\r?$", re.MULTILINE
+)
 _DEVICES: Final = tuple(f"urn:schemas-upnp-org:device:InternetGatewayDevice:{version}" for version in (1, 2))
 
 
@@ -131,6 +134,18 @@ def ssdp_location(data: bytes, source: str) -> str | None:
         return None
     found = _LOCATION.search(data[:MAX_ANSWER_BYTES])
     return found[1].decode() if found is not None and found[2].decode() == source else None
+
+
+def ssdp_boot(data: bytes) -> bytes | None:
+    """What changes when the device that answers or notifies is restarted; None if it does not say."""
+    found = _BOOT.search(data[:MAX_ANSWER_BYTES])
+    return found[1] if found is not None else None
+
+
+def is_ssdp_alive(data: bytes) -> bool:
+    """Whether a device says by itself that it is there."""
+    head = data[:MAX_ANSWER_BYTES].upper()
+    return head.startswith(b"NOTIFY ") and b"SSDP:ALIVE" in head
 
 
 def _is_pmp(data: bytes, opcode: int) -> bool:

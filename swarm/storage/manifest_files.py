@@ -15,12 +15,13 @@ from swarm.content.paths import printable
 from swarm.errors import ManifestError, UsageError
 from swarm.ids import ManifestId
 from swarm.lazy_dataclass import dataclass
+from swarm.lazy_pattern import lazy_pattern
 from swarm.origin_url import OriginUrl
 from swarm.storage import aio
 from swarm.storage.disk_errors import refusals
 
 # What nobody means as a file: an id, be it a broken one.
-_LIKE_AN_ID = re.compile(r"b[a-z0-9]{50,70}", re.IGNORECASE)
+_LIKE_AN_ID = lazy_pattern(r"b[a-z0-9]{50,70}", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,10 +101,8 @@ class Exchange:
             sequential=options.sequential,
             prefer_near=options.prefer_near,
             spared=frozenset(map(SourceId, options.spare)),
-            origins=OriginOptions(
-                fallback=options.origin_use == "fallback",
-                sequential=options.sequential,
-            ),
+            explains=services.requests_observed,
+            origins=OriginOptions(options.origin_use == "fallback", options.sequential),
         )
         self._brain = Brain(setup, services.rng, now())
         self._performer = Performer(self._brain, store, self, record, now)
@@ -354,6 +352,7 @@ class Exchange:
             for peer, message in introductions.due(self._now()):
                 if sink := self._performer.sources.get(peer):
                     sink.send(message)
+                    sink.flush()
 
     # --- The store ----------------------------------------------------------------------------------
 

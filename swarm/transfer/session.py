@@ -94,7 +94,9 @@ GOODBYE_TIMEOUT = 1.0
 
 
 class PeerSession:
-    """Runs one session; `send`, `upload`, `drop_upload` and `stop` may be called at any time and never wait.
+    """Runs one session; `send`, `flush`, `upload`, `drop_upload` and `stop` may be called at any time.
+
+    They never wait.
 
     ``hello`` is our greeting, ``heard`` the peer's if it was read before the session could be chosen.
     """
@@ -122,6 +124,7 @@ class PeerSession:
         self._reason: str | None = None
         self._read_all = trio.Event()
         self._closed = False
+        self._unflushed = False
         self.offence: str | None = None
         """The rule that the peer broke after its greeting, if this ended the session."""
 
@@ -145,7 +148,14 @@ class PeerSession:
         if isinstance(message, Cancel):
             self._reader.cancelled(message.piece, lambda: self._fail("stalled in a cancelled piece"))
         if look:
-            self._writer.wake()
+            # What belongs to the same step follows; the owner calls `flush` then.
+            self._unflushed = True
+
+    def flush(self) -> None:
+        """Send what was queued by `send`."""
+        if self._unflushed:
+            self._unflushed = False
+            self._writer.flush_control()
 
     def upload(self, piece: int) -> None:
         """Queue a requested piece."""

@@ -15,6 +15,11 @@ HEAVY = {
     "miniupnpc",
     "trio_websocket",
     "cryptography.x509.extensions",
+    "asyncio",
+    "cryptography.hazmat.primitives.serialization.ssh",
+    "email.message",
+    "mmh3",
+    "typing_extensions",
 }
 
 PARTIAL_IMPORT = """
@@ -66,6 +71,29 @@ import cffi, cryptography.x509.oid, prometheus_client.core
 print(x509.Certificate.__module__, x509 is cryptography.x509)
 """
     assert _run(PARTIAL_IMPORT + script).split() == ["cryptography.hazmat.bindings._rust.x509", "True"]
+
+
+def test_what_a_substitute_stands_for_is_whole_again_and_says_the_same() -> None:
+    script = """
+from libp2p.identity.identify import identify
+from importlib.metadata import version
+import asyncio, anyio, trio_typing, google.protobuf.text_format as text
+from cryptography.hazmat.primitives.serialization.ssh import load_ssh_private_key as load
+asyncio.run(asyncio.sleep(0))
+print(identify.AGENT_VERSION == "py-libp2p/" + version("libp2p"))
+print(load.__module__.endswith("ssh"), text.PrintMessage is not None, hasattr(trio_typing, "__file__"))
+"""
+    said = _run(PARTIAL_IMPORT + script).split()
+    assert said == ["True"] * 4
+
+
+def test_hash_functions_are_loaded_when_one_is_named() -> None:
+    script = """
+import hashlib, multihash
+print(multihash.sum(b"data", "sha2-256").digest == hashlib.sha256(b"data").digest())
+print(multihash.Func.sha2_256 == 0x12, multihash.sum(b"data", "shake-256").length, multihash.is_app_code(0x03), multihash.is_app_code(0x12))
+"""
+    assert _run(PARTIAL_IMPORT + script).split() == ["True", "True", "64", "True", "False"]
 
 
 def test_keys_of_every_kind_are_still_read() -> None:

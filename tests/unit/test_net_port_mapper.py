@@ -22,6 +22,7 @@ from swarm.net.port_mapper import (
     PortLease,
     PortMapper,
 )
+from swarm.net.router_protocols import UpnpClient
 from swarm.protocol.port_mapping import MappedPort, MappingRefused
 
 OWN = "192.168.1.10"
@@ -60,8 +61,9 @@ class News:
 
     restarted: trio.Event
 
-    def __init__(self, own: str) -> None:
+    def __init__(self, own: str, upnp: UpnpClient | None) -> None:
         assert own == OWN
+        assert upnp is None
 
     async def __aenter__(self) -> News:
         return self

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from swarm.net.router_protocols import UpnpClient
 from swarm.protocol.port_mapping import (
     MappedPort,
     MappingRefused,
+    is_ssdp_alive,
     new_nonce,
     pcp_answer,
     pcp_request,
@@ -14,6 +16,7 @@ from swarm.protocol.port_mapping import (
     pmp_address_request,
     pmp_answer,
     pmp_request,
+    ssdp_boot,
     ssdp_location,
     ssdp_searches,
 )
@@ -83,6 +86,29 @@ def test_a_router_is_believed_only_where_it_answers_from() -> None:
     assert ssdp_location(answer.replace(b"200 OK", b"404 No"), "192.168.1.1") is None
     assert ssdp_location(answer.replace(b"http:", b"file:"), "192.168.1.1") is None
     assert all(search.startswith(b"M-SEARCH * HTTP/1.1\r\n") for search in ssdp_searches())
+
+
+def test_a_router_that_was_restarted_says_so_with_another_number() -> None:
+    """As miniupnpd notifies; one from elsewhere, of another kind or with the same number says nothing."""
+
+    def told(boot: bytes, nts: bytes = b"ssdp:alive") -> bytes:
+        return b"NOTIFY * HTTP/1.1\r\nNTS: " + nts + b"\r\n01-NLS: " + boot + b"\r\n\r\n"
+
+    assert ssdp_boot(told(b"17")) == b"17"
+    assert ssdp_boot(b"NOTIFY * HTTP/1.1\r\nBOOTID.UPNP.ORG: 18\r\n") == b"18"
+    assert ssdp_boot(b"NOTIFY * HTTP/1.1\r\nNTS: ssdp:alive\r\n") is None
+    assert not is_ssdp_alive(told(b"17", b"ssdp:byebye"))
+    assert not is_ssdp_alive(b"M-SEARCH" + told(b"17"))
+    client = UpnpClient("192.168.1.10", 4001)
+    assert not client.restarted(told(b"17"), "192.168.1.1")
+    client._location = "http://192.168.1.1:5000/rootDesc.xml"
+    # It did not say its number with its answer.
+    assert not client.restarted(told(b"17"), "192.168.1.1")
+    assert not client.restarted(told(b"18"), "192.168.1.2")
+    assert not client.restarted(told(b"18", b"ssdp:byebye"), "192.168.1.1")
+    assert not client.restarted(told(b"17"), "192.168.1.1")
+    assert client.restarted(told(b"18"), "192.168.1.1")
+    assert not client.restarted(told(b"18"), "192.168.1.1")
 
 
 def test_a_nonce_has_its_length() -> None:

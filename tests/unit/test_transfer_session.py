@@ -632,6 +632,7 @@ async def test_control_that_is_never_read_is_bounded(autojump_clock):
         many = tuple(ExchangedPeer(PeerId(f"{number}" * 40), addresses) for number in range(1, 10))
         for _ in range(100):
             stay.session.send(Peers(many))
+            stay.session.flush()
         assert "does not read" in (await made.end()).reason
         assert not made.banned
 

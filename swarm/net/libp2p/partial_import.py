@@ -1,13 +1,14 @@
 """Imports only the parts of libp2p that are used: TCP, Noise and multistream.
 
 ``import libp2p`` loads everything: QUIC, WebSocket, TLS with ACME certificates, relays, mDNS and UPnP, with
-about six hundred modules of their dependencies. `importing` leaves them out in three ways.
+about six hundred modules of their dependencies. `importing` leaves them out in four ways.
 
 - A *lazy package* is one whose own code, which imports all of its parts, waits until a name is asked for that
   no part has. Its parts are imported one by one, as they are needed.
 - A *deferred* module, such as that of RSA keys, is loaded when one of its functions or classes is first used.
 - A part that libp2p imports all the same and that is never used becomes a *placeholder*, which can be named,
   instantiated and type-tested but not used.
+- A *substitute* has the few names that libp2p takes of a module, and no more.
 
 Code that is not loaded costs no time and no memory and cannot be attacked.
 
@@ -63,11 +64,35 @@ UNUSED = (
 )
 """Replaced by placeholders for good. Names are resolved by the system, see `swarm.net.dialer`."""
 
-DEFERRED = ("libp2p.crypto.rsa", "libp2p.crypto.secp256k1", "libp2p.utils.version")
-"""Keys that few peers have, with `Qm…` or `16Uiu2…` ids; and libp2p's version, read with a parser of mail."""
+DEFERRED = ("libp2p.crypto.rsa", "libp2p.crypto.secp256k1", "multihash.funcs")
+"""Keys that few peers have, with `Qm…` or `16Uiu2…` ids, and hash functions by their names."""
 
-UNUSED_OF_OTHERS = ("anyio.streams.memory", "cryptography.x509", "multiaddr.utils", "prometheus_client")
-"""Replaced by placeholders during the import only: other code may need them later."""
+UNUSED_OF_OTHERS = (
+    "aiofiles.tempfile",
+    "anyio",
+    "asyncio",
+    "cryptography.hazmat.primitives.serialization.ssh",
+    "cryptography.x509",
+    "multiaddr.utils",
+    "prometheus_client",
+)
+"""Replaced by placeholders during the import only: other code may need them later.
+
+aiofiles asks asyncio for a loop where it is given none; `swarm.storage.aio` gives it one.
+"""
+
+UNUSED_WITH_UPB = ("google.protobuf.internal.python_message",)
+"""The same, where protobuf does its work in C: then it only names what it has in Python."""
+
+SUBSTITUTES: dict[str, dict[str, Any]] = {
+    # Read with a parser of mail headers, from a file that says the same.
+    "libp2p.utils.version": {"get_agent_version": lambda: f"py-libp2p/{MADE_FOR}"},
+}
+SUBSTITUTES_OF_OTHERS: dict[str, dict[str, Any]] = {
+    # For type checkers only; a function is what it is without it.
+    "trio_typing": {"takes_callable_and_args": lambda function: function},
+}
+"""As `SUBSTITUTES`, during the import only."""
 
 
 WITHOUT = ("cffi",)
@@ -84,6 +109,10 @@ class UnusedPart(Exception):
     def __init__(self, *_arguments: Any, **_options: Any) -> None:
         pass
 
+    def __class_getitem__(cls, _parameters: Any) -> type[UnusedPart]:
+        # Annotations name types such as `TaskStatus[Any]`.
+        return cls
+
     def __getattr__(self, name: str) -> Any:
         part = f"{type(self).__module__}.{type(self).__qualname__}"
         raise ImportError(f"{part} is not loaded in this program ({name} was asked of it)")
@@ -98,6 +127,14 @@ class _Placeholder(ModuleType):
         stand_in = type(name, (UnusedPart,), {"__module__": self.__name__})
         setattr(self, name, stand_in)
         return stand_in
+
+
+class _Substitute(_Placeholder):
+    """A module in which some names are given."""
+
+    def __init__(self, name: str, given: dict[str, Any]) -> None:
+        super().__init__(name)
+        vars(self).update(given)
 
 
 class _LazyPackage(ModuleType):
@@ -136,7 +173,20 @@ def _add_stand_ins() -> list[_DeferredModule]:
             setattr(sys.modules[parent], child, package)
     deferred = [_DeferredModule(name) for name in DEFERRED]
     sys.modules.update((module.__name__, module) for module in deferred)
+    for name, given in SUBSTITUTES.items():
+        sys.modules[name] = _Substitute(name, given)
+    for name, given in SUBSTITUTES_OF_OTHERS.items():
+        sys.modules.setdefault(name, _Substitute(name, given))
     return deferred
+
+
+def _has_upb() -> bool:
+    """Whether protobuf works in C."""
+    try:
+        api = import_module("google.protobuf.internal.api_implementation")
+    except ImportError:
+        return False
+    return bool(api.Type() == "upb")
 
 
 class _DeferredModule(ModuleType):
@@ -159,11 +209,17 @@ class _DeferredModule(ModuleType):
 
 
 class _DeferredClass(type):
-    """A class of a module that is not loaded yet: it can be called, asked for methods, and tested against."""
+    """A class of a module that is not loaded yet: it can be called, asked for what it has, and tested against.
+
+    During the import it has methods only.
+    """
 
     _home: _DeferredModule
 
     def __getattr__(cls, method: str) -> Any:
+        if not cls._home.importing:
+            return getattr(cls._loaded(), method)
+
         def loaded(*arguments: Any, **named: Any) -> Any:
             return getattr(cls._loaded(), method)(*arguments, **named)
 
@@ -213,7 +269,8 @@ def importing() -> Iterator[bool]:
     if "libp2p" in sys.modules or version_of("libp2p") != MADE_FOR:
         yield False
         return
-    of_others = _Finder(UNUSED_OF_OTHERS, WITHOUT)
+    unused = UNUSED_OF_OTHERS + (UNUSED_WITH_UPB if _has_upb() else ())
+    of_others = _Finder(unused, WITHOUT)
     sys.meta_path[:0] = [of_others, _Finder(UNUSED)]
     deferred = _add_stand_ins()
     try:
@@ -222,7 +279,8 @@ def importing() -> Iterator[bool]:
         sys.meta_path.remove(of_others)
         for module in deferred:
             module.importing = False
-        for name in [name for name in sys.modules if _within(name, UNUSED_OF_OTHERS)]:
+        passing = (*unused, *SUBSTITUTES_OF_OTHERS)
+        for name in [name for name in sys.modules if _within(name, passing)]:
             _forget(name)
 
 
