@@ -40,6 +40,9 @@ class ByteStream(Protocol):
     async def readinto_exactly(self, buffer: memoryview) -> None:
         """Fill ``buffer`` from the stream."""
 
+    async def readinto_least(self, buffer: memoryview, least: int) -> int:
+        """Wait for ``least`` bytes, and put them and what else has come into ``buffer``; return how many."""
+
     def read_now(self, buffer: memoryview) -> int:
         """Move into ``buffer`` what has come, without waiting; return how many bytes that is, perhaps none.
 
@@ -53,6 +56,15 @@ class ByteStream(Protocol):
         """Send all of ``data``, one after the other.
 
         Waits while the peer's window or the socket is full.
+        """
+
+    async def finish(self) -> None:
+        """Finish sending; what the peer sends can still be read. Raises nothing."""
+
+    def write_now(self, data: bytes | bytearray) -> bool:
+        """Send all of ``data`` if that needs no wait; says whether it did. It is not changed afterwards.
+
+        Never raises: how a stream ended is told by the write that waits.
         """
 
     async def close(self) -> None:

@@ -30,17 +30,18 @@ class Follower:
     that everything so far is shown, close it, begin another in the same instant, and wait for the end.
     """
 
-    def __init__(self, stream: EventStream, show: Callable[[Event], None]) -> None:
+    def __init__(self, stream: EventStream, show: Callable[[Event], None], *, requests: bool = True) -> None:
         self._stream = stream
         self._show = show
-        self._last = _Stretch(stream.subscribe())
+        self._requests = requests
+        self._last = _Stretch(stream.subscribe(requests=requests))
         self._waiting = deque([self._last])
 
     async def settle(self) -> None:
         """Wait until everything that was published by now is shown."""
         last = self._last
         if not last.shown.is_set():
-            self._last = _Stretch(self._stream.subscribe(replay=False))
+            self._last = _Stretch(self._stream.subscribe(replay=False, requests=self._requests))
             self._waiting.append(self._last)
             last.subscription.close()
             await last.shown.wait()
@@ -61,9 +62,14 @@ class Follower:
 
 
 @asynccontextmanager
-async def following(stream: EventStream, show: Callable[[Event], None]) -> AsyncIterator[Follower]:
-    """Show the events of ``stream`` until the block is left, and then all that came by then."""
-    follower = Follower(stream, show)
+async def following(
+    stream: EventStream, show: Callable[[Event], None], *, requests: bool = True
+) -> AsyncIterator[Follower]:
+    """Show the events of ``stream`` until the block is left, and then all that came by then.
+
+    Without ``requests`` those of requested pieces are not shown.
+    """
+    follower = Follower(stream, show, requests=requests)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(follower.run)
         try:

@@ -120,7 +120,8 @@ class Live:
         """Show what ``node`` does until the block is left, and then all that it has done by then."""
         from cli.render.following import following
 
-        async with self.drawing(), following(node.event_stream, self.event) as self._follower:
+        shown = following(node.event_stream, self.event, requests=self._view.shows_requests)
+        async with self.drawing(), shown as self._follower:
             # What happened before comes before all that the command says.
             await self.settle()
             yield

@@ -34,6 +34,8 @@ class View(Protocol):
 
     interval: float
     """Seconds between two calls of `draw`."""
+    shows_requests: bool
+    """Whether it shows each requested piece."""
 
     def event(self, event: Event, t: float) -> None:
         """Something happened."""
@@ -58,6 +60,7 @@ class QuietView:
     """Results and errors, and nothing else."""
 
     interval = PLAIN_SECONDS
+    shows_requests = False
 
     def __init__(self, outputs: Outputs) -> None:
         self._outputs = outputs
@@ -95,6 +98,7 @@ class PlainView(QuietView):
     def __init__(self, outputs: Outputs, *, verbose: int = 0, peers: bool = False) -> None:
         super().__init__(outputs)
         self._narrator = Narrator(verbose)
+        self.shows_requests = verbose > 0
         self._peers = peers
         self._shown: dict[TransferId, tuple[object, ...]] = {}
         self._next = 0.0
@@ -171,7 +175,7 @@ class JsonView:
     def __init__(self, outputs: Outputs, *, pieces: bool = False) -> None:
         self._out = outputs.out
         self._out.gap = self._mark_gap
-        self._pieces = pieces
+        self._pieces = self.shows_requests = pieces
         self._sums: dict[tuple[type[BytesReceived | BytesSent], TransferId, SourceId], int] = {}
         self._shown: dict[TransferId, tuple[object, ...]] = {}
         self._waiting: list[str] = []

@@ -76,5 +76,7 @@ async def _tell(node: Node, live: Live, published: PublishedRelease) -> None:
         patches = f"; {'patch' if len(patch_sizes) == 1 else 'patches'} of {sizes}"
     live.say(f"release {record.sequence} of {record.series.name}{again}: {format_size(record.size)}{patches}")
     live.say(f"release record: {printable(str(published.record_path))}")
+    if record.patches:
+        live.say(f"patches, for a web server: {printable(str(published.patch_folder))}")
     live.say(f"others fetch and update it with: swarm fetch --update '{published.link}'")
     live.say(f"or, where quotes get lost: swarm fetch --update {SeriesLink.parse(published.link).bare()}")

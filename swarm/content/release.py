@@ -99,6 +99,20 @@ class Series:
         return f"{self.name}.{suffix}"
 
 
+PATCH_SUFFIX: Final = ".swarm-patch"
+_ID_CHARS: Final = 16
+
+
+def patch_name(old: ManifestId, new: ManifestId) -> str:
+    """What a publisher calls the patch from one manifest to another, also on a web server."""
+    return f"{patch_prefix(new)}{old.digest.hex()[:_ID_CHARS]}{PATCH_SUFFIX}"
+
+
+def patch_prefix(new: ManifestId) -> str:
+    """What the names of all patches to a manifest begin with."""
+    return f"{new.digest.hex()[:_ID_CHARS]}-from-"
+
+
 @dataclass(frozen=True, slots=True)
 class PatchOffer:
     """A patch that makes a release out of the older version ``old``: its manifest's id, and its bytes."""

@@ -43,8 +43,8 @@ class Driver:
     """Runs one connection: moves bytes between its state machine, its socket and its streams.
 
     ``pings``: the pings that wait for an answer. ``changed``: tasks park here until they can accept or open
-    a stream, or the connection ends. ``ended``: set once the socket is closed. ``cause``: why the
-    connection ended, or an empty string.
+    a stream, or the connection ends. ``sender_busy``: the socket is full. ``ended``: set once the socket is
+    closed. ``cause``: why the connection ended, or an empty string.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Driver:
         self._streams: dict[Stream, MuxedStream] = {}
         self._nursery: trio.Nursery | None = None
         self._sender_needed = trio.Event()
-        self._sender_busy = False
+        self.sender_busy = False
         self._sending_ended = False
         self._receiving = False
         self._scope = trio.CancelScope()
@@ -142,7 +142,7 @@ class Driver:
 
     def pump(self) -> None:
         """Send what the socket takes, leave the rest to the sending task, and wake waiting tasks."""
-        if self._sender_busy or self._sending_ended:
+        if self.sender_busy or self._sending_ended:
             return
         try:
             done = self._socket.send(self.core.take)
@@ -155,7 +155,7 @@ class Driver:
             self._note_cause(str(error))
             done = True
         if not done:
-            self._sender_busy = True
+            self.sender_busy = True
             self._sender_needed.set()
         self._deliver_results()
 
@@ -299,9 +299,9 @@ class Driver:
         while True:
             await self._sender_needed.wait()
             self._sender_needed = trio.Event()
-            while self._sender_busy:
+            while self.sender_busy:
                 await self._socket_writable()
-                self._sender_busy = False
+                self.sender_busy = False
                 self.pump()
 
     async def _socket_writable(self) -> None:

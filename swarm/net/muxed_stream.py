@@ -84,9 +84,17 @@ class MuxedStream(IMuxedStream):
 
         No checkpoint if everything is here already. The buffer is never written after a cancellation.
         """
+        await self.readinto_least(buffer, len(buffer))
+
+    async def readinto_least(self, buffer: memoryview, least: int) -> int:
+        """Wait for ``least`` bytes, and put them and what else has come into ``buffer``; return how many.
+
+        Otherwise as `readinto_exactly`.
+        """
         filled = self._read_unread(buffer)
-        while filled < len(buffer):
-            filled += await self._read_into(Read(buffer[filled:], len(buffer) - filled))
+        while filled < least:
+            filled += await self._read_into(Read(buffer[filled:], least - filled))
+        return filled
 
     async def read_exactly(self, size: int) -> bytes:
         """Return ``size`` bytes; otherwise as `readinto_exactly`."""
@@ -187,6 +195,16 @@ class MuxedStream(IMuxedStream):
             raise MuxedStreamClosed("the stream is closed for writing") from None
         if write is not None and write.left:
             await self._wait_written(write)
+
+    def write_now(self, data: bytes | bytearray) -> bool:
+        """Send ``data`` if the window has room for it and nothing else waits; says whether it was taken."""
+        state = self.state
+        if state.ending or not state.sending or state.writes or state.send_window < len(data):
+            return False
+        if self._driver.sender_busy:
+            return False
+        self._driver.write(self, [memoryview(data)])
+        return True
 
     async def _wait_written(self, write: Write) -> None:
         try:

@@ -23,6 +23,8 @@ RECEIVE_BYTES = 1024 * 1024
 """The most bytes received in one step."""
 TURN_BYTES = 1024 * 1024
 """The most bytes sealed, or opened for readers that still wait, before other tasks run."""
+WHOLE_RECORDS = 8
+"""From so many records on, a reader gets no more than fit into its buffer as a whole."""
 
 WAKE_BYTES = 16 * 1024
 """Bytes. The socket becomes readable when the current record is complete or this much of it has arrived. On
@@ -180,7 +182,9 @@ class RecordSocket:
         buffer = _buffers.received
         kept = len(self._unopened)
         buffer[:kept] = self._unopened
-        records = most // NOISE_MAX_PLAINTEXT + 1
+        # What does not fit has to be copied, but who waits for few bytes shall have them in one step.
+        records = most // NOISE_MAX_PLAINTEXT
+        records += records < WHOLE_RECORDS
         size = self._read_into(buffer[kept : min(records * NOISE_MAX_SEALED, kept + RECEIVE_BYTES)])
         if size:
             end = kept + size

@@ -95,22 +95,27 @@ class NegotiatedStream:
 
     async def readinto_exactly(self, buffer: memoryview) -> None:
         """Fill ``buffer`` from the stream; raises LinkClosed."""
+        await self.readinto_least(buffer, len(buffer))
+
+    async def readinto_least(self, buffer: memoryview, least: int) -> int:
+        """Wait for ``least`` bytes, and put what has come into ``buffer``; return how many, or LinkClosed."""
         try:
             if self._muxed is not None:
-                await self._muxed.readinto_exactly(buffer)
-            else:
-                await self._copy_into(buffer)
+                size: int = await self._muxed.readinto_least(buffer, least)
+                return size
+            return await self._copy_into(buffer, least)
         except ENDED as error:
             raise LinkClosed("the stream ended") from error
 
-    async def _copy_into(self, buffer: memoryview) -> None:
+    async def _copy_into(self, buffer: memoryview, least: int) -> int:
         filled = 0
-        while filled < len(buffer):
+        while filled < least:
             data = await self._stream.read(len(buffer) - filled)
             if not data:
                 raise LinkClosed("the stream ended")
             buffer[filled : filled + len(data)] = data
             filled += len(data)
+        return filled
 
     async def write(self, *data: bytes | bytearray | memoryview) -> None:
         """Send all of ``data`` in order; raises LinkClosed."""
@@ -127,6 +132,10 @@ class NegotiatedStream:
                     await self._stream.write(part)  # type: ignore[arg-type]
         except ENDED as error:
             raise LinkClosed("the stream ended") from error
+
+    def write_now(self, data: bytes | bytearray) -> bool:
+        """Send all of ``data`` if that needs no wait; says whether it did."""
+        return self._muxed is not None and self._muxed.write_now(data)
 
     async def close(self) -> None:
         """Finish sending and release the stream; never raises an error."""

@@ -62,9 +62,10 @@ async def obtain_from_origins(
 ) -> Envelope:
     """The manifest from whoever gives it first: an origin, or ``otherwise``, which asks peers.
 
-    Raises what ``otherwise`` raises, or Incomplete without it, once the origins had their ``patience``.
+    Raises what ``otherwise`` raises, or Incomplete without it, once the origins had their ``patience``; with
+    0 each is asked once.
     """
-    search = _OriginSearch(manifest, name, settings)
+    search = _OriginSearch(manifest, name, settings, once=not patience)
     failure: SwarmError | None = None
     async with trio.open_nursery() as nursery:
         if patience:
@@ -87,15 +88,18 @@ async def obtain_from_origins(
 
 
 class _OriginSearch:
-    def __init__(self, manifest: ManifestId, name: str | None, settings: OriginSettings) -> None:
+    def __init__(
+        self, manifest: ManifestId, name: str | None, settings: OriginSettings, *, once: bool
+    ) -> None:
         self._manifest = manifest
         self._name = name
         self._settings = settings
+        self._once = once
         self.found: Envelope | None = None
         self.reasons: dict[OriginUrl, str] = {}
 
     async def ask(self, url: OriginUrl, scope: trio.CancelScope) -> None:
-        """Ask one origin until the scope ends."""
+        """Ask one origin, again and again unless once will do, until the scope ends."""
         while True:
             try:
                 self.found = await manifest_of(url, self._name, self._manifest, self._settings)
@@ -103,5 +107,7 @@ class _OriginSearch:
                 self.reasons[url] = str(fault)
             else:
                 scope.cancel()
+                return
+            if self._once:
                 return
             await trio.sleep(AGAIN_SECONDS)

@@ -49,7 +49,7 @@ class PublishedRelease:
     """A release that its publisher seeds: the record, the content's transfer, and those of its patches.
 
     ``link`` is the link of the series. ``new`` is False if this release was published before.
-    ``record_path`` is the file of the signed record, for web servers.
+    ``record_path`` is the file of the signed record, ``patch_folder`` has the patches: for web servers.
     """
 
     record: ReleaseRecord
@@ -58,6 +58,7 @@ class PublishedRelease:
     patches: tuple[Transfer, ...]
     new: bool
     record_path: Path
+    patch_folder: Path
 
     async def stop(self) -> None:
         """Seed none of it any more."""
@@ -136,9 +137,8 @@ class _Publishing:
             await trio.to_thread.run_sync(own.keep, release, envelope, path, self._request.keep)
         await self._opener.releases.accept(release, self._warn)
         link = self._node.series_link(self._series, release.record.origins)
-        return PublishedRelease(
-            release.record, link.shown(), content, tuple(patches), is_new, own.record_path
-        )
+        places = own.record_path, own.patch_folder
+        return PublishedRelease(release.record, link.shown(), content, tuple(patches), is_new, *places)
 
     async def _newest(self) -> SignedRelease | None:
         """The release that was signed last, as far as this home knows."""
@@ -251,6 +251,7 @@ class _Publishing:
         options = TransferOptions(max_peers=content.options.max_peers)
         transfer = await self._node.share(target, options=options)
         self.begun.append(transfer)
+        await trio.to_thread.run_sync(self._own.keep_manifest, target, transfer.envelope)
         return transfer
 
     async def _patch(self, old: OldVersion, content: Transfer) -> Transfer | None:

@@ -17,7 +17,7 @@ from swarm.bits import PieceSet
 from swarm.config import TransferOptions
 from swarm.content.manifest import Manifest
 from swarm.content.pairing import pair_files
-from swarm.content.release import PatchOffer, ReleaseRecord
+from swarm.content.release import PatchOffer, ReleaseRecord, patch_name
 from swarm.errors import SwarmError, UsageError
 from swarm.events import (
     BytesReceived,
@@ -29,12 +29,14 @@ from swarm.events import (
     PeerDisconnected,
     PeersAwaited,
     SourceBanned,
+    SourceFailed,
     UpdatePlanned,
     Warned,
 )
 from swarm.ids import DIGEST_BYTES, PeerId, SourceId
 from swarm.lazy_dataclass import dataclass, field, replace
 from swarm.net.addresses import parse_peer_address
+from swarm.origin_url import MAX_ORIGINS, OriginUrl, read_origins
 from swarm.ports import PieceSource, RequestDesk
 from swarm.storage.hash_cache import HashCache, Remembered
 from swarm.storage.manifest_files import NamedContent
@@ -131,6 +133,7 @@ async def update_sources(
         yield ()
         return
     folder = await trio.to_thread.run_sync(desk.folder.prepare, update.target)
+    origins = _folders(transfer.options, update.content.origins)
     options = TransferOptions(
         peers=transfer.options.peers,
         upload_limit=transfer.options.upload_limit,
@@ -139,13 +142,16 @@ async def update_sources(
         max_peers=transfer.options.max_peers,
         name=desk.folder.name_of(offer.patch),
         overwrite=True,
-        origin_use="never",
+        origin_use=transfer.options.origin_use,
+        origin_ca=transfer.options.origin_ca,
+        origin_public_only=transfer.options.origin_public_only,
         times=False,
         # The publisher, most likely: receivers pass the patch on among themselves.
         spare=_named((*transfer.options.peers, *update.content.peers)),
     )
-    content = replace(update.content, manifest=offer.patch, origins=(), name=None)
-    news = desk.passing[transfer.number] = PatchNews(transfer, offer.size)
+    name = patch_name(offer.old, update.manifest.id)
+    content = replace(update.content, manifest=offer.patch, origins=origins, name=name)
+    news = desk.passing[transfer.number] = PatchNews(transfer, offer.size, desk.publish)
     fetch = desk.begin(content, folder, options, news.publish)
     try:
         path = await _fetched(fetch, transfer, offer)
@@ -165,6 +171,12 @@ async def update_sources(
             await fetch.stop()
             if transfer.path is not None:
                 await trio.to_thread.run_sync(desk.folder.remove, update.target)
+
+
+def _folders(options: TransferOptions, named: Sequence[OriginUrl]) -> tuple[OriginUrl, ...]:
+    """The web servers that may have patches: those whose URL is a folder's. One that has none costs a 404."""
+    urls = read_origins((*options.origin_urls, *named)[:MAX_ORIGINS])
+    return tuple(each for each in urls if each.is_folder)
 
 
 def _named(addresses: Sequence[str]) -> tuple[PeerId, ...]:
@@ -324,12 +336,13 @@ class _WatchedDesk:
 class PatchNews:
     """Hears the events of a patch's transfer: tells observers of them as of ``transfer``, and who needs more.
 
-    ``size`` is that of the patch.
+    ``size`` is that of the patch. ``publish`` tells observers what does not count for the update.
     """
 
-    def __init__(self, transfer: Transfer, size: int) -> None:
+    def __init__(self, transfer: Transfer, size: int, publish: Callable[[Event], None]) -> None:
         self._transfer = transfer
         self._size = size
+        self._publish = publish
         self._began = trio.current_time()
         self._took = 0.0
         self._sent = 0
@@ -343,6 +356,8 @@ class PatchNews:
         match event:
             case BytesReceived() | BytesSent() | SourceBanned() | PeersAwaited():
                 self._transfer.tell(replace(event, transfer=number))
+            case SourceFailed():
+                self._publish(replace(event, transfer=number))
             case Warned(message=message):
                 self._transfer.tell(Warned(message, number))
         match event:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from types import TracebackType
-from weakref import WeakSet
+from weakref import ref as weakref
 
 import trio
 
@@ -77,12 +77,19 @@ class Subscription:
     Events about moved bytes are merged for each source and come at most every ``PROGRESS_SECONDS``, unless
     another event comes anyway. An observer that falls ``capacity`` events behind loses the oldest
     events about single pieces (counted in ``lost``), others only when nothing else is left to lose. With
-    ``transfer`` only the events about that transfer are queued, and the queue ends with its last.
+    ``transfer`` only the events about that transfer are queued, and the queue ends with its last. Without
+    ``requests`` none of each requested piece is.
     """
 
     def __init__(
-        self, on_close: Callable[[Subscription], None], transfer: TransferId | None, capacity: int
+        self,
+        on_close: Callable[[Subscription], None],
+        transfer: TransferId | None,
+        capacity: int,
+        *,
+        requests: bool,
     ) -> None:
+        self.requests = requests
         self._capacity = capacity
         self._on_close = on_close
         self._transfer = transfer
@@ -131,18 +138,24 @@ class Subscription:
         """Queue an event; the stream calls this."""
         if self._transfer is not None and not _is_about(event, self._transfer):
             return
-        if isinstance(event, _MOVED):
-            self._merge(event)
+        kind = type(event)
+        if kind in _MOVED:
+            self._merge(event)  # type: ignore[arg-type]
+            return
+        if kind is PieceRequested and not self.requests:
             return
         if len(self._queue) >= self._capacity:
             self._forget_one()
         if isinstance(event, TransferEnded):
             # The last event of a transfer, so what has moved comes before it.
             self._queue_moved(event.transfer)
+            self._queue.append(event)
+            self._woken.set()
+            if self._transfer is not None:
+                self.close()
+            return
         self._queue.append(event)
         self._woken.set()
-        if self._transfer is not None and isinstance(event, TransferEnded):
-            self.close()
 
     def _merge(self, event: BytesReceived | BytesSent) -> None:
         source = event.source if isinstance(event, BytesReceived) else event.peer
@@ -188,7 +201,9 @@ class EventStream:
 
     def __init__(self) -> None:
         # Weak: an observer that is no longer read, as after a break out of its loop, costs nothing.
-        self._subscriptions: WeakSet[Subscription] = WeakSet()
+        self._observers: tuple[weakref[Subscription], ...] = ()
+        self.requests_observed = False
+        """Whether any observer wants to hear of each requested piece."""
         self._stored: dict[TransferId, tuple[int, int]] = {}
         self._closed = False
         self._listening: NodeListening | None = None
@@ -196,14 +211,20 @@ class EventStream:
         self._of_transfers: dict[TransferId, list[Event]] = {}
 
     def subscribe(
-        self, transfer: TransferId | None = None, *, replay: bool = True, capacity: int = QUEUE_EVENTS
+        self,
+        transfer: TransferId | None = None,
+        *,
+        replay: bool = True,
+        capacity: int = QUEUE_EVENTS,
+        requests: bool = True,
     ) -> Subscription:
         """A new observer of everything, or of one transfer; close it or use it as a context.
 
-        With ``replay`` it is first told what lasts of what was published before.
+        With ``replay`` it is first told what lasts of what was published before. Without ``requests`` it is
+        told no `PieceRequested`, and if nobody is, none is made.
         """
-        subscription = Subscription(self._forget, transfer, capacity)
-        self._subscriptions.add(subscription)
+        subscription = Subscription(self._forget, transfer, capacity, requests=requests)
+        self._observe((*self._observers, weakref(subscription, self._drop)))
         if replay:
             for event in self._lasting():
                 subscription.put(event)
@@ -213,15 +234,23 @@ class EventStream:
 
     def publish(self, event: Event) -> None:
         """Tell all observers."""
-        self._remember(event)
-        for subscription in tuple(self._subscriptions):
-            subscription.put(event)
+        if type(event) not in _OF_THE_MOMENT:
+            self._remember(event)
+        for observer in self._observers:
+            if (subscription := observer()) is not None:
+                subscription.put(event)
+
+    def _observe(self, observers: Iterable[weakref[Subscription]]) -> None:
+        self._observers = tuple(observers)
+        known = (observer() for observer in self._observers)
+        self.requests_observed = any(each is not None and each.requests for each in known)
 
     def close(self) -> None:
         """End every observer's iteration once it has read what is queued."""
         self._closed = True
-        for subscription in tuple(self._subscriptions):
-            subscription.close()
+        for observer in self._observers:
+            if (subscription := observer()) is not None:
+                subscription.close()
 
     def _lasting(self) -> Iterator[Event]:
         """What is told again, in an order that makes sense."""
@@ -240,9 +269,9 @@ class EventStream:
             yield from resumed
 
     def _remember(self, event: Event) -> None:
-        if isinstance(event, _OF_THE_MOMENT):
-            return
         match event:
+            case PieceStored():
+                self._count_pieces(event.transfer, 1, event.size)
             case NodeListening():
                 self._listening = event
             case TransferStarted():
@@ -252,7 +281,7 @@ class EventStream:
                 self._stored.pop(event.transfer, None)
             case TransferResumed():
                 self._stored[event.transfer] = event.pieces, event.size
-            case PieceStored() | PieceLost() | ContentWithdrawn() | ContentRestored():
+            case PieceLost() | ContentWithdrawn() | ContentRestored():
                 self._count_pieces(event.transfer, *_gained(event))
             case TransferPaused() | TransferContinued():
                 self._remember_pause(event)
@@ -290,18 +319,19 @@ class EventStream:
             known.append(event)
 
     def _forget(self, subscription: Subscription) -> None:
-        self._subscriptions.discard(subscription)
+        self._observe(each for each in self._observers if each() not in {None, subscription})
+
+    def _drop(self, gone: weakref[Subscription]) -> None:
+        self._observe(each for each in self._observers if each is not gone)
 
 
 def _is_about(event: Event, transfer: TransferId) -> bool:
     return isinstance(event, _OF_TRANSFERS) and event.transfer == transfer
 
 
-def _gained(event: PieceStored | PieceLost | ContentWithdrawn | ContentRestored) -> tuple[int, int]:
+def _gained(event: PieceLost | ContentWithdrawn | ContentRestored) -> tuple[int, int]:
     """Return how many pieces and bytes there are more, or less, after the event."""
     match event:
-        case PieceStored(size=size):
-            return 1, size
         case PieceLost(size=size):
             return -1, -size
         case ContentWithdrawn(pieces=pieces, size=size):

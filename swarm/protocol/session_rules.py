@@ -276,6 +276,11 @@ class SessionRules:
         """The pieces that this side has announced; callers must not change it."""
         return self._local.announced
 
+    @property
+    def awaits_pieces(self) -> bool:
+        """Whether any request of this side is outstanding."""
+        return len(self._local.requests) > 0
+
     def asked(self, piece: int) -> bool:
         """Whether this side's request for ``piece`` is outstanding."""
         return piece in self._local.requests

@@ -9,24 +9,24 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from swarm.content.envelope import Envelope
 from swarm.content.manifest import Manifest
-from swarm.content.release import Series, SignedRelease
+from swarm.content.release import Series, SignedRelease, patch_name, patch_prefix
 from swarm.errors import DiskError, Locked, ManifestError
 from swarm.ids import ManifestId
 from swarm.lazy_dataclass import dataclass
 from swarm.storage.disk_errors import optional, refusals
 from swarm.storage.home_folder import swarm_home
-from swarm.storage.release_files import FOLDER, check_succession, read_release, write_release, write_whole
+from swarm.storage.release_files import FOLDER, check_succession, read_release, write_release
+from swarm.storage.whole_files import one_process, write_whole
 
 OWN: Final = "own"
 MAX_HISTORY_BYTES: Final = 1 << 20
-PATCH_SUFFIX: Final = ".swarm-patch"
 NO_PATCH_SUFFIX: Final = ".no-patch"
 """Marks two versions between which a patch would not be smaller than the pieces that changed."""
 FOLDER_MODE: Final = 0o700
@@ -35,7 +35,6 @@ _NEWEST = "newest.release"
 _HISTORY = "history.json"
 _PATCHES = "patches"
 _PUBLISHING = "publishing"
-_ID_CHARS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,20 +80,29 @@ class OwnReleases:
 
     def patch_path(self, old: ManifestId, new: ManifestId) -> Path:
         """Where the patch between two manifests lies, or will."""
-        return self.folder / _PATCHES / self._patch_name(old, new, PATCH_SUFFIX)
+        return self.patch_folder / patch_name(old, new)
+
+    @property
+    def patch_folder(self) -> Path:
+        """The folder of the patches to the newest release, and of their manifests."""
+        return self.folder / _PATCHES
+
+    def keep_manifest(self, patch: Path, envelope: Envelope) -> None:
+        """Keep the manifest of a patch beside it, for web servers."""
+        with refusals(patch):
+            write_whole(patch.with_name(f"{patch.name}.swarm"), envelope.to_bytes())
 
     def has_no_patch(self, old: ManifestId, new: ManifestId) -> bool:
         """Whether it is known that a patch between the two is not worth while."""
-        return (self.folder / _PATCHES / self._patch_name(old, new, NO_PATCH_SUFFIX)).exists()
+        return self._no_patch_path(old, new).exists()
 
     def note_no_patch(self, old: ManifestId, new: ManifestId) -> None:
         """Remember that a patch between the two is not worth while."""
         with refusals(self.folder):
-            (self.folder / _PATCHES / self._patch_name(old, new, NO_PATCH_SUFFIX)).touch()
+            self._no_patch_path(old, new).touch()
 
-    @staticmethod
-    def _patch_name(old: ManifestId, new: ManifestId, suffix: str) -> str:
-        return f"{new.digest.hex()[:_ID_CHARS]}-from-{old.digest.hex()[:_ID_CHARS]}{suffix}"
+    def _no_patch_path(self, old: ManifestId, new: ManifestId) -> Path:
+        return self.patch_path(old, new).with_suffix(NO_PATCH_SUFFIX)
 
     def prepare(self) -> int:
         """Make the folders, and return a descriptor whose lock says that this process publishes the series.
@@ -127,7 +135,7 @@ class OwnReleases:
         released meanwhile.
         """
         record = release.record
-        with refusals(self.folder), self._locked():
+        with refusals(self.folder), one_process(self.folder / "lock"):
             check_succession(self.newest(), release)
             write_whole(self.folder / f"{record.manifest}.swarm", envelope.to_bytes())
             write_release(self.record_path, release)
@@ -143,7 +151,7 @@ class OwnReleases:
         for path in self.folder.glob("*.swarm"):
             if path.name not in names:
                 path.unlink(missing_ok=True)
-        begin = f"{newest.digest.hex()[:_ID_CHARS]}-"
+        begin = patch_prefix(newest)
         for path in (self.folder / _PATCHES).iterdir():
             if not path.name.startswith(begin):
                 path.unlink(missing_ok=True)
@@ -157,16 +165,6 @@ class OwnReleases:
             ]
         except (OSError, ValueError, KeyError, TypeError):
             return []
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        fd = self._open("lock")
-        try:
-            with optional():
-                fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(fd)
 
 
 def identity_of(name: str) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from swarm.bits import PieceSet
 from swarm.content.layout import Layout
@@ -28,7 +28,7 @@ from swarm.protocol.messages import (
 )
 from swarm.strategy.announcer import Announcer
 from swarm.strategy.commands import Command, Publish
-from swarm.strategy.download.download import DownloadOptions, DownloadSide
+from swarm.strategy.download.download import DownloadOptions, DownloadSide, always
 from swarm.strategy.download.origins import OriginOptions
 from swarm.strategy.pieces import Pieces
 from swarm.strategy.timers import Timers, Wakeup
@@ -45,7 +45,8 @@ class BrainSetup:
     under which others know this peer; only the preference for near peers needs it. ``sequential`` fetches
     mostly in order, ``prefer_near`` takes over far links only what no near peer has, and ``spared`` are peers
     that count as far whatever their link. ``upload_limited`` and
-    ``download_limited`` say that a rate limit of the user holds.
+    ``download_limited`` say that a rate limit of the user holds. ``explains`` says whether somebody wants a
+    `PieceRequested` now.
     """
 
     transfer: TransferId
@@ -59,6 +60,7 @@ class BrainSetup:
     prefer_near: bool = False
     origins: OriginOptions = field(default_factory=OriginOptions)
     spared: frozenset[SourceId] = frozenset()
+    explains: Callable[[], bool] = always
 
 
 class Brain:
@@ -79,6 +81,7 @@ class Brain:
             setup.prefer_near,
             setup.origins,
             setup.spared,
+            setup.explains,
         )
         self._download = DownloadSide(setup.transfer, self._pieces, rng, self._timers, options)
         self._upload = UploadSide(

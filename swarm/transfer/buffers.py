@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import trio
 
@@ -153,6 +153,18 @@ class PieceBuffer:
             self._unstored = True
             self._share.unstored += len(self._memory)
 
+    def stored(self) -> None:
+        """Nothing that it holds waits for the disk any more, but it is not given back yet."""
+        if self._share is not None and self._unstored:
+            self._unstored = False
+            self._share._written(len(self._memory))  # noqa: SLF001 - see above
+
+    def wanted(self) -> None:
+        """It is needed again, although it was abandoned."""
+        if self._evict is not None:
+            self._evict = None
+            self._pool._wanted(self)  # noqa: SLF001 - see above
+
     def evicted(self) -> None:
         """Call what `abandon` was given."""
         if self._evict is not None:
@@ -167,6 +179,7 @@ class BufferPool:
 
     def __init__(self, capacity: int = POOL_BYTES, idle: int = IDLE_BYTES, least: int = 1) -> None:
         self._budget = ByteBudget(capacity)
+        self._capacity = capacity
         self._least = least
         self._idle_capacity = idle
         self._idle_bytes = 0
@@ -208,6 +221,10 @@ class BufferPool:
         grant = self._budget.take_free(max(length, self._least))
         return None if grant is None else self._buffer(length, grant)
 
+    def take_spare(self, length: int) -> PieceBuffer | None:
+        """As `take_free`, but only while half of the pool is unused."""
+        return self.take_free(length) if 2 * self._budget.used < self._capacity else None
+
     def _buffer(self, length: int, grant: Grant) -> PieceBuffer:
         buffer = PieceBuffer(self, self._memory(length), grant)
         self._held.add(buffer)
@@ -225,6 +242,9 @@ class BufferPool:
             self._unwanted.add(buffer)
             if self._budget.contended:
                 self._make_room()
+
+    def _wanted(self, buffer: PieceBuffer) -> None:
+        self._unwanted.discard(buffer)
 
     def _make_room(self) -> None:
         for buffer in tuple(self._unwanted):
@@ -278,6 +298,11 @@ class BufferShare:
         buffer = None if self._behind(length) else self._pool.take_free(length)
         return None if buffer is None else self._own(buffer)
 
+    def take_spare(self, length: int) -> PieceBuffer | None:
+        """As `take_free`, but only while half of the pool is unused."""
+        buffer = None if self._behind(length) else self._pool.take_spare(length)
+        return None if buffer is None else self._own(buffer)
+
     def _behind(self, length: int) -> bool:
         return self.unstored > max(UNSTORED_BYTES, length)
 
@@ -301,11 +326,24 @@ class BufferShare:
     def _given_back(self, size: int, *, unstored: bool) -> None:
         self._held -= size
         if unstored:
-            self.unstored -= size
-            self._stored.unpark_all()
+            self._written(size)
         if not self._held and self._waiting:
             # The first that waits is served at once; the others find that it holds something.
             next(iter(self._waiting)).cancel()
+
+    def _written(self, size: int) -> None:
+        self.unstored -= size
+        self._stored.unpark_all()
+
+
+class Holding(Protocol):
+    """Memory that whole pieces are in, until it is released."""
+
+    def whole(self) -> None:
+        """The pieces wait for the disk."""
+
+    def release(self, *, reuse: bool = True) -> None:
+        """Give the memory back. Pass ``reuse=False`` if something may still read it."""
 
 
 class ArrivedPiece(NamedTuple):
@@ -321,7 +359,7 @@ class ArrivedPieces:
     """Whole pieces that came from one source together; ``buffers`` hold the data of all of them."""
 
     pieces: list[ArrivedPiece]
-    buffers: Sequence[PieceBuffer]
+    buffers: Sequence[Holding]
 
     def whole(self) -> None:
         """The pieces wait for the disk."""

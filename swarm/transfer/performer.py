@@ -67,7 +67,10 @@ class MessageSink(Protocol):
     """A source that requests go to: a peer's session, or the desk of another source."""
 
     def send(self, message: Message) -> None:
-        """Send or queue a control message; never waits."""
+        """Queue a control message; never waits."""
+
+    def flush(self) -> None:
+        """Send what is queued; never waits."""
 
 
 class UploadSink(Protocol):
@@ -111,6 +114,7 @@ class Performer:
         self._record = record
         self._pending: deque[Command] = deque()
         self._busy = False
+        self._told: dict[SourceId, MessageSink] = {}
         self._whole: dict[int, memoryview] = {}
         self._wanted: list[tuple[int, memoryview]] = []
         self._nursery: trio.Nursery | None = None
@@ -153,6 +157,9 @@ class Performer:
                     self._perform_one(self._pending.popleft())
             finally:
                 self._busy = False
+            told, self._told = self._told, {}
+            for sink in told.values():
+                sink.flush()
         if self.brain.complete and not self.complete.is_set():
             self.complete.set()
         self._alarm.bring_forward(self.brain.next_wakeup())
@@ -225,6 +232,7 @@ class Performer:
             case Send():
                 if sink := self.sources.get(command.source):
                     sink.send(command.message)
+                    self._told[command.source] = sink
             case Upload() | DropUpload():
                 self._tell_receiver(command)
             case StorePiece():

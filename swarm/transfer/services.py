@@ -68,6 +68,8 @@ class NodeServices:
     """The same for peers that the user named: they never wait behind strangers."""
     rng: random.Random
     now: Callable[[], float] = trio.current_time
+    requests_observed: Callable[[], bool] = lambda: True
+    """Whether anybody wants to hear of each requested piece; otherwise such an event is not even made."""
 
     @property
     def me(self) -> PeerId:

@@ -18,7 +18,7 @@ from swarm.ids import PeerId
 from swarm.lazy_dataclass import dataclass
 from swarm.ports import ByteStream
 from swarm.protocol import protocol_limits as limits
-from swarm.protocol.codec import HEADER_BYTES, HELLO, decode_body, decode_header, encode
+from swarm.protocol.codec import GOODBYE, HEADER_BYTES, HELLO, decode_body, decode_header, encode
 from swarm.protocol.messages import (
     Cancel,
     Goodbye,
@@ -62,6 +62,9 @@ async def read_greeting(stream: ByteStream) -> Hello:
 
 async def _read_hello(stream: ByteStream) -> Hello:
     kind, size = decode_header(await stream.read_exactly(HEADER_BYTES))
+    if kind == GOODBYE:
+        # It has another session with us by now, which we opened meanwhile.
+        raise LinkClosed("the peer needs no session any more")
     if kind != HELLO:
         raise RemoteError(f"message kind {kind} where HELLO belongs")
     return cast(Hello, decode_body(kind, await stream.read_exactly(size)))
@@ -91,7 +94,9 @@ GOODBYE_TIMEOUT = 1.0
 
 
 class PeerSession:
-    """Runs one session; `send`, `upload`, `drop_upload` and `stop` may be called at any time and never wait.
+    """Runs one session; `send`, `flush`, `upload`, `drop_upload` and `stop` may be called at any time.
+
+    They never wait.
 
     ``hello`` is our greeting, ``heard`` the peer's if it was read before the session could be chosen.
     """
@@ -119,6 +124,7 @@ class PeerSession:
         self._reason: str | None = None
         self._read_all = trio.Event()
         self._closed = False
+        self._unflushed = False
         self.offence: str | None = None
         """The rule that the peer broke after its greeting, if this ended the session."""
 
@@ -142,7 +148,14 @@ class PeerSession:
         if isinstance(message, Cancel):
             self._reader.cancelled(message.piece, lambda: self._fail("stalled in a cancelled piece"))
         if look:
-            self._writer.wake()
+            # What belongs to the same step follows; the owner calls `flush` then.
+            self._unflushed = True
+
+    def flush(self) -> None:
+        """Send what was queued by `send`."""
+        if self._unflushed:
+            self._unflushed = False
+            self._writer.flush_control()
 
     def upload(self, piece: int) -> None:
         """Queue a requested piece."""

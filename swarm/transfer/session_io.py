@@ -265,10 +265,22 @@ class SessionWriter:
         self._sent: list[tuple[int, int, bool]] = []
         self._turn: tuple[float, int] | None = None
         self._woken = trio.Event()
+        self._resting = False
         self._written_at = now()
 
     def wake(self) -> None:
         """There is something new to do."""
+        self._woken.set()
+
+    def flush_control(self) -> None:
+        """Send what is in the outbox now, if the link takes it and the writer has nothing else to do."""
+        if self._resting and not self._outbox.finished and not self._outbox.quiet:
+            control = self._outbox.take()
+            if self._stream.write_now(control):
+                self._written_at = self._now()
+                return
+            self._cork += control
+            self._resting = False
         self._woken.set()
 
     def limits_changed(self) -> None:
@@ -446,7 +458,9 @@ class SessionWriter:
         """Sleep until there is something to do; send KEEP_ALIVE after a long silence."""
         quiet = self._written_at + limits.KEEP_ALIVE_INTERVAL
         until = quiet if self._turn is None else min(quiet, self._turn[0])
+        self._resting = True
         with trio.move_on_after(max(0.0, until - self._now())):
             await self._woken.wait()
+        self._resting = False
         if self._now() >= quiet:
             self._outbox.put(KeepAlive())

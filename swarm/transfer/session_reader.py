@@ -1,7 +1,8 @@
 """The half of a session that reads.
 
 What the link has received is parsed in one go: small pieces and requests that came together are handed over
-together. The payload of a larger piece is read straight into its buffer.
+together. The payload of a larger piece is read straight into its buffer. What a fast peer sends in whole
+pieces is read into an arena instead, with all that comes with it, and its pieces stay where they are.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ from swarm.protocol.codec import (
 from swarm.protocol.messages import Reject, Request
 from swarm.protocol.packing import unpack
 from swarm.protocol.session_rules import SessionRules
-from swarm.transfer.buffers import ArrivedPiece, ArrivedPieces, PieceBuffer
-from swarm.transfer.pacing import LEAST_CHUNK_BYTES, ChunkSizer
+from swarm.transfer.arena import ARENA_BYTES, LONGEST_PIECE, Arena
+from swarm.transfer.buffers import ArrivedPiece, ArrivedPieces, Holding, PieceBuffer
+from swarm.transfer.pacing import CHUNK_BYTES, LEAST_CHUNK_BYTES, ChunkSizer
 from swarm.transfer.session_io import Reports, SessionResources
 
 MESSAGES_IN_A_ROW = 8
@@ -45,6 +47,10 @@ SMALL_BYTES = 16 * 1024
 
 TOGETHER_BYTES = 1024 * 1024
 """Larger pieces that came without a pause are handed over together, up to so many bytes."""
+
+WAIT_BYTES = 256 * 1024
+"""While so many bytes are missing in an arena, nothing is heard of fewer: a peer that has become slow is
+noticed."""
 
 ROUND_BYTES = 16 * 1024
 """The memory of pieces that came together is a multiple of this, so that it is reused."""
@@ -71,11 +77,14 @@ class SessionReader:
         self._look = LEAST_AHEAD_BYTES
         self._small: list[ArrivedPiece] = []
         self._large: list[ArrivedPiece] = []
-        self._large_buffers: list[PieceBuffer] = []
+        self._large_buffers: list[Holding] = []
         self._large_bytes = 0
         self._requests: list[int] = []
         self._piece: int | None = None
         self._buffer: PieceBuffer | None = None
+        self._arena: Arena | None = None
+        self._arena_used = False
+        self._whole_pieces = False
         self._fresh = 0
         self._told_at = -math.inf
         self._in_a_row = 0
@@ -110,8 +119,9 @@ class SessionReader:
         While a chunk of it is on its way its buffer cannot be given back; ``evict`` is called if the
         memory is needed elsewhere meanwhile.
         """
-        if piece == self._piece and self._buffer is not None:
-            self._buffer.abandon(evict)
+        holder = self._buffer or self._arena
+        if piece == self._piece and holder is not None:
+            holder.abandon(evict)
 
     def release(self) -> None:
         """Give back the memory of an unfinished piece; nothing is read any more."""
@@ -121,6 +131,7 @@ class SessionReader:
         self._drop()
         self._ahead = memoryview(b"")
         self._small.clear()
+        self._leave_arena()
 
     # --- Messages -----------------------------------------------------------------------------------
 
@@ -150,11 +161,18 @@ class SessionReader:
     async def _data(self, size: int) -> None:
         head = decode_data_head(await self._take(DATA_HEAD_BYTES), size)
         arrival = self._rules.received_data(head)
-        if arrival.last and not head.offset and head.size <= SMALL_BYTES:
+        whole = arrival.last and not head.offset
+        if whole and (head.size <= SMALL_BYTES or self._arena is not None):
             fresh = await self._complete(head.piece, head.size)
             payload, self._ahead = self._ahead[: head.size], self._ahead[head.size :]
-            self._small.append(ArrivedPiece(head.piece, fresh, payload if arrival.wanted else None))
+            arrived = ArrivedPiece(head.piece, fresh, payload if arrival.wanted else None)
+            if head.size <= SMALL_BYTES:
+                self._small.append(arrived)
+            else:
+                self._arena_used = True
+                self._add_large(arrived)
             return
+        self._whole_pieces = whole
         await self._hand_over()
         self._look = LEAST_AHEAD_BYTES
         if arrival.wanted:
@@ -207,19 +225,28 @@ class SessionReader:
     def _hand_over_large(self) -> None:
         """Report the larger pieces that came together."""
         if self._large:
+            if self._arena is not None and self._arena_used:
+                self._large_buffers.append(self._arena.lend())
+                self._arena_used = False
             arrived = ArrivedPieces(self._large, self._large_buffers)
             self._large, self._large_buffers, self._large_bytes = [], [], 0
             self._reports.pieces_received(arrived)
 
     async def _complete(self, piece: int, size: int) -> int:
-        """Read on until a small piece is whole; returns how much of it was not told of while it came."""
+        """Read on until a piece is whole; returns how much of it was not told of while it came."""
         told = 0
-        while len(self._ahead) < size:
+        self._piece = piece
+        while (missing := size - len(self._ahead)) > 0:
             await self._hand_over()
-            await self._look_ahead(len(self._ahead) + 1)
+            least = 1 if self._arena is None else min(missing, WAIT_BYTES)
+            await self._look_ahead(len(self._ahead) + least)
+            self._fresh = len(self._ahead) - told
             if self.heard_at >= self._told_at + PROGRESS_SECONDS and len(self._ahead) < size:
-                self._fresh, told = len(self._ahead) - told, len(self._ahead)
+                told = len(self._ahead)
                 self._tell(piece)
+        self._piece, self._fresh = None, 0
+        if self._arena is not None:
+            self._arena.wanted()
         return size - told
 
     # --- Payload ------------------------------------------------------------------------------------
@@ -246,10 +273,13 @@ class SessionReader:
     def _whole(self, piece: int) -> None:
         buffer, self._buffer, self._piece = self._buffer, None, None
         fresh, self._fresh = self._fresh, 0
-        self._large.append(ArrivedPiece(piece, fresh, None if buffer is None else buffer.view))
         if buffer is not None:
             self._large_buffers.append(buffer)
-        length = self._layout.length(piece)
+        self._add_large(ArrivedPiece(piece, fresh, None if buffer is None else buffer.view))
+
+    def _add_large(self, arrived: ArrivedPiece) -> None:
+        self._large.append(arrived)
+        length = self._layout.length(arrived.piece)
         self._large_bytes += length
         if self._large_bytes + length > TOGETHER_BYTES or self._pacer.limited:
             self._hand_over_large()
@@ -312,6 +342,11 @@ class SessionReader:
 
     async def _look_ahead(self, size: int) -> None:
         """Read at least ``size`` bytes, and what else has come."""
+        if self._arena is None and self._suits_arena and (buffer := self._pool.take_spare(ARENA_BYTES)):
+            self._arena = Arena(buffer)
+            self._ahead = self._arena.restart(self._ahead)
+        if self._arena is not None and await self._fill_arena(self._arena, size):
+            return
         ahead = bytes(self._ahead)
         while len(ahead) < size:
             most = max(self._most_ahead(), size - len(ahead))
@@ -344,3 +379,61 @@ class SessionReader:
         """Wait after reading: the link's window then slows the peer down."""
         if self._pacer.limited and (waited := await self._pacer.wait(size)):
             self._rules.reading_paused(waited)
+
+    # --- The arena ----------------------------------------------------------------------------------
+
+    @property
+    def _suits_arena(self) -> bool:
+        """Whether the peer is fast and sends whole pieces, some of which are still to come."""
+        return (
+            self._whole_pieces
+            and self._sizer.size >= CHUNK_BYTES
+            and self._layout.piece_length <= LONGEST_PIECE
+            and self._rules.awaits_pieces
+            and not self._pacer.limited
+        )
+
+    async def _fill_arena(self, arena: Arena, size: int) -> bool:
+        """As `_look_ahead`; False, with little read ahead, if the arena does not suit any more."""
+        await self._hand_over()
+        while (missing := size - len(self._ahead)) > 0:
+            came = 0
+            began = self._now()
+            if self._large and len(arena.room) >= max(missing, MOST_AHEAD_BYTES):
+                # What has come already joins them.
+                came = self._stream.read_now(arena.room)
+            if not came:
+                self._hand_over_large()
+                if len(self._ahead) < LEAST_AHEAD_BYTES and not self._suits_arena:
+                    self._ahead = memoryview(bytes(self._ahead))
+                    self._leave_arena()
+                    return False
+                arena = await self._restarted(arena)
+                began = self._now()
+                came = await self._stream.readinto_least(arena.room, missing)
+            self.heard_at = self._now()
+            self._ahead = arena.came(came, len(self._ahead))
+            self._sizer.moved(came, self.heard_at - began)
+        return True
+
+    async def _restarted(self, arena: Arena) -> Arena:
+        """An arena that begins with what is unread: this one, or another while pieces in it are stored."""
+        if not arena.free:
+            buffer = self._pool.take_free(ARENA_BYTES)
+            if buffer is None and arena.lent:
+                began = self._now()
+                await arena.returned()
+                self._rules.reading_paused(self._now() - began)
+            if not arena.free:
+                old, arena = arena, Arena(buffer or await self._memory(ARENA_BYTES))
+                self._ahead = arena.restart(self._ahead)
+                self._arena = arena
+                old.close()
+                return arena
+        self._ahead = arena.restart(self._ahead)
+        return arena
+
+    def _leave_arena(self) -> None:
+        arena, self._arena, self._arena_used = self._arena, None, False
+        if arena is not None:
+            arena.close()

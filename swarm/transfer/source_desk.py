@@ -81,6 +81,9 @@ class SourceDesk:
             case _:
                 pass
 
+    def flush(self) -> None:
+        """Nothing waits here: requests are taken at once."""
+
     def stop(self, reason: str) -> None:
         """End the source."""
         self.reason = self.reason or reason

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -194,6 +195,29 @@ def test_a_release_comes_from_a_web_server_alone(
     fetched = completed(fetch(processes, alone, "--json"))
     assert fetched["bytes_received"] == fetched["size"]
     assert content_of(processes.work("receiver") / "out" / "game") == content_of(versions[0])
+    completed(fetch(processes, alone, "--json", name="second"))
+    # A release later, with what else the publisher names: the patch comes from the server, too.
+    publisher, _, link = release(processes, versions[1], "--previous", versions[0], "--origin", server.url)
+    saved = fetch(processes, link, "--save-manifest", str(www / "game.swarm"), "--overwrite", name="saver")
+    saved.expect_exit(0)
+    publisher.terminate()
+    publisher.expect_exit(143)
+    shutil.copyfile(record, www / "game.swarm-release")
+    (patches,) = re.findall(r"^patches, for a web server: (.*)$", publisher.errors(), re.MULTILINE)
+    shutil.copytree(patches, www, dirs_exist_ok=True)
+    updated = completed(fetch(processes, alone, "--update", "--json"))
+    assert updated["bytes_received"] < 50_000 < SIZE - 200_000 < updated["bytes_patched"]
+    assert content_of(processes.work("receiver") / "out" / "game") == content_of(versions[1])
+    # Where nobody has it, that costs one line: pieces are fetched instead.
+    for patch in www.glob("*.swarm-patch*"):
+        patch.unlink()
+    shutil.rmtree(www / "game")
+    shutil.copytree(versions[1], www / "game")
+    second = fetch(processes, alone, "--update", name="second")
+    second.expect_exit(0)
+    (line,) = [line for line in second.errors().splitlines() if "patch is not used" in line]
+    assert "404" in line
+    assert content_of(processes.work("second") / "out" / "game") == content_of(versions[1])
     # What somebody else put there is refused with one line.
     damaged = bytearray(record.read_bytes())
     damaged[60] ^= 1

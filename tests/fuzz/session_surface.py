@@ -27,7 +27,7 @@ from swarm.protocol.messages import (
 from swarm.protocol.session_rules import SessionRules
 from swarm.storage.memory_store import MemoryStore
 from swarm.transfer.buffers import ArrivedPieces, TransferMemory
-from swarm.transfer.pacing import Pacer
+from swarm.transfer.pacing import CHUNK_BYTES, Pacer
 from swarm.transfer.session_io import SessionResources
 from swarm.transfer.session_reader import SessionReader
 from tests.support.contents import folder_manifest
@@ -79,13 +79,17 @@ class _Parts:
         return len(part)
 
     async def readinto_exactly(self, buffer: memoryview) -> None:
+        await self.readinto_least(buffer, len(buffer))
+
+    async def readinto_least(self, buffer: memoryview, least: int) -> int:
         filled = 0
-        while filled < len(buffer):
+        while filled < least:
             part = await self.read_some(len(buffer) - filled)
             if not part:
                 raise LinkClosed("the stream ended")
             buffer[filled : filled + len(part)] = part
             filled += len(part)
+        return filled
 
 
 class _Heard:
@@ -95,6 +99,7 @@ class _Heard:
         self.said: list[object] = []
         self.bytes: dict[int, int] = {}
         self.batches = 0
+        self._late: list[ArrivedPieces] = []
 
     def message_received(self, message: Message) -> None:
         self.said.append(message)
@@ -110,7 +115,21 @@ class _Heard:
         for piece, fresh, data in arrived.pieces:
             self.data_received(piece, fresh)
             self.said.append((piece, None if data is None else bytes(data)))
-        arrived.release()
+        # Every other batch is stored later, as by a slow disk: until then it must stay as it is.
+        if self.batches % 2:
+            self.store()
+            arrived.release()
+        else:
+            self._late.append(arrived)
+
+    def store(self) -> None:
+        """Store what waits."""
+        for arrived in self._late:
+            for piece, _, data in arrived.pieces:
+                if data is not None and (piece, bytes(data)) not in self.said:
+                    raise AssertionError(f"piece {piece} was changed before it was stored")
+            arrived.release()
+        self._late.clear()
 
 
 class Outcome:
@@ -129,7 +148,7 @@ class Outcome:
         return asked, [told for told in self.said if not isinstance(told, Request)]
 
 
-async def _read(parts: Iterable[bytes]) -> Outcome:
+async def _read(parts: Iterable[bytes], fast: bool) -> Outcome:
     memory, heard, ended = TransferMemory(), _Heard(), "left"
     rules = SessionRules(MANIFEST.id, MANIFEST.layout, 0.0)
     for message in (HELLO, HaveNone(), *map(Request, range(MANIFEST.piece_count))):
@@ -142,6 +161,10 @@ async def _read(parts: Iterable[bytes]) -> Outcome:
         MemoryStore(MANIFEST), memory, memory.pool.share(), pacer, pacer, lambda: 0.0
     )
     reader = SessionReader(_Parts(parts), rules, resources, heard)  # type: ignore[arg-type]
+    if fast:
+        # As after many whole pieces of a fast peer.
+        reader._sizer.size = CHUNK_BYTES
+        reader._whole_pieces = True
     try:
         await reader.run()
     except RemoteError as error:
@@ -149,6 +172,7 @@ async def _read(parts: Iterable[bytes]) -> Outcome:
     except LinkClosed:
         ended = "closed"
     reader.release()
+    heard.store()
     return Outcome(heard, ended, memory.pool.used)
 
 
@@ -157,14 +181,24 @@ def codec_cancel() -> Message:
     return codec.decode_body(codec.CANCEL, CANCELLED.to_bytes(4, "big"))
 
 
-def read(parts: Iterable[bytes]) -> Outcome:
-    """Read a peer's bytes after both greetings, all pieces being asked for, in these parts."""
-    return trio.run(_read, parts)
+def read(parts: Iterable[bytes], *, fast: bool = False) -> Outcome:
+    """Read a peer's bytes after both greetings, all pieces being asked for, in these parts.
+
+    ``fast``: the peer counts as one, so all is read into an arena.
+    """
+    return trio.run(_read, parts, fast)
 
 
 def check(data: bytes, parts: Iterable[bytes]) -> Outcome:
-    """Compare what is heard in one part and in ``parts``; raises AssertionError."""
-    whole, cut = read([data]), read(parts)
+    """Compare what is heard in one part and in ``parts``, of a fast peer too; raises AssertionError."""
+    parts = list(parts)
+    whole = read([data])
+    for other in (read(parts), read([data], fast=True), read(parts, fast=True)):
+        _compare(whole, other)
+    return whole
+
+
+def _compare(whole: Outcome, cut: Outcome) -> None:
     for one in (whole, cut):
         if one.used:
             raise AssertionError(f"{one.used} bytes of memory are held at the end")
@@ -177,7 +211,6 @@ def check(data: bytes, parts: Iterable[bytes]) -> Outcome:
         raise AssertionError(
             f"in one part: {whole.said!r:.300} {whole.ended}; cut: {cut.said!r:.300} {cut.ended}"
         )
-    return whole
 
 
 def run_session(data: bytes) -> None:

@@ -97,7 +97,10 @@ class MemoryLink:
         return bytes(buffer)
 
     async def readinto_exactly(self, buffer: memoryview) -> None:
-        await self._sound(self._readinto(buffer))
+        await self.readinto_least(buffer, len(buffer))
+
+    async def readinto_least(self, buffer: memoryview, least: int) -> int:
+        return await self._sound(self._readinto(buffer, least))
 
     def read_now(self, buffer: memoryview) -> int:
         filled = 0
@@ -113,6 +116,9 @@ class MemoryLink:
         for part in data:
             await self._sound(self.outgoing.write(memoryview(part)))
 
+    def write_now(self, data: bytes | bytearray) -> bool:
+        return False
+
     async def close(self) -> None:
         self.closed = True
         self.outgoing.ended = True
@@ -125,12 +131,13 @@ class MemoryLink:
         self.incoming.break_()
         await trio.lowlevel.checkpoint()
 
-    async def _readinto(self, buffer: memoryview) -> None:
+    async def _readinto(self, buffer: memoryview, least: int) -> int:
         filled = 0
-        while filled < len(buffer):
+        while filled < least:
             part = await self.incoming.read_some(len(buffer) - filled)
             buffer[filled : filled + len(part)] = part
             filled += len(part)
+        return filled
 
     async def _sound(self, work):
         try:

@@ -310,6 +310,7 @@ class Recorder:
 
     def __init__(self, interval: float) -> None:
         self.interval = interval
+        self.shows_requests = True
         self.events: list[tuple[Event, float]] = []
         self.drawn: list[tuple[int, float]] = []
         self.said: list[str] = []

@@ -267,10 +267,16 @@ class LyingLink:
     async def readinto_exactly(self, buffer: memoryview) -> None:
         raise NotImplementedError
 
+    async def readinto_least(self, buffer: memoryview, least: int) -> int:
+        raise NotImplementedError
+
     def read_now(self, buffer: memoryview) -> int:
         raise NotImplementedError
 
     async def read_some(self, limit: int) -> bytes:
+        raise NotImplementedError
+
+    def write_now(self, data: bytes | bytearray) -> bool:
         raise NotImplementedError
 
     async def close(self) -> None:

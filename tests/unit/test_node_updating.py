@@ -21,6 +21,7 @@ from swarm.events import (
     PeerConnected,
     PeerDisconnected,
     PieceStored,
+    SourceFailed,
     Warned,
 )
 from swarm.ids import ManifestId, PeerId, SourceId, TransferId
@@ -104,7 +105,7 @@ def test_without_anything_here_all_of_it_is_fetched() -> None:
 def news(size: int = 1000) -> tuple[PatchNews, list[Event]]:
     told: list[Event] = []
     transfer: Any = SimpleNamespace(number=NUMBER, tell=told.append)
-    return PatchNews(cast("Any", transfer), size), told
+    return PatchNews(cast("Any", transfer), size, told.append), told
 
 
 async def test_of_the_patch_only_what_concerns_the_update_is_told() -> None:
@@ -115,9 +116,14 @@ async def test_of_the_patch_only_what_concerns_the_update_is_told() -> None:
         PieceStored(other, 1, 5, ANN),
         BytesReceived(other, ANN, 5),
         Warned("look", other),
+        SourceFailed(other, ANN, "404", None),
     ):
         patch.publish(event)
-    assert told == [BytesReceived(NUMBER, ANN, 5), Warned("look", NUMBER)]
+    assert told == [
+        BytesReceived(NUMBER, ANN, 5),
+        Warned("look", NUMBER),
+        SourceFailed(NUMBER, ANN, "404", None),
+    ]
 
 
 async def test_a_patch_is_passed_on_until_nobody_needs_it(autojump_clock: trio.testing.MockClock) -> None:

@@ -1,3 +1,5 @@
+import gc
+
 import pytest
 import trio
 
@@ -11,6 +13,7 @@ from swarm.events import (
     NodeListening,
     PeerConnected,
     PieceLost,
+    PieceRequested,
     PieceStored,
     RoundTrip,
     SourceBanned,
@@ -267,3 +270,22 @@ async def test_who_comes_late_is_told_what_is_left_of_a_share_that_lost_a_piece(
     publish(stream, TransferStarted(ONE, "share"), ManifestReady(ONE, ID, "photos", 40, 4, 10, 1, None))
     publish(stream, PieceLost(ONE, 2, 10))
     assert (await heard(stream, stream.subscribe()))[-1] == TransferResumed(ONE, 3, 30)
+
+
+async def test_requested_pieces_are_told_only_to_who_wants_them():
+    stream = EventStream()
+    assert not stream.requests_observed
+    plain = stream.subscribe(requests=False)
+    assert not stream.requests_observed
+    with stream.subscribe() as curious:
+        assert stream.requests_observed
+        stream.publish(PieceRequested(TransferId(1), 4, SourceId("a"), "why"))
+        stream.publish(Warned("end"))
+        assert isinstance(await anext(curious), PieceRequested)
+        assert isinstance(await anext(plain), Warned)
+    assert not stream.requests_observed
+    dropped = stream.subscribe()
+    assert stream.requests_observed
+    del dropped
+    gc.collect()
+    assert not stream.requests_observed

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from swarm.content.manifest import MIN_PIECE_LENGTH
 from swarm.events import PieceRequested
 from swarm.ids import SourceId, TransferId
@@ -44,9 +46,16 @@ class Asker:
     """
 
     def __init__(
-        self, transfer: TransferId, pieces: Pieces, timers: Timers, policies: SourcePolicies
+        self,
+        transfer: TransferId,
+        pieces: Pieces,
+        timers: Timers,
+        policies: SourcePolicies,
+        *,
+        explains: Callable[[], bool],
     ) -> None:
         self._transfer = transfer
+        self._explains = explains
         self._pieces = pieces
         self._timers = timers
         self._requests = policies.requests
@@ -102,7 +111,7 @@ class Asker:
         if pick is None:
             self._idle[source] = None
             return False
-        why = f"{pick.why}; {self._ranking.describe(source, now)}"
+        why = f"{pick.why}; {self._ranking.describe(source, now)}" if self._explains() else None
         piece = pick.piece
         left = MIN_PIECE_LENGTH - self._ask(source, piece, why, now, commands)
         # Pieces of small files are asked for in runs: neighbours on the disks of both ends. A run is as long

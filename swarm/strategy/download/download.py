@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from swarm.bits import PieceSet
 from swarm.events import PieceRefused, PiecesReused, PieceStored, PieceWasted
@@ -26,6 +26,11 @@ from swarm.strategy.pieces import Pieces
 from swarm.strategy.timers import Timers, Wakeup
 
 
+def always() -> bool:
+    """Return True."""
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class DownloadOptions:
     """``limited``: a download limit of ours holds; the others are those of `BrainSetup`."""
@@ -36,6 +41,7 @@ class DownloadOptions:
     prefer_near: bool = False
     origins: OriginOptions = field(default_factory=OriginOptions)
     spared: frozenset[SourceId] = frozenset()
+    explains: Callable[[], bool] = always
 
 
 class DownloadSide:
@@ -87,6 +93,7 @@ class DownloadSide:
                 self._origins,
                 self._local,
             ),
+            explains=options.explains,
         )
 
     def limits_changed(self, *, throttled: bool) -> None:
