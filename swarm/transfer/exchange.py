@@ -259,7 +259,8 @@ class Exchange:
         if self._services.peers.is_banned(stream.peer):
             refusal = refusal or "the peer is banned"
         if refusal := refusal or verdict.refusal or "":
-            await refuse_stream(stream, refusal)
+            # Who opened the stream says nothing: the other end waits for a greeting, and for nothing else.
+            await (refuse_stream(stream, refusal) if origin.inbound else stream.reset())
             return SessionEnd(refusal, joined=False)
         if verdict.replaces is not None:
             self._end(verdict.replaces, "replaced by another session")
