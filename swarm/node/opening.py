@@ -223,8 +223,7 @@ async def open_fetch(
 
     envelope = await _obtain(opener, request, named_content, ask_peers if sources else None)
     manifest = envelope.manifest
-    if isinstance(request.content, SeriesLink | KnownRelease):
-        check_title(request.content, manifest, options)
+    _check_place(request, named_content, manifest)
     _tell_manifest(opener, transfer, envelope)
     chosen: frozenset[int] | None = None
     files: Collection[int] = range(len(manifest.files))
@@ -386,6 +385,19 @@ async def _find(
             ReleaseFound(transfer, record.series.key, record.series.name, record.sequence, record.manifest)
         )
     return named_release(content, record.manifest, record.origins), release
+
+
+def _check_place(request: FetchRequest, content: NamedContent, manifest: Manifest) -> None:
+    """Raise ManifestError if something would be replaced under a name of which the user knows nothing."""
+    options = request.options
+    replaces = options.name is None and (options.update or options.overwrite)
+    if isinstance(request.content, SeriesLink | KnownRelease):
+        check_title(request.content, manifest, options)
+    elif replaces and content.name not in {None, manifest.name}:
+        raise ManifestError(
+            f"the link names {printable(content.name or '')}, but its content is called "
+            f"{printable(manifest.name)}: nothing is replaced; say the final name with --name"
+        )
 
 
 def check_title(content: SeriesLink | KnownRelease, manifest: Manifest, options: TransferOptions) -> None:
