@@ -104,6 +104,14 @@ class HolePunch:
         """A circuit to the peer is about to be opened."""
         self._upgrades[peer] = _Upgrade()
 
+    def awaits(self, peer: PeerId) -> bool:
+        """Whether this end has opened a circuit to the peer, and waits for the outcome."""
+        return peer in self._upgrades
+
+    def abandon(self, peer: PeerId) -> None:
+        """There was no circuit."""
+        self._upgrades.pop(peer, None)
+
     async def awaited(self, peer: PeerId) -> bool:
         """Wait until the other end has led all its attempts; says whether a direct connection is open."""
         upgrade = self._upgrades.setdefault(peer, _Upgrade())

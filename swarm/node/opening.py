@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -228,11 +229,7 @@ async def open_fetch(
     if options.only:
         chosen, files, size = await trio.to_thread.run_sync(_chosen, manifest, options.only)
     progress = _hashing_progress(opener, transfer)
-    recall = None if options.rehash else opener.hashes.find
-    times = envelope.times if options.times else None
-    if options.update and options.rehash:
-        recall = opener.hashes.find_list
-    how = TargetOptions(chosen, options.name, options.overwrite, times, recall, options.update)
+    how = _target_options(opener, options, envelope, chosen)
     async with (
         open_target(manifest, request.into, how, progress=progress, warn=_warner(opener, transfer)) as target,
         _updating(opener, transfer, request, release, named_content, target) as patched,
@@ -242,25 +239,13 @@ async def open_fetch(
         others = options.seed or bases or origins or transfer.piece_sources
         if not (target.complete or sources or others):
             raise UsageError("nobody to fetch from: name at least one peer, or wait for peers with --seed")
-
-        async def finish() -> Path:
-            tree_times = None
-            if options.times and not options.only:
-                peers = [status.peer for status in transfer.peers()]
-                tree_times = await find_tree_times(opener.questions, manifest, peers)
-            path = await target.finish(tree_times, opener.hashes.keep)
-            if target.kept.files:
-                told = FilesKept(transfer.number, str(path), target.kept.told(), len(target.kept.files))
-                opener.publish(told)
-            return path
-
         yield OpenContent(
             envelope=envelope,
             store=target,
             files=files,
             wanted=target.wanted,
             size=size,
-            finish=finish,
+            finish=partial(_finish, opener, transfer, target),
             upkeep=target.run_syncer,
             watch=target.watch,
             peer_sources=named,
@@ -272,6 +257,30 @@ async def open_fetch(
             origins=origins,
             expects_peers=bool(request.peers or named_content.peers or named_content.meets),
         )
+
+
+def _target_options(
+    opener: ContentOpener, options: TransferOptions, envelope: Envelope, chosen: frozenset[int] | None
+) -> TargetOptions:
+    """How the target of a fetch is opened; ``chosen`` are the items that are wanted, None: all."""
+    recall = None if options.rehash else opener.hashes.find
+    if options.update and options.rehash:
+        # Which files the older version had is needed all the same.
+        recall = opener.hashes.find_list
+    times = envelope.times if options.times else None
+    return TargetOptions(chosen, options.name, options.overwrite, times, recall, options.update)
+
+
+async def _finish(opener: ContentOpener, transfer: Transfer, target: Target) -> Path:
+    """Give what is complete its final name and its times, and tell which files of the user were kept."""
+    options, tree_times = transfer.options, None
+    if options.times and not options.only:
+        peers = [status.peer for status in transfer.peers()]
+        tree_times = await find_tree_times(opener.questions, target.manifest, peers)
+    path = await target.finish(tree_times, opener.hashes.keep)
+    if target.kept.files:
+        opener.publish(FilesKept(transfer.number, str(path), target.kept.told(), len(target.kept.files)))
+    return path
 
 
 @asynccontextmanager

@@ -62,6 +62,17 @@ LEAST_FOR_DATA = 1 << 20
 """A circuit that carries less is not used for pieces."""
 HANDSHAKE_SECONDS = 10.0
 
+COORDINATED_CIRCUITS = 16
+COORDINATED_PER_PEER = 4
+"""Circuits of a node that is no meeting point, between peers that it has sessions with: in all, and those
+that begin or end at one peer."""
+COORDINATED_BYTES = 16 * 1024
+COORDINATED_SECONDS = 20
+"""Of each of them: enough to agree on three punches, which takes 3 kB and 8 s, and for nothing else."""
+COORDINATED_RATE = 0.5
+COORDINATED_BURST = 16.0
+"""Such circuits that one peer may ask for a second, and in a burst; and those that one peer may bring."""
+
 # --- Punching -------------------------------------------------------------------------------------
 
 PUNCH_ATTEMPTS = 3

@@ -141,3 +141,20 @@ def test_with_relay_data_on_both_sides_pieces_go_through_the_relay(
         fetch.expect_exit(0, within=60)
         field.assert_fetched("fetch")
         assert "p2p-circuit" in fetch.line("connected to", stderr=True).string
+
+
+@pytest.mark.e2e
+def test_a_seeder_leads_two_leechers_behind_cones_to_each_other(processes: Processes, tmp_path: Path) -> None:
+    with Nats(CONE, CONE) as nats, processes:
+        field = Field(nats, processes, tmp_path)
+        # No meeting point: the seeder is all that both know. It is slow, so that they have use of each other.
+        share = field.swarm("public", "share", field.content, "--upload-limit", "512KiB", name="share")
+        link = share.line(r"^(swarm:\S+)$").group(1)
+        fetches = [field.swarm(home, "fetch", link, "-o", tmp_path / home, "-v", name=home) for home in "ab"]
+        for home, fetch in zip("ba", fetches, strict=True):
+            met = fetch.line(rf"connected (to|from) \S+ at /ip4/{re.escape(ROUTERS[home])}/", stderr=True)
+            assert "p2p-circuit" not in met.string
+        for home, fetch in zip("ab", fetches, strict=True):
+            fetch.expect_exit(0, within=30)
+            field.assert_fetched(home)
+            assert "from 2 peers" in fetch.line(r"fetched 2.0MiB", stderr=True).string
