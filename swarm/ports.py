@@ -58,6 +58,9 @@ class ByteStream(Protocol):
         Waits while the peer's window or the socket is full.
         """
 
+    async def finish(self) -> None:
+        """Finish sending; what the peer sends can still be read. Raises nothing."""
+
     def write_now(self, data: bytes | bytearray) -> bool:
         """Send all of ``data`` if that needs no wait; says whether it did. It is not changed afterwards.
 

@@ -127,7 +127,7 @@ def _add(client: DaemonClient, live: Live, content: str, output: Path, fields: d
     before = client.get("/v1/status")["changes"]
     added = client.post("/v1/transfers", request)
     new = client.made
-    added = _until_known(client, added, before, new=new)
+    added = _until_known(client, live, added, before, new=new)
     live.result(
         TransferAdded(added["id"], added["kind"], added["name"], added["manifest"], added["link"], new),
         *filter(None, (added["manifest"], added["link"])),
@@ -136,18 +136,25 @@ def _add(client: DaemonClient, live: Live, content: str, output: Path, fields: d
     live.say(f"the daemon {does} {printable(added['name'])}: swarm status {added['id'][:8]}")
 
 
-def _until_known(client: DaemonClient, added: dict[str, Any], version: str, *, new: bool) -> dict[str, Any]:
+def _until_known(
+    client: DaemonClient, live: Live, added: dict[str, Any], version: str, *, new: bool
+) -> dict[str, Any]:
     """Wait until the manifest of what was added is known; raises what prevents that.
 
     What is ``new`` and fails at once is removed again: the command has told.
     """
+    from swarm.content.paths import printable
     from swarm.daemon.client import DaemonRefused, transfer_path
 
+    told = None
     while added["manifest"] is None and added["state"] != "paused":
         if added["error"] is not None:
             if new:
                 client.delete(transfer_path(added["id"]))
             raise DaemonRefused(added["error"], added["exit_code"])
+        if added["note"] != told:
+            told = added["note"]
+            live.warn(f"{printable(told)}; the daemon goes on looking if this command is interrupted")
         delta = client.get("/v1/transfers", since=version, wait=WAIT_SECONDS)
         version = delta["version"]
         if added["id"] in delta["removed"]:

@@ -44,6 +44,9 @@ NEAR_MEETING = "near-meeting"
 
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 60.0
+REGISTERED_PAUSE = 5.0
+"""The longest pause after which a node is back at a server that registered it, and the least time there after
+which the pauses begin anew. Nobody finds a node meanwhile: its registrations ended with its stream."""
 ANSWER_SECONDS = 10.0
 QUICK_SECONDS = 1.0
 UNHURRIED_SECONDS = 10.0
@@ -99,6 +102,7 @@ class MeetingPoint:
         self._where: Endpoint | None = None
         self._connected = trio.Event()
         self._was_told = False
+        self._was_registered = False
         self._told = trio.lowlevel.ParkingLot()
 
     # --- The source ---------------------------------------------------------------------------------
@@ -171,8 +175,10 @@ class MeetingPoint:
                 self._note(group.exceptions[0])
             self._connected = trio.Event()
             self._told.unpark_all()
-            if trio.current_time() - began > LONGEST_PAUSE:
+            if trio.current_time() - began > REGISTERED_PAUSE:
                 pause = FIRST_PAUSE
+            elif self._was_registered:
+                pause = min(pause, REGISTERED_PAUSE)
             await trio.sleep(pause * (1 - self._rng.random() / 4))
             pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -185,6 +191,7 @@ class MeetingPoint:
             self._link.tell(f"the meeting point {self.at.endpoint} cannot be used for now: {error}")
 
     async def _stay(self) -> None:
+        self._was_registered = False
         stream = await self._link.open_stream(RENDEZVOUS_PROTOCOL)
         asked: deque[ManifestId] = deque()
         for registration in self._registrations.values():
@@ -254,6 +261,7 @@ class MeetingPoint:
             asked.popleft()
             if answer.status != RendezvousStatus.OK:
                 raise RemoteError(f"it does not register this node ({answer.text or answer.status})")
+            self._was_registered = True
 
 
 async def _ask(stream: ByteStream, question: Discover) -> DiscoverResponse:

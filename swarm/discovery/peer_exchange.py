@@ -12,7 +12,7 @@ from typing import Protocol
 
 import trio
 
-from swarm.endpoint import ZONE, Endpoint
+from swarm.endpoint import ZONE, Circuit, Endpoint, PeerAddress
 from swarm.ids import ManifestId, PeerId
 from swarm.lazy_dataclass import dataclass, field
 from swarm.ports import Announcement, FoundPeer
@@ -92,8 +92,10 @@ class PeerExchange:
     def peers_received(self, peer: PeerId, address: str, peers: Peers) -> None:
         """A peer with the given remote address has sent PEERS."""
         near = is_loopback(address)
+        through = introduction(peer, address)
         for added in peers.added:
-            self._found(added.peer, visible(added.addresses, near=near), told_by=peer)
+            addresses = visible(added.addresses, near=near)[: limits.MAX_ADDRESSES_PER_PEER - len(through)]
+            self._found(added.peer, (*addresses, *through) if addresses else (), told_by=peer)
 
     def close(self) -> None:
         """There will be no more peers."""
@@ -183,6 +185,18 @@ def visible(addresses: tuple[str, ...], *, near: bool) -> tuple[str, ...]:
         for address in addresses
         if not address.startswith(_ZONED) and (near or not is_loopback(address))
     )
+
+
+def introduction(teller: PeerId, address: str) -> tuple[str, ...]:
+    """The way by a punch to peers that ``teller`` has sessions with, if its multiaddr is a public one.
+
+    Only a node that sees both from outside can tell them where they are seen. It is this node's connection
+    to the teller that is used: no peer can name another relay.
+    """
+    endpoint = Endpoint.read(address)
+    if endpoint is None or not endpoint.is_public:
+        return ()
+    return (str(Circuit(PeerAddress(teller, endpoint))),)
 
 
 def dialable(announced: tuple[str, ...], address: str, *, inbound: bool) -> tuple[str, ...]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 import trio
 from libp2p.abc import INetConn, INetStream, INetwork, INotifee
@@ -27,22 +28,15 @@ from swarm.net.admission import CLOSE_DEADLINE, Admission, close_connection, is_
 from swarm.net.dialer import Telling, head_start
 from swarm.net.hole_punch import HolePunch, Tasks
 from swarm.net.libp2p import internals
+from swarm.net.libp2p.noise_session import NoiseSession
 from swarm.net.streams import NegotiatedStream
 from swarm.reach import reach_limits as limits
 from swarm.reach.framing import read_message, write_message
 from swarm.reach.probe_messages import IDENTIFY_PROTOCOL, observed_address
 from swarm.reach.protobuf import delimited
-from swarm.reach.relay_messages import (
-    HOP_PROTOCOL,
-    PUNCH_PROTOCOL,
-    STOP_PROTOCOL,
-    CircuitLimit,
-    HopKind,
-    HopMessage,
-    RelayStatus,
-    StopKind,
-    StopMessage,
-)
+from swarm.reach.relay_messages import CircuitLimit, HopKind, HopMessage, RelayStatus, StopKind, StopMessage
+from swarm.reach.relay_protocols import HOP_PROTOCOL, PUNCH_PROTOCOL, STOP_PROTOCOL
+from swarm.reach.reservations import PeerRates
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +79,28 @@ class CircuitHost:
         self.ports = ports
         self.addresses = addresses
 
+    @property
+    def me(self) -> PeerId:
+        """This node."""
+        return PeerId(SourceId(self.network.get_peer_id().to_base58()))
+
+    def leaves_from_port(self, connection: INetConn) -> bool:
+        """Whether the other end sees the mapping that others can use, too: that of the listening port."""
+        session = getattr(connection.muxed_conn, "secured_conn", None)
+        return isinstance(session, NoiseSession) and session.local_port() in self.ports().values()
+
+    async def connect_again(self, connection: INetConn) -> INetConn | None:
+        """Another connection to the same peer, from the listening port; None if there can be none."""
+        endpoint = Endpoint.read(remote_multiaddr(connection.muxed_conn))
+        port = None if endpoint is None else self.ports().get(endpoint.kind)
+        if endpoint is None or port is None or not connection.muxed_conn.is_initiator:
+            return None
+        host = "::" if endpoint.kind == "ip6" else "0.0.0.0"  # noqa: S104 - any of ours leads there
+        with suppress(BaseLibp2pError):
+            peer = connection.muxed_conn.peer_id
+            return await self.network.dial_addr(Multiaddr(str(endpoint)), peer, (host, port))
+        return None
+
     def direct(self, peer: PeerId) -> INetConn | None:
         """An open direct connection to the peer."""
         return next((each for each in self._open(peer) if not is_relayed(each)), None)
@@ -119,7 +135,13 @@ class Circuits:
         self._relays: dict[PeerId, _Relay] = {}
         self._usable: set[INetConn] = set()
         self.trusted: set[PeerId] = set()
-        """The relays that this node has asked for a place: others may not bring connections."""
+        """The relays that this node has asked for a place."""
+        self.in_session: Callable[[PeerId], bool] = lambda _: False
+        """Whether a session with the peer is open: then it may bring others for a punch, and nothing else.
+        Nobody else may."""
+        self._brought = PeerRates()
+        self._deaf: set[PeerId] = set()
+        """Connected peers that do not relay at all."""
         self._punch = HolePunch(
             host.network,
             host.gate,
@@ -132,7 +154,7 @@ class Circuits:
 
     def handlers(self) -> dict[str, StreamHandler]:
         """What to answer, by protocol."""
-        found: dict[str, StreamHandler] = {STOP_PROTOCOL: self._stopped_here, PUNCH_PROTOCOL: self._follow}
+        found: dict[str, StreamHandler] = {STOP_PROTOCOL: self.stopped_here, PUNCH_PROTOCOL: self._follow}
         if self.carries_data:
             found[RELAY_DATA_PROTOCOL] = _agree
         return found
@@ -175,21 +197,43 @@ class Circuits:
             return
         relay.asked = True
         try:
-            stream = await self._open(peer, IDENTIFY_PROTOCOL)
-            try:
-                with trio.move_on_after(limits.HANDSHAKE_SECONDS):
-                    relay.observed = observed_address(await read_message(stream, limits.MAX_IDENTIFY_BYTES))
-            finally:
-                await stream.close()
+            relay.observed = await self._seen_from_port(peer)
         except (LinkClosed, RemoteError) as error:
             logger.debug("%s does not say where it sees this node: %s", peer, error)
         relay.known.set()
 
+    async def _seen_from_port(self, peer: PeerId) -> Endpoint | None:
+        """Where a connected peer sees connections that leave from the listening port."""
+        connection = self._host.direct(peer)
+        if connection is None:
+            raise LinkClosed(f"no connection to {peer}")
+        if not connection.muxed_conn.is_initiator or self._host.leaves_from_port(connection):
+            return await self._ask_observed(connection)
+        # A session may use any port: for one question there is another connection.
+        other = await self._host.connect_again(connection)
+        if other is not None:
+            try:
+                return await self._ask_observed(other)
+            finally:
+                self._tasks.begin(close_connection, other, CLOSE_DEADLINE)
+        observed = await self._ask_observed(connection)
+        port = None if observed is None else self._host.ports().get(observed.kind)
+        # Most translators keep the port if they can.
+        return None if observed is None or port is None else replace(observed, port=port)
+
+    async def _ask_observed(self, connection: INetConn) -> Endpoint | None:
+        stream = await self._host.open_on(connection, IDENTIFY_PROTOCOL, b"")
+        try:
+            with trio.move_on_after(limits.HANDSHAKE_SECONDS):
+                return observed_address(await read_message(stream, limits.MAX_IDENTIFY_BYTES))
+            return None
+        finally:
+            await stream.close()
+
     async def _addresses_for(self, through: str) -> tuple[Endpoint, ...]:
         """Where a peer that is met through a relay may find this node: what the relay sees comes first."""
-        where, _, rest = through.partition("/p2p/")
-        relay = Endpoint.read(where)
-        peer = PeerId(SourceId(rest.partition("/")[0]))
+        relay = Endpoint.read(through.partition("/p2p/")[0])
+        peer = _relay_of(through)
         least = Scope.PUBLIC if relay is None else Scope.of(relay)
         found: dict[Endpoint, None] = {}
         observed = await self.observed(peer)
@@ -221,6 +265,7 @@ class Circuits:
 
         ``dial`` tries the endpoints ``where``. Returns the multiaddr that answered; raises NoPeerReachable.
         """
+        give_up = trio.current_time() + limits.GIVE_UP_SECONDS
         found: list[str] = []
         reasons: list[NoPeerReachable] = []
         left = len(circuits)
@@ -237,7 +282,7 @@ class Circuits:
 
             async def meet(circuit: Circuit) -> None:
                 nonlocal left
-                await attempt(lambda: self._through(peer, circuit), trio.Event())
+                await attempt(lambda: self._through(peer, circuit, give_up), trio.Event())
                 left -= 1
                 if not left and any(reason.telling is Telling.OURSELVES for reason in reasons):
                     # The peer was met, and punching took its time: what still dials would have connected.
@@ -254,19 +299,25 @@ class Circuits:
             return found[0]
         raise max(reasons, key=lambda reason: reason.telling)
 
-    async def _through(self, peer: PeerId, circuit: Circuit) -> str:
+    async def _through(self, peer: PeerId, circuit: Circuit, give_up: float) -> str:
         relay = circuit.relay
-        self._punch.begin(peer)
+        if self._host.relayed(peer) and not self.carries_data:
+            # The peer came through a relay a moment ago, and this end leads a punch already.
+            if await self._punch.awaited(peer):
+                return self._upgraded(peer)
+            raise NoPeerReachable(NOT_RELAYED.format(relay=relay.endpoint), telling=Telling.OURSELVES)
         try:
             await self._host.connect(relay.peer, [relay.endpoint])
             self._tasks.begin(self._identify, relay.peer)
+            self._punch.begin(peer)
             connection, limit = await self._open_circuit(peer, circuit)
         except (LinkClosed, RemoteError, NoPeerReachable) as error:
+            self._punch.abandon(peer)
             telling = error.telling if isinstance(error, NoPeerReachable) else Telling.REFUSED
             raise NoPeerReachable(f"through {relay.endpoint}: {error}", telling=telling) from error
         done = False
         try:
-            if await self._punch.awaited(peer):
+            if await self._punch.awaited(peer, max(0.0, give_up - trio.current_time())):
                 return self._upgraded(peer)
             enough = limit is None or not limit.size or limit.size >= limits.LEAST_FOR_DATA
             if self.carries_data and enough and await self._carries(connection):
@@ -287,8 +338,17 @@ class Circuits:
         return "" if connection is None else remote_multiaddr(connection.muxed_conn)
 
     async def _open_circuit(self, peer: PeerId, circuit: Circuit) -> tuple[INetConn, CircuitLimit | None]:
+        relay = circuit.relay.peer
+        if relay in self._deaf:
+            raise LinkClosed("it does not relay")
         first = delimited(HopMessage(HopKind.CONNECT, peer).encode())
-        stream = await self._open(circuit.relay.peer, HOP_PROTOCOL, first)
+        try:
+            stream = await self._open(relay, HOP_PROTOCOL, first)
+        except LinkClosed:
+            if self._host.direct(relay) is not None:
+                # What it does not speak it is not asked again: that counts as an offence.
+                self._deaf.add(relay)
+            raise
         taken = False
         try:
             with trio.fail_after(limits.HANDSHAKE_SECONDS):
@@ -317,13 +377,13 @@ class Circuits:
 
     # --- From others --------------------------------------------------------------------------------
 
-    async def _stopped_here(self, stream: NegotiatedStream) -> None:
+    async def stopped_here(self, stream: NegotiatedStream) -> None:
         """A relay brings a connection; returns when it has ended."""
         with trio.move_on_after(limits.HANDSHAKE_SECONDS) as scope:
             message = StopMessage.decode(await read_message(stream, limits.MAX_MESSAGE_BYTES))
         if scope.cancelled_caught or message.kind is not StopKind.CONNECT or message.peer is None:
             raise RemoteError("a relay brings nobody")
-        if stream.peer not in self.trusted or "/p2p-circuit" in stream.remote_address:
+        if not self._may_bring(stream.peer) or "/p2p-circuit" in stream.remote_address:
             refusal = StopMessage(StopKind.STATUS, status=RelayStatus.PERMISSION_DENIED)
             await write_message(stream, refusal.encode())
             return
@@ -336,12 +396,18 @@ class Circuits:
             # Counted apart from the relay's own address: it has nothing to do with what they do.
             await self._host.gate.take(raw, Multiaddr(through), f"relay {stream.peer}")
 
+    def _may_bring(self, relay: PeerId) -> bool:
+        if relay in self.trusted:
+            return True
+        return self.in_session(relay) and self._brought.spend(relay, trio.current_time())
+
     def _connection_changed(self, connection: INetConn, opened: bool) -> None:
         peer = PeerId(SourceId(connection.muxed_conn.peer_id.to_base58()))
         if not opened:
             self._usable.discard(connection)
             if self._host.direct(peer) is None:
                 self._relays.pop(peer, None)
+                self._deaf.discard(peer)
                 if not self._host.relayed(peer):
                     self._punch.give_up(peer)
         elif not is_relayed(connection):
@@ -360,17 +426,22 @@ class Circuits:
         async def propose(first: bytes) -> NegotiatedStream:
             return await self._host.open_on(connection, PUNCH_PROTOCOL, first)
 
+        if self._punch.awaits(peer) and self._host.me < peer:
+            # Each has opened a circuit to the other: one punch is enough, and two would take each other's
+            # port. That over the circuit of the lesser id counts.
+            return
+        carries = self.carries_data and _relay_of(through) in self.trusted
         self._host.gate.held.add(connection)
         try:
             if await self._punch.lead(peer, through, propose):
                 return
-            if self.carries_data:
+            if carries:
                 self._usable.add(connection)
             # The other end may still be at its last attempt, and then asks whether pieces may go this way.
             await trio.sleep(limits.ATTEMPT_SECONDS)
         finally:
             self._host.gate.held.discard(connection)
-        if not self.carries_data:
+        if not carries:
             await close_connection(connection, CLOSE_DEADLINE)
         while not connection.is_closed:
             # Nobody is to stay on the relay because of one bad moment.
@@ -397,6 +468,11 @@ class Circuits:
             await stream.reset()
         finally:
             far.socket.close()
+
+
+def _relay_of(through: str) -> PeerId:
+    """The relay in the multiaddr of a circuit."""
+    return PeerId(SourceId(through.partition("/p2p/")[2].partition("/")[0]))
 
 
 def _refusal(status: int) -> str:

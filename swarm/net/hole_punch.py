@@ -104,10 +104,21 @@ class HolePunch:
         """A circuit to the peer is about to be opened."""
         self._upgrades[peer] = _Upgrade()
 
-    async def awaited(self, peer: PeerId) -> bool:
-        """Wait until the other end has led all its attempts; says whether a direct connection is open."""
+    def awaits(self, peer: PeerId) -> bool:
+        """Whether this end has opened a circuit to the peer, and waits for the outcome."""
+        return peer in self._upgrades
+
+    def abandon(self, peer: PeerId) -> None:
+        """There was no circuit."""
+        self._upgrades.pop(peer, None)
+
+    async def awaited(self, peer: PeerId, most: float = limits.PUNCH_SECONDS) -> bool:
+        """Wait until the other end has led all its attempts; says whether a direct connection is open.
+
+        Returns after ``most`` seconds, or after `limits.PUNCH_SECONDS` if that is less.
+        """
         upgrade = self._upgrades.setdefault(peer, _Upgrade())
-        with trio.move_on_after(limits.PUNCH_SECONDS):
+        with trio.move_on_after(min(most, limits.PUNCH_SECONDS)):
             while not (self._is_direct(peer) or upgrade.over or upgrade.rounds >= limits.PUNCH_ATTEMPTS):
                 await self._changed.park()
         self._upgrades.pop(peer, None)

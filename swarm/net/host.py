@@ -44,6 +44,7 @@ from swarm.net.libp2p import internals, muxer, negotiation, noise_session
 from swarm.net.muxed_connection import MuxedConnection
 from swarm.net.streams import ENDED, NegotiatedStream, shielded
 from swarm.reach.reach_limits import MAX_CIRCUITS_PER_PEER
+from swarm.reach.relay_protocols import STOP_PROTOCOL
 
 if TYPE_CHECKING:
     from swarm.net.circuits import Circuits
@@ -95,6 +96,8 @@ class Host:
         self._private_key = private_key
         self._connecting: dict[PeerId, _Connecting] = {}
         self._circuits: Circuits | None = None
+        self._relayed_by: Callable[[PeerId], bool] | None = None
+        self._open_relays: Callable[[], Circuits | None] = lambda: self._circuits
 
     @property
     def peer_id(self) -> PeerId:
@@ -160,6 +163,8 @@ class Host:
 
         With ``carry_data`` pieces go over a circuit where no direct connection can be made.
         """
+        if self._circuits is not None:
+            return self._circuits
         from swarm.net.circuits import CircuitHost, Circuits
 
         reached = CircuitHost(
@@ -173,7 +178,22 @@ class Host:
         self._circuits = Circuits(reached, self._nursery, carries_data=carry_data)
         for protocol, handler in self._circuits.handlers().items():
             self.serve(protocol, handler, most=MAX_CIRCUITS_PER_PEER, anywhere=True)
+        if self._relayed_by is not None:
+            self._circuits.in_session = self._relayed_by
         return self._circuits
+
+    def punch_through(self, in_session: Callable[[PeerId], bool], *, carry_data: bool) -> None:
+        """Let peers with a session bring others for a punch; what that takes is loaded with the first.
+
+        ``carry_data`` is for circuits through meeting points, as in `use_relays`.
+        """
+
+        async def stopped(stream: NegotiatedStream) -> None:
+            await self.use_relays(carry_data=carry_data).stopped_here(stream)
+
+        self._relayed_by = in_session
+        self._open_relays = lambda: self.use_relays(carry_data=carry_data)
+        self.serve(STOP_PROTOCOL, stopped, most=MAX_CIRCUITS_PER_PEER)
 
     def seal(self, addresses: Sequence[Route], sequence: int) -> bytes:
         """A record of these addresses of this node, signed; the one with the greatest ``sequence`` holds."""
@@ -270,9 +290,10 @@ class Host:
         async def directly() -> str:
             return await self._dial_direct(peer, direct, deadline, from_port)
 
-        if not circuits or self._circuits is None:
+        reached = self._open_relays() if circuits else None
+        if reached is None:
             return await directly()
-        return await self._circuits.reach(peer, direct, directly, circuits)
+        return await reached.reach(peer, direct, directly, circuits)
 
     async def _dial_direct(
         self, peer: PeerId, where: Sequence[Endpoint], deadline: float, from_port: bool

@@ -24,8 +24,6 @@ from swarm.reach import reach_limits as limits
 from swarm.reach.framing import read_message, write_message
 from swarm.reach.protobuf import delimited
 from swarm.reach.relay_messages import (
-    HOP_PROTOCOL,
-    STOP_PROTOCOL,
     CircuitLimit,
     HopKind,
     HopMessage,
@@ -34,6 +32,7 @@ from swarm.reach.relay_messages import (
     StopKind,
     StopMessage,
 )
+from swarm.reach.relay_protocols import HOP_PROTOCOL, STOP_PROTOCOL
 from swarm.reach.reservations import OpenCircuit, Reservations
 
 logger = logging.getLogger(__name__)
@@ -49,20 +48,24 @@ def ip_of(remote_address: str) -> str:
 
 
 class RelayService:
-    """Relays for everybody whom ``host`` is connected to, within ``limit`` for each circuit."""
+    """Relays for everybody whom ``host`` is connected to, within ``limit`` for each circuit.
 
-    def __init__(self, host: Host, limit: CircuitLimit, *, circuits: int = limits.MAX_CIRCUITS) -> None:
+    ``places`` says between whom, by default to whoever has reserved a place.
+    """
+
+    def __init__(self, host: Host, limit: CircuitLimit, places: Reservations | None = None) -> None:
         self._host = host
         self._limit = limit
-        self.reservations = Reservations(circuits=circuits)
+        self.reservations = Reservations() if places is None else places
         self._now: Callable[[], float] = trio.current_time
-        host.serve(HOP_PROTOCOL, self._hop, most=STREAMS_PER_PEER)
+        host.serve(HOP_PROTOCOL, self.answer, most=STREAMS_PER_PEER)
 
     def keeps(self, peer: PeerId) -> bool:
         """Whether the peer's connection is needed: it has a place."""
         return self.reservations.has(peer, self._now())
 
-    async def _hop(self, stream: NegotiatedStream) -> None:
+    async def answer(self, stream: NegotiatedStream) -> None:
+        """Answer one question of the hop protocol; with a circuit, return when that has ended."""
         message: HopMessage | None = None
         with trio.move_on_after(limits.HANDSHAKE_SECONDS):
             message = HopMessage.decode(await read_message(stream, limits.MAX_MESSAGE_BYTES))
@@ -71,7 +74,7 @@ class RelayService:
         match message.kind:
             case HopKind.RESERVE:
                 await self._reserve(stream)
-            case HopKind.CONNECT if message.peer is not None:
+            case HopKind.CONNECT if message.peer is not None and "/p2p-circuit" not in stream.remote_address:
                 await self._connect(stream, message.peer)
             case _:
                 await _answer(stream, RelayStatus.UNEXPECTED_MESSAGE)

@@ -34,6 +34,7 @@ from swarm.node.catalogue import (
     ask_adverts,
     same_machine,
 )
+from swarm.node.introducing import PunchIntroductions
 from swarm.node.node_releases import NodeReleases
 from swarm.node.opening import (
     Content,
@@ -167,6 +168,8 @@ class Node(NodeReleases):
         host.serve(RELEASE_PROTOCOL, self._for_allowed(self._releases.answer), most=STREAMS_PER_QUESTION)
         host.serve(EXCHANGE_PROTOCOL, self._exchange)
         host.judge_by(self._standing)
+        PunchIntroductions(host, self._together)
+        host.punch_through(self._has_session, carry_data=self._options.relay_data)
 
     # --- What it is ---------------------------------------------------------------------------------
 
@@ -459,7 +462,7 @@ class Node(NodeReleases):
 
     def session_closed(self, peer: PeerId) -> None:
         """A session has ended: a connection that no transfer uses is closed."""
-        if not any(transfer.has_session(peer) for transfer in self.transfers):
+        if not self._has_session(peer):
             self._round_trips.end(peer)
         # At once, or a peer that stopped answering would be met again over its dead connection.
         self._nursery.start_soon(self._release, peer, 0.0)
@@ -520,8 +523,14 @@ class Node(NodeReleases):
             return PeerStanding.NAMED
         if allowed is not None:
             return PeerStanding.NAMED if peer in allowed else PeerStanding.UNWANTED
-        in_session = any(transfer.has_session(peer) for transfer in self._transfers.values())
-        return PeerStanding.IN_SESSION if in_session else PeerStanding.STRANGER
+        return PeerStanding.IN_SESSION if self._has_session(peer) else PeerStanding.STRANGER
+
+    def _has_session(self, peer: PeerId) -> bool:
+        return any(transfer.has_session(peer) for transfer in self._transfers.values())
+
+    def _together(self, one: PeerId, other: PeerId) -> bool:
+        """Whether both have a session for the same manifest here."""
+        return any(each.has_session(one) and each.has_session(other) for each in self._transfers.values())
 
     def _envelope(self, manifest: ManifestId) -> Envelope | None:
         transfer = self._transfer_of(manifest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -15,6 +16,7 @@ from swarm.config import TransferOptions
 from swarm.content.envelope import Envelope
 from swarm.content.link import SwarmLink, is_link
 from swarm.content.manifest import Manifest
+from swarm.content.paths import printable
 from swarm.content.release import SignedRelease
 from swarm.content.selection import select
 from swarm.content.series_link import SeriesLink, is_series_link
@@ -22,7 +24,7 @@ from swarm.content.signature import parse_signer, sign
 from swarm.content.times import FileTimes
 from swarm.discovery.named_peers import NamedPeers
 from swarm.endpoint import Circuit, PeerAddress
-from swarm.errors import UsageError
+from swarm.errors import ManifestError, UsageError
 from swarm.events import (
     Event,
     FilesKept,
@@ -221,6 +223,8 @@ async def open_fetch(
 
     envelope = await _obtain(opener, request, named_content, ask_peers if sources else None)
     manifest = envelope.manifest
+    if isinstance(request.content, SeriesLink | KnownRelease):
+        check_title(request.content, manifest, options)
     _tell_manifest(opener, transfer, envelope)
     chosen: frozenset[int] | None = None
     files: Collection[int] = range(len(manifest.files))
@@ -228,11 +232,7 @@ async def open_fetch(
     if options.only:
         chosen, files, size = await trio.to_thread.run_sync(_chosen, manifest, options.only)
     progress = _hashing_progress(opener, transfer)
-    recall = None if options.rehash else opener.hashes.find
-    times = envelope.times if options.times else None
-    if options.update and options.rehash:
-        recall = opener.hashes.find_list
-    how = TargetOptions(chosen, options.name, options.overwrite, times, recall, options.update)
+    how = _target_options(opener, options, envelope, chosen)
     async with (
         open_target(manifest, request.into, how, progress=progress, warn=_warner(opener, transfer)) as target,
         _updating(opener, transfer, request, release, named_content, target) as patched,
@@ -242,25 +242,13 @@ async def open_fetch(
         others = options.seed or bases or origins or transfer.piece_sources
         if not (target.complete or sources or others):
             raise UsageError("nobody to fetch from: name at least one peer, or wait for peers with --seed")
-
-        async def finish() -> Path:
-            tree_times = None
-            if options.times and not options.only:
-                peers = [status.peer for status in transfer.peers()]
-                tree_times = await find_tree_times(opener.questions, manifest, peers)
-            path = await target.finish(tree_times, opener.hashes.keep)
-            if target.kept.files:
-                told = FilesKept(transfer.number, str(path), target.kept.told(), len(target.kept.files))
-                opener.publish(told)
-            return path
-
         yield OpenContent(
             envelope=envelope,
             store=target,
             files=files,
             wanted=target.wanted,
             size=size,
-            finish=finish,
+            finish=partial(_finish, opener, transfer, target),
             upkeep=target.run_syncer,
             watch=target.watch,
             peer_sources=named,
@@ -272,6 +260,30 @@ async def open_fetch(
             origins=origins,
             expects_peers=bool(request.peers or named_content.peers or named_content.meets),
         )
+
+
+def _target_options(
+    opener: ContentOpener, options: TransferOptions, envelope: Envelope, chosen: frozenset[int] | None
+) -> TargetOptions:
+    """How the target of a fetch is opened; ``chosen`` are the items that are wanted, None: all."""
+    recall = None if options.rehash else opener.hashes.find
+    if options.update and options.rehash:
+        # Which files the older version had is needed all the same.
+        recall = opener.hashes.find_list
+    times = envelope.times if options.times else None
+    return TargetOptions(chosen, options.name, options.overwrite, times, recall, options.update)
+
+
+async def _finish(opener: ContentOpener, transfer: Transfer, target: Target) -> Path:
+    """Give what is complete its final name and its times, and tell which files of the user were kept."""
+    options, tree_times = transfer.options, None
+    if options.times and not options.only:
+        peers = [status.peer for status in transfer.peers()]
+        tree_times = await find_tree_times(opener.questions, target.manifest, peers)
+    path = await target.finish(tree_times, opener.hashes.keep)
+    if target.kept.files:
+        opener.publish(FilesKept(transfer.number, str(path), target.kept.told(), len(target.kept.files)))
+    return path
 
 
 @asynccontextmanager
@@ -374,6 +386,20 @@ async def _find(
             ReleaseFound(transfer, record.series.key, record.series.name, record.sequence, record.manifest)
         )
     return named_release(content, record.manifest, record.origins), release
+
+
+def check_title(content: SeriesLink | KnownRelease, manifest: Manifest, options: TransferOptions) -> None:
+    """Raise ManifestError for a release that is not called as its series, unless the user gives a name.
+
+    Each release takes the place of the one before. A publisher who could name another place would have what
+    the user shares there replaced.
+    """
+    series = (content.link if isinstance(content, KnownRelease) else content).series
+    if options.name is None and manifest.name != series.title_of(None if manifest.folder else manifest.name):
+        raise ManifestError(
+            f"the release of {series.name} is called {printable(manifest.name)}, and would be put in another "
+            "place than the one before: refused; with a final name of yours (--name) it can be had"
+        )
 
 
 def named_release(

@@ -100,7 +100,8 @@ class _TableLink:
     async def tell(self, node: KadPeer, message: bytes) -> None:
         async with self._questions.ask(node.peer, node.endpoints, KAD_PROTOCOL) as stream:
             await write_message(stream, message)
-            # Its end says that it has read the message: a reset stream loses what was sent.
-            await stream.close()
+            # Its end says that it has read the message: a reset stream loses what was sent. Not `close`:
+            # after that nothing can be read.
+            await stream.finish()
             with suppress(LinkClosed):
                 await stream.read_exactly(1)

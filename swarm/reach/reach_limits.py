@@ -62,12 +62,26 @@ LEAST_FOR_DATA = 1 << 20
 """A circuit that carries less is not used for pieces."""
 HANDSHAKE_SECONDS = 10.0
 
+COORDINATED_CIRCUITS = 16
+COORDINATED_PER_PEER = 4
+"""Circuits of a node that is no meeting point, between peers that it has sessions with: in all, and those
+that begin or end at one peer."""
+COORDINATED_BYTES = 16 * 1024
+COORDINATED_SECONDS = 20
+"""Of each of them: enough to agree on three punches, which takes 3 kB and 8 s, and for nothing else."""
+COORDINATED_RATE = 0.5
+COORDINATED_BURST = 16.0
+"""Such circuits that one peer may ask for a second, and in a burst; and those that one peer may bring."""
+
 # --- Punching -------------------------------------------------------------------------------------
 
 PUNCH_ATTEMPTS = 3
 PUNCH_SECONDS = 8.0
 """For all attempts together."""
 ATTEMPT_SECONDS = 2.4
+GIVE_UP_SECONDS = 9.5
+"""From the begin of a connect until the end that opened a circuit waits for a punch no more, however slow the
+way to the relay is. A connection that the last attempt makes later is used by the next connect."""
 UPGRADE_SECONDS = 60.0
 """Pause before a direct connection is tried again while pieces go over a circuit."""
 DIRECT_HEAD_START = 1.0

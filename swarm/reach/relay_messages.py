@@ -24,10 +24,6 @@ from swarm.reach.multiaddrs import (
 from swarm.reach.protobuf import Fields, decode, encode
 from swarm.reach.reach_limits import MAX_ADDRESSES
 
-HOP_PROTOCOL = "/libp2p/circuit/relay/0.2.0/hop"
-STOP_PROTOCOL = "/libp2p/circuit/relay/0.2.0/stop"
-PUNCH_PROTOCOL = "/libp2p/dcutr"
-
 _MAX_SECONDS = (1 << 32) - 1
 
 

@@ -7,9 +7,11 @@ a message says.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from swarm.ids import PeerId
+from swarm.limits import TokenBucket
 from swarm.reach import reach_limits as limits
 from swarm.reach.relay_messages import RelayStatus
 
@@ -31,8 +33,11 @@ class OpenCircuit:
 class Reservations:
     """The places of a relay, at most `limits.MAX_RESERVATIONS`, and its circuits."""
 
-    def __init__(self, *, circuits: int = limits.MAX_CIRCUITS) -> None:
+    def __init__(
+        self, *, circuits: int = limits.MAX_CIRCUITS, per_peer: int = limits.MAX_CIRCUITS_PER_PEER
+    ) -> None:
         self._most_circuits = circuits
+        self._most_per_peer = per_peer
         self._places: dict[PeerId, _ReservedPlace] = {}
         self._networks: Counter[str] = Counter()
         self._circuits: set[OpenCircuit] = set()
@@ -82,8 +87,11 @@ class Reservations:
         """Note a circuit that is about to be made, or say why there can be none."""
         if not self.has(target, now) or source == target:
             return RelayStatus.NO_RESERVATION
-        most = limits.MAX_CIRCUITS_PER_PEER
-        if len(self._circuits) >= self._most_circuits or max(self._at[source], self._at[target]) >= most:
+        return self._begin(source, target)
+
+    def _begin(self, source: PeerId, target: PeerId) -> OpenCircuit | RelayStatus:
+        busiest = max(self._at[source], self._at[target])
+        if len(self._circuits) >= self._most_circuits or busiest >= self._most_per_peer:
             return RelayStatus.RESOURCE_LIMIT_EXCEEDED
         circuit = OpenCircuit(source, target)
         self._circuits.add(circuit)
@@ -106,3 +114,44 @@ class Reservations:
     def _expire(self, now: float) -> None:
         for peer in [peer for peer, place in self._places.items() if place.until <= now]:
             self.release(peer)
+
+
+class SessionPlaces(Reservations):
+    """The circuits of a node that gives no places: between two peers that are ``together`` in one swarm.
+
+    Few and seldom for each peer, since whoever is in a session costs this node enough already.
+    """
+
+    def __init__(self, together: Callable[[PeerId, PeerId], bool]) -> None:
+        super().__init__(circuits=limits.COORDINATED_CIRCUITS, per_peer=limits.COORDINATED_PER_PEER)
+        self._together = together
+        self._rates = PeerRates()
+
+    def reserve(self, peer: PeerId, network: str, now: float) -> bool:  # noqa: ARG002 - as above
+        """Nobody has a place for longer than his sessions."""
+        return False
+
+    def open_circuit(self, source: PeerId, target: PeerId, now: float) -> OpenCircuit | RelayStatus:
+        """As above, for two peers with sessions for the same manifest."""
+        if source == target or not self._together(source, target):
+            return RelayStatus.NO_RESERVATION
+        if not self._rates.spend(source, now):
+            return RelayStatus.RESOURCE_LIMIT_EXCEEDED
+        return self._begin(source, target)
+
+
+class PeerRates:
+    """How often each peer may ask for a coordinated circuit, or bring one."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[PeerId, TokenBucket] = {}
+
+    def spend(self, peer: PeerId, now: float) -> bool:
+        """Note one; says whether the peer was within its rate."""
+        bucket = self._buckets.pop(peer, None)
+        if bucket is None:
+            bucket = TokenBucket(limits.COORDINATED_RATE, limits.COORDINATED_BURST, now)
+        self._buckets[peer] = bucket
+        if len(self._buckets) > limits.MAX_RESERVATIONS:
+            del self._buckets[next(iter(self._buckets))]
+        return bucket.spend(now)

@@ -9,7 +9,6 @@ written, only time is lost. Source: docs/storage.md.
 from __future__ import annotations
 
 import os
-import secrets
 import struct
 import sys
 import time
@@ -26,6 +25,7 @@ from swarm.content.manifest import FileEntry, Manifest
 from swarm.errors import ManifestError
 from swarm.lazy_dataclass import dataclass
 from swarm.storage.file_identity import NOBODY, Checks, FileIdentities, FileIdentity
+from swarm.storage.whole_files import replaced_whole, write_all
 
 MAX_RECORDS = 16384
 """Records in one home; of more, those used longest ago are removed."""
@@ -40,7 +40,6 @@ SWEEP_EVERY = 64
 LEFTOVER_SECONDS = 3600.0
 """What a crash left of a record that was being written is removed when it is so old."""
 TEN_MS = 10_000_000
-FILE_MODE = 0o600
 FOLDER_MODE = 0o700
 
 _MAGIC = b"swarm-hashed\0\0\0\1"
@@ -270,27 +269,11 @@ def _little(column: array[int]) -> array[int]:
 def _write(path: Path, parts: Iterator[bytes | memoryview]) -> None:
     """Write a record under another name first, so that the one in place is always whole."""
     checksum = xxh3_128()
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
-    try:
-        try:
-            for part in parts:
-                checksum.update(part)
-                _write_all(fd, part)
-            _write_all(fd, checksum.digest())
-        finally:
-            os.close(fd)
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-
-
-def _write_all(fd: int, data: bytes | memoryview) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+    with replaced_whole(path) as fd:
+        for part in parts:
+            checksum.update(part)
+            write_all(fd, part)
+        write_all(fd, checksum.digest())
 
 
 def _read(path: Path) -> Remembered | None:

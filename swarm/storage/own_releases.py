@@ -9,8 +9,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +22,8 @@ from swarm.ids import ManifestId
 from swarm.lazy_dataclass import dataclass
 from swarm.storage.disk_errors import optional, refusals
 from swarm.storage.home_folder import swarm_home
-from swarm.storage.release_files import FOLDER, check_succession, read_release, write_release, write_whole
+from swarm.storage.release_files import FOLDER, check_succession, read_release, write_release
+from swarm.storage.whole_files import one_process, write_whole
 
 OWN: Final = "own"
 MAX_HISTORY_BYTES: Final = 1 << 20
@@ -134,7 +135,7 @@ class OwnReleases:
         released meanwhile.
         """
         record = release.record
-        with refusals(self.folder), self._locked():
+        with refusals(self.folder), one_process(self.folder / "lock"):
             check_succession(self.newest(), release)
             write_whole(self.folder / f"{record.manifest}.swarm", envelope.to_bytes())
             write_release(self.record_path, release)
@@ -164,16 +165,6 @@ class OwnReleases:
             ]
         except (OSError, ValueError, KeyError, TypeError):
             return []
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        fd = self._open("lock")
-        try:
-            with optional():
-                fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(fd)
 
 
 def identity_of(name: str) -> Path:

@@ -5,22 +5,17 @@ One file for each series, written whole or not at all. A record that is damaged 
 
 from __future__ import annotations
 
-import fcntl
-import os
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from swarm.content.release import MAX_RECORD_BYTES, Series, SeriesId, SignedRelease
 from swarm.errors import ManifestError
-from swarm.storage.disk_errors import optional, refusals
+from swarm.storage.disk_errors import refusals
+from swarm.storage.whole_files import one_process, write_whole
 
 FOLDER: Final = "releases"
 MAX_KEPT_RELEASES: Final = 1024
 """Series in one home; of more, those that were heard of longest ago are forgotten."""
-FILE_MODE: Final = 0o600
 FOLDER_MODE: Final = 0o700
 
 _SUFFIX = ".release"
@@ -75,26 +70,16 @@ class ReleaseFiles:
         """
         series = release.record.series.id
         path = self._folder / f"{series}{_SUFFIX}"
-        with refusals(self._folder), self._locked():
+        with refusals(self._folder):
+            self._folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
+        # No other process decides meanwhile what is newest.
+        with refusals(self._folder), one_process(self._folder / _LOCK):
             before = read_release(path, series)
             check_succession(before, release)
             if before == release:
                 return
             write_release(path, release)
             self._drop_oldest()
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Let no other process decide meanwhile what is newest."""
-        self._folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(self._folder / _LOCK, flags, FILE_MODE)
-        try:
-            with optional():
-                fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(fd)
 
     def _drop_oldest(self) -> None:
         found = [each for each in self._folder.iterdir() if each.suffix == _SUFFIX]
@@ -117,29 +102,3 @@ def read_release(path: Path, series: SeriesId) -> SignedRelease | None:
 def write_release(path: Path, release: SignedRelease) -> None:
     """Write a record whole or not at all, and have it on the disk; raises OSError."""
     write_whole(path, release.to_bytes())
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a small file of this user whole or not at all, and have it on the disk; raises OSError."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
-    try:
-        try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
-            with optional():
-                os.fsync(fd)
-        finally:
-            os.close(fd)
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with optional():
-            os.fsync(folder)
-    finally:
-        os.close(folder)

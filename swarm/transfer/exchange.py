@@ -102,10 +102,7 @@ class Exchange:
             prefer_near=options.prefer_near,
             spared=frozenset(map(SourceId, options.spare)),
             explains=services.requests_observed,
-            origins=OriginOptions(
-                fallback=options.origin_use == "fallback",
-                sequential=options.sequential,
-            ),
+            origins=OriginOptions(options.origin_use == "fallback", options.sequential),
         )
         self._brain = Brain(setup, services.rng, now())
         self._performer = Performer(self._brain, store, self, record, now)
@@ -262,7 +259,8 @@ class Exchange:
         if self._services.peers.is_banned(stream.peer):
             refusal = refusal or "the peer is banned"
         if refusal := refusal or verdict.refusal or "":
-            await refuse_stream(stream, refusal)
+            # Who opened the stream says nothing: the other end waits for a greeting, and for nothing else.
+            await (refuse_stream(stream, refusal) if origin.inbound else stream.reset())
             return SessionEnd(refusal, joined=False)
         if verdict.replaces is not None:
             self._end(verdict.replaces, "replaced by another session")

@@ -18,7 +18,7 @@ from swarm.ids import PeerId
 from swarm.lazy_dataclass import dataclass
 from swarm.ports import ByteStream
 from swarm.protocol import protocol_limits as limits
-from swarm.protocol.codec import HEADER_BYTES, HELLO, decode_body, decode_header, encode
+from swarm.protocol.codec import GOODBYE, HEADER_BYTES, HELLO, decode_body, decode_header, encode
 from swarm.protocol.messages import (
     Cancel,
     Goodbye,
@@ -62,6 +62,9 @@ async def read_greeting(stream: ByteStream) -> Hello:
 
 async def _read_hello(stream: ByteStream) -> Hello:
     kind, size = decode_header(await stream.read_exactly(HEADER_BYTES))
+    if kind == GOODBYE:
+        # It has another session with us by now, which we opened meanwhile.
+        raise LinkClosed("the peer needs no session any more")
     if kind != HELLO:
         raise RemoteError(f"message kind {kind} where HELLO belongs")
     return cast(Hello, decode_body(kind, await stream.read_exactly(size)))

@@ -277,6 +277,7 @@ class SessionWriter:
         self._turn: tuple[float, int] | None = None
         self._woken = trio.Event()
         self._resting = False
+        self._failure: Exception | None = None
         self._written_at = now()
 
     def wake(self) -> None:
@@ -287,9 +288,12 @@ class SessionWriter:
         """Send what is in the outbox now, if the link takes it and the writer has nothing else to do."""
         if self._resting and not self._outbox.finished and not self._outbox.quiet:
             control = self._outbox.take()
-            if self._stream.write_now(control):
-                self._written_at = self._now()
-                return
+            try:
+                if self._stream.write_now(control):
+                    self._written_at = self._now()
+                    return
+            except Exception as error:  # noqa: BLE001 - the writer raises it: it ends this session, not its caller
+                self._failure = error
             self._cork += control
             self._resting = False
         self._woken.set()
@@ -313,6 +317,8 @@ class SessionWriter:
             # Whatever wakes us from here on is seen by the next round at the latest.
             if self._woken.is_set():
                 self._woken = trio.Event()
+            if self._failure is not None:
+                raise self._failure
             self._cork += self._outbox.take()
             job = self._outbox.next_upload()
             if job is not None and job.dropped:

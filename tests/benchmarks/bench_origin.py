@@ -1,10 +1,12 @@
 """A fetch from a web server alone on loopback, beside curl to a file from the same nginx, in turns.
 
-    python -m tests.benchmarks.bench_origin [--size 512MiB] [--rounds 3] [--https]
+    python -m tests.benchmarks.bench_origin [--size 512MiB] [--rounds 3] [--https] [--in FOLDER]
 
-`curl` is timed from its start to its end. A fetch is timed twice: as a whole, and from the event that its
-source has joined to its complete file (`transfer`), as the start of a process is another matter. The
-number of requests is what nginx has logged.
+`curl` is timed from its start to its end; it verifies nothing. *curl, then hash* is the same run of curl and
+then a process of its own that reads the file and computes its BLAKE3 in one loop of Python. A fetch, which
+verifies every piece, is timed twice: as a whole, and from the event that its source has joined to its
+complete file (`transfer`), as the start of a process is another matter. Ratios are medians of those of each
+round. The number of requests is what nginx has logged.
 """
 
 from __future__ import annotations
@@ -16,12 +18,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 from cli.quantities import parse_size
 from swarm.content.envelope import Envelope
-from tests.benchmarks.measuring import machine, table, write_random_file
+from tests.benchmarks.measuring import compile_program, machine, table, write_random_file
 from tests.netns.swarms import events
 from tests.support.processes import Processes
 from tests.support.web_servers import Nginx, certificate
@@ -29,19 +31,36 @@ from tests.support.web_servers import Nginx, certificate
 HEAD = (
     "how",
     "curl s",
+    "curl, then hash s",
     "fetch s",
     "transfer s",
     "curl / fetch",
     "curl / transfer",
+    "curl, then hash / fetch",
     "processor s",
     "requests",
 )
+HASH = """
+import sys
+from blake3 import blake3
+whole, memory = blake3(), memoryview(bytearray(1 << 20))
+with open(sys.argv[1], "rb", buffering=0) as file:
+    while size := file.readinto(memory):
+        whole.update(memory[:size])
+print(whole.hexdigest())
+"""
 
 
 def curl(url: str, target: Path, authorities: Path | None) -> float:
     began = time.monotonic()
     trust = ("--cacert", str(authorities)) if authorities else ()
     subprocess.run(["curl", "-sS", "--fail", *trust, "-o", str(target), url], check=True)
+    return time.monotonic() - began
+
+
+def hashed(path: Path) -> float:
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", HASH, str(path)], check=True, stdout=subprocess.DEVNULL)
     return time.monotonic() - began
 
 
@@ -84,32 +103,43 @@ def measure(place: Path, size: int, rounds: int, *, https: bool) -> list[str]:
         share.expect_exit(0, 300)
         manifest = place / "content.swarm"
         manifest.write_bytes(Envelope.from_bytes((place / "made.swarm").read_bytes()).plain_bytes())
-        curls, wholes, transfers, seconds, requests = [], [], [], [], 0
-        for number in range(rounds):
-            os.sync()
-            curls.append(curl(server.url + "content.bin", place / f"curl-{number}", authorities))
-            os.sync()
-            before = len(server.served())
-            whole, transfer, used = fetch(
-                processes, manifest, server.url, place / f"out-{number}", authorities
-            )
-            requests = len(server.served()) - before
-            wholes.append(whole)
-            transfers.append(transfer)
-            seconds.append(used)
-            (place / f"curl-{number}").unlink()
-            (place / f"out-{number}" / "content.bin").unlink()
-    middle: Callable[[list[float]], float] = statistics.median
+        rounds_of = [
+            _round(processes, server, manifest, place / str(number), authorities) for number in range(rounds)
+        ]
+    curls, hashes, wholes, transfers, seconds, requests = map(list, zip(*rounds_of, strict=True))
     return [
         "https" if https else "http",
-        f"{middle(curls):.2f}",
-        f"{middle(wholes):.2f}",
-        f"{middle(transfers):.2f}",
-        f"{middle(curls) / middle(wholes):.2f}",
-        f"{middle(curls) / middle(transfers):.2f}",
-        f"{middle(seconds):.2f}",
-        f"{requests} ({requests * (64 << 20) / size:.1f} per 64 MiB)",
+        *(f"{statistics.median(times):.2f}" for times in (curls, _sums(curls, hashes), wholes, transfers)),
+        f"{_ratio(curls, wholes):.2f}",
+        f"{_ratio(curls, transfers):.2f}",
+        f"{_ratio(_sums(curls, hashes), wholes):.2f}",
+        f"{statistics.median(seconds):.2f}",
+        f"{max(requests):.0f} ({max(requests) * (64 << 20) / size:.1f} per 64 MiB)",
     ]
+
+
+def _round(
+    processes: Processes, server: Nginx, manifest: Path, place: Path, authorities: Path | None
+) -> tuple[float, float, float, float, float, float]:
+    """Seconds of curl, of a hash of its file, of a fetch, of its transfer, of its processor; its requests."""
+    os.sync()
+    by_curl = place.with_suffix(".curl")
+    curled = curl(server.url + "content.bin", by_curl, authorities)
+    hashing = hashed(by_curl)
+    by_curl.unlink()
+    os.sync()
+    before = len(server.served())
+    whole, transfer, used = fetch(processes, manifest, server.url, place, authorities)
+    (place / "content.bin").unlink()
+    return curled, hashing, whole, transfer, used, float(len(server.served()) - before)
+
+
+def _sums(some: Sequence[float], others: Sequence[float]) -> list[float]:
+    return [one + other for one, other in zip(some, others, strict=True)]
+
+
+def _ratio(some: Sequence[float], others: Sequence[float]) -> float:
+    return statistics.median(one / other for one, other in zip(some, others, strict=True))
 
 
 def main() -> None:
@@ -117,10 +147,14 @@ def main() -> None:
     parser.add_argument("--size", type=parse_size, default=512 << 20)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--https", action="store_true", help="only https (default: both)")
+    parser.add_argument(
+        "--in", dest="folder", help="a folder of the file system to use (default: the system's)"
+    )
     arguments = parser.parse_args()
+    compile_program()
     rows = []
     for https in (True,) if arguments.https else (False, True):
-        with tempfile.TemporaryDirectory(prefix="swarm-origin") as folder:
+        with tempfile.TemporaryDirectory(prefix="swarm-origin", dir=arguments.folder) as folder:
             rows.append(measure(Path(folder), arguments.size, arguments.rounds, https=https))
     print(f"`python -m tests.benchmarks.bench_origin --rounds {arguments.rounds}`; {machine()}.\n")
     print(table(HEAD, rows))

@@ -28,7 +28,8 @@ from swarm.ports import Announcement
 from swarm.reach import reach_limits as limits
 from swarm.reach.framing import read_message, write_message
 from swarm.reach.probe_messages import PROBE_PROTOCOL, ProbeRequest
-from swarm.reach.relay_messages import HOP_PROTOCOL, HopKind, HopMessage
+from swarm.reach.relay_messages import HopKind, HopMessage
+from swarm.reach.relay_protocols import HOP_PROTOCOL
 from swarm.reach.rendezvous_messages import RENDEZVOUS_PROTOCOL, Discover, Register, encode_rendezvous
 from tests.siege.field import Gauge, battlefield, mib
 from tests.siege.outcome import Outcome

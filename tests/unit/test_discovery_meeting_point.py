@@ -11,7 +11,14 @@ import pytest
 import trio
 import trio.testing
 
-from swarm.discovery.meeting_point import NEAR_MEETING, UNHURRIED_SECONDS, MeetingPoint, visible_from
+from swarm.discovery.meeting_point import (
+    FIRST_PAUSE,
+    NEAR_MEETING,
+    REGISTERED_PAUSE,
+    UNHURRIED_SECONDS,
+    MeetingPoint,
+    visible_from,
+)
 from swarm.endpoint import Circuit, Endpoint, PeerAddress, Route
 from swarm.errors import LinkClosed
 from swarm.ids import ManifestId
@@ -188,6 +195,28 @@ async def test_an_answer_that_was_not_asked_for_ends_the_connection(
         assert 2 <= link.connects < 12
         assert len(link.said) == 1
         assert "answers what was not asked" in link.said[0]
+
+
+@pytest.mark.parametrize("seconds", [1.0, 20.0])
+async def test_who_was_registered_comes_back_soon_after_each_reset_of_its_stream(
+    autojump_clock: trio.testing.MockClock, seconds: float
+) -> None:
+    """The connection stays, and nothing but the stream's end says that nobody finds the node any more."""
+    moments: list[float] = []
+
+    async def forgetful(_link: Link, stream: MemoryLink) -> None:
+        await read_message(stream, limits.MAX_REQUEST_BYTES)
+        moments.append(trio.current_time())
+        await write_message(stream, encode_rendezvous(RegisterResponse(RendezvousStatus.OK, ttl=3600)))
+        await trio.sleep(seconds)
+        await stream.reset()
+
+    async with meeting(PUBLIC, forgetful) as (point, _):
+        point.announce(Announcement(MANIFEST, (f"{PUBLIC}/p2p/{ME}",), complete=True))
+        await trio.sleep(300)
+    pauses = [later - earlier - seconds for earlier, later in pairwise(moments)]
+    assert len(pauses) > 10
+    assert max(pauses) <= (FIRST_PAUSE if seconds > REGISTERED_PAUSE else REGISTERED_PAUSE) + 0.01
 
 
 async def test_the_pauses_after_failures_grow_and_a_refusal_is_told(

@@ -249,3 +249,19 @@ def test_what_it_is_told_of_a_transfer_it_tells_by_its_sessions():
     exchange.withdraw(ID)
     assert exchange.provenance == EXCHANGE
     assert exchange.introductions.next_due() == math.inf
+
+
+async def test_a_public_teller_is_a_way_to_those_it_names():
+    exchange = PeerExchange(ME)
+    relayed = f"/ip4/5.5.5.9/tcp/1/p2p/{C}/p2p-circuit"
+    for teller in ("/ip4/5.5.5.1/tcp/4001", "/ip4/192.168.1.7/tcp/4001", relayed):
+        exchange.peers_received(A, teller, Peers((ExchangedPeer(B, ADDRESS),), ()))
+    by_public, by_private, by_circuit = await found_by(exchange)
+    assert by_public.addresses == (*ADDRESS, f"/ip4/5.5.5.1/tcp/4001/p2p/{A}/p2p-circuit")
+    assert by_private.addresses == by_circuit.addresses == ADDRESS
+    exchange = PeerExchange(ME)
+    many = tuple(f"/ip4/192.0.2.{number}/tcp/1" for number in range(1, 9))
+    exchange.peers_received(A, "/ip4/5.5.5.1/tcp/4001", Peers((ExchangedPeer(B, many),), ()))
+    (found,) = await found_by(exchange)
+    assert len(found.addresses) == limits.MAX_ADDRESSES_PER_PEER
+    assert found.addresses[-1].endswith("/p2p-circuit")

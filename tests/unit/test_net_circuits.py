@@ -24,9 +24,6 @@ from swarm.reach import reach_limits as limits
 from swarm.reach.framing import read_message, write_message
 from swarm.reach.multiaddrs import peer_from_bytes
 from swarm.reach.relay_messages import (
-    HOP_PROTOCOL,
-    PUNCH_PROTOCOL,
-    STOP_PROTOCOL,
     CircuitLimit,
     HopKind,
     HopMessage,
@@ -36,6 +33,7 @@ from swarm.reach.relay_messages import (
     StopKind,
     StopMessage,
 )
+from swarm.reach.relay_protocols import HOP_PROTOCOL, PUNCH_PROTOCOL, STOP_PROTOCOL
 from tests.support.memory_link import memory_link_pair
 from tests.support.nodes import until
 from tests.support.relayed import (
@@ -287,7 +285,7 @@ async def test_a_direct_dial_has_a_head_start(monkeypatch: pytest.MonkeyPatch) -
     """A circuit costs its relay something: none is opened while a direct dial may still succeed."""
     opened: list[Circuit] = []
 
-    async def through(_self: Circuits, _peer: PeerId, circuit: Circuit) -> str:
+    async def through(_self: Circuits, _peer: PeerId, circuit: Circuit, _give_up: float) -> str:
         opened.append(circuit)
         return str(circuit)
 
@@ -353,7 +351,7 @@ async def test_a_relay_that_is_reached_through_a_relay_brings_nobody() -> None:
             ours, theirs = memory_link_pair(STRANGER, STRANGER)
             ours.remote_address = way
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(circuits._stopped_here, ours)
+                nursery.start_soon(circuits.stopped_here, ours)
                 await write_message(theirs, StopMessage(StopKind.CONNECT, STRANGER).encode())
                 with trio.fail_after(5):
                     data = await read_message(theirs, limits.MAX_MESSAGE_BYTES)

@@ -768,6 +768,26 @@ async def test_a_greeting_refuses_what_is_no_hello(autojump_clock, said):
         await theirs.read_exactly(1)
 
 
+async def test_who_needs_no_session_any_more_breaks_no_rule(autojump_clock):
+    ours, theirs = memory_link_pair(ME, RAW)
+    await theirs.write(encode(Goodbye("a session is open already")))
+    with pytest.raises(LinkClosed):
+        await read_greeting(ours)
+
+
+async def test_an_own_stream_that_came_too_late_ends_without_a_word(autojump_clock):
+    async with transfer(seeding()) as made:
+        ours, theirs = memory_link_pair(ME, RAW)
+        made.nursery.start_soon(made.exchange.add_stream, ours, SessionOrigin(inbound=False))
+        await RawPeer(theirs, MANIFEST).greet()
+        late, other = memory_link_pair(ME, RAW)
+        end = await made.exchange.add_stream(late, SessionOrigin(inbound=False))
+        assert end.reason == "a session is open already"
+        # The other end waits for a greeting there: anything else would break its rules.
+        with pytest.raises(LinkClosed):
+            await other.read_exactly(1)
+
+
 async def test_a_refusal_says_why_and_never_waits_long(autojump_clock):
     ours, theirs = memory_link_pair(ME, RAW)
     await refuse_stream(ours, "no such manifest")

@@ -227,6 +227,14 @@ class NoiseSession(BaseSession):
         self._socket.close()
         await trio.lowlevel.checkpoint()
 
+    def local_port(self) -> int | None:
+        """The port that the connection leaves from, None if it is closed."""
+        stream = internals.tcp_stream(self._conn)
+        try:
+            return None if stream is None else int(stream.socket.getsockname()[1])
+        except OSError:
+            return None
+
     def get_remote_address(self) -> tuple[str, int] | None:
         """Return the remote host and port."""
         return self._conn.get_remote_address()
