@@ -33,6 +33,7 @@ from swarm.mux.mux_limits import (
     NOISE_LENGTH_PREFIX,
     NOISE_MAX_NONCE,
     NOISE_MAX_PLAINTEXT,
+    NOISE_MAX_SEALED,
     NOISE_TAG,
 )
 
@@ -99,18 +100,22 @@ class Sealer:
         return total
 
     def seal_parts(self, parts: Iterable[bytes | memoryview], staging: memoryview, out: memoryview) -> int:
-        """Write the plaintext that ``parts`` make together as full records; return their size in bytes.
+        """Write the plaintext that ``parts`` make together as records; return their size in bytes.
 
-        Only the last record may be shorter. What lies in one part for a whole record is sealed from where
-        it lies; the rest is put together in ``staging``, of `NOISE_MAX_PLAINTEXT` bytes. Raises what
-        `seal_into` raises.
+        What lies in one part for a whole record is sealed from where it lies, and comes alone: the other end
+        then opens it where it belongs, although a header stands before it. The rest is put together in
+        ``staging``, of `NOISE_MAX_PLAINTEXT` bytes. ``out`` needs room for `SEALED_BYTES` if the parts are
+        `SEAL_RECORDS` full records long. Raises what `seal_into` raises.
         """
         used = staged = 0
         for part in parts:
             at, size = 0, len(part)
             view = part if isinstance(part, memoryview) else memoryview(part)
             while at < size:
-                if not staged and size - at >= NOISE_MAX_PLAINTEXT:
+                if size - at >= NOISE_MAX_PLAINTEXT:
+                    if staged:
+                        used += self.seal_into(staging[:staged], out[used:])
+                        staged = 0
                     used += self.seal_into(view[at : at + NOISE_MAX_PLAINTEXT], out[used:])
                     at += NOISE_MAX_PLAINTEXT
                     continue
@@ -207,7 +212,9 @@ def missing(rest: bytes) -> int:
 
 
 SEAL_RECORDS = DEPTH_MAX // NOISE_MAX_PLAINTEXT
-"""The most records sealed in one step."""
+"""The most full records sealed in one step."""
+SEALED_BYTES = SEAL_RECORDS * NOISE_MAX_SEALED + (SEAL_RECORDS + 1) * (NOISE_LENGTH_PREFIX + NOISE_TAG)
+"""What they take with a short one before each, and behind them."""
 
 _FORGET = 0.75
 """Weight of all earlier observations when a new one is added."""

@@ -265,6 +265,7 @@ class Circuits:
 
         ``dial`` tries the endpoints ``where``. Returns the multiaddr that answered; raises NoPeerReachable.
         """
+        give_up = trio.current_time() + limits.GIVE_UP_SECONDS
         found: list[str] = []
         reasons: list[NoPeerReachable] = []
         left = len(circuits)
@@ -281,7 +282,7 @@ class Circuits:
 
             async def meet(circuit: Circuit) -> None:
                 nonlocal left
-                await attempt(lambda: self._through(peer, circuit), trio.Event())
+                await attempt(lambda: self._through(peer, circuit, give_up), trio.Event())
                 left -= 1
                 if not left and any(reason.telling is Telling.OURSELVES for reason in reasons):
                     # The peer was met, and punching took its time: what still dials would have connected.
@@ -298,7 +299,7 @@ class Circuits:
             return found[0]
         raise max(reasons, key=lambda reason: reason.telling)
 
-    async def _through(self, peer: PeerId, circuit: Circuit) -> str:
+    async def _through(self, peer: PeerId, circuit: Circuit, give_up: float) -> str:
         relay = circuit.relay
         if self._host.relayed(peer) and not self.carries_data:
             # The peer came through a relay a moment ago, and this end leads a punch already.
@@ -316,7 +317,7 @@ class Circuits:
             raise NoPeerReachable(f"through {relay.endpoint}: {error}", telling=telling) from error
         done = False
         try:
-            if await self._punch.awaited(peer):
+            if await self._punch.awaited(peer, max(0.0, give_up - trio.current_time())):
                 return self._upgraded(peer)
             enough = limit is None or not limit.size or limit.size >= limits.LEAST_FOR_DATA
             if self.carries_data and enough and await self._carries(connection):

@@ -112,10 +112,13 @@ class HolePunch:
         """There was no circuit."""
         self._upgrades.pop(peer, None)
 
-    async def awaited(self, peer: PeerId) -> bool:
-        """Wait until the other end has led all its attempts; says whether a direct connection is open."""
+    async def awaited(self, peer: PeerId, most: float = limits.PUNCH_SECONDS) -> bool:
+        """Wait until the other end has led all its attempts; says whether a direct connection is open.
+
+        Returns after ``most`` seconds, or after `limits.PUNCH_SECONDS` if that is less.
+        """
         upgrade = self._upgrades.setdefault(peer, _Upgrade())
-        with trio.move_on_after(limits.PUNCH_SECONDS):
+        with trio.move_on_after(min(most, limits.PUNCH_SECONDS)):
             while not (self._is_direct(peer) or upgrade.over or upgrade.rounds >= limits.PUNCH_ATTEMPTS):
                 await self._changed.park()
         self._upgrades.pop(peer, None)

@@ -16,6 +16,7 @@ from swarm.config import TransferOptions
 from swarm.content.envelope import Envelope
 from swarm.content.link import SwarmLink, is_link
 from swarm.content.manifest import Manifest
+from swarm.content.paths import printable
 from swarm.content.release import SignedRelease
 from swarm.content.selection import select
 from swarm.content.series_link import SeriesLink, is_series_link
@@ -23,7 +24,7 @@ from swarm.content.signature import parse_signer, sign
 from swarm.content.times import FileTimes
 from swarm.discovery.named_peers import NamedPeers
 from swarm.endpoint import Circuit, PeerAddress
-from swarm.errors import UsageError
+from swarm.errors import ManifestError, UsageError
 from swarm.events import (
     Event,
     FilesKept,
@@ -222,6 +223,7 @@ async def open_fetch(
 
     envelope = await _obtain(opener, request, named_content, ask_peers if sources else None)
     manifest = envelope.manifest
+    _check_place(request, named_content, manifest)
     _tell_manifest(opener, transfer, envelope)
     chosen: frozenset[int] | None = None
     files: Collection[int] = range(len(manifest.files))
@@ -383,6 +385,33 @@ async def _find(
             ReleaseFound(transfer, record.series.key, record.series.name, record.sequence, record.manifest)
         )
     return named_release(content, record.manifest, record.origins), release
+
+
+def _check_place(request: FetchRequest, content: NamedContent, manifest: Manifest) -> None:
+    """Raise ManifestError if something would be replaced under a name of which the user knows nothing."""
+    options = request.options
+    replaces = options.name is None and (options.update or options.overwrite)
+    if isinstance(request.content, SeriesLink | KnownRelease):
+        check_title(request.content, manifest, options)
+    elif replaces and content.name not in {None, manifest.name}:
+        raise ManifestError(
+            f"the link names {printable(content.name or '')}, but its content is called "
+            f"{printable(manifest.name)}: nothing is replaced; say the final name with --name"
+        )
+
+
+def check_title(content: SeriesLink | KnownRelease, manifest: Manifest, options: TransferOptions) -> None:
+    """Raise ManifestError for a release that is not called as its series, unless the user gives a name.
+
+    Each release takes the place of the one before. A publisher who could name another place would have what
+    the user shares there replaced.
+    """
+    series = (content.link if isinstance(content, KnownRelease) else content).series
+    if options.name is None and manifest.name != series.title_of(None if manifest.folder else manifest.name):
+        raise ManifestError(
+            f"the release of {series.name} is called {printable(manifest.name)}, and would be put in another "
+            "place than the one before: refused; with a final name of yours (--name) it can be had"
+        )
 
 
 def named_release(

@@ -79,6 +79,9 @@ PUNCH_ATTEMPTS = 3
 PUNCH_SECONDS = 8.0
 """For all attempts together."""
 ATTEMPT_SECONDS = 2.4
+GIVE_UP_SECONDS = 9.5
+"""From the begin of a connect until the end that opened a circuit waits for a punch no more, however slow the
+way to the relay is. A connection that the last attempt makes later is used by the next connect."""
 UPGRADE_SECONDS = 60.0
 """Pause before a direct connection is tried again while pieces go over a circuit."""
 DIRECT_HEAD_START = 1.0

@@ -285,7 +285,7 @@ async def test_a_direct_dial_has_a_head_start(monkeypatch: pytest.MonkeyPatch) -
     """A circuit costs its relay something: none is opened while a direct dial may still succeed."""
     opened: list[Circuit] = []
 
-    async def through(_self: Circuits, _peer: PeerId, circuit: Circuit) -> str:
+    async def through(_self: Circuits, _peer: PeerId, circuit: Circuit, _give_up: float) -> str:
         opened.append(circuit)
         return str(circuit)
 

@@ -174,6 +174,16 @@ async def test_a_follower_dials_when_it_is_told_to_and_counts_the_round(
     assert set(dialled.endpoints) == {MANY[1]}
 
 
+async def test_who_waits_for_a_punch_waits_no_longer_than_it_may(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with punching() as punch:
+        for most, waited in ((3.0, 3.0), (20.0, limits.PUNCH_SECONDS), (0.0, 0.0)):
+            began = trio.current_time()
+            assert not await punch.awaited(PEER, most)
+            assert trio.current_time() - began == pytest.approx(waited)
+
+
 async def test_who_waits_for_a_punch_is_told_that_the_circuit_has_ended(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
