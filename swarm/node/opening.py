@@ -225,11 +225,7 @@ async def open_fetch(
     manifest = envelope.manifest
     _check_place(request, named_content, manifest)
     _tell_manifest(opener, transfer, envelope)
-    chosen: frozenset[int] | None = None
-    files: Collection[int] = range(len(manifest.files))
-    size = manifest.total_length
-    if options.only:
-        chosen, files, size = await trio.to_thread.run_sync(_chosen, manifest, options.only)
+    chosen, files, size = await _chosen(manifest, options.only)
     progress = _hashing_progress(opener, transfer)
     how = _target_options(opener, options, envelope, chosen)
     async with (
@@ -310,11 +306,19 @@ def _older_versions(request: FetchRequest, target: Target) -> tuple[Path, ...]:
     return tuple(place for place in (*target.bases, *request.options.bases) if place.exists())
 
 
-def _chosen(manifest: Manifest, patterns: Sequence[str]) -> tuple[frozenset[int], Collection[int], int]:
-    """Return what the patterns select, the files among that, and their bytes."""
-    chosen = select(manifest, patterns)
-    files = [item for item in chosen if item < len(manifest.files)]
-    return chosen, files, sum(map(manifest.layout.file_length, files))
+async def _chosen(
+    manifest: Manifest, patterns: Sequence[str]
+) -> tuple[frozenset[int] | None, Collection[int], int]:
+    """Return what the patterns select (None: all, without any), the files among that, and their bytes."""
+    if not patterns:
+        return None, range(len(manifest.files)), manifest.total_length
+
+    def chosen() -> tuple[frozenset[int], Collection[int], int]:
+        items = select(manifest, patterns)
+        files = [item for item in items if item < len(manifest.files)]
+        return items, files, sum(map(manifest.layout.file_length, files))
+
+    return await trio.to_thread.run_sync(chosen)
 
 
 async def look_up(opener: ContentOpener, request: FetchRequest) -> Envelope:
