@@ -245,6 +245,11 @@ async def test_a_release_does_not_take_the_place_of_something_else(tmp_path: Pat
         async with victim.fetch(link, into=into, options=update) as transfer:
             with pytest.raises(swarm.ManifestError, match="is called photos"):
                 await transfer.complete()
+        # Nor does other content whose link names something else.
+        other = shared.link.replace("name=photos", "name=game")
+        async with victim.fetch(other, into=into, options=update) as transfer:
+            with pytest.raises(swarm.ManifestError, match="nothing is replaced"):
+                await transfer.complete()
         assert content_of(into) == {"photos/1.jpg": b"mine"}
         named = swarm.TransferOptions(name="game")
         async with victim.fetch(link, into=into, options=named) as transfer:

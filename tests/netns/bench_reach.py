@@ -4,8 +4,9 @@
 
 At home behind a router that maps ports, with a meeting point in the Internet, by turns: 1 KiB is shared and
 fetched with everything off (``--no-lan --no-map-port``), with one of LAN, mapping and ``--meet``, and with
-all of them; with --other also by a version that may know none of it. Prints medians, of the share until its link
-and of the whole fetch: seconds, processor seconds, peak memory, and how much more than with everything off.
+all of them; with --other also by a version that may know none of it. Prints medians, of the share until its
+link and of the whole fetch: seconds, processor seconds, peak memory, and how much more than with everything
+off.
 """
 
 from __future__ import annotations
