@@ -145,14 +145,14 @@ class Sealer:
 class PlaintextSink(Protocol):
     """Where opened records go."""
 
-    def room(self, size: int, /) -> memoryview | None:
-        """Return where the next ``size`` bytes of plaintext belong; None for a block of `Blocks`.
+    def room(self) -> memoryview | None:
+        """Return where the next plaintext belongs, as much as is payload and nothing else; None for nowhere.
 
-        Only if ``size`` bytes of payload, and nothing else, come next.
+        Several records may go there one behind the other. One that does not fit goes into a block.
         """
 
     def placed(self, size: int) -> None:
-        """The bytes are in their room."""
+        """So many bytes are in the room now; it is used no more."""
 
     def receive(self, block: bytearray, size: int) -> None:
         """Take over a block with ``size`` bytes of plaintext at its start."""
@@ -173,23 +173,35 @@ class Opener:
         record that is forged, damaged or shorter than its tag; the connection cannot continue after that.
         """
         start, end = 0, len(data)
-        while end - start >= NOISE_LENGTH_PREFIX:
-            body = start + NOISE_LENGTH_PREFIX
-            stop = body + _LENGTH.unpack_from(data, start)[0]
-            if stop > end:
-                break
-            size = stop - body - NOISE_TAG
-            if size < 0:
-                raise RemoteError(f"a Noise record of {stop - body} bytes is shorter than its tag")
-            out = sink.room(size)
-            if out is None:
-                block = blocks.take()
-                self._decrypt(data[body:stop], memoryview(block)[:size])
-                sink.receive(block, size)
-            else:
-                self._decrypt(data[body:stop], out)
-                sink.placed(size)
-            start = stop
+        room = sink.room()
+        left, placed = (0 if room is None else len(room)), 0
+        try:
+            while end - start >= NOISE_LENGTH_PREFIX:
+                body = start + NOISE_LENGTH_PREFIX
+                stop = body + _LENGTH.unpack_from(data, start)[0]
+                if stop > end:
+                    break
+                size = stop - body - NOISE_TAG
+                if size < 0:
+                    raise RemoteError(f"a Noise record of {stop - body} bytes is shorter than its tag")
+                if room is not None and 0 < size <= left:
+                    self._decrypt(data[body:stop], room[placed : placed + size])
+                    placed += size
+                    left -= size
+                else:
+                    block = blocks.take()
+                    self._decrypt(data[body:stop], memoryview(block)[:size])
+                    if placed:
+                        done, placed = placed, 0
+                        sink.placed(done)
+                    sink.receive(block, size)
+                    room = sink.room()
+                    left = 0 if room is None else len(room)
+                start = stop
+        finally:
+            # What came before a fault counts.
+            if placed:
+                sink.placed(placed)
         return start
 
     def _decrypt(self, sealed: memoryview, out: memoryview) -> None:
