@@ -29,7 +29,7 @@ from swarm.reach.kad_messages import (
     get_providers,
     key_of,
 )
-from swarm.reach.kad_nodes import SLOW_SECONDS, KadNodes
+from swarm.reach.kad_nodes import KadNodes
 from swarm.reach.kad_walk import AT_ONCE, NEAREST, NEAREST_ASKED, KadWalk
 from swarm.strategy.peer_book import DHT
 
@@ -39,8 +39,10 @@ Taking = Callable[[KadAnswer], None]
 
 NEAR_DHT: Final = "near-dht"
 """The provenance of a peer that a table in a private network, or on this machine, named."""
-QUESTION_SECONDS: Final = 2.0
-"""So long a node has for the connection and its answer: a third of all are gone."""
+QUESTION_SECONDS: Final = 5.0
+"""So long a node has for the connection and its answer, if the walk lasts so long."""
+SLOW_SECONDS: Final = 0.7
+"""After so long without an answer, and once it is late, a walk may end without a node: many are gone."""
 BEGUN_TOGETHER: Final = 4
 STEP_SECONDS: Final = 0.03
 """A walk begins with so many questions, and with as many more after each of these steps: handshakes that are
@@ -204,7 +206,7 @@ class HashTable:
             await trio.sleep(patience)
             walk.late(node.peer)
             news.set()
-            await trio.sleep(SLOW_SECONDS - patience)
+            await trio.sleep(max(0.0, SLOW_SECONDS - patience))
             walk.slow(node.peer)
             news.set()
 

@@ -19,7 +19,7 @@ AES_MAX_NONCE = 2**27
 
 YAMUX_HEADER = 12
 
-FRAME_BYTES = 15 * NOISE_MAX_PLAINTEXT - YAMUX_HEADER
+FRAME_BYTES = 16 * NOISE_MAX_PLAINTEXT - YAMUX_HEADER
 """The longest payload of a DATA frame sent from here, if the window of the peer allows it: below the 1 MiB
 that rust-yamux takes."""
 SHARED_FRAME_BYTES = NOISE_MAX_PLAINTEXT - YAMUX_HEADER

@@ -33,6 +33,7 @@ from swarm.mux.mux_limits import (
     NOISE_LENGTH_PREFIX,
     NOISE_MAX_NONCE,
     NOISE_MAX_PLAINTEXT,
+    NOISE_MAX_SEALED,
     NOISE_TAG,
 )
 
@@ -99,18 +100,22 @@ class Sealer:
         return total
 
     def seal_parts(self, parts: Iterable[bytes | memoryview], staging: memoryview, out: memoryview) -> int:
-        """Write the plaintext that ``parts`` make together as full records; return their size in bytes.
+        """Write the plaintext that ``parts`` make together as records; return their size in bytes.
 
-        Only the last record may be shorter. What lies in one part for a whole record is sealed from where
-        it lies; the rest is put together in ``staging``, of `NOISE_MAX_PLAINTEXT` bytes. Raises what
-        `seal_into` raises.
+        What lies in one part for a whole record is sealed from where it lies, and comes alone: the other end
+        then opens it where it belongs, although a header stands before it. The rest is put together in
+        ``staging``, of `NOISE_MAX_PLAINTEXT` bytes. ``out`` needs room for `SEALED_BYTES` if the parts are
+        `SEAL_RECORDS` full records long. Raises what `seal_into` raises.
         """
         used = staged = 0
         for part in parts:
             at, size = 0, len(part)
             view = part if isinstance(part, memoryview) else memoryview(part)
             while at < size:
-                if not staged and size - at >= NOISE_MAX_PLAINTEXT:
+                if size - at >= NOISE_MAX_PLAINTEXT:
+                    if staged:
+                        used += self.seal_into(staging[:staged], out[used:])
+                        staged = 0
                     used += self.seal_into(view[at : at + NOISE_MAX_PLAINTEXT], out[used:])
                     at += NOISE_MAX_PLAINTEXT
                     continue
@@ -140,14 +145,14 @@ class Sealer:
 class PlaintextSink(Protocol):
     """Where opened records go."""
 
-    def room(self, size: int, /) -> memoryview | None:
-        """Return where the next ``size`` bytes of plaintext belong; None for a block of `Blocks`.
+    def room(self) -> memoryview | None:
+        """Return where the next plaintext belongs, as much as is payload and nothing else; None for nowhere.
 
-        Only if ``size`` bytes of payload, and nothing else, come next.
+        Several records may go there one behind the other. One that does not fit goes into a block.
         """
 
     def placed(self, size: int) -> None:
-        """The bytes are in their room."""
+        """So many bytes are in the room now; it is used no more."""
 
     def receive(self, block: bytearray, size: int) -> None:
         """Take over a block with ``size`` bytes of plaintext at its start."""
@@ -168,23 +173,35 @@ class Opener:
         record that is forged, damaged or shorter than its tag; the connection cannot continue after that.
         """
         start, end = 0, len(data)
-        while end - start >= NOISE_LENGTH_PREFIX:
-            body = start + NOISE_LENGTH_PREFIX
-            stop = body + _LENGTH.unpack_from(data, start)[0]
-            if stop > end:
-                break
-            size = stop - body - NOISE_TAG
-            if size < 0:
-                raise RemoteError(f"a Noise record of {stop - body} bytes is shorter than its tag")
-            out = sink.room(size)
-            if out is None:
-                block = blocks.take()
-                self._decrypt(data[body:stop], memoryview(block)[:size])
-                sink.receive(block, size)
-            else:
-                self._decrypt(data[body:stop], out)
-                sink.placed(size)
-            start = stop
+        room = sink.room()
+        left, placed = (0 if room is None else len(room)), 0
+        try:
+            while end - start >= NOISE_LENGTH_PREFIX:
+                body = start + NOISE_LENGTH_PREFIX
+                stop = body + _LENGTH.unpack_from(data, start)[0]
+                if stop > end:
+                    break
+                size = stop - body - NOISE_TAG
+                if size < 0:
+                    raise RemoteError(f"a Noise record of {stop - body} bytes is shorter than its tag")
+                if room is not None and 0 < size <= left:
+                    self._decrypt(data[body:stop], room[placed : placed + size])
+                    placed += size
+                    left -= size
+                else:
+                    block = blocks.take()
+                    self._decrypt(data[body:stop], memoryview(block)[:size])
+                    if placed:
+                        done, placed = placed, 0
+                        sink.placed(done)
+                    sink.receive(block, size)
+                    room = sink.room()
+                    left = 0 if room is None else len(room)
+                start = stop
+        finally:
+            # What came before a fault counts.
+            if placed:
+                sink.placed(placed)
         return start
 
     def _decrypt(self, sealed: memoryview, out: memoryview) -> None:
@@ -207,7 +224,9 @@ def missing(rest: bytes) -> int:
 
 
 SEAL_RECORDS = DEPTH_MAX // NOISE_MAX_PLAINTEXT
-"""The most records sealed in one step."""
+"""The most full records sealed in one step."""
+SEALED_BYTES = SEAL_RECORDS * NOISE_MAX_SEALED + (SEAL_RECORDS + 1) * (NOISE_LENGTH_PREFIX + NOISE_TAG)
+"""What they take with a short one before each, and behind them."""
 
 _FORGET = 0.75
 """Weight of all earlier observations when a new one is added."""

@@ -10,6 +10,7 @@ import trio
 
 from swarm.endpoint import Endpoint
 from swarm.net.addresses import route_source
+from swarm.net.router_memory import RouterMemory
 from swarm.net.router_protocols import (
     PcpClient,
     PmpClient,
@@ -55,14 +56,18 @@ Told = Callable[[PortLease | None], None]
 class PortMapper:
     """Maps one port while `run` runs; tells of it, and takes it back at the end.
 
-    ``listening`` is where the node listens: one IPv4 port of it is mapped.
+    ``listening`` is where the node listens: one IPv4 port of it is mapped. ``memory`` says whether the router
+    has been silent before: then it is asked again, but nobody needs to wait for it.
     """
 
-    def __init__(self, listening: Sequence[Endpoint], told: Told) -> None:
+    def __init__(self, listening: Sequence[Endpoint], told: Told, memory: RouterMemory | None = None) -> None:
         self._listening = listening
         self._told = told
         self.decided = trio.Event()
-        """Whether a router has answered is known."""
+        """Whether a router has answered is known, or not to be expected."""
+        self._memory = memory
+        if memory is not None and memory.is_silent:
+            self.decided.set()
         self._held: RouterClient | None = None
 
     async def run(self) -> None:
@@ -79,7 +84,13 @@ class PortMapper:
         """Get a port and keep it until it is lost; return at once if there is none to get."""
         own = route_source("ip4")
         self._held = None
-        if own is None or (found := await self._first_granted(self._clients(own))) is None:
+        clients = [] if own is None else self._clients(own)
+        if own is None or not clients:
+            return
+        found = await self._first_granted(clients)
+        if self._memory is not None:
+            self._memory.note(silent=found is None)
+        if found is None:
             return
         self._held, granted = found
         self._tell(*found)

@@ -17,7 +17,7 @@ import trio
 
 from swarm.errors import LinkClosed
 from swarm.mux.mux_limits import NOISE_MAX_PLAINTEXT, NOISE_MAX_SEALED
-from swarm.mux.records import SEAL_RECORDS, Blocks, Opener, PlaintextSink, Sealer, SendDepth, missing
+from swarm.mux.records import SEALED_BYTES, Blocks, Opener, PlaintextSink, Sealer, SendDepth, missing
 
 RECEIVE_BYTES = 1024 * 1024
 """The most bytes received in one step."""
@@ -42,7 +42,7 @@ class _Buffers(threading.local):
     def __init__(self) -> None:
         self.received = memoryview(bytearray(NOISE_MAX_SEALED + RECEIVE_BYTES))
         self.plaintext = memoryview(bytearray(NOISE_MAX_PLAINTEXT))
-        self.sealed = memoryview(bytearray(SEAL_RECORDS * NOISE_MAX_SEALED))
+        self.sealed = memoryview(bytearray(SEALED_BYTES))
         self.blocks = Blocks()
 
 

@@ -77,6 +77,9 @@ if TYPE_CHECKING:
 MAX_DIALS = 8
 """Named peers, and strangers, that are dialled at the same time by all transfers together."""
 
+SILENT_ROUTERS = "silent-routers"
+"""In the home: the routers that gave no port when they were last asked."""
+
 MAPPING_SECONDS = 0.5
 """So long after the node's start a share waits for the router's answer: the link is to name its address."""
 
@@ -219,8 +222,10 @@ class Node(NodeReleases):
     def map_port(self) -> None:
         """Ask the router for a port that leads to this node, and keep it, from now on."""
         from swarm.net.port_mapper import PortMapper
+        from swarm.net.router_memory import RouterMemory
 
-        self._mapper = PortMapper(self._host.listening, self._port_mapped)
+        memory = RouterMemory((self._options.home or swarm_home()) / SILENT_ROUTERS)
+        self._mapper = PortMapper(self._host.listening, self._port_mapped, memory)
         self._nursery.start_soon(self._mapper.run)
 
     def _port_mapped(self, lease: PortLease | None) -> None:

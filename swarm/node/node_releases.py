@@ -13,7 +13,8 @@ from swarm.content.release import ReleaseRecord, Series
 from swarm.content.series_link import SeriesLink
 from swarm.lazy_dataclass import replace
 from swarm.net.addresses import of_others, parse_peer_address
-from swarm.node.opening import ContentOpener, FetchRequest, look_up, named_release, release_search
+from swarm.node.opening import ContentOpener, FetchRequest, look_up, release_search
+from swarm.node.release_content import check_title, named_release
 from swarm.node.releases import Releases, ReleaseSearch
 from swarm.node.updating import PatchDesk
 from swarm.origin_url import OriginUrl
@@ -93,9 +94,10 @@ class NodeReleases:
     ) -> Envelope:
         """Ask for the manifest of a release while the ``patience`` lasts; raises what `Node.inspect` does."""
         content = named_release(link, record.manifest, record.origins)
-        return await look_up(
-            self._opener, FetchRequest.read(content, Path(), self._peers_of(options), options)
-        )
+        request = FetchRequest.read(content, Path(), self._peers_of(options), options)
+        envelope = await look_up(self._opener, request)
+        check_title(link, envelope.manifest, options)
+        return envelope
 
     async def passed_on(self, transfer: Transfer) -> None:
         """Wait until an update that is complete has passed its patch on to who needs it, or long enough.

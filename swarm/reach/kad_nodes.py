@@ -22,8 +22,10 @@ DOUBT_SECONDS: Final = 600.0
 LATE_SECONDS: Final = 0.05
 LATE_TIMES: Final = 3
 """A node that takes so many times as long as half of the others, and at least so long, is late."""
-SLOW_SECONDS: Final = 0.7
-"""Whoever takes so long is late in any case."""
+FIRST_PATIENCE: Final = 0.7
+"""As long as no answer was timed."""
+LONGEST_PATIENCE: Final = 1.5
+"""A connection and an answer take six or seven round trips: so much at 200 ms."""
 ANSWERS_TIMED: Final = 32
 """The last answers, by which late ones are told."""
 
@@ -70,6 +72,6 @@ class KadNodes:
     def patience(self) -> float:
         """Seconds after which a node is late."""
         if not self._seconds:
-            return SLOW_SECONDS
+            return FIRST_PATIENCE
         usual = sorted(self._seconds)[len(self._seconds) // 2]
-        return min(SLOW_SECONDS, max(LATE_SECONDS, LATE_TIMES * usual))
+        return min(LONGEST_PATIENCE, max(LATE_SECONDS, LATE_TIMES * usual))

@@ -27,6 +27,8 @@ AT_ONCE: Final = 10
 """Questions that are open at the same time, those to late nodes not counted."""
 MOST_OPEN: Final = 20
 """The same with late nodes."""
+FEW_ANSWERS: Final = 3
+"""As long as no more have answered, slow nodes are waited for, too: perhaps this node is far from all."""
 MAX_QUESTIONS: Final = 30
 """Questions of one walk."""
 MAX_HEARD: Final = 256
@@ -104,7 +106,7 @@ class KadWalk:
             self._late += 1
 
     def slow(self, peer: PeerId) -> None:
-        """A node takes so long that the walk may end without it."""
+        """A node takes so long that the walk may end without it, if a few have answered."""
         if self._nodes[peer].state in {_State.ASKED, _State.LATE}:
             self._ends(peer, _State.SLOW)
 
@@ -119,7 +121,10 @@ class KadWalk:
         """Whether there is nothing more to ask, and nobody to wait for."""
         if self._open or (self.questions < MAX_QUESTIONS and self._waiting() is not None):
             return False
-        return not self._late or self._answers() >= self._most
+        answers = self._count(_State.ANSWERED)
+        if answers >= self._most:
+            return True
+        return not self._late and (answers >= FEW_ANSWERS or not self._count(_State.SLOW))
 
     @property
     def unanswered(self) -> tuple[PeerId, ...]:
@@ -134,8 +139,8 @@ class KadWalk:
     def _waiting(self) -> _Node | None:
         return next((each for each in self._nearest() if each.state is _State.HEARD), None)
 
-    def _answers(self) -> int:
-        return sum(each.state is _State.ANSWERED for each in self._nodes.values())
+    def _count(self, state: _State) -> int:
+        return sum(each.state is state for each in self._nodes.values())
 
     def keepers(self) -> tuple[KadPeer, ...]:
         """The nearest nodes of those that answered."""

@@ -162,7 +162,12 @@ class HttpConnection:
             return self._read_now(memories)
         size = 0
         for memory in memories:
-            part = self._decrypt_now(memory, self._tls)
+            try:
+                part = self._decrypt_now(memory, self._tls)
+            except ConnectionLost:
+                if not size:
+                    raise
+                break  # the next call tells
             if part is None:
                 return size or None
             size += part
@@ -176,8 +181,7 @@ class HttpConnection:
             try:
                 part = _read_into(tls, memory[size:])
             except ssl.SSLWantReadError:
-                came = self._read_now([self._encrypted])
-                if came is None:
+                if (came := self._read_now([self._encrypted])) is None:
                     return size or None
                 if came:
                     self._incoming.write(self._encrypted[:came])
@@ -237,6 +241,8 @@ class HttpConnection:
         return bytes(memory[: await self.receive_into(memory)])
 
     async def _receive_into(self, memory: memoryview) -> int:
+        # What comes may be shorter than what was waited for before.
+        self._wake_at(1)
         with trio.move_on_after(SILENT_SECONDS):
             try:
                 return await self._socket.recv_into(memory)

@@ -70,9 +70,9 @@ class MemoryStore:
         """As `get`, for many; what fails is the last of the answer."""
         return await get_each(self, pieces)
 
-    def get_now(self, piece: int) -> memoryview | None:  # noqa: ARG002
-        """As `get` where that need not wait; None: it is not made for that."""
-        return None
+    def get_now(self, pieces: Sequence[int]) -> list[memoryview]:  # noqa: ARG002
+        """As `get` where that need not wait: it is not made for that."""
+        return []
 
     async def get(self, piece: int) -> memoryview:
         """Return a stored piece; raises `PieceWithdrawn` if it is not stored or was damaged."""

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from itertools import takewhile
+from itertools import groupby, takewhile
 from pathlib import Path
 from types import TracebackType
 
@@ -122,19 +122,23 @@ class SeedStore:
             found += await self._loader.load_small(self._place.files(), self._manifest.layout, stored)
         return found + await get_each(self, pieces[len(found) :])
 
-    def get_now(self, piece: int) -> memoryview | None:
-        """As `get`, without waiting; None for whatever is in the way, which `get` finds out about."""
-        if piece not in self._stored:
-            return None
-        span = self._manifest.layout.span(piece)
+    def get_now(self, pieces: Sequence[int]) -> list[memoryview]:
+        """As `get`, without waiting, up to whatever is in the way, which `get` finds out about."""
+        found: list[memoryview] = []
         self._used_at = trio.current_time()
         self._in_use.set()
+        spans = map(self._manifest.layout.span, takewhile(self._stored.__contains__, pieces))
         try:
             files = self._place.files()
-            with files.reading(span.file) as fd:
-                return self._loader.load_now(files, fd, span, piece)
+            for file, of_file in groupby(zip(pieces, spans, strict=False), key=lambda each: each[1].file):
+                with files.reading(file) as fd:
+                    for piece, span in of_file:
+                        if (data := self._loader.load_now(files, fd, span, piece)) is None:
+                            return found
+                        found.append(data)
         except OSError:
-            return None
+            return found
+        return found
 
     async def get(self, piece: int) -> memoryview:
         """Read one whole piece.

@@ -236,10 +236,10 @@ class Target:
             found += await self._reader.read_small(pieces, self._files.partial)
         return found + await get_each(self, pieces[len(found) :])
 
-    def get_now(self, piece: int) -> memoryview | None:
-        """As `get`, without waiting; None where that will not do."""
+    def get_now(self, pieces: Sequence[int]) -> list[memoryview]:
+        """As `get`, without waiting; those before the first where that will not do."""
         served = self._moving is None and self._served is not None and self._files.partial is None
-        return self._served.get_now(piece) if served and self._served else None
+        return self._served.get_now(pieces) if served and self._served else []
 
     async def get(self, piece: int) -> memoryview:
         """Read one whole stored piece and check that it is unchanged.

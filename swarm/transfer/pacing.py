@@ -115,7 +115,11 @@ class Pacer:
     @property
     def limited(self) -> bool:
         """Whether any limit applies."""
-        return any(limit.limited for limit in self._limits)
+        # Asked with every chunk, and a generator costs more than the limits of a node and of a transfer.
+        for limit in self._limits:  # noqa: SIM110
+            if limit.limited:
+                return True
+        return False
 
     @property
     def slice_bytes(self) -> int:

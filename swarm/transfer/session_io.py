@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from itertools import takewhile
 from typing import Protocol
 
 import trio
@@ -184,6 +185,16 @@ class Outbox:
             left -= job.length
         return run
 
+    def large_run(self, first: UploadJob, left: int) -> list[UploadJob]:
+        """``first`` and the larger pieces right behind it that are not read yet, ``left`` bytes at most."""
+        run, left = [first], left - first.length
+        for job in self.uploads:
+            if not JOIN_BYTES < job.length <= left or job.data is not None or job.failure is not None:
+                break
+            run.append(job)
+            left -= job.length
+        return run
+
     def clear(self) -> None:
         """The session has ended: release the memory of its uploads."""
         self._forget_waiting()
@@ -266,6 +277,7 @@ class SessionWriter:
         self._turn: tuple[float, int] | None = None
         self._woken = trio.Event()
         self._resting = False
+        self._failure: Exception | None = None
         self._written_at = now()
 
     def wake(self) -> None:
@@ -276,9 +288,12 @@ class SessionWriter:
         """Send what is in the outbox now, if the link takes it and the writer has nothing else to do."""
         if self._resting and not self._outbox.finished and not self._outbox.quiet:
             control = self._outbox.take()
-            if self._stream.write_now(control):
-                self._written_at = self._now()
-                return
+            try:
+                if self._stream.write_now(control):
+                    self._written_at = self._now()
+                    return
+            except Exception as error:  # noqa: BLE001 - the writer raises it: it ends this session, not its caller
+                self._failure = error
             self._cork += control
             self._resting = False
         self._woken.set()
@@ -302,6 +317,8 @@ class SessionWriter:
             # Whatever wakes us from here on is seen by the next round at the latest.
             if self._woken.is_set():
                 self._woken = trio.Event()
+            if self._failure is not None:
+                raise self._failure
             self._cork += self._outbox.take()
             job = self._outbox.next_upload()
             if job is not None and job.dropped:
@@ -310,7 +327,8 @@ class SessionWriter:
                 await self._flush()
                 if self._outbox.finished and self._outbox.quiet:
                     return
-                await self._rest()
+                if not self._woken.is_set():
+                    await self._rest()
             elif job.data is None:
                 await self._load(job)
             elif self._in_turn(job):
@@ -329,10 +347,8 @@ class SessionWriter:
     async def _load(self, job: UploadJob) -> None:
         """Read the piece; what is corked does not wait for the disk, unless the piece is small."""
         small = job.length <= JOIN_BYTES
-        if not small and job.failure is None:
-            job.data = self._store.get_now(job.piece)
-            if job.data is not None:
-                return
+        if not small and job.failure is None and self._load_now(job):
+            return
         if not small or len(self._cork) >= CORK_BYTES:
             await self._flush()
         run = self._outbox.small_run(job) if small and job.failure is None else [job]
@@ -349,6 +365,19 @@ class SessionWriter:
             self._fail(job, RejectReason.NOT_STORED)
         except DiskError:
             self._fail(job, RejectReason.READ_FAILED)
+
+    def _load_now(self, job: UploadJob) -> bool:
+        """Read a larger piece, and those behind it for a fast peer, if that needs no wait.
+
+        Returns whether the first is read.
+        """
+        run = [job]
+        if self._takes_whole_pieces:
+            left = TOGETHER_BYTES - sum(map(len, self._parts))
+            run = list(takewhile(self._affordable, self._outbox.large_run(job, left)))
+        for each, data in zip(run, self._store.get_now([each.piece for each in run]), strict=False):
+            each.data = data
+        return job.data is not None
 
     async def _load_run(self, run: list[UploadJob]) -> None:
         """Read small pieces together, as far as there is memory for them."""
@@ -407,14 +436,20 @@ class SessionWriter:
         if len(payload) > JOIN_BYTES:
             self._parts += (self._cork, payload)
             self._cork = bytearray()
-            # A peer that takes the largest chunks at once has no control message waiting for long.
-            waits = not limited and self._sizer.size >= CHUNK_BYTES
-            if not (last and waits) or sum(map(len, self._parts)) >= TOGETHER_BYTES:
+            if (
+                not (last and self._takes_whole_pieces and not limited)
+                or sum(map(len, self._parts)) >= TOGETHER_BYTES
+            ):
                 await self._flush()
             return
         self._cork += payload
         if len(self._cork) >= CORK_BYTES or not last:
             await self._flush()
+
+    @property
+    def _takes_whole_pieces(self) -> bool:
+        """Whether the peer takes the largest chunks at once: no control message has to wait for long then."""
+        return self._sizer.size >= CHUNK_BYTES and not self._pacer.limited
 
     def _pack(self, job: UploadJob, data: memoryview, wire: int) -> tuple[int, bytes] | None:
         if not self._rules.packing:

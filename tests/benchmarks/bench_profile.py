@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import re
-import shutil
 import signal
 import statistics
 import subprocess
@@ -24,8 +23,8 @@ from pathlib import Path
 
 from cli.quantities import parse_size
 from swarm.content.manifest import choose_piece_length
-from tests.benchmarks.bench_versions import HERE, environment, program
 from tests.benchmarks.measuring import compile_program, table, write_random_file
+from tests.benchmarks.two_ends import HERE, LOOPBACK, End, fresh
 
 HERTZ = 2000
 KINDS = ("interpreter", "crypto", "hash", "copies", "kernel", "other")
@@ -59,39 +58,20 @@ def by_kind(recorded: Path) -> Seconds:
 
 def fetch(checkout: Path, source: Path, folder: Path, *, metered: bool) -> tuple[Seconds, Seconds]:
     """Share and fetch once; return the seconds of the receiver and the sender, or the receiver's steps."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    fresh(folder)
     recorded = folder / "sender.perf", folder / "receiver.perf"
     told = folder / "steps.json"
-    share = [*program(checkout), "share", str(source), "--listen", "/ip4/127.0.0.1/tcp/0"]
-    sharing = subprocess.Popen(
-        share if metered else [*PERF, str(recorded[0]), *share],
-        cwd=folder,
-        env=environment(checkout, folder / "sharer"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    assert sharing.stdout is not None
-    link = ""
-    while not link.startswith("swarm:"):
-        link = sharing.stdout.readline().decode()
+    sharing = End(checkout, folder, before=() if metered else [*PERF, str(recorded[0])])
+    link = sharing.share(source, *LOOPBACK)
     meter = [sys.executable, str(HERE / "tests/benchmarks/metered_fetch.py"), str(told)]
-    prefix = meter if metered else [*PERF, str(recorded[1]), *program(checkout)]
-    subprocess.run(
-        [*prefix, "fetch", link.strip(), "--output", "out"],
-        cwd=folder,
-        env=environment(checkout, folder / "fetcher"),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        check=True,
-    )
     if metered:
-        sharing.send_signal(signal.SIGTERM)
-        sharing.wait()
+        End(checkout, folder, instead=meter).fetch(link)
+        sharing.stop()
         return json.loads(told.read_text()), {}
-    child = Path(f"/proc/{sharing.pid}/task/{sharing.pid}/children").read_text().split()
+    End(checkout, folder, before=[*PERF, str(recorded[1])]).fetch(link)
+    child = Path(f"/proc/{sharing.process.pid}/task/{sharing.process.pid}/children").read_text().split()
     os.kill(int(child[0]), signal.SIGTERM)
-    sharing.wait()
+    sharing.ended()
     return by_kind(recorded[1]), by_kind(recorded[0])
 
 

@@ -12,21 +12,16 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
-import signal
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from cli.quantities import parse_size
 from tests.benchmarks.measuring import compile_program
+from tests.benchmarks.two_ends import HERE, LOOPBACK, End, fresh
 
 LABELS = {"seconds": "fetch, whole process", "receiver": "receiver's CPU", "sender": "sender's CPU"}
-HERE = Path(__file__).resolve().parents[2]
 
 
 @dataclass
@@ -36,49 +31,10 @@ class Turn:
     sender: float
 
 
-def program(checkout: Path) -> list[str]:
-    module = "swarm" if (checkout / "swarm" / "__main__.py").exists() else "cli"
-    return [sys.executable, "-m", module]
-
-
-def environment(checkout: Path, home: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(checkout), "SWARM_HOME": str(home)}
-
-
-def cpu(process: subprocess.Popen[bytes]) -> float:
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return usage.ru_utime + usage.ru_stime
-
-
 def turn(sharer: Path, fetcher: Path, source: Path, folder: Path) -> Turn:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    sharing = subprocess.Popen(
-        [*program(sharer), "share", str(source), "--listen", "/ip4/127.0.0.1/tcp/0"],
-        cwd=folder,
-        env=environment(sharer, folder / "sharer"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    assert sharing.stdout is not None
-    link = ""
-    while not link.startswith("swarm:"):
-        link = sharing.stdout.readline().decode()
-    began = time.perf_counter()
-    fetching = subprocess.Popen(
-        [*program(fetcher), "fetch", link.strip(), "--output", "out"],
-        cwd=folder,
-        env=environment(fetcher, folder / "fetcher"),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    receiver = cpu(fetching)
-    seconds = time.perf_counter() - began
-    if fetching.returncode != 0:
-        raise SystemExit(f"the fetch of {fetcher} from {sharer} ended with {fetching.returncode}")
-    sharing.send_signal(signal.SIGTERM)
-    return Turn(seconds, receiver, cpu(sharing))
+    sharing = End(sharer, fresh(folder))
+    fetched = End(fetcher, folder).fetch(sharing.share(source, *LOOPBACK))
+    return Turn(fetched.seconds, fetched.processor, sharing.stop().processor)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""A daemon that follows a series: real processes, a publisher that releases, kills in between."""
+"""Daemons that follow a series: a publisher that releases, pauses, and kills in between."""
 
 from __future__ import annotations
 
@@ -6,9 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
+import trio.testing
 
+from swarm.daemon import series_follower
+from swarm.daemon.daemon import DaemonOptions, open_daemon
+from swarm.daemon.kept_entry import KeptEntry
+from swarm.daemon.wishes import Wishes
 from tests.e2e.test_releases import completed, content_of, fetch, release, write_versions
 from tests.support.daemons import Daemon, start_daemon
+from tests.support.nodes import loopback_node, node_options, until
 from tests.support.processes import Processes, Running
 
 pytestmark = pytest.mark.e2e
@@ -29,7 +36,9 @@ def at_release(daemon: Daemon, number: int) -> dict[str, Any]:
 def test_a_series_is_followed_through_kills_and_restarts(processes: Processes, tmp_path: Path) -> None:
     versions = write_versions(tmp_path / "builds")
     publisher, series, _ = release(processes, versions[0])
-    daemon = start_daemon(processes)
+    log = tmp_path / "completed"
+    hook = ("--on-complete", f"sh -c 'echo $SWARM_MANIFEST >> {log}'")
+    daemon = start_daemon(processes, *hook)
     # As `swarm add` does it, and for somebody who waits until the content is here.
     fetched = command(processes, "fetch", "--daemon", "--update", series, "--output", "out")
     assert fetched.lines() == ["out/game"]
@@ -61,7 +70,7 @@ def test_a_series_is_followed_through_kills_and_restarts(processes: Processes, t
     daemon.process.kill()
     publisher.wait()
     daemon.process.wait()
-    daemon = start_daemon(processes)
+    daemon = start_daemon(processes, *hook)
     address = at_release(daemon, 2) and daemon.ask("GET", "/v1/status").json()["node"]["addresses"][0]
     newcomer = fetch(processes, f"{series.partition('?')[0]}?peer={address}", "--json", name="newcomer")
     completed(newcomer)
@@ -72,7 +81,7 @@ def test_a_series_is_followed_through_kills_and_restarts(processes: Processes, t
     daemon.process.wait()
     (versions[0] / "big.bin").write_bytes(b"quite another one")
     publisher, _, _ = release(processes, versions[0])
-    daemon = start_daemon(processes)
+    daemon = start_daemon(processes, *hook)
     at_release(daemon, 3)
     assert content_of(folder) == content_of(versions[0])
 
@@ -80,3 +89,61 @@ def test_a_series_is_followed_through_kills_and_restarts(processes: Processes, t
     command(processes, "remove", "game")
     assert daemon.transfers() == []
     assert content_of(folder) == content_of(versions[0])
+    # The command ran for each release, and never twice for one, whatever was restarted.
+    told = log.read_text().splitlines()
+    assert len(told) == len(set(told)) > 1
+
+
+async def test_pauses_ends_of_seeding_and_content_that_is_here_already(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(series_follower, "FIRST_PAUSE_SECONDS", 0.1)
+    versions = [tmp_path / "builds" / str(number) for number in range(1, 5)]
+    for number, version in enumerate(versions):
+        version.mkdir(parents=True)
+        (version / "file").write_bytes(bytes([number]) * 100_000)
+    out = tmp_path / "out"
+
+    def holds(entry: KeptEntry, number: int) -> bool:
+        return entry.kept.release == number and entry.kept.complete
+
+    async with (
+        loopback_node(tmp_path / "publisher") as publisher,
+        open_daemon(DaemonOptions(node_options(tmp_path / "daemon")), print, "0") as daemon,
+    ):
+        keeper = daemon.keeper
+        published = await publisher.release("game", versions[0])
+        series = published.record.series
+        entry, _ = await keeper.fetch(published.link, str(out), Wishes())
+        await until(lambda: holds(entry, 1), "the first release")
+
+        # Whoever pauses a transfer keeps what is there.
+        await keeper.pause(entry)
+        await published.stop()
+        published = await publisher.release("game", versions[1])
+        await until(lambda: getattr(keeper.node.known_release(series), "sequence", 0) == 2, "its record")
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert holds(entry, 1)
+        await keeper.resume(entry)
+        await until(lambda: holds(entry, 2), "the second release")
+
+        # What was seeded enough is still followed, and seeded anew.
+        await keeper.finish(entry, "it was enough")
+        await published.stop()
+        published = await publisher.release("game", versions[2])
+        await until(lambda: holds(entry, 3), "the third release")
+        assert (entry.kept.paused, entry.kept.finished) == (False, "")
+        assert entry.kept.counted_sent == entry.kept.counted_copies == 0
+
+        # No content is here twice.
+        await published.stop()
+        shared = await publisher.share(versions[3], name="game")
+        other, _ = await keeper.fetch(shared.link, str(tmp_path / "elsewhere"), Wishes())
+        await until(lambda: other.kept.complete, "the other transfer")
+        await shared.stop()
+        await publisher.release("game", versions[3])
+        await until(lambda: any(other.kept.id in each for each in entry.notes), "a note")
+        assert holds(entry, 3)
+        await keeper.remove(other)
+        await until(lambda: holds(entry, 4), "the fourth release")
+        assert (out / "game" / "file").read_bytes() == (versions[3] / "file").read_bytes()

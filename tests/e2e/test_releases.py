@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import trio
 
+import swarm
 from swarm.content.release import ReleaseRecord, series_of, sign_release
 from swarm.content.series_link import SeriesLink
 from swarm.ids import ManifestId
@@ -226,6 +227,33 @@ def test_a_release_comes_from_a_web_server_alone(
     refused.expect_exit(3)
     (line,) = refused.errors().splitlines()
     assert line.startswith(f"swarm: the release record from {server.url} is refused: ")
+
+
+async def test_a_release_does_not_take_the_place_of_something_else(tmp_path: Path) -> None:
+    for name, file in (("evil", "x"), ("mine", "1.jpg")):
+        (tmp_path / name / "photos").mkdir(parents=True)
+        (tmp_path / name / "photos" / file).write_text(name)
+    series = series_of(bytes(range(32)), "game")
+    into = tmp_path / "mine"
+    update = swarm.TransferOptions(update=True)
+    async with loopback_node(tmp_path / "a") as hostile, loopback_node(tmp_path / "b") as victim:
+        await (await victim.share(into / "photos")).stop()
+        shared = await hostile.share(tmp_path / "evil" / "photos")
+        record = ReleaseRecord(series, 1, shared.id, shared.size)
+        hostile._releases.offer(sign_release(bytes(range(32)), record))
+        link = SeriesLink(series, hostile.addresses)
+        async with victim.fetch(link, into=into, options=update) as transfer:
+            with pytest.raises(swarm.ManifestError, match="is called photos"):
+                await transfer.complete()
+        # Nor does other content whose link names something else.
+        other = shared.link.replace("name=photos", "name=game")
+        async with victim.fetch(other, into=into, options=update) as transfer:
+            with pytest.raises(swarm.ManifestError, match="nothing is replaced"):
+                await transfer.complete()
+        assert content_of(into) == {"photos/1.jpg": b"mine"}
+        named = swarm.TransferOptions(name="game")
+        async with victim.fetch(link, into=into, options=named) as transfer:
+            assert await transfer.complete() == into / "game"
 
 
 async def test_a_record_of_a_hostile_peer_is_refused_with_one_line(tmp_path: Path) -> None:

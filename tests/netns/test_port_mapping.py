@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from swarm.node.node import SILENT_ROUTERS
 from tests.netns.nats import ROUTERS, Nats
 from tests.netns.network import why_unavailable
 from tests.support.processes import Processes, Running
@@ -175,9 +176,19 @@ def test_without_a_router_that_answers_nothing_waits(tmp_path: Path) -> None:
         assert WAN not in shared["link"]
         # The link waits for a router at most half a second, and is not there to be measured exactly.
         assert shared["t"] - began < 5
+        silent = here.processes.home("share") / SILENT_ROUTERS
+        deadline = time.monotonic() + 30
+        while not silent.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
         share.terminate()
         share.expect_exit(143, within=10)
         assert share.events("port_mapped") == []
+        # It is asked again all the same, and is silent no more.
+        here.begin_router("PCP")
+        again = here.swarm("a", "share", here.content, "--json", name="share")
+        again.event("port_mapped")
+        assert silent.read_text() == ""
 
 
 def test_a_fetch_asks_for_a_port_only_if_it_seeds(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""The siege: every acceptance test under attack with its figures, one after the other, in one table.
+"""The siege: every acceptance test under attack with its figures, in one table.
+
+First the cases that measure no speed (`BESIDE`), two at a time, then the others one after the other.
 
 python -m tests.siege [--quick] [--only NAME]… [--list]
 """
@@ -15,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from types import ModuleType
 
@@ -22,6 +25,9 @@ import trio
 
 import tests.siege
 from tests.siege.outcome import DEFAULT_LIMIT, Outcome
+
+LANES = 2
+"""How many cases that measure no speed run at a time."""
 
 RESULT = "siege outcome: "
 """What begins the line in which a case's own process reports."""
@@ -69,6 +75,25 @@ def run_apart(case: ModuleType, quick: bool) -> Outcome:
     )
 
 
+def run_all(chosen: list[ModuleType], quick: bool) -> list[tuple[ModuleType, Outcome]]:
+    """Run these cases and print each outcome as it comes; the outcomes are in the order of ``chosen``."""
+
+    def run_and_tell(case: ModuleType) -> tuple[ModuleType, Outcome]:
+        outcome = run_apart(case, quick)
+        print(f"{case.NAME}: {'ok' if outcome.passed else 'FAILED'}: {outcome.figures}", flush=True)
+        return case, outcome
+
+    with ThreadPoolExecutor(LANES) as lanes:
+        rows = list(lanes.map(run_and_tell, [case for case in chosen if runs_beside(case)]))
+    rows += [run_and_tell(case) for case in chosen if not runs_beside(case)]
+    return sorted(rows, key=lambda row: chosen.index(row[0]))
+
+
+def runs_beside(case: ModuleType) -> bool:
+    """Whether another case may run at the same time."""
+    return getattr(case, "BESIDE", False)
+
+
 def table(rows: list[tuple[ModuleType, Outcome]]) -> str:
     """The results, one line for each case and one more for what was wanted."""
     width = max((len(case.NAME) for case, _ in rows), default=4)
@@ -100,11 +125,7 @@ def main() -> int:
     if arguments.list:
         print("\n".join(f"{case.NAME}: {case.FIGURE}" for case in chosen))
         return 0
-    rows = []
-    for case in chosen:
-        print(f"{case.NAME} …", flush=True)
-        rows.append((case, run_apart(case, arguments.quick)))
-        print(f"    {rows[-1][1].figures}", flush=True)
+    rows = run_all(chosen, arguments.quick)
     print(f"\n{table(rows)}")
     return 0 if all(outcome.passed for _, outcome in rows) else 1
 

@@ -86,6 +86,10 @@ class FaultyLink(NegotiatedStream):
         await super().write(*data)
         PLAN.step(self.peer, "after a write")
 
+    def write_now(self, data: bytes | bytearray) -> bool:
+        PLAN.step(self.peer, "before a write")
+        return super().write_now(data)
+
     async def close(self) -> None:
         PLAN.step(self.peer, "before a close")
         await super().close()
@@ -153,7 +157,7 @@ async def siege(folder: Path, quick: bool) -> Outcome:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(fetch)
-            struck = await strike_handlers(seeder, shared.envelope, 6 if quick else 1)
+            struck = await strike_handlers(seeder, shared.envelope, 5 if quick else 1)
             struck += await strike_dialled(folder, 9 if quick else 1)
             with trio.fail_after(60):
                 await done.wait()

@@ -18,6 +18,7 @@ from tests.support.sharing import MIB, fetch, random_file, share
 
 NAME = "5 kill -9"
 FIGURE = "2,000 random kills, every resume exact, at most 40 MiB fetched again for each"
+BESIDE = True
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 KILLS = 2000

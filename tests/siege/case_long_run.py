@@ -22,6 +22,7 @@ FIGURE = (
     "RSS growth < 10 MiB"
 )
 LIMIT = 1200.0
+BESIDE = True
 MOST_GROWTH = 10 * MIB
 WARM_UP = 200
 SETTLE_SECONDS = 15.0

@@ -21,6 +21,7 @@ from tests.support.sharing import LOOPBACK
 NAME = "million files"
 FIGURE = "100,000 files of 100 bytes (more by hand), links and empty folders: equal, within 1.2 GiB each"
 LIMIT = 7200.0
+BESIDE = True
 
 FILES, IN_A_SIEGE, QUICK = 1_000_000, 100_000, 20_000
 """A million take six minutes on two cores, so that is for `python -m tests.siege.case_million_files`."""

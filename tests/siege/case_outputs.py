@@ -17,6 +17,7 @@ from tests.support.sinks import KINDS
 NAME = "outputs"
 FIGURE = "every output x command x signal: exit within 2 s with the right code, every transfer unharmed"
 LIMIT = 1800.0
+BESIDE = True
 SIDE_BY_SIDE = 3
 COMMANDS = ("share", "fetch", "ping", "list", "verify")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)

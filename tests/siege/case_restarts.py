@@ -16,6 +16,7 @@ from tests.support.sharing import LOOPBACK, random_file, sha256
 NAME = "restarts"
 FIGURE = "200 restarts of three shares in random order: every link printed first still works"
 LIMIT = 3600.0
+BESIDE = True
 RESTARTS = {True: 10, False: 200}
 SHARES = ("a", "b", "c")
 SIZE = 300_000

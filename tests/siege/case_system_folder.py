@@ -23,6 +23,7 @@ from tests.support.sharing import LOOPBACK
 NAME = "system folder"
 FIGURE = "/usr/share with its links: arrives `diff -r --no-dereference` equal but for what --skip has told"
 LIMIT = 3600.0
+BESIDE = True
 WHOLE = Path("/usr/share")
 PARTS = ("zoneinfo", "terminfo", "perl5", "doc")
 """The first of these that there is makes the short form."""

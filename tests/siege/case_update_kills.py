@@ -14,6 +14,7 @@ from tests.siege.outcome import Outcome
 NAME = "17 killed updates"
 FIGURE = "500 random kills of updates: the old or the new version whole after each, no file of the user lost"
 LIMIT = 300.0
+BESIDE = True
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 KILLS, QUICK_KILLS = 500, 20

@@ -15,6 +15,7 @@ FIGURE = (
     "at least 2,000 states: the old or the new version whole, the user's files there, the next run ends it"
 )
 LIMIT = 300.0
+BESIDE = True
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 WANTED = 4_000

@@ -6,6 +6,7 @@ A case is a module ``tests/siege/case_*.py`` with
     FIGURE   str, the figure that is wanted
     async def run(quick: bool) -> Outcome      under trio; ``quick`` is the short form of `make test`
     LIMIT    float, optional: seconds after which the case counts as failed (`DEFAULT_LIMIT`)
+    BESIDE   bool, optional: true if no figure of the case is a speed, so that another may run beside it
 
 Each case runs in a process of its own, so that what it measures of itself is its own.
 """

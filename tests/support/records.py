@@ -15,8 +15,8 @@ class Plaintexts:
     def __init__(self) -> None:
         self.found: list[bytes] = []
 
-    def room(self, size: int) -> memoryview | None:
-        del size
+    def room(self) -> memoryview | None:
+        return None
 
     def placed(self, size: int) -> None:
         raise AssertionError(f"{size} bytes placed in no room")
@@ -58,6 +58,6 @@ def sealed(sealer: Sealer, parts: list[bytes | memoryview]) -> bytes:
     """One batch as records."""
     size = sum(map(len, parts))
     room = memoryview(
-        bytearray(size + (size // NOISE_MAX_PLAINTEXT + 1) * (NOISE_MAX_SEALED - NOISE_MAX_PLAINTEXT))
+        bytearray(size + (2 * (size // NOISE_MAX_PLAINTEXT) + 1) * (NOISE_MAX_SEALED - NOISE_MAX_PLAINTEXT))
     )
     return bytes(room[: sealer.seal_parts(parts, _STAGING, room)])

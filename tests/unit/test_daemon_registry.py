@@ -48,6 +48,22 @@ async def test_what_is_kept_is_there_again(tmp_path: Path) -> None:
         each.close()
 
 
+async def test_what_an_older_version_kept_is_taken_over(tmp_path: Path) -> None:
+    registry = TransferRegistry(tmp_path / FILE)
+    await registry.add(TWO, b"manifest")
+    registry.close()
+    with sqlite3.connect(tmp_path / FILE) as database:
+        # As it was before series were followed.
+        database.execute("ALTER TABLE transfers DROP COLUMN release")
+        database.execute("PRAGMA user_version = 2")
+    database.close()
+    registry = TransferRegistry(tmp_path / FILE)
+    assert await registry.all() == [TWO]
+    await registry.change(TWO.id, {"release": 3})
+    assert [each.release for each in await registry.all()] == [3]
+    registry.close()
+
+
 async def test_the_same_is_never_there_twice(tmp_path: Path) -> None:
     registry = TransferRegistry(tmp_path / FILE)
     async with trio.open_nursery() as nursery:

@@ -91,7 +91,8 @@ def test_hash_functions_are_loaded_when_one_is_named() -> None:
     script = """
 import hashlib, multihash
 print(multihash.sum(b"data", "sha2-256").digest == hashlib.sha256(b"data").digest())
-print(multihash.Func.sha2_256 == 0x12, multihash.sum(b"data", "shake-256").length, multihash.is_app_code(0x03), multihash.is_app_code(0x12))
+print(multihash.Func.sha2_256 == 0x12, multihash.sum(b"data", "shake-256").length)
+print(multihash.is_app_code(0x03), multihash.is_app_code(0x12))
 """
     assert _run(PARTIAL_IMPORT + script).split() == ["True", "True", "64", "True", "False"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import trio
 import trio.testing
 
 from swarm.endpoint import Endpoint
-from swarm.net import port_mapper
+from swarm.net import port_mapper, router_memory
 from swarm.net.port_mapper import (
     AGAIN_SECONDS,
     HEAD_STARTS,
@@ -22,6 +23,7 @@ from swarm.net.port_mapper import (
     PortLease,
     PortMapper,
 )
+from swarm.net.router_memory import MAX_ROUTERS, RouterMemory
 from swarm.net.router_protocols import UpnpClient
 from swarm.protocol.port_mapping import MappedPort, MappingRefused
 
@@ -78,7 +80,7 @@ class News:
 
 @asynccontextmanager
 async def mapping(
-    monkeypatch: pytest.MonkeyPatch, *routers: Router
+    monkeypatch: pytest.MonkeyPatch, *routers: Router, memory: RouterMemory | None = None
 ) -> AsyncIterator[tuple[PortMapper, list[tuple[float, PortLease | None]]]]:
     told: list[tuple[float, PortLease | None]] = []
     began = trio.current_time()
@@ -88,7 +90,7 @@ async def mapping(
     monkeypatch.setattr(port_mapper, "RouterNews", News)
     clients: Any = list(routers)
     monkeypatch.setattr(PortMapper, "_clients", lambda _self, _own: clients)
-    mapper = PortMapper(ANYWHERE, lambda lease: told.append((trio.current_time() - began, lease)))
+    mapper = PortMapper(ANYWHERE, lambda lease: told.append((trio.current_time() - began, lease)), memory)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(mapper.run)
         yield mapper, told
@@ -180,6 +182,37 @@ async def test_the_end_waits_for_a_silent_router_a_second_at_most(
         ended_at = trio.current_time()
     assert router.released == 1
     assert trio.current_time() - ended_at == pytest.approx(RELEASE_SECONDS)
+
+
+async def test_nobody_waits_for_a_router_that_was_silent_before(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    neighbours = tmp_path / "arp"
+    neighbours.write_text(
+        "IP address HW type Flags HW address Mask Device\n"
+        "192.168.1.7 0x1 0x2 0a:00:00:00:00:07 * eth0\n192.168.1.1 0x1 0x2 0a:00:00:00:00:01 * eth0\n"
+    )
+    monkeypatch.setattr(router_memory, "default_gateway", lambda: "192.168.1.1")
+
+    def memory() -> RouterMemory:
+        return RouterMemory(tmp_path / "home" / "silent", neighbours)
+
+    for grant, was_silent in ((None, False), (PORT, True), (PORT, False)):
+        async with mapping(monkeypatch, Router("PCP", 1.0, grant), memory=memory()) as (mapper, told):
+            assert mapper.decided.is_set() == was_silent
+            await trio.sleep(2)
+            assert mapper.decided.is_set()
+            assert [lease is not None for _, lease in told] == [True] * (grant is not None)
+        assert memory().is_silent == (grant is None)
+    # Another router at the same address is not this one.
+    memory().note(silent=True)
+    neighbours.write_text(neighbours.read_text().replace("00:01", "00:02"))
+    assert not memory().is_silent
+    for number in range(2 * MAX_ROUTERS):
+        neighbours.write_text(f"\n192.168.1.1 0x1 0x2 0b:00:00:00:00:{number:02x} * eth0\n")
+        memory().note(silent=True)
+    assert len((tmp_path / "home" / "silent").read_text().splitlines()) == MAX_ROUTERS
+    assert memory().is_silent
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ from swarm.reach.kad_messages import (
     get_providers,
     key_of,
 )
-from swarm.reach.kad_nodes import DOUBT_SECONDS, MAX_DOUBTED, MAX_REMEMBERED, SLOW_SECONDS, KadNodes
-from swarm.reach.kad_walk import AT_ONCE, MAX_HEARD, MAX_QUESTIONS, MOST_OPEN, NEAREST, KadWalk
+from swarm.reach.kad_nodes import DOUBT_SECONDS, FIRST_PATIENCE, MAX_DOUBTED, MAX_REMEMBERED, KadNodes
+from swarm.reach.kad_walk import AT_ONCE, FEW_ANSWERS, MAX_HEARD, MAX_QUESTIONS, MOST_OPEN, NEAREST, KadWalk
 from swarm.reach.multiaddrs import address_to_bytes, peer_to_bytes
 from swarm.reach.protobuf import decode, encode
 
@@ -135,22 +135,22 @@ def test_lying_nodes_cost_a_number_of_questions_and_little_memory() -> None:
     assert len(walk.keepers()) <= NEAREST
 
 
-def test_nobody_waits_for_a_slow_node() -> None:
-    nodes = [KadPeer(peer(number), WHERE) for number in range(3)]
-    walk = KadWalk(KEY, nodes, ME, nearest=2)
-    first, second = walk.next(), walk.next()
-    assert first is not None
-    assert second is not None
-    assert walk.next() is None
-    walk.slow(first.peer)
-    third = walk.next()
-    assert {first, second, third} == set(nodes)
-    walk.answered(second.peer, ())
+def test_nobody_waits_for_a_slow_node_once_a_few_have_answered() -> None:
+    nodes = near([KadPeer(peer(number), WHERE) for number in range(5)])
+    walk = KadWalk(KEY, nodes, ME, nearest=FEW_ANSWERS + 1)
+    assert [walk.next() for _ in range(5)] == [*nodes[:4], None]
+    walk.slow(nodes[0].peer)
+    assert walk.next() == nodes[4]
+    for node in nodes[1:FEW_ANSWERS]:
+        walk.answered(node.peer, ())
+    walk.failed(nodes[4].peer)
     assert not walk.over
-    walk.slow(nodes[0].peer if third == nodes[0] else third.peer)  # type: ignore[union-attr]
+    walk.slow(nodes[3].peer)
+    assert not walk.over
+    walk.answered(nodes[3].peer, ())
     assert walk.over
-    walk.answered(first.peer, ())
-    assert set(walk.keepers()) == {first, second}
+    walk.answered(nodes[0].peer, ())
+    assert set(walk.keepers()) == set(nodes[:4])
 
 
 def test_for_a_late_node_another_is_asked_and_enough_answers_end_the_walk() -> None:
@@ -198,7 +198,7 @@ def test_what_is_known_of_nodes_is_bounded_and_forgotten() -> None:
     nodes = [KadPeer(peer(number), WHERE) for number in range(2 * MAX_DOUBTED)]
     known = KadNodes(nodes)
     assert len(known.answering) == MAX_REMEMBERED
-    assert known.patience == SLOW_SECONDS
+    assert known.patience == FIRST_PATIENCE
     for node in nodes[:MAX_REMEMBERED]:
         known.silent(node.peer, 0.0)
     assert known.answering == ()
@@ -208,7 +208,7 @@ def test_what_is_known_of_nodes_is_bounded_and_forgotten() -> None:
     assert known.doubted(2.0 + DOUBT_SECONDS) == frozenset()
     for node in nodes:
         known.answered(node, None)
-    assert known.patience == SLOW_SECONDS
+    assert known.patience == FIRST_PATIENCE
     for node in nodes:
         known.answered(node, 0.1)
     assert known.answering == tuple(nodes[-MAX_REMEMBERED:])

@@ -453,8 +453,8 @@ async def test_whole_pieces_for_a_fast_peer_are_written_together(autojump_clock,
     class Cached(MemoryStore):
         """Needs no wait to read."""
 
-        def get_now(self, piece):
-            return memoryview(data)[piece * length : (piece + 1) * length]
+        def get_now(self, pieces):
+            return [memoryview(data)[piece * length : (piece + 1) * length] for piece in pieces]
 
     monkeypatch.setattr(MemoryLink, "write", noting)
     async with transfer(Cached(manifest, data)) as made:

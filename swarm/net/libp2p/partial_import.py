@@ -209,7 +209,7 @@ class _DeferredModule(ModuleType):
 
 
 class _DeferredClass(type):
-    """A class of a module that is not loaded yet: it can be called, asked for what it has, and tested against.
+    """A class of a module that is not loaded yet: to be called, asked for what it has, and tested against.
 
     During the import it has methods only.
     """

@@ -23,8 +23,9 @@ from swarm.ids import PeerId
 from swarm.lazy_dataclass import dataclass, field
 from swarm.strategy.rates import RATE_SECONDS, Meter
 
-RELEASED_BYTES = 512 << 10
-"""Released to one session and not sent yet: half a millisecond at 1 GB/s is ample for the next command."""
+RELEASED_BYTES = 1 << 20
+"""Released to one session and not sent yet: as much as it reads, seals and sends in one step.
+Half of it for one that takes its pieces late."""
 
 AHEAD_SECONDS = 0.1
 """Released and not sent yet, of all sessions: work for so long, so that the choice of the next stays late."""
@@ -68,7 +69,7 @@ class _Queue:
     @property
     def has_room(self) -> bool:
         """Whether the session takes another piece."""
-        return self.unsent < RELEASED_BYTES
+        return self.unsent < (RELEASED_BYTES // 2 if self.late else RELEASED_BYTES)
 
 
 class UploadQueue:
