@@ -87,17 +87,22 @@ class Sealer:
         Raises ValueError, without using a nonce, when ``plaintext`` exceeds `NOISE_MAX_PLAINTEXT` bytes
         or ``out`` is too small for the record. Raises RemoteError when the nonces are used up.
         """
-        sealed = len(plaintext) + NOISE_TAG
-        total = NOISE_LENGTH_PREFIX + sealed
-        if len(plaintext) > NOISE_MAX_PLAINTEXT or len(out) < total:
-            raise ValueError(f"no room for a record of {len(plaintext)} bytes")
+        return self._seal_at(plaintext, out, 0)
+
+    def _seal_at(self, plaintext: memoryview, out: memoryview, at: int) -> int:
+        """As `seal_into`, behind ``at`` bytes of ``out``; returns where the record ends."""
+        size = len(plaintext)
+        body = at + NOISE_LENGTH_PREFIX
+        end = body + size + NOISE_TAG
+        if size > NOISE_MAX_PLAINTEXT or end > len(out):
+            raise ValueError(f"no room for a record of {size} bytes")
         if self._nonce > self._last:
             raise RemoteError("all nonces of this connection are used; reconnect")
-        _LENGTH.pack_into(out, 0, sealed)
+        _LENGTH.pack_into(out, at, size + NOISE_TAG)
         nonce = self._form.pack(self._nonce)
         self._nonce += 1
-        self._cipher.encrypt_into(nonce, plaintext, None, out[NOISE_LENGTH_PREFIX:total])
-        return total
+        self._cipher.encrypt_into(nonce, plaintext, None, out[body:end])
+        return end
 
     def seal_parts(self, parts: Iterable[bytes | memoryview], staging: memoryview, out: memoryview) -> int:
         """Write the plaintext that ``parts`` make together as records; return their size in bytes.
@@ -114,9 +119,9 @@ class Sealer:
             while at < size:
                 if size - at >= NOISE_MAX_PLAINTEXT:
                     if staged:
-                        used += self.seal_into(staging[:staged], out[used:])
+                        used = self._seal_at(staging[:staged], out, used)
                         staged = 0
-                    used += self.seal_into(view[at : at + NOISE_MAX_PLAINTEXT], out[used:])
+                    used = self._seal_at(view[at : at + NOISE_MAX_PLAINTEXT], out, used)
                     at += NOISE_MAX_PLAINTEXT
                     continue
                 step = min(NOISE_MAX_PLAINTEXT - staged, size - at)
@@ -124,10 +129,10 @@ class Sealer:
                 at += step
                 staged += step
                 if staged == NOISE_MAX_PLAINTEXT:
-                    used += self.seal_into(staging, out[used:])
+                    used = self._seal_at(staging, out, used)
                     staged = 0
         if staged:
-            used += self.seal_into(staging[:staged], out[used:])
+            used = self._seal_at(staging[:staged], out, used)
         return used
 
     def seal(self, plaintext: bytes) -> bytes:
