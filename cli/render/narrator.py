@@ -8,11 +8,14 @@ from cli.quantities import counted
 from cli.render.lines import detail, notice, short
 from swarm.content.paths import printable
 from swarm.events import (
+    BytesReceived,
+    BytesSent,
     Event,
     ManifestReady,
     PeerComplete,
     PieceLost,
     PieceRequested,
+    PieceStored,
     PieceWasted,
     RoundTrip,
     TransferEnded,
@@ -26,6 +29,8 @@ AGAIN_SECONDS = 30.0
 """With less, a source's requests and round trips get a line at most so often."""
 LOST_SECONDS = 5.0
 """Lost pieces are counted for so long after the first of them was named."""
+QUIET = frozenset({BytesReceived, BytesSent, PieceRequested, PieceStored})
+"""Events that come by the thousand, and of which nobody is told unless ``verbose``."""
 _NUMBER = lazy_pattern(r"[0-9.,]+")
 
 
@@ -41,7 +46,10 @@ class Narrator:
 
     def tell(self, event: Event, t: float) -> Iterator[str]:
         """Yield the lines that ``event`` is worth now."""
-        yield from self.overdue(t)
+        if self._lost:
+            yield from self.overdue(t)
+        if type(event) in QUIET and not self._verbose:
+            return
         if isinstance(event, PieceLost):
             yield from self._lose(event, t)
             return

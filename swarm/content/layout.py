@@ -24,7 +24,7 @@ class Layout:
     Sizes are bytes. Raises ValueError for a piece length below 1 or a negative file length.
     """
 
-    __slots__ = ("_first", "_lengths", "_piece_length", "_total")
+    __slots__ = ("_count", "_first", "_lengths", "_one_file", "_piece_length", "_total")
 
     def __init__(self, piece_length: int, file_lengths: Iterable[int]) -> None:
         if piece_length < 1:
@@ -38,6 +38,9 @@ class Layout:
         # The first piece of each file, then the piece count. An empty file has the same entry as the next.
         counts = (-(-length // piece_length) for length in self._lengths)
         self._first = array("Q", accumulate(counts, initial=0))
+        # Kept, because both are needed several times for each piece that is transferred.
+        self._count = self._first[-1]
+        self._one_file = len(self._lengths) == 1
 
     @property
     def piece_length(self) -> int:
@@ -47,7 +50,7 @@ class Layout:
     @property
     def piece_count(self) -> int:
         """The number of pieces of all files."""
-        return self._first[-1]
+        return self._count
 
     @property
     def total_length(self) -> int:
@@ -56,8 +59,10 @@ class Layout:
 
     def span(self, piece: int) -> Span:
         """Return the location of ``piece``; raises IndexError if there is no such piece."""
-        if not 0 <= piece < self._first[-1]:
-            raise IndexError(f"piece {piece} is not in 0..{self._first[-1] - 1}")
+        if not 0 <= piece < self._count:
+            raise IndexError(f"piece {piece} is not in 0..{self._count - 1}")
+        if self._one_file:
+            return Span(0, piece * self._piece_length, self.length(piece))
         # If several files share a first piece, all but the last are empty.
         file = bisect_right(self._first, piece) - 1
         offset = (piece - self._first[file]) * self._piece_length
@@ -65,8 +70,10 @@ class Layout:
 
     def length(self, piece: int) -> int:
         """Return the bytes of ``piece``; raises IndexError if there is no such piece."""
-        if not 0 <= piece < self._first[-1]:
-            raise IndexError(f"piece {piece} is not in 0..{self._first[-1] - 1}")
+        if not 0 <= piece < self._count:
+            raise IndexError(f"piece {piece} is not in 0..{self._count - 1}")
+        if self._one_file:
+            return self._piece_length if piece < self._count - 1 else self._total - piece * self._piece_length
         file = bisect_right(self._first, piece) - 1
         left = self._lengths[file] - (piece - self._first[file]) * self._piece_length
         return min(self._piece_length, left)

@@ -39,7 +39,7 @@ from swarm.errors import DiskError, Incomplete, Locked, NoPeerReachable, SwarmEr
 from swarm.ids import SourceId, TransferId
 from swarm.lazy_dataclass import replace
 from swarm.node import Node
-from swarm.node.opening import KnownRelease
+from swarm.node.release_content import KnownRelease
 from swarm.storage.manifest_files import NamedContent
 from swarm.transfer.transfer import Transfer
 

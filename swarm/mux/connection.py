@@ -231,6 +231,17 @@ class Connection:
 
     # Results for the caller.
 
+    @property
+    def sends(self) -> bool:
+        """Whether `take` would return anything."""
+        return bool(self._outgoing)
+
+    @property
+    def has_results(self) -> bool:
+        """Whether there are results since the last call of `take_results`."""
+        results = self._results
+        return bool(results.touched or results.acceptable or results.freed or results.pongs)
+
     def take_results(self) -> MuxResults:
         """Return the results since the last call."""
         results, self._results = self._results, MuxResults()
@@ -343,17 +354,16 @@ class Connection:
 
     # Frames of the peer.
 
-    def room(self, size: int) -> memoryview | None:
-        """Return where the next ``size`` bytes belong if they are all payload for a reader that waits."""
-        if 0 < size <= self._reader.payload_left:
-            stream = self._payload_of
-            # A stream that has ended has no reader: it was woken and takes nothing more.
-            if stream and stream.reading and not (stream.ending or stream.discarding):
-                return stream.reading.room(size)
+    def room(self) -> memoryview | None:
+        """Return where the next bytes belong if they are payload for a reader that waits."""
+        stream, left = self._payload_of, self._reader.payload_left
+        # A stream that has ended has no reader: it was woken and takes nothing more.
+        if left and stream and stream.reading and not (stream.ending or stream.discarding):
+            return stream.reading.room(left)
         return None
 
     def placed(self, size: int) -> None:
-        """Note that the next ``size`` bytes are where `room` said."""
+        """Note that ``size`` bytes are where `room` said."""
         stream = self._payload_of
         if not stream or not stream.reading:
             raise ValueError("no reader waits")

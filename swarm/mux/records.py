@@ -87,17 +87,22 @@ class Sealer:
         Raises ValueError, without using a nonce, when ``plaintext`` exceeds `NOISE_MAX_PLAINTEXT` bytes
         or ``out`` is too small for the record. Raises RemoteError when the nonces are used up.
         """
-        sealed = len(plaintext) + NOISE_TAG
-        total = NOISE_LENGTH_PREFIX + sealed
-        if len(plaintext) > NOISE_MAX_PLAINTEXT or len(out) < total:
-            raise ValueError(f"no room for a record of {len(plaintext)} bytes")
+        return self._seal_at(plaintext, out, 0)
+
+    def _seal_at(self, plaintext: memoryview, out: memoryview, at: int) -> int:
+        """As `seal_into`, behind ``at`` bytes of ``out``; returns where the record ends."""
+        size = len(plaintext)
+        body = at + NOISE_LENGTH_PREFIX
+        end = body + size + NOISE_TAG
+        if size > NOISE_MAX_PLAINTEXT or end > len(out):
+            raise ValueError(f"no room for a record of {size} bytes")
         if self._nonce > self._last:
             raise RemoteError("all nonces of this connection are used; reconnect")
-        _LENGTH.pack_into(out, 0, sealed)
+        _LENGTH.pack_into(out, at, size + NOISE_TAG)
         nonce = self._form.pack(self._nonce)
         self._nonce += 1
-        self._cipher.encrypt_into(nonce, plaintext, None, out[NOISE_LENGTH_PREFIX:total])
-        return total
+        self._cipher.encrypt_into(nonce, plaintext, None, out[body:end])
+        return end
 
     def seal_parts(self, parts: Iterable[bytes | memoryview], staging: memoryview, out: memoryview) -> int:
         """Write the plaintext that ``parts`` make together as records; return their size in bytes.
@@ -114,9 +119,9 @@ class Sealer:
             while at < size:
                 if size - at >= NOISE_MAX_PLAINTEXT:
                     if staged:
-                        used += self.seal_into(staging[:staged], out[used:])
+                        used = self._seal_at(staging[:staged], out, used)
                         staged = 0
-                    used += self.seal_into(view[at : at + NOISE_MAX_PLAINTEXT], out[used:])
+                    used = self._seal_at(view[at : at + NOISE_MAX_PLAINTEXT], out, used)
                     at += NOISE_MAX_PLAINTEXT
                     continue
                 step = min(NOISE_MAX_PLAINTEXT - staged, size - at)
@@ -124,10 +129,10 @@ class Sealer:
                 at += step
                 staged += step
                 if staged == NOISE_MAX_PLAINTEXT:
-                    used += self.seal_into(staging, out[used:])
+                    used = self._seal_at(staging, out, used)
                     staged = 0
         if staged:
-            used += self.seal_into(staging[:staged], out[used:])
+            used = self._seal_at(staging[:staged], out, used)
         return used
 
     def seal(self, plaintext: bytes) -> bytes:
@@ -145,14 +150,14 @@ class Sealer:
 class PlaintextSink(Protocol):
     """Where opened records go."""
 
-    def room(self, size: int, /) -> memoryview | None:
-        """Return where the next ``size`` bytes of plaintext belong; None for a block of `Blocks`.
+    def room(self) -> memoryview | None:
+        """Return where the next plaintext belongs, as much as is payload and nothing else; None for nowhere.
 
-        Only if ``size`` bytes of payload, and nothing else, come next.
+        Several records may go there one behind the other. One that does not fit goes into a block.
         """
 
     def placed(self, size: int) -> None:
-        """The bytes are in their room."""
+        """So many bytes are in the room now; it is used no more."""
 
     def receive(self, block: bytearray, size: int) -> None:
         """Take over a block with ``size`` bytes of plaintext at its start."""
@@ -173,23 +178,35 @@ class Opener:
         record that is forged, damaged or shorter than its tag; the connection cannot continue after that.
         """
         start, end = 0, len(data)
-        while end - start >= NOISE_LENGTH_PREFIX:
-            body = start + NOISE_LENGTH_PREFIX
-            stop = body + _LENGTH.unpack_from(data, start)[0]
-            if stop > end:
-                break
-            size = stop - body - NOISE_TAG
-            if size < 0:
-                raise RemoteError(f"a Noise record of {stop - body} bytes is shorter than its tag")
-            out = sink.room(size)
-            if out is None:
-                block = blocks.take()
-                self._decrypt(data[body:stop], memoryview(block)[:size])
-                sink.receive(block, size)
-            else:
-                self._decrypt(data[body:stop], out)
-                sink.placed(size)
-            start = stop
+        room = sink.room()
+        left, placed = (0 if room is None else len(room)), 0
+        try:
+            while end - start >= NOISE_LENGTH_PREFIX:
+                body = start + NOISE_LENGTH_PREFIX
+                stop = body + _LENGTH.unpack_from(data, start)[0]
+                if stop > end:
+                    break
+                size = stop - body - NOISE_TAG
+                if size < 0:
+                    raise RemoteError(f"a Noise record of {stop - body} bytes is shorter than its tag")
+                if room is not None and 0 < size <= left:
+                    self._decrypt(data[body:stop], room[placed : placed + size])
+                    placed += size
+                    left -= size
+                else:
+                    block = blocks.take()
+                    self._decrypt(data[body:stop], memoryview(block)[:size])
+                    if placed:
+                        done, placed = placed, 0
+                        sink.placed(done)
+                    sink.receive(block, size)
+                    room = sink.room()
+                    left = 0 if room is None else len(room)
+                start = stop
+        finally:
+            # What came before a fault counts.
+            if placed:
+                sink.placed(placed)
         return start
 
     def _decrypt(self, sealed: memoryview, out: memoryview) -> None:

@@ -228,10 +228,9 @@ class Read:
         """Bytes for which there is room."""
         return len(self.buffer) - self.filled
 
-    def room(self, size: int) -> memoryview | None:
-        """Return where the next ``size`` bytes belong, or None if they do not fit."""
-        end = self.filled + size
-        return self.buffer[self.filled : end] if end <= len(self.buffer) else None
+    def room(self, size: int) -> memoryview:
+        """Return where the next ``size`` bytes belong, as far as they fit."""
+        return self.buffer[self.filled : self.filled + size]
 
     def take(self, part: memoryview) -> memoryview:
         """Copy the beginning of ``part``; return the rest, which does not fit."""

@@ -144,6 +144,9 @@ class Driver:
         """Send what the socket takes, leave the rest to the sending task, and wake waiting tasks."""
         if self.sender_busy or self._sending_ended:
             return
+        if not (self.core.sends or self._socket.unsent or self.core.leaving):
+            self._deliver_results()
+            return
         try:
             done = self._socket.send(self.core.take)
             if done and self.core.leaving:
@@ -167,6 +170,8 @@ class Driver:
 
     def _deliver_results(self) -> None:
         """Wake the tasks that the results of the state machine concern."""
+        if not self.core.has_results:
+            return
         results = self.core.take_results()
         self._woken |= results.acceptable or results.freed or bool(results.pongs)
         for stream in results.touched:

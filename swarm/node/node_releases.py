@@ -13,14 +13,8 @@ from swarm.content.release import ReleaseRecord, Series
 from swarm.content.series_link import SeriesLink
 from swarm.lazy_dataclass import replace
 from swarm.net.addresses import of_others, parse_peer_address
-from swarm.node.opening import (
-    ContentOpener,
-    FetchRequest,
-    check_title,
-    look_up,
-    named_release,
-    release_search,
-)
+from swarm.node.opening import ContentOpener, FetchRequest, look_up, release_search
+from swarm.node.release_content import check_title, named_release
 from swarm.node.releases import Releases, ReleaseSearch
 from swarm.node.updating import PatchDesk
 from swarm.origin_url import OriginUrl

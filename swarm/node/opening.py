@@ -43,6 +43,7 @@ from swarm.net.addresses import parse_peer_address
 from swarm.node.asked_times import find_tree_times
 from swarm.node.catalogue import Questions
 from swarm.node.manifest_search import obtain
+from swarm.node.release_content import KnownRelease, check_title, named_release
 from swarm.node.releases import AskOrigin, Releases, ReleaseSearch
 from swarm.node.updating import PatchDesk, Update, update_sources
 from swarm.origin_url import MAX_ORIGINS, OriginUrl, read_origins
@@ -95,14 +96,6 @@ class ShareRequest:
     rehash: bool = False
     name: str | None = None
     origins: tuple[OriginUrl, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class KnownRelease:
-    """A release of a series whose manifest is known: it is opened without asking anybody for either."""
-
-    link: SeriesLink
-    envelope: Envelope
 
 
 Content: TypeAlias = str | Path | SwarmLink | SeriesLink | ManifestId | Envelope | NamedContent | KnownRelease
@@ -225,11 +218,7 @@ async def open_fetch(
     manifest = envelope.manifest
     _check_place(request, named_content, manifest)
     _tell_manifest(opener, transfer, envelope)
-    chosen: frozenset[int] | None = None
-    files: Collection[int] = range(len(manifest.files))
-    size = manifest.total_length
-    if options.only:
-        chosen, files, size = await trio.to_thread.run_sync(_chosen, manifest, options.only)
+    chosen, files, size = await _chosen(manifest, options.only)
     progress = _hashing_progress(opener, transfer)
     how = _target_options(opener, options, envelope, chosen)
     async with (
@@ -310,11 +299,19 @@ def _older_versions(request: FetchRequest, target: Target) -> tuple[Path, ...]:
     return tuple(place for place in (*target.bases, *request.options.bases) if place.exists())
 
 
-def _chosen(manifest: Manifest, patterns: Sequence[str]) -> tuple[frozenset[int], Collection[int], int]:
-    """Return what the patterns select, the files among that, and their bytes."""
-    chosen = select(manifest, patterns)
-    files = [item for item in chosen if item < len(manifest.files)]
-    return chosen, files, sum(map(manifest.layout.file_length, files))
+async def _chosen(
+    manifest: Manifest, patterns: Sequence[str]
+) -> tuple[frozenset[int] | None, Collection[int], int]:
+    """Return what the patterns select (None: all, without any), the files among that, and their bytes."""
+    if not patterns:
+        return None, range(len(manifest.files)), manifest.total_length
+
+    def chosen() -> tuple[frozenset[int], Collection[int], int]:
+        items = select(manifest, patterns)
+        files = [item for item in items if item < len(manifest.files)]
+        return items, files, sum(map(manifest.layout.file_length, files))
+
+    return await trio.to_thread.run_sync(chosen)
 
 
 async def look_up(opener: ContentOpener, request: FetchRequest) -> Envelope:
@@ -371,20 +368,25 @@ async def _find(
     """What the request names, and of a series the newest release."""
     content = request.content
     if isinstance(content, KnownRelease):
-        known = await opener.releases.offer_known(content.link.series)
-        if known is not None and known.record.manifest != content.envelope.manifest.id:
-            known = None
-        record_origins = () if known is None else known.record.origins
-        return named_release(content.link, content.envelope, record_origins), known
-    if not isinstance(content, SeriesLink):
+        link = content.link
+        what: Envelope | ManifestId = content.envelope
+        release: SignedRelease | None = await opener.releases.offer_known(link.series)
+        if release is not None and release.record.manifest != content.envelope.manifest.id:
+            release = None
+    elif isinstance(content, SeriesLink):
+        link = content
+        release = await opener.releases.newest(release_search(opener, request, link, transfer))
+        what = release.record.manifest
+    else:
         return await find_content(content) if isinstance(content, str) else content, None
-    release = await opener.releases.newest(release_search(opener, request, content, transfer))
+    if release is None:
+        return named_release(link, what, ()), None
     record = release.record
     if transfer is not None:
         opener.publish(
             ReleaseFound(transfer, record.series.key, record.series.name, record.sequence, record.manifest)
         )
-    return named_release(content, record.manifest, record.origins), release
+    return named_release(link, what, record.origins), release
 
 
 def _check_place(request: FetchRequest, content: NamedContent, manifest: Manifest) -> None:
@@ -398,34 +400,6 @@ def _check_place(request: FetchRequest, content: NamedContent, manifest: Manifes
             f"the link names {printable(content.name or '')}, but its content is called "
             f"{printable(manifest.name)}: nothing is replaced; say the final name with --name"
         )
-
-
-def check_title(content: SeriesLink | KnownRelease, manifest: Manifest, options: TransferOptions) -> None:
-    """Raise ManifestError for a release that is not called as its series, unless the user gives a name.
-
-    Each release takes the place of the one before. A publisher who could name another place would have what
-    the user shares there replaced.
-    """
-    series = (content.link if isinstance(content, KnownRelease) else content).series
-    if options.name is None and manifest.name != series.title_of(None if manifest.folder else manifest.name):
-        raise ManifestError(
-            f"the release of {series.name} is called {printable(manifest.name)}, and would be put in another "
-            "place than the one before: refused; with a final name of yours (--name) it can be had"
-        )
-
-
-def named_release(
-    link: SeriesLink, manifest: Envelope | ManifestId, origins: Sequence[OriginUrl]
-) -> NamedContent:
-    """A release as content: with what the link of its series names, and the ``origins`` of its record."""
-    return NamedContent(
-        manifest,
-        link.peers,
-        linked=True,
-        meets=link.meets,
-        origins=tuple(dict.fromkeys((*link.origins, *origins)))[:MAX_ORIGINS],
-        name=link.series.name,
-    )
 
 
 async def _obtain(

@@ -413,6 +413,9 @@ class NodeTally:
 
     def add(self, event: events.Event, now: float) -> None:
         """Count one event."""
+        if type(event) is events.PieceStored:  # most of them
+            self._tally(event.transfer, now).add(event, now)
+            return
         match event:
             case events.NodeListening(peer, addresses):
                 self._peer, self._addresses = peer, addresses

@@ -102,7 +102,9 @@ class Availability:
     def spread(self, piece: int) -> int:
         """How many connected peers have the piece and lack another."""
         index, shift = piece >> CHUNK_SHIFT, piece % CHUNK_PIECES
-        count = sum((plane[index] >> shift & 1) << k for k, plane in enumerate(self.planes))
+        count = 0
+        for k, plane in enumerate(self.planes):
+            count += (plane[index] >> shift & 1) << k
         if self._not_peers:
             others = (source for source in self._not_peers if not self.is_full(source))
             count -= sum(piece in self._has[source] for source in others)

@@ -228,6 +228,9 @@ class Performer:
             self.perform(self.brain.tick(self.now()))
 
     def _perform_one(self, command: Command) -> None:
+        if type(command) is Publish:  # most of them
+            self._record.publish(command.event)
+            return
         match command:
             case Send():
                 if sink := self.sources.get(command.source):
@@ -237,8 +240,6 @@ class Performer:
                 self._tell_receiver(command)
             case StorePiece():
                 self._wanted.append((command.piece, self._whole.pop(command.piece)))
-            case Publish():
-                self._record.publish(command.event)
             case Disconnect():
                 self._keeper.dismiss(command.source, command.reason)
             case Ban():

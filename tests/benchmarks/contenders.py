@@ -133,12 +133,12 @@ class Swarm(Contender):
             manifest,
             "--listen",
             LOOPBACK,
-            "--json=pieces",
+            "--json",
             name="sender",
         )
         sender.event("path_shared", START_DEADLINE)
         told = folder / "fetch.jsonl"
-        options = ("--output", folder / "out", "--listen", LOOPBACK, "--json=pieces")
+        options = ("--output", folder / "out", "--listen", LOOPBACK, "--json")
         receiver = processes.swarm("fetch", manifest, sender.address(), *options, stdout=told)
         sender.event("peer_connected", START_DEADLINE)
         readings = Readings.take(sender, receiver)
@@ -163,7 +163,7 @@ class SwarmFan(Contender):
         manifest = folder / "content.swarm"
         senders = []
         for number in range(self._seeders):
-            options = ("--listen", LOOPBACK, "--json=pieces")
+            options = ("--listen", LOOPBACK, "--json")
             told = ("--manifest", manifest) if number == 0 else ("--manifest", folder / f"{number}.swarm")
             senders.append(processes.swarm("share", content.path, *told, *options, name=f"sender{number}"))
         for sender in senders:
@@ -172,7 +172,7 @@ class SwarmFan(Contender):
         receivers, logs = [], []
         for number in range(self._receivers):
             logs.append(folder / f"fetch{number}.jsonl")
-            options = ("--output", folder / f"out{number}", "--listen", LOOPBACK, "--json=pieces")
+            options = ("--output", folder / f"out{number}", "--listen", LOOPBACK, "--json")
             receivers.append(
                 processes.swarm(
                     "fetch", manifest, *addresses, *options, name=f"receiver{number}", stdout=logs[-1]

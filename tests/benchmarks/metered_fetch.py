@@ -31,7 +31,11 @@ STEPS = {
         "swarm.protocol.session_rules:SessionRules.received_data",
         "swarm.protocol.session_rules:SessionRules.sent",
     ),
-    "request": ("swarm.strategy.download.asking:Asker.fill", "swarm.transfer.session:PeerSession.send"),
+    "request": (
+        "swarm.strategy.download.asking:Asker.fill",
+        "swarm.transfer.session:PeerSession.send",
+        "swarm.transfer.session:PeerSession.flush",
+    ),
     "whole piece, in the brain": ("swarm.strategy.brain:Brain.pieces_received",),
     "store: hash": ("swarm.storage.piece_writer:PieceWriter._verified",),
     "store: write": ("swarm.storage.file_layer:PosixLayer.write",),

@@ -88,7 +88,7 @@ def report(case: Case, punched: Measured, dialled: Measured) -> str:
     rates = [statistics.median(each.rates) for each in (punched, dialled)]
     return (
         f"round trip {1000 * case.round_trip:.0f} ms: {punched.direct} of {case.runs} direct; "
-        f"beyond a dial of {dial:.2f} s: "
+        f"beyond a dial of {dial:.2f} s (slowest {max(dialled.opened) - dial:.2f} s more): "
         f"median {statistics.median(beyond):.2f} s, slowest {beyond[-1]:.2f} s\n"
         f"  {case.size / MIB:.0f} MiB at {rates[0] / 1e6:.1f} MB/s punched, "
         f"{rates[1] / 1e6:.1f} MB/s dialled, "

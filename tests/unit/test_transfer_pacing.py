@@ -1,6 +1,7 @@
 import random
 
 import pytest
+import trio.testing
 
 from swarm.transfer.pacing import BURST_SECONDS, CHUNK_BYTES, Pacer, RateLimit
 
@@ -112,3 +113,16 @@ def test_a_limit_can_be_changed_and_taken_away():
     assert pacer.turn(4096) > clock.now + 3
     limit.change(None)
     assert pacer.turn(10**9) == clock.now
+
+
+async def test_without_a_limit_nothing_is_waited_for_although_time_goes_on() -> None:
+    class Running(Clock):
+        def __call__(self) -> float:
+            self.now += 1e-6
+            return self.now
+
+    clock = Running()
+    pacer = Pacer(RateLimit(None, clock), RateLimit(None, clock), now=clock)
+    with trio.testing.assert_no_checkpoints():
+        for _ in range(3):
+            assert await pacer.wait(CHUNK_BYTES) == 0.0

@@ -192,7 +192,7 @@ class NoiseSession(BaseSession):
         del self._unread[:n]
         return data
 
-    def room(self, _size: int) -> None:
+    def room(self) -> None:
         """Of `PlaintextSink`: everything is kept until it is read."""
 
     def placed(self, size: int) -> None:

@@ -75,7 +75,9 @@ class Asker:
     def fill(self, source: SourceId, now: float) -> list[Command]:
         """Ask the source for as much as it has room for."""
         commands: list[Command] = []
-        while self._ask_some(source, now, commands):
+        # Nothing comes while requests are made, so what keeps the source busy stays the same.
+        demand = self.demand(source, now)
+        while self._ask_some(source, demand, now, commands):
             pass
         return commands
 
@@ -84,20 +86,19 @@ class Asker:
         commands: list[Command] = []
         order = self._ranking.order(self._idle, now) if self._idle else []
         while order:
-            order = [source for source in order if self._ask_some(source, now, commands)]
+            order = [each for each in order if self._ask_some(each, self.demand(each, now), now, commands)]
         return commands
 
     def demand(self, source: SourceId, now: float) -> float:
         """Bytes that keep the source busy."""
         return demand(self._ranking.rate(source, now), self._ranking.round_trip(source))
 
-    def _ask_some(self, source: SourceId, now: float, commands: list[Command]) -> bool:
+    def _ask_some(self, source: SourceId, demand: float, now: float, commands: list[Command]) -> bool:
         """Ask for a piece, or for a run of small ones; says whether there may be room for more."""
         queue = self._requests.queues[source]
         self.source_left(source)
         if queue.local:
             return self._ask_local(source, now, commands)
-        demand = self.demand(source, now)
         pick = self._more_of_run(source, now)
         if pick is None:
             if not queue.has_room(demand, now):

@@ -24,8 +24,8 @@ from swarm.lazy_dataclass import dataclass, field
 from swarm.strategy.rates import RATE_SECONDS, Meter
 
 RELEASED_BYTES = 1 << 20
-"""Released to one session and not sent yet: as much as it reads, seals and sends in one step. Half of it for one that
-takes its pieces late."""
+"""Released to one session and not sent yet: as much as it reads, seals and sends in one step.
+Half of it for one that takes its pieces late."""
 
 AHEAD_SECONDS = 0.1
 """Released and not sent yet, of all sessions: work for so long, so that the choice of the next stays late."""
