@@ -234,10 +234,10 @@ class HolePunch:
                     await trio.sleep(pause * (0.5 + _RANDOM.random()))
                     continue
                 raw = internals.raw_connection(stream, initiator=client)
+                # Beyond this attempt: over a slow way, or on a busy machine, the handshake takes longer.
                 if client:
-                    await self._as_client(raw, peer)
+                    self._tasks.begin(self._as_client, raw, peer)
                 else:
-                    # Beyond this attempt: the handshake may take longer.
                     self._tasks.begin(self._gate.take, raw, Multiaddr(str(endpoint)), endpoint.host)
                 return
         finally:

@@ -103,6 +103,36 @@ async def test_few_addresses_are_dialled_and_not_without_pause(
     assert len(dialled.endpoints) <= MOST_ADDRESSES * again
 
 
+class SlowNetwork:
+    """Stands for a network in which a handshake takes longer than an attempt."""
+
+    def __init__(self) -> None:
+        self.event_closed = trio.Event()
+        self.done = 0
+
+    async def upgrade_outbound_raw_conn(self, _raw: object, _peer: object) -> SlowNetwork:
+        await trio.sleep(limits.ATTEMPT_SECONDS + 1)
+        self.done += 1
+        self.event_closed.set()
+        return self
+
+
+async def test_a_handshake_may_take_longer_than_its_attempt(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    async def connect(_port: int, _endpoint: Endpoint) -> object:
+        await trio.lowlevel.checkpoint()
+        return object()
+
+    monkeypatch.setattr(internals, "connect_from", connect)
+    monkeypatch.setattr(internals, "raw_connection", lambda stream, **_: stream)
+    network = SlowNetwork()
+    async with punching(network=network) as punch:
+        await punch._dial(PEER, MANY[:1], client=True)
+        assert network.done == 0
+    assert network.done == 1
+
+
 async def test_the_leader_tries_three_times_and_then_gives_up(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ) -> None:
