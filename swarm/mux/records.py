@@ -247,6 +247,8 @@ class SendDepth:
         self.size = DEPTH_START
         self._bytes = 0.0
         self._seconds = 0.0
+        self._flowed = 0
+        self._flowed_since = 0.0
 
     @property
     def records(self) -> int:
@@ -256,6 +258,20 @@ class SendDepth:
         """
         whole = self.size // NOISE_MAX_PLAINTEXT
         return min(whole + whole // 4, SEAL_RECORDS)
+
+    def flowed(self, sent: int, now: float) -> bool:
+        """Record that the socket took ``sent`` bytes by ``now`` and is not full; return whether `size` grew.
+
+        A socket that is never full proves a rate, too: it takes no more than is on its way and `size`.
+        """
+        if now - self._flowed_since > DEPTH_SECONDS:
+            self._flowed, self._flowed_since = 0, now
+        self._flowed += sent
+        if self._flowed < 4 * self.size or self.size >= DEPTH_MAX:
+            return False
+        self.size *= 2
+        self._flowed, self._flowed_since = 0, now
+        return True
 
     def observe(self, sent: int, waited: float) -> bool:
         """Record that ``sent`` bytes were sent and the full socket then blocked for ``waited`` seconds.

@@ -106,6 +106,7 @@ class RecordSocket:
         while self._send_unsent():
             parts = take(self._depth.records * NOISE_MAX_PLAINTEXT)
             if not parts:
+                self._flowed(TURN_BYTES - turn)
                 return True
             size = self._sealer.seal_parts(parts, _buffers.plaintext, _buffers.sealed)
             turn -= size
@@ -116,8 +117,13 @@ class RecordSocket:
                 self._unsent = memoryview(bytes(self._unsent))
                 return False
             if turn <= 0:
+                self._flowed(TURN_BYTES - turn)
                 return False
         return False
+
+    def _flowed(self, size: int) -> None:
+        if size and self._depth.flowed(size, trio.current_time()):
+            self._limit_unsent()
 
     def _send_unsent(self) -> bool:
         """Write the sealed bytes to the socket; return whether it accepted all of them."""

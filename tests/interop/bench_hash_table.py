@@ -1,12 +1,15 @@
 """How finds go in a table of go-libp2p nodes, some of them stopped.
 
-    python -m tests.interop.bench_hash_table [--nodes 40] [--stopped 12] [--finds 20]    (best in a namespace)
+    python -m tests.interop.bench_hash_table [--nodes 40] [--stopped 12] [--other CHECKOUT]
+
+Best in a network namespace of its own.
 
 In turns, each find for another key: *cold*, by a client that knows one node; *warm*, by one that has walked
 before, some of whose connections are still open; *rested*, by the same after a pause in which they all were
 closed; *changed*, after other nodes were stopped in place of the first, which then answer again; *worst*,
 cold and with those stopped that are nearest to the key. Prints the median and the worst: when the first
-provider came, how long the walk took, its questions, and the processor's time.
+provider came, how long the walk took, its questions, and the processor's time. With --other nothing but cold
+and warm finds, by turns with another version.
 """
 
 from __future__ import annotations
@@ -14,11 +17,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import os
 import random
 import signal
 import statistics
+import subprocess
+import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -31,18 +36,20 @@ from swarm.ids import ManifestId
 from swarm.net.addresses import parse_peer_address
 from swarm.node.node import LINGER_SECONDS, Node
 from swarm.node.tables import _TableLink
-from swarm.reach.kad_messages import KadAnswer, get_providers, key_of
-from swarm.reach.kad_walk import NEAREST_ASKED
+from swarm.reach.kad_messages import key_of
 from tests.benchmarks.measuring import table as as_table
+from tests.interop.walking_client import find
 from tests.support.interop_go import GoPeer
 from tests.support.interop_kad import provide, table
 from tests.support.processes import Processes
 
 PROGRAM = Path(__file__).parents[2] / ".interop" / "go" / "p2pd"
-NOT_FOUND = 99.0
+HERE = Path(__file__).parents[2]
+CLIENT = str(HERE / "tests" / "interop" / "walking_client.py")
 FIRST, PROVIDER = 0, 1
 """The node through which the table is entered, and the one that provides: neither is stopped."""
 RESTS = 3
+TURNS, FINDS_OF_A_TURN = 4, 7
 Figures = tuple[float, float, int, float]
 
 
@@ -67,20 +74,6 @@ def nearest(daemons: Sequence[GoPeer], key: bytes, count: int) -> list[GoPeer]:
         return target ^ int.from_bytes(hashlib.sha256(peer).digest())
 
     return sorted(daemons, key=distance)[:count]
-
-
-async def find(client: HashTable, key: bytes) -> Figures:
-    """One find: seconds to the first provider and of the walk, questions, processor seconds."""
-    began, cpu = time.perf_counter(), time.process_time()
-    met: list[float] = []
-
-    def take(answer: KadAnswer) -> None:
-        met.extend([time.perf_counter() - began] * bool(answer.providers))
-
-    walk = client._walk(key, NEAREST_ASKED)
-    await client._run_walk(walk, get_providers(key), take)
-    took, used = time.perf_counter() - began, time.process_time() - cpu
-    return min(met, default=NOT_FOUND), took, walk.questions, used
 
 
 async def finds(
@@ -125,18 +118,49 @@ async def finds(
 FINDS = 20
 
 
+def by_turns(
+    daemons: Sequence[GoPeer], count: int, keys: list[bytes], other: Path
+) -> dict[str, list[Figures]]:
+    """Cold and warm finds by processes of two versions; ``count`` nodes are stopped."""
+    found: dict[str, list[Figures]] = {}
+    versions = {"this": HERE, "other": other.resolve()}
+    with stopped(random.Random(1).sample(list(daemons[2:]), count)):
+        for number in range(TURNS):
+            for name in list(versions) if number % 2 else reversed(list(versions)):
+                command = [
+                    sys.executable,
+                    str(HERE / "tests/interop/walking_client.py"),
+                    daemons[FIRST].address,
+                ]
+                told = subprocess.run(
+                    [*command, *(key.hex() for key in keys[:FINDS_OF_A_TURN])],
+                    env={**os.environ, "PYTHONPATH": str(versions[name])},
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                ).stdout
+                for turn, line in enumerate(told.splitlines()):
+                    first, walk, questions, used = line.split()
+                    figures = float(first), float(walk), int(questions), float(used)
+                    found.setdefault(f"{'warm' if turn else 'cold'}, {name}", []).append(figures)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--nodes", type=int, default=40)
     parser.add_argument("--stopped", type=int, default=12)
+    parser.add_argument("--other", type=Path, help="a checkout of another version")
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp())
     keys = [key_of(ManifestId(bytes([number]) * 32)) for number in range(FINDS + 4 * RESTS + 1)]
     with Processes(folder) as processes, table(processes, PROGRAM, given.nodes) as daemons:
         for key in keys:
             provide(daemons[PROVIDER], key)
-        found = trio.run(finds, daemons, given.stopped, iter(keys), folder / "home")
-    print("each warm find:", " ".join(f"{first * 1e3:.0f}" for first, *_ in found["warm"]), "ms\n")
+        if given.other is None:
+            found = trio.run(finds, daemons, given.stopped, iter(keys), folder / "home")
+        else:
+            found = by_turns(daemons, given.stopped, keys, given.other)
     print(f"{given.nodes} nodes, {given.stopped} of them stopped; median and worst\n")
     rows = [row(kind, figures) for kind, figures in found.items()]
     print(as_table(("find", "finds", "first provider ms", "walk s", "questions", "processor ms"), rows))

@@ -43,3 +43,16 @@ def test_it_does_not_swing():
 def test_a_wait_too_short_to_measure_means_fast():
     depth = SendDepth()
     assert depth.observe(1000, 0.0)
+
+
+def test_a_socket_that_is_never_full_and_takes_much_is_sent_more_at_once():
+    depth = SendDepth()
+    now, before = 0.0, depth.size
+    while depth.size < DEPTH_MAX and now < 1.0:
+        now += 0.001
+        depth.flowed(400_000, now)  # 400 MB/s
+    assert depth.size == DEPTH_MAX
+    slow = SendDepth()
+    for step in range(1000):
+        slow.flowed(before // 8, step * 0.01)  # 1.6 MB/s
+    assert slow.size == before
