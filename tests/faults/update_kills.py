@@ -111,9 +111,7 @@ class KilledUpdate:
         found, expected = read(self.path), V2 | KEPT
         names = sorted(path.name for path in self.out.iterdir())
         if found != expected or names != ["x"]:
-            wrong = sorted(
-                name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name)
-            )
+            wrong = _differing(found, expected)
             raise AssertionError(f"the update left {names}; these are not as they should be: {wrong}")
 
     def is_done(self) -> bool:
@@ -128,7 +126,15 @@ class KilledUpdate:
         found = read(final)
         is_new = all(found.get(name) == data for name, data in (V2 | KEPT).items())
         if found != self.old and not is_new:
-            raise AssertionError("neither version is whole")
+            names = sorted(path.name for path in self.out.iterdir())
+            raise AssertionError(
+                f"neither version is whole beside {names}: not of the old one {_differing(found, self.old)}, "
+                f"not of the new one {_differing(found, V2 | KEPT)}"
+            )
+
+
+def _differing(found: dict[str, bytes], expected: dict[str, bytes]) -> list[str]:
+    return sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
 
 
 def read(root: Path) -> dict[str, bytes]:
