@@ -19,7 +19,6 @@ from swarm.storage.file_layer import FileLayer, read_at, write_at
 from swarm.storage.folder import Folder
 from swarm.storage.hashing import piece_matches
 from swarm.storage.piece_files import PieceFiles
-from swarm.storage.room import PROBE_NAME
 
 CLONES_NO_SMALLER = 128 * 1024
 """A shorter file is copied: to share one or two extents costs as much as to write them."""
@@ -126,18 +125,23 @@ def clonable_bytes(manifest: Manifest, old: PieceFiles) -> int:
 
 
 def _can_clone(layer: FileLayer, folder: Folder, parts: tuple[str, ...]) -> bool:
-    """Whether the file system clones a file; tried with one that exists for a moment beside it."""
+    """Whether the file system clones a file; tried with one that has no name.
+
+    So nothing is left among the user's files by a process that is killed here.
+    """
     source = folder.open_file(parts, os.O_RDONLY)
     try:
         with folder.parent(parts) as parent:
-            fd = layer.open(parent, PROBE_NAME, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                fd = layer.open(parent, ".", os.O_RDWR | os.O_TMPFILE, 0o600)
+            except (OSError, AttributeError):  # not every system has such files
+                return False
             try:
                 layer.clone(source, fd)
             except OSError:
                 return False
             finally:
                 layer.close(fd)
-                layer.remove(parent, PROBE_NAME)
     finally:
         layer.close(source)
     return True

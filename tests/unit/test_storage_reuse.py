@@ -12,10 +12,13 @@ from swarm.bits import PieceSet
 from swarm.content.manifest import Manifest
 from swarm.errors import DiskError
 from swarm.storage.file_layer import PosixLayer
+from swarm.storage.folder import Folder
 from swarm.storage.hash_cache import HashCache
 from swarm.storage.memory_store import MemoryStore
+from swarm.storage.piece_files import PieceFiles
 from swarm.storage.reuse import Reusable, find_reusable
 from swarm.storage.scan import scan
+from swarm.storage.taking import clonable_bytes
 from swarm.storage.target import open_target
 from tests.support.contents import file_manifest, folder_manifest
 from tests.support.storage import PIECE, copy, descriptors, make_tree, names, noise
@@ -191,6 +194,23 @@ async def test_where_nothing_can_be_cloned_one_try_is_made(tmp_path: Path, error
     base = make_tree(tmp_path / "old", OLD)
     assert set(await taken(tmp_path / "out", base, layer)) == SAME
     assert layer.clones == 1
+
+
+@pytest.mark.parametrize("error", [0, errno.EOPNOTSUPP])
+def test_a_try_to_clone_is_never_seen_among_the_users_files(tmp_path: Path, error: int) -> None:
+    class Looking(CloningLayer):
+        def clone(self, source: int, target: int) -> None:
+            assert names(base) == before
+            super().clone(source, target)
+
+    base = make_tree(tmp_path / "old", OLD)
+    before, layer = names(base), Looking(error)
+    folder = Folder.open(base, layer)
+    shared = clonable_bytes(NEW, PieceFiles(NEW, folder, "x"))
+    folder.close()
+    assert layer.clones == 1
+    assert (shared > 0) == (not error)
+    assert names(base) == before
 
 
 async def test_a_full_disk_ends_it_and_keeps_what_is_claimed(tmp_path: Path) -> None:
