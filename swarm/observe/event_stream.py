@@ -149,13 +149,10 @@ class Subscription:
         if isinstance(event, TransferEnded):
             # The last event of a transfer, so what has moved comes before it.
             self._queue_moved(event.transfer)
-            self._queue.append(event)
-            self._woken.set()
-            if self._transfer is not None:
-                self.close()
-            return
         self._queue.append(event)
         self._woken.set()
+        if kind is TransferEnded and self._transfer is not None:
+            self.close()
 
     def _merge(self, event: BytesReceived | BytesSent) -> None:
         source = event.source if isinstance(event, BytesReceived) else event.peer

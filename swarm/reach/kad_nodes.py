@@ -13,28 +13,29 @@ from typing import Final
 from swarm.ids import PeerId
 from swarm.reach.kad_messages import KadPeer
 
-MAX_REMEMBERED: Final = 64
-"""Nodes that answered: of more the last."""
+MAX_ANSWERING: Final = 64
+"""Nodes that answered and are remembered; of more, those that answered last."""
 MAX_DOUBTED: Final = 256
+"""Silent nodes that are remembered; of more, those that were silent last."""
 DOUBT_SECONDS: Final = 600.0
-"""So long a silent node is asked after all others; it may be back."""
+"""For so long a node that was silent is asked last; it may have come back."""
 
 LATE_SECONDS: Final = 0.05
 LATE_TIMES: Final = 3
-"""A node that takes so many times as long as half of the others, and at least so long, is late."""
+"""A node is late that takes so many times the median of the answers, and at least `LATE_SECONDS`."""
 FIRST_PATIENCE: Final = 0.7
-"""As long as no answer was timed."""
+"""Seconds after which a node is late before any answer was timed."""
 LONGEST_PATIENCE: Final = 1.5
-"""A connection and an answer take six or seven round trips: so much at 200 ms."""
+"""Seconds after which every node is late: connection and answer take six or seven round trips of 200 ms."""
 ANSWERS_TIMED: Final = 32
-"""The last answers, by which late ones are told."""
+"""Answers whose median says what is late: the last ones."""
 
 
 class KadNodes:
     """The nodes of one table that this client has met; ``known`` answered in an earlier run."""
 
     def __init__(self, known: Iterable[KadPeer] = ()) -> None:
-        self._answering = {each.peer: each for each in tuple(known)[:MAX_REMEMBERED]}
+        self._answering = {each.peer: each for each in tuple(known)[:MAX_ANSWERING]}
         self._doubted: dict[PeerId, float] = {}
         self._seconds: deque[float] = deque(maxlen=ANSWERS_TIMED)
 
@@ -51,7 +52,7 @@ class KadNodes:
         self._doubted.pop(node.peer, None)
         self._answering.pop(node.peer, None)
         self._answering[node.peer] = node
-        if len(self._answering) > MAX_REMEMBERED:
+        if len(self._answering) > MAX_ANSWERING:
             del self._answering[next(iter(self._answering))]
         if seconds is not None:
             self._seconds.append(seconds)

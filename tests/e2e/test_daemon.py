@@ -15,22 +15,14 @@ from typing import Any
 
 import pytest
 
-from tests.support.daemons import kept, start_daemon
+from tests.support.daemons import command, kept, start_daemon
 from tests.support.processes import Processes
 from tests.support.requirements import require_program
-from tests.support.running import Running
 from tests.support.sharing import MIB, fetch, random_file, sha256, share
 
 pytestmark = pytest.mark.e2e
 
 NAME = "daemon"
-
-
-def command(processes: Processes, *arguments: str | Path, code: int = 0) -> Running:
-    """Run a command that talks to the daemon."""
-    running = processes.swarm(*arguments, name=NAME)
-    running.expect_exit(code, within=30)
-    return running
 
 
 def add(processes: Processes, *arguments: str | Path) -> dict[str, Any]:

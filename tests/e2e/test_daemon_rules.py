@@ -12,22 +12,14 @@ import pytest
 
 from swarm.content.link import SwarmLink
 from swarm.origin_url import OriginUrl
-from tests.support.daemons import Daemon, start_daemon
+from tests.support.daemons import Daemon, command, start_daemon
 from tests.support.processes import Processes
-from tests.support.running import Running
 from tests.support.sharing import LOOPBACK, MIB, fetch, random_file, sha256, share
 from tests.support.web_servers import Nginx
 
 pytestmark = pytest.mark.e2e
 
 NAME = "daemon"
-
-
-def command(processes: Processes, *arguments: str | Path, code: int = 0, **more: Any) -> Running:
-    """Run a command that talks to the daemon."""
-    running = processes.swarm(*arguments, name=NAME, **more)
-    running.expect_exit(code, within=30)
-    return running
 
 
 def again(processes: Processes, daemon: Daemon, *options: str) -> Daemon:

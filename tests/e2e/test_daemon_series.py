@@ -14,19 +14,13 @@ from swarm.daemon.daemon import DaemonOptions, open_daemon
 from swarm.daemon.kept_entry import KeptEntry
 from swarm.daemon.wishes import Wishes
 from tests.e2e.test_releases import completed, content_of, fetch, release, write_versions
-from tests.support.daemons import Daemon, start_daemon
+from tests.support.daemons import Daemon, command, start_daemon
 from tests.support.nodes import loopback_node, node_options, until
-from tests.support.processes import Processes, Running
+from tests.support.processes import Processes
 
 pytestmark = pytest.mark.e2e
 
 NAME = "daemon"
-
-
-def command(processes: Processes, *arguments: str | Path, code: int = 0) -> Running:
-    running = processes.swarm(*arguments, name=NAME)
-    running.expect_exit(code, within=60)
-    return running
 
 
 def at_release(daemon: Daemon, number: int) -> dict[str, Any]:

@@ -103,6 +103,13 @@ def start_daemon(processes: Processes, *options: str, name: str = "daemon", **mo
     return Daemon(process, home, int(page[1]), (home / "api-token").read_text().strip())
 
 
+def command(processes: Processes, *arguments: str | Path, code: int = 0, **more: Any) -> Running:
+    """Run a command that talks to the daemon of `start_daemon`, to its end."""
+    running = processes.swarm(*arguments, name="daemon", **more)
+    running.expect_exit(code, within=60)
+    return running
+
+
 def kept(home: Path) -> list[str]:
     """The ids in the registry of a daemon that does not run."""
     import sqlite3

@@ -191,7 +191,7 @@ async def test_an_answer_without_end_yields_a_bounded_number(
 ) -> None:
     """Of providers, and of nodes from which later walks begin."""
     monkeypatch.setattr(hash_table, "MAX_PROVIDERS", 6)
-    monkeypatch.setattr(kad_nodes, "MAX_REMEMBERED", 5)
+    monkeypatch.setattr(kad_nodes, "MAX_ANSWERING", 5)
     number = 10
 
     def answer(_node: KadPeer) -> bytes:

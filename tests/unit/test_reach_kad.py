@@ -21,7 +21,7 @@ from swarm.reach.kad_messages import (
     get_providers,
     key_of,
 )
-from swarm.reach.kad_nodes import DOUBT_SECONDS, FIRST_PATIENCE, MAX_DOUBTED, MAX_REMEMBERED, KadNodes
+from swarm.reach.kad_nodes import DOUBT_SECONDS, FIRST_PATIENCE, MAX_ANSWERING, MAX_DOUBTED, KadNodes
 from swarm.reach.kad_walk import AT_ONCE, FEW_ANSWERS, MAX_HEARD, MAX_QUESTIONS, MOST_OPEN, NEAREST, KadWalk
 from swarm.reach.multiaddrs import address_to_bytes, peer_to_bytes
 from swarm.reach.protobuf import decode, encode
@@ -197,9 +197,9 @@ def test_doubted_nodes_are_asked_last() -> None:
 def test_what_is_known_of_nodes_is_bounded_and_forgotten() -> None:
     nodes = [KadPeer(peer(number), WHERE) for number in range(2 * MAX_DOUBTED)]
     known = KadNodes(nodes)
-    assert len(known.answering) == MAX_REMEMBERED
+    assert len(known.answering) == MAX_ANSWERING
     assert known.patience == FIRST_PATIENCE
-    for node in nodes[:MAX_REMEMBERED]:
+    for node in nodes[:MAX_ANSWERING]:
         known.silent(node.peer, 0.0)
     assert known.answering == ()
     for node in nodes:
@@ -211,7 +211,7 @@ def test_what_is_known_of_nodes_is_bounded_and_forgotten() -> None:
     assert known.patience == FIRST_PATIENCE
     for node in nodes:
         known.answered(node, 0.1)
-    assert known.answering == tuple(nodes[-MAX_REMEMBERED:])
+    assert known.answering == tuple(nodes[-MAX_ANSWERING:])
     assert known.doubted(2.0) == frozenset()
     assert known.patience == pytest.approx(0.3)
 
