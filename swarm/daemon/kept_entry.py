@@ -162,6 +162,16 @@ class KeptEntry:
         return transfer.manifest.name if transfer is not None and transfer.is_open else ""
 
     @property
+    def manifest(self) -> str:
+        """The id of the manifest; empty while that is not known.
+
+        A transfer is open a moment before its manifest is kept, and is known from then on.
+        """
+        transfer = self.transfer
+        known = str(transfer.id) if transfer is not None and transfer.is_open else ""
+        return self.kept.manifest or known
+
+    @property
     def path(self) -> Path | None:
         """Where the content lies; None for a fetch that is not complete."""
         if self.kept.kind == "share":

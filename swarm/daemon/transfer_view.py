@@ -33,7 +33,7 @@ def summary(entry: KeptEntry, keeper: TransferKeeper, now: float) -> Json:
         "kind": kept.kind,
         "state": entry.state(snapshot),
         "name": snapshot.name or kept.name,
-        "manifest": kept.manifest or None,
+        "manifest": entry.manifest or None,
         "link": link_to(entry, keeper),
         "series": entry.series_text,
         "release": kept.release or None,
@@ -111,12 +111,13 @@ def node_view(keeper: TransferKeeper, now: float) -> Json:
 
 def link_to(entry: KeptEntry, keeper: TransferKeeper) -> str | None:
     """A link to the content with this node's addresses; None while its manifest is not known."""
-    if not entry.kept.manifest:
+    known = entry.manifest
+    if not known:
         return None
     name = entry.tally_name or entry.kept.name
     transfer = entry.transfer
-    opened = transfer is not None and transfer.is_open and str(transfer.id) == entry.kept.manifest
-    made_of = entry.kept.manifest, name, keeper.node.addresses, opened
+    opened = transfer is not None and transfer.is_open and str(transfer.id) == known
+    made_of = known, name, keeper.node.addresses, opened
     if entry.link_made_of != made_of:
         entry.link_made_of = made_of
         if transfer is not None and opened:
@@ -124,7 +125,7 @@ def link_to(entry: KeptEntry, keeper: TransferKeeper) -> str | None:
             entry.link = transfer.link
             return entry.link
         addresses = of_others(keeper.node.addresses)[:MAX_LINK_PEERS]
-        manifest = ManifestId.parse(entry.kept.manifest)
+        manifest = ManifestId.parse(known)
         try:
             entry.link = str(SwarmLink(manifest, addresses, name or None))
         except ManifestError:
