@@ -37,9 +37,15 @@ STEPS = {
         "swarm.transfer.session:PeerSession.flush",
     ),
     "whole piece, in the brain": ("swarm.strategy.brain:Brain.pieces_received",),
-    "store: hash": ("swarm.storage.piece_writer:PieceWriter._verified",),
+    "store: hash": (
+        "swarm.storage.piece_writer:PieceWriter._verified",
+        "swarm.storage.target:Target._verified",
+    ),
     "store: write": ("swarm.storage.file_layer:PosixLayer.write",),
-    "store: the rest": ("swarm.storage.piece_writer:PieceWriter.put_now",),
+    "store: the rest": (
+        "swarm.storage.piece_writer:PieceWriter.put_now",
+        "swarm.storage.target:Target.put_now",
+    ),
     "journal": ("swarm.storage.syncer:Syncer.add", "swarm.content.journal:encode_stored"),
     "stored piece, in the brain": ("swarm.strategy.brain:Brain.pieces_stored",),
     "have": ("swarm.strategy.announcer:Announcer.stored",),
@@ -81,14 +87,17 @@ class Meter:
         return metered
 
     def install(self) -> None:
+        # Versions before this one lack some, or have them elsewhere.
         for step, names in STEPS.items():
             for name in names:
                 module, _, path = name.partition(":")
-                owner: Any = importlib.import_module(module)
                 *inner, last = path.split(".")
+                try:
+                    owner: Any = importlib.import_module(module)
+                except ModuleNotFoundError:
+                    continue
                 for part in inner:
                     owner = getattr(owner, part)
-                # Versions before this one lack some.
                 if hasattr(owner, last):
                     setattr(owner, last, self.wrap(step, getattr(owner, last)))
 
