@@ -39,7 +39,7 @@ def captured(here: Home, *hosts: str) -> Iterator[dict[str, Path]]:
         each.line("capturing")
     yield files
     for each in sniffers:
-        each.stop(1)
+        each.stop()
 
 
 def stranger(here: Home, port: int, *meeting: str) -> Running:
