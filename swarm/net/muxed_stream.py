@@ -51,6 +51,11 @@ class MuxedStream(IMuxedStream):
         """The Yamux stream id."""
         return self.state.id
 
+    @property
+    def turn(self) -> int:
+        """Another number each time that all tasks have run since the last one, as far as it is noticed."""
+        return self._driver.turn
+
     # Reading.
 
     async def read(self, n: int | None = None) -> bytes:
@@ -193,7 +198,7 @@ class MuxedStream(IMuxedStream):
         except LinkClosed:
             self._check_writable()
             raise MuxedStreamClosed("the stream is closed for writing") from None
-        if write is not None and write.left:
+        if write.left:
             await self._wait_written(write)
 
     def write_now(self, data: bytes | bytearray) -> bool:
