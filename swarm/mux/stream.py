@@ -266,6 +266,12 @@ class Write:
                 self._next, self._start = self._next + 1, 0
         return taken
 
+    def keep(self) -> None:
+        """Copy what is left, so that the caller may do as it likes with ``parts``."""
+        rest: list[bytes | memoryview] = []
+        left = self.take(self.left, rest)
+        self._parts, self._next, self._start, self.left = (memoryview(b"".join(rest)),), 0, 0, left
+
 
 class Stream:
     """The state of one stream.

@@ -5,6 +5,7 @@ Its state is a `swarm.mux.stream.Stream`; every change of it is a step of the co
 
 from __future__ import annotations
 
+import math
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,11 @@ _ENDINGS = {
 }
 
 
+KEPT_BYTES = 4 * 1024
+"""Bytes of a write that a stream keeps, when only the peer's window is in the way: windows and writes are of
+about the same size, and would cut each other into a long and a short frame each time."""
+
+
 class MuxedStream(IMuxedStream):
     """A Yamux stream.
 
@@ -44,7 +50,7 @@ class MuxedStream(IMuxedStream):
         self._driver = driver
         self._readable = trio.lowlevel.ParkingLot()
         self._written = trio.lowlevel.ParkingLot()
-        self._deadline = float("inf")
+        self._deadline = math.inf
 
     @property
     def stream_id(self) -> int:
@@ -146,17 +152,14 @@ class MuxedStream(IMuxedStream):
         state.reading = read
         self._driver.readers[self] = read.left
         try:
-            with trio.CancelScope(deadline=self._deadline) as scope:
-                while not read.done:
-                    self._check_readable()
-                    if not self._driver.pull(read.left):
-                        self._driver.readers[self] = read.left
-                        await self._readable.park()
+            while not read.done:
+                self._check_readable()
+                if not self._driver.pull(read.left):
+                    self._driver.readers[self] = read.left
+                    await self._park(self._readable)
         finally:
             state.reading = None
             self._driver.readers.pop(self, None)
-        if scope.cancelled_caught:
-            raise MuxedStreamError("the deadline of the stream has passed")
         return read.filled
 
     async def _wait_readable(self, wanted: int) -> None:
@@ -166,12 +169,19 @@ class MuxedStream(IMuxedStream):
             return
         self._driver.readers[self] = wanted
         try:
-            with trio.CancelScope(deadline=self._deadline) as scope:
-                while not self.state.inbox.size:
-                    self._check_readable()
-                    await self._readable.park()
+            while not self.state.inbox.size:
+                self._check_readable()
+                await self._park(self._readable)
         finally:
             self._driver.readers.pop(self, None)
+
+    async def _park(self, lot: trio.lowlevel.ParkingLot) -> None:
+        """Wait to be woken, until the deadline of the stream at most."""
+        if self._deadline == math.inf:
+            await lot.park()
+            return
+        with trio.CancelScope(deadline=self._deadline) as scope:
+            await lot.park()
         if scope.cancelled_caught:
             raise MuxedStreamError("the deadline of the stream has passed")
 
@@ -198,7 +208,7 @@ class MuxedStream(IMuxedStream):
         except LinkClosed:
             self._check_writable()
             raise MuxedStreamClosed("the stream is closed for writing") from None
-        if write.left:
+        if write.left and not self._keeps(write):
             await self._wait_written(write)
 
     def write_now(self, data: bytes | bytearray) -> bool:
@@ -211,18 +221,21 @@ class MuxedStream(IMuxedStream):
         self._driver.write(self, [memoryview(data)])
         return True
 
+    def _keeps(self, write: Write) -> bool:
+        """Whether the end of a write may wait for the window while its writer prepares what follows."""
+        if self._driver.sender_busy or write.left > KEPT_BYTES or len(self.state.writes) > 1:
+            return False
+        write.keep()
+        return True
+
     async def _wait_written(self, write: Write) -> None:
         try:
-            with trio.CancelScope(deadline=self._deadline) as scope:
-                while write.left:
-                    self._check_writable()
-                    await self._written.park()
+            while write.left:
+                self._check_writable()
+                await self._park(self._written)
         except BaseException:
             self._driver.reset(self)
             raise
-        if scope.cancelled_caught:
-            self._driver.reset(self)
-            raise MuxedStreamError("the deadline of the stream has passed")
 
     def _check_writable(self) -> None:
         if self.state.ending:

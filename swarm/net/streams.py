@@ -122,11 +122,11 @@ class NegotiatedStream:
         try:
             if self._muxed is not None:
                 # A write that the socket takes at once awaits nothing, so let other tasks run now and then.
-                if (turn := self._muxed.turn) != self._turn:
-                    self._turn, self._turn_left = turn, TURN_BYTES
-                if self._turn_left <= 0:
+                if self._turn == self._muxed.turn and self._turn_left <= 0:
                     await trio.lowlevel.checkpoint()
                     self._turn_left = TURN_BYTES
+                if self._turn != self._muxed.turn:
+                    self._turn, self._turn_left = self._muxed.turn, TURN_BYTES
                 self._turn_left -= WRITE_COST + sum(map(len, data))
                 await self._muxed.write(*data)
             else:

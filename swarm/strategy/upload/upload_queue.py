@@ -13,7 +13,7 @@ idea of BEP 16 for a lone seeder), then the peer that was served longest ago.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import NamedTuple
 
@@ -152,6 +152,8 @@ class UploadQueue:
 
     def release(self, now: float) -> list[Release]:
         """The pieces to hand to sessions now, in order."""
+        if not self._asking:
+            return []
         rate = self._rate.rate(now)
         ahead = max(LEAST_AHEAD, rate * AHEAD_SECONDS)
         if self._unsent >= ahead and not self._late:
@@ -176,8 +178,13 @@ class UploadQueue:
 
     def finished(self, peer: PeerId, piece: int, now: float) -> None:
         """The final reply of a released request is out; another piece changes nothing."""
+        self.finished_many(peer, (piece,), now)
+
+    def finished_many(self, peer: PeerId, pieces: Iterable[int], now: float) -> None:
+        """As `finished`, for at least one."""
         queue = self._queues[peer]
-        queue.bytes -= queue.released.pop(piece, 0)
+        for piece in pieces:
+            queue.bytes -= queue.released.pop(piece, 0)
         self._count(queue, -max(0, queue.unsent - queue.bytes))
         if not queue.released or now < queue.due:
             self._set_late(queue, late=False)
