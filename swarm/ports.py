@@ -49,6 +49,15 @@ class ByteStream(Protocol):
         Never raises: how a stream ended is told by the read that waits.
         """
 
+    def hold_credit(self) -> None:
+        """Let the credit for what is read wait for the next write, for `give_credit`, or a read that waits.
+
+        For a reader that writes soon, in the same step: one record then carries both.
+        """
+
+    def give_credit(self) -> None:
+        """Send the credit that was held."""
+
     async def read_some(self, limit: int) -> bytes:
         """Wait for data and return what has come: 1 to ``limit`` bytes, none once the peer has finished."""
 

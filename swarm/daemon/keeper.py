@@ -138,8 +138,8 @@ class TransferKeeper:
         found = [
             entry
             for entry in self._entries.values()
-            if entry.kept.name == text
-            or (prefix and (entry.kept.id.startswith(prefix) or entry.kept.manifest.startswith(prefix)))
+            if text == (entry.kept.name or entry.tally_name)
+            or (prefix and (entry.kept.id.startswith(prefix) or entry.manifest.startswith(prefix)))
         ]
         if len(found) != 1:
             shown = printable(text[:80])
@@ -415,10 +415,13 @@ class TransferKeeper:
                     await transfer.has_opened()
         except SwarmError as error:
             return error
-        if await transfer.has_opened():
-            self._touch(entry)
-            await self._note_manifest(entry, transfer.envelope)
-            self._seeds_perhaps(entry)
+        try:
+            if await transfer.has_opened():
+                self._touch(entry)
+                await self._note_manifest(entry, transfer.envelope)
+                self._seeds_perhaps(entry)
+        finally:
+            entry.manifest_noted.set()
         if entry.series is not None:
             await self._follower.until_ended(entry, entry.series, transfer)
         await transfer.ended()
@@ -533,6 +536,8 @@ class TransferKeeper:
                 del self._running[event.transfer]
 
     async def _note_complete(self, entry: KeptEntry, manifest: str, size: int) -> None:
+        # Nothing is told to be complete of which the next start would not have the manifest.
+        await entry.manifest_noted.wait()
         async with entry.lock:
             # One that follows a series may be at the next release by now.
             if entry.kept.complete or (entry.series is not None and entry.kept.manifest != manifest):
@@ -540,6 +545,9 @@ class TransferKeeper:
             try:
                 await self._change(entry, complete=True, done=size)
             except DiskError as error:
+                # It is complete, though the next start has to find that out again.
+                entry.kept = replace(entry.kept, complete=True, done=size)
+                self._touch(entry)
                 self.tell(str(error))
                 return
         if entry.kept.kind == "fetch":

@@ -44,6 +44,8 @@ class KeptEntry:
         self.notes: deque[str] = deque(maxlen=MAX_NOTES)
         self.found_by: dict[str, str] = {}
         """What named each peer first: one word."""
+        self.manifest_noted = trio.Event()
+        """Set when the first manifest of what runs is kept, so that the next start needs no peer for it."""
         self.anew = False
         """Whether another attempt follows at once when the one that runs has ended."""
         self.scope = trio.CancelScope()
@@ -136,14 +138,11 @@ class KeptEntry:
         while self.kept.paused and not (self.series is not None and self.kept.finished):
             await self.told_to_go()
 
-    @property
-    def between_releases(self) -> bool:
-        """Whether a release of a series is on its way; what runs may still be the one before."""
-        return self.series is not None and not self.kept.complete
-
     def state(self, snapshot: TransferSnapshot) -> str:
         """One word: what the transfer is busy with, or why with nothing."""
         share = self.kept.kind == "share"
+        # What runs may be the release before, and a fetch is complete once that is kept.
+        complete = snapshot.complete and self.kept.complete
         cases = (
             (bool(self.kept.finished), "finished"),
             (self.kept.paused, "paused"),
@@ -151,7 +150,7 @@ class KeptEntry:
             (bool(self.error), "waiting"),
             (snapshot.hashing or (share and snapshot.manifest is None), "hashing"),
             (self.transfer is None or not self.transfer.is_open, "opening"),
-            (share or (snapshot.complete and not self.between_releases), "seeding"),
+            (share or complete, "seeding"),
         )
         return next((word for applies, word in cases if applies), "fetching")
 
@@ -165,11 +164,12 @@ class KeptEntry:
     def manifest(self) -> str:
         """The id of the manifest; empty while that is not known.
 
-        A transfer is open a moment before its manifest is kept, and is known from then on.
+        A transfer is open a moment before its manifest is kept, and is known from then on: that of a share
+        may have changed. That of a series may be the next one already, while the one before still runs.
         """
         transfer = self.transfer
         known = str(transfer.id) if transfer is not None and transfer.is_open else ""
-        return self.kept.manifest or known
+        return known if known and self.kept.kind == "share" else self.kept.manifest or known
 
     @property
     def path(self) -> Path | None:

@@ -56,9 +56,7 @@ def summary(entry: KeptEntry, keeper: TransferKeeper, now: float) -> Json:
         "seconds_left": None if snapshot.eta is None else round(snapshot.eta, 1),
         "peers": snapshot.connected,
         "full_peers": snapshot.full_peers,
-        "complete": kept.complete
-        or (snapshot.complete and not entry.between_releases)
-        or (kept.kind == "share" and known),
+        "complete": kept.complete or (kept.kind == "share" and known),
         "upload_limit": kept.upload_limit,
         "download_limit": kept.download_limit,
         "ratio": kept.ratio,

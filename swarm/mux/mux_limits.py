@@ -33,7 +33,7 @@ MAX_SEND_WINDOW = 2**32 - 1
 GROWTH_RTTS = 4.0
 """A window doubles when its updates are at most this many round trips apart."""
 
-LOCAL_WINDOW = 2 * 1024 * 1024
+LOCAL_WINDOW = 4 * 1024 * 1024
 LOCAL_GROWTH_SECONDS = 0.01
 """On a short path a window also doubles, up to LOCAL_WINDOW, when updates are at most LOCAL_GROWTH_SECONDS
 apart: scheduling, not the round trip, is the delay there, and every update has a price at both ends. A larger

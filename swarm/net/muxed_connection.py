@@ -28,7 +28,7 @@ from swarm.mux.stream import Stream, WindowBudget, Write
 from swarm.net.libp2p.noise_session import NoiseSession
 from swarm.net.liveness import LivenessProbe, OutstandingPings
 from swarm.net.muxed_stream import MuxedStream
-from swarm.net.record_socket import RECEIVE_BYTES, TURN_BYTES, RecordSocket
+from swarm.net.record_socket import RECEIVE_BYTES, RecordSocket
 from swarm.net.streams import shielded
 
 logger = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class Driver:
         self._scope = trio.CancelScope()
         self._woken = False
         self.turn = 0
-        self._turn_ends = TURN_BYTES
+        self._turn_ends = RECEIVE_BYTES
         self.readers: dict[MuxedStream, int] = {}
         """The streams whose readers wait, and how many bytes each wants."""
         self._closed_here = False
@@ -100,14 +100,14 @@ class Driver:
         return None if stream is None else self._muxed(stream)
 
     def consumed(self, muxed: MuxedStream) -> None:
-        """Update the window after a read from ``muxed``."""
+        """Update the window after a read from ``muxed``; if that holds credit, the peer is told later."""
         stream = muxed.state
         due = self.core.consumed(stream, trio.current_time())
         self._budget.record_unread(muxed, stream.inbox.size, consumed=True)
         if stream.id not in self.core.streams:
             self._release(muxed)
             self.changed.unpark_all()
-        elif due:
+        elif due and not muxed.holds:
             self.pump()
 
     def write(self, muxed: MuxedStream, parts: list[memoryview]) -> Write:
@@ -167,6 +167,11 @@ class Driver:
             self._sender_needed.set()
         self._deliver_results()
 
+    def flush(self) -> None:
+        """Send what a step of a reader has left behind."""
+        if self.core.sends:
+            self.pump()
+
     def _after_step(self) -> None:
         self._deliver_results()
         if self.core.peer_leaving and not self.core.streams:
@@ -216,11 +221,12 @@ class Driver:
             await self._drain()
             nursery.cancel_scope.cancel()
 
-    def pull(self, most: int) -> bool:
+    def pull(self, most: int, *, hold: bool = False) -> bool:
         """Receive in the step of a reader that waits for ``most`` bytes; return whether anything has changed.
 
         So a reader that is slower than the network waits for no other task, and has its bytes in its buffer.
-        After TURN_BYTES it has to wait for the receiving task, and others run.
+        After RECEIVE_BYTES it has to wait for the receiving task, and others run. With ``hold`` what is to be
+        sent then waits for the next step that sends; call `flush` if there is none.
         """
         if not self._receiving or self._socket.received_bytes >= self._turn_ends:
             return False
@@ -231,7 +237,7 @@ class Driver:
             self._end_receiving(error)
             return True
         if came:
-            self._end_batch()
+            self._end_batch(hold=hold)
         return came > 0
 
     async def _receive(self) -> None:
@@ -281,7 +287,7 @@ class Driver:
         """Others have run."""
         self.turn += 1
         self._woken = False
-        self._turn_ends = self._socket.received_bytes + TURN_BYTES
+        self._turn_ends = self._socket.received_bytes + RECEIVE_BYTES
 
     def _end_receiving(self, error: LinkClosed | RemoteError) -> None:
         """The peer closed the connection, or broke the protocol: nothing more is received."""
@@ -304,9 +310,13 @@ class Driver:
     def _begin_batch(self) -> None:
         self.core.pace.refill(trio.current_time())
 
-    def _end_batch(self) -> None:
-        """Give readers what a batch of records brought, and the peer new credit, in one step."""
-        self._after_step()
+    def _end_batch(self, *, hold: bool = False) -> None:
+        """Give readers what a batch of records brought, and the peer new credit, unless on ``hold``."""
+        self._deliver_results()
+        # A reader that was woken and holds credit goes on in its next turn, and sends it then.
+        hold = hold or any(muxed.holds and muxed.served for muxed in self.readers)
+        if not hold or self.core.peer_leaving:
+            self._after_step()
         while victim := self._budget.least_recently_read():
             if isinstance(victim, MuxedStream):
                 logger.debug("resetting the least recently read stream: the window memory is full")

@@ -51,6 +51,8 @@ class MuxedStream(IMuxedStream):
         self._readable = trio.lowlevel.ParkingLot()
         self._written = trio.lowlevel.ParkingLot()
         self._deadline = math.inf
+        self.holds = False
+        """Whether the reader sends the credit for what it read."""
 
     @property
     def stream_id(self) -> int:
@@ -128,11 +130,24 @@ class MuxedStream(IMuxedStream):
             return filled
         state.reading = read = Read(buffer[filled:], len(buffer) - filled)
         try:
-            while not read.done and self._driver.pull(read.left):
+            while not read.done and self._driver.pull(read.left, hold=self.holds):
                 pass
         finally:
             state.reading = None
         return filled + read.filled
+
+    def hold_credit(self) -> None:
+        """Let the credit for what is read wait for the next write, for `give_credit`, or a reader that waits.
+
+        So one record carries both, where the reader is about to write.
+        """
+        self.holds = True
+
+    def give_credit(self) -> None:
+        """Send the credit that was held."""
+        if self.holds:
+            self.holds = False
+            self._driver.flush()
 
     def _read_unread(self, buffer: memoryview) -> int:
         """Move unread bytes into ``buffer``; return how many."""
@@ -150,17 +165,21 @@ class MuxedStream(IMuxedStream):
             await self._wait_readable(len(read.buffer))
             return self._read_unread(read.buffer)
         state.reading = read
-        self._driver.readers[self] = read.left
         try:
-            while not read.done:
-                self._check_readable()
-                if not self._driver.pull(read.left):
-                    self._driver.readers[self] = read.left
-                    await self._park(self._readable)
+            await self._fill(read)
         finally:
             state.reading = None
             self._driver.readers.pop(self, None)
         return read.filled
+
+    async def _fill(self, read: Read) -> None:
+        driver = self._driver
+        while not read.done:
+            self._check_readable()
+            if not driver.pull(read.left, hold=self.holds):
+                driver.flush()
+                driver.readers[self] = read.left
+                await self._park(self._readable)
 
     async def _wait_readable(self, wanted: int) -> None:
         """Wait until something is in the inbox; the reader will take ``wanted`` bytes at most."""

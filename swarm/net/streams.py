@@ -88,6 +88,16 @@ class NegotiatedStream:
         """Move into ``buffer`` what has come, without waiting; return how many bytes that is."""
         return 0 if self._muxed is None else self._muxed.read_now(buffer)
 
+    def hold_credit(self) -> None:
+        """Let the credit for what is read wait for the next write, `give_credit`, or a read that waits."""
+        if self._muxed is not None:
+            self._muxed.hold_credit()
+
+    def give_credit(self) -> None:
+        """Send the credit that was held."""
+        if self._muxed is not None:
+            self._muxed.give_credit()
+
     async def finish(self) -> None:
         """Finish sending; the peer's bytes can still be read. Never raises an error."""
         with suppress(*ENDED):

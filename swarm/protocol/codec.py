@@ -216,6 +216,9 @@ HEADER_BYTES: Final = 5
 DATA_HEAD_BYTES: Final = 8
 """Bytes of piece and offset, at the start of the body of DATA; the payload follows."""
 
+DATA_FRAME_BYTES: Final = HEADER_BYTES + DATA_HEAD_BYTES
+"""Bytes before the payload of DATA."""
+
 PACKED_HEAD_BYTES: Final = 12
 """Bytes of piece, offset and size, at the start of the body of PACKED; the frame follows."""
 
@@ -295,6 +298,16 @@ def frame_bytes(data: memoryview) -> int:
         return HEADER_BYTES
     size: int = _HEADER.unpack_from(data)[0]
     return HEADER_BYTES + size
+
+
+def whole_data(data: memoryview, length: int) -> int | None:
+    """The piece of the DATA that ``data`` begins with, if that is all there and has ``length`` bytes from the
+    piece's beginning; None for anything else."""
+    if len(data) < DATA_FRAME_BYTES + length:
+        return None
+    size, kind, piece, offset = _DATA_FRAME.unpack_from(data)
+    whole = kind == DATA and not offset and size == DATA_HEAD_BYTES + length
+    return int(piece) if whole else None
 
 
 def decode_data_head(head: bytes | memoryview, body_size: int) -> Data:

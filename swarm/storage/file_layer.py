@@ -98,7 +98,7 @@ class FileLayer(Protocol):
         """Remove an empty folder."""
 
     def stream(self, fd: int) -> io.FileIO:
-        """A raw file object over ``fd``; closing ``fd`` stays up to the caller."""
+        """A raw file object for reading ``fd``; closing ``fd`` stays up to the caller."""
 
 
 class PosixLayer:
@@ -213,8 +213,8 @@ class PosixLayer:
         os.rmdir(name, dir_fd=folder)
 
     def stream(self, fd: int) -> io.FileIO:
-        """A raw file object over ``fd``; closing ``fd`` stays up to the caller."""
-        return io.FileIO(fd, "r+", closefd=False)
+        """A raw file object for reading ``fd``; closing ``fd`` stays up to the caller."""
+        return io.FileIO(fd, "r", closefd=False)
 
 
 def _libc_call(name: str, *arguments: ctypes.c_int | ctypes.c_char_p | ctypes.c_uint) -> None:

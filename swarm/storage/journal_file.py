@@ -16,6 +16,7 @@ from swarm.content.paths import printable
 from swarm.errors import DiskError, Locked
 from swarm.storage.aio import THREADS, abandonable
 from swarm.storage.disk_errors import optional, refusals
+from swarm.storage.file_layer import write_at
 from swarm.storage.folder import Folder, open_regular
 
 JOURNAL_LIMIT = 64 * 1024 * 1024
@@ -106,12 +107,13 @@ class JournalFile:
         await self.append(encode_header(header))
 
     async def append(self, records: bytes) -> None:
-        """Append records, synced when this returns; on `DiskError` they do not count."""
+        """Append records, synced when this returns; on `DiskError` they do not count.
+
+        They are few bytes for the page cache, so they are written at once: every turn of a thread would keep
+        pieces unclaimed for longer.
+        """
         with refusals(self.path):
-            await self._file.seek(self.length)
-            view = memoryview(records)
-            while view:
-                view = view[await self._file.write(view) :]
+            write_at(self._folder.layer, self._fd, memoryview(records), self.length)
             await abandonable(self._sync)
         self.length += len(records)
 

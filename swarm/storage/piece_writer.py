@@ -21,7 +21,7 @@ from swarm.storage.piece_files import PieceFiles
 from swarm.storage.piece_reader import PieceExecutor
 from swarm.storage.restoring import RestoredPieces
 from swarm.storage.small_files import Written, write_new
-from swarm.storage.syncer import UNSYNCED_BYTES, Syncer
+from swarm.storage.syncer import Syncer
 from swarm.storage.taking import CLONES_NO_SMALLER, Cloning, clone_whole, copy_pieces, load_pieces
 from swarm.storage.target_files import TargetFiles
 
@@ -29,7 +29,7 @@ from swarm.storage.target_files import TargetFiles
 class PieceWriter:
     """Writes pieces into the partial file or folder of a target, and adds them to what is stored.
 
-    At most about `UNSYNCED_BYTES` are written and not yet on the disk: who writes more waits.
+    At most about 32 MiB are written and not yet on the disk (`Syncer`): who writes more waits.
     """
 
     def __init__(self, files: TargetFiles, restored: RestoredPieces, executor: PieceExecutor) -> None:
@@ -54,7 +54,7 @@ class PieceWriter:
         """Verify one whole piece against the manifest's BLAKE3 and write it.
 
         Raises `PieceMismatch`, with nothing written, when the hash differs, and `DiskError` when the file
-        system refuses. Waits for the disk when more than `UNSYNCED_BYTES` are unsynced.
+        system refuses. Waits for the disk when too much is unsynced, see `Syncer.room_for_more`.
         """
         check = await self._executor.compute(len(data), lambda: self._verified(piece, data))
         if check is None:
@@ -82,7 +82,7 @@ class PieceWriter:
         syncer, partial = self._syncer, self._files.partial
         if syncer is None or partial is None or not syncer.begun or not self._executor.prompt(size):
             return None
-        if self._busy or syncer.unsynced + size >= UNSYNCED_BYTES:
+        if self._busy or not syncer.has_room(size):
             return None
         both = [(piece, data, self._verified(piece, data)) for piece, data in pieces]
         new, others = self._sorted([(piece, data, check) for piece, data, check in both if check is not None])
@@ -221,7 +221,7 @@ class PieceWriter:
         try:
             return self._claim_new(syncer, partial, new, written)
         finally:
-            await self._room_for_more(syncer)
+            await syncer.room_for_more()
 
     def _create(self, partial: PieceFiles, new: dict[int, tuple[int, memoryview, bytes]]) -> Written:
         contents = [(file, data) for file, (_, data, _) in new.items()]
@@ -251,7 +251,7 @@ class PieceWriter:
     async def _claim(self, syncer: Syncer, written: Sequence[tuple[int, bytes, int, int]]) -> None:
         """Count pieces as stored, each with its fingerprint, file and length; wait if the disk is behind."""
         self._claim_now(syncer, written)
-        await self._room_for_more(syncer)
+        await syncer.room_for_more()
 
     def _claim_now(self, syncer: Syncer, written: Sequence[tuple[int, bytes, int, int]]) -> None:
         if syncer.failed is not None:
@@ -260,10 +260,6 @@ class PieceWriter:
             self._checks[piece] = check
             self._stored.add(piece)
             syncer.add(piece, check, file, length)
-
-    async def _room_for_more(self, syncer: Syncer) -> None:
-        if syncer.unsynced >= UNSYNCED_BYTES:
-            await syncer.sync()
 
     def _verified(self, piece: int, data: memoryview) -> bytes | None:
         """Return the XXH3-128 of a piece if its BLAKE3 is right, else None."""

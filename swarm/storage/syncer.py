@@ -81,6 +81,8 @@ class Syncer:
         self._refused: DiskError | None = None
         self._batch = _Batch()
         self._syncing = 0
+        self._synced = trio.Event()
+        """Set when the sync that runs has ended."""
         self.failed: DiskError | None = None
 
     @property
@@ -125,6 +127,21 @@ class Syncer:
             if batch is self._batch:
                 await self.sync()
 
+    def has_room(self, size: int) -> bool:
+        """Whether ``size`` more bytes can be written without waiting for the disk."""
+        return self.unsynced + size < UNSYNCED_BYTES
+
+    async def room_for_more(self) -> None:
+        """Wait until fewer than `UNSYNCED_BYTES` are unsynced; raises `DiskError`.
+
+        A sync that runs already may free enough. Another one behind it would let writing wait for both.
+        """
+        while not self.has_room(0):
+            if self._syncing:
+                await self._synced.wait()
+            else:
+                await self.sync()
+
     async def sync(self) -> None:
         """Make everything written so far durable and claim it.
 
@@ -138,7 +155,7 @@ class Syncer:
                 return
             batch, self._batch = self._batch, _Batch()
             batch.full.set()
-            self._syncing = batch.size
+            self._syncing, self._synced = batch.size, trio.Event()
             try:
                 await self._make_durable(batch)
             except DiskError as error:
@@ -149,6 +166,7 @@ class Syncer:
                 raise
             finally:
                 self._syncing = 0
+                self._synced.set()
 
     async def _make_durable(self, batch: _Batch) -> None:
         files = self._files

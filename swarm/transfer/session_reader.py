@@ -16,6 +16,7 @@ from swarm.errors import LinkClosed, RemoteError
 from swarm.ports import ByteStream
 from swarm.protocol.codec import (
     DATA,
+    DATA_FRAME_BYTES,
     DATA_HEAD_BYTES,
     HEADER_BYTES,
     PACKED,
@@ -25,11 +26,12 @@ from swarm.protocol.codec import (
     decode_header,
     decode_packed_head,
     frame_bytes,
+    whole_data,
 )
-from swarm.protocol.messages import Reject, Request
+from swarm.protocol.messages import Data, Reject, Request
 from swarm.protocol.packing import unpack
 from swarm.protocol.session_rules import SessionRules
-from swarm.transfer.arena import ARENA_BYTES, LONGEST_PIECE, Arena
+from swarm.transfer.arena import ARENA_BYTES, BATCH_BYTES, LONGEST_PIECE, Arena
 from swarm.transfer.buffers import ArrivedPiece, ArrivedPieces, Holding, PieceBuffer
 from swarm.transfer.pacing import CHUNK_BYTES, LEAST_CHUNK_BYTES, ChunkSizer
 from swarm.transfer.session_io import Reports, SessionResources
@@ -46,7 +48,7 @@ SMALL_BYTES = 16 * 1024
 """A piece up to this size that has come whole is handed over with its neighbours."""
 
 TOGETHER_BYTES = 1024 * 1024
-"""Larger pieces that came without a pause are handed over together, up to so many bytes."""
+"""Larger pieces that came without a pause are handed over together, up to so many bytes without an arena."""
 
 WAIT_BYTES = 256 * 1024
 """While so many bytes are missing in an arena, nothing is heard of fewer: a peer that has become slow is
@@ -172,6 +174,7 @@ class SessionReader:
             else:
                 self._arena_used = True
                 self._add_large(arrived)
+                self._take_whole()
             return
         self._whole_pieces = whole
         await self._hand_over()
@@ -183,6 +186,16 @@ class SessionReader:
             await self._discard(head.piece, head.size)
         if arrival.last:
             self._whole(head.piece)
+
+    def _take_whole(self) -> None:
+        """As `_data`, for the pieces of full length that have come in the arena behind another."""
+        length = self._layout.piece_length
+        while self._arena is not None and (piece := whole_data(self._ahead, length)) is not None:
+            arrival = self._rules.received_data(Data(piece, 0, length))
+            end = DATA_FRAME_BYTES + length
+            payload, self._ahead = self._ahead[DATA_FRAME_BYTES:end], self._ahead[end:]
+            self._arena_used = True
+            self._add_large(ArrivedPiece(piece, length, payload if arrival.wanted else None))
 
     async def _packed(self, size: int) -> None:
         self._rules.check_size(PACKED, size)
@@ -232,6 +245,7 @@ class SessionReader:
             arrived = ArrivedPieces(self._large, self._large_buffers)
             self._large, self._large_buffers, self._large_bytes = [], [], 0
             self._reports.pieces_received(arrived)
+        self._stream.give_credit()
 
     async def _complete(self, piece: int, size: int) -> int:
         """Read on until a piece is whole; returns how much of it was not told of while it came."""
@@ -282,7 +296,8 @@ class SessionReader:
         self._large.append(arrived)
         length = self._layout.length(arrived.piece)
         self._large_bytes += length
-        if self._large_bytes + length > TOGETHER_BYTES or self._pacer.limited:
+        most = TOGETHER_BYTES if self._arena is None else BATCH_BYTES
+        if self._large_bytes + length > most or self._pacer.limited:
             self._hand_over_large()
 
     async def _fill(self, target: memoryview, piece: int | None = None) -> None:
@@ -402,6 +417,7 @@ class SessionReader:
             began = self._now()
             if self._large and len(arena.room) >= max(missing, MOST_AHEAD_BYTES):
                 # What has come already joins them.
+                self._stream.hold_credit()
                 came = self._stream.read_now(arena.room)
             if not came:
                 self._hand_over_large()
@@ -411,6 +427,7 @@ class SessionReader:
                     return False
                 arena = await self._restarted(arena)
                 began = self._now()
+                self._stream.hold_credit()
                 came = await self._stream.readinto_least(arena.room, missing)
             self.heard_at = self._now()
             self._ahead = arena.came(came, len(self._ahead))

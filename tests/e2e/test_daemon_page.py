@@ -37,11 +37,13 @@ def state(name: str) -> str:
 
 
 def test_a_link_is_added_watched_paused_and_removed(processes: Processes, tmp_path: Path) -> None:
-    movie = random_file(tmp_path / "movie.bin", 6 * MIB)
+    # Half a minute, if it were not let go on without a limit at the end.
+    movie = random_file(tmp_path / "movie.bin", 60 * MIB)
     other = random_file(tmp_path / "other.bin", MIB, seed=9)
-    seeder = share(processes, movie, "--upload-limit", "2MB/s")
+    seeder = share(processes, movie)
     second = share(processes, other)
     daemon = start_daemon(processes)
+    assert daemon.ask("PATCH", "/v1/limits", {"download_limit": 2_000_000}).status == 200
     home = f"http://127.0.0.1:{daemon.port}/"
     with Browser(tmp_path / "profile") as browser:
         # Without the token, and with a wrong one, there is nothing to see.
@@ -72,6 +74,7 @@ def test_a_link_is_added_watched_paused_and_removed(processes: Processes, tmp_pa
         pictures(browser)
         browser.run("document.querySelector('.pause').click()")
         browser.until(f"{state('movie.bin')} === 'paused'")
+        assert daemon.ask("PATCH", "/v1/limits", {"download_limit": None}).status == 200
         browser.run("document.querySelector('.pause').click()")
         browser.until(f"{state('movie.bin')} === 'seeding'")
         assert (processes.work("daemon") / "movie.bin").read_bytes() == movie.read_bytes()
@@ -102,11 +105,11 @@ def test_a_link_is_added_watched_paused_and_removed(processes: Processes, tmp_pa
 
 def test_a_film_is_watched_and_searched_while_it_is_fetched(processes: Processes, tmp_path: Path) -> None:
     """A sound, in fact: browsers play it without a codec. They ask for it as they do for a film."""
-    film = recording(tmp_path / "film.wav", 120)
+    film = recording(tmp_path / "film.wav", 300)
     seeder = share(processes, film, "--upload-limit", "1MB/s")
     daemon = start_daemon(processes)
-    assert daemon.ask("POST", "/v1/transfers", {"link": seeder.link}).status == 201
     with Browser(tmp_path / "profile") as browser:
+        assert daemon.ask("POST", "/v1/transfers", {"link": seeder.link}).status == 201
         browser.open(f"http://127.0.0.1:{daemon.port}/#token={daemon.token}")
         browser.until(f"{state('film.wav')} === 'fetching'")
         browser.run("document.querySelector('.transfer .name').click()")
@@ -116,10 +119,10 @@ def test_a_film_is_watched_and_searched_while_it_is_fetched(processes: Processes
             "const film = document.querySelector('video');"
             "film.muted = true;"
             "film.addEventListener('seeked', () => { window.found = film.readyState; });"
-            "film.currentTime = 90;"
+            "film.currentTime = 250;"
         )
         browser.until("window.found >= 2")
-        assert browser.run("return document.querySelector('video').duration") == 120
+        assert browser.run("return document.querySelector('video').duration") == 300
         assert browser.complaints() == []
     (about,) = daemon.transfers()
     assert about["done"] < film.stat().st_size * 3 // 4

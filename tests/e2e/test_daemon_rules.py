@@ -188,12 +188,17 @@ def test_a_watched_folder_is_shared_once_and_a_completion_runs_a_command(
     seeder = share(processes, random_file(tmp_path / "it's $(x).bin", MIB, seed=9))
     command(processes, "fetch", "--daemon", seeder.link, "--output", tmp_path / "into")
     before = daemon.until("writing.bin", lambda each: True)["manifest"]
+    told = tmp_path / "told"
+    deadline = time.monotonic() + 30
+    while not (told.exists() and told.read_text().endswith("\n")):
+        assert time.monotonic() < deadline, "the command on completion did not run"
+        time.sleep(0.05)
     daemon = again(processes, daemon, *options)
     writing.write_bytes(b"other")
     assert daemon.until("writing.bin", lambda each: each["manifest"] != before and each["state"] == "seeding")
     # What was removed stays away, nothing is there twice, and what is complete is told once.
     assert {each["name"] for each in daemon.transfers()} == {"it's $(x).bin", "writing.bin"}
-    ((arguments, about),) = [json.loads(line) for line in (tmp_path / "told").read_text().splitlines()]
+    ((arguments, about),) = [json.loads(line) for line in told.read_text().splitlines()]
     assert arguments == ["$(x) ;"]
     assert about["SWARM_PATH"] == str(tmp_path / "into" / "it's $(x).bin")
     assert (about["SWARM_NAME"], about["SWARM_SIZE"]) == ("it's $(x).bin", str(MIB))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from swarm.daemon.keeper import TransferKeeper
 from swarm.daemon.transfer_registry import FILE, TransferRegistry
 from swarm.daemon.transfer_view import summary
 from swarm.daemon.wishes import Wishes
+from swarm.node import Node
 from tests.support.nodes import loopback_node
 
 pytestmark = pytest.mark.e2e
@@ -33,27 +35,64 @@ class WaitingRegistry(TransferRegistry):
         await super().change(transfer, columns, envelope)
 
 
-async def test_a_share_has_its_link_before_the_registry_has_its_manifest(tmp_path: Path) -> None:
-    (tmp_path / "data.bin").write_bytes(b"swarm" * 1000)
-    async with loopback_node(tmp_path) as node, trio.open_nursery() as nursery:
-        registry = WaitingRegistry(tmp_path / FILE)
+@asynccontextmanager
+async def waiting_keeper(node: Node, folder: Path) -> AsyncIterator[tuple[TransferKeeper, WaitingRegistry]]:
+    async with trio.open_nursery() as nursery:
+        registry = WaitingRegistry(folder / FILE)
         try:
-            keeper = TransferKeeper(node, registry, ChangeLog("run"), nursery, lambda _line: None)
-            entry, new = await keeper.share(str(tmp_path / "data.bin"), Wishes())
-            assert new
-            with trio.fail_after(20):
-                await registry.asked.wait()
-                while summary(entry, keeper, trio.current_time())["state"] != "seeding":
-                    await keeper.changed()
-            assert not entry.kept.manifest
-            shown = summary(entry, keeper, trio.current_time())
-            assert shown["manifest"] == str(entry.transfer.id)
-            assert shown["link"] == entry.transfer.link
-            registry.allowed.set()
-            with trio.fail_after(20):
-                while not entry.kept.manifest:
-                    await keeper.changed()
-            assert summary(entry, keeper, trio.current_time())["manifest"] == shown["manifest"]
+            yield TransferKeeper(node, registry, ChangeLog("run"), nursery, lambda _line: None), registry
         finally:
             nursery.cancel_scope.cancel()
             registry.close()
+
+
+async def test_a_share_has_its_link_before_the_registry_has_its_manifest(tmp_path: Path) -> None:
+    (tmp_path / "data.bin").write_bytes(b"swarm" * 1000)
+    async with loopback_node(tmp_path) as node, waiting_keeper(node, tmp_path) as (keeper, registry):
+        entry, new = await keeper.share(str(tmp_path / "data.bin"), Wishes())
+        assert new
+        with trio.fail_after(20):
+            await registry.asked.wait()
+            while summary(entry, keeper, trio.current_time())["state"] != "seeding":
+                await keeper.changed()
+        assert not entry.kept.manifest
+        shown = summary(entry, keeper, trio.current_time())
+        assert shown["manifest"] == str(entry.transfer.id)
+        assert shown["link"] == entry.transfer.link
+        assert keeper.find(shown["manifest"]) is entry
+        registry.allowed.set()
+        with trio.fail_after(20):
+            while not entry.kept.manifest:
+                await keeper.changed()
+        assert summary(entry, keeper, trio.current_time())["manifest"] == shown["manifest"]
+
+
+async def test_a_fetch_is_complete_once_the_registry_has_its_manifest_and_says_so(tmp_path: Path) -> None:
+    """Whoever hears that it is complete may kill the daemon, and the seeder: the next start needs neither."""
+    (tmp_path / "data.bin").write_bytes(b"swarm" * 1000)
+    async with (
+        loopback_node(tmp_path / "seeder") as seeder,
+        loopback_node(tmp_path / "node") as node,
+        waiting_keeper(node, tmp_path) as (keeper, registry),
+    ):
+        completed: list[int] = []
+        keeper.completed = lambda entry: completed.append(entry.kept.size)
+        shared = await seeder.share(tmp_path / "data.bin")
+        entry, _ = await keeper.fetch(shared.link, str(tmp_path / "into"), Wishes())
+        with trio.fail_after(20):
+            await registry.asked.wait()
+            await entry.transfer.complete()
+            while not entry.tally.snapshot(trio.current_time()).complete:
+                await keeper.changed()
+        shown = summary(entry, keeper, trio.current_time())
+        assert (shown["state"], shown["complete"]) == ("fetching", False)
+        registry.allowed.set()
+        with trio.fail_after(20):
+            while not summary(entry, keeper, trio.current_time())["complete"]:
+                await keeper.changed()
+            assert summary(entry, keeper, trio.current_time())["state"] == "seeding"
+            assert await registry.envelope(entry.kept.id) == shared.envelope.to_bytes()
+            (kept,) = await registry.all()
+        assert (kept.complete, kept.size, kept.manifest) == (True, 5000, str(shared.id))
+        # The command on completion is told the size, too.
+        assert completed == [5000]

@@ -90,7 +90,7 @@ def test_https_is_checked_by_the_authorities_that_are_given(processes: Processes
     server = Nginx(processes, tmp_path / "www", certificate=own)
     manifest, _ = _published(processes, content)
     origin = ("--origin", server.url)
-    refused = fetch(processes, manifest, tmp_path / "no", *origin, "--patience", "1")
+    refused = fetch(processes, manifest, tmp_path / "no", *origin, "--patience", "2")
     refused.expect_exit(4, 30)
     assert "its certificate is refused" in refused.errors()
     assert f"origin {server.url}" in refused.errors()

@@ -156,7 +156,7 @@ def test_what_others_do_to_a_partial_file_is_fetched_again(processes: Processes,
     seeder = share(processes, data, "--piece-size", "64KiB")
     out = tmp_path / "out"
     slow = fetch(processes, seeder.link, out, "--download-limit", "1MiB/s")
-    slow.events_until("piece_stored", 24)
+    slow.events_until("piece_stored", 8)
     stored = slow.events("piece_stored")[0]["piece"]
     with (out / "data.swarm-part").open("r+b") as file:
         file.seek(stored * 65536 + 5)

@@ -48,7 +48,7 @@ def test_a_selection_is_fetched_seeded_as_far_as_it_goes_and_completed_later(
     # With the seeder gone, there is what the selection's peer has, and it does not promise more.
     seeder.process.terminate()
     seeder.process.expect_exit(143)
-    options = ("--only", "a.jpg", "--only", "docs", "--patience", "1")
+    options = ("--only", "a.jpg", "--only", "docs", "--patience", "2")
     other = fetch(processes, seeder.manifest, tmp_path / "other", part.address(), *options)
     other.expect_exit(5)
     assert len(other.events("piece_stored")) == 12

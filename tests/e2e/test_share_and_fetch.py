@@ -14,7 +14,8 @@ pytestmark = pytest.mark.e2e
 
 def test_three_seeders_each_send_some_of_a_file(processes: Processes, tmp_path: Path) -> None:
     source = random_file(tmp_path / "disk image.img", 64 * MIB)
-    seeders = [share(processes, source, "--upload-limit", "16MiB/s") for _ in range(3)]
+    # So slow that two of them are not done before the third is there.
+    seeders = [share(processes, source, "--upload-limit", "8MiB/s") for _ in range(3)]
     assert len({seeder.link.partition("?")[0] for seeder in seeders}) == 1, "one content, one id"
 
     leecher = fetch(processes, seeders[0].manifest, tmp_path / "out", *(s.address for s in seeders))
@@ -44,7 +45,7 @@ def test_a_folder_of_200_files_from_three_seeders(processes: Processes, tmp_path
     folder = make_folder(tmp_path / "a folder")
     assert len(tree(folder)) == 200
     seeders = [
-        share(processes, folder, "--piece-size", "64KiB", "--upload-limit", "4MiB/s") for _ in range(3)
+        share(processes, folder, "--piece-size", "64KiB", "--upload-limit", "1MiB/s") for _ in range(3)
     ]
 
     leecher = fetch(processes, seeders[0].manifest, tmp_path / "out", *(s.address for s in seeders))

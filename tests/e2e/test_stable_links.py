@@ -10,6 +10,7 @@ import pytest
 import swarm
 from swarm.endpoint import Endpoint
 from swarm.net import host
+from tests.support.web_servers import free_port
 
 LOOPBACK = ("/ip4/127.0.0.1/tcp/0",)
 
@@ -71,8 +72,7 @@ async def test_a_port_that_the_user_names_is_not_remembered(tmp_path: Path) -> N
     home = tmp_path / "home"
     async with swarm.open_node(options(home)) as node:
         before = port_of(node)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        free = server.getsockname()[1]
+    free = free_port()
     async with swarm.open_node(swarm.NodeOptions(home=home, listen=(f"/ip4/127.0.0.1/tcp/{free}",))) as node:
         assert port_of(node) == free
     async with swarm.open_node(options(home)) as node:

@@ -74,7 +74,7 @@ def test_an_update_takes_what_is_here_and_keeps_what_is_the_user_s(
     (warned,) = [event for event in updated.events("warned") if "kept 2 files" in event["message"]]
     assert "settings.ini.swarm-kept" in warned["message"]
     # The old version was shared from there: it is withdrawn where it changed, and nothing wrong is served.
-    late = processes.swarm("fetch", installed.link, "--patience", "1", "--no-lan", *LOOPBACK)
+    late = processes.swarm("fetch", installed.link, "--patience", "2", "--no-lan", *LOOPBACK)
     late.expect_exit(5)
     installed.process.line(r"withdrawn until that is right again", stderr=True)
     assert "does not match its hash" not in late.errors()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 import random
 import shutil
@@ -255,16 +254,6 @@ class Recorder(PosixLayer):
         self.log.append(f"remove {name}")
         super().remove(folder, name)
 
-    def stream(self, fd: int) -> io.FileIO:
-        log, name = self.log, self._name(fd)
-
-        class Stream(io.FileIO):
-            def write(self, data: memoryview) -> int:  # type: ignore[override]
-                log.append(f"append {name}")
-                return super().write(data)
-
-        return Stream(fd, "r+", closefd=False)
-
     @staticmethod
     def _name(fd: int) -> str:
         return Path(os.readlink(f"/proc/self/fd/{fd}")).name
@@ -277,7 +266,7 @@ async def test_the_order_on_the_disk_is_data_then_claim_then_name(tmp_path: Path
         await target.sync()
         await copy(seed(), target)
         await target.finish()
-    header = ["append f.swarm-journal", "sync f.swarm-journal"]
+    header = ["write f.swarm-journal", "sync f.swarm-journal"]
     claim = ["sync f.swarm-part", *header]
     assert layer.log == [
         *header,
@@ -360,18 +349,12 @@ async def test_a_journal_that_cannot_grow_claims_nothing_new(tmp_path: Path, who
     class Full(PosixLayer):
         full = False
 
-        def stream(self, fd: int) -> io.FileIO:
-            layer = self
-
-            class Stream(io.FileIO):
-                def write(self, data: memoryview) -> int:  # type: ignore[override]
-                    if not layer.full:
-                        return super().write(data)
-                    if not whole and len(data) > 30:
-                        return super().write(data[:30])
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-            return Stream(fd, "r+", closefd=False)
+        def write(self, fd: int, data: memoryview, offset: int) -> int:
+            if not self.full or not os.readlink(f"/proc/self/fd/{fd}").endswith("journal"):
+                return super().write(fd, data, offset)
+            if not whole and len(data) > 30:
+                return super().write(fd, data[:30], offset)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     out, layer = tmp_path / "out", Full()
     async with open_target(MANIFEST, out, layer=layer) as target:

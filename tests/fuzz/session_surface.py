@@ -78,6 +78,12 @@ class _Parts:
         buffer[: len(part)] = part
         return len(part)
 
+    def hold_credit(self) -> None:
+        pass
+
+    def give_credit(self) -> None:
+        pass
+
     async def readinto_exactly(self, buffer: memoryview) -> None:
         await self.readinto_least(buffer, len(buffer))
 

@@ -1,5 +1,7 @@
 """Writes every Ethernet frame of this namespace to a file: python -m tests.netns.capture FILE.
 
+SIGTERM ends it, once all that has been sent by then is written.
+
 And what is looked for in them: where packets went, and whether a manifest's id is among them in clear text.
 """
 
@@ -7,9 +9,11 @@ from __future__ import annotations
 
 import base64
 import ipaddress
+import signal
 import socket
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +22,9 @@ import base58
 from swarm.ids import ManifestId
 
 ALL_PROTOCOLS = 3
+BUFFER_BYTES = 64 << 20
+SO_RCVBUFFORCE = 33
+"""As SO_RCVBUF, without the system's limit (`socket(7)`): a full buffer would lose packets."""
 HEADER_BYTES = 14
 DESTINATION = slice(16, 20)
 IPV4, IPV6 = b"\x08\x00", b"\x86\xdd"
@@ -35,9 +42,10 @@ class Packet(NamedTuple):
 
 def main() -> None:
     listener = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ALL_PROTOCOLS))
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 << 20)
+    listener.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
+    signal.signal(signal.SIGTERM, lambda *_: listener.setblocking(False))
     print("capturing", flush=True)
-    with Path(sys.argv[1]).open("wb", buffering=0) as file:
+    with Path(sys.argv[1]).open("wb", buffering=0) as file, suppress(BlockingIOError):
         while True:
             frame = listener.recv(1 << 16)
             file.write(len(frame).to_bytes(4, "big") + frame)

@@ -11,7 +11,8 @@ import socket
 import sys
 import time
 
-ALL_PROTOCOLS = 3
+from tests.netns.capture import ALL_PROTOCOLS, SO_RCVBUFFORCE
+
 OUTGOING = 4
 FRAME_BYTES = 65536
 
@@ -22,7 +23,7 @@ def main() -> None:
     for name in names:
         end = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ALL_PROTOCOLS))
         end.bind((name, ALL_PROTOCOLS))
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+        end.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)
         ends.append(end)
     waiting: list[tuple[float, int, bytes, socket.socket]] = []
     number = 0

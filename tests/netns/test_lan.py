@@ -17,6 +17,7 @@ import pytest
 from swarm.ids import ManifestId
 from swarm.protocol.dns_message import decode_message
 from swarm.protocol.lan_records import OWN_SERVICE, sightings
+from tests.netns.capture import ALL_PROTOCOLS, BUFFER_BYTES, SO_RCVBUFFORCE
 from tests.netns.network import Network, why_unavailable
 from tests.support.processes import Processes, Running
 from tests.support.requirements import require
@@ -24,9 +25,6 @@ from tests.support.running import EVENT_KEY
 
 pytestmark = pytest.mark.e2e
 BITS = 200_000_000
-ETH_P_ALL = 3
-SO_RCVBUFFORCE = 33
-"""As SO_RCVBUF, without the system's limit (`socket(7)`): a full buffer would lose the last packets."""
 SIZE = 3_000_000
 
 
@@ -60,10 +58,10 @@ class Lan:
     def captured(self, host: int) -> Iterator[list[bytes]]:
         """The UDP and TCP packets on a host's interface (IP headers first), complete when the block ends."""
         packets: list[bytes] = []
-        kind = socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL)
+        kind = socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ALL_PROTOCOLS)
         with self.network.socket(host, *kind) as wire:
-            wire.bind(("eth0", ETH_P_ALL))
-            wire.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 32 << 20)
+            wire.bind(("eth0", ALL_PROTOCOLS))
+            wire.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
             wire.setblocking(False)
             yield packets
             with suppress(BlockingIOError):
@@ -203,7 +201,8 @@ def test_peers_over_ipv6_are_told_apart(lan: Lan) -> None:
     for host, way in ways.items():
         # Only what is named: a name of the IPv4 network leads nowhere here.
         lan.swarm(host, "fetch", path["manifest"], way, "--json", lan=False).expect_exit(0)
-    came = {event["address"].rpartition("/tcp/")[0] for event in share.events("peer_connected")}
+    connected = share.events_until("peer_connected", len(ways))
+    came = {event["address"].rpartition("/tcp/")[0] for event in connected}
     assert {"/ip6/2001:db8:2::1", "/ip6/2001:db8:3::1"} < came
     assert any(each.startswith("/ip6zone/eth0/ip6/fe80::") for each in came)
     assert len(came) == 3

@@ -102,7 +102,7 @@ def test_an_id_is_enough_and_the_wires_tell_nothing(processes: Processes, tmp_pa
         found = fetch.line("found", stderr=True).string
         assert "192.168." not in found
         assert "p2p-circuit" in found
-        sniffer.stop(1)
+        sniffer.stop()
         # What comes in from a home is not counted: routers translate before the wan.
         assert destinations(captured) == {PUBLIC, *ROUTERS.values()}
         wires = b"".join(frames(captured))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-import socket
 import subprocess
 import time
 import urllib.request
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from tests.support.web_servers import free_port
 
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -25,9 +26,7 @@ class Browser:
     """One window. Leaving the block ends it, and the driver."""
 
     def __init__(self, folder: Path, width: int = 1100, height: int = 800) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+        self._port = free_port()
         self._open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
         self._driver = subprocess.Popen(
             [str(shutil.which("chromedriver")), f"--port={self._port}", "--silent"],

@@ -11,7 +11,6 @@ entries of this folder.
 from __future__ import annotations
 
 import errno
-import io
 import os
 import random
 from collections.abc import Iterator
@@ -155,19 +154,6 @@ class RecordingLayer(PosixLayer):
         child = self.stat(folder, name).st_ino
         super().remove_folder(folder, name)
         self.record("remove", self.node(folder), name=name, child=child)
-
-    def stream(self, fd: int) -> io.FileIO:
-        layer = self
-
-        class Stream(io.FileIO):
-            def write(self, data: memoryview) -> int:  # type: ignore[override]
-                layer.check_alive()
-                at = self.tell()
-                taken = super().write(data)
-                layer.record("write", layer.node(fd), offset=at, data=bytes(data[:taken]))
-                return taken
-
-        return Stream(fd, "r+", closefd=False)
 
 
 @dataclass

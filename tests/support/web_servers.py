@@ -7,6 +7,8 @@ raises what a test reports as an error: nothing is skipped.
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 import re
 import socket
 import ssl
@@ -22,10 +24,21 @@ from tests.support.requirements import require_program
 READY_SECONDS = 20.0
 
 
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_ports = itertools.cycle(range(10_000 + WORKER % 5 * 2_000, 12_000 + WORKER % 5 * 2_000))
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of this machine that stays free until it is used.
+
+    Each worker of pytest-xdist has ports of its own. They lie below those of nodes and those of connections
+    that go out, so nobody else is given one meanwhile.
+    """
+    while True:
+        port = next(_ports)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def until_listening(port: int, host: str = "127.0.0.1") -> None:

@@ -273,6 +273,12 @@ class LyingLink:
     def read_now(self, buffer: memoryview) -> int:
         raise NotImplementedError
 
+    def hold_credit(self) -> None:
+        pass
+
+    def give_credit(self) -> None:
+        pass
+
     async def read_some(self, limit: int) -> bytes:
         raise NotImplementedError
 

@@ -303,9 +303,11 @@ async def test_the_measured_time_is_that_of_the_peer(one_check):
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(reply)
+            began = trio.current_time()
             seconds = await connection.ping(5.0)
+            took = trio.current_time() - began
         assert seconds is not None
-        assert 0.1 <= seconds < 0.6
+        assert 0.1 <= seconds <= took
 
 
 async def test_answers_in_another_order_belong_to_their_pings(one_check):

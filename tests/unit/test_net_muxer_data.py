@@ -19,13 +19,20 @@ from libp2p.stream_muxer.exceptions import (
 )
 
 from swarm.ids import PeerId
-from swarm.mux.mux_limits import INITIAL_WINDOW, MuxLimits
+from swarm.mux.mux_limits import (
+    INITIAL_WINDOW,
+    NOISE_LENGTH_PREFIX,
+    NOISE_TAG,
+    YAMUX_HEADER,
+    MuxLimits,
+)
 from swarm.mux.stream import WindowBudget
 from swarm.net.record_socket import TURN_BYTES
 from swarm.net.streams import WRITE_COST, NegotiatedStream
 from tests.support.connection_pair import muxed_pair, read_exactly, read_to_end
 
 MIB = 1024 * 1024
+SEALING_BYTES = NOISE_LENGTH_PREFIX + NOISE_TAG
 PAIRS = [("ours", "ours"), ("ours", "stock"), ("stock", "ours")]
 
 
@@ -411,6 +418,39 @@ async def test_a_reader_takes_what_has_arrived_without_a_turn_of_any_other_task(
             assert len(turns) == before
             assert buffer == data
             nursery.cancel_scope.cancel()
+
+
+async def test_held_credit_travels_with_the_answer():
+    async with muxed_pair() as (one, two):
+        first, second = await opened(one, two)
+        buffer = memoryview(bytearray(INITIAL_WINDOW))
+        await first.write(buffer)
+        second.hold_credit()
+        await second.readinto_exactly(buffer)
+        before = two._socket.sent_bytes
+        await second.write(b"answer")
+        assert two._socket.sent_bytes - before == 2 * YAMUX_HEADER + len(b"answer") + SEALING_BYTES
+        with trio.fail_after(5):
+            await first.write(buffer)
+            await second.readinto_exactly(buffer)
+            second.give_credit()
+            await first.write(buffer)
+
+
+async def test_held_credit_is_given_by_a_reader_that_waits():
+    async with muxed_pair() as (one, two):
+        first, second = await opened(one, two)
+        buffer = memoryview(bytearray(2 * INITIAL_WINDOW))
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(first.write, bytes(range(256)) * (len(buffer) // 256))
+                await trio.testing.wait_all_tasks_blocked()
+                second.hold_credit()
+                before = two._socket.sent_bytes
+                await second.readinto_exactly(buffer[:INITIAL_WINDOW])
+                assert two._socket.sent_bytes == before
+                await second.readinto_exactly(buffer[INITIAL_WINDOW:])
+        assert buffer == bytes(range(256)) * (len(buffer) // 256)
 
 
 @pytest.mark.parametrize("forged", [b"\x00\x20" + bytes(32), b"\x00\x0f" + bytes(15)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 
 import pytest
@@ -9,8 +10,9 @@ import trio
 import trio.testing
 
 from swarm.errors import LinkClosed
+from swarm.mux.mux_limits import NOISE_MAX_PLAINTEXT, NOISE_MAX_SEALED
 from swarm.mux.records import Opener, Sealer
-from swarm.net.record_socket import WAKE_BYTES, RecordSocket
+from swarm.net.record_socket import PART_RECORDS, WAKE_BYTES, RecordSocket
 from tests.support.connection_pair import socket_pair
 from tests.support.records import Plaintexts
 
@@ -113,3 +115,24 @@ async def test_who_waits_is_woken_for_the_end_of_a_record_whose_middle_another_t
     records.close()
     await peer.aclose()
     assert sink.found == [bytes(50_000)]
+
+
+async def test_one_step_receives_many_parts_and_no_more_than_is_wanted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    peer, sealer, records = connected()
+    full = [NOISE_MAX_PLAINTEXT] * (PART_RECORDS + 4)
+    wanted = [
+        bytes([number]) * size
+        for number, size in enumerate([NOISE_MAX_PLAINTEXT, 70, 12, NOISE_MAX_PLAINTEXT, 40_000, *full])
+    ]
+    come, sink = io.BytesIO(b"".join(map(sealer.seal, wanted))), Plaintexts()
+    # What a real socket holds at once differs from system to system.
+    monkeypatch.setattr(records, "_read_into", come.readinto)
+    assert records.receive_now(sink, NOISE_MAX_PLAINTEXT) <= 2 * NOISE_MAX_SEALED
+    assert sink.found == wanted[:3]
+    records.receive_now(sink)
+    assert sink.found == wanted
+    assert records.receive_now(sink) == 0
+    await peer.aclose()
+    records.close()
