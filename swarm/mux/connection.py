@@ -221,6 +221,8 @@ class Connection:
         self._payload_finishes = False
         self._results = MuxResults()
         self.streams: dict[int, Stream] = {}
+        self.opened = 0
+        """Streams that either end has opened so far."""
         self.pace = FramePace()
         self.rtt = 0.0
         self.peer_leaving = False
@@ -484,6 +486,7 @@ class Connection:
         window = ReceiveWindow(self._budget, self._limits.max_window)
         stream = Stream(stream_id, inbound=inbound, inbox=Inbox(self._blocks), window=window)
         self.streams[stream_id] = stream
+        self.opened += 1
         return stream
 
     def _forget_if_done(self, stream: Stream) -> None:

@@ -427,6 +427,11 @@ class MuxedConnection(IMuxedConn):
         """Encrypted bytes received and sent so far."""
         return self._socket.received_bytes + self._socket.sent_bytes
 
+    @property
+    def opened(self) -> int:
+        """Streams that either end has opened so far."""
+        return self._driver.core.opened
+
     async def ping(self, deadline: float) -> float | None:
         """Measure the round trip to the peer with one Yamux ping; return it in seconds.
 
