@@ -189,9 +189,9 @@ class Store(Protocol):
         whole file is away (all of its pieces leave ``stored``), `DiskError` when it cannot be read.
         """
 
-    def get_now(self, pieces: Sequence[int]) -> list[memoryview]:
+    def get_now(self, pieces: Sequence[int], room: memoryview) -> list[memoryview]:
         """As `get`, in one step that waits for nothing: the pieces before the first that would wait, or that
-        anything is wrong with."""
+        anything is wrong with. They may lie in ``room``, which is large enough for all."""
 
     async def get_many(self, pieces: Sequence[int]) -> list[memoryview | SwarmError]:
         """As `get`, for many small pieces in one step; the answer ends with the first error."""

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 import trio.testing
+from libp2p.network.connection import swarm_connection
 
 from swarm.endpoint import Endpoint
 from swarm.errors import LinkClosed, NoPeerReachable, UsageError
@@ -63,6 +64,32 @@ async def test_a_ping_takes_some_time_but_not_much() -> None:
         seconds = await pings(client, server)
         assert seconds is not None
         assert 0 < seconds < 1
+
+
+async def test_closing_does_not_wait_for_the_pause_that_libp2p_makes(monkeypatch: pytest.MonkeyPatch) -> None:
+    class EndlessPause:
+        """What `swarm_connection` uses of trio, with a pause that never ends."""
+
+        Event, open_nursery = trio.Event, trio.open_nursery
+        pauses = given_up = 0
+
+        @classmethod
+        async def sleep(cls, _seconds: float) -> None:
+            cls.pauses += 1
+            try:
+                await trio.sleep_forever()
+            finally:
+                cls.given_up += 1
+
+    async with pair() as (server, client):
+        await connect(client, server)
+        monkeypatch.setattr(swarm_connection, "trio", EndlessPause)
+        with trio.fail_after(20):
+            await client.disconnect(server.peer_id)
+            assert not client.connected(server.peer_id)
+            while not EndlessPause.pauses:
+                await trio.sleep(0)
+            assert not EndlessPause.given_up, "closing waited until its own deadline"
 
 
 @pytest.mark.parametrize("ip", ["/ip4/127.0.0.1", "/ip6/::1"])
