@@ -132,10 +132,7 @@ class Outgoing:
         parts.append(b"")
         while stream.writes and left:
             write = stream.writes[0]
-            start = write.sent
-            write.sent += min(left, write.left)
-            parts.append(write.data[start : write.sent])
-            left -= write.sent - start
+            left -= write.take(left, parts)
             if not write.left:
                 stream.writes.popleft()
                 progressed.add(stream)
@@ -291,11 +288,11 @@ class Connection:
             return None
         return self._backlog.pop(next(iter(self._backlog)))
 
-    def write(self, stream: Stream, data: memoryview) -> Write:
+    def write(self, stream: Stream, *parts: memoryview) -> Write:
         """Queue bytes; LinkClosed when the stream is closed for writing. `Write.left` tells the progress."""
         if not stream.sending:
             raise LinkClosed("the stream is closed for writing")
-        write = Write(data)
+        write = Write(parts)
         self._outgoing.write(stream, write)
         return write
 
