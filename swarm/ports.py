@@ -13,6 +13,7 @@ from swarm.bits import PieceSet
 from swarm.content.manifest import Manifest
 from swarm.endpoint import Route
 from swarm.errors import SwarmError
+from swarm.events import Event
 from swarm.ids import ManifestId, PeerId, SourceId
 from swarm.lazy_dataclass import dataclass
 
@@ -81,6 +82,13 @@ class ByteStream(Protocol):
 
     async def reset(self) -> None:
         """Abandon the stream in both directions at once."""
+
+
+class EventSink(Protocol):
+    """Where events go."""
+
+    def __call__(self, *events: Event) -> None:
+        """Take events of one kind and of one transfer, or a single one; never waits."""
 
 
 class Network(Protocol):
@@ -181,9 +189,9 @@ class Store(Protocol):
         whole file is away (all of its pieces leave ``stored``), `DiskError` when it cannot be read.
         """
 
-    def get_now(self, pieces: Sequence[int]) -> list[memoryview]:
+    def get_now(self, pieces: Sequence[int], room: memoryview) -> list[memoryview]:
         """As `get`, in one step that waits for nothing: the pieces before the first that would wait, or that
-        anything is wrong with."""
+        anything is wrong with. They may lie in ``room``, which is large enough for all."""
 
     async def get_many(self, pieces: Sequence[int]) -> list[memoryview | SwarmError]:
         """As `get`, for many small pieces in one step; the answer ends with the first error."""

@@ -132,10 +132,7 @@ class Outgoing:
         parts.append(b"")
         while stream.writes and left:
             write = stream.writes[0]
-            start = write.sent
-            write.sent += min(left, write.left)
-            parts.append(write.data[start : write.sent])
-            left -= write.sent - start
+            left -= write.take(left, parts)
             if not write.left:
                 stream.writes.popleft()
                 progressed.add(stream)
@@ -224,6 +221,8 @@ class Connection:
         self._payload_finishes = False
         self._results = MuxResults()
         self.streams: dict[int, Stream] = {}
+        self.opened = 0
+        """Streams that either end has opened so far."""
         self.pace = FramePace()
         self.rtt = 0.0
         self.peer_leaving = False
@@ -289,11 +288,11 @@ class Connection:
             return None
         return self._backlog.pop(next(iter(self._backlog)))
 
-    def write(self, stream: Stream, data: memoryview) -> Write:
+    def write(self, stream: Stream, *parts: memoryview) -> Write:
         """Queue bytes; LinkClosed when the stream is closed for writing. `Write.left` tells the progress."""
         if not stream.sending:
             raise LinkClosed("the stream is closed for writing")
-        write = Write(data)
+        write = Write(parts)
         self._outgoing.write(stream, write)
         return write
 
@@ -487,6 +486,7 @@ class Connection:
         window = ReceiveWindow(self._budget, self._limits.max_window)
         stream = Stream(stream_id, inbound=inbound, inbox=Inbox(self._blocks), window=window)
         self.streams[stream_id] = stream
+        self.opened += 1
         return stream
 
     def _forget_if_done(self, stream: Stream) -> None:

@@ -31,6 +31,7 @@ from swarm.mux.mux_limits import (
     DEPTH_SECONDS,
     DEPTH_START,
     NOISE_LENGTH_PREFIX,
+    NOISE_MAX_MESSAGE,
     NOISE_MAX_NONCE,
     NOISE_MAX_PLAINTEXT,
     NOISE_MAX_SEALED,
@@ -114,26 +115,39 @@ class Sealer:
         """
         used = staged = 0
         for part in parts:
-            at, size = 0, len(part)
-            view = part if isinstance(part, memoryview) else memoryview(part)
-            while at < size:
-                if size - at >= NOISE_MAX_PLAINTEXT:
-                    if staged:
-                        used = self._seal_at(staging[:staged], out, used)
-                        staged = 0
-                    used = self._seal_at(view[at : at + NOISE_MAX_PLAINTEXT], out, used)
-                    at += NOISE_MAX_PLAINTEXT
-                    continue
-                step = min(NOISE_MAX_PLAINTEXT - staged, size - at)
-                staging[staged : staged + step] = view[at : at + step]
-                at += step
-                staged += step
-                if staged == NOISE_MAX_PLAINTEXT:
-                    used = self._seal_at(staging, out, used)
-                    staged = 0
+            view = memoryview(part)
+            if len(view) >= NOISE_MAX_PLAINTEXT:
+                if staged:
+                    used = self._seal_at(staging[:staged], out, used)
+                whole = len(view) - len(view) % NOISE_MAX_PLAINTEXT
+                used, staged = self._seal_full(view[:whole], out, used), 0
+                view = view[whole:]
+            if staged + len(view) > NOISE_MAX_PLAINTEXT:
+                fits = NOISE_MAX_PLAINTEXT - staged
+                staging[staged:] = view[:fits]
+                used, staged = self._seal_at(staging, out, used), 0
+                view = view[fits:]
+            staging[staged : staged + len(view)] = view
+            staged += len(view)
         if staged:
             used = self._seal_at(staging[:staged], out, used)
         return used
+
+    def _seal_full(self, plaintext: memoryview, out: memoryview, at: int) -> int:
+        """As `_seal_at`, for the bytes of any number of full records."""
+        if at + len(plaintext) // NOISE_MAX_PLAINTEXT * NOISE_MAX_SEALED > len(out):
+            raise ValueError(f"no room for records of {len(plaintext)} bytes")
+        for start in range(0, len(plaintext), NOISE_MAX_PLAINTEXT):
+            if self._nonce > self._last:
+                raise RemoteError("all nonces of this connection are used; reconnect")
+            nonce = self._form.pack(self._nonce)
+            self._nonce += 1
+            end = at + NOISE_MAX_SEALED
+            _LENGTH.pack_into(out, at, NOISE_MAX_MESSAGE)
+            record = out[at + NOISE_LENGTH_PREFIX : end]
+            self._cipher.encrypt_into(nonce, plaintext[start : start + NOISE_MAX_PLAINTEXT], None, record)
+            at = end
+        return at
 
     def seal(self, plaintext: bytes) -> bytes:
         """Return ``plaintext``, of any length, as one or more records."""
@@ -228,8 +242,8 @@ def missing(rest: bytes) -> int:
     return NOISE_LENGTH_PREFIX + size - kept
 
 
-SEAL_RECORDS = DEPTH_MAX // NOISE_MAX_PLAINTEXT
-"""The most full records sealed in one step."""
+SEAL_RECORDS = DEPTH_MAX // NOISE_MAX_PLAINTEXT + 1
+"""The most full records sealed in one step: `DEPTH_MAX` bytes of payload with their headers are one step."""
 SEALED_BYTES = SEAL_RECORDS * NOISE_MAX_SEALED + (SEAL_RECORDS + 1) * (NOISE_LENGTH_PREFIX + NOISE_TAG)
 """What they take with a short one before each, and behind them."""
 

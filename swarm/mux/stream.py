@@ -7,7 +7,7 @@ memory budget for the whole process, which also counts received and unread bytes
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from enum import Enum, auto
 
 from swarm.errors import RemoteError
@@ -241,18 +241,36 @@ class Read:
 
 
 class Write:
-    """A pending write; the caller must not change ``data`` until ``left`` is 0."""
+    """A pending write of ``parts``; the caller must not change them until ``left`` is 0."""
 
-    __slots__ = ("data", "sent")
+    __slots__ = ("_next", "_parts", "_start", "left")
 
-    def __init__(self, data: memoryview) -> None:
-        self.data = data
-        self.sent = 0
-
-    @property
-    def left(self) -> int:
+    def __init__(self, parts: Sequence[memoryview]) -> None:
+        self._parts = parts
+        self._next = 0
+        self._start = 0
+        self.left = sum(map(len, parts))
         """Bytes not sealed yet."""
-        return len(self.data) - self.sent
+
+    def take(self, most: int, out: list[bytes | memoryview]) -> int:
+        """Add views of the next bytes, at most ``most``, to ``out``; return how many bytes that is."""
+        left = taken = min(most, self.left)
+        self.left -= taken
+        while left:
+            part = self._parts[self._next]
+            view = part[self._start : self._start + left] if self._start or len(part) > left else part
+            out.append(view)
+            left -= len(view)
+            self._start += len(view)
+            if self._start == len(part):
+                self._next, self._start = self._next + 1, 0
+        return taken
+
+    def keep(self) -> None:
+        """Copy what is left, so that the caller may do as it likes with ``parts``."""
+        rest: list[bytes | memoryview] = []
+        left = self.take(self.left, rest)
+        self._parts, self._next, self._start, self.left = (memoryview(b"".join(rest)),), 0, 0, left
 
 
 class Stream:

@@ -12,6 +12,7 @@ import os
 import resource
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import cast
 from weakref import WeakKeyDictionary
 
 import trio
@@ -33,6 +34,7 @@ from swarm.limits import TokenBucket
 from swarm.net import network_limits as limits
 from swarm.net.inbound import InboundConnection, InboundConnections, PeerStanding
 from swarm.net.libp2p import internals
+from swarm.net.muxed_connection import MuxedConnection
 from swarm.net.network_limits import DESCRIPTORS_FOR_FILES, DESCRIPTORS_SPARE
 from swarm.net.streams import ENDED, shielded
 
@@ -193,14 +195,17 @@ class Admission:
 
     async def _while_used(self, connection: SwarmConn, peer: PeerId) -> None:
         """Return when the connection has ended, or has had no stream for a while."""
+        muxed = cast(MuxedConnection, connection.muxed_conn)
         unused, pause = False, limits.UNUSED_SECONDS / 2
         while not unused:
-            had_streams = bool(connection.streams)
+            had_streams, opened = bool(connection.streams), muxed.opened
             with trio.move_on_after(pause) as scope:
                 await connection.event_closed.wait()
             if not scope.cancelled_caught:
                 return
-            unused = not had_streams and not connection.streams and not self._kept(connection, peer)
+            # Short questions are a use, too, whether or not one is open at this moment.
+            idle = not had_streams and not connection.streams and muxed.opened == opened
+            unused = idle and not self._kept(connection, peer)
             # A connection that was long in use is checked rarely: a hundred of them must cost nothing.
             used = had_streams and connection.streams
             pause = min(2 * pause, limits.USED_SECONDS) if used else limits.UNUSED_SECONDS / 2

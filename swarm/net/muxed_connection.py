@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 STALL_SECONDS = 60.0
 """Seconds after which a peer that reads nothing from a full socket is disconnected."""
+FEW_BYTES = 16 * 1024
+"""When fewer were received at once, no more had come: control messages of a peer that is sent payload."""
 DRAIN_SECONDS = 0.5
 """Seconds between two reads after which unread data is given up once the peer has closed the connection."""
 
@@ -43,8 +45,9 @@ class Driver:
     """Runs one connection: moves bytes between its state machine, its socket and its streams.
 
     ``pings``: the pings that wait for an answer. ``changed``: tasks park here until they can accept or open
-    a stream, or the connection ends. ``sender_busy``: the socket is full. ``ended``: set once the socket is
-    closed. ``cause``: why the connection ended, or an empty string.
+    a stream, or the connection ends. ``sender_busy``: the socket is full. ``turn``: another number after all
+    other tasks have run. ``ended``: set once the socket is closed. ``cause``: why the connection ended, or
+    an empty string.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Driver:
         self._receiving = False
         self._scope = trio.CancelScope()
         self._woken = False
+        self.turn = 0
         self._turn_ends = RECEIVE_BYTES
         self.readers: dict[MuxedStream, int] = {}
         """The streams whose readers wait, and how many bytes each wants."""
@@ -106,15 +110,14 @@ class Driver:
         elif due and not muxed.holds:
             self.pump()
 
-    def write(self, muxed: MuxedStream, data: list[memoryview]) -> Write | None:
-        """Send as much of ``data`` as possible now and queue the rest.
+    def write(self, muxed: MuxedStream, parts: list[memoryview]) -> Write:
+        """Send as much of ``parts`` as possible now and queue the rest.
 
-        Returns the last non-empty part: once it is sent, all are. LinkClosed when the stream is closed
-        for writing.
+        LinkClosed when the stream is closed for writing.
         """
-        writes = [self.core.write(muxed.state, part) for part in data]
+        write = self.core.write(muxed.state, *parts)
         self.pump()
-        return next((write for write in reversed(writes) if write.data), None)
+        return write
 
     def finish(self, muxed: MuxedStream) -> None:
         """Send FIN after the queued bytes."""
@@ -149,6 +152,8 @@ class Driver:
             return
         try:
             done = self._socket.send(self.core.take)
+            # A turn may be over just when everything is sent: nobody has to be woken for nothing.
+            done = done or not (self.core.sends or self._socket.unsent)
             if done and self.core.leaving:
                 self._sending_ended = True
                 self._socket.finish()
@@ -249,12 +254,15 @@ class Driver:
             self._receiving = True
             while True:
                 self._begin_batch()
-                if self._socket.receive_now(self, self._most()):
+                came = self._socket.receive_now(self, self._most())
+                if came:
                     self._end_batch()
-                    if self._woken or self._socket.received_bytes >= self._turn_ends:
-                        await self._let_others_run()
-                else:
+                if came < FEW_BYTES:
+                    # The socket is empty now, and whoever was woken runs while this task waits for more.
                     await self._socket.readable()
+                    self._begin_turn()
+                elif self._woken or self._socket.received_bytes >= self._turn_ends:
+                    await self._let_others_run()
         except (LinkClosed, RemoteError) as error:
             self._end_receiving(error)
 
@@ -273,6 +281,11 @@ class Driver:
         if any(muxed.served for muxed in self.readers):
             # This task came first; the reader receives for itself what comes next.
             await trio.lowlevel.checkpoint()
+        self._begin_turn()
+
+    def _begin_turn(self) -> None:
+        """Others have run."""
+        self.turn += 1
         self._woken = False
         self._turn_ends = self._socket.received_bytes + RECEIVE_BYTES
 
@@ -413,6 +426,11 @@ class MuxedConnection(IMuxedConn):
     def traffic(self) -> int:
         """Encrypted bytes received and sent so far."""
         return self._socket.received_bytes + self._socket.sent_bytes
+
+    @property
+    def opened(self) -> int:
+        """Streams that either end has opened so far."""
+        return self._driver.core.opened
 
     async def ping(self, deadline: float) -> float | None:
         """Measure the round trip to the peer with one Yamux ping; return it in seconds.

@@ -32,6 +32,11 @@ _ENDINGS = {
 }
 
 
+KEPT_BYTES = 4 * 1024
+"""Bytes of a write that a stream keeps, when only the peer's window is in the way: windows and writes are of
+about the same size, and would cut each other into a long and a short frame each time."""
+
+
 class MuxedStream(IMuxedStream):
     """A Yamux stream.
 
@@ -53,6 +58,11 @@ class MuxedStream(IMuxedStream):
     def stream_id(self) -> int:
         """The Yamux stream id."""
         return self.state.id
+
+    @property
+    def turn(self) -> int:
+        """Another number each time that all tasks have run since the last one, as far as it is noticed."""
+        return self._driver.turn
 
     # Reading.
 
@@ -156,13 +166,7 @@ class MuxedStream(IMuxedStream):
             return self._read_unread(read.buffer)
         state.reading = read
         try:
-            if self._deadline == math.inf:  # as nearly always; a scope costs more than a turn
-                await self._fill(read)
-            else:
-                with trio.CancelScope(deadline=self._deadline) as scope:
-                    await self._fill(read)
-                if scope.cancelled_caught:
-                    raise MuxedStreamError("the deadline of the stream has passed")
+            await self._fill(read)
         finally:
             state.reading = None
             self._driver.readers.pop(self, None)
@@ -175,7 +179,7 @@ class MuxedStream(IMuxedStream):
             if not driver.pull(read.left, hold=self.holds):
                 driver.flush()
                 driver.readers[self] = read.left
-                await self._readable.park()
+                await self._park(self._readable)
 
     async def _wait_readable(self, wanted: int) -> None:
         """Wait until something is in the inbox; the reader will take ``wanted`` bytes at most."""
@@ -184,12 +188,19 @@ class MuxedStream(IMuxedStream):
             return
         self._driver.readers[self] = wanted
         try:
-            with trio.CancelScope(deadline=self._deadline) as scope:
-                while not self.state.inbox.size:
-                    self._check_readable()
-                    await self._readable.park()
+            while not self.state.inbox.size:
+                self._check_readable()
+                await self._park(self._readable)
         finally:
             self._driver.readers.pop(self, None)
+
+    async def _park(self, lot: trio.lowlevel.ParkingLot) -> None:
+        """Wait to be woken, until the deadline of the stream at most."""
+        if self._deadline == math.inf:
+            await lot.park()
+            return
+        with trio.CancelScope(deadline=self._deadline) as scope:
+            await lot.park()
         if scope.cancelled_caught:
             raise MuxedStreamError("the deadline of the stream has passed")
 
@@ -216,7 +227,7 @@ class MuxedStream(IMuxedStream):
         except LinkClosed:
             self._check_writable()
             raise MuxedStreamClosed("the stream is closed for writing") from None
-        if write is not None and write.left:
+        if write.left and not self._keeps(write):
             await self._wait_written(write)
 
     def write_now(self, data: bytes | bytearray) -> bool:
@@ -229,18 +240,21 @@ class MuxedStream(IMuxedStream):
         self._driver.write(self, [memoryview(data)])
         return True
 
+    def _keeps(self, write: Write) -> bool:
+        """Whether the end of a write may wait for the window while its writer prepares what follows."""
+        if self._driver.sender_busy or write.left > KEPT_BYTES or len(self.state.writes) > 1:
+            return False
+        write.keep()
+        return True
+
     async def _wait_written(self, write: Write) -> None:
         try:
-            with trio.CancelScope(deadline=self._deadline) as scope:
-                while write.left:
-                    self._check_writable()
-                    await self._written.park()
+            while write.left:
+                self._check_writable()
+                await self._park(self._written)
         except BaseException:
             self._driver.reset(self)
             raise
-        if scope.cancelled_caught:
-            self._driver.reset(self)
-            raise MuxedStreamError("the deadline of the stream has passed")
 
     def _check_writable(self) -> None:
         if self.state.ending:

@@ -47,7 +47,7 @@ class NegotiatedStream:
         self._peer = peer
         self._remote_address = remote_address
         muxed = getattr(stream, "muxed_stream", None)
-        self._turn = TURN_BYTES
+        self._turn, self._turn_left = 0, TURN_BYTES
         self._muxed = muxed if hasattr(muxed, "readinto_exactly") else None
         own = self._muxed
         self._read = stream.read if own is None else own.read
@@ -132,10 +132,12 @@ class NegotiatedStream:
         try:
             if self._muxed is not None:
                 # A write that the socket takes at once awaits nothing, so let other tasks run now and then.
-                self._turn -= WRITE_COST + sum(map(len, data))
-                if self._turn <= 0:
+                if self._turn == self._muxed.turn and self._turn_left <= 0:
                     await trio.lowlevel.checkpoint()
-                    self._turn = TURN_BYTES
+                    self._turn_left = TURN_BYTES
+                if self._turn != self._muxed.turn:
+                    self._turn, self._turn_left = self._muxed.turn, TURN_BYTES
+                self._turn_left -= WRITE_COST + sum(map(len, data))
                 await self._muxed.write(*data)
             else:
                 for part in data:

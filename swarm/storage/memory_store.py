@@ -70,7 +70,7 @@ class MemoryStore:
         """As `get`, for many; what fails is the last of the answer."""
         return await get_each(self, pieces)
 
-    def get_now(self, pieces: Sequence[int]) -> list[memoryview]:  # noqa: ARG002
+    def get_now(self, pieces: Sequence[int], room: memoryview) -> list[memoryview]:  # noqa: ARG002
         """As `get` where that need not wait: it is not made for that."""
         return []
 

@@ -85,15 +85,6 @@ class PieceExecutor:
                 pass
         return await trio.to_thread.run_sync(attempt, False, limiter=self._threads)
 
-    def read_now(self, size: int, attempt: Callable[[bool], T | None]) -> T | None:
-        """Run ``attempt(True)`` inline; None if it is large, or would block."""
-        if size > INLINE_BYTES:
-            return None
-        try:
-            return attempt(True)
-        except BlockingIOError:
-            return None
-
     async def write(self, size: int, function: Callable[[], T]) -> T:
         """Run ``function`` inline if it is small and the last write was fast, else in a thread."""
 
@@ -120,11 +111,12 @@ class PieceLoader:
             span.length, lambda cached: self._load(files, fd, span, piece, cached=cached)
         )
 
-    def load_now(self, files: PieceFiles, fd: int, span: Span, piece: int) -> memoryview | None:
-        """As `load`, without waiting; None also if that would wait."""
-        return self._executor.read_now(
-            span.length, lambda cached: self._load(files, fd, span, piece, cached=cached)
-        )
+    def load_now(self, files: PieceFiles, fd: int, span: Span, piece: int, room: memoryview) -> bool:
+        """Fill ``room`` with the piece; False if that would wait, or if it is not as expected."""
+        try:
+            return span.length <= INLINE_BYTES and self._fill(files, fd, span, piece, room, cached=True)
+        except BlockingIOError:
+            return False
 
     async def load_small(self, files: PieceFiles, layout: Layout, pieces: Sequence[int]) -> list[memoryview]:
         """Return pieces that are whole files, up to the first that is not, or that is not as expected."""
@@ -146,9 +138,13 @@ class PieceLoader:
 
     def _load(self, files: PieceFiles, fd: int, span: Span, piece: int, *, cached: bool) -> memoryview | None:
         buffer = memoryview(bytearray(span.length))
+        return buffer if self._fill(files, fd, span, piece, buffer, cached=cached) else None
+
+    def _fill(
+        self, files: PieceFiles, fd: int, span: Span, piece: int, buffer: memoryview, *, cached: bool
+    ) -> bool:
         got = read_at(files.folder.layer, fd, buffer, span.offset, cached=cached)
-        same = got == span.length and fingerprint(buffer) == self._expected(piece)
-        return buffer if same else None
+        return got == span.length and fingerprint(buffer) == self._expected(piece)
 
 
 class CheckedReader:

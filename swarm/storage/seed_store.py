@@ -122,8 +122,8 @@ class SeedStore:
             found += await self._loader.load_small(self._place.files(), self._manifest.layout, stored)
         return found + await get_each(self, pieces[len(found) :])
 
-    def get_now(self, pieces: Sequence[int]) -> list[memoryview]:
-        """As `get`, without waiting, up to whatever is in the way, which `get` finds out about."""
+    def get_now(self, pieces: Sequence[int], room: memoryview) -> list[memoryview]:
+        """As `get`, into ``room`` without waiting, up to what is in the way, which `get` finds out about."""
         found: list[memoryview] = []
         self._used_at = trio.current_time()
         self._in_use.set()
@@ -133,7 +133,8 @@ class SeedStore:
             for file, of_file in groupby(zip(pieces, spans, strict=False), key=lambda each: each[1].file):
                 with files.reading(file) as fd:
                     for piece, span in of_file:
-                        if (data := self._loader.load_now(files, fd, span, piece)) is None:
+                        data, room = room[: span.length], room[span.length :]
+                        if not self._loader.load_now(files, fd, span, piece, data):
                             return found
                         found.append(data)
         except OSError:

@@ -236,10 +236,10 @@ class Target:
             found += await self._reader.read_small(pieces, self._files.partial)
         return found + await get_each(self, pieces[len(found) :])
 
-    def get_now(self, pieces: Sequence[int]) -> list[memoryview]:
+    def get_now(self, pieces: Sequence[int], room: memoryview) -> list[memoryview]:
         """As `get`, without waiting; those before the first where that will not do."""
         served = self._moving is None and self._served is not None and self._files.partial is None
-        return self._served.get_now(pieces) if served and self._served else []
+        return self._served.get_now(pieces, room) if served and self._served else []
 
     async def get(self, piece: int) -> memoryview:
         """Read one whole stored piece and check that it is unchanged.

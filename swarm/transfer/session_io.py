@@ -7,9 +7,9 @@ into one. It never waits for the reader (`session_reader`), nor the reader for i
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from itertools import takewhile
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import NamedTuple, Protocol
 
 import trio
 
@@ -26,11 +26,12 @@ from swarm.protocol.messages import (
     Message,
     Reject,
     RejectReason,
+    Request,
     Restate,
     Withdraw,
 )
 from swarm.protocol.session_rules import SessionRules
-from swarm.transfer.buffers import ArrivedPieces, BufferShare, Grant, TransferMemory
+from swarm.transfer.buffers import ArrivedPieces, BufferShare, Grant, PieceBuffer, TransferMemory
 from swarm.transfer.pacing import CHUNK_BYTES, ChunkSizer, Pacer
 from swarm.transfer.packer import Packer
 
@@ -107,6 +108,14 @@ class UploadJob:
             self.grant.release()
 
 
+class PieceRun(NamedTuple):
+    """Whole pieces that are read and go out together; their bytes are in ``buffer``."""
+
+    jobs: list[UploadJob]
+    data: list[memoryview]
+    buffer: PieceBuffer
+
+
 class Outbox:
     """Messages to be sent, in the order that matters: control before data, HAVE before WITHDRAW.
 
@@ -123,22 +132,27 @@ class Outbox:
         self.finished = False
         """GOODBYE is queued: nothing more is queued, and no upload begins."""
 
-    def put(self, message: Message) -> bool:
-        """Queue a control message; says whether there was something to queue.
+    def put(self, *messages: Message) -> bool:
+        """Queue control messages; says whether there was something to queue.
 
         A CANCEL or REJECT whose request got its final reply meanwhile is nothing. Raises LinkClosed when
         the peer has let too much pile up, LocalProtocolError for what may not be said.
         """
-        if self.finished or not self._meaningful(message):
-            return False
-        self._rules.sent(message)
-        if isinstance(message, Have):
-            self._haves.extend(message.pieces)
-        else:
-            self._put_frame(message)
-        if len(self._control) + 4 * len(self._haves) > QUEUE_BYTES:
-            raise LinkClosed("the peer does not read what it is sent")
-        return True
+        queued = False
+        for message in messages:
+            if self.finished or not self._meaningful(message):
+                continue
+            queued = True
+            self._rules.sent(message)
+            if type(message) is Request:  # most of them
+                self._control += encode(message)
+            elif isinstance(message, Have):
+                self._haves.extend(message.pieces)
+            else:
+                self._put_frame(message)
+            if len(self._control) + 4 * len(self._haves) > QUEUE_BYTES:
+                raise LinkClosed("the peer does not read what it is sent")
+        return queued
 
     def add_upload(self, piece: int, length: int) -> None:
         """Queue an upload that the peer is owed."""
@@ -185,15 +199,25 @@ class Outbox:
             left -= job.length
         return run
 
-    def large_run(self, first: UploadJob, left: int) -> list[UploadJob]:
-        """``first`` and the larger pieces right behind it that are not read yet, ``left`` bytes at most."""
-        run, left = [first], left - first.length
-        for job in self.uploads:
+    def large_run(self, first: UploadJob) -> list[UploadJob]:
+        """``first`` and the pieces right behind it, as many as are written together.
+
+        They are larger ones that nothing is known of yet; none if ``first`` is not.
+        """
+        run: list[UploadJob] = []
+        left = TOGETHER_BYTES
+        for job in chain((first,), self.uploads):
             if not JOIN_BYTES < job.length <= left or job.data is not None or job.failure is not None:
                 break
             run.append(job)
             left -= job.length
         return run
+
+    def end_run(self, count: int) -> None:
+        """The current upload and those behind it, ``count`` in all, have their final replies."""
+        self.end_upload()
+        for _ in range(count - 1):
+            self.uploads.popleft().release()
 
     def clear(self) -> None:
         """The session has ended: release the memory of its uploads."""
@@ -227,6 +251,8 @@ class Outbox:
         return b"".join(encode(Have(tuple(haves[at : at + limits.MAX_HAVE_BATCH]))) for at in batches)
 
     def _meaningful(self, message: Message) -> bool:
+        if type(message) is Request:
+            return True
         if isinstance(message, Cancel):
             return self._rules.asked(message.piece)
         if isinstance(message, Reject):
@@ -264,16 +290,16 @@ class SessionWriter:
         self._outbox = outbox
         self._store = resources.store
         self._reports = reports
-        self._budget = resources.memory.uploads
+        self._memory = resources.memory.uploads
         self._pacer = resources.upload_pacer
         self._now = now = resources.now
         self._sizer = ChunkSizer()
         self._packer = Packer(resources.store.manifest.layout, stream.remote_address)
         self._spared = 0
         self._cork = bytearray()
-        self._parts: list[bytearray | memoryview] = []
         self._gone: list[UploadJob] = []
-        self._sent: list[tuple[int, int, bool]] = []
+        self._finished: list[int] = []
+        self._sent_bytes = 0
         self._turn: tuple[float, int] | None = None
         self._woken = trio.Event()
         self._resting = False
@@ -314,15 +340,11 @@ class SessionWriter:
 
     async def _run(self) -> None:
         while True:
-            # Whatever wakes us from here on is seen by the next round at the latest.
-            if self._woken.is_set():
-                self._woken = trio.Event()
-            if self._failure is not None:
-                raise self._failure
-            self._cork += self._outbox.take()
-            job = self._outbox.next_upload()
+            job = self._take_up()
             if job is not None and job.dropped:
                 self._end(job)
+            elif job is not None and (run := self._read_run(job)):
+                await self._send_run(run)
             elif job is None or not self._affordable(job):
                 await self._flush()
                 if self._outbox.finished and self._outbox.quiet:
@@ -337,11 +359,21 @@ class SessionWriter:
                 await self._flush()
                 await self._rest()
 
+    def _take_up(self) -> UploadJob | None:
+        """Cork the control messages; returns the upload to go on with."""
+        # Whatever wakes us from here on is seen by the next round at the latest.
+        if self._woken.is_set():
+            self._woken = trio.Event()
+        if self._failure is not None:
+            raise self._failure
+        self._cork += self._outbox.take()
+        return self._outbox.next_upload()
+
     # --- What to send -------------------------------------------------------------------------------
 
     def _affordable(self, job: UploadJob) -> bool:
         if job.grant is None:
-            job.grant = self._budget.take(job.length, self.wake)
+            job.grant = self._memory.reserve(job.length, self.wake)
         return job.grant.granted
 
     async def _load(self, job: UploadJob) -> None:
@@ -367,17 +399,22 @@ class SessionWriter:
             self._fail(job, RejectReason.READ_FAILED)
 
     def _load_now(self, job: UploadJob) -> bool:
-        """Read a larger piece, and those behind it for a fast peer, if that needs no wait.
-
-        Returns whether the first is read.
-        """
-        run = [job]
-        if self._takes_whole_pieces:
-            left = TOGETHER_BYTES - sum(map(len, self._parts))
-            run = list(takewhile(self._affordable, self._outbox.large_run(job, left)))
-        for each, data in zip(run, self._store.get_now([each.piece for each in run]), strict=False):
-            each.data = data
+        """Read a larger piece if that needs no wait; returns whether it is read."""
+        for data in self._store.get_now([job.piece], memoryview(bytearray(job.length))):
+            job.data = data
         return job.data is not None
+
+    def _read_run(self, first: UploadJob) -> PieceRun | None:
+        """Read what goes to a fast peer in one step, if that needs no wait; None if it does."""
+        if not self._takes_whole_pieces or first.offset or not (run := self._outbox.large_run(first)):
+            return None
+        if (buffer := self._memory.take_free(TOGETHER_BYTES)) is None:
+            return None
+        found = self._store.get_now([job.piece for job in run], buffer.view)
+        if not found:
+            buffer.release()
+            return None
+        return PieceRun(run[: len(found)], found, buffer)
 
     async def _load_run(self, run: list[UploadJob]) -> None:
         """Read small pieces together, as far as there is memory for them."""
@@ -413,6 +450,22 @@ class SessionWriter:
 
     # --- Sending ------------------------------------------------------------------------------------
 
+    async def _send_run(self, run: PieceRun) -> None:
+        """Write whole pieces, each as one chunk, together with what is corked."""
+        parts: list[bytearray | memoryview] = []
+        try:
+            for job, data in zip(run.jobs, run.data, strict=True):
+                self._cork += encode_data_head(job.piece, 0, job.length)
+                parts += (self._cork, data)
+                self._cork = bytearray()
+                self._rules.sent_data(job.piece, 0, job.length)
+                self._finished.append(job.piece)
+                self._sent_bytes += job.length
+            self._outbox.end_run(len(run.jobs))
+            await self._write(parts)
+        finally:
+            run.buffer.release()
+
     async def _send_chunk(self, job: UploadJob, data: memoryview) -> None:
         wire = min(job.length - job.offset, self._sizer.size) if self._turn is None else self._turn[1]
         limited, self._turn = self._turn is not None, None
@@ -429,18 +482,13 @@ class SessionWriter:
                 # The turn was for as much plain payload: limits count what is on the wire.
                 self._pacer.give_back(wire - len(payload))
         last = self._rules.sent_data(job.piece, start, size)
-        self._sent.append((job.piece, size, last))
+        self._sent_bytes += size
         if last:
+            self._finished.append(job.piece)
             self._outbox.current = None
             self._gone.append(job)
         if len(payload) > JOIN_BYTES:
-            self._parts += (self._cork, payload)
-            self._cork = bytearray()
-            if (
-                not (last and self._takes_whole_pieces and not limited)
-                or sum(map(len, self._parts)) >= TOGETHER_BYTES
-            ):
-                await self._flush()
+            await self._flush(payload)
             return
         self._cork += payload
         if len(self._cork) >= CORK_BYTES or not last:
@@ -456,14 +504,14 @@ class SessionWriter:
             return None
         return self._packer.pack(job.piece, data[job.offset :], wire, min(self._sizer.rate, self._pacer.rate))
 
-    async def _flush(self) -> None:
-        """Write what is corked, payload and control; then report the uploads in it."""
+    async def _flush(self, *payload: memoryview) -> None:
+        """Write what is corked, payload and control, and ``payload`` behind it."""
         if self._cork:
-            self._parts.append(self._cork)
-            self._cork = bytearray()
-        if not self._parts:
-            return
-        parts, self._parts = self._parts, []
+            cork, self._cork = self._cork, bytearray()
+            await self._write((cork, *payload))
+
+    async def _write(self, parts: Sequence[bytearray | memoryview]) -> None:
+        """Write; then report the uploads in it."""
         began = self._now()
         with trio.CancelScope(deadline=trio.current_time() + WRITE_TIMEOUT) as scope:
             await self._stream.write(*parts)
@@ -471,7 +519,7 @@ class SessionWriter:
             raise LinkClosed("the peer does not take what it asked for")
         self._release_gone()
         self._written_at = self._now()
-        if self._sent:
+        if self._sent_bytes:
             self._sizer.moved(sum(map(len, parts)), self._written_at - began)
             self._report()
 
@@ -482,9 +530,9 @@ class SessionWriter:
             job.release()
 
     def _report(self) -> None:
-        sent, self._sent = self._sent, []
-        finished = [piece for piece, _, last in sent if last]
-        self._reports.pieces_sent(finished, sum(size for _, size, _ in sent))
+        finished, self._finished = self._finished, []
+        sent, self._sent_bytes = self._sent_bytes, 0
+        self._reports.pieces_sent(finished, sent)
         if self._spared:
             spared, self._spared = self._spared, 0
             self._reports.bytes_spared(sent=spared)

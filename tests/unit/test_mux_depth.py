@@ -1,6 +1,6 @@
 import pytest
 
-from swarm.mux.mux_limits import DEPTH_MAX, DEPTH_MIN, DEPTH_SECONDS
+from swarm.mux.mux_limits import DEPTH_MAX, DEPTH_MIN, DEPTH_SECONDS, NOISE_MAX_PLAINTEXT
 from swarm.mux.records import SendDepth
 
 
@@ -25,6 +25,12 @@ def test_a_fast_link_may_run_deep(rate):
 @pytest.mark.parametrize("rate", [8e6, 15e6, 30e6])
 def test_in_between_it_holds_about_what_the_link_carries_in_the_time_named(rate):
     assert 0.5 <= settled(rate) / (rate * DEPTH_SECONDS) <= 2
+
+
+def test_a_step_of_a_fast_link_is_a_mebibyte_with_its_headers():
+    depth = SendDepth()
+    assert settled(2e9, depth) == 1 << 20
+    assert depth.records * NOISE_MAX_PLAINTEXT >= (1 << 20) + 1024
 
 
 def test_it_follows_a_link_that_changes():

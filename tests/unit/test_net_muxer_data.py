@@ -204,8 +204,39 @@ async def test_writes_that_wait_for_nothing_let_other_tasks_in():
             before = len(turns)
             for _ in range(20 * TURN_BYTES // WRITE_COST):
                 await stream.write(b"ping", b"pong")
-            assert len(turns) - before >= 19
+            assert len(turns) - before >= 18
             nursery.cancel_scope.cancel()
+
+
+async def nearly_full(one, two):
+    """A stream whose window has 1000 bytes left, with nothing on its way, and its other end."""
+    first, second = await opened(one, two)
+    await first.write(bytes(INITIAL_WINDOW - 1000))
+    assert await one.ping(5) is not None
+    return first, second
+
+
+async def test_the_short_end_of_a_write_waits_for_the_window_without_its_writer():
+    async with muxed_pair() as (one, two):
+        first, _ = await nearly_full(one, two)
+        with trio.fail_after(5):
+            await first.write(bytes(1100))
+        with trio.move_on_after(0.2) as scope:
+            await first.write(b"behind it")
+        assert scope.cancelled_caught, "one short end is kept, not any number of them"
+
+
+async def test_what_is_kept_comes_before_what_is_written_later():
+    async with muxed_pair() as (one, two):
+        first, second = await nearly_full(one, two)
+        data = bytearray(os.urandom(1100))
+        sent = bytes(data)
+        await first.write(data)
+        data[:] = bytes(len(data))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(first.write, b"behind it")
+            await read_exactly(second, INITIAL_WINDOW - 1000)
+            assert await read_exactly(second, 1109) == sent + b"behind it"
 
 
 async def test_one_stalled_reader_stops_nobody_and_costs_no_more_than_its_window():

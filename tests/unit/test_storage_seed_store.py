@@ -72,6 +72,24 @@ async def test_every_piece_of_a_folder_is_served(tmp_path: Path) -> None:
     assert descriptors() == before
 
 
+async def test_pieces_that_are_read_at_once_lie_in_the_room_given_and_end_before_a_changed_one(
+    tmp_path: Path,
+) -> None:
+    data = noise(PIECES * PIECE, 1)
+    root = make_tree(tmp_path / "x", {"a": data})
+    scanned = await scan(root, piece_length=PIECE)
+    with SeedStore(scanned.manifest, root, scanned.checks) as store:
+        room = bytearray(PIECES * PIECE)
+        order = [4, 0, 1, 5]
+        found = store.get_now(order, memoryview(room))
+        assert [bytes(each) for each in found] == [data[at * PIECE : (at + 1) * PIECE] for at in order]
+        assert all(each.obj is room for each in found)
+        flip(root / "a", 1 * PIECE)
+        assert len(store.get_now(order, memoryview(room))) == 2
+        (root / "a").rename(root / "b")
+        assert store.get_now(order, memoryview(room)) == []
+
+
 async def test_large_pieces_are_served_from_a_thread(tmp_path: Path) -> None:
     data = noise(5 * 1024 * 1024)
     path = make_tree(tmp_path, {"f": data}) / "f"

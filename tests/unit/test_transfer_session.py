@@ -453,7 +453,7 @@ async def test_whole_pieces_for_a_fast_peer_are_written_together(autojump_clock,
     class Cached(MemoryStore):
         """Needs no wait to read."""
 
-        def get_now(self, pieces):
+        def get_now(self, pieces, room):
             return [memoryview(data)[piece * length : (piece + 1) * length] for piece in pieces]
 
     monkeypatch.setattr(MemoryLink, "write", noting)

@@ -136,12 +136,12 @@ class UploadSide:
         self._queue.finished(peer, piece, now)
         return self._release(now)
 
-    def sent(self, peer: PeerId, finished: Iterable[int], size: int, now: float) -> list[Command]:
+    def sent(self, peer: PeerId, finished: Sequence[int], size: int, now: float) -> list[Command]:
         """``size`` bytes were handed to the link, and with them these uploads were over."""
         self._choker.sent(peer, size, now)
         self._queue.sent(peer, size, now)
-        for piece in finished:
-            self._queue.finished(peer, piece, now)
+        if finished:
+            self._queue.finished_many(peer, finished, now)
         return self._release(now)
 
     def lost(self, pieces: PieceSet, now: float) -> list[Command]:
@@ -185,11 +185,11 @@ class UploadSide:
             self._credit.has(peer, piece)
 
     def _release(self, now: float) -> list[Command]:
-        released = self._queue.release(now)
+        if not (released := self._queue.release(now)):
+            return []
         for peer, piece in released:
             self._credit.given(peer, piece, first=not self._queue.spread_without(peer, piece))
-        if released:
-            self._timers.set(Wakeup.UPLOADS, self._queue.next_look())
+        self._timers.set(Wakeup.UPLOADS, self._queue.next_look())
         commands: list[Command] = [Upload(peer, piece) for peer, piece in released]
         for peer, piece in self._super_seeding.rivals(piece for _, piece in released):
             self._queue.withdraw(peer, piece)

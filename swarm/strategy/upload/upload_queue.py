@@ -13,7 +13,7 @@ idea of BEP 16 for a lone seeder), then the peer that was served longest ago.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import NamedTuple
 
@@ -70,6 +70,10 @@ class _Queue:
     def has_room(self) -> bool:
         """Whether the session takes another piece."""
         return self.unsent < (RELEASED_BYTES // 2 if self.late else RELEASED_BYTES)
+
+
+_Candidate = tuple[float, float, int, int, _Queue]
+"""A request that may go next: in the order of rarity, time of waiting, the queue's number and piece."""
 
 
 class UploadQueue:
@@ -148,6 +152,8 @@ class UploadQueue:
 
     def release(self, now: float) -> list[Release]:
         """The pieces to hand to sessions now, in order."""
+        if not self._asking:
+            return []
         rate = self._rate.rate(now)
         ahead = max(LEAST_AHEAD, rate * AHEAD_SECONDS)
         if self._unsent >= ahead and not self._late:
@@ -155,11 +161,10 @@ class UploadQueue:
         released: list[Release] = []
         while True:
             before = self._unsent + self._unsent_late
-            for choice in self._candidates(now):
-                queue = self._queues[choice.peer]
+            for *_, piece, queue in self._candidates(now):
                 if (queue.late or self._unsent < 2 * ahead) and queue.has_room:
-                    released.append(choice)
-                    self._release(choice, rate, now)
+                    released.append(Release(queue.peer, piece))
+                    self._release(queue, piece, rate, now)
             # Of small pieces, `LOOKED_AT` are too little work for a link that is told in batches.
             if not 0 < self._unsent + self._unsent_late - before < LEAST_AHEAD or self._unsent >= ahead:
                 return released
@@ -173,8 +178,13 @@ class UploadQueue:
 
     def finished(self, peer: PeerId, piece: int, now: float) -> None:
         """The final reply of a released request is out; another piece changes nothing."""
+        self.finished_many(peer, (piece,), now)
+
+    def finished_many(self, peer: PeerId, pieces: Iterable[int], now: float) -> None:
+        """As `finished`, for at least one."""
         queue = self._queues[peer]
-        queue.bytes -= queue.released.pop(piece, 0)
+        for piece in pieces:
+            queue.bytes -= queue.released.pop(piece, 0)
         self._count(queue, -max(0, queue.unsent - queue.bytes))
         if not queue.released or now < queue.due:
             self._set_late(queue, late=False)
@@ -225,7 +235,8 @@ class UploadQueue:
     def waits_for(self, piece: int) -> list[PeerId]:
         """Who waits for the piece and is not being sent it."""
         asking = [queue for queue in self._asking.values() if piece in queue.waiting]
-        return [queue.peer for queue in sorted(asking, key=lambda queue: queue.number)]
+        asking.sort(key=lambda queue: queue.number)
+        return [queue.peer for queue in asking]
 
     def asked_for(self, piece: int) -> list[PeerId]:
         """Whose requests for the piece wait or are being sent."""
@@ -233,9 +244,9 @@ class UploadQueue:
             peer for peer, queue in self._queues.items() if piece in queue.waiting or piece in queue.released
         ]
 
-    def _candidates(self, now: float) -> list[Release]:
+    def _candidates(self, now: float) -> list[_Candidate]:
         """What may go next, best first."""
-        places: list[tuple[float, float, int, Release]] = []
+        candidates: list[_Candidate] = []
         for peer, queue in self._asking.items():
             if not queue.has_room:
                 continue
@@ -244,20 +255,19 @@ class UploadQueue:
                 # A piece asked again right after its reply may still be on the books as released.
                 if piece not in queue.released:
                     rarity = self.rarity(piece) + more
-                    places.append((rarity, queue.waits_since, queue.number, Release(peer, piece)))
-        places.sort()
-        return [place[-1] for place in places]
+                    candidates.append((rarity, queue.waits_since, queue.number, piece, queue))
+        # Number and piece are of one candidate only.
+        candidates.sort()
+        return candidates
 
-    def _release(self, choice: Release, rate: float, now: float) -> None:
-        peer, piece = choice
-        queue = self._queues[peer]
+    def _release(self, queue: _Queue, piece: int, rate: float, now: float) -> None:
         length = self._layout.length(piece)
         self._take(queue, piece)
         queue.waits_since = now
         queue.released[piece] = length
         queue.bytes += length
         self._count(queue, length)
-        self._given.setdefault(piece, {})[peer] = None
+        self._given.setdefault(piece, {})[queue.peer] = None
         self.given.add(piece)
         if self._idle_since is not None:
             self._rate.skip(now - self._idle_since)
