@@ -87,7 +87,9 @@ class PieceSet:
 
     def add(self, piece: int) -> bool:
         """Put the piece in; says whether it was not there before."""
-        index, mask = self._place(piece)
+        if not 0 <= piece < self.size:
+            raise IndexError(f"piece {piece} is not in 0..{self.size - 1}")
+        index, mask = piece >> CHUNK_SHIFT, 1 << (piece & _WITHIN)
         chunk = self.chunks[index]
         if chunk & mask:
             return False
@@ -96,7 +98,9 @@ class PieceSet:
 
     def discard(self, piece: int) -> bool:
         """Take the piece out; says whether it was there."""
-        index, mask = self._place(piece)
+        if not 0 <= piece < self.size:
+            raise IndexError(f"piece {piece} is not in 0..{self.size - 1}")
+        index, mask = piece >> CHUNK_SHIFT, 1 << (piece & _WITHIN)
         chunk = self.chunks[index]
         if not chunk & mask:
             return False
@@ -107,11 +111,6 @@ class PieceSet:
         if not 0 <= piece < self.size:
             return False
         return bool(self.chunks[piece >> CHUNK_SHIFT] >> (piece & _WITHIN) & 1)
-
-    def _place(self, piece: int) -> tuple[int, int]:
-        if not 0 <= piece < self.size:
-            raise IndexError(f"piece {piece} is not in 0..{self.size - 1}")
-        return piece >> CHUNK_SHIFT, 1 << (piece & _WITHIN)
 
     # --- The whole set ------------------------------------------------------------------------------
 
@@ -195,6 +194,9 @@ class PieceSet:
 
 def draw(candidates: list[Bits], rng: random.Random) -> int:
     """One piece of the candidates, each equally likely; ``candidates`` has at least one."""
+    if len(candidates) == 1:
+        ((index, bits),) = candidates
+        return (index << CHUNK_SHIFT) + _nth(bits, rng.randrange(bits.bit_count()))
     counts = [bits.bit_count() for _, bits in candidates]
     n = rng.randrange(sum(counts))
     for (index, bits), count in zip(candidates, counts, strict=True):

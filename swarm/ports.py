@@ -13,6 +13,7 @@ from swarm.bits import PieceSet
 from swarm.content.manifest import Manifest
 from swarm.endpoint import Route
 from swarm.errors import SwarmError
+from swarm.events import Event
 from swarm.ids import ManifestId, PeerId, SourceId
 from swarm.lazy_dataclass import dataclass
 
@@ -81,6 +82,13 @@ class ByteStream(Protocol):
 
     async def reset(self) -> None:
         """Abandon the stream in both directions at once."""
+
+
+class EventSink(Protocol):
+    """Where events go."""
+
+    def __call__(self, *events: Event) -> None:
+        """Take events of one kind and of one transfer, or a single one; never waits."""
 
 
 class Network(Protocol):

@@ -14,7 +14,7 @@ from swarm.content.envelope import Envelope
 from swarm.content.link import MAX_LINK_PEERS, SwarmLink
 from swarm.content.manifest import Manifest
 from swarm.errors import LinkClosed, NoPeerReachable, RemoteError, UsageError
-from swarm.events import Event, NodeListening, PortLost, PortMapped, RoundTrip, TransferStarted
+from swarm.events import NodeListening, PortLost, PortMapped, RoundTrip, TransferStarted
 from swarm.ids import ManifestId, PeerId, TransferId
 from swarm.lazy_dataclass import replace
 from swarm.net.addresses import of_others, parse_endpoint, parse_peer_address
@@ -52,7 +52,7 @@ from swarm.node.surroundings import PeerNear, begin_lan, peers_near
 from swarm.node.updating import PatchDesk
 from swarm.observe.event_stream import EventStream, Subscription
 from swarm.origin_url import OriginUrl
-from swarm.ports import ByteStream, PeerSource
+from swarm.ports import ByteStream, EventSink, PeerSource
 from swarm.protocol.advert import Advert, encode_length
 from swarm.storage.hash_cache import HashCache
 from swarm.storage.home_folder import swarm_home
@@ -331,7 +331,7 @@ class Node(NodeReleases):
         kind: TransferKind,
         options: TransferOptions,
         opening: OpenContentOf,
-        publish: Callable[[Event], None] | None = None,
+        publish: EventSink | None = None,
     ) -> Transfer:
         """Begin a transfer; with ``publish`` its events go there instead of to the observers."""
         if self._closed:
@@ -347,7 +347,7 @@ class Node(NodeReleases):
         return transfer
 
     def _begin_patch(
-        self, content: NamedContent, into: Path, options: TransferOptions, publish: Callable[[Event], None]
+        self, content: NamedContent, into: Path, options: TransferOptions, publish: EventSink
     ) -> Transfer:
         """Fetch a patch for another transfer, which hears of it through ``publish``."""
         opener = replace(self._opener, publish=publish)

@@ -37,7 +37,7 @@ from swarm.ids import DIGEST_BYTES, PeerId, SourceId
 from swarm.lazy_dataclass import dataclass, field, replace
 from swarm.net.addresses import parse_peer_address
 from swarm.origin_url import MAX_ORIGINS, OriginUrl, read_origins
-from swarm.ports import PieceSource, RequestDesk
+from swarm.ports import EventSink, PieceSource, RequestDesk
 from swarm.storage.hash_cache import HashCache, Remembered
 from swarm.storage.manifest_files import NamedContent
 from swarm.storage.patch_folder import PatchFolder
@@ -57,7 +57,7 @@ MOST_PASSING: Final = 120.0
 """Seconds for which an update that is done passes its patch on to who needs it: as long as it took to get it,
 within these bounds. So receivers that begin together end together, and the publisher sends one patch."""
 
-BeginPatch = Callable[[NamedContent, Path, TransferOptions, Callable[[Event], None]], Transfer]
+BeginPatch = Callable[[NamedContent, Path, TransferOptions, EventSink], Transfer]
 """Begins the patch's transfer: what, into which folder, how, and where its events go."""
 
 
@@ -350,8 +350,12 @@ class PatchNews:
         self._complete: set[PeerId] = set()
         self._changed = trio.Event()
 
-    def publish(self, event: Event) -> None:
-        """Take one event: what moves counts for the update, and its warnings are the update's."""
+    def publish(self, *events: Event) -> None:
+        """Take events: what moves counts for the update, and its warnings are the update's."""
+        for event in events:
+            self._take(event)
+
+    def _take(self, event: Event) -> None:
         number = self._transfer.number
         match event:
             case BytesReceived() | BytesSent() | SourceBanned() | PeersAwaited():

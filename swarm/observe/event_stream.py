@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from types import TracebackType
+from typing import cast
 from weakref import ref as weakref
 
 import trio
@@ -45,6 +46,9 @@ EVENTS_IN_A_ROW = 32
 PROGRESS_SECONDS = 0.1
 """Bytes that moved are summed up for so long before an observer is woken for them alone."""
 
+PIECES_SECONDS = 0.02
+"""An observer that was told of pieces is woken for more of them alone after so long."""
+
 LOOKED_AT = 256
 """Queued events among which one about a single piece is searched to be forgotten."""
 
@@ -57,6 +61,7 @@ _Key = tuple[type[BytesReceived] | type[BytesSent], TransferId, SourceId]
 _PROGRESS = (PieceRequested, PieceStored, PieceWasted, RoundTrip)
 
 _MOVED = (BytesReceived, BytesSent)
+_OF_PIECES = (PieceRequested, PieceStored)
 _OF_TRANSFERS = (TransferEvent, Warned)
 
 # Most events. A later observer needs none of these.
@@ -74,11 +79,11 @@ _LASTING = (
 class Subscription:
     """One observer's queue: an async iterator of events that ends when the stream is closed.
 
-    Events about moved bytes are merged for each source and come at most every ``PROGRESS_SECONDS``, unless
-    another event comes anyway. An observer that falls ``capacity`` events behind loses the oldest
-    events about single pieces (counted in ``lost``), others only when nothing else is left to lose. With
-    ``transfer`` only the events about that transfer are queued, and the queue ends with its last. Without
-    ``requests`` none of each requested piece is.
+    Events about moved bytes are merged for each source and come at most every ``PROGRESS_SECONDS``, those
+    about single pieces together every ``PIECES_SECONDS``, unless another event comes anyway. An observer that
+    falls ``capacity`` events behind loses the oldest events about single pieces (counted in ``lost``), others
+    only when nothing else is left to lose. With ``transfer`` only the events about that transfer are queued,
+    and the queue ends with its last. Without ``requests`` none of each requested piece is.
     """
 
     def __init__(
@@ -95,7 +100,8 @@ class Subscription:
         self._transfer = transfer
         self._queue: deque[Event] = deque()
         self._moved: dict[_Key, int] = {}
-        self._next_progress = -math.inf
+        self._next_progress = self._next_piece = -math.inf
+        self._resting = False
         self._woken = trio.Event()
         self._closed = False
         self._in_a_row = 0
@@ -116,7 +122,15 @@ class Subscription:
                 raise StopAsyncIteration
             self._in_a_row = 0
             self._woken = trio.Event()
-            with trio.move_on_at(self._next_progress if self._moved else math.inf):
+            if self._resting:
+                # What is told of single pieces meanwhile waits until then.
+                with trio.move_on_at(self._next_piece):
+                    await self._woken.wait()
+                self._resting = False
+            elif self._moved:
+                with trio.move_on_at(self._next_progress):
+                    await self._woken.wait()
+            else:
                 await self._woken.wait()
 
     def __enter__(self) -> Subscription:
@@ -134,30 +148,34 @@ class Subscription:
             self._woken.set()
             self._on_close(self)
 
-    def put(self, event: Event) -> None:
-        """Queue an event; the stream calls this."""
-        if self._transfer is not None and not _is_about(event, self._transfer):
+    def put(self, *events: Event) -> None:
+        """Queue events as `EventStream.publish` is given them; the stream calls this."""
+        first = events[0]
+        if self._transfer is not None and not _is_about(first, self._transfer):
             return
-        kind = type(event)
+        kind = type(first)
         if kind in _MOVED:
-            self._merge(event)  # type: ignore[arg-type]
+            for event in events:
+                self._merge(event)  # type: ignore[arg-type]
             return
         if kind is PieceRequested and not self.requests:
             return
-        if len(self._queue) >= self._capacity:
-            self._forget_one()
-        if isinstance(event, TransferEnded):
+        if isinstance(first, TransferEnded):
             # The last event of a transfer, so what has moved comes before it.
-            self._queue_moved(event.transfer)
-        self._queue.append(event)
-        self._woken.set()
+            self._queue_moved(first.transfer)
+        for event in events:
+            if len(self._queue) >= self._capacity:
+                self._forget_one()
+            self._queue.append(event)
+        if not (self._resting and kind in _OF_PIECES):
+            self._woken.set()
         if kind is TransferEnded and self._transfer is not None:
             self.close()
 
     def _merge(self, event: BytesReceived | BytesSent) -> None:
         source = event.source if isinstance(event, BytesReceived) else event.peer
         key = (type(event), event.transfer, source)
-        if not self._moved:
+        if not self._moved and not self._resting:
             # The reader sleeps without a deadline for progress that is not there.
             self._woken.set()
         if len(self._moved) >= self._capacity and key not in self._moved:
@@ -167,7 +185,11 @@ class Subscription:
 
     def _take(self) -> Event | None:
         if self._queue:
-            return self._queue.popleft()
+            event = self._queue.popleft()
+            if type(event) in _OF_PIECES and not self._resting:
+                self._next_piece = trio.current_time() + PIECES_SECONDS
+                self._resting = True
+            return event
         if not self._moved or (not self._closed and trio.current_time() < self._next_progress):
             return None
         self._queue_moved()
@@ -229,13 +251,18 @@ class EventStream:
             subscription.close()
         return subscription
 
-    def publish(self, event: Event) -> None:
-        """Tell all observers."""
-        if type(event) not in _OF_THE_MOMENT:
-            self._remember(event)
+    def publish(self, *events: Event) -> None:
+        """Tell all observers of an event, or of several of one kind and of one transfer."""
+        first = events[0]
+        if isinstance(first, PieceStored):
+            stored = cast(tuple[PieceStored, ...], events)
+            self._count_pieces(first.transfer, len(stored), sum(event.size for event in stored))
+        elif type(first) not in _OF_THE_MOMENT:
+            for event in events:
+                self._remember(event)
         for observer in self._observers:
             if (subscription := observer()) is not None:
-                subscription.put(event)
+                subscription.put(*events)
 
     def _observe(self, observers: Iterable[weakref[Subscription]]) -> None:
         self._observers = tuple(observers)
@@ -267,8 +294,6 @@ class EventStream:
 
     def _remember(self, event: Event) -> None:
         match event:
-            case PieceStored():
-                self._count_pieces(event.transfer, 1, event.size)
             case NodeListening():
                 self._listening = event
             case TransferStarted():

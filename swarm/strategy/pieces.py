@@ -81,7 +81,8 @@ class Pieces:
 
     def requested(self, piece: int) -> None:
         """Somebody was asked for it; a second asked peer changes nothing."""
-        if self._move(piece, State.REQUESTED, State.MISSING, State.REQUESTED) == State.MISSING:
+        if self._states[piece] != State.REQUESTED:
+            self._move(piece, State.REQUESTED, State.MISSING)
             self._close(piece)
 
     def released(self, piece: int) -> None:
@@ -185,9 +186,8 @@ class Pieces:
             reserved = self._reserved is not None and piece in self._reserved
             (self.kept if reserved else self.open).add(piece)
 
-    def _move(self, piece: int, to: State, *allowed: State) -> State:
-        before = State(self._states[piece])
-        if before not in allowed:
-            raise ValueError(f"piece {piece} cannot become {to.name} from {before.name}")
+    def _move(self, piece: int, to: State, before: State) -> None:
+        found = self._states[piece]
+        if found != before:
+            raise ValueError(f"piece {piece} cannot become {to.name} from {State(found).name}")
         self._states[piece] = to
-        return before

@@ -66,8 +66,8 @@ STORES_AT_ONCE = 4
 class MessageSink(Protocol):
     """A source that requests go to: a peer's session, or the desk of another source."""
 
-    def send(self, message: Message) -> None:
-        """Queue a control message; never waits."""
+    def send(self, *messages: Message) -> None:
+        """Queue control messages; never waits."""
 
     def flush(self) -> None:
         """Send what is queued; never waits."""
@@ -154,7 +154,7 @@ class Performer:
             self._busy = True
             try:
                 while self._pending:
-                    self._perform_one(self._pending.popleft())
+                    self._perform_next()
             finally:
                 self._busy = False
             told, self._told = self._told, {}
@@ -227,19 +227,35 @@ class Performer:
             await self._alarm.sleep_until(self.brain.next_wakeup())
             self.perform(self.brain.tick(self.now()))
 
-    def _perform_one(self, command: Command) -> None:
-        if type(command) is Publish:  # most of them
-            self._record.publish(command.event)
-            return
+    def _perform_next(self) -> None:
+        """Perform the next command, with those behind it that go to the same place."""
+        pending = self._pending
+        command = pending.popleft()
+        if type(command) is Send:
+            source, messages = command.source, [command.message]
+            while pending and type(command := pending[0]) is Send and command.source == source:
+                messages.append(command.message)
+                pending.popleft()
+            if sink := self.sources.get(source):
+                sink.send(*messages)
+                self._told[source] = sink
+        elif type(command) is StorePiece:
+            self._wanted.append((command.piece, self._whole.pop(command.piece)))
+        elif type(command) is Publish:
+            events = [command.event]
+            while (
+                pending and type(command := pending[0]) is Publish and type(command.event) is type(events[0])
+            ):
+                events.append(command.event)
+                pending.popleft()
+            self._record.publish(*events)
+        else:
+            self._perform_rare(command)
+
+    def _perform_rare(self, command: Command) -> None:
         match command:
-            case Send():
-                if sink := self.sources.get(command.source):
-                    sink.send(command.message)
-                    self._told[command.source] = sink
             case Upload() | DropUpload():
                 self._tell_receiver(command)
-            case StorePiece():
-                self._wanted.append((command.piece, self._whole.pop(command.piece)))
             case Disconnect():
                 self._keeper.dismiss(command.source, command.reason)
             case Ban():

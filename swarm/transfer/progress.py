@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import trio
 
@@ -24,6 +25,7 @@ from swarm.events import (
 )
 from swarm.ids import SourceId, TransferId
 from swarm.lazy_dataclass import dataclass
+from swarm.ports import EventSink
 from swarm.strategy.rates import Meter
 
 RATE_SECONDS = 5.0
@@ -60,9 +62,7 @@ class Progress:
 class TransferRecord:
     """What one transfer has done so far. Every event of the transfer passes here on its way to observers."""
 
-    def __init__(
-        self, transfer: TransferId, publish: Callable[[Event], None], now: Callable[[], float]
-    ) -> None:
+    def __init__(self, transfer: TransferId, publish: EventSink, now: Callable[[], float]) -> None:
         self.transfer = transfer
         self._publish = publish
         self._now = now
@@ -100,20 +100,27 @@ class TransferRecord:
         """What comes from the source is on this machine already; ``patched``: it is made with a patch."""
         self._local[source] = patched
 
-    def publish(self, event: Event) -> None:
-        """Count the event and tell the observers."""
-        if not isinstance(event, PieceRequested):
-            self._count(event)
-        self._publish(event)
+    def publish(self, *events: Event) -> None:
+        """Count events of one kind and tell the observers."""
+        kind = type(events[0])
+        if kind is PieceStored:
+            self._count_stored(cast(tuple[PieceStored, ...], events))
+        elif kind is not PieceRequested:
+            for event in events:
+                self._count(event)
+        self._publish(*events)
+
+    def _count_stored(self, events: tuple[PieceStored, ...]) -> None:
+        for event in events:
+            self._count_piece(event.piece, event.size, 1)
+            if self._local:
+                self._count_local(event.source, event.size)
+        self._tell_stored()
+        self._unverified.clear()
+        self.advanced_at = self._now()
 
     def _count(self, event: Event) -> None:
         match event:
-            case PieceStored(piece=piece, size=size, source=source):
-                self._count_piece(piece, size, 1)
-                self._count_local(source, size)
-                self._tell_stored()
-                self._unverified.clear()
-                self.advanced_at = self._now()
             case PieceRefused(size=size) | PieceWasted(size=size):
                 self.wasted += size
             case SourceFailed(source=source):

@@ -8,10 +8,9 @@ from typing import Protocol
 
 import trio
 
-from swarm.events import Event
 from swarm.ids import PeerId
 from swarm.lazy_dataclass import dataclass
-from swarm.ports import Network
+from swarm.ports import EventSink, Network
 from swarm.transfer.buffers import TransferMemory
 from swarm.transfer.pacing import RateLimit
 
@@ -58,7 +57,7 @@ class NodeServices:
     network: Network
     peers: PeerCare
     addresses: OwnAddresses
-    publish: Callable[[Event], None]
+    publish: EventSink
     memory: TransferMemory
     upload_limit: RateLimit
     download_limit: RateLimit

@@ -135,18 +135,19 @@ class PeerSession:
 
     # --- What the owner wants -----------------------------------------------------------------------
 
-    def send(self, message: Message) -> None:
-        """Queue a control message; a peer that lets too many pile up loses the session.
+    def send(self, *messages: Message) -> None:
+        """Queue control messages; a peer that lets too many pile up loses the session.
 
         A message that would break the rules ends this session too, and no other.
         """
         try:
-            look = self._outbox.put(message)
+            look = self._outbox.put(*messages)
         except (LinkClosed, LocalProtocolError) as error:
             self._fail(str(error))
             return
-        if isinstance(message, Cancel):
-            self._reader.cancelled(message.piece, lambda: self._fail("stalled in a cancelled piece"))
+        for message in messages:
+            if type(message) is Cancel:
+                self._reader.cancelled(message.piece, lambda: self._fail("stalled in a cancelled piece"))
         if look:
             # What belongs to the same step follows; the owner calls `flush` then.
             self._unflushed = True

@@ -26,6 +26,7 @@ from swarm.protocol.messages import (
     Message,
     Reject,
     RejectReason,
+    Request,
     Restate,
     Withdraw,
 )
@@ -131,22 +132,27 @@ class Outbox:
         self.finished = False
         """GOODBYE is queued: nothing more is queued, and no upload begins."""
 
-    def put(self, message: Message) -> bool:
-        """Queue a control message; says whether there was something to queue.
+    def put(self, *messages: Message) -> bool:
+        """Queue control messages; says whether there was something to queue.
 
         A CANCEL or REJECT whose request got its final reply meanwhile is nothing. Raises LinkClosed when
         the peer has let too much pile up, LocalProtocolError for what may not be said.
         """
-        if self.finished or not self._meaningful(message):
-            return False
-        self._rules.sent(message)
-        if isinstance(message, Have):
-            self._haves.extend(message.pieces)
-        else:
-            self._put_frame(message)
-        if len(self._control) + 4 * len(self._haves) > QUEUE_BYTES:
-            raise LinkClosed("the peer does not read what it is sent")
-        return True
+        queued = False
+        for message in messages:
+            if self.finished or not self._meaningful(message):
+                continue
+            queued = True
+            self._rules.sent(message)
+            if type(message) is Request:  # most of them
+                self._control += encode(message)
+            elif isinstance(message, Have):
+                self._haves.extend(message.pieces)
+            else:
+                self._put_frame(message)
+            if len(self._control) + 4 * len(self._haves) > QUEUE_BYTES:
+                raise LinkClosed("the peer does not read what it is sent")
+        return queued
 
     def add_upload(self, piece: int, length: int) -> None:
         """Queue an upload that the peer is owed."""
@@ -245,6 +251,8 @@ class Outbox:
         return b"".join(encode(Have(tuple(haves[at : at + limits.MAX_HAVE_BATCH]))) for at in batches)
 
     def _meaningful(self, message: Message) -> bool:
+        if type(message) is Request:
+            return True
         if isinstance(message, Cancel):
             return self._rules.asked(message.piece)
         if isinstance(message, Reject):

@@ -65,8 +65,12 @@ class SourceDesk:
 
     # --- For the brain ------------------------------------------------------------------------------
 
-    def send(self, message: Message) -> None:
-        """Take a request, or the cancellation of one; such a source needs no other message."""
+    def send(self, *messages: Message) -> None:
+        """Take requests, and cancellations of some; such a source needs no other message."""
+        for message in messages:
+            self._take(message)
+
+    def _take(self, message: Message) -> None:
         match message:
             case Request(piece):
                 self._owed[piece] = True

@@ -53,7 +53,8 @@ def test_share_and_fetch_hand_their_work_to_the_daemon(processes: Processes, tmp
     about = daemon.until("data.bin", lambda each: each["sent"] == 6 * MIB)
     assert (about["pieces"], about["ratio"]) == (48, 5)
 
-    seeder = share(processes, other, "--upload-limit", "4MB/s")
+    # So slow that the command sees it under way.
+    seeder = share(processes, other, "--upload-limit", "1MB/s")
     fetched = processes.swarm("fetch", "--daemon", seeder.written, "--output", "into", "--json", name=NAME)
     fetched.expect_exit(0)
     assert fetched.event("path_fetched")["path"] == "into/other.bin"

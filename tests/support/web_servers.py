@@ -224,6 +224,9 @@ class ScriptedServer:
     def close(self) -> None:
         """End the server and all its connections, as a crash does."""
         self._closed = True
+        # close() alone does not wake the thread that waits in accept(), which would take one more connection.
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for wire in self._wires:
             with contextlib.suppress(OSError):

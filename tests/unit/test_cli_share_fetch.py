@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
+from cli.render.views import JsonView
 from swarm.config import DEFAULT_LISTEN, NodeOptions, TransferOptions
 from swarm.content.envelope import Envelope
 from swarm.content.link import SwarmLink
@@ -25,6 +27,12 @@ from swarm.observe.jsonlines import decode
 from tests.support.cli_fakes import ADDRESSES, OTHER, PEER, PEER_2, SELF, FakeNode, invoke
 
 Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def _untimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events alone make lines: a machine that takes a second for one of these tests sees no more of them."""
+    monkeypatch.setattr(JsonView, "interval", math.inf)
 
 
 @pytest.fixture

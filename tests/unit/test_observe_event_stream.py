@@ -2,6 +2,7 @@ import gc
 
 import pytest
 import trio
+import trio.testing
 
 from swarm.events import (
     BytesReceived,
@@ -26,7 +27,7 @@ from swarm.events import (
     Warned,
 )
 from swarm.ids import ManifestId, PeerId, SourceId, TransferId
-from swarm.observe.event_stream import MAX_WARNINGS, PROGRESS_SECONDS, EventStream
+from swarm.observe.event_stream import MAX_WARNINGS, PIECES_SECONDS, PROGRESS_SECONDS, EventStream
 
 ONE, TWO = TransferId(1), TransferId(2)
 A, B = PeerId("A"), PeerId("B")
@@ -99,6 +100,31 @@ async def test_an_observer_that_sleeps_is_woken_at_once_by_a_real_event(autojump
     nursery.start_soon(ban_soon)
     assert await anext(observer) == ban(B, "why")
     assert trio.current_time() - before == pytest.approx(PROGRESS_SECONDS / 4)
+
+
+async def test_pieces_that_come_in_a_rush_wake_an_observer_fifty_times_a_second(autojump_clock, nursery):
+    stream = EventStream()
+    seen = []
+
+    async def observe():
+        async for event in stream.subscribe():
+            seen.append((trio.current_time(), event))
+
+    nursery.start_soon(observe)
+    await trio.testing.wait_all_tasks_blocked()
+    began = trio.current_time()
+    stream.publish(PieceStored(ONE, 0, 1, A))
+    await trio.testing.wait_all_tasks_blocked()
+    assert seen == [(began, PieceStored(ONE, 0, 1, A))], "the first is told at once"
+    for step in range(1, 101):
+        await trio.sleep(0.001)
+        stream.publish(*(PieceStored(ONE, 2 * step + each, 1, A) for each in range(2)))
+    stream.publish(ban(B, "why"))
+    await trio.testing.wait_all_tasks_blocked()
+    assert [event.piece for _, event in seen[:-1]] == [0, *range(2, 202)]
+    assert seen[-1] == (trio.current_time(), ban(B, "why")), "others do not wait"
+    assert len({at for at, _ in seen}) <= 0.1 / PIECES_SECONDS + 2
+    nursery.cancel_scope.cancel()
 
 
 async def test_a_slow_observer_loses_single_pieces_first_and_keeps_what_matters(autojump_clock):

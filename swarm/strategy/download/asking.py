@@ -17,7 +17,7 @@ from swarm.strategy.download.origins import Origins
 from swarm.strategy.download.picker import Pick, Picker
 from swarm.strategy.download.pipeline import demand
 from swarm.strategy.download.ranking import Ranking
-from swarm.strategy.download.requests import DownloadRequests
+from swarm.strategy.download.requests import DownloadRequests, RequestQueue
 from swarm.strategy.download.timeouts import RECHECK_SECONDS, SILENCE_SECONDS, Timeouts
 from swarm.strategy.pieces import Pieces
 from swarm.strategy.timers import Timers, Wakeup
@@ -77,9 +77,21 @@ class Asker:
         commands: list[Command] = []
         # Nothing comes while requests are made, so what keeps the source busy stays the same.
         demand = self.demand(source, now)
-        while self._ask_some(source, demand, now, commands):
-            pass
+        more = self._ask_some(source, demand, now, commands)
+        queue = self._requests.queues[source]
+        if more and self._only_rarity_decides(source, queue):
+            pick = self._picker.pick
+            while queue.has_room(demand, now) and self._take(pick(source), source, demand, now, commands):
+                pass
+            return commands
+        while more:
+            more = self._ask_some(source, demand, now, commands)
         return commands
+
+    def _only_rarity_decides(self, source: SourceId, queue: RequestQueue) -> bool:
+        """Whether the picker alone says what the source is asked for, as nearly always."""
+        special = queue.local or queue.avoided or queue.cancelled or self._origins.is_origin(source)
+        return not special and not self._locality.is_far(source)
 
     def refill(self, now: float) -> list[Command]:
         """Pieces came free: the idle sources take turns, the best first, one piece each time."""
@@ -104,6 +116,16 @@ class Asker:
             if not queue.has_room(demand, now):
                 return False
             pick = self._pick(source, now)
+        return self._take(pick, source, demand, now, commands)
+
+    def _take(
+        self, pick: Pick | None, source: SourceId, demand: float, now: float, commands: list[Command]
+    ) -> bool:
+        """Ask for what was picked, or for a second copy of something if there is nothing and the source idle.
+
+        Says whether there may be room for more.
+        """
+        queue = self._requests.queues[source]
         if pick is None and not queue.asked and self._may_double(source, now):
             # Nothing is open for a source that has nothing to do: it may double what another is slow with.
             pick = self._endgame.pick(source, now)

@@ -222,13 +222,7 @@ class DownloadSide:
         """As `whole`, for many, each with its bytes that `data` was not told of."""
         commands: list[Command] = []
         stores: list[Command] = []
-        settled: list[tuple[int, PendingRequest]] = []
-        come = 0
-        for piece, size in arrived:
-            if size and self.requests.progress(source, piece, size, now):
-                come += size
-            if (end := self.requests.settle(source, piece)) is not None:
-                settled.append((piece, end[0]))
+        come, settled = self.requests.whole(source, arrived)
         if come:
             self._timeouts.received(source, come, now)
             self._ranking.received(source, come, now)
@@ -306,11 +300,11 @@ class DownloadSide:
     def stored(self, source: SourceId, pieces: Iterable[int], now: float) -> list[Command]:
         """Pieces are verified and written: their sender is trusted with more."""
         told: list[Command] = []
+        length = self._pieces.layout.length
         for piece in pieces:
             self._pieces.now_stored(piece)
-            size = self._pieces.layout.length(piece)
-            told.append(Publish(PieceStored(self._transfer, piece, size, source)))
-        return [*told, *(self._asker.fill(source, now) if self.requests.verified(source) else ())]
+            told.append(Publish(PieceStored(self._transfer, piece, length(piece), source)))
+        return told + self._asker.fill(source, now) if self.requests.verified(source) else told
 
     def refused(self, source: SourceId, piece: int) -> list[Command]:
         """A piece did not match its hash. One source sent all of it, so that source is to blame."""
@@ -404,8 +398,7 @@ class DownloadSide:
         self._timeouts.moved(source, now)
         length = sum(asked.length for _, asked in settled)
         self.requests.delivered(source, length, self._asker.demand(source, now), now)
-        for piece, _ in settled:
-            self._claims.delivered(source, piece)
+        self._claims.delivered(source, *(piece for piece, _ in settled))
         self._ranking.outcome(source, good=True)
         self._idle_if_done(source, now)
 

@@ -22,11 +22,20 @@ WINDOW_CHUNKS = 8
 
 
 class Pick(NamedTuple):
-    """The piece to ask for, and the policy's words about it; ``alike`` are pieces that are as good."""
+    """The piece to ask for, and by which ``policy``, in its words.
+
+    ``alike`` are pieces that are as good; ``copies``, if it was for that, is how many sources have it.
+    """
 
     piece: int
-    why: str
+    policy: str
     alike: list[Bits] | None = None
+    copies: int | None = None
+
+    @property
+    def why(self) -> str:
+        """What observers are told."""
+        return self.policy if self.copies is None else f"{self.policy} ({self.copies} have it)"
 
     def next_alike(self, piece: int) -> bool:
         """Whether ``piece`` is as good as the one picked."""
@@ -56,11 +65,13 @@ class RarestFirst:
             return None
         rarest, count = narrow(candidates, self._availability.planes)
         count += self._availability.full_sources
-        return Pick(draw(rarest, self._rng), f"rarest ({count} have it)", rarest)
+        return Pick(draw(rarest, self._rng), "rarest", rarest, count)
 
     def _candidates(self, theirs: PieceSet, without: PieceSet | None) -> list[Bits]:
         wanted, have = self._pieces.open.chunks, theirs.chunks
         size = len(wanted)
+        if size <= WINDOW_CHUNKS and without is None:
+            return [(index, bits) for index in range(size) if (bits := wanted[index] & have[index])]
         start = self._rng.randrange(size) if size > WINDOW_CHUNKS else 0
         candidates: list[Bits] = []
         for index in (*range(start, size), *range(start)):

@@ -205,6 +205,30 @@ class DownloadRequests:
             return asked, False
         return asked, self._unhold(source, piece, asked)
 
+    def whole(
+        self, source: SourceId, arrived: Iterable[tuple[int, int]]
+    ) -> tuple[int, list[tuple[int, PendingRequest]]]:
+        """Pieces are whole, each with its bytes that `progress` was not told of: their final replies.
+
+        Returns those bytes, and the requests; what was not outstanding is left out.
+        """
+        queue = self.queues[source]
+        come, settled = 0, []
+        for piece, size in arrived:
+            asked = queue.asked.pop(piece, None)
+            if asked is None:
+                continue
+            come += size
+            queue.bytes -= asked.length
+            queue.come -= asked.received
+            asked.received += size
+            if asked.live:
+                self._unhold(source, piece, asked)
+            else:
+                queue.cancelled -= 1
+            settled.append((piece, asked))
+        return come, settled
+
     def delivered(self, source: SourceId, length: int, demand: float, now: float) -> None:
         """The final reply was the whole piece; ``demand`` bytes keep the source busy."""
         queue = self.queues[source]
@@ -217,7 +241,9 @@ class DownloadRequests:
         """The source was the first to deliver the piece, which is now to be verified: cancel it at the
         others, and return those."""
         self.queues[source].unverified = True
-        others = [holder for holder in self.holders.get(piece, ()) if holder != source]
+        if piece not in self.holders:
+            return []
+        others = [holder for holder in self.holders[piece] if holder != source]
         for other in others:
             self.cancel(other, piece, now)
         return others
@@ -308,11 +334,12 @@ class Claims:
                 cleared.append(piece)
         return cleared
 
-    def delivered(self, source: SourceId, piece: int) -> None:
-        """The source delivered the piece."""
+    def delivered(self, source: SourceId, *pieces: int) -> None:
+        """The source delivered the pieces."""
         self._row.pop(source, None)
         if strikes := self._strikes.get(source):
-            strikes.pop(piece, None)
+            for piece in pieces:
+                strikes.pop(piece, None)
 
     def backoff(self, source: SourceId, first: float = FIRST_BACKOFF) -> float:
         """Seconds to leave the source alone after its last failure; ``first`` after a single one."""

@@ -20,6 +20,8 @@ class Outcome:
     """Copies that the seeder sent."""
     wasted: float
     """The most duplicate bytes of one leecher, as a share of the whole."""
+    wasted_by_all: float
+    """The duplicate bytes of all leechers, as a share of what all of them wanted."""
     complete: bool
     """Whether everybody who stayed got everything that was there."""
     extra: dict[str, float] = field(default_factory=dict)

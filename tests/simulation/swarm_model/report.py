@@ -16,6 +16,7 @@ COLUMNS = (
     "worst",
     "seeder's copies",
     "duplicates, most",
+    "of all, most",
     "complete",
 )
 
@@ -44,6 +45,7 @@ def _row(case: Case, client: str, found: list[dict[str, Any]]) -> tuple[str, ...
         f"{max(out['ratio'] for out in found):.3f}",
         f"{median(out['seeder'] for out in found):.2f}",
         f"{100 * max(out['wasted'] for out in found):.2f} %",
+        f"{100 * max(out['wasted_by_all'] for out in found):.2f} %",
         f"{sum(out['complete'] for out in found)} of {len(found)}",
     )
 

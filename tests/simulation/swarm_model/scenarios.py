@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from statistics import mean
 
 from swarm.content.layout import Layout
 from swarm.strategy.brain import Brain
@@ -82,6 +83,7 @@ class Swarm:
             last / least,
             self.seeder.uplink.sent / whole,
             max(one.wasted for one in self.leechers) / whole,
+            mean(one.wasted for one in self.leechers) / whole,
             all(served(one) for one in stayed),
             progress=progress([one.stored_at for one in self.leechers], least),
             finished=sorted(round(one.done_at / least, 4) for one in stayed if one.done_at < math.inf),
@@ -183,8 +185,13 @@ def partial(leechers: int, pieces: int, seed: int, minds: MindMaker = Brain) -> 
     world.run(PATIENCE * least)
     told = all(sorted(member.mind.missing()) == gone for member in members)
     whole = world.layout.total_length
-    wasted = max(member.wasted for member in members) / whole
-    return Outcome(times[0] / least if times else math.inf, 0.0, wasted, bool(times) and told)
+    return Outcome(
+        times[0] / least if times else math.inf,
+        0.0,
+        max(member.wasted for member in members) / whole,
+        mean(member.wasted for member in members) / whole,
+        bool(times) and told,
+    )
 
 
 def free_riders(
