@@ -412,6 +412,22 @@ def test_only_verbose_says_why(envelope: Envelope, capsys: Capture) -> None:
         assert f"dialling …{OTHER[-8:]} at /ip4/192.0.2.1/tcp/4001: named by you" in err
 
 
+def test_the_link_of_what_was_fetched_names_the_port_that_the_router_gives(
+    envelope: Envelope, capsys: Capture
+) -> None:
+    node = FakeNode()
+    given = f"/ip4/198.51.100.4/tcp/4001/p2p/{SELF}"
+
+    async def decided() -> None:
+        node.addresses = (given, *ADDRESSES)
+
+    node.port_decided = decided
+    assert invoke("fetch", "photos.swarm", PEER, "--output", "out", "--seed", "--json", node=node) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    (link,) = [record["link"] for record in records if record["event"] == "fetched_seeded"]
+    assert SwarmLink.parse(link).peers[0] == given
+
+
 def test_fetch_as_json_tells_everything_in_order(envelope: Envelope, capsys: Capture) -> None:
     node = FakeNode()
     node.manifest = envelope.manifest
