@@ -179,6 +179,6 @@ def test_a_request_that_is_there_as_a_whole_is_read_without_its_header():
     frame = encode(Request(70_000))
     behind = encode(Cancel(1))
     assert codec.whole_request(memoryview(frame + behind)) == 70_000
-    assert codec.REQUEST_BYTES == len(frame)
+    assert len(frame) == codec.REQUEST_BYTES
     for other in (frame[:-1], behind, header(5, codec.REQUEST) + bytes(5), b""):
         assert codec.whole_request(memoryview(other)) is None
