@@ -154,6 +154,7 @@ class _Fetches:
         live.say(summary(snapshot))
         live.result(PathFetched(transfer.id, path, transfer.size, snapshot.elapsed), printable(path))
         if self._fetching.options.seed and not self._fetching.options.only:
+            await self._node.port_decided()
             live.result(FetchedSeeded(transfer.id, transfer.link), transfer.link)
             live.result(None, *(f"libp2p node address: {address}" for address in self._node.addresses))
             tell_command(live, transfer.link)

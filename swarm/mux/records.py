@@ -115,20 +115,20 @@ class Sealer:
         """
         used = staged = 0
         for part in parts:
-            view = memoryview(part)
-            if len(view) >= NOISE_MAX_PLAINTEXT:
+            view, size = memoryview(part), len(part)
+            if size >= NOISE_MAX_PLAINTEXT:
                 if staged:
                     used = self._seal_at(staging[:staged], out, used)
-                whole = len(view) - len(view) % NOISE_MAX_PLAINTEXT
+                whole = size - size % NOISE_MAX_PLAINTEXT
                 used, staged = self._seal_full(view[:whole], out, used), 0
-                view = view[whole:]
-            if staged + len(view) > NOISE_MAX_PLAINTEXT:
+                view, size = view[whole:], size - whole
+            if staged + size > NOISE_MAX_PLAINTEXT:
                 fits = NOISE_MAX_PLAINTEXT - staged
                 staging[staged:] = view[:fits]
                 used, staged = self._seal_at(staging, out, used), 0
-                view = view[fits:]
-            staging[staged : staged + len(view)] = view
-            staged += len(view)
+                view, size = view[fits:], size - fits
+            staging[staged : staged + size] = view
+            staged += size
         if staged:
             used = self._seal_at(staging[:staged], out, used)
         return used

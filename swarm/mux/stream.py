@@ -258,12 +258,15 @@ class Write:
         self.left -= taken
         while left:
             part = self._parts[self._next]
-            view = part[self._start : self._start + left] if self._start or len(part) > left else part
-            out.append(view)
-            left -= len(view)
-            self._start += len(view)
-            if self._start == len(part):
+            size = len(part) - self._start
+            if size <= left:
+                out.append(part[self._start :] if self._start else part)
                 self._next, self._start = self._next + 1, 0
+            else:
+                size = left
+                out.append(part[self._start : self._start + size])
+                self._start += size
+            left -= size
         return taken
 
     def keep(self) -> None:

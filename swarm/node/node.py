@@ -81,7 +81,7 @@ SILENT_ROUTERS = "silent-routers"
 """In the home: the routers that gave no port when they were last asked."""
 
 MAPPING_SECONDS = 0.5
-"""So long after the node's start a share waits for the router's answer: the link is to name its address."""
+"""So long after the node's start a link waits for the router's answer, to name its address."""
 
 MAX_ORIGIN_CONNECTIONS = 8
 """To web servers, by all transfers together."""
@@ -228,6 +228,15 @@ class Node(NodeReleases):
         self._mapper = PortMapper(self._host.listening, self._port_mapped, memory)
         self._nursery.start_soon(self._mapper.run)
 
+    async def port_decided(self) -> None:
+        """Wait until a router has given this node a port, or is not to be expected to.
+
+        It is waited for until half a second after the node's start. Links made from then on name that port.
+        """
+        if self._mapper is not None:
+            with trio.move_on_at(self._opened_at + MAPPING_SECONDS):
+                await self._mapper.decided.wait()
+
     def _port_mapped(self, lease: PortLease | None) -> None:
         mapped = () if lease is None else (f"{lease.endpoint}/p2p/{self.peer_id}",)
         self._addresses.become(tuple(dict.fromkeys((*self._announced, *mapped, *self._host.addresses))))
@@ -271,9 +280,7 @@ class Node(NodeReleases):
         transfer = self.begin_share(path, name=name, piece_length=piece_length, options=options)
         try:
             await transfer.opened()
-            if self._mapper is not None:
-                with trio.move_on_at(self._opened_at + MAPPING_SECONDS):
-                    await self._mapper.decided.wait()
+            await self.port_decided()
         except BaseException:
             transfer.cancel()
             with shielded(END_SECONDS):

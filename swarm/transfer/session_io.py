@@ -83,7 +83,7 @@ CORK_BYTES = 64 * 1024
 """Small frames are collected up to this size."""
 
 TOGETHER_BYTES = 1024 * 1024
-"""Pieces for a fast peer are written together until they are so many bytes."""
+"""Pieces for a fast peer are written together, up to so many bytes."""
 
 QUEUE_BYTES = 1024 * 1024
 """Control messages that may wait for a slow peer; with more the session is ended."""
@@ -406,9 +406,10 @@ class SessionWriter:
 
     def _read_run(self, first: UploadJob) -> PieceRun | None:
         """Read what goes to a fast peer in one step, if that needs no wait; None if it does."""
-        if not self._takes_whole_pieces or first.offset or not (run := self._outbox.large_run(first)):
+        if not self._takes_whole_pieces or first.offset:
             return None
-        if (buffer := self._memory.take_free(TOGETHER_BYTES)) is None:
+        run = self._outbox.large_run(first)
+        if not run or (buffer := self._memory.take_free(TOGETHER_BYTES)) is None:
             return None
         found = self._store.get_now([job.piece for job in run], buffer.view)
         if not found:

@@ -17,7 +17,7 @@ import pytest
 
 from tests.support.daemons import command, kept, start_daemon
 from tests.support.processes import Processes
-from tests.support.requirements import require_program
+from tests.support.requirements import MAY_INSTALL, require_program
 from tests.support.sharing import MIB, fetch, random_file, sha256, share
 
 pytestmark = pytest.mark.e2e
@@ -294,7 +294,7 @@ def conforms(value: Any, schema: dict[str, Any], document: dict[str, Any], at: s
             conforms(each, schema["items"], document, f"{at}[{index}]")
 
 
-@pytest.mark.timeout(400)
+@MAY_INSTALL
 def test_prometheus_takes_the_metrics(processes: Processes, tmp_path: Path) -> None:
     data = random_file(tmp_path / "data.bin", MIB)
     daemon = start_daemon(processes)

@@ -13,10 +13,10 @@ import pytest
 from tests.support.browser import Browser
 from tests.support.daemons import start_daemon
 from tests.support.processes import Processes
-from tests.support.requirements import require_program
+from tests.support.requirements import MAY_INSTALL, require_program
 from tests.support.sharing import MIB, random_file, share
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.e2e, MAY_INSTALL]
 
 TAB, ENTER = "\ue004", "\ue007"
 PICTURES = os.environ.get("SWARM_PICTURES")

@@ -14,10 +14,11 @@ from swarm.content.link import SwarmLink
 from swarm.origin_url import OriginUrl
 from tests.support.daemons import Daemon, command, start_daemon
 from tests.support.processes import Processes
+from tests.support.requirements import MAY_INSTALL
 from tests.support.sharing import LOOPBACK, MIB, fetch, random_file, sha256, share
 from tests.support.web_servers import Nginx
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, MAY_INSTALL]
 
 NAME = "daemon"
 

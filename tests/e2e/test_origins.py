@@ -10,9 +10,11 @@ import pytest
 from swarm.content.link import SwarmLink
 from swarm.origin_url import OriginUrl
 from tests.support.processes import Processes
+from tests.support.requirements import MAY_INSTALL
 from tests.support.sharing import LOOPBACK, MIB, fetch, random_file, sha256, share, tree
 from tests.support.web_servers import Asked, Caddy, Nginx, ScriptedServer, certificate
 
+pytestmark = MAY_INSTALL
 MANY = 3000
 ODD = (
     "ü ö",

@@ -18,8 +18,10 @@ from swarm.content.series_link import SeriesLink
 from swarm.ids import ManifestId
 from tests.support.nodes import loopback_node
 from tests.support.processes import Processes, Running
+from tests.support.requirements import MAY_INSTALL
 from tests.support.web_servers import Nginx
 
+pytestmark = MAY_INSTALL
 LISTEN = ("--listen", "/ip4/127.0.0.1/tcp/0")
 SIZE = 6_000_000
 

@@ -16,9 +16,9 @@ from swarm.protocol.dns_message import A, DnsMessage, Question, decode_message, 
 from tests.interop.conftest import INSTALLED, NODE_PACKAGES, installed
 from tests.netns.network import Network, why_unavailable
 from tests.support.processes import Processes, Running
-from tests.support.requirements import require, require_program
+from tests.support.requirements import MAY_INSTALL, require, require_program
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, MAY_INSTALL]
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
 BITS = 200_000_000
 AVAHI = """

@@ -18,9 +18,9 @@ from swarm.node.node import SILENT_ROUTERS
 from tests.netns.nats import ROUTERS, Nats
 from tests.netns.network import why_unavailable
 from tests.support.processes import Processes, Running
-from tests.support.requirements import require, require_program
+from tests.support.requirements import MAY_INSTALL, require, require_program
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, MAY_INSTALL]
 TOOLS = {"nft": "nftables", "ethtool": "ethtool", "miniupnpd": "miniupnpd"}
 WAN = ROUTERS["a"]
 CHAINS = """

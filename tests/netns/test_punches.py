@@ -16,8 +16,9 @@ from tests.netns.capture import destinations, frames
 from tests.netns.nats import CONE, PUBLIC, ROUTERS, SYMMETRIC, Nats
 from tests.netns.network import why_unavailable
 from tests.support.processes import Processes, Running
-from tests.support.requirements import require, require_program
+from tests.support.requirements import MAY_INSTALL, require, require_program
 
+pytestmark = MAY_INSTALL
 MIB = 1 << 20
 
 

@@ -18,9 +18,10 @@ from tests.netns.capture import Packet, frames, packets, spellings, told
 from tests.netns.nats import HOMES, PUBLIC, ROUTERS
 from tests.netns.test_port_mapping import Home, home, tools
 from tests.support.lying_stranger import LIE_PORT
+from tests.support.requirements import MAY_INSTALL
 from tests.support.running import Running
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, MAY_INSTALL]
 __all__ = ["tools"]
 ROOT = str(Path(__file__).parents[2])
 ROUTER_PORTS = {("udp", 5351), ("udp", 1900)}

@@ -156,6 +156,7 @@ class FakeNode:
         self.fetching: Callable[..., Awaitable[None]] = _nothing
         self.seeding: Callable[..., Awaitable[None]] = _nothing
         self.closing: Callable[..., Awaitable[None]] = _nothing
+        self.port_decided: Callable[[], Awaitable[None]] = _nothing
         self.loading: Callable[[], None] = lambda: None
         self._numbers = 0
         self.event_stream.publish(NodeListening(self.peer_id, self.addresses))

@@ -11,6 +11,8 @@ import pytest
 
 INSTALL = Path(__file__).with_name("install_packages.sh")
 INSTALL_SECONDS = 300
+MAY_INSTALL = pytest.mark.timeout(INSTALL_SECONDS + 120)
+"""For tests that need a program: perhaps it is installed first, after what another worker installs."""
 SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
 """Where programs of the system are, which an ordinary user's PATH leaves out."""
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
+from cli.render.views import JsonView
 from swarm.config import DEFAULT_LISTEN, NodeOptions, TransferOptions
 from swarm.content.envelope import Envelope
 from swarm.content.link import SwarmLink
@@ -25,6 +27,12 @@ from swarm.observe.jsonlines import decode
 from tests.support.cli_fakes import ADDRESSES, OTHER, PEER, PEER_2, SELF, FakeNode, invoke
 
 Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def _untimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events alone make lines: a machine that takes a second for one of these tests sees no more of them."""
+    monkeypatch.setattr(JsonView, "interval", math.inf)
 
 
 @pytest.fixture
@@ -402,6 +410,22 @@ def test_only_verbose_says_why(envelope: Envelope, capsys: Capture) -> None:
         err = capsys.readouterr().err
         assert f"piece 4 asked of …{OTHER[-8:]}: rtt 12 ms, 3 MB/s" in err
         assert f"dialling …{OTHER[-8:]} at /ip4/192.0.2.1/tcp/4001: named by you" in err
+
+
+def test_the_link_of_what_was_fetched_names_the_port_that_the_router_gives(
+    envelope: Envelope, capsys: Capture
+) -> None:
+    node = FakeNode()
+    given = f"/ip4/198.51.100.4/tcp/4001/p2p/{SELF}"
+
+    async def decided() -> None:
+        node.addresses = (given, *ADDRESSES)
+
+    node.port_decided = decided
+    assert invoke("fetch", "photos.swarm", PEER, "--output", "out", "--seed", "--json", node=node) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    (link,) = [record["link"] for record in records if record["event"] == "fetched_seeded"]
+    assert SwarmLink.parse(link).peers[0] == given
 
 
 def test_fetch_as_json_tells_everything_in_order(envelope: Envelope, capsys: Capture) -> None:

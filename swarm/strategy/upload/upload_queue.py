@@ -140,7 +140,7 @@ class UploadQueue:
     def spread_without(self, peer: PeerId, piece: int) -> bool:
         """Whether anybody but ``peer``, and but those with everything, has the piece or is being given it."""
         given = self._given.get(piece, ())
-        return self._copies(piece) + len(given) - (peer in given) > 0
+        return len(given) > (peer in given) or self._copies(piece) > 0
 
     def has(self, peer: PeerId, piece: int) -> None:
         """The peer says that it has a piece, or will not get it from here."""
@@ -254,7 +254,9 @@ class UploadQueue:
             for piece in islice(queue.waiting, LOOKED_AT):
                 # A piece asked again right after its reply may still be on the books as released.
                 if piece not in queue.released:
-                    rarity = self.rarity(piece) + more
+                    rarity = self._copies(piece) + more
+                    if piece in self._given:
+                        rarity += len(self._given[piece])
                     candidates.append((rarity, queue.waits_since, queue.number, piece, queue))
         # Number and piece are of one candidate only.
         candidates.sort()
