@@ -246,6 +246,8 @@ _HEADER = struct.Struct(">IB")
 _INDEX = struct.Struct(">I")
 _DATA_HEAD = struct.Struct(">II")
 _DATA_FRAME = struct.Struct(">IBII")
+_INDEX_FRAME = struct.Struct(">IBI")
+REQUEST_BYTES: Final = _INDEX_FRAME.size
 _PACKED_HEAD = struct.Struct(">III")
 _PACKED_FRAME = struct.Struct(">IBIII")
 _INDEX_FRAME = struct.Struct(">IBI")
@@ -308,6 +310,14 @@ def whole_data(data: memoryview, length: int) -> int | None:
     size, kind, piece, offset = _DATA_FRAME.unpack_from(data)
     whole = kind == DATA and not offset and size == DATA_HEAD_BYTES + length
     return int(piece) if whole else None
+
+
+def whole_request(data: memoryview) -> int | None:
+    """The piece of the REQUEST that ``data`` begins with, if that is all there; None for anything else."""
+    if len(data) < REQUEST_BYTES:
+        return None
+    size, kind, piece = _INDEX_FRAME.unpack_from(data)
+    return int(piece) if kind == REQUEST and size == _INDEX.size else None
 
 
 def decode_data_head(head: bytes | memoryview, body_size: int) -> Data:

@@ -54,7 +54,7 @@ class PieceWriter:
         """Verify one whole piece against the manifest's BLAKE3 and write it.
 
         Raises `PieceMismatch`, with nothing written, when the hash differs, and `DiskError` when the file
-        system refuses. Waits for the disk when too much is unsynced, see `Syncer.room_for_more`.
+        system refuses. Waits for the disk when too much is unsynced, see `Syncer.room_for`.
         """
         check = await self._executor.compute(len(data), lambda: self._verified(piece, data))
         if check is None:
@@ -63,11 +63,16 @@ class PieceWriter:
             await self._write(self._layout.span(piece).file, [(piece, data, check)])
 
     async def put_many(self, pieces: Sequence[tuple[int, memoryview]]) -> list[int]:
-        """As `put`, for many small pieces in one step; returns those whose hash differs.
+        """As `put`, for many pieces in one step; returns those whose hash differs.
 
         Whole new files are written together. After a `DiskError` those in ``stored`` are written.
         """
         size = sum(len(data) for _, data in pieces)
+        if self._syncer is not None:
+            # Where only room is missing, no thread is asked.
+            await self._syncer.room_for(size)
+        if (wrong := self.put_now(pieces)) is not None:
+            return wrong
         checks = await self._executor.compute(size, lambda: [self._verified(*each) for each in pieces])
         both = list(zip(pieces, checks, strict=True))
         await self._write_all([(*each, check) for each, check in both if check is not None])
@@ -221,7 +226,7 @@ class PieceWriter:
         try:
             return self._claim_new(syncer, partial, new, written)
         finally:
-            await syncer.room_for_more()
+            await syncer.room_for(0)
 
     def _create(self, partial: PieceFiles, new: dict[int, tuple[int, memoryview, bytes]]) -> Written:
         contents = [(file, data) for file, (_, data, _) in new.items()]
@@ -251,7 +256,7 @@ class PieceWriter:
     async def _claim(self, syncer: Syncer, written: Sequence[tuple[int, bytes, int, int]]) -> None:
         """Count pieces as stored, each with its fingerprint, file and length; wait if the disk is behind."""
         self._claim_now(syncer, written)
-        await syncer.room_for_more()
+        await syncer.room_for(0)
 
     def _claim_now(self, syncer: Syncer, written: Sequence[tuple[int, bytes, int, int]]) -> None:
         if syncer.failed is not None:

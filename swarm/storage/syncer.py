@@ -131,12 +131,12 @@ class Syncer:
         """Whether ``size`` more bytes can be written without waiting for the disk."""
         return self.unsynced + size < UNSYNCED_BYTES
 
-    async def room_for_more(self) -> None:
-        """Wait until fewer than `UNSYNCED_BYTES` are unsynced; raises `DiskError`.
+    async def room_for(self, size: int) -> None:
+        """Wait until ``size`` more bytes can be written, or nothing is unsynced; raises `DiskError`.
 
         A sync that runs already may free enough. Another one behind it would let writing wait for both.
         """
-        while not self.has_room(0):
+        while self.unsynced and not self.has_room(size):
             if self._syncing:
                 await self._synced.wait()
             else:

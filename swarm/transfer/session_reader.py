@@ -21,12 +21,14 @@ from swarm.protocol.codec import (
     HEADER_BYTES,
     PACKED,
     PACKED_HEAD_BYTES,
+    REQUEST_BYTES,
     decode_body,
     decode_data_head,
     decode_header,
     decode_packed_head,
     frame_bytes,
     whole_data,
+    whole_request,
 )
 from swarm.protocol.messages import Data, Reject, Request
 from swarm.protocol.packing import unpack
@@ -153,6 +155,7 @@ class SessionReader:
         self._rules.received(message, self._now())
         if isinstance(message, Request):
             self._requests.append(message.piece)
+            self._take_requests()
             return
         self._hand_over_large()
         await self._hand_over()
@@ -160,6 +163,14 @@ class SessionReader:
             self._tell(message.piece)
             self._drop()
         self._reports.message_received(message)
+
+    def _take_requests(self) -> None:
+        """As `_control`, for the requests that have come behind another."""
+        now = self._now()
+        while (piece := whole_request(self._ahead)) is not None:
+            self._ahead = self._ahead[REQUEST_BYTES:]
+            self._rules.received(Request(piece), now)
+            self._requests.append(piece)
 
     async def _data(self, size: int) -> None:
         head = decode_data_head(await self._take(DATA_HEAD_BYTES), size)

@@ -173,3 +173,12 @@ def test_peers_round_trip_keeps_the_order():
     peers = Peers((ExchangedPeer(PEER, ("/ip4/1.2.3.4/tcp/1", "/ip6/::1/tcp/2")),), (OTHER,))
     frame = encode(peers)
     assert decode_body(codec.PEERS, frame[codec.HEADER_BYTES :]) == peers
+
+
+def test_a_request_that_is_there_as_a_whole_is_read_without_its_header():
+    frame = encode(Request(70_000))
+    behind = encode(Cancel(1))
+    assert codec.whole_request(memoryview(frame + behind)) == 70_000
+    assert len(frame) == codec.REQUEST_BYTES
+    for other in (frame[:-1], behind, header(5, codec.REQUEST) + bytes(5), b""):
+        assert codec.whole_request(memoryview(other)) is None
