@@ -54,7 +54,7 @@ class Census:
         return cls(tasks, len(os.listdir("/proc/self/fd")))
 
 
-async def until(condition: Callable[[], object], what: str, within: float = 10.0) -> None:
+async def until(condition: Callable[[], object], what: str, within: float = 30.0) -> None:
     """Wait until ``condition`` holds; fails when it does not in time."""
     with trio.move_on_after(within):
         while not condition():
@@ -73,7 +73,7 @@ async def settled_census() -> Census:
     return seen[-1]
 
 
-async def until_census(wanted: Census, within: float = 10.0) -> None:
+async def until_census(wanted: Census, within: float = 30.0) -> None:
     """Wait until this process holds what it held before."""
     with trio.move_on_after(within):
         while Census.take() != wanted:
