@@ -62,7 +62,8 @@ class Layout:
         if not 0 <= piece < self._count:
             raise IndexError(f"piece {piece} is not in 0..{self._count - 1}")
         if self._one_file:
-            return Span(0, piece * self._piece_length, self.length(piece))
+            offset = piece * self._piece_length
+            return Span(0, offset, min(self._piece_length, self._total - offset))
         # If several files share a first piece, all but the last are empty.
         file = bisect_right(self._first, piece) - 1
         offset = (piece - self._first[file]) * self._piece_length

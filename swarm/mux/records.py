@@ -194,22 +194,23 @@ class Opener:
         start, end = 0, len(data)
         room = sink.room()
         left, placed = (0 if room is None else len(room)), 0
+        decrypt, length_at = self._decrypt, _LENGTH.unpack_from
         try:
             while end - start >= NOISE_LENGTH_PREFIX:
                 body = start + NOISE_LENGTH_PREFIX
-                stop = body + _LENGTH.unpack_from(data, start)[0]
+                stop = body + length_at(data, start)[0]
                 if stop > end:
                     break
                 size = stop - body - NOISE_TAG
                 if size < 0:
                     raise RemoteError(f"a Noise record of {stop - body} bytes is shorter than its tag")
                 if room is not None and 0 < size <= left:
-                    self._decrypt(data[body:stop], room[placed : placed + size])
+                    decrypt(data[body:stop], room[placed : placed + size])
                     placed += size
                     left -= size
                 else:
                     block = blocks.take()
-                    self._decrypt(data[body:stop], memoryview(block)[:size])
+                    decrypt(data[body:stop], memoryview(block)[:size])
                     if placed:
                         done, placed = placed, 0
                         sink.placed(done)
