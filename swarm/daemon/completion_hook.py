@@ -34,9 +34,10 @@ class CompletionHook:
 
     def completed(self, entry: KeptEntry) -> None:
         """Run the command for a fetch; returns at once."""
-        self._nursery.start_soon(self._run, entry)
+        # What it is told is as of now: one that waits for its turn may be at the next release by then.
+        self._nursery.start_soon(self._run, entry, environment(entry, os.environ))
 
-    async def _run(self, entry: KeptEntry) -> None:
+    async def _run(self, entry: KeptEntry, variables: Mapping[str, str]) -> None:
         shown = printable(self._command[0])
         async with self._turns:
             try:
@@ -46,7 +47,7 @@ class CompletionHook:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     check=False,
-                    env=environment(entry, os.environ),
+                    env=variables,
                 )
             except OSError as error:
                 self._keeper.tell(f"{shown} could not be run: {error.strerror or error}")
