@@ -24,9 +24,9 @@ BATCH_BYTES = 16 * 1024 * 1024
 """Bytes of unsynced data that start a sync."""
 BATCH_SECONDS = 2.0
 """Age of unsynced data that starts a sync."""
-UNSYNCED_BYTES = 32 * 1024 * 1024
+UNSYNCED_BYTES = 48 * 1024 * 1024
 """The most bytes written but not claimed; `put` then waits for the disk. With the pieces being written, a
-power failure costs at most about 40 MiB. A kill costs nothing. Source: docs/decisions/0006-unsynced.md."""
+power failure costs at most about 56 MiB. A kill costs nothing. Source: docs/decisions/0006-unsynced.md."""
 
 
 class _Batch:
@@ -121,9 +121,10 @@ class Syncer:
         """Sync every 16 MiB or 2 s of unsynced data until cancelled; raises `DiskError`."""
         while True:
             batch = self._batch
-            await batch.begun.wait()
-            with trio.move_on_after(BATCH_SECONDS):
-                await batch.full.wait()
+            if not batch.full.is_set():
+                await batch.begun.wait()
+                with trio.move_on_after(BATCH_SECONDS):
+                    await batch.full.wait()
             if batch is self._batch:
                 await self.sync()
 
@@ -148,29 +149,41 @@ class Syncer:
         On `DiskError` the pieces of the batch are removed from ``stored``. A cancelled sync claims nothing;
         the next one includes its batch.
         """
-        async with self._sync_lock:
-            if self.failed is not None:
-                raise self.failed
-            if not self._batch.pieces:
-                return
-            batch, self._batch = self._batch, _Batch()
-            batch.full.set()
-            self._syncing, self._synced = batch.size, trio.Event()
-            try:
-                await self._make_durable(batch)
-            except DiskError as error:
-                self._void(batch, error)
-                raise
-            except BaseException:
-                self._batch.take_back(batch)
-                raise
-            finally:
-                self._syncing = 0
-                self._synced.set()
+        # While others receive fast, each of their turns takes milliseconds, and brings as many megabytes. So
+        # none is given to them for a lock that is free.
+        try:
+            self._sync_lock.acquire_nowait()
+        except trio.WouldBlock:
+            await self._sync_lock.acquire()
+        try:
+            await self._sync_batch()
+        finally:
+            self._sync_lock.release()
+
+    async def _sync_batch(self) -> None:
+        if self.failed is not None:
+            raise self.failed
+        if not self._batch.pieces:
+            return
+        batch, self._batch = self._batch, _Batch()
+        batch.full.set()
+        self._syncing, self._synced = batch.size, trio.Event()
+        try:
+            await self._make_durable(batch)
+        except DiskError as error:
+            self._void(batch, error)
+            raise
+        except BaseException:
+            self._batch.take_back(batch)
+            raise
+        finally:
+            self._syncing = 0
+            self._synced.set()
 
     async def _make_durable(self, batch: _Batch) -> None:
         files = self._files
-        await self.begin()
+        if not self.begun:
+            await self.begin()
         if files.partial is not None:
             paths = files.partial.paths(frozenset(batch.files))
             # Abandoned on cancellation: a disk that hangs must not block the process.
