@@ -302,8 +302,11 @@ def test_prometheus_takes_the_metrics(processes: Processes, tmp_path: Path) -> N
     publisher = daemon.ask("GET", "/v1/status").json()["node"]["peer"]
     series = {"link": f"swarm:series/{publisher}/a%27b", "paused": True}
     assert daemon.ask("POST", "/v1/transfers", series).status == 201
-    text = daemon.ask("GET", "/metrics").body.decode()
-    assert f"swarm_sent_bytes_total {MIB}\n" in text
+    # Bytes that have moved are summed up for a moment before they are told.
+    deadline = time.monotonic() + 20
+    while f"swarm_sent_bytes_total {MIB}\n" not in (text := daemon.ask("GET", "/metrics").body.decode()):
+        assert time.monotonic() < deadline, text
+        time.sleep(0.02)
     assert 'swarm_transfers{state="seeding"} 1\n' in text
     check_dashboard(text)
     promtool = require_program("promtool", "prometheus")
