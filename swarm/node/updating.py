@@ -7,7 +7,7 @@ runs. Observers hear of it as of the update: what it receives and sends counts t
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -164,7 +164,9 @@ async def update_sources(
             news.arrived()
             transfer.tell(PatchProgress(transfer.number, "fetching", offer.size, offer.size))
             source = PatchSource(path, installed.remembered.manifest, (installed.place,))
-            yield (WatchedPatch(source, transfer),)
+            with closing(source):
+                await source.prepare(update.manifest)
+                yield (WatchedPatch(source, transfer),)
     finally:
         del desk.passing[transfer.number]
         with trio.CancelScope(shield=True, deadline=trio.current_time() + END_SECONDS):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import threading
 from pathlib import Path
 
 import pytest
 import trio
 
 import swarm
+from swarm.bits import PieceSet
 from swarm.content.manifest import Manifest
 from swarm.sources.patch_source import PatchSource
 from swarm.storage.patch_maker import make_patch
@@ -88,3 +90,31 @@ async def test_a_patch_makes_what_it_can_and_peers_supply_the_rest(tmp_path: Pat
         assert left.reason == "this patch leads from another version"
     else:
         assert 0 < len(by_peer) < pieces
+
+
+async def test_a_prepared_patch_is_offered_before_anything_else_runs(tmp_path: Path) -> None:
+    """Peers would be asked for what it makes, while it is opened."""
+    old, new = _versions(tmp_path)
+    manifest = (await scan(new, name="it", piece_length=PIECE)).manifest
+    source = PatchSource(tmp_path / "patch", await _patch(old, manifest, new, tmp_path / "patch"), [old])
+    offered: list[int] = []
+
+    class Asked(Exception):
+        """It waits for requests."""
+
+    class Desk:
+        def offer(self, pieces: PieceSet) -> None:
+            offered.extend(pieces)
+
+        async def next_request(self) -> int:
+            raise Asked
+
+    await source.prepare(manifest)
+    first_step = source.deliver(Desk())  # type: ignore[arg-type]
+    with pytest.raises(Asked):
+        first_step.send(None)
+    assert offered == list(range(manifest.piece_count))
+    # What is prepared and not asked for leaves no thread.
+    await source.prepare(manifest)
+    source.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("patch")]
