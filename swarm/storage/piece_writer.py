@@ -29,7 +29,7 @@ from swarm.storage.target_files import TargetFiles
 class PieceWriter:
     """Writes pieces into the partial file or folder of a target, and adds them to what is stored.
 
-    At most about 48 MiB are written and not yet on the disk (`Syncer`): who writes more waits.
+    At most `syncer.UNSYNCED_BYTES` are written and not yet on the disk: who writes more waits.
     """
 
     def __init__(self, files: TargetFiles, restored: RestoredPieces, executor: PieceExecutor) -> None:
