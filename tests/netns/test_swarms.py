@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.netns import network
 from tests.netns.bench import CASES, measure, rows, saved
 from tests.netns.network import PREFIX, Network, payload_rate, remove_leftovers, why_unavailable
 from tests.netns.swarms import Case, Moved, Outcome, Swarm
@@ -99,18 +100,23 @@ def test_an_uplink_carries_its_rate_and_no_more(tmp_path: Path) -> None:
     assert mean <= 1.05 * full
 
 
-def test_what_a_killed_run_leaves_is_found_and_removed() -> None:
+def test_what_a_killed_run_leaves_is_found_and_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     program = (
         "import signal\n"
-        "from tests.netns.network import Network\n"
-        "with Network(1, bits=10_000_000) as network:\n"
+        "from tests.netns import network\n"
+        "network.PREFIX = %r\n"
+        "with network.Network(1, bits=10_000_000) as network:\n"
         "    print(network.name(0), flush=True)\n"
         "    signal.pause()"
     )
+    # Other tests beside this one would find and remove it, too.
+    prefix = f"{PREFIX}{os.getpid()}"
+    monkeypatch.setattr(network, "PREFIX", prefix)
+    program %= prefix
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as run:
         assert run.stdout is not None
         name = run.stdout.readline().strip()
-        assert name.startswith(PREFIX)
+        assert name.startswith(f"{prefix}-")
         # Of one that lives, nothing is touched.
         remove_leftovers()
         assert name in existing()
