@@ -195,11 +195,11 @@ class Syncer:
         self._journal.length += len(records)
 
     def _write_out(self, batch: _Batch, records: bytes) -> None:
-        """Flush the data and claim it, in a worker thread, one batch at a time, and remember an error.
+        """Flush the data of a batch and claim it, in a worker thread, one batch at a time; remember an error.
 
-        The system reports an error only once, perhaps to a thread that a cancelled sync has abandoned. Such
-        a thread claims nothing more. All is done in one thread: while others receive fast, each of their turns
-        takes milliseconds, and brings as many megabytes.
+        The system reports an error only once, perhaps to a thread that a cancelled sync has abandoned. Such a
+        thread claims nothing more. Two calls of a thread would take longer: each returns after some turns of
+        the event loop, which take milliseconds while payload comes fast.
         """
         partial = self._files.partial
         with self._flushing:
