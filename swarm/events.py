@@ -399,7 +399,7 @@ class ContentRestored(TransferEvent):
 
 @dataclass(frozen=True, slots=True)
 class BytesReceived(TransferEvent):
-    """``size`` payload bytes of pieces arrived from ``source`` (whatever became of them)."""
+    """``size`` payload bytes of pieces arrived from a peer or an origin (whatever became of them)."""
 
     source: SourceId
     size: int

@@ -50,18 +50,15 @@ FIRST_RETRY_SECONDS: Final = 5.0
 LAST_RETRY_SECONDS: Final = 300.0
 LOOP_SECONDS: Final = 5.0
 """Between two measurements of how late the event loop is."""
-SOURCE_KINDS: Final = ("peer", "origin", "base", "patch")
+SOURCE_KINDS: Final = ("peer", "origin")
 LEAST_ID_CHARS: Final = 4
 """Characters of an id that name a transfer."""
 _MENDED_BY_TIME: Final = (NoPeerReachable, Incomplete, DiskError, Locked)
 
 
 def source_kind(source: SourceId) -> str:
-    """What a source is: a peer, a web server, a file of this machine, or a patch."""
-    kind, mark, _ = source.partition(":")
-    if not mark:
-        return "peer"
-    return kind if kind in SOURCE_KINDS else "origin"
+    """What a source that sends bytes is: a peer or a web server."""
+    return "origin" if ":" in source else "peer"
 
 
 class NotKept(UsageError):
@@ -99,6 +96,8 @@ class TransferKeeper:
         """Bytes of all transfers since the daemon started, pieces that were false, sources banned for it."""
         self.received_from: Counter[str] = Counter()
         """The received bytes by the kind of source, one of `SOURCE_KINDS`."""
+        self.reused = self.patched = 0
+        """Bytes of pieces that fetches took from files on this machine, and made with patches."""
         self._registry = registry
         self._nursery = nursery
         self.tell = tell
@@ -455,7 +454,8 @@ class TransferKeeper:
         """Keep what is known now, so that the next start needs no peer; nothing if that is kept already."""
         manifest = envelope.manifest
         kept = entry.kept
-        if kept.manifest == str(manifest.id) and kept.size == manifest.total_length:
+        # A size that is not known yet is 0, as that of empty content.
+        if kept.size and kept.manifest == str(manifest.id) and kept.size == manifest.total_length:
             return
         data = await trio.to_thread.run_sync(envelope.to_bytes) if kept.kind == "fetch" else None
         columns = {
@@ -509,6 +509,9 @@ class TransferKeeper:
                 self.refused += 1
             case events.SourceBanned():
                 self.banned += 1
+            case events.TransferComplete(bytes_reused=reused, bytes_patched=patched):
+                self.reused += reused
+                self.patched += patched
 
     def _follow_up(self, entry: KeptEntry, event: events.TransferEvent | events.Warned) -> None:
         match event:

@@ -46,6 +46,9 @@ def _of_node(keeper: TransferKeeper, now: float) -> Iterator[Family]:
     received = [(f'{{source="{kind}"}}', keeper.received_from[kind]) for kind in SOURCE_KINDS]
     yield "swarm_uptime_seconds", "gauge", "Seconds since the daemon started.", [("", now - keeper.began)]
     yield "swarm_received_bytes_total", "counter", "Payload bytes received, by kind of source.", received
+    made = [('{from="files"}', keeper.reused), ('{from="patch"}', keeper.patched)]
+    text = "Bytes of pieces that complete fetches took from this machine instead."
+    yield "swarm_reused_bytes_total", "counter", text, made
     yield "swarm_sent_bytes_total", "counter", "Payload bytes sent.", [("", keeper.sent)]
     yield "swarm_pieces_refused_total", "counter", "Pieces that were false.", [("", keeper.refused)]
     yield "swarm_sources_banned_total", "counter", "Sources that broke a rule.", [("", keeper.banned)]

@@ -87,7 +87,7 @@ class TransferSnapshot:
     reused: int = 0
     """Bytes that were taken from files on this machine."""
     patched: int = 0
-    """Bytes that were made with a patch; known once it is complete, when ``received`` is without them."""
+    """Bytes that were made with a patch; known once it is complete."""
     patch_done: int = 0
     patch_total: int = 0
     """So many bytes of a patch are fetched, or made, of so many."""
@@ -333,9 +333,6 @@ class TransferTally:
         self._completed = now
         self._have_pieces, self._have_size = self._pieces, event.size
         self._patched = event.bytes_patched
-        if event.bytes_patched:
-            # What came from this machine was no download.
-            self._received = event.bytes_received
 
     def _patching(self, event: events.PatchProgress, _now: float) -> None:
         self._patch_done, self._patch_total = event.done, event.total

@@ -11,7 +11,7 @@ import trio
 
 from swarm.bits import PieceSet
 from swarm.errors import DiskError, PieceMismatch
-from swarm.events import BytesReceived, BytesSent, BytesSpared
+from swarm.events import BytesSent, BytesSpared
 from swarm.ids import PeerId, SourceId
 from swarm.ports import HeldPieces, Store
 from swarm.protocol.messages import Message
@@ -173,7 +173,7 @@ class Performer:
     def data_received(self, source: SourceId, piece: int, size: int) -> None:
         """Payload of a piece came."""
         self.perform(self.brain.data_received(source, piece, size, self.now()))
-        self._record.publish(BytesReceived(self._record.transfer, source, size))
+        self._record.received_from(source, size)
 
     def requests_received(self, peer: PeerId, pieces: list[int]) -> None:
         """A run of requests for the brain."""
@@ -186,7 +186,7 @@ class Performer:
         self._wanted = []
         self.perform(self.brain.pieces_received(source, come, self.now()))
         if fresh := sum(size for _, size in come):
-            self._record.publish(BytesReceived(self._record.transfer, source, fresh))
+            self._record.received_from(source, fresh)
         wanted, self._wanted, self._whole = self._wanted, [], {}
         if not wanted or self._nursery is None:
             arrived.release()

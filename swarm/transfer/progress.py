@@ -70,8 +70,8 @@ class TransferRecord:
         self._down, self._up = Meter(RATE_SECONDS, now()), Meter(RATE_SECONDS, now())
         self.done = self.total = self.pieces_done = self.pieces = 0
         self.received = self.sent = self.wasted = 0
-        self.from_afar = self.reused = self.patched = 0
-        """Payload from other machines, in bytes; pieces from files on this one; pieces made by patches."""
+        self.reused = self.patched = 0
+        """Bytes of pieces from files on this machine; of pieces made with patches."""
         self._local: dict[SourceId, bool] = {}
         self._next_stored: trio.Event | None = None
         self.advanced_at: float | None = None
@@ -99,6 +99,11 @@ class TransferRecord:
     def local_joined(self, source: SourceId, *, patched: bool) -> None:
         """What comes from the source is on this machine already; ``patched``: it is made with a patch."""
         self._local[source] = patched
+
+    def received_from(self, source: SourceId, size: int) -> None:
+        """Payload of pieces came from a source. What a source on this machine gives was not received."""
+        if source not in self._local:
+            self.publish(BytesReceived(self.transfer, source, size))
 
     def publish(self, *events: Event) -> None:
         """Count events of one kind and tell the observers."""
@@ -139,7 +144,6 @@ class TransferRecord:
                 self.advanced_at = self._now()
             case BytesReceived(source=source, size=size):
                 self.received += size
-                self.from_afar += 0 if source in self._local else size
                 self._down.add(size, self._now())
                 self._note_unverified(source, size)
             case BytesSent(size=size):

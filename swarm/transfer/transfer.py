@@ -517,7 +517,7 @@ class Transfer:
                     str(self._path),
                     content.size,
                     seconds,
-                    bytes_received=record.from_afar,
+                    bytes_received=record.received,
                     bytes_reused=record.reused,
                     bytes_patched=record.patched,
                 )

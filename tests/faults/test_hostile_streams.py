@@ -187,7 +187,7 @@ async def test_a_connection_without_a_use_is_closed(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(limits, "UNUSED_SECONDS", 1.0)
     async with three() as (server, hostile, honest):
         await honest.open_stream(server.peer_id, ping_protocol.PING_PROTOCOL)
-        await gone(hostile, server)
+        await gone(hostile, server, within=20)
         await trio.sleep(limits.UNUSED_SECONDS)
         assert honest.connected(server.peer_id), "one that holds a stream stays"
 

@@ -8,7 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import pytest
 
 from swarm.ids import ManifestId
 from swarm.protocol.dns_message import decode_message
-from swarm.protocol.lan_records import OWN_SERVICE, sightings
+from swarm.protocol.lan_records import OWN_SERVICE, Sighting, sightings
 from tests.netns.capture import ALL_PROTOCOLS, BUFFER_BYTES, SO_RCVBUFFORCE
 from tests.netns.network import Network, why_unavailable
 from tests.support.processes import Processes, Running
@@ -26,12 +26,37 @@ from tests.support.running import EVENT_KEY
 pytestmark = pytest.mark.e2e
 BITS = 200_000_000
 SIZE = 3_000_000
+WIRE_SECONDS = 20.0
+"""How long a test waits for a packet."""
+MARK = b"what was sent before this has left"
 
 
 @pytest.fixture(autouse=True, scope="module")
 def namespaces() -> None:
     why = why_unavailable()
     require(not why, why)
+
+
+class Capture:
+    """The UDP and TCP packets that a socket sees, IP headers first."""
+
+    def __init__(self, wire: socket.socket) -> None:
+        self._wire = wire
+
+    def until(self, last: Callable[[bytes], object]) -> list[bytes]:
+        """All packets, once one has come of which ``last`` is true.
+
+        What a process has sent may still be on its way when the process has ended.
+        """
+        packets: list[bytes] = []
+        self._wire.settimeout(WIRE_SECONDS)
+        while not packets or not last(packets[-1]):
+            packets.append(self._wire.recv(1 << 16))
+        self._wire.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:
+                packets.append(self._wire.recv(1 << 16))
+        return packets
 
 
 class Lan:
@@ -55,18 +80,13 @@ class Lan:
         return share, str(share.event("path_shared")["manifest"])
 
     @contextmanager
-    def captured(self, host: int) -> Iterator[list[bytes]]:
-        """The UDP and TCP packets on a host's interface (IP headers first), complete when the block ends."""
-        packets: list[bytes] = []
+    def captured(self, host: int) -> Iterator[Capture]:
+        """The packets on a host's interface."""
         kind = socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ALL_PROTOCOLS)
         with self.network.socket(host, *kind) as wire:
             wire.bind(("eth0", ALL_PROTOCOLS))
             wire.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
-            wire.setblocking(False)
-            yield packets
-            with suppress(BlockingIOError):
-                while True:
-                    packets.append(wire.recv(1 << 16))
+            yield Capture(wire)
 
 
 @pytest.fixture
@@ -85,7 +105,7 @@ def multicast(packets: list[bytes]) -> list[bytes]:
 
 
 def test_an_id_is_enough_on_a_lan_and_nothing_there_tells_what_is_fetched(lan: Lan) -> None:
-    with lan.captured(1) as packets:
+    with lan.captured(1) as wire:
         share, manifest = lan.share(0)
         fetches = [lan.swarm(host, "fetch", manifest, "--json") for host in (1, 2, 3)]
         inspected = lan.swarm(1, "inspect", manifest, "--json", name="inspect")
@@ -98,14 +118,22 @@ def test_an_id_is_enough_on_a_lan_and_nothing_there_tells_what_is_fetched(lan: L
             assert path.read_bytes() == random.Random(1).randbytes(SIZE)
         share.terminate()
         share.expect_exit(143)
+        me = share.event("node_listening")["peer"]
+
+        def seen(packets: list[bytes]) -> list[Sighting]:
+            told = [
+                each for data in multicast(packets) for each in sightings(decode_message(data), [OWN_SERVICE])
+            ]
+            return [each for each in told if each.peer == me]
+
+        # At the end it took its leave.
+        packets = wire.until(lambda packet: any(each.ttl == 0 for each in seen([packet])))
     assert len(packets) > SIZE / 1500
     secret = ManifestId.parse(manifest)
     for spelling in (secret.digest, manifest.encode(), secret.digest.hex().encode()):
         assert not any(spelling in packet for packet in packets)
-    me = share.event("node_listening")["peer"]
-    told = [each for data in multicast(packets) for each in sightings(decode_message(data), [OWN_SERVICE])]
-    own = [each for each in told if each.peer == me]
-    # Only the addresses of this network; and at the end it took its leave.
+    own = seen(packets)
+    # Only the addresses of this network.
     assert {endpoint.host for each in own for endpoint in each.endpoints if endpoint.kind == "ip4"} == {
         lan.network.address(0)
     }
@@ -163,16 +191,19 @@ def test_a_peer_that_has_other_content_says_no_more_than_no(lan: Lan) -> None:
 @pytest.mark.parametrize("how", ["--no-lan", "--allow"])
 def test_with_everything_off_nothing_is_sent(lan: Lan, how: str) -> None:
     allowed = ["--allow", "12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo"]
-    with lan.captured(0) as packets:
+    with lan.captured(0) as wire, lan.network.socket(0, socket.AF_INET, socket.SOCK_DGRAM) as ours:
         share, _ = lan.share(0, *(allowed if how == "--allow" else [how]))
         # Somebody asks around meanwhile, and gets no answer.
         lan.swarm(1, "peers", "--for", "1s").expect_exit(4)
         share.terminate()
         share.expect_exit(143)
-    ours = socket.inet_aton(lan.network.address(0))
-    sent = [packet for packet in packets if packet[0] >> 4 == 4 and packet[12:16] == ours]
+        ours.sendto(MARK, (lan.network.address(1), 9))
+        packets = wire.until(lambda packet: MARK in packet)
+    host = socket.inet_aton(lan.network.address(0))
+    sent = [packet for packet in packets if packet[0] >> 4 == 4 and packet[12:16] == host]
     # The kernel itself joins and leaves groups (IGMP); a program speaks UDP or TCP.
-    assert [packet for packet in sent if packet[9] in {socket.IPPROTO_UDP, socket.IPPROTO_TCP}] == []
+    spoken = [packet for packet in sent if packet[9] in {socket.IPPROTO_UDP, socket.IPPROTO_TCP}]
+    assert [packet for packet in spoken if MARK not in packet] == []
 
 
 def test_peers_over_ipv6_are_told_apart(lan: Lan) -> None:

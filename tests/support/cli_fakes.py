@@ -2,11 +2,13 @@
 
 In process: ``invoke("ping", PEER, node=FakeNode())`` returns the exit code; capsys has the output.
 As a process: ``python -m tests.support.cli_fakes SCRIPT share …`` runs the program with the node
-that the script of that name (a function in this module) makes.
+that the script of that name (a function in this module) makes. ``FAKE_GRACE`` in the environment is how many
+seconds it has to close after a signal.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -17,7 +19,7 @@ from typing import Any
 
 import trio
 
-from cli import main
+from cli import interrupts, main
 from cli.app import run
 from cli.runtime import Runtime
 from swarm.config import NodeOptions, TransferOptions
@@ -303,6 +305,7 @@ def closes_slowly() -> FakeNode:
 
 def _program() -> None:
     script: Callable[[], FakeNode] = globals()[sys.argv.pop(1)]
+    interrupts.GRACE_SECONDS = float(os.environ.get("FAKE_GRACE", interrupts.GRACE_SECONDS))
     main(Runtime(load_node=script().load))
 
 

@@ -17,16 +17,17 @@ from swarm.ids import ManifestId
 from tests.support.cli_fakes import PEER
 from tests.support.processes import Processes, Running
 
-# The promise is two seconds for the clean-up; the rest is for a busy machine.
-LIMIT = 3.0
+LIMIT = 20.0
+"""Seconds that an end may take on a busy machine; what holds it up in these tests would take 30 or more."""
+LONG_GRACE = "60"
+"""So that an end within `LIMIT` is not the work of the watchdog."""
 ID = ManifestId(bytes(32))
 
 
-def start(processes: Processes, script: str, tmp_path: Path) -> Running:
+def start(processes: Processes, script: str, tmp_path: Path, **env: str) -> Running:
     (tmp_path / "file").write_bytes(b"content")
-    return processes.command(
-        [sys.executable, "-m", "tests.support.cli_fakes", script, "share", "file"], cwd=tmp_path, name="fake"
-    )
+    argv = [sys.executable, "-m", "tests.support.cli_fakes", script, "share", "file"]
+    return processes.command(argv, cwd=tmp_path, name="fake", env=env)
 
 
 def until_exists(path: Path) -> None:
@@ -47,7 +48,7 @@ def end(running: Running, send: Callable[[], None]) -> float:
 def test_a_seeding_command_closes_its_node_and_exits(
     processes: Processes, tmp_path: Path, name: str, code: int
 ) -> None:
-    running = start(processes, "seeds_and_closes_cleanly", tmp_path)
+    running = start(processes, "seeds_and_closes_cleanly", tmp_path, FAKE_GRACE=LONG_GRACE)
     running.line("libp2p node address: ")
     assert end(running, getattr(running, name)) < LIMIT
     running.expect_exit(code)
@@ -80,22 +81,22 @@ def test_a_hashing_thread_that_does_not_stop_does_not_hold_up_the_exit(
 
 
 def test_a_signal_during_the_start_ends_it_at_once(processes: Processes, tmp_path: Path) -> None:
-    running = start(processes, "imports_slowly", tmp_path)
+    running = start(processes, "imports_slowly", tmp_path, FAKE_GRACE=LONG_GRACE)
     until_exists(tmp_path / "loading")
     took = end(running, running.interrupt)
     running.expect_exit(130)
-    assert took < GRACE_SECONDS
+    assert took < LIMIT
     assert running.errors() == ""
 
 
 def test_a_second_signal_does_not_wait_for_the_clean_up(processes: Processes, tmp_path: Path) -> None:
-    running = start(processes, "closes_slowly", tmp_path)
+    running = start(processes, "closes_slowly", tmp_path, FAKE_GRACE=LONG_GRACE)
     running.line("libp2p node address: ")
     running.interrupt()
     until_exists(tmp_path / "closing")
     took = end(running, running.interrupt)
     running.expect_exit(130)
-    assert took < GRACE_SECONDS / 2
+    assert took < LIMIT
 
 
 def test_a_clean_up_that_takes_too_long_is_cut_short(processes: Processes, tmp_path: Path) -> None:
@@ -104,6 +105,8 @@ def test_a_clean_up_that_takes_too_long_is_cut_short(processes: Processes, tmp_p
     took = end(running, running.terminate)
     running.expect_exit(143)
     assert GRACE_SECONDS * 0.9 < took < LIMIT
+    # The promise.
+    assert GRACE_SECONDS < 2
 
 
 ENDS_SLOWLY = """

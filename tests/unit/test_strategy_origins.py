@@ -23,12 +23,13 @@ NAMES = [PeerId(SourceId(letter * 40)) for letter in "ABCDEFGH"]
 class Member:
     """The brain of one receiver with an origin; delivers what it asks for when told to."""
 
-    def __init__(self, me: PeerId, *, files: int = 1, **options: bool) -> None:
-        layout = Layout(PIECE, [PIECE * COUNT // files] * files)
+    def __init__(self, me: PeerId, *, files: int = 1, length: int | None = None, **options: bool) -> None:
+        layout = Layout(PIECE, [length or PIECE * COUNT // files] * files)
         setup = BrainSetup(TransferId(1), layout, PieceSet(COUNT), me=me, origins=OriginOptions(**options))
         self.me = me
         self.brain = Brain(setup, random.Random(1), 0.0)
         self.asked: list[int] = []
+        self.asked_of_peers: list[int] = []
         self.now = 0.0
 
     def do(self, commands: list) -> list:
@@ -36,6 +37,8 @@ class Member:
             match command:
                 case Send(source, Request(piece)) if source == ORIGIN:
                     self.asked.append(piece)
+                case Send(_, Request(piece)):
+                    self.asked_of_peers.append(piece)
             if isinstance(command, StorePiece):
                 self.do(self.brain.piece_stored(command.source, command.piece, self.now))
         return commands
@@ -49,8 +52,8 @@ class Member:
         self.do(self.brain.source_joined(peer, self.now))
         self.do(self.brain.received(peer, says, self.now))  # type: ignore[arg-type]
 
-    def deliver(self, piece: int) -> None:
-        self.do(self.brain.data_received(ORIGIN, piece, PIECE, self.now))
+    def deliver(self, piece: int, length: int = PIECE) -> None:
+        self.do(self.brain.data_received(ORIGIN, piece, length, self.now))
         self.do(self.brain.piece_received(ORIGIN, piece, self.now))
 
     def wait(self, seconds: float) -> None:
@@ -151,6 +154,64 @@ def test_what_a_peer_has_that_sends_next_to_nothing_is_asked_of_the_origin() -> 
     assert member.asked == []
     member.wait(4.0)
     assert len(member.asked) == 1
+
+
+def _dripping(member: Member, seconds: float, rate: int = 20_000) -> None:
+    """The peer sends so many bytes a second of the first piece that it was asked for."""
+    until = member.now + seconds
+    while member.now < until:
+        member.wait(0.25)
+        member.do(member.brain.data_received(NAMES[1], member.asked_of_peers[0], rate // 4, member.now))
+
+
+def _beside_a_slow_peer(member: Member) -> None:
+    member.brain.expect_peers()
+    member.join_peer(NAMES[1], HaveAll())
+    member.do(member.brain.received(NAMES[1], Unchoke(), 0.0))
+    member.join_origin()
+    while not member.asked:
+        _dripping(member, 0.25)
+        assert member.now < 6
+
+
+def test_a_short_first_piece_does_not_make_an_origin_slow() -> None:
+    # Its bytes over the least time that a rate is taken of are less than the peer's.
+    member = Member(NAMES[0], files=COUNT, length=100)
+    _beside_a_slow_peer(member)
+    member.now += 0.01
+    member.deliver(member.asked[0], 100)
+    _dripping(member, 3.0)
+    assert len(member.asked) > 1
+
+
+def test_an_origin_that_was_slow_once_is_tried_again_with_one_piece() -> None:
+    member = Member(NAMES[0])
+    _beside_a_slow_peer(member)
+    _dripping(member, 5.0)
+    member.deliver(member.asked[0])
+    _dripping(member, 9.0)
+    assert len(member.asked) == 1
+    _dripping(member, 4.0)
+    assert len(member.asked) == 2
+    member.now += 0.01
+    member.deliver(member.asked[1])
+    _dripping(member, 3.0)
+    assert len(member.asked) > 2
+
+
+def test_whole_pieces_that_come_together_count_for_their_peer() -> None:
+    member = Member(NAMES[0])
+    member.brain.expect_peers()
+    member.join_peer(NAMES[1], HaveAll())
+    member.do(member.brain.received(NAMES[1], Unchoke(), 0.0))
+    member.join_origin()
+    for _ in range(COUNT // 8):
+        member.wait(0.1)
+        whole = [(piece, PIECE) for piece in member.asked_of_peers[:1]]
+        del member.asked_of_peers[:1]
+        member.do(member.brain.pieces_received(NAMES[1], whole, member.now))
+    assert member.now > 6
+    assert member.asked == []
 
 
 @pytest.mark.parametrize("seconds", [4.0, 6.0])

@@ -70,6 +70,13 @@ class Scripted:
             self.ended = True
 
 
+class Patch(Scripted):
+    """A `swarm.ports.LocalSource` likewise."""
+
+    local = True
+    patched = True
+
+
 async def honest(desk: RequestDesk) -> None:
     desk.offer(PieceSet.all(COUNT))
     while True:
@@ -151,6 +158,25 @@ async def test_a_source_supplies_everything_and_is_accounted_for_like_a_peer(aut
     assert sum(e.size for e in told if isinstance(e, BytesReceived)) == len(DATA)
     assert not [e for e in told if isinstance(e, PieceWasted)]
     assert not made.member.node.measured, "it is nobody who could be pinged"
+
+
+async def test_what_is_made_on_this_machine_is_not_received_at_any_time(autojump_clock):
+    async def half(desk: RequestDesk) -> None:
+        desk.offer(PieceSet.between(COUNT, 0, COUNT - 3))
+        while True:
+            piece = await desk.next_request()
+            await desk.supply(piece, memoryview(piece_of(piece)))
+
+    async with fetching() as made:
+        made.ask(Patch(half, SourceId("patch:/p")))
+        made.nursery.start_soon(answer, await made.peer())
+        await made.complete()
+        received = sum(map(len, map(piece_of, range(COUNT - 3, COUNT))))
+        assert made.member.record.received == received
+        assert made.member.record.patched == len(DATA) - received
+    told = await made.told(BytesReceived)
+    assert {event.source for event in told} == {RAW}
+    assert sum(event.size for event in told) == received
 
 
 async def test_nothing_is_requested_before_something_is_offered(autojump_clock):

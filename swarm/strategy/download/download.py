@@ -226,6 +226,7 @@ class DownloadSide:
         if come:
             self._timeouts.received(source, come, now)
             self._ranking.received(source, come, now)
+            self._origins.received(source, come, now)
         if not settled:
             return []
         self._credit(source, settled, now)

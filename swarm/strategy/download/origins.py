@@ -8,7 +8,8 @@ has: it may have no origin, or be gone. Whoever is done takes over from one that
 second of its stretches and from their end.
 
 What a peer has comes from peers, unless they are too slow to keep the user waiting: less than ``least_rate``
-together, more than ``wait_seconds`` to go, and an origin that is known to be faster or not known yet.
+together, more than ``wait_seconds`` to go, and an origin that is known to be faster, or not known: not
+measured for a second yet, or not within ``wait_seconds``.
 """
 
 from __future__ import annotations
@@ -231,8 +232,15 @@ class Origins:
             return False
         if self._pieces.lacking_count * self._pieces.layout.piece_length < rate * self._options.wait_seconds:
             return False
-        best = max((self._ranking.rate(origin, now) for origin in self._cursors), default=0.0)
-        return not best or best > 2 * rate
+        return any(self._may_be_faster(origin, rate, now) for origin in self._cursors)
+
+    def _may_be_faster(self, origin: SourceId, rate: float, now: float) -> bool:
+        """Whether the origin is much faster than ``rate``, or not known to be slower.
+
+        One that was slow once is tried again.
+        """
+        known = self._ranking.known_rate(origin, now, self._options.wait_seconds)
+        return known is None or known > 2 * rate
 
     def _anything(self, source: SourceId, without: PieceSet | None, why: str, now: float) -> Pick | None:
         start = 0 if self._options.sequential else self._cursors[source]

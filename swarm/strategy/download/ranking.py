@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable
 
 from swarm.ids import SourceId
+from swarm.strategy.download.pipeline import SLOW_START_SECONDS
 from swarm.strategy.rates import RATE_SECONDS, Meter
 
 UNKNOWN_ROUND_TRIP = 0.1
@@ -118,6 +119,15 @@ class Ranking:
         """Bytes per second while asked; 0 while nothing has come."""
         score = self._scores[source]
         return score.rate.rate(now if score.idle_since is None else score.idle_since)
+
+    def known_rate(self, source: SourceId, now: float, seconds: float) -> float | None:
+        """As `rate`; None if it says little: less than a second was measured, in which one short piece or a
+        first answer decides, or nothing in the last ``seconds``."""
+        score = self._scores[source]
+        at = now if score.idle_since is None else score.idle_since
+        if score.rate.age(at) < SLOW_START_SECONDS or now >= at + seconds:
+            return None
+        return score.rate.rate(at)
 
     def typical_rate(self, now: float) -> float:
         """Mean bytes per second of those from whom something has come, or what is assumed."""
