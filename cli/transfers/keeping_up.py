@@ -40,7 +40,7 @@ async def keep_up(node: Node, live: Live, keeping: KeepingUp) -> None:
     while True:
         transfer = node.fetch(keeping.link, into=keeping.output, options=keeping.options)
         try:
-            changed = await _complete(live, transfer)
+            changed = await _complete(node, live, transfer)
         except (NoPeerReachable, Incomplete) as error:
             live.warn(f"release {record.sequence} could not be fetched: {error}; trying again")
             await transfer.stop()
@@ -67,7 +67,7 @@ async def _newest(node: Node, live: Live, keeping: KeepingUp) -> ReleaseRecord:
         return await node.next_release(keeping.link, 0, options=keeping.options)
 
 
-async def _complete(live: Live, transfer: Transfer) -> bool:
+async def _complete(node: Node, live: Live, transfer: Transfer) -> bool:
     """Wait until a release is in place, and tell its path; says whether anything was different before."""
     from cli.render.lines import Phase, summary
     from swarm.content.paths import printable
@@ -79,6 +79,7 @@ async def _complete(live: Live, transfer: Transfer) -> bool:
     snapshot = live.snapshot(transfer.number)
     live.say(summary(snapshot))
     live.result(PathFetched(transfer.id, path, transfer.size, snapshot.elapsed), printable(path))
+    await node.port_decided()
     live.result(FetchedSeeded(transfer.id, transfer.link))
     live.phase = Phase.SEEDING
     return bool(snapshot.received or snapshot.reused or snapshot.patched)

@@ -454,7 +454,8 @@ class TransferKeeper:
         """Keep what is known now, so that the next start needs no peer; nothing if that is kept already."""
         manifest = envelope.manifest
         kept = entry.kept
-        if kept.manifest == str(manifest.id) and kept.size == manifest.total_length:
+        # A size that is not known yet is 0, as that of empty content.
+        if kept.size and kept.manifest == str(manifest.id) and kept.size == manifest.total_length:
             return
         data = await trio.to_thread.run_sync(envelope.to_bytes) if kept.kind == "fetch" else None
         columns = {

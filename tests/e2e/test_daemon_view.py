@@ -67,9 +67,12 @@ async def test_a_share_has_its_link_before_the_registry_has_its_manifest(tmp_pat
         assert summary(entry, keeper, trio.current_time())["manifest"] == shown["manifest"]
 
 
-async def test_a_fetch_is_complete_once_the_registry_has_its_manifest_and_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [5000, 0])
+async def test_a_fetch_is_complete_once_the_registry_has_its_manifest_and_says_so(
+    tmp_path: Path, size: int
+) -> None:
     """Whoever hears that it is complete may kill the daemon, and the seeder: the next start needs neither."""
-    (tmp_path / "data.bin").write_bytes(b"swarm" * 1000)
+    (tmp_path / "data.bin").write_bytes(b"s" * size)
     async with (
         loopback_node(tmp_path / "seeder") as seeder,
         loopback_node(tmp_path / "node") as node,
@@ -93,6 +96,6 @@ async def test_a_fetch_is_complete_once_the_registry_has_its_manifest_and_says_s
             assert summary(entry, keeper, trio.current_time())["state"] == "seeding"
             assert await registry.envelope(entry.kept.id) == shared.envelope.to_bytes()
             (kept,) = await registry.all()
-        assert (kept.complete, kept.size, kept.manifest) == (True, 5000, str(shared.id))
+        assert (kept.complete, kept.size, kept.manifest) == (True, size, str(shared.id))
         # The command on completion is told the size, too.
-        assert completed == [5000]
+        assert completed == [size]

@@ -1,4 +1,4 @@
-"""SIGKILL at random moments: nothing that was synced is fetched again, nothing false is believed."""
+"""SIGKILL at random moments: nothing that was stored is fetched again, nothing false is believed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,10 @@ from tests.support.sharing import MIB, fetch, random_file, sha256, share
 pytestmark = pytest.mark.e2e
 
 KILLS = 20
-UNSYNCED_BYTES = 40 * MIB
-"""What may be fetched again: a batch of 32 MiB or two seconds, and the pieces on their way."""
 
 
 @pytest.mark.timeout(300)
-def test_twenty_kills_lose_no_more_than_what_was_unsynced(processes: Processes, tmp_path: Path) -> None:
+def test_twenty_kills_lose_nothing_that_was_stored(processes: Processes, tmp_path: Path) -> None:
     # More than is sent in all the time until the last kill, on a busy machine too.
     source = random_file(tmp_path / "image.bin", 192 * MIB)
     seeder = share(processes, source, "--upload-limit", "8MiB/s", name="seeder")
@@ -31,7 +29,8 @@ def test_twenty_kills_lose_no_more_than_what_was_unsynced(processes: Processes, 
         # What is there has been checked by then.
         leecher.event("peer_dialing")
         resumed = sum(event["size"] for event in leecher.events("transfer_resumed"))
-        assert resumed >= stored_before - UNSYNCED_BYTES
+        # A kill is no power failure: what was written is there, synced or not.
+        assert resumed >= stored_before
         threading.Event().wait(chance.uniform(0.0, 0.5))
         leecher.kill()
         leecher.wait()

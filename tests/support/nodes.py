@@ -64,14 +64,15 @@ async def until(condition: Callable[[], object], what: str, within: float = 30.0
 
 async def settled_census() -> Census:
     """What this process holds once that has not changed for longer than an idle share keeps its file open."""
-    last, since = Census.take(), trio.current_time()
+    # Counted in seconds, not in looks: a look takes long in a large process on a busy machine.
+    seen, since = Census.take(), trio.current_time()
     with trio.fail_after(60):
         while trio.current_time() < since + IDLE_SECONDS + 1:
             await trio.sleep(0.1)
-            # Takes a while on a busy machine, so looks are not counted.
-            if (found := Census.take()) != last:
-                last, since = found, trio.current_time()
-    return last
+            began = trio.current_time()
+            if (now := Census.take()) != seen:
+                seen, since = now, began
+    return seen
 
 
 async def until_census(wanted: Census, within: float = 30.0) -> None:
