@@ -66,10 +66,16 @@ def test_a_fetch_has_the_users_identity_in_a_read_only_home_that_holds_one(
     argv = [sys.executable, "-m", "swarm", "listen", *LOOPBACK]
     own = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec", script, "sh", *argv]
     first, second = (processes.command(own, name="me") for _ in range(2))
-    ids = {each.address().rpartition("/p2p/")[2] for each in (first, second)}
-    assert len(ids) == 2, "two processes at once are not one peer"
-    assert me.lines()[0] in ids
-    assert sum("temporary" in each.errors() for each in (first, second)) == 1
+    nodes = {each.address().rpartition("/p2p/")[2]: each for each in (first, second)}
+    assert len(nodes) == 2, "two processes at once are not one peer"
+    mine = nodes.pop(me.lines()[0])
+    (other,) = nodes.values()
+    # What goes to stderr may be read later than what goes to stdout.
+    other.line("temporary", stderr=True)
+    for each in (mine, other):
+        each.interrupt()
+        each.expect_exit(130)
+    assert "temporary" not in mine.errors()
 
 
 def test_a_share_waits_for_its_old_process_to_end(processes: Processes, tmp_path: Path) -> None:

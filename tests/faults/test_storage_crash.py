@@ -450,6 +450,36 @@ async def test_a_cancelled_sync_loses_no_claim(tmp_path: Path) -> None:
     assert await resumed(tmp_path / "crashed") == [0, 2]
 
 
+async def test_an_abandoned_sync_claims_nothing(tmp_path: Path) -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    class Waits(Recorder):
+        waits = False
+
+        def sync_data(self, fd: int) -> None:
+            if self.waits:
+                self.waits = False
+                begun.set()
+                go.wait()
+            super().sync_data(fd)
+
+    layer = Waits()
+    async with open_target(MANIFEST, tmp_path / "out", layer=layer) as target:
+        await copy(seed(), target, [0])
+        await target.sync()
+        await copy(seed(), target, [1])
+        layer.waits = True
+        layer.log.clear()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(target.sync)
+            await trio.to_thread.run_sync(begun.wait)
+            nursery.cancel_scope.cancel()
+        go.set()
+        await target.sync()
+        claim = ["write f.swarm-journal", "sync f.swarm-journal"]
+        assert layer.log == [*["sync f.swarm-part"] * 2, *claim]
+
+
 async def test_an_error_that_only_an_abandoned_sync_was_told_is_not_forgotten(tmp_path: Path) -> None:
     begun, go = threading.Event(), threading.Event()
 

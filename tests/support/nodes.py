@@ -64,13 +64,15 @@ async def until(condition: Callable[[], object], what: str, within: float = 30.0
 
 async def settled_census() -> Census:
     """What this process holds once that has not changed for longer than an idle share keeps its file open."""
-    unchanged = int((IDLE_SECONDS + 1) / 0.1)
-    seen = [Census.take()]
+    # Counted in seconds, not in looks: a look takes long in a large process on a busy machine.
+    seen, since = Census.take(), trio.current_time()
     with trio.fail_after(30):
-        while len(seen) < unchanged or len(set(seen[-unchanged:])) > 1:
+        while trio.current_time() < since + IDLE_SECONDS + 1:
             await trio.sleep(0.1)
-            seen.append(Census.take())
-    return seen[-1]
+            began = trio.current_time()
+            if (now := Census.take()) != seen:
+                seen, since = now, began
+    return seen
 
 
 async def until_census(wanted: Census, within: float = 30.0) -> None:

@@ -109,6 +109,18 @@ class Nginx:
         lines = log.read_text().splitlines() if log.exists() else []
         return [(int(a), int(b), c) for a, b, c in (line.split(" ", 2) for line in lines)]
 
+    def parts(self, size: int) -> list[int]:
+        """The bytes of each part that was served, once they are ``size`` together.
+
+        A request is written to the log only when it is over.
+        """
+        deadline = time.monotonic() + READY_SECONDS
+        while True:
+            found = [sent for status, sent, _ in self.served() if status == 206]
+            if sum(found) >= size or time.monotonic() > deadline:
+                return found
+            time.sleep(0.02)
+
 
 class Caddy:
     """Caddy over ``root``."""
