@@ -189,7 +189,7 @@ class RecordSocket:
         for a forged record or what ``sink`` raises.
         """
         buffer = _buffers.received
-        used = end = len(self._unopened)
+        end = len(self._unopened)
         buffer[:end] = self._unopened
         used, came = 0, 0
         # What does not fit has to be copied, but who waits for few bytes shall have them in one step.

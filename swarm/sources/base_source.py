@@ -13,7 +13,7 @@ from swarm.ports import LocalDesk, RequestDesk
 from swarm.storage.hash_cache import Recall
 from swarm.storage.reuse import Reusable, find_reusable
 
-BATCH_BYTES = 8 * 1024 * 1024
+TAKEN_BYTES = 8 * 1024 * 1024
 """What is taken in one step: short enough that others hear of it soon."""
 AT_ONCE = 2
 """Steps that are taken side by side: one reads and hashes while the other writes."""
@@ -64,7 +64,7 @@ class BaseSource:
 
     async def _serve(self, desk: LocalDesk, found: Reusable) -> None:
         while True:
-            await desk.take(await desk.next_batch(BATCH_BYTES), found)
+            await desk.take(await desk.next_batch(TAKEN_BYTES), found)
 
     async def _answer(self, desk: RequestDesk, found: Reusable) -> None:
         while True:

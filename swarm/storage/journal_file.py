@@ -96,7 +96,7 @@ class JournalFile:
         """Empty the journal; raises `DiskError`."""
         with refusals(self.path):
             self._folder.layer.resize(self._fd, 0)
-        self._sync()
+        self.sync()
         self.length = 0
 
     async def start(self, header: Header) -> None:
@@ -107,18 +107,22 @@ class JournalFile:
         await self.append(encode_header(header))
 
     async def append(self, records: bytes) -> None:
-        """Append records, synced when this returns; on `DiskError` they do not count.
+        """Append records, synced when this returns; on `DiskError` they do not count."""
+        self.write(records)
+        await abandonable(self.sync)
+        self.length += len(records)
 
-        They are few bytes for the page cache, so they are written at once: every turn of a thread would keep
-        pieces unclaimed for longer.
+    def write(self, records: bytes) -> None:
+        """Write records behind the valid part, in any thread; raises `DiskError`.
+
+        Add their size to `length` once they are synced. They are few bytes for the page cache.
         """
         with refusals(self.path):
             write_at(self._folder.layer, self._fd, memoryview(records), self.length)
-            await abandonable(self._sync)
-        self.length += len(records)
 
-    def _sync(self) -> None:
-        with optional():
+    def sync(self) -> None:
+        """Sync what is written, in any thread; raises `DiskError`."""
+        with refusals(self.path), optional():
             self._folder.layer.sync_data(self._fd)
 
     def cut(self) -> None:

@@ -8,7 +8,6 @@ precedes its data.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection
 
 import trio
 
@@ -16,7 +15,7 @@ from swarm.bits import PieceSet
 from swarm.content.journal import Header, encode_stored
 from swarm.errors import DiskError
 from swarm.storage.aio import abandonable
-from swarm.storage.folder import Folder, flush
+from swarm.storage.folder import flush
 from swarm.storage.journal_file import JournalFile
 from swarm.storage.target_files import TargetFiles
 
@@ -39,6 +38,9 @@ class _Batch:
         self.size = 0
         self.begun = trio.Event()
         self.full = trio.Event()
+        self.withdrawn = False
+        """Its sync was cancelled: it is claimed with the next batch."""
+        self.durable = False
 
     def add(self, piece: int, check: bytes, file: int, size: int) -> None:
         self.pieces[piece] = check
@@ -78,9 +80,10 @@ class Syncer:
         self._begin_lock = trio.Lock()
         self._sync_lock = trio.Lock()
         self._flushing = threading.Lock()
+        self._claiming = threading.Lock()
         self._refused: DiskError | None = None
         self._batch = _Batch()
-        self._syncing = 0
+        self._syncing: _Batch | None = None
         self._synced = trio.Event()
         """Set when the sync that runs has ended."""
         self.failed: DiskError | None = None
@@ -93,7 +96,8 @@ class Syncer:
     @property
     def unsynced(self) -> int:
         """Bytes that are written but not claimed."""
-        return self._batch.size + self._syncing
+        syncing = self._syncing
+        return self._batch.size + (0 if syncing is None or syncing.durable else syncing.size)
 
     def add(self, piece: int, check: bytes, file: int, size: int) -> None:
         """Claim a written piece with the next batch."""
@@ -138,7 +142,7 @@ class Syncer:
         A sync that runs already may free enough. Another one behind it would let writing wait for both.
         """
         while self.unsynced and not self.has_room(size):
-            if self._syncing:
+            if self._syncing is not None:
                 await self._synced.wait()
             else:
                 await self.sync()
@@ -167,44 +171,52 @@ class Syncer:
             return
         batch, self._batch = self._batch, _Batch()
         batch.full.set()
-        self._syncing, self._synced = batch.size, trio.Event()
+        self._syncing, self._synced = batch, trio.Event()
         try:
             await self._make_durable(batch)
         except DiskError as error:
             self._void(batch, error)
             raise
         except BaseException:
+            with self._claiming:
+                batch.withdrawn = True
             self._batch.take_back(batch)
             raise
         finally:
-            self._syncing = 0
+            self._syncing = None
             self._synced.set()
 
     async def _make_durable(self, batch: _Batch) -> None:
-        files = self._files
         if not self.begun:
             await self.begin()
-        if files.partial is not None:
-            paths = files.partial.paths(frozenset(batch.files))
-            # Abandoned on cancellation: a disk that hangs must not block the process.
-            await abandonable(self._flush, files.partial.folder, paths, batch.folders)
-        await self._journal.append(encode_stored(self._header, batch.pieces))
+        records = encode_stored(self._header, batch.pieces)
+        # Abandoned on cancellation: a disk that hangs must not block the process.
+        await abandonable(self._write_out, batch, records)
+        self._journal.length += len(records)
 
-    def _flush(
-        self, folder: Folder, files: Collection[tuple[str, ...]], folders: Collection[tuple[str, ...]]
-    ) -> None:
-        """Flush in a worker thread, one at a time, and remember an error.
+    def _write_out(self, batch: _Batch, records: bytes) -> None:
+        """Flush the data of a batch and claim it, in a worker thread, one batch at a time; remember an error.
 
-        The system reports an error only once, perhaps to a flush that a cancelled sync has abandoned.
+        The system reports an error only once, perhaps to a thread that a cancelled sync has abandoned. Such a
+        thread claims nothing more. Two calls of a thread would take longer: each returns after some turns of
+        the event loop, which take milliseconds while payload comes fast.
         """
+        partial = self._files.partial
         with self._flushing:
             if self._refused is not None:
                 raise self._refused
             try:
-                flush(folder, files, folders)
+                if partial is not None:
+                    flush(partial.folder, partial.paths(frozenset(batch.files)), batch.folders)
+                with self._claiming:
+                    if batch.withdrawn:
+                        return
+                    self._journal.write(records)
+                self._journal.sync()
             except DiskError as error:
                 self._refused = error
                 raise
+        batch.durable = True
 
     def _void(self, batch: _Batch, error: DiskError) -> None:
         self.failed = DiskError(str(error))

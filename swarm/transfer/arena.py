@@ -11,14 +11,14 @@ import trio
 
 from swarm.transfer.buffers import PieceBuffer
 
-BATCH_BYTES = 2 * 1024 * 1024
+HANDED_BYTES = 2 * 1024 * 1024
 """The most pieces that are handed over together. After each batch the processor's cache is full of payload,
 and the code that follows runs slowly at first: the fewer batches, the faster."""
 
-ARENA_BYTES = BATCH_BYTES + 64 * 1024
+ARENA_BYTES = HANDED_BYTES + 64 * 1024
 """A batch with its heads, and the beginning of what comes next."""
 
-LONGEST_PIECE = BATCH_BYTES // 4
+LONGEST_PIECE = HANDED_BYTES // 4
 """A longer piece is read into a buffer of its own: the one that is cut would be copied too often."""
 
 

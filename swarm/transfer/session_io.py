@@ -82,7 +82,7 @@ JOIN_BYTES = 16 * 1024
 CORK_BYTES = 64 * 1024
 """Small frames are collected up to this size."""
 
-TOGETHER_BYTES = 1024 * 1024
+RUN_BYTES = 1024 * 1024
 """Pieces for a fast peer are written together, up to so many bytes."""
 
 QUEUE_BYTES = 1024 * 1024
@@ -205,7 +205,7 @@ class Outbox:
         They are larger ones that nothing is known of yet; none if ``first`` is not.
         """
         run: list[UploadJob] = []
-        left = TOGETHER_BYTES
+        left = RUN_BYTES
         for job in chain((first,), self.uploads):
             if not JOIN_BYTES < job.length <= left or job.data is not None or job.failure is not None:
                 break
@@ -409,7 +409,7 @@ class SessionWriter:
         if not self._takes_whole_pieces or first.offset:
             return None
         run = self._outbox.large_run(first)
-        if not run or (buffer := self._memory.take_free(TOGETHER_BYTES)) is None:
+        if not run or (buffer := self._memory.take_free(RUN_BYTES)) is None:
             return None
         found = self._store.get_now([job.piece for job in run], buffer.view)
         if not found:

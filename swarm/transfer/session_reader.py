@@ -33,7 +33,7 @@ from swarm.protocol.codec import (
 from swarm.protocol.messages import Data, Reject, Request
 from swarm.protocol.packing import unpack
 from swarm.protocol.session_rules import SessionRules
-from swarm.transfer.arena import ARENA_BYTES, BATCH_BYTES, LONGEST_PIECE, Arena
+from swarm.transfer.arena import ARENA_BYTES, HANDED_BYTES, LONGEST_PIECE, Arena
 from swarm.transfer.buffers import ArrivedPiece, ArrivedPieces, Holding, PieceBuffer
 from swarm.transfer.pacing import CHUNK_BYTES, LEAST_CHUNK_BYTES, ChunkSizer
 from swarm.transfer.session_io import Reports, SessionResources
@@ -307,7 +307,7 @@ class SessionReader:
         self._large.append(arrived)
         length = self._layout.length(arrived.piece)
         self._large_bytes += length
-        most = TOGETHER_BYTES if self._arena is None else BATCH_BYTES
+        most = TOGETHER_BYTES if self._arena is None else HANDED_BYTES
         if self._large_bytes + length > most or self._pacer.limited:
             self._hand_over_large()
 

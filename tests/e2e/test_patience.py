@@ -39,7 +39,7 @@ def test_who_is_turned_away_learns_what_to_ask_for(processes: Processes, tmp_pat
     seeder = share(processes, random_file(tmp_path / "data", 1000), "--allow", "12D3Koo" + "W" * 45)
     for what in (seeder.manifest, seeder.link):
         turned_away = processes.swarm(
-            "fetch", str(what), seeder.address, "--output", str(tmp_path / "no"), "--patience", "2", name="me"
+            "fetch", str(what), seeder.address, "--output", str(tmp_path / "no"), "--patience", "4", name="me"
         )
         turned_away.expect_exit(5)
         own = processes.swarm("id", name="me")

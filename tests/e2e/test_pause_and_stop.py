@@ -33,7 +33,7 @@ async def under_way(folder: Path) -> AsyncIterator[swarm.Transfer]:
 
 
 async def returns(what: Callable[[], Awaitable[object]]) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         await what()
 
 
@@ -90,7 +90,7 @@ async def test_a_source_of_peers_may_stop_its_own_transfer(tmp_path: Path) -> No
         source = Stopping()
         leecher.add_peer_source(source)
         source.transfer = leecher.fetch(shared.link, into=tmp_path / "into")
-        await until(lambda: not leecher.transfers, "the end of the transfer", 5.0)
+        await until(lambda: not leecher.transfers, "the end of the transfer", 20.0)
 
 
 async def test_a_source_that_lied_is_not_asked_again_after_a_pause(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ async def test_a_source_that_lied_is_not_asked_again_after_a_pause(tmp_path: Pat
         liar = Liar()
         events = transfer.events()
         transfer.add_piece_source(liar)
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             async for event in events:
                 if isinstance(event, swarm.SourceBanned):
                     assert event.source == liar.id

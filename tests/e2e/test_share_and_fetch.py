@@ -45,7 +45,7 @@ def test_a_folder_of_200_files_from_three_seeders(processes: Processes, tmp_path
     folder = make_folder(tmp_path / "a folder")
     assert len(tree(folder)) == 200
     seeders = [
-        share(processes, folder, "--piece-size", "64KiB", "--upload-limit", "1MiB/s") for _ in range(3)
+        share(processes, folder, "--piece-size", "64KiB", "--upload-limit", "512KiB/s") for _ in range(3)
     ]
 
     leecher = fetch(processes, seeders[0].manifest, tmp_path / "out", *(s.address for s in seeders))

@@ -95,6 +95,8 @@ def test_a_fetch_goes_on_with_another_seeder_and_with_the_first_when_it_is_back(
     helped.event("piece_stored")
     move(source)
     helped.expect_exit(0)
+    # Who helped has left, perhaps before it told of the other seeder.
+    put_back(source)
     fetched.expect_exit(0)
     assert sha256(tmp_path / "helped" / "image.bin") == sha256(tmp_path / "other" / "image.bin")
 

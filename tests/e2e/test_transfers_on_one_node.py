@@ -52,7 +52,8 @@ async def test_a_cancelled_fetch_ends_at_once_and_leaves_nothing_behind(tmp_path
                     if progress.done >= MIB // 2:
                         cancelled_at = trio.current_time()
                         scope.cancel()
-        assert trio.current_time() - cancelled_at < 1
+        # The rest of the fetch would have taken more than seven seconds.
+        assert trio.current_time() - cancelled_at < 5
         stored = len(observed.of(swarm.PieceStored)) - content.stat().st_size // PIECE
         assert MIB // 2 <= stored * PIECE < content.stat().st_size
         on_disk = tree(into)

@@ -53,8 +53,10 @@ HEAD = (
 )
 
 
-def measure(contestant: Contestant, case: Case, folder: Path, keep: Path | None = None) -> Outcome:
-    """Run one case once on a network of its own."""
+def measure(
+    contestant: Contestant, case: Case, folder: Path, keep: Path | None = None, patience: float = PATIENCE
+) -> Outcome:
+    """Run one case once on a network of its own; given up after ``patience`` times the optimum."""
     content = folder / f"content-{case.size}.bin"
     if not content.exists():
         write_random_file(content, case.size)
@@ -65,7 +67,7 @@ def measure(contestant: Contestant, case: Case, folder: Path, keep: Path | None 
         Network(case.leechers + 1, bits=case.bits) as network,
         Processes(Path(place)) as processes,
     ):
-        outcome = contestant.run(case, processes, network, content, PATIENCE * case.optimum(100))
+        outcome = contestant.run(case, processes, network, content, patience * case.optimum(100))
         if keep is not None:
             keep.mkdir(parents=True, exist_ok=True)
             for told in Path(place).glob("*.jsonl"):

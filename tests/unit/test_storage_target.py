@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -17,7 +18,7 @@ import trio
 from swarm.content.manifest import FileEntry, Manifest
 from swarm.errors import DiskError, Incomplete, Locked, PieceMismatch, PieceWithdrawn
 from swarm.ports import StoredChange
-from swarm.storage import syncer
+from swarm.storage import piece_writer, syncer
 from swarm.storage.file_layer import PosixLayer
 from swarm.storage.piece_files import OPEN_FILES
 from swarm.storage.scan import Scanned, scan
@@ -330,6 +331,43 @@ async def test_putting_waits_for_the_disk_while_much_is_unsynced(
         assert claimed > unclaimed
         await copy(source, target, [3, 4])
         assert journal.stat().st_size == claimed
+
+
+class Begun(PosixLayer):
+    """Counts how often the disk is told to begin, and may refuse that."""
+
+    def __init__(self, refusal: int = 0) -> None:
+        self.times = 0
+        self._refusal = refusal
+
+    def begin_sync(self, fd: int) -> None:
+        self.times += 1
+        if self._refusal:
+            raise OSError(self._refusal, os.strerror(self._refusal))
+        super().begin_sync(fd)
+
+
+async def test_the_disk_begins_before_a_sync_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(piece_writer, "BEGIN_BYTES", 2 * PIECE)
+    _, source = await shared_file(tmp_path, noise(5 * PIECE))
+    layer = Begun()
+    async with open_target(source.manifest, tmp_path / "out", layer=layer) as target:
+        for piece, times in enumerate([0, 1, 1, 2, 2]):
+            await copy(source, target, [piece])
+            assert layer.times == times
+
+
+async def test_a_disk_that_cannot_begin_refuses_the_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(piece_writer, "BEGIN_BYTES", PIECE)
+    _, source = await shared_file(tmp_path, noise(2 * PIECE))
+    async with open_target(source.manifest, tmp_path / "out", layer=Begun(errno.EIO)) as target:
+        with pytest.raises(DiskError, match=r"f\.swarm-part: the device reports an I/O error"):
+            await copy(source, target, [0])
+        assert not target.stored
 
 
 async def test_putting_waits_for_no_more_than_the_sync_that_runs(

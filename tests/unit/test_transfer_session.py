@@ -40,7 +40,7 @@ from swarm.strategy.commands import Send
 from swarm.transfer.buffers import UNSTORED_BYTES
 from swarm.transfer.exchange import AGENT
 from swarm.transfer.session import GOODBYE_TIMEOUT, SessionOrigin, read_greeting, refuse_stream
-from swarm.transfer.session_io import JOIN_BYTES, TOGETHER_BYTES, WRITE_TIMEOUT
+from swarm.transfer.session_io import JOIN_BYTES, RUN_BYTES, WRITE_TIMEOUT
 from tests.support.contents import file_manifest, folder_manifest
 from tests.support.exchanges import TRANSFER, Member
 from tests.support.memory_link import MemoryLink, memory_link_pair
@@ -470,7 +470,7 @@ async def test_whole_pieces_for_a_fast_peer_are_written_together(autojump_clock,
                 found[frame.message.piece][at : at + len(frame.payload)] = frame.payload
                 left -= len(frame.payload)
     assert b"".join(found) == data
-    assert 1 < max(written) <= TOGETHER_BYTES // length
+    assert 1 < max(written) <= RUN_BYTES // length
     assert sum(many > 1 for many in written) > count // 8
 
 
