@@ -12,13 +12,14 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import trio
-from libp2p.abc import INetConn, IRawConnection, ISecureConn
+from libp2p.abc import IRawConnection, ISecureConn
 from libp2p.connection_types import ConnectionType
 from libp2p.custom_types import TProtocol
 from libp2p.io.abc import ReadWriteCloser
 from libp2p.io.trio import TrioTCPStream
 from libp2p.network.auto_connector import AutoConnector
 from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.network.connection.swarm_connection import SwarmConn
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
 from libp2p.protocol_muxer.multiselect_client import MultiselectClient
@@ -120,7 +121,7 @@ def raw_connection(stream: trio.SocketStream, *, initiator: bool, through: str =
     )
 
 
-async def upgrade_outbound(network: Swarm, raw: RawConnection, peer: str) -> INetConn:
+async def upgrade_outbound(network: Swarm, raw: RawConnection, peer: str) -> SwarmConn:
     """Secure a connection to ``peer`` that this end began, and add it to the network; closes it otherwise.
 
     libp2p leaves the socket open where this is cancelled during the Noise handshake.
