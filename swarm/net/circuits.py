@@ -357,7 +357,7 @@ class Circuits:
                     raise RemoteError(_refusal(answer.status))
                 raw = self._end_of(stream, str(circuit), initiator=True)
                 taken = True
-                connection = await self._host.network.upgrade_outbound_raw_conn(raw, ID.from_base58(peer))
+                connection = await internals.upgrade_outbound(self._host.network, raw, peer)
         except trio.TooSlowError:
             raise LinkClosed("the circuit was not made in time") from None
         except BaseLibp2pError as error:

@@ -252,7 +252,7 @@ class HolePunch:
 
     async def _as_client(self, raw: RawConnection, peer: PeerId) -> None:
         try:
-            connection = await self._network.upgrade_outbound_raw_conn(raw, ID.from_base58(peer))
+            connection = await internals.upgrade_outbound(self._network, raw, peer)
         except BaseLibp2pError as error:
             logger.debug("no direct connection to %s: %s", peer, error)
             return

@@ -42,6 +42,7 @@ from swarm.net.dialer import Telling, dial_any, resolved
 from swarm.net.inbound import PeerStanding
 from swarm.net.libp2p import internals, muxer, negotiation, noise_session
 from swarm.net.muxed_connection import MuxedConnection
+from swarm.net.muxed_stream import MuxedStream
 from swarm.net.streams import ENDED, NegotiatedStream, shielded
 from swarm.reach.reach_limits import MAX_CIRCUITS_PER_PEER
 from swarm.reach.relay_protocols import STOP_PROTOCOL
@@ -325,10 +326,13 @@ class Host:
         return "" if connection is None else _address_of(connection)
 
     def converses(self, peer: PeerId, *, besides: str) -> bool:
-        """Whether a stream of either end is open on the connection to ``peer``, of another protocol."""
+        """Whether a stream of either end is open on the connection to ``peer``, of another protocol.
+
+        One that the peer has just opened, and whose protocol is not known yet, counts, too.
+        """
         connection = self._connection(peer)
         streams = [] if connection is None else connection.get_streams()
-        return any(str(stream.get_protocol() or besides) != besides for stream in streams)
+        return any(_protocol_of(stream, besides) != besides for stream in streams)
 
     def traffic(self, peer: PeerId) -> int:
         """Bytes moved so far on the open connection to ``peer``, both directions together; 0 without one."""
@@ -394,6 +398,17 @@ class Host:
         connection = stream.muxed_conn
         peer = PeerId(SourceId(connection.peer_id.to_base58()))
         return NegotiatedStream(stream, peer, admission.remote_multiaddr(connection))
+
+
+def _protocol_of(stream: INetStream, ours: str) -> str:
+    """What the stream is for; empty for one from the peer that is still negotiated.
+
+    libp2p is not told of the protocol of a stream that this end opened: such a one counts as of ``ours``.
+    """
+    if name := stream.get_protocol():
+        return str(name)
+    muxed = getattr(stream, "muxed_stream", None)
+    return "" if isinstance(muxed, MuxedStream) and muxed.state.inbound else ours
 
 
 def _address_of(connection: INetConn) -> str:

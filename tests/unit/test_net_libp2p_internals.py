@@ -1,3 +1,4 @@
+import os
 from importlib import metadata
 
 import pytest
@@ -7,6 +8,7 @@ from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
 
 from swarm.errors import SwarmError
+from swarm.net.host import open_host
 from swarm.net.libp2p import internals
 from tests.support.connection_pair import Identity, secure_pair, socket_pair
 
@@ -63,3 +65,14 @@ async def test_only_plain_tcp_is_taken_over():
     for end in ends:
         await end.aclose()
     assert isinstance(ends[0], trio.SocketStream)
+
+
+async def test_a_handshake_that_is_cancelled_closes_its_socket():
+    near, far = trio.socket.socketpair()
+    with far:
+        async with open_host(os.urandom(32)) as host:
+            raw = internals.raw_connection(trio.SocketStream(near), initiator=True)
+            with trio.move_on_after(0.2) as scope:
+                await internals.upgrade_outbound(host._network, raw, host.peer_id)
+            assert scope.cancelled_caught
+            assert near.fileno() == -1

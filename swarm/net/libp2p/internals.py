@@ -19,7 +19,9 @@ from libp2p.io.abc import ReadWriteCloser
 from libp2p.io.trio import TrioTCPStream
 from libp2p.network.auto_connector import AutoConnector
 from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.network.connection.swarm_connection import SwarmConn
 from libp2p.network.swarm import Swarm
+from libp2p.peer.id import ID
 from libp2p.protocol_muxer.multiselect_client import MultiselectClient
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 from libp2p.security.noise.io import NoiseTransportReadWriter
@@ -117,6 +119,19 @@ def raw_connection(stream: trio.SocketStream, *, initiator: bool, through: str =
     return RawConnection(
         TrioTCPStream(stream), initiator, ConnectionType.RELAYED, addresses=[Multiaddr(through)]
     )
+
+
+async def upgrade_outbound(network: Swarm, raw: RawConnection, peer: str) -> SwarmConn:
+    """Secure a connection to ``peer`` that this end began, and add it to the network; closes it otherwise.
+
+    libp2p leaves the socket open where this is cancelled during the Noise handshake.
+    """
+    try:
+        return await network.upgrade_outbound_raw_conn(raw, ID.from_base58(peer))
+    except BaseException:
+        # The socket is closed before anything is waited for.
+        await raw.close()
+        raise
 
 
 def name_ipv6_remotes() -> None:
