@@ -205,6 +205,8 @@ class Syncer:
         with self._flushing:
             if self._refused is not None:
                 raise self._refused
+            if batch.withdrawn:
+                return
             try:
                 if partial is not None:
                     flush(partial.folder, partial.paths(frozenset(batch.files)), batch.folders)

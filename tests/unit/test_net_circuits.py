@@ -242,7 +242,7 @@ async def test_the_time_of_a_circuit_is_limited() -> None:
         stream, _ = await raw_circuit(source, target, address)
         with pytest.raises(LinkClosed):
             await stream.read_exactly(1)
-        assert 0.9 < trio.current_time() - began < 3
+        assert 0.9 < trio.current_time() - began < 20
         await until(lambda: service.reservations.circuits == 0, "it is closed")
 
 
