@@ -304,29 +304,35 @@ async def _race(ways: Sequence[_Way]) -> trio.socket.SocketType:
     """
     made: list[trio.socket.SocketType] = []
     faults: list[str] = []
-    async with trio.open_nursery() as nursery:
+    try:
+        async with trio.open_nursery() as nursery:
 
-        async def attempt(way: _Way, failed: trio.Event) -> None:
-            family, kind, protocol, where = way
-            stream = trio.socket.socket(family, kind, protocol)
-            try:
-                await stream.connect(where)
-            except OSError as error:
-                stream.close()
-                faults.append(_words(error))
-                failed.set()
-            except BaseException:
-                stream.close()
-                raise
-            else:
-                made.append(stream)
-                nursery.cancel_scope.cancel()
+            async def attempt(way: _Way, failed: trio.Event) -> None:
+                family, kind, protocol, where = way
+                stream = trio.socket.socket(family, kind, protocol)
+                try:
+                    await stream.connect(where)
+                except OSError as error:
+                    stream.close()
+                    faults.append(_words(error))
+                    failed.set()
+                except BaseException:
+                    stream.close()
+                    raise
+                else:
+                    made.append(stream)
+                    nursery.cancel_scope.cancel()
 
-        for way in _alternating(ways)[:MAX_WAYS]:
-            failed = trio.Event()
-            nursery.start_soon(attempt, way, failed)
-            with trio.move_on_after(HEAD_START_SECONDS):
-                await failed.wait()
+            for way in _alternating(ways)[:MAX_WAYS]:
+                failed = trio.Event()
+                nursery.start_soon(attempt, way, failed)
+                with trio.move_on_after(HEAD_START_SECONDS):
+                    await failed.wait()
+    except BaseException:
+        # Cancelled from outside just when it had connected.
+        for each in made:
+            each.close()
+        raise
     for late in made[1:]:
         late.close()
     if not made:

@@ -150,3 +150,23 @@ async def test_private_addresses_of_a_name_are_never_dialled_where_only_public_o
     internet, fault = await dialled(dict(ways), public_only=True)
     assert "not a public one" in fault
     assert internet.dialled == []
+
+
+async def test_a_connection_that_is_made_as_its_transfer_ends_is_closed(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    internet = Internet({FOUR[0]: 0.1})
+    trio.socket.set_custom_hostname_resolver(internet)
+    trio.socket.set_custom_socket_factory(internet)
+    connect = Line.connect
+    with trio.CancelScope() as transfer:
+
+        async def at_the_end(line: Line, where: tuple[Any, ...]) -> None:
+            await connect(line, where)
+            transfer.cancel()
+
+        monkeypatch.setattr(Line, "connect", at_the_end)
+        await HttpConnection.open(OriginUrl("http://example.net/"), None)
+    assert transfer.cancelled_caught
+    assert internet.dialled == [(0.0, FOUR[0])]
+    assert internet.open == set()
