@@ -68,10 +68,8 @@ def test_an_interrupted_demo_takes_its_processes_along(processes: Processes, tmp
     while len(running_under(temporary)) < 5:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    start = time.monotonic()
     demo.interrupt()
-    demo.expect_exit(130)
-    assert time.monotonic() - start < 3.0
+    demo.expect_exit(130, within=20)
     assert running_under(temporary) == []
     assert list(temporary.iterdir()) == []
 
