@@ -286,9 +286,9 @@ def _rename_checked(source: int, name: str, target: int, new_name: str) -> None:
 POSIX = PosixLayer()
 
 
-WRITE_BYTES = 128 * 1024
-"""The most bytes written in one call. Linux allocates page cache in blocks as large as the call, and the host
-of a virtual machine is more likely to have reclaimed larger ones: docs/performance.md."""
+WRITE_BYTES = 256 * 1024
+"""The most bytes written in one call. Fewer calls are faster, but Linux allocates page cache in blocks as large
+as the call, and the host of a virtual machine is more likely to have reclaimed larger ones: docs/performance.md."""
 
 
 def read_at(layer: FileLayer, fd: int, buffer: memoryview, offset: int, *, cached: bool = False) -> int:
