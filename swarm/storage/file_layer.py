@@ -15,6 +15,8 @@ import errno
 import fcntl
 import io
 import os
+from collections.abc import Callable
+from functools import cache
 from typing import Protocol
 
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY
@@ -233,8 +235,15 @@ class PosixLayer:
 _Argument = ctypes.c_int | ctypes.c_char_p | ctypes.c_uint | ctypes.c_int64
 
 
+@cache
+def _libc_function(name: str) -> Callable[..., int] | None:
+    """A function of the C library, None if it has none of that name. To find one takes longer than a call."""
+    function: Callable[..., int] | None = getattr(ctypes.CDLL(None, use_errno=True), name, None)
+    return function
+
+
 def _libc_call(name: str, *arguments: _Argument) -> None:
-    function = getattr(ctypes.CDLL(None, use_errno=True), name, None)
+    function = _libc_function(name)
     if function is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     if function(*arguments) != 0:
@@ -287,8 +296,9 @@ POSIX = PosixLayer()
 
 
 WRITE_BYTES = 256 * 1024
-"""The most bytes written in one call. Fewer calls are faster, but Linux allocates page cache in blocks as large
-as the call, and the host of a virtual machine is more likely to have reclaimed larger ones: docs/performance.md."""
+"""The most bytes written in one call. Fewer calls are faster, but Linux allocates page cache in blocks as
+large as the call, and the host of a virtual machine is more likely to have reclaimed larger ones:
+docs/performance.md."""
 
 
 def read_at(layer: FileLayer, fd: int, buffer: memoryview, offset: int, *, cached: bool = False) -> int:

@@ -354,9 +354,7 @@ def test_a_service_manager_is_told_the_truth(processes: Processes, tmp_path: Pat
     assert not (daemon.home / "daemon.sock").exists()
 
 
-def test_an_end_while_much_goes_on_keeps_everything(
-    processes: Processes, tmp_path: Path
-) -> None:
+def test_an_end_while_much_goes_on_keeps_everything(processes: Processes, tmp_path: Path) -> None:
     daemon = start_daemon(processes)
     for number in range(20):
         path = random_file(tmp_path / "many" / str(number), 100_000, seed=number)
