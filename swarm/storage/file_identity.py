@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple, overload
 
 from swarm.lazy_dataclass import dataclass
@@ -46,11 +47,13 @@ class FileIdentities(Sequence[FileIdentity]):
     __slots__ = ("ctimes", "devices", "inodes", "mtimes", "sizes")
 
     def __init__(self, files: Sequence[FileIdentity] = ()) -> None:
-        self.sizes = array("Q", [size for size, _, _, _, _ in files])
-        self.mtimes = array("q", [mtime for _, mtime, _, _, _ in files])
-        self.inodes = array("Q", [inode for _, _, inode, _, _ in files])
-        self.devices = array("Q", [device for _, _, _, device, _ in files])
-        self.ctimes = array("q", [ctime for _, _, _, _, ctime in files])
+        # All fields in a row: to unpack every file for each column would take four times as long.
+        row, width = [*chain.from_iterable(files)], len(FileIdentity._fields)
+        self.sizes = array("Q", row[0::width])
+        self.mtimes = array("q", row[1::width])
+        self.inodes = array("Q", row[2::width])
+        self.devices = array("Q", row[3::width])
+        self.ctimes = array("q", row[4::width])
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FileIdentities):
