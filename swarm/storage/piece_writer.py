@@ -26,8 +26,8 @@ from swarm.storage.taking import CLONES_NO_SMALLER, Cloning, clone_whole, copy_p
 from swarm.storage.target_files import TargetFiles
 
 BEGIN_BYTES = 4 * 1024 * 1024
-"""Bytes after which the disk is told to begin. A sync that finds 16 MiB not begun takes 30 ms beside a fast
-fetch; as many bytes come meanwhile, and then the fetch waits for room."""
+"""Bytes after which the disk is told to begin. A sync that finds a whole batch not begun takes so long that a
+fast fetch brings as much meanwhile, and then waits for room: docs/decisions/0006-unsynced.md."""
 
 
 class PieceWriter:
@@ -49,7 +49,7 @@ class PieceWriter:
         self._busy: dict[int, trio.Event] = {}
         """The files that are being cloned."""
         self._ended = False
-        self._idle = 0
+        self._not_begun = 0
         """Bytes written since the disk was last told to begin."""
 
     def end(self) -> None:
@@ -219,9 +219,9 @@ class PieceWriter:
         """Write pieces of one file where they belong, and let the disk begin once in a while."""
         for piece, data, _ in pieces:
             write_at(layer, fd, data, self._layout.span(piece).offset)
-            self._idle += len(data)
-        if self._idle >= BEGIN_BYTES:
-            self._idle = 0
+            self._not_begun += len(data)
+        if self._not_begun >= BEGIN_BYTES:
+            self._not_begun = 0
             layer.begin_sync(fd)
 
     async def _write_new(

@@ -41,6 +41,7 @@ class _Batch:
         self.withdrawn = False
         """Its sync was cancelled: it is claimed with the next batch."""
         self.durable = False
+        """Its data and its claim are on the disk."""
 
     def add(self, piece: int, check: bytes, file: int, size: int) -> None:
         self.pieces[piece] = check

@@ -61,7 +61,8 @@ class OriginOptions:
     least_rate: int = 500_000
     """Bytes per second of all peers together that need no help: as Windows' delivery optimisation has it."""
     wait_seconds: float = 10.0
-    """What peers will have sent by then is left to them however slow they are; also the length of a run."""
+    """What peers will have sent by then is left to them however slow they are; also the length of a run, and
+    for how long a measured rate of an origin is believed."""
     stretches: int = 256
     """The content is cut into so many stretches or more,"""
     stretch_bytes: int = 4 << 20
