@@ -53,8 +53,5 @@ class SuperSeeding:
         if not self._fresh or not self._pieces.complete:
             return []
         return [
-            (peer, piece)
-            for piece in pieces
-            for peer in self._queue.waits_for(piece)
-            if self.sends_away(peer, piece)
+            (peer, piece) for peer, piece in self._queue.waits_for(pieces) if self.sends_away(peer, piece)
         ]

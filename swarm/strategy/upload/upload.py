@@ -191,7 +191,7 @@ class UploadSide:
             self._credit.given(peer, piece, first=not self._queue.spread_without(peer, piece))
         self._timers.set(Wakeup.UPLOADS, self._queue.next_look())
         commands: list[Command] = [Upload(peer, piece) for peer, piece in released]
-        for peer, piece in self._super_seeding.rivals(piece for _, piece in released):
+        for peer, piece in self._super_seeding.rivals([piece for _, piece in released]):
             self._queue.withdraw(peer, piece)
             commands.append(Send(peer, Reject(piece, RejectReason.BUSY)))
         return commands
