@@ -276,9 +276,7 @@ class UploadQueue:
             self._rate.skip(now - self._idle_since)
             self._idle_since = None
         needed = (self._unsent + queue.unsent) / rate if rate else 0.0
-        due = now + min(LATE_SECONDS + LATE_FACTOR * needed, LATE_MOST)
-        if due > queue.due:
-            queue.due = due
+        queue.due = max(queue.due, now + min(LATE_SECONDS + LATE_FACTOR * needed, LATE_MOST))
 
     def _take(self, queue: _Queue, piece: int) -> None:
         """The piece waits no longer."""
