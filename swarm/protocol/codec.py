@@ -312,12 +312,14 @@ def whole_data(data: memoryview, length: int) -> int | None:
     return int(piece) if whole else None
 
 
-def whole_request(data: memoryview) -> int | None:
-    """The piece of the REQUEST that ``data`` begins with, if that is all there; None for anything else."""
-    if len(data) < REQUEST_BYTES:
-        return None
-    size, kind, piece = _INDEX_FRAME.unpack_from(data)
-    return int(piece) if kind == REQUEST and size == _INDEX.size else None
+def whole_requests(data: memoryview) -> list[int]:
+    """The pieces of the REQUESTs that ``data`` begins with, as far as they are all there."""
+    pieces: list[int] = []
+    for size, kind, piece in _INDEX_FRAME.iter_unpack(data[: len(data) - len(data) % REQUEST_BYTES]):
+        if kind != REQUEST or size != _INDEX.size:
+            break
+        pieces.append(piece)
+    return pieces
 
 
 def decode_data_head(head: bytes | memoryview, body_size: int) -> Data:

@@ -8,6 +8,7 @@ whom to serve is up to the strategy. The rules are the same for both sides. An i
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -45,10 +46,11 @@ class OutstandingRequests:
     starts, so a session needs only one buffer. Methods raise ValueError for an illegal message.
     """
 
-    __slots__ = ("_cancelled", "_layout", "_next", "_started")
+    __slots__ = ("_cancelled", "_count", "_layout", "_next", "_started")
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
+        self._count = layout.piece_count
         self._next: dict[int, int] = {}
         self._cancelled: set[int] = set()
         self._started: int | None = None
@@ -65,7 +67,7 @@ class OutstandingRequests:
 
     def record_request(self, piece: int) -> None:
         """Record a REQUEST."""
-        if not 0 <= piece < self._layout.piece_count:
+        if not 0 <= piece < self._count:
             raise ValueError(f"there is no piece {piece}")
         if piece in self._next:
             raise ValueError(f"piece {piece} is requested already")
@@ -75,7 +77,7 @@ class OutstandingRequests:
 
     def record_cancel(self, piece: int) -> None:
         """Record a CANCEL; without an outstanding request it has no effect, a repeated one is illegal."""
-        if not 0 <= piece < self._layout.piece_count:
+        if not 0 <= piece < self._count:
             raise ValueError(f"there is no piece {piece}")
         if piece in self._cancelled:
             raise ValueError(f"piece {piece} is cancelled already")
@@ -101,6 +103,15 @@ class OutstandingRequests:
         self._next[piece] = end
         self._started = piece
         return False
+
+    def record_whole(self, pieces: Iterable[int]) -> None:
+        """As `record_data`, for pieces that follow each other, each as one DATA."""
+        fits = self._layout.piece_length <= limits.MAX_DATA_BYTES
+        for piece in pieces:
+            if fits and self._started is None and self._next.get(piece) == 0:
+                self._end(piece)
+            else:
+                self.record_data(piece, 0, self._layout.length(piece))
 
     def record_reject(self, piece: int) -> None:
         """Record a REJECT, which ends the request."""
@@ -223,6 +234,10 @@ class MessageBudget:
         self._excused -= 1.0
         return True
 
+    def spend_together(self, now: float, messages: int) -> bool:
+        """Count so many messages, or none of them if not all are allowed without an excuse; says which."""
+        return self._bucket.spend(now, messages)
+
 
 class SessionRules:
     """The rules of one session with one peer for one manifest; ``now`` is monotonic seconds.
@@ -319,6 +334,20 @@ class SessionRules:
         except ValueError as error:
             raise RemoteError(str(error)) from error
 
+    def received_requests(self, pieces: Sequence[int], now: float, legal: list[int]) -> None:
+        """As `received`, for REQUESTs in a row; adds those before an illegal one, or all, to ``legal``."""
+        if self._remote.phase is not SidePhase.OPEN or not self._budget.spend_together(now, len(pieces)):
+            for piece in pieces:
+                self.received(Request(piece), now)
+                legal.append(piece)
+            return
+        try:
+            for piece in pieces:
+                self._remote.requests.record_request(piece)
+                legal.append(piece)
+        except ValueError as error:
+            raise RemoteError(str(error)) from error
+
     def received_data(self, data: Data | Packed) -> Arrival:
         """Record the head of a received DATA or PACKED; raises RemoteError if it is illegal."""
         if self._remote.phase is not SidePhase.OPEN:
@@ -354,6 +383,16 @@ class SessionRules:
         if last:
             self._budget.earn(limits.CONTROL_PER_PIECE)
         return last
+
+    def sent_whole(self, pieces: Sequence[int]) -> None:
+        """As `sent_data`, for pieces that follow each other, each as one DATA."""
+        if self._local.phase is not SidePhase.OPEN:
+            raise LocalProtocolError(f"got Data, expected {self._local.phase.value}")
+        try:
+            self._remote.requests.record_whole(pieces)
+        except ValueError as error:
+            raise LocalProtocolError(str(error)) from error
+        self._budget.earn(len(pieces) * limits.CONTROL_PER_PIECE)
 
     def _apply_loss(self, sender: SessionSide, message: Withdraw | Restate) -> None:
         if isinstance(message, Withdraw):

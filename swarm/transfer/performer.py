@@ -76,8 +76,8 @@ class MessageSink(Protocol):
 class UploadSink(Protocol):
     """A peer's session that pieces are sent over."""
 
-    def upload(self, piece: int) -> None:
-        """Send a requested piece."""
+    def upload(self, pieces: list[int]) -> None:
+        """Send requested pieces, in this order."""
 
     def drop_upload(self, piece: int) -> None:
         """Give the final reply of a queued or begun upload now."""
@@ -239,6 +239,13 @@ class Performer:
             if sink := self.sources.get(source):
                 sink.send(*messages)
                 self._told[source] = sink
+        elif type(command) is Upload:
+            peer, pieces = command.peer, [command.piece]
+            while pending and type(command := pending[0]) is Upload and command.peer == peer:
+                pieces.append(command.piece)
+                pending.popleft()
+            if receiver := self.receivers.get(peer):
+                receiver.upload(pieces)
         elif type(command) is StorePiece:
             self._wanted.append((command.piece, self._whole.pop(command.piece)))
         elif type(command) is Publish:
@@ -254,8 +261,9 @@ class Performer:
 
     def _perform_rare(self, command: Command) -> None:
         match command:
-            case Upload() | DropUpload():
-                self._tell_receiver(command)
+            case DropUpload():
+                if receiver := self.receivers.get(command.peer):
+                    receiver.drop_upload(command.piece)
             case Disconnect():
                 self._keeper.dismiss(command.source, command.reason)
             case Ban():
@@ -264,15 +272,6 @@ class Performer:
                 self._keeper.blame(command.source, command.reason, command.piece)
             case _:
                 raise TypeError(f"no such command: {command!r}")
-
-    def _tell_receiver(self, command: Upload | DropUpload) -> None:
-        receiver = self.receivers.get(command.peer)
-        if receiver is None:
-            return
-        if isinstance(command, Upload):
-            receiver.upload(command.piece)
-        else:
-            receiver.drop_upload(command.piece)
 
     def _store_now(
         self, source: SourceId, pieces: list[tuple[int, memoryview]], arrived: ArrivedPieces

@@ -158,9 +158,11 @@ class PeerSession:
             self._unflushed = False
             self._writer.flush_control()
 
-    def upload(self, piece: int) -> None:
-        """Queue a requested piece."""
-        self._outbox.add_upload(piece, self._layout.length(piece))
+    def upload(self, pieces: list[int]) -> None:
+        """Queue requested pieces."""
+        length = self._layout.length
+        for piece in pieces:
+            self._outbox.add_upload(piece, length(piece))
         self._writer.wake()
 
     def drop_upload(self, piece: int) -> None:

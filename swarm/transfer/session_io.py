@@ -453,15 +453,15 @@ class SessionWriter:
 
     async def _send_run(self, run: PieceRun) -> None:
         """Write whole pieces, each as one chunk, together with what is corked."""
-        parts: list[bytearray | memoryview] = []
+        parts: list[bytes | bytearray | memoryview] = [self._cork] if self._cork else []
         try:
             for job, data in zip(run.jobs, run.data, strict=True):
-                self._cork += encode_data_head(job.piece, 0, job.length)
-                parts += (self._cork, data)
-                self._cork = bytearray()
-                self._rules.sent_data(job.piece, 0, job.length)
-                self._finished.append(job.piece)
+                parts += (encode_data_head(job.piece, 0, job.length), data)
                 self._sent_bytes += job.length
+            pieces = [job.piece for job in run.jobs]
+            self._rules.sent_whole(pieces)
+            self._finished += pieces
+            self._cork = bytearray()
             self._outbox.end_run(len(run.jobs))
             await self._write(parts)
         finally:
@@ -511,7 +511,7 @@ class SessionWriter:
             cork, self._cork = self._cork, bytearray()
             await self._write((cork, *payload))
 
-    async def _write(self, parts: Sequence[bytearray | memoryview]) -> None:
+    async def _write(self, parts: Sequence[bytes | bytearray | memoryview]) -> None:
         """Write; then report the uploads in it."""
         began = self._now()
         with trio.CancelScope(deadline=trio.current_time() + WRITE_TIMEOUT) as scope:

@@ -28,7 +28,7 @@ from swarm.protocol.codec import (
     decode_packed_head,
     frame_bytes,
     whole_data,
-    whole_request,
+    whole_requests,
 )
 from swarm.protocol.messages import Data, Reject, Request
 from swarm.protocol.packing import unpack
@@ -166,11 +166,9 @@ class SessionReader:
 
     def _take_requests(self) -> None:
         """As `_control`, for the requests that have come behind another."""
-        now = self._now()
-        while (piece := whole_request(self._ahead)) is not None:
-            self._ahead = self._ahead[REQUEST_BYTES:]
-            self._rules.received(Request(piece), now)
-            self._requests.append(piece)
+        if pieces := whole_requests(self._ahead):
+            self._ahead = self._ahead[len(pieces) * REQUEST_BYTES :]
+            self._rules.received_requests(pieces, self._now(), self._requests)
 
     async def _data(self, size: int) -> None:
         head = decode_data_head(await self._take(DATA_HEAD_BYTES), size)

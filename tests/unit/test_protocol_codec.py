@@ -175,10 +175,12 @@ def test_peers_round_trip_keeps_the_order():
     assert decode_body(codec.PEERS, frame[codec.HEADER_BYTES :]) == peers
 
 
-def test_a_request_that_is_there_as_a_whole_is_read_without_its_header():
-    frame = encode(Request(70_000))
+def test_requests_that_are_there_as_a_whole_are_read_without_their_headers():
+    frame, next_one = encode(Request(70_000)), encode(Request(3))
     behind = encode(Cancel(1))
-    assert codec.whole_request(memoryview(frame + behind)) == 70_000
+    assert codec.whole_requests(memoryview(frame + behind)) == [70_000]
+    assert codec.whole_requests(memoryview(frame + next_one + behind + frame)) == [70_000, 3]
+    assert codec.whole_requests(memoryview(frame + next_one + frame[:-1])) == [70_000, 3]
     assert len(frame) == codec.REQUEST_BYTES
     for other in (frame[:-1], behind, header(5, codec.REQUEST) + bytes(5), b""):
-        assert codec.whole_request(memoryview(other)) is None
+        assert codec.whole_requests(memoryview(other)) == []

@@ -290,6 +290,64 @@ def test_a_flood_of_messages_ends_the_session_and_time_forgives():
         protocol.received(KeepAlive(), 1.0)
 
 
+def test_requests_in_a_row_are_judged_like_single_ones():
+    protocol = opened()
+    legal: list[int] = []
+    protocol.received_requests([1, 2], 0.0, legal)
+    assert legal == [1, 2]
+    with pytest.raises(RemoteError, match="requested already"):
+        protocol.received_requests([3, 1, 4], 0.0, legal)
+    assert legal == [1, 2, 3]
+    assert protocol.owed(3)
+    assert not protocol.owed(4)
+    with pytest.raises(RemoteError, match="there is no piece"):
+        protocol.received_requests([COUNT], 0.0, legal)
+    greeting = SessionRules(MANIFEST, LAYOUT, 0.0)
+    with pytest.raises(RemoteError, match="expected HELLO"):
+        greeting.received_requests([0], 0.0, legal)
+
+
+def test_requests_in_a_row_are_counted_like_single_messages():
+    protocol = opened()
+    protocol.reading_paused(1 / limits.CONTROL_RATE)
+    for _ in range(int(limits.CONTROL_BURST) - 3):
+        protocol.received(KeepAlive(), 0.0)
+    legal: list[int] = []
+    with pytest.raises(RemoteError, match="too many"):
+        protocol.received_requests([0, 1, 2], 0.0, legal)
+    assert legal == [0, 1]  # one in the budget, one excused
+
+
+def test_whole_pieces_are_sent_as_if_each_were_told_alone():
+    protocol = opened()
+    protocol.received_requests(range(4), 0.0, [])
+    protocol.received(Cancel(1), 0.0)
+    protocol.sent_whole([0, 1])
+    assert not protocol.owed(0)
+    assert not protocol.owed(1)
+    assert not protocol.owed_cancelled(1)
+    with pytest.raises(LocalProtocolError, match="not requested"):
+        protocol.sent_whole([5])
+    protocol.sent_data(2, 0, 10)
+    with pytest.raises(LocalProtocolError, match="instead of 10"):
+        protocol.sent_whole([2])
+    with pytest.raises(LocalProtocolError, match="before piece 2 is complete"):
+        protocol.sent_whole([3])
+    with pytest.raises(LocalProtocolError, match="expected HELLO"):
+        SessionRules(MANIFEST, LAYOUT, 0.0).sent_whole([0])
+
+
+def test_a_piece_too_long_for_one_message_is_not_sent_whole():
+    layout = Layout(2 * limits.MAX_DATA_BYTES, [2 * limits.MAX_DATA_BYTES])
+    protocol = SessionRules(MANIFEST, layout, 0.0)
+    for message in (Hello(MANIFEST, 1), HaveNone()):
+        protocol.sent(message)
+        protocol.received(message, 0.0)
+    protocol.received(Request(0), 0.0)
+    with pytest.raises(LocalProtocolError, match="do not fit"):
+        protocol.sent_whole([0])
+
+
 def test_what_came_while_we_did_not_read_is_no_flood():
     """A slow disk or a rate limit of ours holds up the peer's messages; they then arrive all at once."""
     protocol = opened()
@@ -323,6 +381,13 @@ def test_moved_pieces_pay_for_messages():
         protocol.received(Have((layout_piece,)), 0.0)
         protocol.received(Withdraw(layout_piece), 0.0)
         protocol.sent_data(layout_piece, 0, 5)
+
+
+def test_pieces_sent_whole_pay_for_messages():
+    protocol = opened()
+    for _ in range(int(limits.CONTROL_BURST)):
+        protocol.received_requests([0, 1], 0.0, [])
+        protocol.sent_whole([0, 1])
 
 
 def test_a_flood_of_peers_ends_the_session():

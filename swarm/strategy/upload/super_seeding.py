@@ -39,9 +39,9 @@ class SuperSeeding:
 
     def sends_away(self, peer: PeerId, piece: int) -> bool:
         """Whether to answer BUSY to a request of ``piece``; says so once."""
-        if not self._fresh or not self._pieces.complete or piece in self._sent_away[peer]:
+        if not self._fresh or not self._pieces.complete:
             return False
-        if not self._queue.spread_without(peer, piece):
+        if not self._queue.spread_without(peer, piece) or piece in self._sent_away[peer]:
             return False
         self._fresh = self._availability.anything_unheld(self._pieces.stored, self._queue.given)
         if self._fresh:
@@ -53,8 +53,5 @@ class SuperSeeding:
         if not self._fresh or not self._pieces.complete:
             return []
         return [
-            (peer, piece)
-            for piece in pieces
-            for peer in self._queue.waits_for(piece)
-            if self.sends_away(peer, piece)
+            (peer, piece) for peer, piece in self._queue.waits_for(pieces) if self.sends_away(peer, piece)
         ]

@@ -97,27 +97,22 @@ class UploadSide:
 
     def requested_many(self, peer: PeerId, pieces: Sequence[int], now: float) -> list[Command]:
         """The peer asks for pieces, in this order: an idle uplink begins with the first."""
+        if not self._choker.is_unchoked(peer):
+            return [Send(peer, Reject(piece, RejectReason.CHOKED)) for piece in pieces]
         commands: list[Command] = []
+        places = MAX_REQUESTS - self._queue.outstanding(peer)
         added = 0
         for piece in pieces:
-            if (reason := self._refusal(peer, piece)) is not None:
-                commands.append(Send(peer, Reject(piece, reason)))
-                continue
-            self._queue.add(peer, piece, now)
-            added += 1
-            if added == 1:
-                commands += self._release(now)
+            if not self._pieces.is_stored(piece):
+                commands.append(Send(peer, Reject(piece, RejectReason.NOT_STORED)))
+            elif added >= places or self._super_seeding.sends_away(peer, piece):
+                commands.append(Send(peer, Reject(piece, RejectReason.BUSY)))
+            else:
+                self._queue.add(peer, piece, now)
+                added += 1
+                if added == 1:
+                    commands += self._release(now)
         return commands + self._release(now) if added > 1 else commands
-
-    def _refusal(self, peer: PeerId, piece: int) -> RejectReason | None:
-        """Why a request is answered at once, without the piece."""
-        if not self._choker.is_unchoked(peer):
-            return RejectReason.CHOKED
-        if not self._pieces.is_stored(piece):
-            return RejectReason.NOT_STORED
-        if self._queue.outstanding(peer) >= MAX_REQUESTS or self._super_seeding.sends_away(peer, piece):
-            return RejectReason.BUSY
-        return None
 
     def cancelled(self, peer: PeerId, piece: int, now: float) -> list[Command]:
         """The peer no longer wants a piece; one that is already answered is not known here any more."""
@@ -191,7 +186,7 @@ class UploadSide:
             self._credit.given(peer, piece, first=not self._queue.spread_without(peer, piece))
         self._timers.set(Wakeup.UPLOADS, self._queue.next_look())
         commands: list[Command] = [Upload(peer, piece) for peer, piece in released]
-        for peer, piece in self._super_seeding.rivals(piece for _, piece in released):
+        for peer, piece in self._super_seeding.rivals([piece for _, piece in released]):
             self._queue.withdraw(peer, piece)
             commands.append(Send(peer, Reject(piece, RejectReason.BUSY)))
         return commands

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from itertools import islice
+from operator import attrgetter
 from typing import NamedTuple
 
 from swarm.bits import PieceSet
@@ -64,13 +65,12 @@ class _Queue:
     unsent: int = 0
     due: float = 0.0
     late: bool = False
+    most: int = RELEASED_BYTES
+    """The session takes another piece while less than this is released to it and not sent."""
     waits_since: float = 0.0
 
-    @property
-    def has_room(self) -> bool:
-        """Whether the session takes another piece."""
-        return self.unsent < (RELEASED_BYTES // 2 if self.late else RELEASED_BYTES)
 
+_number = attrgetter("number")
 
 _Candidate = tuple[float, float, int, int, _Queue]
 """A request that may go next: in the order of rarity, time of waiting, the queue's number and piece."""
@@ -139,8 +139,10 @@ class UploadQueue:
 
     def spread_without(self, peer: PeerId, piece: int) -> bool:
         """Whether anybody but ``peer``, and but those with everything, has the piece or is being given it."""
-        given = self._given.get(piece, ())
-        return len(given) > (peer in given) or self._copies(piece) > 0
+        given = self._given.get(piece)
+        if given and (len(given) > 1 or peer not in given):
+            return True
+        return self._copies(piece) > 0
 
     def has(self, peer: PeerId, piece: int) -> None:
         """The peer says that it has a piece, or will not get it from here."""
@@ -161,8 +163,8 @@ class UploadQueue:
         released: list[Release] = []
         while True:
             before = self._unsent + self._unsent_late
-            for *_, piece, queue in self._candidates(now):
-                if (queue.late or self._unsent < 2 * ahead) and queue.has_room:
+            for _, _, _, piece, queue in self._candidates(now):
+                if (queue.late or self._unsent < 2 * ahead) and queue.unsent < queue.most:
                     released.append(Release(queue.peer, piece))
                     self._release(queue, piece, rate, now)
             # Of small pieces, `LOOKED_AT` are too little work for a link that is told in batches.
@@ -232,11 +234,10 @@ class UploadQueue:
                 asked.add(piece)
         return asked
 
-    def waits_for(self, piece: int) -> list[PeerId]:
-        """Who waits for the piece and is not being sent it."""
-        asking = [queue for queue in self._asking.values() if piece in queue.waiting]
-        asking.sort(key=lambda queue: queue.number)
-        return [queue.peer for queue in asking]
+    def waits_for(self, pieces: Iterable[int]) -> list[tuple[PeerId, int]]:
+        """Who waits for one of the pieces and is not being sent it, in the order of ``pieces``."""
+        asking = sorted(self._asking.values(), key=_number)
+        return [(queue.peer, piece) for piece in pieces for queue in asking if piece in queue.waiting]
 
     def asked_for(self, piece: int) -> list[PeerId]:
         """Whose requests for the piece wait or are being sent."""
@@ -248,7 +249,7 @@ class UploadQueue:
         """What may go next, best first."""
         candidates: list[_Candidate] = []
         for peer, queue in self._asking.items():
-            if not queue.has_room:
+            if queue.unsent >= queue.most:
                 continue
             more = self._handicap(peer, now)
             for piece in islice(queue.waiting, LOOKED_AT):
@@ -298,6 +299,7 @@ class UploadQueue:
         """What is late does not count in what is ahead."""
         if queue.late != late:
             queue.late = late
+            queue.most = RELEASED_BYTES // 2 if late else RELEASED_BYTES
             self._late += 1 if late else -1
             moved = queue.unsent if late else -queue.unsent
             self._unsent -= moved
