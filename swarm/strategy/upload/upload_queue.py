@@ -116,8 +116,7 @@ class UploadQueue:
         self._busy.pop(peer, None)
         self._set_late(queue, late=False)
         self._unsent -= queue.unsent
-        for piece in [piece for piece, given in self._given.items() if peer in given]:
-            self.has(peer, piece)
+        self.has(peer, *[piece for piece, given in self._given.items() if peer in given])
         self._rest(now)
 
     def outstanding(self, peer: PeerId) -> int:
@@ -144,13 +143,15 @@ class UploadQueue:
             return True
         return self._copies(piece) > 0
 
-    def has(self, peer: PeerId, piece: int) -> None:
-        """The peer says that it has a piece, or will not get it from here."""
-        if (given := self._given.get(piece)) is not None:
-            given.pop(peer, None)
-            if not given:
-                del self._given[piece]
-                self.given.discard(piece)
+    def has(self, peer: PeerId, *pieces: int) -> None:
+        """The peer says that it has pieces, or will not get them from here."""
+        for piece in pieces:
+            if piece in self._given:
+                given = self._given[piece]
+                given.pop(peer, None)
+                if not given:
+                    del self._given[piece]
+                    self.given.discard(piece)
 
     def release(self, now: float) -> list[Release]:
         """The pieces to hand to sessions now, in order."""
