@@ -16,6 +16,8 @@ _CHUNK_BYTES = CHUNK_PIECES // 8
 _WITHIN = CHUNK_PIECES - 1
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _FEW = 8
+_DENSE = 4
+"""Where one bit of so many is set, some drawn position soon is one of them."""
 
 Bits = tuple[int, int]
 """The index of a chunk and some of its pieces: bit k stands for piece ``index * CHUNK_PIECES + k``."""
@@ -212,14 +214,26 @@ def draw(candidates: list[Bits], rng: random.Random) -> int:
     """One piece of the candidates, each equally likely; ``candidates`` has at least one."""
     if len(candidates) == 1:
         ((index, bits),) = candidates
-        return (index << CHUNK_SHIFT) + _nth(bits, rng.randrange(bits.bit_count()))
-    counts = [bits.bit_count() for _, bits in candidates]
-    n = rng.randrange(sum(counts))
-    for (index, bits), count in zip(candidates, counts, strict=True):
-        if n < count:
-            return (index << CHUNK_SHIFT) + _nth(bits, n)
-        n -= count
+        return (index << CHUNK_SHIFT) + _any(bits, rng)
+    n = rng.randrange(sum(bits.bit_count() for _, bits in candidates))
+    for index, bits in candidates:
+        n -= bits.bit_count()
+        if n < 0:
+            return (index << CHUNK_SHIFT) + _any(bits, rng)
     raise ValueError("a draw needs a candidate")
+
+
+def _any(bits: int, rng: random.Random) -> int:
+    """The position of one set bit, each equally likely."""
+    width, count = bits.bit_length(), bits.bit_count()
+    if count * _DENSE < width:
+        return _nth(bits, rng.randrange(count))
+    # Of positions drawn until one is set, each set one is equally likely to be the last.
+    size = (width - 1).bit_length()
+    while True:
+        position = rng.getrandbits(size)
+        if bits >> position & 1:
+            return position
 
 
 def _nth(bits: int, n: int) -> int:

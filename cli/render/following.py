@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from swarm.events import Event
+from swarm.events import PieceStored
 
 if TYPE_CHECKING:
     from swarm.observe.event_stream import EventStream, Subscription
@@ -24,13 +24,13 @@ class _Stretch:
 
 
 class Follower:
-    """Hands every event of a stream to ``show``.
+    """Hands every event of a stream to ``show``, those of stored pieces that come together at once.
 
     A closed subscription hands out what it still holds, sums of bytes included, and ends. So to know
     that everything so far is shown, close it, begin another in the same instant, and wait for the end.
     """
 
-    def __init__(self, stream: EventStream, show: Callable[[Event], None], *, requests: bool = True) -> None:
+    def __init__(self, stream: EventStream, show: Callable[..., None], *, requests: bool = True) -> None:
         self._stream = stream
         self._show = show
         self._requests = requests
@@ -56,17 +56,21 @@ class Follower:
         while self._waiting:
             stretch = self._waiting[0]
             async for event in stretch.subscription:
-                self._show(event)
+                if type(event) is PieceStored:
+                    self._show(event, *stretch.subscription.take_stored())
+                else:
+                    self._show(event)
             self._waiting.popleft()
             stretch.shown.set()
 
 
 @asynccontextmanager
 async def following(
-    stream: EventStream, show: Callable[[Event], None], *, requests: bool = True
+    stream: EventStream, show: Callable[..., None], *, requests: bool = True
 ) -> AsyncIterator[Follower]:
     """Show the events of ``stream`` until the block is left, and then all that came by then.
 
+    ``show`` is given an event, or several of stored pieces.
     Without ``requests`` those of requested pieces are not shown.
     """
     follower = Follower(stream, show, requests=requests)

@@ -12,7 +12,7 @@ from cli import interrupts
 from cli.render.lines import Phase, Standing
 from cli.render.views import View
 from cli.version import version
-from swarm.events import Event, HashingProgress, Warned
+from swarm.events import Event, HashingProgress, PieceStored, Warned
 from swarm.ids import TransferId
 from swarm.observe.jsonlines import FORMAT_VERSION
 from swarm.observe.reports import CommandFailed, CommandStarted
@@ -42,11 +42,13 @@ class Live:
         """Say which command this is; to programs only."""
         self.event(CommandStarted(command, version(), FORMAT_VERSION, self._began.isoformat()))
 
-    def event(self, event: Event) -> None:
-        """Count and show one event."""
+    def event(self, *events: Event) -> None:
+        """Count and show an event, or several of stored pieces."""
         now = self._clock()
-        self._tally.add(event, now)
-        self._view.event(event, now - self._start)
+        self._tally.add_many(events, now)
+        if self._view.shows_pieces or type(events[0]) is not PieceStored:
+            for event in events:
+                self._view.event(event, now - self._start)
 
     def hashing(self, done: int, total: int) -> None:
         """Tell how many bytes this command has hashed, where it hashes without a node."""
@@ -120,7 +122,7 @@ class Live:
         """Show what ``node`` does until the block is left, and then all that it has done by then."""
         from cli.render.following import following
 
-        shown = following(node.event_stream, self.event, requests=self._view.shows_requests)
+        shown = following(node.event_stream, self.event, requests=self._view.shows_pieces)
         async with self.drawing(), shown as self._follower:
             # What happened before comes before all that the command says.
             await self.settle()

@@ -37,7 +37,7 @@ class TerminalView:
         self._outputs = outputs
         self._peers = peers
         self._narrator = Narrator(verbose)
-        self.shows_requests = verbose > 0
+        self.shows_pieces = verbose > 0
         self._columns = columns or terminal_columns
         self._style = style or _style(outputs.err.encoding)
 

@@ -34,8 +34,8 @@ class View(Protocol):
 
     interval: float
     """Seconds between two calls of `draw`."""
-    shows_requests: bool
-    """Whether it shows each requested piece."""
+    shows_pieces: bool
+    """Whether it shows each piece that is requested, and each that is stored."""
 
     def event(self, event: Event, t: float) -> None:
         """Something happened."""
@@ -60,7 +60,7 @@ class QuietView:
     """Results and errors, and nothing else."""
 
     interval = PLAIN_SECONDS
-    shows_requests = False
+    shows_pieces = False
 
     def __init__(self, outputs: Outputs) -> None:
         self._outputs = outputs
@@ -98,7 +98,7 @@ class PlainView(QuietView):
     def __init__(self, outputs: Outputs, *, verbose: int = 0, peers: bool = False) -> None:
         super().__init__(outputs)
         self._narrator = Narrator(verbose)
-        self.shows_requests = verbose > 0
+        self.shows_pieces = verbose > 0
         self._peers = peers
         self._shown: dict[TransferId, tuple[object, ...]] = {}
         self._next = 0.0
@@ -175,7 +175,7 @@ class JsonView:
     def __init__(self, outputs: Outputs, *, pieces: bool = False) -> None:
         self._out = outputs.out
         self._out.gap = self._mark_gap
-        self._pieces = self.shows_requests = pieces
+        self._pieces = self.shows_pieces = pieces
         self._sums: dict[tuple[type[BytesReceived | BytesSent], TransferId, SourceId], int] = {}
         self._shown: dict[TransferId, tuple[object, ...]] = {}
         self._waiting: list[str] = []

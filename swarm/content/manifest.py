@@ -202,9 +202,9 @@ class Manifest:
         """Return the BLAKE3-256 of ``piece``; raises IndexError if there is no such piece."""
         if self._tree is not None:
             return self._tree.piece_hash(piece)
-        span = self._layout.span(piece)
-        start = span.offset // self.piece_length * DIGEST_BYTES
-        return self.files[span.file].pieces[start : start + DIGEST_BYTES]
+        file, offset, _ = self._layout.span(piece)
+        start = offset // self.piece_length * DIGEST_BYTES
+        return self.files[file].pieces[start : start + DIGEST_BYTES]
 
     @property
     def columns(self) -> Columns | None:

@@ -194,7 +194,9 @@ class Opener:
         start, end = 0, len(data)
         room = sink.room()
         left, placed = (0 if room is None else len(room)), 0
-        decrypt, length_at = self._decrypt, _LENGTH.unpack_from
+        # Everything that the loop needs is at hand: it runs for each record.
+        decrypt_into, pack, length_at = self._cipher.decrypt_into, self._form.pack, _LENGTH.unpack_from
+        nonce, last = self._nonce, self._last
         try:
             while end - start >= NOISE_LENGTH_PREFIX:
                 body = start + NOISE_LENGTH_PREFIX
@@ -204,13 +206,17 @@ class Opener:
                 size = stop - body - NOISE_TAG
                 if size < 0:
                     raise RemoteError(f"a Noise record of {stop - body} bytes is shorter than its tag")
+                if nonce > last:
+                    raise RemoteError("all nonces of this connection are used; reconnect")
                 if room is not None and 0 < size <= left:
-                    decrypt(data[body:stop], room[placed : placed + size])
+                    decrypt_into(pack(nonce), data[body:stop], None, room[placed : placed + size])
+                    nonce += 1
                     placed += size
                     left -= size
                 else:
                     block = blocks.take()
-                    decrypt(data[body:stop], memoryview(block)[:size])
+                    decrypt_into(pack(nonce), data[body:stop], None, memoryview(block)[:size])
+                    nonce += 1
                     if placed:
                         done, placed = placed, 0
                         sink.placed(done)
@@ -218,20 +224,14 @@ class Opener:
                     room = sink.room()
                     left = 0 if room is None else len(room)
                 start = stop
+        except InvalidTag:
+            raise RemoteError("a Noise record is forged or damaged") from None
         finally:
+            self._nonce = nonce
             # What came before a fault counts.
             if placed:
                 sink.placed(placed)
         return start
-
-    def _decrypt(self, sealed: memoryview, out: memoryview) -> None:
-        if self._nonce > self._last:
-            raise RemoteError("all nonces of this connection are used; reconnect")
-        try:
-            self._cipher.decrypt_into(self._form.pack(self._nonce), sealed, None, out)
-        except InvalidTag:
-            raise RemoteError("a Noise record is forged or damaged") from None
-        self._nonce += 1
 
 
 def missing(rest: bytes) -> int:

@@ -141,6 +141,16 @@ class Subscription:
     ) -> None:
         self.close()
 
+    def take_stored(self) -> list[PieceStored]:
+        """Take the events of stored pieces that are next in the queue, but not too many; never waits."""
+        taken: list[PieceStored] = []
+        while (
+            len(taken) < EVENTS_IN_A_ROW and self._queue and isinstance(event := self._queue[0], PieceStored)
+        ):
+            taken.append(event)
+            self._queue.popleft()
+        return taken
+
     def close(self) -> None:
         """Take no more events; what is queued can still be read."""
         if not self._closed:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import Any, cast
 
 from swarm import events
 from swarm.ids import ManifestId, PeerId, SourceId, TransferId
@@ -178,7 +179,7 @@ class TransferTally:
             events.RoundTrip: self._round_trip,
             events.PeerHas: self._has,
             events.PieceRequested: self._requested,
-            events.PieceStored: self._stored,
+            events.PieceStored: lambda event, now: self.add_stored((event,), now),
             events.PiecesReused: self._reuse,
             events.PieceRefused: self._waste,
             events.PieceWasted: self._waste,
@@ -198,6 +199,13 @@ class TransferTally:
         fold = self._folds.get(type(event))
         if fold is not None:
             fold(event, now)
+
+    def add_stored(self, stored: Sequence[events.PieceStored], now: float) -> None:
+        """Count pieces of this transfer that are stored."""
+        self._have_pieces += len(stored)
+        for event in stored:
+            self._have_size += event.size
+            self._source(event.source, now).pieces += 1
 
     def snapshot(self, now: float) -> TransferSnapshot:
         """Return how things stand at ``now``."""
@@ -347,11 +355,6 @@ class TransferTally:
     def _requested(self, event: events.PieceRequested, now: float) -> None:
         self._source(event.source, now).why = event.why
 
-    def _stored(self, event: events.PieceStored, now: float) -> None:
-        self._have_pieces += 1
-        self._have_size += event.size
-        self._source(event.source, now).pieces += 1
-
     def _reuse(self, event: events.PiecesReused, now: float) -> None:
         self._is_hashing = False
         self._have(event.pieces, event.size)
@@ -408,11 +411,18 @@ class NodeTally:
         self._transfers: dict[TransferId, TransferTally] = {}
         self._ended: list[TransferId] = []
 
+    def add_many(self, many: Sequence[events.Event], now: float) -> None:
+        """Count events of one kind."""
+        if type(many[0]) is not events.PieceStored:
+            for event in many:
+                self.add(event, now)
+            return
+        stored = cast(Sequence[events.PieceStored], many)
+        for transfer, of_transfer in groupby(stored, lambda event: event.transfer):
+            self._tally(transfer, now).add_stored(tuple(of_transfer), now)
+
     def add(self, event: events.Event, now: float) -> None:
         """Count one event."""
-        if type(event) is events.PieceStored:  # most of them
-            self._tally(event.transfer, now).add(event, now)
-            return
         match event:
             case events.NodeListening(peer, addresses):
                 self._peer, self._addresses = peer, addresses

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
+from typing import NamedTuple
 
 import trio
 
 from swarm.content.fingerprints import fingerprint
+from swarm.content.layout import Span
 from swarm.content.paths import printable
 from swarm.errors import DiskError, PieceMismatch
 from swarm.ports import HeldPieces
@@ -28,6 +30,24 @@ from swarm.storage.target_files import TargetFiles
 BEGIN_BYTES = 4 * 1024 * 1024
 """Bytes after which the disk is told to begin. A sync that finds a whole batch not begun takes so long that a
 fast fetch brings as much meanwhile, and then waits for room: docs/decisions/0006-unsynced.md."""
+
+
+class VerifiedPiece(NamedTuple):
+    """A piece that matches the manifest, its XXH3-128, and where it belongs."""
+
+    piece: int
+    data: memoryview
+    check: bytes
+    span: Span
+
+    @property
+    def claim(self) -> tuple[int, bytes, int, int]:
+        """What is claimed of it: piece, fingerprint, file, and length in bytes."""
+        return self.piece, self.check, self.span.file, len(self.data)
+
+
+def _file_of(verified: VerifiedPiece) -> int:
+    return verified.span.file
 
 
 class PieceWriter:
@@ -66,7 +86,8 @@ class PieceWriter:
         if check is None:
             raise PieceMismatch(f"piece {piece} does not match the hash in the manifest")
         if piece not in self._stored:
-            await self._write(self._layout.span(piece).file, [(piece, data, check)])
+            span = self._layout.span(piece)
+            await self._write(span.file, [VerifiedPiece(piece, data, check, span)])
 
     async def put_many(self, pieces: Sequence[tuple[int, memoryview]]) -> list[int]:
         """As `put`, for many pieces in one step; returns those whose hash differs.
@@ -104,7 +125,7 @@ class PieceWriter:
                 for file in new:
                     self._check_writable(file)
                 left = self._claim_new(syncer, partial, new, self._create(partial, new))
-            for file, found in groupby((*others, *left), key=lambda each: self._layout.span(each[0]).file):
+            for file, found in groupby((*others, *left), key=_file_of):
                 self._check_writable(file)
                 self._write_at_once(syncer, partial, file, list(found))
 
@@ -172,39 +193,41 @@ class PieceWriter:
         new, others = self._sorted(checked)
         if new:
             others += await self._write_new(new)
-        for file, found in groupby(others, key=lambda each: self._layout.span(each[0]).file):
+        for file, found in groupby(others, key=_file_of):
             await self._write(file, list(found))
 
     def _sorted(
         self, checked: Sequence[tuple[int, memoryview, bytes]]
-    ) -> tuple[dict[int, tuple[int, memoryview, bytes]], list[tuple[int, memoryview, bytes]]]:
+    ) -> tuple[dict[int, VerifiedPiece], list[VerifiedPiece]]:
         """Return the missing pieces: those that are whole new files, by file, and the others."""
-        new: dict[int, tuple[int, memoryview, bytes]] = {}
-        others: list[tuple[int, memoryview, bytes]] = []
+        new: dict[int, VerifiedPiece] = {}
+        others: list[VerifiedPiece] = []
         partial = self._files.partial
         for piece, data, check in checked:
             if piece in self._stored:
                 continue
-            file, _, length = self._layout.span(piece)
-            if length < self._layout.file_length(file) or (partial and not partial.is_unused(file)):
-                others.append((piece, data, check))
+            span = self._layout.span(piece)
+            verified = VerifiedPiece(piece, data, check, span)
+            file = span.file
+            if span.length < self._layout.file_length(file) or (partial and not partial.is_unused(file)):
+                others.append(verified)
             else:
-                new[file] = piece, data, check
+                new[file] = verified
         return new, others
 
-    async def _write(self, file: int, pieces: Sequence[tuple[int, memoryview, bytes]]) -> None:
+    async def _write(self, file: int, pieces: Sequence[VerifiedPiece]) -> None:
         """Write pieces of one file in one step."""
         syncer, partial = await self._prepare_write(file)
         if (busy := self._busy.get(file)) is not None:
             await busy.wait()
         layer = partial.folder.layer
         with refusals(partial.path(file)), partial.writing(file, syncer.folder_changed) as fd:
-            size = sum(len(data) for _, data, _ in pieces)
+            size = sum(each.span.length for each in pieces)
             await self._executor.write(size, lambda: self._fill(layer, fd, pieces))
-        await self._claim(syncer, [(piece, check, file, len(data)) for piece, data, check in pieces])
+        await self._claim(syncer, [each.claim for each in pieces])
 
     def _write_at_once(
-        self, syncer: Syncer, partial: PieceFiles, file: int, pieces: Sequence[tuple[int, memoryview, bytes]]
+        self, syncer: Syncer, partial: PieceFiles, file: int, pieces: Sequence[VerifiedPiece]
     ) -> None:
         """As `_write`, without a wait."""
         try:
@@ -213,49 +236,46 @@ class PieceWriter:
         except (OSError, UnicodeEncodeError):
             with refusals(partial.path(file)):
                 raise
-        self._claim_now(syncer, [(piece, check, file, len(data)) for piece, data, check in pieces])
+        self._claim_now(syncer, [each.claim for each in pieces])
 
-    def _fill(self, layer: FileLayer, fd: int, pieces: Sequence[tuple[int, memoryview, bytes]]) -> None:
+    def _fill(self, layer: FileLayer, fd: int, pieces: Sequence[VerifiedPiece]) -> None:
         """Write pieces of one file where they belong, and let the disk begin once in a while."""
-        for piece, data, _ in pieces:
-            write_at(layer, fd, data, self._layout.span(piece).offset)
-            self._not_begun += len(data)
+        for _, data, _, span in pieces:
+            write_at(layer, fd, data, span.offset)
+            self._not_begun += span.length
         if self._not_begun >= BEGIN_BYTES:
             self._not_begun = 0
             layer.begin_sync(fd)
 
-    async def _write_new(
-        self, new: dict[int, tuple[int, memoryview, bytes]]
-    ) -> list[tuple[int, memoryview, bytes]]:
+    async def _write_new(self, new: dict[int, VerifiedPiece]) -> list[VerifiedPiece]:
         """Write whole files, each by its piece; returns those that were there before."""
         for file in new:
             syncer, partial = await self._prepare_write(file)
-        size = sum(len(data) for _, data, _ in new.values())
+        size = sum(each.span.length for each in new.values())
         written = await self._executor.write(size, lambda: self._create(partial, new))
         try:
             return self._claim_new(syncer, partial, new, written)
         finally:
             await syncer.room_for(0)
 
-    def _create(self, partial: PieceFiles, new: dict[int, tuple[int, memoryview, bytes]]) -> Written:
-        contents = [(file, data) for file, (_, data, _) in new.items()]
+    def _create(self, partial: PieceFiles, new: dict[int, VerifiedPiece]) -> Written:
+        contents = [(file, each.data) for file, each in new.items()]
         return write_new(self._manifest, partial, contents, self._files.plan.times)
 
     def _claim_new(
         self,
         syncer: Syncer,
         partial: PieceFiles,
-        new: dict[int, tuple[int, memoryview, bytes]],
+        new: dict[int, VerifiedPiece],
         written: Written,
-    ) -> list[tuple[int, memoryview, bytes]]:
+    ) -> list[VerifiedPiece]:
         """Count what was written as stored; returns those that were there before. Raises `DiskError`."""
         for folder in written.folders:
             syncer.folder_changed(folder)
         claims = []
         for file, about in written.files:
             partial.used(file, about)
-            piece, data, check = new[file]
-            claims.append((piece, check, file, len(data)))
+            claims.append(new[file].claim)
         self._claim_now(syncer, claims)
         if written.failed is not None:
             file, error = written.failed

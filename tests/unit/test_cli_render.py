@@ -310,7 +310,7 @@ class Recorder:
 
     def __init__(self, interval: float) -> None:
         self.interval = interval
-        self.shows_requests = True
+        self.shows_pieces = True
         self.events: list[tuple[Event, float]] = []
         self.drawn: list[tuple[int, float]] = []
         self.said: list[str] = []
@@ -349,6 +349,17 @@ async def test_all_that_was_published_is_shown_even_if_the_block_ends_at_once() 
         HashingProgress(ONE, 1, 2),
     ]
     assert live.snapshot().received == sum(range(500))
+
+
+async def test_a_view_that_shows_no_pieces_is_told_of_none_but_they_count() -> None:
+    node, view = FakeNode(), Recorder(interval=1000)
+    view.shows_pieces = False
+    live = Live(view)
+    async with live.following(node):  # type: ignore[arg-type]
+        node.event_stream.publish(*(PieceStored(ONE, piece, MIB, ANN) for piece in range(100)))
+        node.event_stream.publish(HashingProgress(ONE, 1, 2))
+    assert [event for event, _ in view.events][1:] == [HashingProgress(ONE, 1, 2)]
+    assert (live.snapshot().have_pieces, live.snapshot().have_size) == (100, 100 * MIB)
 
 
 async def test_settling_shows_everything_so_far_and_loses_nothing_after() -> None:

@@ -27,7 +27,13 @@ from swarm.events import (
     Warned,
 )
 from swarm.ids import ManifestId, PeerId, SourceId, TransferId
-from swarm.observe.event_stream import MAX_WARNINGS, PIECES_SECONDS, PROGRESS_SECONDS, EventStream
+from swarm.observe.event_stream import (
+    EVENTS_IN_A_ROW,
+    MAX_WARNINGS,
+    PIECES_SECONDS,
+    PROGRESS_SECONDS,
+    EventStream,
+)
 
 ONE, TWO = TransferId(1), TransferId(2)
 A, B = PeerId("A"), PeerId("B")
@@ -46,6 +52,21 @@ async def test_every_observer_gets_every_event_in_order(autojump_clock):
     stream.close()
     assert [event async for event in first] == events
     assert [event async for event in second] == events
+
+
+async def test_stored_pieces_that_wait_can_be_taken_together_but_not_past_another_event(autojump_clock):
+    stream = EventStream()
+    observer = stream.subscribe()
+    events = [PieceStored(ONE, piece, 1, A) for piece in range(3 + EVENTS_IN_A_ROW)]
+    stream.publish(*events[:2])
+    stream.publish(ban(B, "forged"))
+    stream.publish(*events[2:])
+    stream.close()
+    assert [await anext(observer), *observer.take_stored()] == events[:2]
+    assert observer.take_stored() == []
+    assert await anext(observer) == ban(B, "forged")
+    assert observer.take_stored() == events[2 : 2 + EVENTS_IN_A_ROW], "others have their turn"
+    assert [event async for event in observer] == events[2 + EVENTS_IN_A_ROW :]
 
 
 async def test_moved_bytes_are_merged_by_transfer_source_and_direction(autojump_clock):

@@ -296,6 +296,20 @@ def test_a_transfer_that_is_not_known_is_empty() -> None:
     assert tally.snapshot(5.0).transfers == ()
 
 
+def test_stored_pieces_that_come_together_count_for_their_transfers_and_sources() -> None:
+    together, alone = NodeTally(0.0), NodeTally(0.0)
+    stored = [PieceStored(ONE, 1, MB, ANN), PieceStored(TWO, 1, 5, BEN), PieceStored(ONE, 2, 7, BEN)]
+    for tally in (together, alone):
+        tally.add(TransferStarted(ONE, "fetch"), 0.0)
+        tally.add(TransferStarted(TWO, "fetch"), 0.0)
+    together.add_many(stored, 1.0)
+    for event in stored:
+        alone.add(event, 1.0)
+    assert together.snapshot(1.0) == alone.snapshot(1.0)
+    assert together.of(ONE, 1.0).have_size == MB + 7
+    assert {row.source: row.pieces for row in together.of(ONE, 1.0).sources} == {ANN: 1, BEN: 1}
+
+
 def test_ended_transfers_are_kept_for_a_while_and_stay_in_the_sums() -> None:
     tally = NodeTally(0.0)
     for number in range(1, 201):

@@ -80,9 +80,10 @@ class Asker:
         more = self._ask_some(source, demand, now, commands)
         queue = self._requests.queues[source]
         if more and self._only_rarity_decides(source, queue):
-            pick = self._picker.pick
-            while queue.has_room(demand, now) and self._take(pick(source), source, demand, now, commands):
-                pass
+            picks = self._picker.picks(source)
+            while queue.has_room(demand, now):
+                if not self._take(next(picks, None), source, demand, now, commands):
+                    break
             return commands
         while more:
             more = self._ask_some(source, demand, now, commands)

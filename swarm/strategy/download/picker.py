@@ -7,6 +7,7 @@ is drawn at random, so that leechers do not all want the same one.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 from swarm.bits import CHUNK_PIECES, CHUNK_SHIFT, Bits, PieceSet, draw
@@ -49,6 +50,9 @@ class Picker(Protocol):
     def pick(self, source: SourceId, without: PieceSet | None = None) -> Pick | None:
         """A MISSING piece that the source has and that is not in ``without``; None if there is none."""
 
+    def picks(self, source: SourceId) -> Iterator[Pick]:
+        """One `pick` after another, while nothing changes but that pieces are asked for."""
+
 
 class RarestFirst:
     """The policy of this module's head; the cost does not grow with the number of sources."""
@@ -66,6 +70,15 @@ class RarestFirst:
         rarest, count = narrow(candidates, self._availability.planes)
         count += self._availability.full_sources
         return Pick(draw(rarest, self._rng), "rarest", rarest, count)
+
+    def picks(self, source: SourceId) -> Iterator[Pick]:
+        """See `Picker.picks`; which pieces are the rarest is found once for as long as there are some."""
+        wanted = self._pieces.open.chunks
+        while (pick := self.pick(source)) is not None:
+            yield pick
+            rarest = pick.alike or []
+            while rarest := [(index, left) for index, bits in rarest if (left := bits & wanted[index])]:
+                yield Pick(draw(rarest, self._rng), pick.policy, rarest, pick.copies)
 
     def _candidates(self, theirs: PieceSet, without: PieceSet | None) -> list[Bits]:
         wanted, have = self._pieces.open.chunks, theirs.chunks
@@ -110,6 +123,11 @@ class InOrder:
                 return Pick(piece, "the next in order", [(index, both)])
         return None
 
+    def picks(self, source: SourceId) -> Iterator[Pick]:
+        """See `Picker.picks`."""
+        while (pick := self.pick(source)) is not None:
+            yield pick
+
 
 class InView:
     """Before all else what readers wait for: the latest reader's window first, each from its beginning.
@@ -137,6 +155,12 @@ class InView:
                 if piece in wanted and piece in theirs and not (without and piece in without):
                     return Pick(piece, "a reader waits")
         return self._otherwise.pick(source, without)
+
+    def picks(self, source: SourceId) -> Iterator[Pick]:
+        """See `Picker.picks`."""
+        while self._windows and (pick := self.pick(source)) is not None:
+            yield pick
+        yield from self._otherwise.picks(source)
 
 
 def narrow(candidates: list[Bits], planes: list[list[int]]) -> tuple[list[Bits], int]:
