@@ -138,9 +138,10 @@ class UploadQueue:
 
     def spread_without(self, peer: PeerId, piece: int) -> bool:
         """Whether anybody but ``peer``, and but those with everything, has the piece or is being given it."""
-        given = self._given.get(piece)
-        if given and (len(given) > 1 or peer not in given):
-            return True
+        if piece in self._given:
+            given = self._given[piece]
+            if len(given) > 1 or peer not in given:
+                return True
         return self._copies(piece) > 0
 
     def has(self, peer: PeerId, *pieces: int) -> None:
@@ -155,7 +156,8 @@ class UploadQueue:
 
     def release(self, now: float) -> list[Release]:
         """The pieces to hand to sessions now, in order."""
-        if not self._asking:
+        # Asked with every input: without room in a session nothing else has to be known.
+        if not [queue for queue in self._asking.values() if queue.unsent < queue.most]:
             return []
         rate = self._rate.rate(now)
         ahead = max(LEAST_AHEAD, rate * AHEAD_SECONDS)
