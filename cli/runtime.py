@@ -95,10 +95,9 @@ class Runtime:
 
     def with_node(self, node_options: NodeOptions, main: Callable[[Node], Awaitable[None]]) -> None:
         """Open a node, run ``main`` with it, and close it; a signal cancels ``main``."""
-        from cli import running
-
         # Imported before trio runs, so that a signal during the import ends it at once.
         opener = self.load_node()
+        from cli import running
 
         async def opened() -> None:
             tell = None if self.live is None else self.live.warn

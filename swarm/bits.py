@@ -98,6 +98,22 @@ class PieceSet:
         self.chunks[index] = chunk | mask
         return True
 
+    def add_many(self, pieces: Iterable[int]) -> list[Bits]:
+        """Put pieces in; returns those that were not there before. Puts none in if it raises."""
+        masks: dict[int, int] = {}
+        for piece in pieces:
+            if not 0 <= piece < self.size:
+                raise IndexError(f"piece {piece} is not in 0..{self.size - 1}")
+            index = piece >> CHUNK_SHIFT
+            masks[index] = masks.get(index, 0) | 1 << (piece & _WITHIN)
+        news: list[Bits] = []
+        for index, mask in masks.items():
+            chunk = self.chunks[index]
+            if fresh := mask & ~chunk:
+                self.chunks[index] = chunk | fresh
+                news.append((index, fresh))
+        return news
+
     def discard(self, piece: int) -> bool:
         """Take the piece out; says whether it was there."""
         if not 0 <= piece < self.size:

@@ -6,6 +6,7 @@ unit tests.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -62,10 +63,11 @@ class ByteStream(Protocol):
     async def read_some(self, limit: int) -> bytes:
         """Wait for data and return what has come: 1 to ``limit`` bytes, none once the peer has finished."""
 
-    async def write(self, *data: bytes | bytearray | memoryview) -> None:
+    async def write(self, *data: bytes | bytearray | memoryview, within: float = math.inf) -> None:
         """Send all of ``data``, one after the other.
 
-        Waits while the peer's window or the socket is full.
+        Waits while the peer's window or the socket is full, but no longer than ``within`` seconds: then the
+        stream is reset.
         """
 
     async def finish(self) -> None:

@@ -60,6 +60,7 @@ class Blocks:
 
 
 _LENGTH = struct.Struct("!H")
+_FULL_LENGTH = _LENGTH.pack(NOISE_MAX_MESSAGE)
 
 
 class RecordCipher(NamedTuple):
@@ -135,17 +136,18 @@ class Sealer:
 
     def _seal_full(self, plaintext: memoryview, out: memoryview, at: int) -> int:
         """As `_seal_at`, for the bytes of any number of full records."""
-        if at + len(plaintext) // NOISE_MAX_PLAINTEXT * NOISE_MAX_SEALED > len(out):
-            raise ValueError(f"no room for records of {len(plaintext)} bytes")
-        for start in range(0, len(plaintext), NOISE_MAX_PLAINTEXT):
+        size = len(plaintext)
+        if at + size // NOISE_MAX_PLAINTEXT * NOISE_MAX_SEALED > len(out):
+            raise ValueError(f"no room for records of {size} bytes")
+        make_nonce, encrypt = self._form.pack, self._cipher.encrypt_into
+        for start in range(0, size, NOISE_MAX_PLAINTEXT):
             if self._nonce > self._last:
                 raise RemoteError("all nonces of this connection are used; reconnect")
-            nonce = self._form.pack(self._nonce)
+            nonce = make_nonce(self._nonce)
             self._nonce += 1
-            end = at + NOISE_MAX_SEALED
-            _LENGTH.pack_into(out, at, NOISE_MAX_MESSAGE)
-            record = out[at + NOISE_LENGTH_PREFIX : end]
-            self._cipher.encrypt_into(nonce, plaintext[start : start + NOISE_MAX_PLAINTEXT], None, record)
+            body, end = at + NOISE_LENGTH_PREFIX, at + NOISE_MAX_SEALED
+            out[at:body] = _FULL_LENGTH
+            encrypt(nonce, plaintext[start : start + NOISE_MAX_PLAINTEXT], None, out[body:end])
             at = end
         return at
 

@@ -64,6 +64,8 @@ class Driver:
         self._socket = socket
         self._early = early
         self._budget = budget
+        # Asked several times for each MiB: not by way of `trio.current_time`, which looks the clock up.
+        self._now = trio.lowlevel.current_clock().current_time
         self.core = core
         self.room, self.placed = core.room, core.placed
         self.core.rtt = socket.round_trip
@@ -102,7 +104,7 @@ class Driver:
     def consumed(self, muxed: MuxedStream) -> None:
         """Update the window after a read from ``muxed``; if that holds credit, the peer is told later."""
         stream = muxed.state
-        due = self.core.consumed(stream, trio.current_time())
+        due = self.core.consumed(stream, self._now())
         self._budget.record_unread(muxed, stream.inbox.size, consumed=True)
         if stream.id not in self.core.streams:
             self._release(muxed)
@@ -188,7 +190,7 @@ class Driver:
             muxed = self._muxed(stream)
             if stream.reading and stream.reading.filled:
                 # What went straight to a reader is read; `_after_step` sends the credit.
-                self.core.consumed(stream, trio.current_time())
+                self.core.consumed(stream, self._now())
             self._budget.record_unread(muxed, stream.inbox.size, consumed=False)
             self._woken |= muxed.wake()
             self._release(muxed)
@@ -308,7 +310,7 @@ class Driver:
             self.pump()
 
     def _begin_batch(self) -> None:
-        self.core.pace.refill(trio.current_time())
+        self.core.pace.refill(self._now())
 
     def _end_batch(self, *, hold: bool = False) -> None:
         """Give readers what a batch of records brought, and the peer new credit, unless on ``hold``."""

@@ -215,11 +215,12 @@ class MuxedStream(IMuxedStream):
 
     # Writing.
 
-    async def write(self, *data: bytes | bytearray | memoryview) -> None:
+    async def write(self, *data: bytes | bytearray | memoryview, within: float = math.inf) -> None:
         """Send all of ``data``, in frames that alternate with those of other streams.
 
         The buffers may be reused once this returns. Raises MuxedStreamClosed after `close` or
-        `close_write`, and MuxedStreamReset when either end reset the stream or the connection was lost.
+        `close_write`, MuxedStreamReset when either end reset the stream or the connection was lost, and
+        trio.TooSlowError, with the stream reset, when it has waited ``within`` seconds.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         try:
@@ -228,7 +229,9 @@ class MuxedStream(IMuxedStream):
             self._check_writable()
             raise MuxedStreamClosed("the stream is closed for writing") from None
         if write.left and not self._keeps(write):
-            await self._wait_written(write)
+            # Most writes need no wait, and a scope costs as much as all else that is done for one.
+            with trio.fail_after(within):
+                await self._wait_written(write)
 
     def write_now(self, data: bytes | bytearray) -> bool:
         """Send ``data`` if the window has room for it and nothing else waits; says whether it was taken."""

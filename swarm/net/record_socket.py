@@ -70,6 +70,7 @@ class RecordSocket:
         self._sent_at_wait = 0
         self._low_water = 1
         self._waited_for = False
+        self._now = trio.lowlevel.current_clock().current_time
         self._limit_unsent()
 
     def _limit_unsent(self) -> None:
@@ -125,7 +126,7 @@ class RecordSocket:
         return False
 
     def _flowed(self, size: int) -> None:
-        if size and self._depth.flowed(size, trio.current_time()):
+        if size and self._depth.flowed(size, self._now()):
             self._limit_unsent()
 
     def _send_unsent(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 
 import trio
@@ -127,8 +128,8 @@ class NegotiatedStream:
             filled += len(data)
         return filled
 
-    async def write(self, *data: bytes | bytearray | memoryview) -> None:
-        """Send all of ``data`` in order; raises LinkClosed."""
+    async def write(self, *data: bytes | bytearray | memoryview, within: float = math.inf) -> None:
+        """Send all of ``data`` in order; raises LinkClosed, also after a wait of ``within`` seconds."""
         try:
             if self._muxed is not None:
                 # A write that the socket takes at once awaits nothing, so let other tasks run now and then.
@@ -138,10 +139,13 @@ class NegotiatedStream:
                 if self._turn != self._muxed.turn:
                     self._turn, self._turn_left = self._muxed.turn, TURN_BYTES
                 self._turn_left -= WRITE_COST + sum(map(len, data))
-                await self._muxed.write(*data)
+                await self._muxed.write(*data, within=within)
             else:
-                for part in data:
-                    await self._stream.write(part)  # type: ignore[arg-type]
+                with trio.fail_after(within):
+                    for part in data:
+                        await self._stream.write(part)  # type: ignore[arg-type]
+        except trio.TooSlowError as error:
+            raise LinkClosed("the peer does not take what it is sent") from error
         except ENDED as error:
             raise LinkClosed("the stream ended") from error
 

@@ -109,7 +109,8 @@ class OutstandingRequests:
         fits = self._layout.piece_length <= limits.MAX_DATA_BYTES
         for piece in pieces:
             if fits and self._started is None and self._next.get(piece) == 0:
-                self._end(piece)
+                del self._next[piece]
+                self._cancelled.discard(piece)
             else:
                 self.record_data(piece, 0, self._layout.length(piece))
 

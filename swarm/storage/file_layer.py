@@ -306,8 +306,8 @@ def read_at(layer: FileLayer, fd: int, buffer: memoryview, offset: int, *, cache
 
     With ``cached``, raises BlockingIOError as soon as a byte is not in the page cache.
     """
-    done = 0
-    while done < len(buffer):
+    done, size = 0, len(buffer)
+    while done < size:
         got = layer.read_into(fd, buffer[done:], offset + done, cached=cached)
         if got == 0:
             break

@@ -9,7 +9,7 @@ import os
 from array import array
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from enum import Enum
 from pathlib import Path
 
@@ -194,17 +194,15 @@ class PieceFiles:
         """Return the full path of a file, for messages."""
         return self.folder.at(self.parts(file))
 
-    @contextmanager
-    def reading(self, file: int) -> Iterator[int]:
-        """Hold a descriptor of the file that is now at the file's path; raises OSError."""
+    def reading(self, file: int) -> AbstractContextManager[int]:
+        """Hold a descriptor of the file that is now at the file's path for a block; raises OSError."""
         parts = self.parts(file)
         held = self._descriptors.identity(file)
         if held is not None:
             about = self.folder.stat(parts)
             if about is None or (about.st_dev, about.st_ino) != held:
                 self._descriptors.drop(file)
-        with self._descriptors.use(file, lambda: self.folder.open_file(parts, os.O_RDONLY)) as fd:
-            yield fd
+        return self._descriptors.use(file, lambda: self.folder.open_file(parts, os.O_RDONLY))
 
     @contextmanager
     def writing(self, file: int, created: Callable[[tuple[str, ...]], None]) -> Iterator[int]:

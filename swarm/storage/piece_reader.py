@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
 from typing import TypeVar
 
@@ -109,12 +109,27 @@ class PieceLoader:
             span.length, lambda cached: self._load(files, fd, span, piece, cached=cached)
         )
 
-    def load_now(self, files: PieceFiles, fd: int, span: Span, piece: int, room: memoryview) -> bool:
-        """Fill ``room`` with the piece; False if that would wait, or if it is not as expected."""
-        try:
-            return span.length <= INLINE_BYTES and self._fill(files, fd, span, piece, room, cached=True)
-        except BlockingIOError:
-            return False
+    def load_now(
+        self, files: PieceFiles, fd: int, pieces: Iterable[tuple[int, Span]], room: memoryview
+    ) -> list[memoryview]:
+        """Read pieces of a file into ``room``, one behind the other, and return where they are.
+
+        Stops before one that cannot be read without waiting, or that is not as expected.
+        """
+        layer = files.folder.layer
+        found: list[memoryview] = []
+        for piece, (_, offset, length) in pieces:
+            if length > INLINE_BYTES:
+                break
+            data, room = room[:length], room[length:]
+            try:
+                got = read_at(layer, fd, data, offset, cached=True)
+            except OSError:
+                break
+            if got != length or fingerprint(data) != self._expected(piece):
+                break
+            found.append(data)
+        return found
 
     async def load_small(self, files: PieceFiles, layout: Layout, pieces: Sequence[int]) -> list[memoryview]:
         """Return pieces that are whole files, up to the first that is not, or that is not as expected."""
@@ -136,13 +151,8 @@ class PieceLoader:
 
     def _load(self, files: PieceFiles, fd: int, span: Span, piece: int, *, cached: bool) -> memoryview | None:
         buffer = memoryview(bytearray(span.length))
-        return buffer if self._fill(files, fd, span, piece, buffer, cached=cached) else None
-
-    def _fill(
-        self, files: PieceFiles, fd: int, span: Span, piece: int, buffer: memoryview, *, cached: bool
-    ) -> bool:
         got = read_at(files.folder.layer, fd, buffer, span.offset, cached=cached)
-        return got == span.length and fingerprint(buffer) == self._expected(piece)
+        return buffer if got == span.length and fingerprint(buffer) == self._expected(piece) else None
 
 
 class CheckedReader:

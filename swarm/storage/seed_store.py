@@ -131,12 +131,13 @@ class SeedStore:
         try:
             files = self._place.files()
             for file, of_file in groupby(zip(pieces, spans, strict=False), key=lambda each: each[1].file):
+                wanted = list(of_file)
                 with files.reading(file) as fd:
-                    for piece, span in of_file:
-                        data, room = room[: span.length], room[span.length :]
-                        if not self._loader.load_now(files, fd, span, piece, data):
-                            return found
-                        found.append(data)
+                    loaded = self._loader.load_now(files, fd, wanted, room)
+                found += loaded
+                if len(loaded) < len(wanted):
+                    return found
+                room = room[sum(map(len, loaded)) :]
         except OSError:
             return found
         return found

@@ -9,7 +9,7 @@ apart: they make no piece rarer than another.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from swarm.bits import CHUNK_PIECES, CHUNK_SHIFT, PieceSet
 from swarm.ids import SourceId
@@ -51,11 +51,16 @@ class Availability:
 
     def have(self, source: SourceId, piece: int) -> bool:
         """The source got a piece; says whether that is news."""
+        return self.have_many(source, (piece,))
+
+    def have_many(self, source: SourceId, pieces: Iterable[int]) -> bool:
+        """The source got pieces; says whether one of them is news."""
         mine = self._has[source]
-        if mine is self._everything or not mine.add(piece):
+        if mine is self._everything or not (news := mine.add_many(pieces)):
             return False
-        self._held[source] += 1
-        self._carry(piece >> CHUNK_SHIFT, 1 << (piece % CHUNK_PIECES))
+        for index, fresh in news:
+            self._held[source] += fresh.bit_count()
+            self._carry(index, fresh)
         if self._held[source] == self._size:
             self._subtract(mine)
             self._has[source] = self._everything

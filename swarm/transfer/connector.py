@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import trio
@@ -18,6 +18,7 @@ from swarm.strategy.peer_book import Dial, PeerBook
 from swarm.transfer.exchange import Exchange, SessionEnd
 from swarm.transfer.give_up import REFUSED_SESSION, FailureReasons, GiveUpTimer
 from swarm.transfer.progress import TransferRecord
+from swarm.transfer.readiness import make_ready
 from swarm.transfer.services import NodeServices
 from swarm.transfer.session import SessionOrigin
 
@@ -53,6 +54,7 @@ class PeerConnector:
         self._dialling: set[PeerId] = set()
         self._sources: Sequence[PeerSource] = ()
         self._awaiting_was_told = False
+        self._met = trio.Event()
         self.failures = FailureReasons(MAX_FAILURES)
         """Why peers could not be reached, or refused to exchange."""
 
@@ -66,6 +68,8 @@ class PeerConnector:
                     nursery.start_soon(self._collect, source, manifest)
                 nursery.start_soon(self._announce_completion, manifest)
                 nursery.start_soon(self._announce_moves, manifest)
+                if self._exchange.complete.is_set():
+                    nursery.start_soon(make_ready)
                 await self._dial_all(nursery)
         finally:
             for source in sources:
@@ -73,11 +77,20 @@ class PeerConnector:
 
     async def accept(self, stream: ByteStream, origin: SessionOrigin) -> None:
         """Exchange over a stream that a peer has opened, until the session ends."""
-        self._timer.met(self._services.now())
+        self._meet()
         try:
             await self._run_session(stream, origin)
         finally:
             self._services.peers.session_closed(stream.peer)
+
+    async def once_met(self, then: Callable[[], Awaitable[None]]) -> None:
+        """Call ``then`` when the first peer is about to exchange."""
+        await self._met.wait()
+        await then()
+
+    def _meet(self) -> None:
+        self._timer.met(self._services.now())
+        self._met.set()
 
     def pause(self) -> None:
         """Dial nobody until `unpause`."""
@@ -147,7 +160,7 @@ class PeerConnector:
             async with services.named_dials if self._book.is_named(peer) else services.dials:
                 self._dialling.add(peer)
                 stream, address = await self._reach(dial)
-            self._timer.met(self._services.now())
+            self._meet()
             await self._run_session(stream, SessionOrigin(inbound=False, address=address))
         except NoPeerReachable as error:
             self._failed(peer, str(error), error.telling)

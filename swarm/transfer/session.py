@@ -160,9 +160,7 @@ class PeerSession:
 
     def upload(self, pieces: list[int]) -> None:
         """Queue requested pieces."""
-        length = self._layout.length
-        for piece in pieces:
-            self._outbox.add_upload(piece, length(piece))
+        self._outbox.add_uploads(pieces, self._layout)
         self._writer.wake()
 
     def drop_upload(self, piece: int) -> None:

@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 
 import trio
 
+from swarm.content.layout import Layout
 from swarm.errors import ContentAway, DiskError, LinkClosed, PieceWithdrawn, SwarmError
 from swarm.lazy_dataclass import dataclass
 from swarm.ports import ByteStream, Store
@@ -154,10 +155,11 @@ class Outbox:
                 raise LinkClosed("the peer does not read what it is sent")
         return queued
 
-    def add_upload(self, piece: int, length: int) -> None:
-        """Queue an upload that the peer is owed."""
-        if not self.finished and self._rules.owed(piece):
-            self.uploads.append(UploadJob(piece, length))
+    def add_uploads(self, pieces: Sequence[int], layout: Layout) -> None:
+        """Queue the uploads among ``pieces`` that the peer is owed."""
+        if not self.finished:
+            owed, length = self._rules.owed, layout.length
+            self.uploads += [UploadJob(piece, length(piece)) for piece in pieces if owed(piece)]
 
     def drop_upload(self, piece: int, reason: RejectReason) -> None:
         """Give the final reply of an upload at once, wherever it is; nothing if it has been given.
@@ -514,10 +516,7 @@ class SessionWriter:
     async def _write(self, parts: Sequence[bytes | bytearray | memoryview]) -> None:
         """Write; then report the uploads in it."""
         began = self._now()
-        with trio.CancelScope(deadline=trio.current_time() + WRITE_TIMEOUT) as scope:
-            await self._stream.write(*parts)
-        if scope.cancelled_caught:
-            raise LinkClosed("the peer does not take what it asked for")
+        await self._stream.write(*parts, within=WRITE_TIMEOUT)
         self._release_gone()
         self._written_at = self._now()
         if self._sent_bytes:

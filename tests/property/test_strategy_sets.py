@@ -170,6 +170,13 @@ class Crowd(RuleBasedStateMachine):
             assert self.real.have(name, piece) == (not had)
             self.model[name].add(piece)
 
+    @precondition(lambda self: self.model)
+    @rule(data=st.data(), pieces=st.lists(PIECES))
+    def get_many(self, data: st.DataObject, pieces: list[int]) -> None:
+        name = data.draw(st.sampled_from(sorted(self.model)))
+        assert self.real.have_many(name, pieces) == (not self.model[name].issuperset(pieces))
+        self.model[name].update(pieces)
+
     @invariant()
     def counts_are_right(self) -> None:
         for piece in (0, 1, 2, CHUNK_PIECES - 1, CHUNK_PIECES, CHUNK_PIECES + 2, 77):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import tempfile
@@ -81,9 +82,9 @@ class FaultyLink(NegotiatedStream):
         PLAN.step(self.peer, "after a read")
         return data
 
-    async def write(self, *data: Any) -> None:
+    async def write(self, *data: Any, within: float = math.inf) -> None:
         PLAN.step(self.peer, "before a write")
-        await super().write(*data)
+        await super().write(*data, within=within)
         PLAN.step(self.peer, "after a write")
 
     def write_now(self, data: bytes | bytearray) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 import trio
@@ -118,9 +119,13 @@ class MemoryLink:
     async def read_some(self, limit: int) -> bytes:
         return await self._sound(self.incoming.read_some(limit))
 
-    async def write(self, *data: bytes | bytearray | memoryview) -> None:
-        for part in data:
-            await self._sound(self.outgoing.write(memoryview(part)))
+    async def write(self, *data: bytes | bytearray | memoryview, within: float = math.inf) -> None:
+        try:
+            with trio.fail_after(within):
+                for part in data:
+                    await self._sound(self.outgoing.write(memoryview(part)))
+        except trio.TooSlowError as error:
+            raise LinkClosed("the peer does not take what it is sent") from error
 
     def write_now(self, data: bytes | bytearray) -> bool:
         return False

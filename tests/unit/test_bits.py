@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from swarm.bits import PieceSet
+from swarm.bits import CHUNK_PIECES, PieceSet
 
 
 def test_the_most_significant_bit_comes_first() -> None:
@@ -31,6 +31,17 @@ def test_adding_and_removing_say_whether_they_changed_something() -> None:
     assert field.discard(8)
     assert not field.discard(8)
     assert field.count == 0
+
+
+def test_adding_many_tells_what_was_not_there() -> None:
+    size = CHUNK_PIECES + 3
+    field = PieceSet.of(size, [1])
+    assert field.add_many([2, 1, CHUNK_PIECES, 2]) == [(0, 1 << 2), (1, 1)]
+    assert field.add_many([2, CHUNK_PIECES]) == []
+    for outside in (-1, size):
+        with pytest.raises(IndexError):
+            field.add_many([5, outside])
+    assert list(field) == [1, 2, CHUNK_PIECES]
 
 
 @pytest.mark.parametrize("piece", [-1, 3, 8, 1 << 70])

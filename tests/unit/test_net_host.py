@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import re
 import secrets
@@ -286,7 +287,7 @@ class LyingLink:
         self._answers = answers
         self._sent = b""
 
-    async def write(self, *data: bytes | bytearray | memoryview) -> None:
+    async def write(self, *data: bytes | bytearray | memoryview, within: float = math.inf) -> None:
         self._sent = b"".join(data)
 
     async def read_exactly(self, size: int) -> bytes:

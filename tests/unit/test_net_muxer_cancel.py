@@ -10,11 +10,23 @@ import trio
 import trio.testing
 from libp2p.stream_muxer.exceptions import MuxedStreamError, MuxedStreamReset
 
+from swarm.errors import LinkClosed
+from swarm.ids import PeerId
 from swarm.mux.mux_limits import INITIAL_WINDOW
 from swarm.mux.stream import WindowBudget
+from swarm.net.streams import NegotiatedStream
 from tests.support.connection_pair import muxed_pair, read_exactly, read_to_end
 
 MIB = 1024 * 1024
+PEER = PeerId("peer")
+
+
+class _Holder:
+    """As much of a libp2p stream as is needed over one of our muxed streams."""
+
+    def __init__(self, muxed):
+        self.muxed_stream = muxed
+        self.read = muxed.read
 
 
 async def cancelled_after(seconds, what, *arguments):
@@ -53,6 +65,22 @@ async def test_a_cancelled_write_resets_its_stream_alone():
                 await second.read(MIB)
         await other.write(b"fine")
         assert await read_exactly(other_there, 4) == b"fine"
+
+
+async def test_a_write_waits_no_longer_than_it_may_and_then_resets_its_stream_alone():
+    async with muxed_pair() as (one, two):
+        first, other = await one.open_stream(), await one.open_stream()
+        second, other_there = await two.accept_stream(), await two.accept_stream()
+        await first.write(b"at once", within=0.0)
+        assert await read_exactly(second, 7) == b"at once"
+        with trio.fail_after(5), pytest.raises(trio.TooSlowError):
+            await first.write(bytes(2 * INITIAL_WINDOW), within=0.02)
+        with pytest.raises(MuxedStreamReset):
+            await first.write(b"more")
+        with trio.fail_after(5), pytest.raises(LinkClosed, match="does not take"):
+            await NegotiatedStream(_Holder(other), PEER, "").write(bytes(2 * INITIAL_WINDOW), within=0.02)
+        with pytest.raises(MuxedStreamReset):
+            await other_there.read_exactly(2 * INITIAL_WINDOW)
 
 
 async def test_a_write_that_was_cancelled_before_it_began_changes_nothing():

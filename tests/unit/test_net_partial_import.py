@@ -117,3 +117,50 @@ def test_it_comes_too_late_once_libp2p_is_loaded() -> None:
 def test_an_unknown_version_of_libp2p_is_loaded_whole() -> None:
     script = PARTIAL_IMPORT.replace("with", "partial_import.MADE_FOR = '0.8.0'\nwith")
     assert _run(script + "print(is_partial, 'aioquic' in sys.modules)").split() == ["False", "True"]
+
+
+NO_PROCESS = """
+import sys
+def told(event, arguments):
+    if event in {"subprocess.Popen", "os.fork", "os.posix_spawn"}:
+        print("started", arguments[:2], flush=True)
+sys.addaudithook(told)
+"""
+
+
+def test_a_partial_import_starts_no_process_to_find_the_c_library() -> None:
+    script = """
+import ctypes.util, ifaddr
+from trio._core._thread_cache import set_os_thread_name
+print(set_os_thread_name is not None, any(each.ips for each in ifaddr.get_adapters()))
+print(ctypes.util.find_library.__module__)
+"""
+    assert _run(NO_PROCESS + PARTIAL_IMPORT + script).split() == ["True", "True", "ctypes.util"]
+
+
+def test_another_library_is_found_as_ever_during_a_partial_import() -> None:
+    script = """
+from ctypes.util import find_library as real
+import ctypes, sys
+del sys.modules["ctypes.util"], ctypes.util
+from swarm.net.libp2p import partial_import
+with partial_import.importing():
+    import ctypes.util
+    print(ctypes.util.find_library is real, ctypes.util.find_library("z") == real("z"))
+    print(ctypes.util.find_library("c") == real("c"))
+"""
+    assert _run(script).split() == ["False", "True", "True"]
+
+
+@pytest.mark.parametrize("command", ["ping", "list"])
+def test_a_command_starts_no_process(command: str) -> None:
+    nobody = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWGC6TvWhfapngX6wvJHMYvKpDMXPb3ZnCZ6dMoaMtimQ5"
+    script = f"""
+sys.argv[1:] = [{command!r}, {nobody!r}]
+from cli.app import run
+print(run())
+"""
+    said = _run(NO_PROCESS + script)
+    # It gets as far as the dial.
+    assert said.split()[-1] == "4"
+    assert "started" not in said

@@ -445,10 +445,10 @@ async def test_whole_pieces_for_a_fast_peer_are_written_together(autojump_clock,
     written: list[int] = []
     write = MemoryLink.write
 
-    async def noting(link, *parts):
+    async def noting(link, *parts, **options):
         if link.peer == RAW:
             written.append(sum(len(part) > JOIN_BYTES for part in parts))
-        await write(link, *parts)
+        await write(link, *parts, **options)
 
     class Cached(MemoryStore):
         """Needs no wait to read."""

@@ -18,6 +18,7 @@ the rest of libp2p.
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -88,7 +89,28 @@ SUBSTITUTES: dict[str, dict[str, Any]] = {
     # Read with a parser of mail headers, from a file that says the same.
     "libp2p.utils.version": {"get_agent_version": lambda: f"py-libp2p/{MADE_FOR}"},
 }
+
+_GLIBC = {"c": "libc.so.6", "pthread": "libpthread.so.0"}
+
+
+def _find_library(name: str) -> str | None:
+    """As `ctypes.util.find_library`, which starts `ldconfig` for each name; these have one name each."""
+    if sys.platform == "linux" and name in _GLIBC:
+        try:
+            ctypes.CDLL(_GLIBC[name])
+        except OSError:
+            pass  # another C library
+        else:
+            return _GLIBC[name]
+    if "ctypes.util" in sys.modules:
+        _forget("ctypes.util")
+    found: str | None = import_module("ctypes.util").find_library(name)
+    return found
+
+
 SUBSTITUTES_OF_OTHERS: dict[str, dict[str, Any]] = {
+    # trio and ifaddr ask for the C library.
+    "ctypes.util": {"find_library": _find_library},
     # For type checkers only; a function is what it is without it.
     "trio_typing": {"takes_callable_and_args": lambda function: function},
 }
@@ -176,7 +198,11 @@ def _add_stand_ins() -> list[_DeferredModule]:
     for name, given in SUBSTITUTES.items():
         sys.modules[name] = _Substitute(name, given)
     for name, given in SUBSTITUTES_OF_OTHERS.items():
-        sys.modules.setdefault(name, _Substitute(name, given))
+        if name not in sys.modules:
+            sys.modules[name] = substitute = _Substitute(name, given)
+            parent, _, child = name.rpartition(".")
+            if parent:
+                setattr(sys.modules[parent], child, substitute)
     return deferred
 
 

@@ -181,14 +181,10 @@ class DownloadSide:
 
     def has_new(self, source: SourceId, pieces: Sequence[int], now: float) -> list[Command]:
         """The source says that it got pieces."""
-        commands: list[Command] = []
-        news = False
-        for piece in pieces:
-            self._claims.restated(source, piece)
-            self._origins.has(source, piece, now)
-            if self.availability.have(source, piece):
-                commands += self._interest.got(source, piece)
-                news = True
+        self._claims.restated(source, *pieces)
+        self._origins.has(source, pieces, now)
+        news = self.availability.have_many(source, pieces)
+        commands = self._interest.got(source, pieces) if news else []
         self._locality.has(source, pieces)
         # Most of what is heard in a swarm comes from sources that choke us.
         if news and not self.requests.queues[source].choked:

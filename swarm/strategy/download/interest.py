@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from swarm.ids import SourceId
 from swarm.protocol.messages import Interested, NotInterested
 from swarm.strategy.availability import Availability
@@ -41,11 +43,12 @@ class Interest:
         self._told[source] = wants
         return [Send(source, Interested() if wants else NotInterested())]
 
-    def got(self, source: SourceId, piece: int) -> list[Command]:
-        """The source has a new piece: what it was told can only become interest."""
-        if self._told.get(source, True) or piece not in self._pieces.lacking:
+    def got(self, source: SourceId, pieces: Iterable[int]) -> list[Command]:
+        """The source has new pieces: what it was told can only become interest."""
+        if self._told.get(source, True) or self._pieces.complete:
             return []
-        return self.review(source)
+        lacking = self._pieces.lacking
+        return self.review(source) if any(piece in lacking for piece in pieces) else []
 
     def sweep(self) -> list[Command]:
         """This side has new pieces: what sources were told can only become the opposite."""

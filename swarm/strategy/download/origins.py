@@ -150,17 +150,18 @@ class Origins:
         """Under a download limit of ours it is we who make peers slow."""
         self._throttled = throttled
 
-    def has(self, peer: SourceId, piece: int, now: float) -> None:
-        """A peer says that it got a piece; `Availability` does not know yet."""
+    def has(self, peer: SourceId, pieces: Sequence[int], now: float) -> None:
+        """A peer says that it got pieces; `Availability` does not know yet."""
         if not self._cursors:
             return
         member = self._members.get(peer)
         if member is None:
             return
-        bit = self._held(piece >> CHUNK_SHIFT) >> piece % CHUNK_PIECES & 1
-        if not (bit or self._pieces.is_stored(piece) or self._somebody_has_all()):
-            member.brought_at = now
-            member.brought += 1
+        for piece in pieces:
+            bit = self._held(piece >> CHUNK_SHIFT) >> piece % CHUNK_PIECES & 1
+            if not (bit or self._pieces.is_stored(piece) or self._somebody_has_all()):
+                member.brought_at = now
+                member.brought += 1
 
     def spoke(self, peer: SourceId) -> None:
         """A peer says what it has."""

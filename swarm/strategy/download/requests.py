@@ -346,12 +346,12 @@ class Claims:
         failures = self._row.get(source, 0)
         return min(first * 2.0 ** min(failures - 1, 10), MOST_BACKOFF) if failures else 0.0
 
-    def restated(self, source: SourceId, piece: int) -> None:
-        """The source said itself whether it has the piece: what was held against it is void."""
-        if cleared := self._cleared.get(source):
-            cleared.pop(piece, None)
-        if strikes := self._strikes.get(source):
-            strikes.pop(piece, None)
+    def restated(self, source: SourceId, *pieces: int) -> None:
+        """The source said itself whether it has the pieces: what was held against it is void."""
+        for table in (self._cleared.get(source), self._strikes.get(source)):
+            if table:
+                for piece in pieces:
+                    table.pop(piece, None)
 
     def source_left(self, source: SourceId) -> None:
         """Forget the source."""

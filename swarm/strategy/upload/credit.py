@@ -56,10 +56,11 @@ class Credit:
         else:
             self._forgive(piece)
 
-    def has(self, peer: PeerId, piece: int) -> None:
-        """The peer has a piece."""
-        if self._only.get(piece, peer) != peer:
-            self._forgive(piece)
+    def has(self, peer: PeerId, *pieces: int) -> None:
+        """The peer has pieces."""
+        for piece in pieces:
+            if piece in self._only and self._only[piece] != peer:
+                self._forgive(piece)
 
     def _forgive(self, piece: int) -> None:
         holder = self._only.pop(piece, None)

@@ -39,7 +39,7 @@ class SuperSeeding:
 
     def sends_away(self, peer: PeerId, piece: int) -> bool:
         """Whether to answer BUSY to a request of ``piece``; says so once."""
-        if not self._fresh or not self._pieces.complete:
+        if not self._fresh or self._pieces.lacking_count:
             return False
         if not self._queue.spread_without(peer, piece) or piece in self._sent_away[peer]:
             return False

@@ -175,9 +175,8 @@ class UploadSide:
 
     def has(self, peer: PeerId, pieces: Iterable[int]) -> None:
         """The peer has pieces now."""
-        for piece in pieces:
-            self._queue.has(peer, piece)
-            self._credit.has(peer, piece)
+        self._queue.has(peer, *pieces)
+        self._credit.has(peer, *pieces)
 
     def _release(self, now: float) -> list[Command]:
         if not (released := self._queue.release(now)):

@@ -116,8 +116,7 @@ class UploadQueue:
         self._busy.pop(peer, None)
         self._set_late(queue, late=False)
         self._unsent -= queue.unsent
-        for piece in [piece for piece, given in self._given.items() if peer in given]:
-            self.has(peer, piece)
+        self.has(peer, *[piece for piece, given in self._given.items() if peer in given])
         self._rest(now)
 
     def outstanding(self, peer: PeerId) -> int:
@@ -139,22 +138,26 @@ class UploadQueue:
 
     def spread_without(self, peer: PeerId, piece: int) -> bool:
         """Whether anybody but ``peer``, and but those with everything, has the piece or is being given it."""
-        given = self._given.get(piece)
-        if given and (len(given) > 1 or peer not in given):
-            return True
+        if piece in self._given:
+            given = self._given[piece]
+            if len(given) > 1 or peer not in given:
+                return True
         return self._copies(piece) > 0
 
-    def has(self, peer: PeerId, piece: int) -> None:
-        """The peer says that it has a piece, or will not get it from here."""
-        if (given := self._given.get(piece)) is not None:
-            given.pop(peer, None)
-            if not given:
-                del self._given[piece]
-                self.given.discard(piece)
+    def has(self, peer: PeerId, *pieces: int) -> None:
+        """The peer says that it has pieces, or will not get them from here."""
+        for piece in pieces:
+            if piece in self._given:
+                given = self._given[piece]
+                given.pop(peer, None)
+                if not given:
+                    del self._given[piece]
+                    self.given.discard(piece)
 
     def release(self, now: float) -> list[Release]:
         """The pieces to hand to sessions now, in order."""
-        if not self._asking:
+        # Asked with every input: without room in a session nothing else has to be known.
+        if not [queue for queue in self._asking.values() if queue.unsent < queue.most]:
             return []
         rate = self._rate.rate(now)
         ahead = max(LEAST_AHEAD, rate * AHEAD_SECONDS)

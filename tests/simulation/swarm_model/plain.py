@@ -150,8 +150,7 @@ class PlainBrain:
         match message:
             case Have(pieces):
                 news = [p for p in pieces if self._availability.have(peer, p)]
-                told = [command for piece in news for command in self._interest.got(peer, piece)]
-                return told + self._fill(peer)
+                return self._interest.got(peer, news) + self._fill(peer)
             case HaveBitfield() | HaveAll() | HaveNone():
                 size = self._pieces.size
                 held = PieceSet.all(size) if isinstance(message, HaveAll) else PieceSet(size)
