@@ -18,7 +18,7 @@ class Span(NamedTuple):
 
 
 def piece_counts(piece_length: int, file_lengths: Sequence[int]) -> Iterator[int]:
-    """Yield how many pieces each file has, in order: as many as it has bytes, in steps of the piece length."""
+    """Yield how many pieces each file has, in order; an empty file has none."""
     if max(file_lengths, default=0) <= piece_length:
         # A million small files are quickly counted.
         return map(bool, file_lengths)
