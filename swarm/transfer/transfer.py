@@ -71,7 +71,7 @@ class OpenContent:
 
     ``files`` are the indices of those that are wanted, ``wanted`` their pieces, ``size`` their bytes.
     ``finish`` gives what is complete its final name and returns that. ``upkeep`` runs beside the transfer;
-    what it raises ends it. ``prepare`` is called once when a peer is there that may have pieces.
+    what it raises ends it. ``prepare`` is called once, when the first peer is connected.
     """
 
     envelope: Envelope
@@ -478,7 +478,7 @@ class Transfer:
             if content.upkeep is not None:
                 nursery.start_soon(content.upkeep)
             if content.prepare is not None:
-                nursery.start_soon(connector.once_met, content.prepare)
+                nursery.start_soon(connector.once_reached, content.prepare)
             if content.watch is not None:
                 nursery.start_soon(content.watch, exchange.stored_changed)
             nursery.start_soon(self._fetch, content, exchange)
