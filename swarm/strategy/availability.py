@@ -104,16 +104,19 @@ class Availability:
         """How many connected sources have every piece."""
         return self._full
 
-    def spread(self, piece: int) -> int:
-        """How many connected peers have the piece and lack another."""
-        index, shift = piece >> CHUNK_SHIFT, piece % CHUNK_PIECES
-        count = 0
-        for k, plane in enumerate(self.planes):
-            count += (plane[index] >> shift & 1) << k
-        if self._not_peers:
-            others = (source for source in self._not_peers if not self.is_full(source))
-            count -= sum(piece in self._has[source] for source in others)
-        return count
+    def spread(self, pieces: Iterable[int]) -> list[int]:
+        """How many connected peers have each of ``pieces`` and lack another."""
+        counts: list[int] = []
+        for piece in pieces:
+            index, shift = piece >> CHUNK_SHIFT, piece % CHUNK_PIECES
+            count = 0
+            for k, plane in enumerate(self.planes):
+                count += (plane[index] >> shift & 1) << k
+            if self._not_peers:
+                others = (source for source in self._not_peers if not self.is_full(source))
+                count -= sum(piece in self._has[source] for source in others)
+            counts.append(count)
+        return counts
 
     def unreachable(self, pieces: PieceSet) -> Iterator[int]:
         """Those of ``pieces`` that no connected source has, ascending."""
