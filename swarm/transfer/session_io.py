@@ -219,7 +219,9 @@ class Outbox:
         """The current upload and those behind it, ``count`` in all, have their final replies."""
         self.end_upload()
         for _ in range(count - 1):
-            self.uploads.popleft().release()
+            job = self.uploads.popleft()
+            if job.grant is not None:
+                job.release()
 
     def clear(self) -> None:
         """The session has ended: release the memory of its uploads."""

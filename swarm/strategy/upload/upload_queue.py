@@ -213,7 +213,9 @@ class UploadQueue:
         queue = self._queues[peer]
         if piece not in queue.waiting:
             return False
-        self._take(queue, piece)
+        del queue.waiting[piece]
+        if not queue.waiting:
+            del self._asking[peer]
         return True
 
     def drop(self, peer: PeerId, piece: int, now: float) -> bool:
@@ -270,7 +272,9 @@ class UploadQueue:
 
     def _release(self, queue: _Queue, piece: int, rate: float, now: float) -> None:
         length = self._layout.length(piece)
-        self._take(queue, piece)
+        del queue.waiting[piece]
+        if not queue.waiting:
+            del self._asking[queue.peer]
         queue.waits_since = now
         queue.released[piece] = length
         queue.bytes += length
@@ -282,12 +286,6 @@ class UploadQueue:
             self._idle_since = None
         needed = (self._unsent + queue.unsent) / rate if rate else 0.0
         queue.due = max(queue.due, now + min(LATE_SECONDS + LATE_FACTOR * needed, LATE_MOST))
-
-    def _take(self, queue: _Queue, piece: int) -> None:
-        """The piece waits no longer."""
-        del queue.waiting[piece]
-        if not queue.waiting:
-            del self._asking[queue.peer]
 
     def _count(self, queue: _Queue, change: int) -> None:
         queue.unsent += change
