@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -15,6 +15,14 @@ class Span(NamedTuple):
     file: int
     offset: int
     length: int
+
+
+def piece_counts(piece_length: int, file_lengths: Sequence[int]) -> Iterator[int]:
+    """Yield how many pieces each file has, in order; an empty file has none."""
+    if max(file_lengths, default=0) <= piece_length:
+        # A million small files are quickly counted.
+        return map(bool, file_lengths)
+    return (-(-length // piece_length) for length in file_lengths)
 
 
 class Layout:
@@ -36,8 +44,7 @@ class Layout:
             raise ValueError("a file cannot have a negative number of bytes, or 2**64") from error
         self._total = sum(self._lengths)
         # The first piece of each file, then the piece count. An empty file has the same entry as the next.
-        counts = (-(-length // piece_length) for length in self._lengths)
-        self._first = array("Q", accumulate(counts, initial=0))
+        self._first = array("Q", accumulate(piece_counts(piece_length, self._lengths), initial=0))
         # Kept, because both are needed several times for each piece that is transferred.
         self._count = self._first[-1]
         self._one_file = len(self._lengths) == 1
@@ -91,6 +98,8 @@ class Layout:
 
     def files_of_many_pieces(self) -> Iterator[int]:
         """Yield the files that have more than one piece, ascending."""
+        if max(self._lengths, default=0) <= self._piece_length:
+            return iter(())
         return (file for file, length in enumerate(self._lengths) if length > self._piece_length)
 
     def empty_files(self) -> Iterator[int]:

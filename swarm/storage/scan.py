@@ -16,7 +16,7 @@ import trio
 from swarm.content.entries import EMPTY_BLAKE3
 from swarm.content.format2 import Draft
 from swarm.content.ignoring import IGNORE_FILE, IgnoreRules
-from swarm.content.layout import Layout
+from swarm.content.layout import piece_counts
 from swarm.content.manifest import (
     MAX_FILES_1,
     MAX_PIECE_LENGTH,
@@ -179,7 +179,7 @@ class _Plan:
             raise UsageError(f"this cannot be shared: {error}") from error
         sizes = [file.identity.size for file in listing.files]
         self.piece_length = _piece_length(sizes) if piece_length is None else piece_length
-        pieces = Layout(self.piece_length, sizes).piece_count
+        pieces = sum(piece_counts(self.piece_length, sizes))
         if pieces > (MAX_PIECES if whole else MAX_PIECES_1):
             raise UsageError(f"this is {pieces} pieces, more than {MAX_PIECES}; choose a larger piece length")
         self._draft: Draft | None = listing.draft
@@ -238,7 +238,7 @@ class _Plan:
 
 def _piece_length(sizes: Sequence[int]) -> int:
     length = choose_piece_length(sum(sizes))
-    while length < MAX_PIECE_LENGTH and Layout(length, sizes).piece_count > MAX_PIECES:
+    while length < MAX_PIECE_LENGTH and sum(piece_counts(length, sizes)) > MAX_PIECES:
         length *= 2
     return length
 

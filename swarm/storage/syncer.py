@@ -114,13 +114,20 @@ class Syncer:
         So data without a journal is always somebody else's. Raises `DiskError`.
         """
         async with self._begin_lock:
+            if self.begun:
+                return
             if not self._begun:
                 await self._journal.start(self._header)
-                self._begun = True
-            if not self._entered:
-                # Once in each run, because an earlier run may have been killed before it did.
-                await abandonable(flush, self._files.output, (), [()])
-                self._entered = True
+            # In one call: each would cost a wait for a thread and one for a turn of the event loop.
+            await abandonable(self._enter, not self._begun)
+            self._begun = self._entered = True
+
+    def _enter(self, new: bool) -> None:
+        """Sync the header of a ``new`` journal, and the entry of the journal in its folder."""
+        if new:
+            self._journal.sync()
+        # Once in each run, because an earlier run may have been killed before it did.
+        flush(self._files.output, (), [()])
 
     async def run(self) -> None:
         """Sync every 16 MiB or 2 s of unsynced data until cancelled; raises `DiskError`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import trio
@@ -54,6 +54,7 @@ class PeerConnector:
         self._dialling: set[PeerId] = set()
         self._sources: Sequence[PeerSource] = ()
         self._awaiting_was_told = False
+        self._reached = trio.Event()
         self.failures = FailureReasons(MAX_FAILURES)
         """Why peers could not be reached, or refused to exchange."""
 
@@ -77,10 +78,16 @@ class PeerConnector:
     async def accept(self, stream: ByteStream, origin: SessionOrigin) -> None:
         """Exchange over a stream that a peer has opened, until the session ends."""
         self._timer.met(self._services.now())
+        self._reached.set()
         try:
             await self._run_session(stream, origin)
         finally:
             self._services.peers.session_closed(stream.peer)
+
+    async def once_reached(self, then: Callable[[], Awaitable[None]]) -> None:
+        """Call ``then`` when the first peer is connected: before it has greeted."""
+        await self._reached.wait()
+        await then()
 
     def pause(self) -> None:
         """Dial nobody until `unpause`."""
@@ -167,6 +174,7 @@ class PeerConnector:
         self._record.publish(PeerDialing(self._record.transfer, dial.peer, dial.addresses[0], dial.why))
         endpoints = [endpoint for text in dial.addresses if (endpoint := read_route(text)) is not None]
         address = await self._services.network.connect(dial.peer, endpoints)
+        self._reached.set()
         return await self._services.network.open_stream(dial.peer, EXCHANGE_PROTOCOL), address
 
     def _failed(self, peer: PeerId, reason: str, telling: int) -> None:

@@ -1,10 +1,19 @@
-"""A share that waits for peers has made what its first session uses."""
+"""What is made ready before it is needed: by a share that waits for peers, by a fetch that reached one."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from swarm.config import TransferOptions
+from swarm.errors import NoPeerReachable
+from swarm.events import Event
+from swarm.storage.target import Target
+from swarm.transfer.progress import TransferRecord
+from tests.support.nodes import NOBODY, loopback_node
 
 SHARE = """
 import subprocess, sys
@@ -50,3 +59,53 @@ def test_no_class_of_the_serving_path_is_incomplete_when_a_share_waits(tmp_path:
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["left:", "made for a peer:"]
     assert (tmp_path / "out" / "content.bin").stat().st_size == 256 * 8192
+
+
+async def test_the_journal_is_begun_before_the_first_peer_has_greeted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "content.bin").write_bytes(bytes(range(256)) * 8192)
+    told: list[str] = []
+    prepare, publish = Target.prepare, TransferRecord.publish
+
+    async def prepared(target: Target) -> None:
+        told.append("prepared")
+        await prepare(target)
+
+    def published(record: TransferRecord, *events: Event) -> None:
+        told.extend(type(event).__name__ for event in events)
+        publish(record, *events)
+
+    async with (
+        loopback_node(tmp_path / "a") as seeder,
+        loopback_node(tmp_path / "b") as leecher,
+    ):
+        shared = await seeder.share(tmp_path / "content.bin")
+        monkeypatch.setattr(Target, "prepare", prepared)
+        monkeypatch.setattr(TransferRecord, "publish", published)
+        async with leecher.fetch(shared.link, into=tmp_path / "out") as transfer:
+            await transfer.complete()
+    begun = told.index("PeerDialing"), told.index("prepared"), told.index("PeerConnected")
+    assert list(begun) == sorted(begun)
+    assert told.count("prepared") == 1
+
+
+async def test_a_fetch_that_reaches_nobody_begins_no_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "content.bin").write_bytes(b"content")
+    begun: list[Target] = []
+
+    async def prepared(target: Target) -> None:
+        begun.append(target)
+
+    monkeypatch.setattr(Target, "prepare", prepared)
+    async with loopback_node(tmp_path / "a") as seeder:
+        envelope = (await seeder.share(tmp_path / "content.bin")).envelope
+    options = TransferOptions(peers=(NOBODY,), patience=0.2)
+    async with loopback_node(tmp_path / "b") as leecher:
+        with pytest.raises(NoPeerReachable):
+            async with leecher.fetch(envelope, into=tmp_path / "out", options=options) as transfer:
+                await transfer.complete()
+    assert begun == []
+    assert list((tmp_path / "out").iterdir()) == []

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from swarm.content.layout import Layout, Span
+from swarm.content.layout import Layout, Span, piece_counts
 
 
 def test_every_file_begins_with_a_piece_of_its_own() -> None:
@@ -19,6 +19,15 @@ def test_every_file_begins_with_a_piece_of_its_own() -> None:
     assert [layout.pieces_of(file) for file in range(4)] == [range(3), range(3, 3), range(3, 4), range(4, 5)]
     assert layout.length(2) == 5
     assert layout.piece_length == 10
+
+
+@pytest.mark.parametrize("lengths", [[], [0, 1, 9, 10], [0, 1, 10, 11], [100, 0, 101]])
+def test_pieces_are_counted_for_each_file(lengths: list[int]) -> None:
+    layout = Layout(10, lengths)
+    counts = list(piece_counts(10, lengths))
+    assert counts == [len(layout.pieces_of(file)) for file in range(len(lengths))]
+    assert counts == [(length + 9) // 10 for length in lengths]
+    assert list(layout.files_of_many_pieces()) == [file for file, count in enumerate(counts) if count > 1]
 
 
 @pytest.mark.parametrize("lengths", [[], [0], [0, 0, 0]])

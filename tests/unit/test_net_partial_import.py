@@ -153,14 +153,17 @@ with partial_import.importing():
 
 
 @pytest.mark.parametrize("command", ["ping", "list"])
-def test_a_command_starts_no_process(command: str) -> None:
+def test_a_command_starts_no_process_and_resolves_no_address(command: str) -> None:
     nobody = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWGC6TvWhfapngX6wvJHMYvKpDMXPb3ZnCZ6dMoaMtimQ5"
     script = f"""
 sys.argv[1:] = [{command!r}, {nobody!r}]
 from cli.app import run
-print(run())
+code = run()
+print("names", "encodings.idna" in sys.modules, "stringprep" in sys.modules)
+print(code)
 """
     said = _run(NO_PROCESS + script)
     # It gets as far as the dial.
     assert said.split()[-1] == "4"
     assert "started" not in said
+    assert "names False False" in said

@@ -82,24 +82,46 @@ def tcp_stream(connection: IRawConnection) -> trio.SocketStream | None:
 
 
 class ZonedTcp(TCP):
-    """libp2p's TCP, which forgets the zone of a link-local address when it dials."""
+    """libp2p's TCP, which forgets the zone of a link-local address when it dials.
+
+    An IP address is connected to at once: libp2p asks the resolver for it, which loads the tables of
+    international names.
+    """
 
     async def dial(self, maddr: Multiaddr) -> IRawConnection:
         """Dial; raises OpenConnectionError."""
         endpoint = Endpoint.read(str(maddr).partition("/p2p/")[0])
-        if endpoint is None or not endpoint.zone:
+        if endpoint is None or not endpoint.is_ip:
             return await super().dial(maddr)
         try:
-            stream = await trio.open_tcp_stream(endpoint.host, endpoint.port)
+            if endpoint.zone:
+                stream = await trio.open_tcp_stream(endpoint.host, endpoint.port)
+            else:
+                stream = await _connect(endpoint)
         except OSError as error:
             raise OpenConnectionError(str(error)) from error
         return RawConnection(TrioTCPStream(stream), initiator=True)
 
 
+async def _connect(endpoint: Endpoint) -> trio.SocketStream:
+    """Connect to an IP endpoint without a zone; raises OSError."""
+    made = trio.socket.socket(_family(endpoint), socket.SOCK_STREAM)
+    try:
+        await made.connect((endpoint.host, endpoint.port))
+    except BaseException:
+        made.close()
+        raise
+    return trio.SocketStream(made)
+
+
+def _family(endpoint: Endpoint) -> socket.AddressFamily:
+    return socket.AF_INET6 if endpoint.kind == "ip6" else socket.AF_INET
+
+
 async def connect_from(port: int, endpoint: Endpoint) -> trio.SocketStream:
     """Connect to an IP endpoint from a port that this node listens on; raises OSError."""
     six = endpoint.kind == "ip6"
-    made = trio.socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_STREAM)
+    made = trio.socket.socket(_family(endpoint), socket.SOCK_STREAM)
     try:
         tcp._set_reuse_flags(made)  # noqa: SLF001 - see above
         if six:
