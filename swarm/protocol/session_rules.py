@@ -61,6 +61,10 @@ class OutstandingRequests:
     def __contains__(self, piece: int) -> bool:
         return piece in self._next
 
+    def among(self, pieces: Iterable[int]) -> list[int]:
+        """Those of ``pieces`` that are outstanding."""
+        return [piece for piece in pieces if piece in self._next]
+
     def is_cancelled(self, piece: int) -> bool:
         """Whether this outstanding request was cancelled."""
         return piece in self._cancelled
@@ -304,6 +308,10 @@ class SessionRules:
     def owed(self, piece: int) -> bool:
         """Whether the peer's request for ``piece`` is outstanding, so this side owes the final reply."""
         return piece in self._remote.requests
+
+    def owed_among(self, pieces: Iterable[int]) -> list[int]:
+        """Those of ``pieces`` that are `owed`."""
+        return self._remote.requests.among(pieces)
 
     def owed_cancelled(self, piece: int) -> bool:
         """Whether the peer's request for ``piece`` is outstanding and cancelled."""

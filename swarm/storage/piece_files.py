@@ -32,6 +32,23 @@ class _CachedDescriptor:
     dropped: bool = False
 
 
+class _Use:
+    """Holds a descriptor for a block: once for each step of an upload, where a generator is too slow."""
+
+    __slots__ = ("_cache", "_cached")
+
+    def __init__(self, cache: DescriptorCache, cached: _CachedDescriptor) -> None:
+        self._cache = cache
+        self._cached = cached
+
+    def __enter__(self) -> int:
+        self._cached.users += 1
+        return self._cached.fd
+
+    def __exit__(self, *error: object) -> None:
+        self._cache.used(self._cached)
+
+
 class DescriptorCache:
     """A cache of descriptors by file index; evicts the least recently used one that is not in use."""
 
@@ -45,8 +62,7 @@ class DescriptorCache:
         cached = self._files.get(file)
         return None if cached is None else cached.identity
 
-    @contextmanager
-    def use(self, file: int, open_file: Callable[[], int]) -> Iterator[int]:
+    def use(self, file: int, open_file: Callable[[], int]) -> _Use:
         """Hold a descriptor of ``file`` for the block, from the cache or from ``open_file``."""
         cached = self._files.get(file)
         if cached is None:
@@ -55,15 +71,15 @@ class DescriptorCache:
             cached = self._files[file] = _CachedDescriptor(fd, (about.st_dev, about.st_ino))
         else:
             self._files.move_to_end(file)
-        cached.users += 1
-        try:
-            yield cached.fd
-        finally:
-            cached.users -= 1
-            if cached.dropped and not cached.users:
-                self._close(cached.fd)
-            elif len(self._files) > self._limit:
-                self._evict()
+        return _Use(self, cached)
+
+    def used(self, cached: _CachedDescriptor) -> None:
+        """A block that held the descriptor is over."""
+        cached.users -= 1
+        if cached.dropped and not cached.users:
+            self._close(cached.fd)
+        elif len(self._files) > self._limit:
+            self._evict()
 
     def drop(self, file: int) -> None:
         """Remove the descriptor of a file from the cache; it is closed when no longer in use."""

@@ -116,14 +116,14 @@ class PieceLoader:
 
         Stops before one that cannot be read without waiting, or that is not as expected.
         """
-        layer = files.folder.layer
+        read = files.folder.layer.read_into
         found: list[memoryview] = []
         for piece, (_, offset, length) in pieces:
             if length > INLINE_BYTES:
                 break
             data, room = room[:length], room[length:]
             try:
-                got = read_at(layer, fd, data, offset, cached=True)
+                got = read(fd, data, offset, cached=True)
             except OSError:
                 break
             if got != length or fingerprint(data) != self._expected(piece):

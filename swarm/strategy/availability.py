@@ -9,7 +9,7 @@ apart: they make no piece rarer than another.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from swarm.bits import CHUNK_PIECES, CHUNK_SHIFT, PieceSet
 from swarm.ids import SourceId
@@ -104,16 +104,17 @@ class Availability:
         """How many connected sources have every piece."""
         return self._full
 
-    def spread(self, piece: int) -> int:
-        """How many connected peers have the piece and lack another."""
-        index, shift = piece >> CHUNK_SHIFT, piece % CHUNK_PIECES
-        count = 0
+    def spread(self, pieces: Sequence[int]) -> list[int]:
+        """How many connected peers have each of ``pieces`` and lack another."""
+        counts = [0] * len(pieces)
         for k, plane in enumerate(self.planes):
-            count += (plane[index] >> shift & 1) << k
-        if self._not_peers:
-            others = (source for source in self._not_peers if not self.is_full(source))
-            count -= sum(piece in self._has[source] for source in others)
-        return count
+            for at, piece in enumerate(pieces):
+                counts[at] += (plane[piece >> CHUNK_SHIFT] >> piece % CHUNK_PIECES & 1) << k
+        for source in self._not_peers:
+            if not self.is_full(source):
+                for at, piece in enumerate(pieces):
+                    counts[at] -= piece in self._has[source]
+        return counts
 
     def unreachable(self, pieces: PieceSet) -> Iterator[int]:
         """Those of ``pieces`` that no connected source has, ascending."""

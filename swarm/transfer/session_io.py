@@ -158,8 +158,8 @@ class Outbox:
     def add_uploads(self, pieces: Sequence[int], layout: Layout) -> None:
         """Queue the uploads among ``pieces`` that the peer is owed."""
         if not self.finished:
-            owed, length = self._rules.owed, layout.length
-            self.uploads += [UploadJob(piece, length(piece)) for piece in pieces if owed(piece)]
+            length = layout.length
+            self.uploads += [UploadJob(piece, length(piece)) for piece in self._rules.owed_among(pieces)]
 
     def drop_upload(self, piece: int, reason: RejectReason) -> None:
         """Give the final reply of an upload at once, wherever it is; nothing if it has been given.
@@ -219,7 +219,9 @@ class Outbox:
         """The current upload and those behind it, ``count`` in all, have their final replies."""
         self.end_upload()
         for _ in range(count - 1):
-            self.uploads.popleft().release()
+            job = self.uploads.popleft()
+            if job.grant is not None:
+                job.release()
 
     def clear(self) -> None:
         """The session has ended: release the memory of its uploads."""

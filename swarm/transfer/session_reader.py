@@ -21,6 +21,7 @@ from swarm.protocol.codec import (
     HEADER_BYTES,
     PACKED,
     PACKED_HEAD_BYTES,
+    REQUEST,
     REQUEST_BYTES,
     decode_body,
     decode_data_head,
@@ -141,7 +142,12 @@ class SessionReader:
     # --- Messages -----------------------------------------------------------------------------------
 
     async def _message(self) -> None:
-        kind, size = decode_header(await self._take(HEADER_BYTES))
+        if len(self._ahead) < HEADER_BYTES:
+            await self._look_ahead(HEADER_BYTES)
+        kind, size = decode_header(self._ahead[:HEADER_BYTES])
+        if kind == REQUEST and self._take_requests():
+            return
+        self._ahead = self._ahead[HEADER_BYTES:]
         if kind == DATA:
             await self._data(size)
         elif kind == PACKED:
@@ -155,7 +161,6 @@ class SessionReader:
         self._rules.received(message, self._now())
         if isinstance(message, Request):
             self._requests.append(message.piece)
-            self._take_requests()
             return
         self._hand_over_large()
         await self._hand_over()
@@ -164,11 +169,12 @@ class SessionReader:
             self._drop()
         self._reports.message_received(message)
 
-    def _take_requests(self) -> None:
-        """As `_control`, for the requests that have come behind another."""
+    def _take_requests(self) -> bool:
+        """As `_control`, for requests that have come whole; says whether there were any."""
         if pieces := whole_requests(self._ahead):
             self._ahead = self._ahead[len(pieces) * REQUEST_BYTES :]
             self._rules.received_requests(pieces, self._now(), self._requests)
+        return bool(pieces)
 
     async def _data(self, size: int) -> None:
         head = decode_data_head(await self._take(DATA_HEAD_BYTES), size)

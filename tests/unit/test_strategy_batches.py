@@ -111,7 +111,7 @@ def test_who_asks_for_nothing_is_not_looked_at() -> None:
     uploads.add(A, 1, 0.0)
     uploads.add(B, 1, 0.0)
     assert uploads.waits_for([0, 1]) == [(A, 1), (B, 1)]
-    assert {choice.peer for choice in uploads.release(0.0)} == {A, B}
+    assert {peer for peer, _ in uploads.release(0.0)} == {A, B}
     assert uploads.waits_for([0, 1]) == []
     assert uploads.kept_waiting() == []
     uploads.peer_left(A, 0.1)

@@ -80,7 +80,9 @@ def uploads_of(commands: list[Command]) -> list[int]:
 
 def some_uploads(*peers: PeerId, length: int = PIECE, copies: dict[int, int] | None = None) -> UploadQueue:
     known, layout = copies or {}, Layout(length, [length] * SIZE)
-    made = UploadQueue(layout, lambda piece: known.get(piece, 0), lambda _peer, _now: 0, 0.0)
+    made = UploadQueue(
+        layout, lambda pieces: [known.get(piece, 0) for piece in pieces], lambda _peer, _now: 0, 0.0
+    )
     for peer in peers:
         made.peer_joined(peer)
     return made
@@ -425,7 +427,10 @@ def test_who_gives_goes_before_who_does_not_unless_what_is_asked_is_much_rarer()
     def order(copies: dict[int, int]) -> list[PeerId]:
         layout = Layout(PIECE, [PIECE] * SIZE)
         uploads = UploadQueue(
-            layout, lambda piece: copies[piece], lambda peer, _now: 0 if peer == A else UNGIVING_COPIES, 0.0
+            layout,
+            lambda pieces: [copies[piece] for piece in pieces],
+            lambda peer, _now: 0 if peer == A else UNGIVING_COPIES,
+            0.0,
         )
         for peer, piece in ((A, 0), (B, 1), (C, 2)):
             uploads.peer_joined(peer)
@@ -433,7 +438,7 @@ def test_who_gives_goes_before_who_does_not_unless_what_is_asked_is_much_rarer()
         released: list[Release] = []
         for second in range(3):
             for peer, piece in uploads.release(float(second)):
-                released.append(Release(peer, piece))
+                released.append((peer, piece))
                 uploads.sent(peer, PIECE, float(second))
                 uploads.finished(peer, piece, float(second))
         return [peer for peer, _ in released]

@@ -13,10 +13,9 @@ idea of BEP 16 for a lone seeder), then the peer that was served longest ago.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from operator import attrgetter
-from typing import NamedTuple
 
 from swarm.bits import PieceSet
 from swarm.content.layout import Layout
@@ -48,11 +47,8 @@ LATE_MOST = 10.0
 """The longest until an upload is late, when the measured rate is near zero because all receivers stopped."""
 
 
-class Release(NamedTuple):
-    """A piece to be handed to the peer's session."""
-
-    peer: PeerId
-    piece: int
+Release = tuple[PeerId, int]
+"""A piece that is to be handed to the session of a peer."""
 
 
 @dataclass(slots=True)
@@ -77,13 +73,13 @@ _Candidate = tuple[float, float, int, int, _Queue]
 
 
 class UploadQueue:
-    """Requests to us that have no final reply yet, by peer; ``copies`` says how many
-    peers that lack others have a piece, ``handicap`` how many more it counts as when a peer asks for it."""
+    """Requests to us that have no final reply yet, by peer; ``copies`` says of pieces how many
+    peers that lack others have each, ``handicap`` how many more it counts as when a peer asks for it."""
 
     def __init__(
         self,
         layout: Layout,
-        copies: Callable[[int], int],
+        copies: Callable[[Sequence[int]], list[int]],
         handicap: Callable[[PeerId, float], float],
         now: float,
     ) -> None:
@@ -134,7 +130,14 @@ class UploadQueue:
 
     def rarity(self, piece: int) -> int:
         """How many peers that lack others have the piece or are being given it."""
-        return self._copies(piece) + len(self._given.get(piece, ()))
+        return self._rarities((piece,))[0]
+
+    def _rarities(self, pieces: Sequence[int]) -> list[int]:
+        given = self._given
+        return [
+            copies + len(given[piece]) if piece in given else copies
+            for piece, copies in zip(pieces, self._copies(pieces), strict=True)
+        ]
 
     def spread_without(self, peer: PeerId, piece: int) -> bool:
         """Whether anybody but ``peer``, and but those with everything, has the piece or is being given it."""
@@ -142,7 +145,7 @@ class UploadQueue:
             given = self._given[piece]
             if len(given) > 1 or peer not in given:
                 return True
-        return self._copies(piece) > 0
+        return self._copies((piece,))[0] > 0
 
     def has(self, peer: PeerId, *pieces: int) -> None:
         """The peer says that it has pieces, or will not get them from here."""
@@ -168,7 +171,7 @@ class UploadQueue:
             before = self._unsent + self._unsent_late
             for _, _, _, piece, queue in self._candidates(now):
                 if (queue.late or self._unsent < 2 * ahead) and queue.unsent < queue.most:
-                    released.append(Release(queue.peer, piece))
+                    released.append((queue.peer, piece))
                     self._release(queue, piece, rate, now)
             # Of small pieces, `LOOKED_AT` are too little work for a link that is told in batches.
             if not 0 < self._unsent + self._unsent_late - before < LEAST_AHEAD or self._unsent >= ahead:
@@ -210,7 +213,9 @@ class UploadQueue:
         queue = self._queues[peer]
         if piece not in queue.waiting:
             return False
-        self._take(queue, piece)
+        del queue.waiting[piece]
+        if not queue.waiting:
+            del self._asking[peer]
         return True
 
     def drop(self, peer: PeerId, piece: int, now: float) -> bool:
@@ -255,20 +260,21 @@ class UploadQueue:
             if queue.unsent >= queue.most:
                 continue
             more = self._handicap(peer, now)
-            for piece in islice(queue.waiting, LOOKED_AT):
-                # A piece asked again right after its reply may still be on the books as released.
-                if piece not in queue.released:
-                    rarity = self._copies(piece) + more
-                    if piece in self._given:
-                        rarity += len(self._given[piece])
-                    candidates.append((rarity, queue.waits_since, queue.number, piece, queue))
+            # A piece asked again right after its reply may still be on the books as released.
+            pieces = [piece for piece in islice(queue.waiting, LOOKED_AT) if piece not in queue.released]
+            candidates += [
+                (copies + more, queue.waits_since, queue.number, piece, queue)
+                for piece, copies in zip(pieces, self._rarities(pieces), strict=True)
+            ]
         # Number and piece are of one candidate only.
         candidates.sort()
         return candidates
 
     def _release(self, queue: _Queue, piece: int, rate: float, now: float) -> None:
         length = self._layout.length(piece)
-        self._take(queue, piece)
+        del queue.waiting[piece]
+        if not queue.waiting:
+            del self._asking[queue.peer]
         queue.waits_since = now
         queue.released[piece] = length
         queue.bytes += length
@@ -280,12 +286,6 @@ class UploadQueue:
             self._idle_since = None
         needed = (self._unsent + queue.unsent) / rate if rate else 0.0
         queue.due = max(queue.due, now + min(LATE_SECONDS + LATE_FACTOR * needed, LATE_MOST))
-
-    def _take(self, queue: _Queue, piece: int) -> None:
-        """The piece waits no longer."""
-        del queue.waiting[piece]
-        if not queue.waiting:
-            del self._asking[queue.peer]
 
     def _count(self, queue: _Queue, change: int) -> None:
         queue.unsent += change
