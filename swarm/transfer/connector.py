@@ -18,7 +18,7 @@ from swarm.strategy.peer_book import Dial, PeerBook
 from swarm.transfer.exchange import Exchange, SessionEnd
 from swarm.transfer.give_up import REFUSED_SESSION, FailureReasons, GiveUpTimer
 from swarm.transfer.progress import TransferRecord
-from swarm.transfer.readiness import make_ready
+from swarm.transfer.readiness import be_ready_to_serve
 from swarm.transfer.services import NodeServices
 from swarm.transfer.session import SessionOrigin
 
@@ -69,7 +69,7 @@ class PeerConnector:
                 nursery.start_soon(self._announce_completion, manifest)
                 nursery.start_soon(self._announce_moves, manifest)
                 if self._exchange.complete.is_set():
-                    nursery.start_soon(make_ready)
+                    nursery.start_soon(be_ready_to_serve)
                 await self._dial_all(nursery)
         finally:
             for source in sources:

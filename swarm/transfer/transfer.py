@@ -40,6 +40,7 @@ from swarm.transfer.content_reader import ContentReader
 from swarm.transfer.exchange import Exchange
 from swarm.transfer.give_up import GiveUpTimer, give_up_error
 from swarm.transfer.progress import Progress, TransferRecord
+from swarm.transfer.readiness import be_ready_to_fetch
 from swarm.transfer.services import NodeServices
 from swarm.transfer.session import PeerStatus, SessionOrigin, refuse_stream
 
@@ -479,6 +480,7 @@ class Transfer:
                 nursery.start_soon(content.upkeep)
             if content.prepare is not None:
                 nursery.start_soon(connector.once_reached, content.prepare)
+                nursery.start_soon(connector.once_reached, be_ready_to_fetch)
             if content.watch is not None:
                 nursery.start_soon(content.watch, exchange.stored_changed)
             nursery.start_soon(self._fetch, content, exchange)

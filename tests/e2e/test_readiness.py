@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from swarm import lazy_dataclass
 from swarm.config import TransferOptions
 from swarm.errors import NoPeerReachable
 from swarm.events import Event
 from swarm.storage.target import Target
+from swarm.transfer import readiness
+from swarm.transfer import transfer as transfer_module
 from swarm.transfer.progress import TransferRecord
 from tests.support.nodes import NOBODY, loopback_node
 
@@ -61,7 +64,7 @@ def test_no_class_of_the_serving_path_is_incomplete_when_a_share_waits(tmp_path:
     assert (tmp_path / "out" / "content.bin").stat().st_size == 256 * 8192
 
 
-async def test_the_journal_is_begun_before_the_first_peer_has_greeted(
+async def test_a_fetch_gets_ready_and_begins_its_journal_before_the_first_peer_has_greeted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "content.bin").write_bytes(bytes(range(256)) * 8192)
@@ -71,6 +74,10 @@ async def test_the_journal_is_begun_before_the_first_peer_has_greeted(
     async def prepared(target: Target) -> None:
         told.append("prepared")
         await prepare(target)
+
+    async def made_ready() -> None:
+        told.append("ready")
+        await readiness.be_ready_to_fetch()
 
     def published(record: TransferRecord, *events: Event) -> None:
         told.extend(type(event).__name__ for event in events)
@@ -82,12 +89,14 @@ async def test_the_journal_is_begun_before_the_first_peer_has_greeted(
     ):
         shared = await seeder.share(tmp_path / "content.bin")
         monkeypatch.setattr(Target, "prepare", prepared)
+        monkeypatch.setattr(transfer_module, "be_ready_to_fetch", made_ready)
         monkeypatch.setattr(TransferRecord, "publish", published)
         async with leecher.fetch(shared.link, into=tmp_path / "out") as transfer:
             await transfer.complete()
-    begun = told.index("PeerDialing"), told.index("prepared"), told.index("PeerConnected")
-    assert list(begun) == sorted(begun)
-    assert told.count("prepared") == 1
+    for step in ("prepared", "ready"):
+        assert told.index("PeerDialing") < told.index(step) < told.index("PeerConnected")
+        assert told.count(step) == 1
+    assert lazy_dataclass.incomplete(*readiness.FETCHING) == []
 
 
 async def test_a_fetch_that_reaches_nobody_begins_no_journal(
