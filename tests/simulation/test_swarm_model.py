@@ -54,12 +54,13 @@ def test_who_takes_and_never_gives_gets_a_third_while_bandwidth_is_scarce_and_ev
 
 
 def test_a_site_takes_little_more_than_one_copy_from_afar() -> None:
-    near = scenarios.sites(16, 64, 1)
-    anyhow = scenarios.sites(16, 64, 1, near=False)
-    assert near.complete
-    assert near.extra["copies into there"] < 1.6
-    assert anyhow.extra["copies into there"] > 1.8
-    assert near.ratio < 1.1 * anyhow.ratio
+    nears = [scenarios.sites(16, 64, seed) for seed in SEEDS]
+    anyhows = [scenarios.sites(16, 64, seed, near=False) for seed in SEEDS]
+    assert all(near.complete for near in nears)
+    assert max(near.extra["copies into there"] for near in nears) < 1.6
+    assert min(anyhow.extra["copies into there"] for anyhow in anyhows) > 1.8
+    # A single seed says little: 1.06 to 1.10 in ten.
+    assert median(near.ratio / anyhow.ratio for near, anyhow in zip(nears, anyhows, strict=True)) < 1.1
 
 
 def test_a_run_is_decided_by_its_seed() -> None:
