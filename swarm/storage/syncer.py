@@ -19,7 +19,7 @@ from swarm.storage.folder import flush
 from swarm.storage.journal_file import JournalFile
 from swarm.storage.target_files import TargetFiles
 
-BATCH_BYTES = 16 * 1024 * 1024
+BATCH_BYTES = 32 * 1024 * 1024
 """Bytes of unsynced data that start a sync."""
 BATCH_SECONDS = 2.0
 """Age of unsynced data that starts a sync."""
@@ -130,7 +130,7 @@ class Syncer:
         flush(self._files.output, (), [()])
 
     async def run(self) -> None:
-        """Sync every 16 MiB or 2 s of unsynced data until cancelled; raises `DiskError`."""
+        """Sync every 32 MiB or 2 s of unsynced data until cancelled; raises `DiskError`."""
         while True:
             batch = self._batch
             if not batch.full.is_set():
