@@ -3,9 +3,8 @@
 The standard library compiles up to seven methods of a frozen class when the class is made: about half a
 millisecond. A program that makes 160 such classes at its start and uses a third of them pays for all. Here a
 class gets its slots at once, and stand-ins for its methods. The first use of one makes them all; only
-``__init__`` needs the compiler, once for all classes that differ in the names of their fields only. What
-`dataclasses.fields` asks for, the standard library supplies, once it is asked for. A program with time to
-spare makes the methods before they are needed: `incomplete`, `complete`.
+``__init__`` needs the compiler. What `dataclasses.fields` asks for, the standard library supplies, once it is
+asked for. A program with time to spare makes the methods before they are needed: `incomplete`, `complete`.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
         """The lazy dataclasses of these packages, or modules, whose methods are not made yet."""
 
     def complete(made: type) -> None:
-        """Make the methods of such a class now: some 0.05 ms. Nothing is done for any other class."""
+        """Make the methods of such a class now: some 0.1 ms. Nothing is done for any other class."""
 
 else:
     import dataclasses
@@ -29,7 +28,6 @@ else:
     import threading
     import types
     from dataclasses import field, replace
-    from functools import cache
 
     _ABOUT = ("__dataclass_fields__", "__dataclass_params__", "__match_args__")
     _COMPLETING = threading.RLock()
@@ -43,7 +41,7 @@ else:
         return [made for made in tuple(_WAITING) if _is_within(made.__module__, packages)]
 
     def complete(made):
-        """Make the methods of such a class now: some 0.05 ms. Nothing is done for any other class."""
+        """Make the methods of such a class now: some 0.1 ms. Nothing is done for any other class."""
         lazy = _WAITING.get(made)
         if lazy is not None:
             lazy.completed()
@@ -184,47 +182,30 @@ else:
         return found
 
     def _init(made, fields, frozen):
-        names, defaults = {"_MISSING": dataclasses.MISSING}, []
-        for number, each in enumerate(fields):
+        names = {"_MISSING": dataclasses.MISSING}
+        parameters, lines = [], []
+        for each in fields:
+            name, given, value = each.name, each.name, each.name
             if each.default is not dataclasses.MISSING:
-                defaults.append(each.default)
+                names[f"_default_{name}"] = each.default
+                given = f"{name}=_default_{name}"
             elif each.default_factory is not dataclasses.MISSING:
-                names[f"_make_{number}"] = each.default_factory
-                defaults.append(dataclasses.MISSING)
-            elif defaults:
-                raise TypeError(f"{each.name!r} has no default but follows a field that has one")
+                names[f"_make_{name}"] = each.default_factory
+                given = f"{name}=_MISSING"
+                value = f"_make_{name}() if {name} is _MISSING else {name}"
+            parameters.append(given)
             if frozen:
-                names[f"_set_{number}"] = getattr(made, each.name).__set__
-        makes = tuple(each.default_factory is not dataclasses.MISSING for each in fields)
-        shape = _shape(makes, frozen, hasattr(made, "__post_init__"))
-        own = {f"field_{number}": each.name for number, each in enumerate(fields)}
-        code = shape.replace(
-            co_varnames=("self", *own.values()),
-            co_names=tuple(own.get(name, name) for name in shape.co_names),
-        )
-        method = types.FunctionType(code, names, "__init__", tuple(defaults))
-        method.__annotations__ = {each.name: each.type for each in fields} | {"return": None}
-        return method
-
-    @cache
-    def _shape(makes, frozen, ends):
-        """The code of ``__init__`` of all classes with as many fields; they differ in the fields' names.
-
-        ``makes`` says which have a default factory, ``ends`` whether there is a ``__post_init__``. To
-        compile it costs more than all else of a class, and most classes are like another one.
-        """
-        lines = []
-        for number, made in enumerate(makes):
-            given = f"field_{number}"
-            value = f"_make_{number}() if {given} is _MISSING else {given}" if made else given
-            lines.append(f"_set_{number}(self, {value})" if frozen else f"self.{given} = {value}")
-        if ends:
+                names[f"_set_{name}"] = getattr(made, name).__set__
+                lines.append(f"_set_{name}(self, {value})")
+            else:
+                lines.append(f"self.{name} = {value}")
+        if hasattr(made, "__post_init__"):
             lines.append("self.__post_init__()")
-        parameters = ", ".join(["self", *(f"field_{number}" for number in range(len(makes)))])
         body = "\n  ".join(lines or ["pass"])
-        names = {}
-        exec(f"def __init__({parameters}):\n  {body}", names)  # noqa: S102 - it is all of our own making
-        return names["__init__"].__code__
+        text = f"def __init__({', '.join(['self', *parameters])}):\n  {body}"
+        exec(text, names)  # noqa: S102 - the names are those of the class's own fields
+        names["__init__"].__annotations__ = {each.name: each.type for each in fields} | {"return": None}
+        return names["__init__"]
 
     def _repr(shown):
         def __repr__(self):  # noqa: N807 - it becomes one
