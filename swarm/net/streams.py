@@ -30,8 +30,8 @@ CLOSE_DEADLINE = 2.0
 """The most seconds that closing or resetting a stream takes, whatever the peer does."""
 
 TURN_BYTES = 2 * 1024 * 1024
-"""The most bytes written without a turn of other tasks, if the socket takes them all: as much as a fast reader
-takes in one step. Each turn costs a sender more than the check of a piece."""
+"""The most bytes written without a turn of other tasks, if the socket takes them all: as much as a fast
+reader takes in one step. A turn costs a sender some 50 µs."""
 
 WRITE_COST = 32 * 1024
 """What a write costs besides its bytes, in bytes that could be sent meanwhile."""
