@@ -4,7 +4,8 @@
 
 By kind: `perf record` of both ends, grouped by the library that runs. What a fetch or share of 1 KiB takes is
 taken off, so the start does not count; the sender's hashing does. By step: a fetch whose steps are metered
-(`metered_fetch`), in microseconds for each piece. With --other, another version takes turns. Medians.
+(`metered_fetch`), in microseconds for each piece. Then the calls of functions for each piece (`counted_end`).
+With --other, another version takes turns. Medians.
 """
 
 from __future__ import annotations
@@ -75,6 +76,18 @@ def fetch(checkout: Path, source: Path, folder: Path, *, metered: bool) -> tuple
     return by_kind(recorded[1]), by_kind(recorded[0])
 
 
+def calls(checkout: Path, source: Path, folder: Path) -> Seconds:
+    """Share and fetch once; return how many calls of functions each end made."""
+    fresh(folder)
+    counter = str(HERE / "tests/benchmarks/counted_end.py")
+    told = {end: folder / f"{end}.calls" for end in ("receiver", "sender")}
+    sharing = End(checkout, folder, instead=[sys.executable, counter, str(told["sender"])])
+    link = sharing.share(source, *LOOPBACK)
+    End(checkout, folder, instead=[sys.executable, counter, str(told["receiver"])]).fetch(link)
+    sharing.stop()
+    return {end: float(path.read_text()) for end, path in told.items()}
+
+
 def less(whole: Seconds, start: Seconds) -> Seconds:
     return {name: max(0.0, seconds - start.get(name, 0.0)) for name, seconds in whole.items()}
 
@@ -93,6 +106,7 @@ def main() -> None:
     versions = {"this": HERE} | ({"other": given.other.resolve()} if given.other else {})
     ends: dict[str, list[Seconds]] = {}
     steps: dict[str, list[Seconds]] = {name: [] for name in versions}
+    counted: dict[str, list[Seconds]] = {name: [] for name in versions}
     for checkout in versions.values():
         compile_program(checkout)
     with tempfile.TemporaryDirectory() as temporary:
@@ -108,6 +122,7 @@ def main() -> None:
                 whole = fetch(checkout, large, work, metered=True)
                 start = fetch(checkout, tiny, work, metered=True)
                 steps[name].append(less(whole[0], start[0]))
+                counted[name].append(less(calls(checkout, large, work), calls(checkout, tiny, work)))
     print(f"CPU s/GB by kind, the start taken off; {given.size}, medians of {given.rounds}\n")
     rows = {name: medians(found) for name, found in sorted(ends.items())}
     scale = 1e9 / size
@@ -127,6 +142,17 @@ def main() -> None:
         (step, *(f"{each[name][step] / pieces * 1e6:.0f}" for name in versions)) for step in each["this"]
     ]
     print(table(("step", *versions), listed))
+    print("\nCalls of functions for each piece\n")
+    per_piece = {name: medians(found) for name, found in counted.items()}
+    print(
+        table(
+            ("end", *versions),
+            [
+                (end, *(f"{per_piece[name][end] / pieces:.0f}" for name in versions))
+                for end in per_piece["this"]
+            ],
+        )
+    )
 
 
 if __name__ == "__main__":
