@@ -101,6 +101,8 @@ else:
             """The class with what `dataclasses.fields` asks for."""
             with _COMPLETING:
                 if not self._described:
+                    # The standard library takes the fields out of the plain class.
+                    self.fields()
                     # This compiles nothing. For a class without a text it would tokenize a signature.
                     self._plain.__doc__ = self._plain.__doc__ or self._plain.__name__
                     whole = dataclasses.dataclass(init=False, repr=False, eq=False)(self._plain)

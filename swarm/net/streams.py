@@ -148,6 +148,8 @@ class NegotiatedStream:
                     for part in data:
                         await self._stream.write(part)  # type: ignore[arg-type]
         except trio.TooSlowError as error:
+            if self._muxed is None:
+                await self.reset()
             raise LinkClosed("the peer does not take what it is sent") from error
         except ENDED as error:
             raise LinkClosed("the stream ended") from error

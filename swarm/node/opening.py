@@ -238,7 +238,6 @@ async def open_fetch(
             size=size,
             finish=partial(_finish, opener, transfer, target),
             upkeep=target.run_syncer,
-            prepare=target.prepare,
             watch=target.watch,
             peer_sources=named,
             piece_sources=(

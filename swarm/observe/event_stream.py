@@ -149,6 +149,7 @@ class Subscription:
         ):
             taken.append(event)
             self._queue.popleft()
+        self._in_a_row += len(taken)
         return taken
 
     def close(self) -> None:

@@ -313,10 +313,13 @@ def whole_data(data: memoryview, length: int) -> int | None:
 
 
 def whole_requests(data: memoryview) -> list[int]:
-    """The pieces of the REQUESTs that ``data`` begins with, as far as they are all there."""
+    """The pieces of the REQUESTs that ``data`` begins with, as far as they are all there.
+
+    No more than a peer may have outstanding, and one: that is too many already.
+    """
     pieces: list[int] = []
     for size, kind, piece in _INDEX_FRAME.iter_unpack(data[: len(data) - len(data) % REQUEST_BYTES]):
-        if kind != REQUEST or size != _INDEX.size:
+        if kind != REQUEST or size != _INDEX.size or len(pieces) > limits.MAX_REQUESTS:
             break
         pieces.append(piece)
     return pieces

@@ -37,7 +37,6 @@ class JournalFile:
         self._file: Any = threadpool.wrap(folder.layer.stream(fd), loop=THREADS)
         self.path = folder.path / name
         self.length = 0
-        self._started = False
 
     @classmethod
     def lock(cls, folder: Folder, name: str) -> JournalFile:
@@ -64,12 +63,11 @@ class JournalFile:
                 # Its owner finished and removed it after this opened it; try again.
                 layer.close(fd)
 
-    async def replay(self, header: Header, *, alone: bool = False) -> Replay:
+    async def replay(self, header: Header) -> Replay:
         """Read the claims of earlier runs, ignoring a torn record at the end.
 
         Without a valid header there are no claims. Raises `DiskError` if the journal belongs to other
-        content or is not a journal. One of other content that claims nothing counts as empty when it is
-        ``alone``, without partial data: its fetch was killed before the first piece came.
+        content or is not a journal.
         """
         with refusals(self.path):
             await self._file.seek(0)
@@ -79,8 +77,6 @@ class JournalFile:
         if replayed.header is None and not _may_be_torn(data, header):
             raise DiskError(f"{shown}: this is not a swarm journal; move it away or choose another folder")
         if replayed.header is not None and replayed.header != header:
-            if alone and len(data) == HEADER_BYTES:
-                return replay(b"")
             raise DiskError(
                 f"{shown}: this belongs to an unfinished fetch of other content with this name; "
                 "finish that fetch, move its files away, or choose another folder"
@@ -106,17 +102,11 @@ class JournalFile:
     async def start(self, header: Header) -> None:
         """Empty the journal and write its header, which `sync` is still to sync; raises `DiskError`."""
         self.length = 0
-        self._started = True
         if not self.empty():
             with refusals(self.path):
                 await trio.to_thread.run_sync(self._folder.layer.resize, self._fd, 0)
         self.write(encode_header(header))
         self.length = HEADER_BYTES
-
-    @property
-    def unused(self) -> bool:
-        """Whether this process has started the journal, and nothing is claimed in it."""
-        return self._started and self.length <= HEADER_BYTES
 
     def write(self, records: bytes) -> None:
         """Write records behind the valid part, in any thread; raises `DiskError`.

@@ -21,7 +21,7 @@ from swarm.content.manifest import FileEntry, Manifest
 from swarm.content.paths import printable
 from swarm.errors import DiskError
 from swarm.ids import DIGEST_BYTES
-from swarm.storage.disk_errors import disk_error, optional, refusals
+from swarm.storage.disk_errors import disk_error, optional
 from swarm.storage.file_identity import NOBODY, FileIdentities, FileIdentity
 from swarm.storage.file_layer import FileLayer, read_at
 from swarm.storage.hash_cache import Recall, Remembered, is_settled
@@ -374,9 +374,7 @@ async def _resume(
     if files.plan.update and await journal.is_of_other(header):
         await trio.to_thread.run_sync(files.give_up_other)
     reclaimed = files.reclaim()
-    with refusals(files.output.path / files.names.part):
-        alone = files.output.stat((files.names.part,)) is None
-    replayed = await journal.replay(header, alone=alone)
+    replayed = await journal.replay(header)
     syncer = Syncer(files, journal, header, restored.stored, begun=replayed.header is not None)
     unclaimed: list[int] = []
 

@@ -123,11 +123,18 @@ class Syncer:
             self._begun = self._entered = True
 
     def _enter(self, new: bool) -> None:
-        """Sync the header of a ``new`` journal, and the entry of the journal in its folder."""
-        if new:
-            self._journal.sync()
-        # Once in each run, because an earlier run may have been killed before it did.
-        flush(self._files.output, (), [()])
+        """Sync a ``new`` journal's header and its folder entry, in a worker thread; remember an error."""
+        with self._flushing:
+            if self._refused is not None:
+                raise self._refused
+            try:
+                if new:
+                    self._journal.sync()
+                # Once in each run, because an earlier run may have been killed before it did.
+                flush(self._files.output, (), [()])
+            except DiskError as error:
+                self._refused = error
+                raise
 
     async def run(self) -> None:
         """Sync every 32 MiB or 2 s of unsynced data until cancelled; raises `DiskError`."""

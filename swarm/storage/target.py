@@ -288,15 +288,6 @@ class Target:
                 progress(done, total)
         self._count_resumed()
 
-    async def prepare(self) -> None:
-        """Begin the journal while the first piece is under way, which then need not wait for that.
-
-        If no piece comes, closing removes it. What the disk refuses is raised when a piece is put.
-        """
-        if self._syncer is not None and not self.complete:
-            with suppress(DiskError):
-                await self._syncer.begin()
-
     async def sync(self) -> None:
         """Make everything written so far durable and claim it in the journal; raises `DiskError`."""
         if self._syncer is not None:

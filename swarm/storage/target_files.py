@@ -555,7 +555,7 @@ class TargetFiles:
             self.journal = None
 
     def close(self) -> None:
-        """Release every descriptor and the lock; remove a journal that nothing was written for."""
+        """Release every descriptor and the lock; remove an empty journal."""
         with ExitStack() as stack:
             stack.callback(self.output.close)
             for files in (self.partial, self.final, self.old):
@@ -563,7 +563,7 @@ class TargetFiles:
                     stack.callback(files.close)
             if self.journal is not None:
                 stack.callback(self.journal.close)
-                if self.journal.empty() or (self.journal.unused and not self._exists(self.names.part)):
+                if self.journal.empty():
                     self.journal.remove()
 
     def _open(self) -> None:

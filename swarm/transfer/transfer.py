@@ -72,7 +72,7 @@ class OpenContent:
 
     ``files`` are the indices of those that are wanted, ``wanted`` their pieces, ``size`` their bytes.
     ``finish`` gives what is complete its final name and returns that. ``upkeep`` runs beside the transfer;
-    what it raises ends it. ``prepare`` is called once, when the first peer is connected.
+    what it raises ends it.
     """
 
     envelope: Envelope
@@ -82,7 +82,6 @@ class OpenContent:
     size: int
     finish: Callable[[], Awaitable[Path]]
     upkeep: Callable[[], Awaitable[None]] | None = None
-    prepare: Callable[[], Awaitable[None]] | None = None
     watch: Callable[[Callable[[StoredChange], None]], Awaitable[None]] | None = None
     """Runs beside the transfer, and calls its argument when files of the store are away or back."""
     peer_sources: Sequence[PeerSource] = ()
@@ -478,8 +477,7 @@ class Transfer:
             nursery.start_soon(connector.run, self.id, sources)
             if content.upkeep is not None:
                 nursery.start_soon(content.upkeep)
-            if content.prepare is not None:
-                nursery.start_soon(connector.once_reached, content.prepare)
+            if not exchange.complete.is_set():
                 nursery.start_soon(connector.once_reached, be_ready_to_fetch)
             if content.watch is not None:
                 nursery.start_soon(content.watch, exchange.stored_changed)

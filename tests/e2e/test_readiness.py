@@ -7,16 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import trio
 
 from swarm import lazy_dataclass
-from swarm.config import TransferOptions
-from swarm.errors import NoPeerReachable
 from swarm.events import Event
-from swarm.storage.target import Target
 from swarm.transfer import readiness
 from swarm.transfer import transfer as transfer_module
 from swarm.transfer.progress import TransferRecord
-from tests.support.nodes import NOBODY, loopback_node
+from tests.support.nodes import loopback_node
 
 SHARE = """
 import subprocess, sys
@@ -64,20 +62,17 @@ def test_no_class_of_the_serving_path_is_incomplete_when_a_share_waits(tmp_path:
     assert (tmp_path / "out" / "content.bin").stat().st_size == 256 * 8192
 
 
-async def test_a_fetch_gets_ready_and_begins_its_journal_before_the_first_peer_has_greeted(
+async def test_a_fetch_gets_ready_once_its_first_peer_is_reached_and_before_it_has_greeted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "content.bin").write_bytes(bytes(range(256)) * 8192)
     told: list[str] = []
-    prepare, publish = Target.prepare, TransferRecord.publish
-
-    async def prepared(target: Target) -> None:
-        told.append("prepared")
-        await prepare(target)
+    publish = TransferRecord.publish
 
     async def made_ready() -> None:
         told.append("ready")
-        await readiness.be_ready_to_fetch()
+        with trio.CancelScope(shield=True):
+            await readiness.be_ready_to_fetch()
 
     def published(record: TransferRecord, *events: Event) -> None:
         told.extend(type(event).__name__ for event in events)
@@ -88,33 +83,10 @@ async def test_a_fetch_gets_ready_and_begins_its_journal_before_the_first_peer_h
         loopback_node(tmp_path / "b") as leecher,
     ):
         shared = await seeder.share(tmp_path / "content.bin")
-        monkeypatch.setattr(Target, "prepare", prepared)
         monkeypatch.setattr(transfer_module, "be_ready_to_fetch", made_ready)
         monkeypatch.setattr(TransferRecord, "publish", published)
         async with leecher.fetch(shared.link, into=tmp_path / "out") as transfer:
             await transfer.complete()
-    for step in ("prepared", "ready"):
-        assert told.index("PeerDialing") < told.index(step) < told.index("PeerConnected")
-        assert told.count(step) == 1
+    assert told.index("PeerDialing") < told.index("ready") < told.index("PeerConnected")
+    assert told.count("ready") == 1
     assert lazy_dataclass.incomplete(*readiness.FETCHING) == []
-
-
-async def test_a_fetch_that_reaches_nobody_begins_no_journal(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "content.bin").write_bytes(b"content")
-    begun: list[Target] = []
-
-    async def prepared(target: Target) -> None:
-        begun.append(target)
-
-    monkeypatch.setattr(Target, "prepare", prepared)
-    async with loopback_node(tmp_path / "a") as seeder:
-        envelope = (await seeder.share(tmp_path / "content.bin")).envelope
-    options = TransferOptions(peers=(NOBODY,), patience=0.2)
-    async with loopback_node(tmp_path / "b") as leecher:
-        with pytest.raises(NoPeerReachable):
-            async with leecher.fetch(envelope, into=tmp_path / "out", options=options) as transfer:
-                await transfer.complete()
-    assert begun == []
-    assert list((tmp_path / "out").iterdir()) == []

@@ -154,6 +154,8 @@ def test_what_fields_says_does_not_depend_on_what_was_used_first() -> None:
         if first == "instance":
             deep(1)
         said.append([(each.name, each.default, each.compare) for each in dataclasses.fields(deep)])
+        assert dataclasses.asdict(deep(1)) == {"x": 1, "tags": [], "z": 3}
+        assert deep(1) == deep(1, ["a"])
     assert (
         said[0]
         == said[1]

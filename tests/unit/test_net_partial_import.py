@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -24,14 +26,21 @@ HEAVY = {
 
 PARTIAL_IMPORT = """
 import sys
+from pathlib import Path
 from swarm.net.libp2p import partial_import
 with partial_import.importing() as is_partial:
     import swarm.node
 """
 
 
-def _run(script: str) -> str:
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+def _run(script: str, **variables: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -121,6 +130,7 @@ def test_an_unknown_version_of_libp2p_is_loaded_whole() -> None:
 
 NO_PROCESS = """
 import sys
+from pathlib import Path
 def told(event, arguments):
     if event in {"subprocess.Popen", "os.fork", "os.posix_spawn"}:
         print("started", arguments[:2], flush=True)
@@ -153,7 +163,7 @@ with partial_import.importing():
 
 
 @pytest.mark.parametrize("command", ["ping", "list"])
-def test_a_command_starts_no_process_and_resolves_no_address(command: str) -> None:
+def test_a_command_starts_no_process_and_resolves_no_address(command: str, tmp_path: Path) -> None:
     nobody = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWGC6TvWhfapngX6wvJHMYvKpDMXPb3ZnCZ6dMoaMtimQ5"
     script = f"""
 sys.argv[1:] = [{command!r}, {nobody!r}]
@@ -162,7 +172,7 @@ code = run()
 print("names", "encodings.idna" in sys.modules, "stringprep" in sys.modules)
 print(code)
 """
-    said = _run(NO_PROCESS + script)
+    said = _run(NO_PROCESS + script, SWARM_HOME=str(tmp_path))
     # It gets as far as the dial.
     assert said.split()[-1] == "4"
     assert "started" not in said

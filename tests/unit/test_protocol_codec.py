@@ -184,3 +184,6 @@ def test_requests_that_are_there_as_a_whole_are_read_without_their_headers():
     assert len(frame) == codec.REQUEST_BYTES
     for other in (frame[:-1], behind, header(5, codec.REQUEST) + bytes(5), b""):
         assert codec.whole_requests(memoryview(other)) == []
+    assert len(codec.whole_requests(memoryview(1000 * frame))) == limits.MAX_REQUESTS + 1, (
+        "too many are not read on"
+    )

@@ -601,56 +601,23 @@ async def test_the_syncer_claims_at_once_when_much_is_unsynced(
             nursery.cancel_scope.cancel()
 
 
-async def test_the_first_piece_of_a_prepared_target_waits_for_nothing(tmp_path: Path) -> None:
-    _, source = await shared_file(tmp_path, noise(2 * PIECE))
+async def test_an_error_of_the_disk_that_is_told_once_ends_all_writing(tmp_path: Path) -> None:
+    """Linux tells of a failed sync once: the next one proves nothing about the journal's folder entry."""
+
+    class Once(PosixLayer):
+        told = False
+
+        def sync(self, fd: int) -> None:
+            if not self.told:
+                self.told = True
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            super().sync(fd)
+
+    _, source = await shared_file(tmp_path, noise(PIECE))
     with source:
         piece = await source.get(0)
-        async with open_target(source.manifest, tmp_path / "out") as target:
-            assert target.put_now([(0, piece)]) is None
-            await target.prepare()
-            assert target.put_now([(0, piece)]) == []
-        assert names(tmp_path / "out") == {"f.swarm-part", "f.swarm-journal"}
-        async with open_target(source.manifest, tmp_path / "out") as target:
-            assert target.resumed_pieces == 1
-
-
-@pytest.mark.parametrize("folder", [False, True])
-async def test_a_prepared_target_without_a_piece_leaves_nothing_behind(tmp_path: Path, folder: bool) -> None:
-    _, source = await (shared_folder(tmp_path) if folder else shared_file(tmp_path, noise(PIECE)))
-    with source:
-        async with open_target(source.manifest, tmp_path / "out") as target:
-            await target.prepare()
-            assert [path.stat().st_size > 0 for path in (tmp_path / "out").iterdir()] == [True]
-        assert names(tmp_path / "out") == set()
-
-
-async def test_a_prepared_target_that_was_killed_is_in_nobodys_way(tmp_path: Path) -> None:
-    _, source = await shared_file(tmp_path, noise(PIECE))
-    _, other = await shared_file(tmp_path / "other", noise(PIECE, 2))
-    with source, other:
-        async with open_target(other.manifest, tmp_path / "out") as target:
-            await target.prepare()
-            left = (tmp_path / "out" / "f.swarm-journal").read_bytes()
-        for manifest in (other, source):
-            (tmp_path / "out" / "f.swarm-journal").write_bytes(left)
-            await fetch(manifest, tmp_path / "out")
-            assert names(tmp_path / "out") == {"f"}
-            (tmp_path / "out" / "f").unlink()
-        # With data beside it, it is an unfinished fetch.
-        (tmp_path / "out" / "f.swarm-journal").write_bytes(left)
-        (tmp_path / "out" / "f.swarm-part").write_bytes(noise(PIECE, 2))
-        with pytest.raises(DiskError, match="unfinished fetch of other content"):
-            await fetch(source, tmp_path / "out")
-
-
-async def test_what_the_disk_refuses_before_the_first_piece_is_told_with_it(tmp_path: Path) -> None:
-    class Full(PosixLayer):
-        def sync_data(self, fd: int) -> None:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    _, source = await shared_file(tmp_path, noise(PIECE))
-    with source:
-        async with open_target(source.manifest, tmp_path / "out", layer=Full()) as target:
-            await target.prepare()
-            with pytest.raises(DiskError, match="the disk is full"):
-                await copy(source, target)
+        async with open_target(source.manifest, tmp_path / "out", layer=Once()) as target:
+            for _ in range(2):
+                with pytest.raises(DiskError, match="I/O error"):
+                    await target.put(0, piece)
+            assert target.stored.count == 0
