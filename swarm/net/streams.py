@@ -14,6 +14,7 @@ from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamEOF, Muxed
 
 from swarm.errors import LinkClosed
 from swarm.ids import PeerId
+from swarm.net.record_socket import TURN_BYTES
 
 
 def shielded(seconds: float) -> trio.CancelScope:
@@ -28,10 +29,6 @@ def shielded(seconds: float) -> trio.CancelScope:
 
 CLOSE_DEADLINE = 2.0
 """The most seconds that closing or resetting a stream takes, whatever the peer does."""
-
-TURN_BYTES = 2 * 1024 * 1024
-"""The most bytes written without a turn of other tasks, if the socket takes them all: as much as a fast
-reader takes in one step. A turn costs a sender some 50 µs."""
 
 WRITE_COST = 32 * 1024
 """What a write costs besides its bytes, in bytes that could be sent meanwhile."""

@@ -19,7 +19,7 @@ from swarm.storage.folder import flush
 from swarm.storage.journal_file import JournalFile
 from swarm.storage.target_files import TargetFiles
 
-BATCH_BYTES = 32 * 1024 * 1024
+BATCH_BYTES = 16 * 1024 * 1024
 """Bytes of unsynced data that start a sync."""
 BATCH_SECONDS = 2.0
 """Age of unsynced data that starts a sync."""
@@ -123,21 +123,14 @@ class Syncer:
             self._begun = self._entered = True
 
     def _enter(self, new: bool) -> None:
-        """Sync a ``new`` journal's header and its folder entry, in a worker thread; remember an error."""
-        with self._flushing:
-            if self._refused is not None:
-                raise self._refused
-            try:
-                if new:
-                    self._journal.sync()
-                # Once in each run, because an earlier run may have been killed before it did.
-                flush(self._files.output, (), [()])
-            except DiskError as error:
-                self._refused = error
-                raise
+        """Sync the header of a ``new`` journal, and its folder entry; in a worker thread."""
+        if new:
+            self._journal.sync()
+        # Once in each run, because an earlier run may have been killed before it did.
+        flush(self._files.output, (), [()])
 
     async def run(self) -> None:
-        """Sync every 32 MiB or 2 s of unsynced data until cancelled; raises `DiskError`."""
+        """Sync every 16 MiB or 2 s of unsynced data until cancelled; raises `DiskError`."""
         while True:
             batch = self._batch
             if not batch.full.is_set():

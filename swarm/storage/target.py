@@ -294,7 +294,7 @@ class Target:
             await self._syncer.sync()
 
     async def run_syncer(self) -> None:
-        """Sync every 32 MiB or 2 s of unsynced data until cancelled; raises `DiskError`."""
+        """Sync every 16 MiB or 2 s of unsynced data until cancelled; raises `DiskError`."""
         if self._syncer is None:
             await trio.sleep_forever()
         else:

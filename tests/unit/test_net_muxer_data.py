@@ -27,7 +27,8 @@ from swarm.mux.mux_limits import (
     MuxLimits,
 )
 from swarm.mux.stream import WindowBudget
-from swarm.net.streams import TURN_BYTES, WRITE_COST, NegotiatedStream
+from swarm.net.record_socket import TURN_BYTES
+from swarm.net.streams import WRITE_COST, NegotiatedStream
 from tests.support.connection_pair import muxed_pair, read_exactly, read_to_end
 
 MIB = 1024 * 1024

@@ -599,25 +599,3 @@ async def test_the_syncer_claims_at_once_when_much_is_unsynced(
             while journal.stat().st_size <= empty:
                 await trio.to_thread.run_sync(os.sched_yield)
             nursery.cancel_scope.cancel()
-
-
-async def test_an_error_of_the_disk_that_is_told_once_ends_all_writing(tmp_path: Path) -> None:
-    """Linux tells of a failed sync once: the next one proves nothing about the journal's folder entry."""
-
-    class Once(PosixLayer):
-        told = False
-
-        def sync(self, fd: int) -> None:
-            if not self.told:
-                self.told = True
-                raise OSError(errno.EIO, os.strerror(errno.EIO))
-            super().sync(fd)
-
-    _, source = await shared_file(tmp_path, noise(PIECE))
-    with source:
-        piece = await source.get(0)
-        async with open_target(source.manifest, tmp_path / "out", layer=Once()) as target:
-            for _ in range(2):
-                with pytest.raises(DiskError, match="I/O error"):
-                    await target.put(0, piece)
-            assert target.stored.count == 0
