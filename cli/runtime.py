@@ -95,7 +95,8 @@ class Runtime:
 
     def with_node(self, node_options: NodeOptions, main: Callable[[Node], Awaitable[None]]) -> None:
         """Open a node, run ``main`` with it, and close it; a signal cancels ``main``."""
-        # Imported before trio runs, so that a signal during the import ends it at once.
+        # Imported before trio runs, so that a signal during the import ends it at once. First of all, because
+        # trio is to be imported within the partial import.
         opener = self.load_node()
         from cli import running
 

@@ -36,9 +36,6 @@ class ControlQueue:
     def __len__(self) -> int:
         return len(self._frames) + len(self._updates)
 
-    def __bool__(self) -> bool:
-        return bool(self._frames or self._updates)
-
     def add(self, kind: int, flags: int, stream: int, length: int = 0) -> None:
         """Queue one frame."""
         self._frames.append(yamux.encode(kind, flags, stream, length))
@@ -55,7 +52,7 @@ class ControlQueue:
 
     def check(self) -> None:
         """Raise RemoteError when more than ``limit`` frames are queued because the peer does not read."""
-        if self and len(self) > self._limit:
+        if len(self) > self._limit:
             raise RemoteError(f"the peer does not read: more than {self._limit} control frames are queued")
 
     def take(self, most: int) -> bytes:
@@ -257,7 +254,7 @@ class Connection:
     @property
     def should_flush(self) -> bool:
         """Whether the queue of control frames is half full; time to send some."""
-        return bool(self._control) and 2 * len(self._control) > self._limits.control_frames
+        return 2 * len(self._control) > self._limits.control_frames
 
     def take(self, most: int) -> list[bytes | memoryview]:
         """Return the next plaintext to seal in parts, at most ``most`` bytes; empty when nothing is queued.

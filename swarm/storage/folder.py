@@ -109,16 +109,10 @@ class Folder:
     def stat(self, parts: Sequence[str]) -> os.stat_result | None:
         """Stat ``parts`` without following a symbolic link; None if it does not exist."""
         try:
-            fd = self._descend(parts, None)
+            with self.parent(parts) as fd:
+                return self.layer.stat(fd, parts[-1])
         except FileNotFoundError:
             return None
-        try:
-            return self.layer.stat(fd, parts[-1])
-        except FileNotFoundError:
-            return None
-        finally:
-            if fd != self.fd:
-                self.layer.close(fd)
 
     def open_folder(self, parts: Sequence[str]) -> int:
         """Open the folder at ``parts``; this folder for no parts."""

@@ -9,7 +9,7 @@ import os
 from array import array
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 
@@ -32,23 +32,6 @@ class _CachedDescriptor:
     dropped: bool = False
 
 
-class _Use:
-    """Holds a descriptor for a block: once for each step of an upload, where a generator is too slow."""
-
-    __slots__ = ("_cache", "_cached")
-
-    def __init__(self, cache: DescriptorCache, cached: _CachedDescriptor) -> None:
-        self._cache = cache
-        self._cached = cached
-
-    def __enter__(self) -> int:
-        self._cached.users += 1
-        return self._cached.fd
-
-    def __exit__(self, *error: object) -> None:
-        self._cache.used(self._cached)
-
-
 class DescriptorCache:
     """A cache of descriptors by file index; evicts the least recently used one that is not in use."""
 
@@ -62,7 +45,8 @@ class DescriptorCache:
         cached = self._files.get(file)
         return None if cached is None else cached.identity
 
-    def use(self, file: int, open_file: Callable[[], int]) -> _Use:
+    @contextmanager
+    def use(self, file: int, open_file: Callable[[], int]) -> Iterator[int]:
         """Hold a descriptor of ``file`` for the block, from the cache or from ``open_file``."""
         cached = self._files.get(file)
         if cached is None:
@@ -71,15 +55,15 @@ class DescriptorCache:
             cached = self._files[file] = _CachedDescriptor(fd, (about.st_dev, about.st_ino))
         else:
             self._files.move_to_end(file)
-        return _Use(self, cached)
-
-    def used(self, cached: _CachedDescriptor) -> None:
-        """A block that held the descriptor is over."""
-        cached.users -= 1
-        if cached.dropped and not cached.users:
-            self._close(cached.fd)
-        elif len(self._files) > self._limit:
-            self._evict()
+        cached.users += 1
+        try:
+            yield cached.fd
+        finally:
+            cached.users -= 1
+            if cached.dropped and not cached.users:
+                self._close(cached.fd)
+            elif len(self._files) > self._limit:
+                self._evict()
 
     def drop(self, file: int) -> None:
         """Remove the descriptor of a file from the cache; it is closed when no longer in use."""
@@ -210,15 +194,17 @@ class PieceFiles:
         """Return the full path of a file, for messages."""
         return self.folder.at(self.parts(file))
 
-    def reading(self, file: int) -> AbstractContextManager[int]:
-        """Hold a descriptor of the file that is now at the file's path for a block; raises OSError."""
+    @contextmanager
+    def reading(self, file: int) -> Iterator[int]:
+        """Hold a descriptor of the file that is now at the file's path; raises OSError."""
         parts = self.parts(file)
         held = self._descriptors.identity(file)
         if held is not None:
             about = self.folder.stat(parts)
             if about is None or (about.st_dev, about.st_ino) != held:
                 self._descriptors.drop(file)
-        return self._descriptors.use(file, lambda: self.folder.open_file(parts, os.O_RDONLY))
+        with self._descriptors.use(file, lambda: self.folder.open_file(parts, os.O_RDONLY)) as fd:
+            yield fd
 
     @contextmanager
     def writing(self, file: int, created: Callable[[tuple[str, ...]], None]) -> Iterator[int]:

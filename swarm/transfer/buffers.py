@@ -263,13 +263,13 @@ class BufferPool:
             return
         self._held.remove(buffer)
         self._unwanted.discard(buffer)
-        if memory is None or (size := len(memory)) > self._idle_capacity:
+        if memory is None or len(memory) > self._idle_capacity:
             return
-        if self._idle_bytes + size > self._idle_capacity:
+        if self._idle_bytes + len(memory) > self._idle_capacity:
             self._idle.clear()
             self._idle_bytes = 0
-        self._idle.setdefault(size, []).append(memory)
-        self._idle_bytes += size
+        self._idle.setdefault(len(memory), []).append(memory)
+        self._idle_bytes += len(memory)
 
 
 class BufferShare:

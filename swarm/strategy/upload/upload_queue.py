@@ -61,9 +61,12 @@ class _Queue:
     unsent: int = 0
     due: float = 0.0
     late: bool = False
-    most: int = RELEASED_BYTES
-    """The session takes another piece while less than this is released to it and not sent."""
     waits_since: float = 0.0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the session takes another piece."""
+        return self.unsent < (RELEASED_BYTES // 2 if self.late else RELEASED_BYTES)
 
 
 _number = attrgetter("number")
@@ -160,7 +163,7 @@ class UploadQueue:
     def release(self, now: float) -> list[Release]:
         """The pieces to hand to sessions now, in order."""
         # Asked with every input: without room in a session nothing else has to be known.
-        if not [queue for queue in self._asking.values() if queue.unsent < queue.most]:
+        if not any(queue.has_room for queue in self._asking.values()):
             return []
         rate = self._rate.rate(now)
         ahead = max(LEAST_AHEAD, rate * AHEAD_SECONDS)
@@ -170,7 +173,7 @@ class UploadQueue:
         while True:
             before = self._unsent + self._unsent_late
             for _, _, _, piece, queue in self._candidates(now):
-                if (queue.late or self._unsent < 2 * ahead) and queue.unsent < queue.most:
+                if (queue.late or self._unsent < 2 * ahead) and queue.has_room:
                     released.append((queue.peer, piece))
                     self._release(queue, piece, rate, now)
             # Of small pieces, `LOOKED_AT` are too little work for a link that is told in batches.
@@ -213,9 +216,7 @@ class UploadQueue:
         queue = self._queues[peer]
         if piece not in queue.waiting:
             return False
-        del queue.waiting[piece]
-        if not queue.waiting:
-            del self._asking[peer]
+        self._take(queue, piece)
         return True
 
     def drop(self, peer: PeerId, piece: int, now: float) -> bool:
@@ -257,7 +258,7 @@ class UploadQueue:
         """What may go next, best first."""
         candidates: list[_Candidate] = []
         for peer, queue in self._asking.items():
-            if queue.unsent >= queue.most:
+            if not queue.has_room:
                 continue
             more = self._handicap(peer, now)
             # A piece asked again right after its reply may still be on the books as released.
@@ -272,9 +273,7 @@ class UploadQueue:
 
     def _release(self, queue: _Queue, piece: int, rate: float, now: float) -> None:
         length = self._layout.length(piece)
-        del queue.waiting[piece]
-        if not queue.waiting:
-            del self._asking[queue.peer]
+        self._take(queue, piece)
         queue.waits_since = now
         queue.released[piece] = length
         queue.bytes += length
@@ -286,6 +285,12 @@ class UploadQueue:
             self._idle_since = None
         needed = (self._unsent + queue.unsent) / rate if rate else 0.0
         queue.due = max(queue.due, now + min(LATE_SECONDS + LATE_FACTOR * needed, LATE_MOST))
+
+    def _take(self, queue: _Queue, piece: int) -> None:
+        """The piece waits no longer."""
+        del queue.waiting[piece]
+        if not queue.waiting:
+            del self._asking[queue.peer]
 
     def _count(self, queue: _Queue, change: int) -> None:
         queue.unsent += change
@@ -302,7 +307,6 @@ class UploadQueue:
         """What is late does not count in what is ahead."""
         if queue.late != late:
             queue.late = late
-            queue.most = RELEASED_BYTES // 2 if late else RELEASED_BYTES
             self._late += 1 if late else -1
             moved = queue.unsent if late else -queue.unsent
             self._unsent -= moved
