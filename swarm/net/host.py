@@ -488,7 +488,7 @@ def _new_network(private_key: bytes, max_connections: int) -> Swarm:
         peer_id,
         peerstore,
         TransportUpgrader(noise_session.noise_security(key_pair), {}),
-        transports=[internals.ZonedTcp()],
+        transports=[internals.DirectTcp()],
         connection_config=config,
         retry_config=RetryConfig(max_retries=0),
     )

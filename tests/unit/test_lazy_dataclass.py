@@ -156,6 +156,11 @@ def test_what_fields_says_does_not_depend_on_what_was_used_first() -> None:
         said.append([(each.name, each.default, each.compare) for each in dataclasses.fields(deep)])
         assert dataclasses.asdict(deep(1)) == {"x": 1, "tags": [], "z": 3}
         assert deep(1) == deep(1, ["a"])
+        point, _, _, _ = _family(lazy_dataclass.dataclass)
+        if first == "fields":
+            assert [each.name for each in dataclasses.fields(point)] == ["x", "tags"]
+        assert dataclasses.asdict(point(1)) == {"x": 1, "tags": []}
+        assert point(1) == point(1, ["a"])
     assert (
         said[0]
         == said[1]

@@ -81,11 +81,11 @@ def tcp_stream(connection: IRawConnection) -> trio.SocketStream | None:
     return stream if type(stream) is trio.SocketStream else None
 
 
-class ZonedTcp(TCP):
-    """libp2p's TCP, which forgets the zone of a link-local address when it dials.
+class DirectTcp(TCP):
+    """libp2p's TCP, which connects to an IP address directly.
 
-    An IP address is connected to at once: libp2p asks the resolver for it, which loads the tables of
-    international names.
+    libp2p forgets the zone of a link-local address, and asks the resolver for every address, which loads
+    the tables of international names.
     """
 
     async def dial(self, maddr: Multiaddr) -> IRawConnection:
