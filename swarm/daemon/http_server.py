@@ -10,6 +10,7 @@ from typing import Final
 import h11
 import trio
 
+from swarm.content.paths import printable
 from swarm.daemon.api import Api, OpenedFile, failure
 from swarm.daemon.file_ranges import PATH
 from swarm.daemon.http_messages import CONTINUE, Answer, BadRequest, HttpConversation, HttpRequest
@@ -137,7 +138,7 @@ class _Served:
             answer = await self._api.answer(request)
         except Exception:
             # The one guard of a connection: a fault in an answer must not end the daemon.
-            logger.exception("the API failed at %s %s", request.method, request.path)
+            logger.exception("the API failed at %s %s", request.method, printable(request.path))
             answer = failure(500, "the daemon has a fault here: see its log", 1)
         await self._write(self._http.answer(answer))
 

@@ -29,6 +29,7 @@ from swarm.daemon.transfer_registry import KeptTransfer, TransferRegistry, trans
 from swarm.daemon.wishes import (
     Wishes,
     check_limits,
+    check_text,
     find_named,
     named_again,
     options_of,
@@ -189,9 +190,13 @@ class TransferKeeper:
         """Share the file or folder at an absolute path; returns it, and whether it is new."""
         if not Path(path).is_absolute():
             raise UsageError(f"{printable(path)} is not an absolute path")
-        # Existence is looked at in a thread: the folder may be on a server that does not answer.
-        real = str(await trio.Path(path).resolve())
-        if not await trio.Path(real).exists():
+        try:
+            # Existence is looked at in a thread: the folder may be on a server that does not answer.
+            real = str(await trio.Path(path).resolve())
+            exists = await trio.Path(real).exists()
+        except OSError as error:
+            raise DiskError(f"{printable(path)}: {error.strerror or error}") from error
+        if not exists:
             raise UsageError(f"there is no file or folder {printable(path)}")
         kept = wishes.applied(KeptTransfer(transfer_id("share", real, "", wishes.name), "share", real))
         return await self._add(replace(kept, name=wishes.name or Path(real).name), None)
@@ -204,6 +209,8 @@ class TransferKeeper:
         """
         if not Path(output).is_absolute():
             raise UsageError(f"{printable(output)} is not an absolute path")
+        if isinstance(content, str) and not Path(content).is_absolute():
+            check_text(content)
         found = await find_named(content)
         envelope = found.envelope
         name = wishes.name or found.name
