@@ -228,9 +228,14 @@ class TransferKeeper:
         return await self._add(kept, data)
 
     async def pause(self, entry: KeptEntry) -> None:
-        """End the transfer's sessions and open none until `resume`."""
+        """End the transfer's sessions and open none until `resume`.
+
+        After `finish` its rule counts anew, and a series takes no release any more.
+        """
         async with entry.lock:
-            await self._change(entry, paused=True, done=self._done(entry), **self._counts(entry))
+            if entry.kept.finished:
+                entry.count_anew(trio.current_time())
+            await self._change(entry, paused=True, finished="", done=self._done(entry), **self._counts(entry))
             entry.rest(trio.current_time())
             if entry.transfer is not None:
                 await entry.transfer.pause()

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
+from swarm.content.envelope import Envelope
 from swarm.daemon import watch_folder
 from swarm.daemon.api import Api
 from swarm.daemon.client import DaemonClient, DaemonRefused
 from swarm.daemon.daemon import DaemonOptions, open_daemon
-from swarm.daemon.keeper import TransferKeeper
+from swarm.daemon.keeper import NotKept, TransferKeeper
+from swarm.daemon.kept_entry import KeptEntry
+from swarm.daemon.seeding_rules import SeedingCounts
 from swarm.daemon.wishes import Wishes
 from swarm.errors import SwarmError
-from tests.support.nodes import node_options, until
+from swarm.transfer.transfer import Transfer
+from tests.support.nodes import NOBODY, loopback_node, node_options, until
 
 pytestmark = pytest.mark.e2e
 
@@ -117,3 +124,32 @@ async def test_a_fault_of_the_api_is_in_the_log_that_its_answer_names(
     written = capsys.readouterr().err
     assert "the API failed at GET /v1/status" in written
     assert "KeyError: 'a fault of ours'" in written
+
+
+# --- Commands that cross its work ---------------------------------------------------------------------
+
+
+async def test_whoever_pauses_what_was_seeded_enough_finds_it_paused(tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(b"x")
+    async with open_daemon(DaemonOptions(node_options(tmp_path)), print, "0") as daemon:
+        keeper = daemon.keeper
+        entry, _ = await keeper.share(str(tmp_path / "data"), Wishes())
+        await until(lambda: state(entry) == "seeding", "seeding")
+        entry.sent, entry.copies = 7, 1
+        await keeper.finish(entry, "it was enough")
+        assert (state(entry), entry.kept.counted_sent) == ("finished", 7)
+        await keeper.pause(entry)
+        # As after `resume`, its rule counts anew.
+        assert (state(entry), entry.kept.finished, entry.kept.counted_sent) == ("paused", "", 0)
+        assert entry.counts(trio.current_time()) == SeedingCounts(0, 0, 0.0)
+        entry.sent = 5
+        await keeper.pause(entry)
+        assert (state(entry), entry.kept.counted_sent) == ("paused", 5)
+        await keeper.resume(entry)
+        await until(lambda: state(entry) == "seeding", "seeding again")
+
+
+
+
+def state(entry: KeptEntry) -> str:
+    return entry.state(entry.tally.snapshot(trio.current_time()))
