@@ -132,6 +132,9 @@ class TransferKeeper:
 
         Raises `NotKept`.
         """
+        if not text:
+            # A name that is not known yet is empty, too.
+            raise NotKept("an empty text names no transfer: see swarm status")
         if text in self._entries:
             return self._entries[text]
         prefix = text.lower() if len(text) >= LEAST_ID_CHARS else None

@@ -149,6 +149,16 @@ async def test_whoever_pauses_what_was_seeded_enough_finds_it_paused(tmp_path: P
         await until(lambda: state(entry) == "seeding", "seeding again")
 
 
+async def test_an_empty_text_names_no_transfer(tmp_path: Path) -> None:
+    """Also where one has no name yet: 'swarm remove "$UNSET"' removed it."""
+    link = f"swarm:bafyr4i{'a' * 52}?peer={NOBODY}"
+    async with open_daemon(DaemonOptions(node_options(tmp_path)), print, "0") as daemon:
+        entry, _ = await daemon.keeper.fetch(link, str(tmp_path), Wishes())
+        assert entry.kept.name == entry.tally_name == ""
+        with pytest.raises(NotKept, match="empty text"):
+            daemon.keeper.find("")
+        assert daemon.keeper.find(entry.kept.id) is entry
+
 
 
 def state(entry: KeptEntry) -> str:
