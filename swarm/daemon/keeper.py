@@ -443,6 +443,9 @@ class TransferKeeper:
         return transfer.failure
 
     async def _begin(self, entry: KeptEntry) -> Transfer:
+        content = await self._content(entry)
+        # Whoever removed it meanwhile found nothing to stop, and the end of a thread is no checkpoint.
+        await trio.lowlevel.checkpoint_if_cancelled()
         kept = entry.kept
         options = options_of(kept, private_origins=self.private_origins)
         if kept.kind == "share":
@@ -450,12 +453,6 @@ class TransferKeeper:
             name = kept.rename or None
             transfer = self.node.begin_share(kept.content, name=name, piece_length=length, options=options)
         else:
-            data = await self._registry.envelope(kept.id)
-            content: str | NamedContent | KnownRelease = kept.content
-            if data is not None:
-                envelope = await trio.to_thread.run_sync(Envelope.from_bytes, data)
-                series = entry.series
-                content = named_again(kept, envelope) if series is None else KnownRelease(series, envelope)
             transfer = self.node.fetch(content, into=kept.output, options=options)
         # No checkpoint since it began: none of its events has been taken yet.
         entry.begin(transfer, trio.current_time())
@@ -464,6 +461,15 @@ class TransferKeeper:
         if entry.kept.paused:
             await transfer.pause()
         return transfer
+
+    async def _content(self, entry: KeptEntry) -> str | NamedContent | KnownRelease:
+        """What is shared or fetched: the manifest, if that is kept."""
+        kept = entry.kept
+        data = await self._registry.envelope(kept.id) if kept.kind == "fetch" else None
+        if data is None:
+            return kept.content
+        envelope = await trio.to_thread.run_sync(Envelope.from_bytes, data)
+        return named_again(kept, envelope) if entry.series is None else KnownRelease(entry.series, envelope)
 
     async def _note_manifest(self, entry: KeptEntry, envelope: Envelope) -> None:
         """Keep what is known now, so that the next start needs no peer; nothing if that is kept already."""

@@ -160,6 +160,38 @@ async def test_an_empty_text_names_no_transfer(tmp_path: Path) -> None:
         assert daemon.keeper.find(entry.kept.id) is entry
 
 
+async def test_what_is_removed_while_it_begins_does_not_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").write_bytes(b"x")
+    async with loopback_node(tmp_path / "other") as node:
+        shared = await node.share(tmp_path / "data")
+        envelope = shared.envelope
+    reads, removed = threading.Event(), threading.Event()
+    read = Envelope.from_bytes
+
+    def slow(data: bytes) -> Envelope:
+        reads.set()
+        removed.wait(20)
+        return read(data)
+
+    async with open_daemon(DaemonOptions(node_options(tmp_path)), print, "0") as daemon:
+        monkeypatch.setattr(Envelope, "from_bytes", slow)
+        entry, _ = await daemon.keeper.fetch(envelope, str(tmp_path / "out"), Wishes())
+        await until(reads.is_set, "the manifest is read")
+        await daemon.keeper.remove(entry)
+        begun, fetch = [], daemon.node.fetch
+
+        def noted(*some: Any, **more: Any) -> Transfer:
+            begun.append(some)
+            return fetch(*some, **more)
+
+        monkeypatch.setattr(daemon.node, "fetch", noted)
+        removed.set()
+        await trio.testing.wait_all_tasks_blocked(0.2)
+        assert not begun
+        assert entry.transfer is None
+
 
 def state(entry: KeptEntry) -> str:
     return entry.state(entry.tally.snapshot(trio.current_time()))
