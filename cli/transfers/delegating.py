@@ -33,6 +33,8 @@ WAIT_SECONDS = 2
 PATIENCE = 120.0
 _MENDED_ELSEWHERE = frozenset({4, 5})
 """Exit codes of failures that peers mend: the daemon tries again, and this command waits for it."""
+_SHARED = frozenset({"seeding", "finished"})
+"""States of a share whose manifest is known and which has nothing in its way."""
 _PHASES = {"hashing": Phase.HASHING, "seeding": Phase.SEEDING}
 
 Json = dict[str, Any]
@@ -268,8 +270,12 @@ def _share(client: DaemonClient, live: Live, path: Path, target: Path, fields: M
     _in_trio(partial(check_place, target))
     watched = Watched(client, live)
     request = {**fields, "path": str(path.absolute())}
-    watched.add(str(path), client.post("/v1/transfers", request), new=client.made)
-    about = watched.until(lambda each: each["manifest"] is not None and each["pieces"] > 0)
+    about = client.post("/v1/transfers", request)
+    if about["state"] == "finished":
+        # One that is new and ends by its rule while this command looks on has been shared as it should.
+        raise Incomplete(f"it was seeded enough ({about['finished']}): swarm resume seeds it again")
+    watched.add(str(path), about, new=client.made)
+    about = watched.until(lambda each: each["state"] in _SHARED)
     envelope = _write_manifest(client, about["id"], target)
     manifest = envelope.manifest
     live.result(
@@ -314,7 +320,10 @@ def _fetched(
     if fetching.seed:
         live.result(FetchedSeeded(manifest, about["link"]), about["link"])
         tell_command(live, about["link"])
-    live.say(f"the daemon seeds it: swarm status {about['id'][:8]}")
+    if about["state"] in {"finished", "paused"}:
+        live.say(f"the daemon does not seed it ({about['state']}): swarm resume {about['id'][:8]}")
+    else:
+        live.say(f"the daemon seeds it: swarm status {about['id'][:8]}")
 
 
 def _write_manifest(client: DaemonClient, transfer: str, target: Path) -> Envelope:

@@ -107,6 +107,36 @@ def test_what_cannot_be_handed_to_the_daemon_is_told(processes: Processes, tmp_p
     assert daemon.transfers() == []
 
 
+def test_a_share_of_an_empty_file_ends_with_its_link(processes: Processes, tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    start_daemon(processes)
+    shared = command(processes, "share", tmp_path / "empty", "--daemon")
+    link = shared.lines()[2]
+    fetch(processes, link, tmp_path / "into").expect_exit(0)
+    assert (tmp_path / "into" / "empty").read_bytes() == b""
+
+
+def test_a_share_that_was_seeded_enough_is_told_and_not_taken_for_one(
+    processes: Processes, tmp_path: Path
+) -> None:
+    data = random_file(tmp_path / "data.bin", 1000)
+    daemon = start_daemon(processes)
+    command(processes, "share", data, "--daemon", "--for", "1s")
+    daemon.until("data.bin", lambda each: each["state"] == "finished")
+    for _ in range(2):
+        failed = command(processes, "share", data, "--daemon", code=5)
+        assert "1s are over): swarm resume seeds it again" in failed.errors()
+        assert failed.lines() == []
+        daemon = again(processes, daemon)
+        daemon.until("data.bin", lambda each: each["state"] == "finished")
+    command(processes, "limit", "data.bin", "--for", "none")
+    command(processes, "resume", "data.bin")
+    assert command(processes, "share", data, "--daemon").lines()[0] == "data.bin.swarm"
+    command(processes, "pause", "data.bin")
+    paused = command(processes, "share", data, "--daemon", code=5)
+    assert "paused: swarm resume" in paused.errors()
+
+
 # --- Rules --------------------------------------------------------------------------------------------
 
 
