@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli import daemon_calls
-from cli.failures import explain, summed_up
+from cli.failures import explain, most_telling, summed_up
 from cli.interrupts import Interrupted
 from cli.render.lines import Phase, Standing
 from cli.transfers.naming import shown
@@ -336,12 +336,16 @@ def _write_manifest(client: DaemonClient, transfer: str, target: Path) -> Envelo
 
 
 def _in_trio(function: Callable[[], Any]) -> None:
+    """Run ``function`` under trio; raises what it raises, not in a group."""
     from cli import running
 
     async def main() -> None:
         await function()
 
-    running.run(main)
+    try:
+        running.run(main)
+    except ExceptionGroup as group:
+        raise most_telling(group) from group
 
 
 def _note(live: Live, failures: list[BaseException], error: BaseException, what: str, *, alone: bool) -> None:

@@ -137,6 +137,21 @@ def test_a_share_that_was_seeded_enough_is_told_and_not_taken_for_one(
     assert "paused: swarm resume" in paused.errors()
 
 
+def test_a_path_whose_manifest_is_in_the_way_does_not_stop_the_others(
+    processes: Processes, tmp_path: Path
+) -> None:
+    paths = [random_file(tmp_path / name, 1000, seed=ord(name)) for name in "abc"]
+    daemon = start_daemon(processes)
+    own = processes.work(NAME) / "a.swarm"
+    own.write_text("mine\n")
+    shared = command(processes, "share", "--daemon", *paths, code=2)
+    assert shared.lines()[0] == "b.swarm"
+    assert shared.lines()[3] == "c.swarm"
+    assert f"{paths[0]}: a.swarm" in shared.errors()
+    assert {each["name"] for each in daemon.transfers()} == {"b", "c"}
+    assert own.read_text() == "mine\n"
+
+
 # --- Rules --------------------------------------------------------------------------------------------
 
 
