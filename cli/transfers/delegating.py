@@ -71,7 +71,8 @@ def share_by_daemon(live: Live, sharing: Sharing, fields: Mapping[str, object]) 
     with daemon_calls.daemon() as client:
         for path, target in sharing.places:
             try:
-                link = _share(client, live, path, target, fields)
+                inside = [str(each.absolute()) for _, each in sharing.places if _is_inside(each, path)]
+                link = _share(client, live, path, target, {**fields, "omit": inside})
                 tell_command(live, link, qr=sharing.qr)
             except (SwarmError, OSError) as error:
                 _note(live, failures, error, str(path), alone=len(sharing.places) == 1)
@@ -261,6 +262,10 @@ def snapshot_of(about: Json, number: int, elapsed: float) -> TransferSnapshot:
             )
         },
     )  # fmt: skip
+
+
+def _is_inside(target: Path, folder: Path) -> bool:
+    return target.resolve().is_relative_to(folder.resolve())
 
 
 def _share(client: DaemonClient, live: Live, path: Path, target: Path, fields: Mapping[str, object]) -> str:

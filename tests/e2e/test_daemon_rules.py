@@ -152,6 +152,36 @@ def test_a_path_whose_manifest_is_in_the_way_does_not_stop_the_others(
     assert own.read_text() == "mine\n"
 
 
+def test_the_manifest_that_the_command_writes_is_not_shared(processes: Processes, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    random_file(folder / "one.jpg", 1000)
+    daemon = start_daemon(processes)
+    shared = command(processes, "share", ".", "--daemon", cwd=folder)
+    assert sorted(each.name for each in folder.iterdir()) == ["one.jpg", "photos.swarm"]
+    # What is there at the next start is looked at anew.
+    daemon = again(processes, daemon)
+    seeded = daemon.until("photos", lambda each: each["state"] == "seeding")
+    assert seeded["manifest"] == shared.lines()[1]
+    fetch(processes, shared.lines()[2], tmp_path / "into").expect_exit(0)
+    assert [each.name for each in (tmp_path / "into" / "photos").iterdir()] == ["one.jpg"]
+
+
+def test_a_link_is_shared_under_its_own_name(processes: Processes, tmp_path: Path) -> None:
+    random_file(tmp_path / "build-1.2" / "program", 1000)
+    (tmp_path / "current").symlink_to("build-1.2")
+    daemon = start_daemon(processes)
+    alone = processes.swarm("share", *LOOPBACK, "current", cwd=tmp_path)
+    alone.address()
+    shared = command(processes, "share", "--daemon", "current", cwd=tmp_path)
+    assert shared.lines()[:2] == alone.lines()[:2]
+    assert SwarmLink.parse(shared.lines()[2]).name == "current"
+    # The folder itself is another share, and the link is still the same one.
+    command(processes, "share", "--daemon", "build-1.2", cwd=tmp_path)
+    daemon = again(processes, daemon)
+    command(processes, "share", "--daemon", "current", cwd=tmp_path)
+    assert sorted(each["name"] for each in daemon.transfers()) == ["build-1.2", "current"]
+
+
 # --- Rules --------------------------------------------------------------------------------------------
 
 
