@@ -371,6 +371,7 @@ def _further(fields: _Fields) -> FurtherOptions:
         trusted=fields.texts("trusted"),
         bases=fields.texts("bases"),
         ignore=fields.texts("ignore"),
+        omit=fields.texts("omit"),
         skip=fields.flag("skip") or False,
         overwrite=fields.flag("overwrite") or False,
         times=usual.times if times is None else times,

@@ -201,8 +201,13 @@ class TransferKeeper:
             raise DiskError(f"{printable(path)}: {error.strerror or error}") from error
         if not exists:
             raise UsageError(f"there is no file or folder {printable(path)}")
+        own = Path(path).name
+        name = wishes.name or (own if own not in {"", ".."} else Path(real).name)
+        if name != Path(real).name:
+            # A link is shared under its own name, as by a share without a daemon.
+            wishes = replace(wishes, name=name)
         kept = wishes.applied(KeptTransfer(transfer_id("share", real, "", wishes.name), "share", real))
-        return await self._add(replace(kept, name=wishes.name or Path(real).name), None)
+        return await self._add(replace(kept, name=name), None)
 
     async def fetch(self, content: str | Envelope, output: str, wishes: Wishes) -> tuple[KeptEntry, bool]:
         """Fetch a link, an id, the manifest at an absolute path, or that of an envelope, into a folder.

@@ -34,6 +34,7 @@ class FurtherOptions:
     trusted: tuple[str, ...] = ()
     bases: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
+    omit: tuple[str, ...] = ()
     skip: bool = False
     overwrite: bool = False
     times: bool = True
@@ -85,9 +86,9 @@ class Wishes:
                 parse_signer(signer)
             except ValueError as error:
                 raise UsageError(f"{printable(signer[:80])} is no signer: {error}") from error
-        for base in self.further.bases:
-            if not Path(base).is_absolute():
-                raise UsageError(f"{printable(base)} is not an absolute path")
+        for path in (*self.further.bases, *self.further.omit):
+            if not Path(path).is_absolute():
+                raise UsageError(f"{printable(path)} is not an absolute path")
         wished = replace(
             kept,
             rename=self.name,
@@ -127,6 +128,7 @@ def options_of(kept: KeptTransfer, *, private_origins: bool) -> TransferOptions:
         sequential=kept.sequential,
         bases=tuple(map(Path, further.bases)),
         ignore=further.ignore,
+        omit=tuple(map(Path, further.omit)),
         skip=further.skip,
         name=kept.rename or None if fetched else None,
         # Once it is there, what somebody writes into it is theirs.
