@@ -166,9 +166,11 @@ class RecordSocket:
     async def receive(self, sink: PlaintextSink) -> None:
         """Wait for bytes, and open the records that they complete, if any, into ``sink``.
 
-        Raises what `receive_now` raises.
+        Others run first, whatever has come: a peer may send records without end that bring nothing. Raises
+        what `receive_now` raises.
         """
-        while not self.receive_now(sink):
+        await trio.lowlevel.checkpoint()
+        while not self.receive_now(sink, NOISE_MAX_PLAINTEXT):
             await self.readable()
 
     async def readable(self) -> None:

@@ -20,6 +20,28 @@ from swarm.net.muxed_connection import MuxedConnection
 from tests.support.connection_pair import Identity, secure_pair, socket_pair
 
 
+async def test_records_with_nothing_in_them_keep_no_negotiation_from_its_deadline(monkeypatch):
+    one, two = Identity("ours"), Identity("ours")
+    secured = await secure_pair(one, two)
+    received = 0
+
+    def nothing(_sink, _most=0):
+        nonlocal received
+        received += 1
+        assert received < 1000
+        return 18
+
+    monkeypatch.setattr(secured[1]._socket, "receive_now", nothing)
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(secured[1].read, 1)
+            await trio.lowlevel.checkpoint()
+            scope.cancel()
+    assert scope.cancelled_caught
+    for session in secured:
+        await session.close()
+
+
 class WrappedConnection(RawConnection):
     """Stands for WebSocket, relay and whatever else is not a plain TCP connection."""
 
