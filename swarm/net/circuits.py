@@ -309,10 +309,8 @@ class Circuits:
         try:
             await self._host.connect(relay.peer, [relay.endpoint])
             self._tasks.begin(self._identify, relay.peer)
-            self._punch.begin(peer)
-            connection, limit = await self._open_circuit(peer, circuit)
+            connection, limit = await self._open_for_punch(peer, circuit)
         except (LinkClosed, RemoteError, NoPeerReachable) as error:
-            self._punch.abandon(peer)
             telling = error.telling if isinstance(error, NoPeerReachable) else Telling.REFUSED
             raise NoPeerReachable(f"through {relay.endpoint}: {error}", telling=telling) from error
         done = False
@@ -332,6 +330,16 @@ class Circuits:
                 self._tasks.begin(close_connection, connection, CLOSE_DEADLINE)
         reason = ONE_SIDED if self.carries_data else NOT_RELAYED
         raise NoPeerReachable(reason.format(relay=relay.endpoint), telling=Telling.OURSELVES)
+
+    async def _open_for_punch(self, peer: PeerId, circuit: Circuit) -> tuple[INetConn, CircuitLimit | None]:
+        """As `_open_circuit`; a punch may begin before this returns, and `HolePunch.awaited` follows."""
+        self._punch.begin(peer)
+        try:
+            return await self._open_circuit(peer, circuit)
+        except BaseException:
+            # Also when a direct dial has won meanwhile: for a peer that is awaited no other punch is led.
+            self._punch.abandon(peer)
+            raise
 
     def _upgraded(self, peer: PeerId) -> str:
         connection = self._host.direct(peer)

@@ -109,7 +109,7 @@ class HolePunch:
         return peer in self._upgrades
 
     def abandon(self, peer: PeerId) -> None:
-        """There was no circuit."""
+        """There is no circuit, or nobody waits for it any more."""
         self._upgrades.pop(peer, None)
 
     async def awaited(self, peer: PeerId, most: float = limits.PUNCH_SECONDS) -> bool:
@@ -118,10 +118,12 @@ class HolePunch:
         Returns after ``most`` seconds, or after `limits.PUNCH_SECONDS` if that is less.
         """
         upgrade = self._upgrades.setdefault(peer, _Upgrade())
-        with trio.move_on_after(min(most, limits.PUNCH_SECONDS)):
-            while not (self._is_direct(peer) or upgrade.over or upgrade.rounds >= limits.PUNCH_ATTEMPTS):
-                await self._changed.park()
-        self._upgrades.pop(peer, None)
+        try:
+            with trio.move_on_after(min(most, limits.PUNCH_SECONDS)):
+                while not (self._is_direct(peer) or upgrade.over or upgrade.rounds >= limits.PUNCH_ATTEMPTS):
+                    await self._changed.park()
+        finally:
+            self.abandon(peer)
         return self._is_direct(peer)
 
     def give_up(self, peer: PeerId) -> None:

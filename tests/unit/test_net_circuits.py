@@ -308,6 +308,34 @@ async def test_a_direct_dial_has_a_head_start(monkeypatch: pytest.MonkeyPatch) -
             assert await circuits.reach(STRANGER, public, never, [circuit]) == str(circuit)
 
 
+async def test_a_circuit_that_was_not_needed_any_more_leaves_the_next_one_its_punch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A direct dial wins while the circuit is opened; later the peer comes through the relay."""
+    async with relay() as (address, service), relayed_host() as one, relayed_host() as two:
+        # Of two that meet each other the lesser leads no punch: this is about the lesser.
+        (host, circuits), (other, others) = sorted((one, two), key=lambda each: each[0].peer_id)
+        await take_place(host, circuits, address)
+        await take_place(other, others, address)
+        opening = trio.Event()
+
+        async def never(_peer: PeerId, _circuit: Circuit) -> None:
+            opening.set()
+            await trio.sleep_forever()
+
+        async def dial() -> str:
+            await opening.wait()
+            return "direct"
+
+        with monkeypatch.context() as patch, trio.fail_after(10):
+            patch.setattr(circuits, "_open_circuit", never)
+            public = [Endpoint.parse("/ip4/5.5.5.9/tcp/1")]
+            answered = await circuits.reach(other.peer_id, public, dial, [circuit_by(address)])
+        assert answered == "direct"
+        assert "p2p-circuit" not in await other.connect(host.peer_id, [circuit_by(address)])
+        await until(lambda: service.reservations.circuits == 0, "the circuit is closed")
+
+
 async def test_a_circuit_that_carries_little_is_not_used_for_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     no_punching(monkeypatch)
     async with trio_of_hosts(CircuitLimit(0, limits.LEAST_FOR_DATA - 1)) as (address, _, target, source):

@@ -230,6 +230,14 @@ async def test_who_waits_for_a_punch_is_told_that_the_circuit_has_ended(
         assert trio.current_time() - began == pytest.approx(1)
 
 
+async def test_who_stops_waiting_for_a_punch_waits_no_more(autojump_clock: trio.testing.MockClock) -> None:
+    async with punching() as punch:
+        with trio.move_on_after(1) as scope:
+            await punch.awaited(PEER)
+        assert scope.cancelled_caught
+        assert not punch.awaits(PEER)
+
+
 async def test_a_lost_stream_ends_the_lead(autojump_clock: trio.testing.MockClock) -> None:
     opened = 0
 
