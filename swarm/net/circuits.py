@@ -29,7 +29,7 @@ from swarm.net.dialer import Telling, head_start
 from swarm.net.hole_punch import HolePunch, Tasks
 from swarm.net.libp2p import internals
 from swarm.net.libp2p.noise_session import NoiseSession
-from swarm.net.streams import NegotiatedStream
+from swarm.net.streams import NegotiatedStream, NotSpoken
 from swarm.reach import reach_limits as limits
 from swarm.reach.framing import read_message, write_message
 from swarm.reach.probe_messages import IDENTIFY_PROTOCOL, observed_address
@@ -142,6 +142,8 @@ class Circuits:
         self._brought = PeerRates()
         self._deaf: set[PeerId] = set()
         """Connected peers that do not relay at all."""
+        self._unclear: set[PeerId] = set()
+        """Connected peers that the last time did not say whether they relay."""
         self._punch = HolePunch(
             host.network,
             host.gate,
@@ -350,16 +352,23 @@ class Circuits:
         if relay in self._deaf:
             raise LinkClosed("it does not relay")
         first = delimited(HopMessage(HopKind.CONNECT, peer).encode())
+        # Who does not relay may end the stream because of what is sent along, and its answer is lost with it.
+        alone = relay in self._unclear
         try:
-            stream = await self._open(relay, HOP_PROTOCOL, first)
+            stream = await self._open(relay, HOP_PROTOCOL, b"" if alone else first)
+        except NotSpoken:
+            # What it does not speak it is not asked again: that counts as an offence.
+            self._deaf.add(relay)
+            raise
         except LinkClosed:
-            if self._host.direct(relay) is not None:
-                # What it does not speak it is not asked again: that counts as an offence.
-                self._deaf.add(relay)
+            self._unclear.add(relay)
             raise
         taken = False
         try:
             with trio.fail_after(limits.HANDSHAKE_SECONDS):
+                if alone:
+                    self._unclear.discard(relay)
+                    await stream.write(first)
                 answer = HopMessage.decode(await read_message(stream, limits.MAX_MESSAGE_BYTES))
                 if answer.kind is not HopKind.STATUS or answer.status != RelayStatus.OK:
                     raise RemoteError(_refusal(answer.status))
@@ -416,6 +425,7 @@ class Circuits:
             if self._host.direct(peer) is None:
                 self._relays.pop(peer, None)
                 self._deaf.discard(peer)
+                self._unclear.discard(peer)
                 if not self._host.relayed(peer):
                     self._punch.give_up(peer)
         elif not is_relayed(connection):

@@ -28,7 +28,7 @@ from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStore
-from libp2p.protocol_muxer.exceptions import MultiselectClientError
+from libp2p.protocol_muxer.exceptions import MultiselectClientError, ProtocolNotSupportedError
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 from libp2p.transport.upgrader import TransportUpgrader
 
@@ -43,7 +43,7 @@ from swarm.net.inbound import PeerStanding
 from swarm.net.libp2p import internals, muxer, negotiation, noise_session
 from swarm.net.muxed_connection import MuxedConnection
 from swarm.net.muxed_stream import MuxedStream
-from swarm.net.streams import ENDED, NegotiatedStream, shielded
+from swarm.net.streams import ENDED, NegotiatedStream, NotSpoken, shielded
 from swarm.reach.reach_limits import MAX_CIRCUITS_PER_PEER
 from swarm.reach.relay_protocols import STOP_PROTOCOL
 
@@ -370,7 +370,8 @@ class Host:
         except (MultiselectClientError, *ENDED) as error:
             if stream is not None:
                 await self._link(stream).reset()
-            raise LinkClosed(f"{connection.muxed_conn.peer_id} does not answer {protocol}") from error
+            kind = NotSpoken if isinstance(error, ProtocolNotSupportedError) else LinkClosed
+            raise kind(f"{connection.muxed_conn.peer_id} does not answer {protocol}") from error
         except BaseException:
             if stream is not None:
                 await self._link(stream).reset()

@@ -36,6 +36,10 @@ WRITE_COST = 32 * 1024
 ENDED = (NetStreamError, MuxedStreamError, MuxedConnError, IOException, trio.ClosedResourceError, OSError)
 
 
+class NotSpoken(LinkClosed):
+    """The other end says that it does not speak the protocol of a new stream."""
+
+
 class NegotiatedStream:
     """A `swarm.ports.ByteStream` over one negotiated libp2p stream.
 

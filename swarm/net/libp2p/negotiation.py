@@ -13,7 +13,11 @@ import trio
 from libp2p.custom_types import TProtocol
 from libp2p.exceptions import ParseError
 from libp2p.io.exceptions import IOException
-from libp2p.protocol_muxer.exceptions import MultiselectClientError, MultiselectCommunicatorError
+from libp2p.protocol_muxer.exceptions import (
+    MultiselectClientError,
+    MultiselectCommunicatorError,
+    ProtocolNotSupportedError,
+)
 from libp2p.protocol_muxer.multiselect import (
     DEFAULT_NEGOTIATE_TIMEOUT,
     MULTISELECT_PROTOCOL_ID,
@@ -56,7 +60,9 @@ async def propose(
     The first one goes out with the greeting, without waiting for its answer. Both are answered in order, so
     this saves a round trip for each of security, muxer and stream; over a circuit these are long. With a
     single protocol ``first``, the first bytes of the stream, goes out with it, too: who does not speak the
-    protocol takes it for proposals. Raises MultiselectClientError, also after ``seconds``.
+    protocol takes it for proposals, and may end the stream before its answer is read. Raises
+    MultiselectClientError, also after ``seconds``: ProtocolNotSupportedError if the other end says that it
+    speaks none of them.
     """
     with trio.move_on_after(seconds):
         try:
@@ -65,8 +71,10 @@ async def propose(
             if await communicator.read() != MULTISELECT_PROTOCOL_ID:
                 raise MultiselectClientError("something else than multistream-select is spoken there")
             while (answer := await communicator.read()) != proposed:
-                if answer != PROTOCOL_NOT_FOUND_MSG or not others:
-                    raise MultiselectClientError(f"{proposed} is not spoken there")
+                if answer != PROTOCOL_NOT_FOUND_MSG:
+                    raise MultiselectClientError(f"{proposed} is answered with something else")
+                if not others:
+                    raise ProtocolNotSupportedError(f"{proposed} is not spoken there")
                 proposed, *others = others
                 await _write(communicator, proposed)
         except MultiselectCommunicatorError as error:
