@@ -91,7 +91,10 @@ class Driver:
     # Synchronous steps.
 
     def open(self) -> MuxedStream:
-        """Open a stream; LinkClosed when either end is closing."""
+        """Open a stream; LinkClosed when either end is closing, or the connection has ended."""
+        if self.ended.is_set():
+            # The state machine knows only of goodbyes, and a lost connection has none.
+            raise LinkClosed(self.cause or "the connection has ended")
         stream = self.core.open()
         self.pump()
         return self._muxed(stream)

@@ -146,6 +146,14 @@ async def test_a_lost_socket_ends_the_connection():
             await connection.accept_stream()
 
 
+async def test_no_stream_opens_on_a_connection_that_was_lost_without_a_goodbye():
+    async with hostile_peer() as (session, connection):
+        await session.close()
+        await until(lambda: connection.is_closed)
+        with pytest.raises(MuxedConnUnavailable, match="connection"):
+            await connection.open_stream()
+
+
 async def test_a_window_overrun_ends_the_connection():
     async with hostile_peer() as (session, connection):
         await session.write(yamux.encode(WINDOW_UPDATE, SYN, 1, 0))
