@@ -177,7 +177,7 @@ def command(
     async def main(node: Node) -> None:
         async with live.following(node):
             if to_stdout:
-                await fetch_to_stdout(node, live, named.contents[0], transfer_options)
+                await fetch_to_stdout(node, live, fetching)
             else:
                 await fetch_all(node, live, fetching)
 
