@@ -70,6 +70,11 @@ class Live:
         now = self._clock()
         self._view.draw(tuple(self._standings(now)), now - self._start)
 
+    @property
+    def interval(self) -> float:
+        """Seconds between two calls of `show`."""
+        return self._view.interval
+
     def show(self, standings: Sequence[Standing]) -> None:
         """Show how transfers of another process stand."""
         self._view.draw(standings, self._clock() - self._start)
