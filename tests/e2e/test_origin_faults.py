@@ -76,6 +76,10 @@ FAULTS: dict[str, tuple[Callable[[Asked], object], str]] = {
         lambda asked: asked.say("302 Found", "Location: file:///etc/passwd"),
         "redirects to somewhere else",
     ),
+    "redirect to no name": (
+        lambda asked: asked.say("302 Found", f"Location: http://{'x' * 64}.example/"),
+        "redirects to somewhere else",
+    ),
     "another part": (
         lambda asked: asked.say(
             "206 Partial Content", f"Content-Range: bytes 1-{PIECE}/{SIZE}", body=DATA[1 : PIECE + 1]
