@@ -104,6 +104,8 @@ class Wishes:
             copies=self.rule.copies,
             seconds=self.rule.seconds,
         )
+        for text in (wished.content, wished.output, wished.rename, wished.only, wished.peers):
+            check_text(text)
         # Raises for what the transfer could not begin with.
         options_of(wished, private_origins=False)
         return wished
@@ -205,6 +207,15 @@ async def find_named(content: str | Envelope) -> FoundContent:
 
 def _of_id(manifest: ManifestId) -> FoundContent:
     return FoundContent(manifest, str(manifest), "", str(manifest))
+
+
+def check_text(text: str) -> None:
+    """Raise UsageError for a text that is not UTF-8, as a file name may be: the registry cannot keep it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        shown = printable(text[:80])
+        raise UsageError(f"{shown} is not UTF-8, and the daemon keeps only what is: rename it") from error
 
 
 def check_limits(*limits: int | None) -> None:
