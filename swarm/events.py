@@ -369,7 +369,10 @@ class PieceWasted(TransferEvent):
 
 @dataclass(frozen=True, slots=True)
 class PieceLost(TransferEvent):
-    """One piece rotted on the disk, though nothing wrote to its file; it is withdrawn for good."""
+    """One stored piece was found changed when it was read; a fetch that is not complete gets it again.
+
+    In a finished file that nothing wrote to, it rotted on the disk; it is withdrawn for good.
+    """
 
     piece: int
     size: int

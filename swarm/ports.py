@@ -342,7 +342,10 @@ class OriginDesk(RequestDesk, Protocol):
         """Whether a piece that was taken from here is still to be supplied."""
 
     async def begin(self, piece: int) -> memoryview | None:
-        """Memory for the whole piece; None if it is no longer wanted. Waits for piece memory."""
+        """Memory for the whole piece; None if it is no longer wanted, or is being received already.
+
+        Waits for piece memory.
+        """
 
     def begin_now(self, piece: int) -> memoryview | None:
         """As `begin`, without waiting; None, with nothing done, also if it would."""
@@ -361,7 +364,7 @@ class OriginDesk(RequestDesk, Protocol):
         """The piece will not be whole: give its memory back, and refuse it."""
 
     def pause(self) -> None:
-        """Take no requests until `unpause`; what was requested and not begun is given back."""
+        """Take no requests until `unpause`; what was requested and not taken is given back."""
 
     def unpause(self) -> None:
         """Take requests again."""

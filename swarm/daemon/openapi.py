@@ -140,6 +140,7 @@ _NEW: Final[Json] = {
     "trusted": {**_list(_TEXT), "description": "Keys, one of which must have signed the manifest."},
     "bases": {**_list(_TEXT), "description": "Absolute paths that may hold the same content."},
     "ignore": {**_list(_TEXT), "description": "Patterns of what in a folder is not shared."},
+    "omit": {**_list(_TEXT), "description": "Absolute paths in a folder that are not shared."},
     "skip": {"type": "boolean", "description": "Leave out what cannot be shared."},
     "overwrite": {"type": "boolean", "description": "Replace existing files that differ."},
     "times": {"type": "boolean", "description": "Give files the modification times of the original."},

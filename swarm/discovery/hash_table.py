@@ -92,6 +92,8 @@ class HashTable:
         self._nodes = KadNodes(KadPeer(peer, self._visible(where)) for peer, where in routes.items())
         self._nursery: trio.Nursery | None = None
         self._provided: dict[ManifestId, tuple[tuple[Endpoint, ...], float]] = {}
+        self._providing: dict[ManifestId, trio.CancelScope] = {}
+        """What nodes are being told now."""
         self._changed = trio.Event()
         self._running = trio.Event()
 
@@ -121,12 +123,21 @@ class HashTable:
         routes = [read_route(text.partition("/p2p/")[0]) for text in announcement.addresses]
         own = self._visible(each for each in routes if isinstance(each, Endpoint))
         before, due = self._provided.get(announcement.manifest, ((), -math.inf))
-        self._provided[announcement.manifest] = own, due if before == own else -math.inf
+        if before != own:
+            self._stop_providing(announcement.manifest)
+            due = -math.inf
+        self._provided[announcement.manifest] = own, due
         self._changed.set()
 
     def withdraw(self, manifest: ManifestId) -> None:
         """Not provided again; the nodes forget it by themselves."""
         self._provided.pop(manifest, None)
+        self._stop_providing(manifest)
+
+    def _stop_providing(self, manifest: ManifestId) -> None:
+        """Nodes remember what they are told last: that must not be what holds no more."""
+        if (scope := self._providing.pop(manifest, None)) is not None:
+            scope.cancel()
 
     # --- Walks --------------------------------------------------------------------------------------
 
@@ -140,13 +151,27 @@ class HashTable:
                 for manifest, (own, due) in tuple(self._provided.items()):
                     if own and due <= now:
                         self._provided[manifest] = own, now + PROVIDED_SECONDS
-                        self._nursery.start_soon(self._provide, manifest, own)
+                        scope = self._providing[manifest] = trio.CancelScope()
+                        self._nursery.start_soon(self._provide, manifest, own, scope)
                 soonest = min((due for own, due in self._provided.values() if own), default=math.inf)
                 with trio.move_on_at(soonest):
                     await self._changed.wait()
 
-    async def _provide(self, manifest: ManifestId, own: tuple[Endpoint, ...]) -> None:
-        key = key_of(manifest)
+    async def _provide(
+        self, manifest: ManifestId, own: tuple[Endpoint, ...], scope: trio.CancelScope
+    ) -> None:
+        told = 0
+        with scope:
+            told = await self._tell_nearest(key_of(manifest), own)
+        if self._providing.get(manifest) is not scope:
+            return
+        del self._providing[manifest]
+        if not told:
+            self._provided[manifest] = own, trio.current_time() + AGAIN_SECONDS
+            self._changed.set()
+
+    async def _tell_nearest(self, key: bytes, own: tuple[Endpoint, ...]) -> int:
+        """Tell the nodes nearest to the key that this node provides it; returns how many were told."""
         walk = self._walk(key, NEAREST)
         await self._run_walk(walk, find_node(key), lambda _answer: None)
         message = add_provider(key, self._link.me, own)
@@ -166,9 +191,7 @@ class HashTable:
         async with trio.open_nursery() as nursery:
             for node in walk.keepers():
                 nursery.start_soon(tell, node)
-        if not told and manifest in self._provided:
-            self._provided[manifest] = own, trio.current_time() + AGAIN_SECONDS
-            self._changed.set()
+        return told
 
     async def _look(
         self, manifest: ManifestId, send: trio.MemorySendChannel[FoundPeer], scope: trio.CancelScope

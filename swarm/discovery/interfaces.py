@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import socket
 import struct
 import sys
@@ -14,10 +15,15 @@ import trio
 
 from swarm.discovery.lan_scope import Interface, IpInterface
 
+logger = logging.getLogger(__name__)
+
 MAX_INTERFACES: Final = 16
 """Of more the first are used: a machine that runs containers can have hundreds."""
 SETTLING_SECONDS: Final = 0.3
 """A change of an interface comes as several pieces of news, and its addresses a moment later."""
+
+MAX_NEWS: Final = 4096
+"""Pieces of news that are read at once; what is left wakes again."""
 
 _SIOCGIFFLAGS: Final = 0x8913
 _UP: Final = 0x1
@@ -69,10 +75,14 @@ class InterfaceNews:
             return
         await trio.lowlevel.wait_readable(self._socket.fileno())
         await trio.sleep(SETTLING_SECONDS)
-        with suppress(BlockingIOError):
-            while True:
-                with suppress(ConnectionError):
-                    self._socket.recv(1 << 16)
+        for _ in range(MAX_NEWS):
+            try:
+                self._socket.recv(1 << 16)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                # More came than the system keeps (ENOBUFS): that too says only that something changed.
+                logger.debug("news of interfaces: %s", error)
 
 
 def _listening() -> socket.socket | None:

@@ -128,6 +128,9 @@ class LanPeers:
             with InterfaceNews() as news:
                 async with trio.open_nursery() as nursery:
                     self._nursery = nursery
+                    if self._searched:
+                        # What was sought before a failure is sought on.
+                        self._search_began.set()
                     self._look_at_interfaces(nursery)
                     nursery.start_soon(self._search_on)
                     if self._announced:

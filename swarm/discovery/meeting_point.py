@@ -213,6 +213,10 @@ class MeetingPoint:
             except RemoteError as error:
                 self._note(error)
                 seconds = LONGEST_PAUSE
+            except LinkClosed as error:
+                # It may be a server that is no relay. If the connection is gone, `_hear` notices.
+                logger.debug("the meeting point %s gives no place at a relay: %s", self.at, error)
+                seconds = LONGEST_PAUSE
             await trio.sleep(seconds * limits.RESERVATION_RENEWED)
 
     async def _probe(self) -> None:

@@ -35,6 +35,8 @@ class _Known:
     """One session: where its peer can be dialled, what it was told, when it may be told more."""
 
     addresses: tuple[str, ...]
+    far_addresses: tuple[str, ...]
+    """Those that are of use to a hearer that is not near."""
     near: bool
     told: dict[PeerId, tuple[str, ...]] = field(default_factory=dict)
     quiet_until: float = -math.inf
@@ -120,7 +122,7 @@ class Introductions:
     def session_opened(self, peer: PeerId, addresses: tuple[str, ...], *, near: bool, now: float) -> None:
         """A session is open; ``near`` says that the peer is on this machine (reached over loopback)."""
         tellable = tuple(address for address in addresses if is_address(address)) if is_peer_id(peer) else ()
-        self._known[peer] = _Known(tellable, near)
+        self._known[peer] = _Known(visible(tellable, near=True), visible(tellable, near=False), near)
         self._due[peer] = now
         self._changed(now)
 
@@ -159,11 +161,9 @@ class Introductions:
         for other, known in self._known.items():
             if len(added) == limits.MAX_PEERS_ADDED:
                 break
-            if (
-                other != peer
-                and other not in told
-                and (addresses := visible(known.addresses, near=hearer.near))
-            ):
+            addresses = known.addresses if hearer.near else known.far_addresses
+            # One may have come back elsewhere before the others were told that it was gone.
+            if other != peer and addresses and told.get(other) != addresses:
                 added.append(ExchangedPeer(other, addresses))
         dropped = [other for other in told if other not in self._known][: limits.MAX_PEERS_DROPPED]
         if not added and not dropped:

@@ -77,13 +77,17 @@ class PortMapper:
                 await self._map()
                 self.decided.set()
                 await trio.sleep(AGAIN_SECONDS if self._held is None else 0)
+        except Exception:
+            if self._held is not None:
+                self._told(None)
+            raise
         finally:
             await self._release()
 
     async def _map(self) -> None:
         """Get a port and keep it until it is lost; return at once if there is none to get."""
-        own = route_source("ip4")
         self._held = None
+        own = route_source("ip4")
         clients = [] if own is None else self._clients(own)
         if own is None or not clients:
             return

@@ -202,20 +202,19 @@ class RouterNews:
     """
 
     def __init__(self, own: str, upnp: UpnpClient | None) -> None:
-        self._socket: trio.socket.SocketType | None = trio.socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket: trio.socket.SocketType | None = None
         self._own = own
         self._upnp = upnp
         here = (wire.NEWS_GROUP, wire.NEWS_PORT)
         self._group, self._port = here if upnp is None else (wire.SSDP_GROUP, wire.SSDP_PORT)
 
     async def __aenter__(self) -> RouterNews:
-        news = self._socket
         try:
-            if news is not None:
-                news.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                await news.bind((self._group, self._port))
-                member = socket.inet_aton(self._group) + socket.inet_aton(self._own)
-                news.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
+            self._socket = news = trio.socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            news.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            await news.bind((self._group, self._port))
+            member = socket.inet_aton(self._group) + socket.inet_aton(self._own)
+            news.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
         except OSError:
             await self.__aexit__()
         return self

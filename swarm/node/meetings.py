@@ -20,6 +20,7 @@ from swarm.net.circuits import Circuits
 from swarm.net.dial_back import ask_dial_back
 from swarm.net.host import Host
 from swarm.net.streams import NegotiatedStream
+from swarm.node.keep_running import keep_running
 from swarm.reach.probe_messages import PROBE_PROTOCOL
 
 FAREWELL_SECONDS = 0.3
@@ -70,7 +71,7 @@ class Meetings:
             self._circuits = self._host.use_relays(carry_data=self._relay_data)
         link = _HostLink(self._host, self._circuits, where, self._publish)
         point = MeetingPoint(where, link, self._rng)
-        self._nursery.start_soon(point.run)
+        self._nursery.start_soon(keep_running, point.run, f"the meeting point {where.endpoint}")
         return point
 
 

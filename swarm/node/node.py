@@ -35,6 +35,7 @@ from swarm.node.catalogue import (
     same_machine,
 )
 from swarm.node.introducing import PunchIntroductions
+from swarm.node.keep_running import keep_running
 from swarm.node.node_releases import NodeReleases
 from swarm.node.opening import (
     Content,
@@ -226,7 +227,7 @@ class Node(NodeReleases):
 
         memory = RouterMemory((self._options.home or swarm_home()) / SILENT_ROUTERS)
         self._mapper = PortMapper(self._host.listening, self._port_mapped, memory)
-        self._nursery.start_soon(self._mapper.run)
+        self._nursery.start_soon(keep_running, self._mapper.run, "asking the router for a port")
 
     async def port_decided(self) -> None:
         """Wait until a router has given this node a port, or is not to be expected to.

@@ -15,6 +15,7 @@ from swarm.lazy_dataclass import dataclass
 from swarm.net.host import Host
 from swarm.net.ping_protocol import PING_PROTOCOL, Prober
 from swarm.node.catalogue import Questions
+from swarm.node.keep_running import keep_running
 
 if TYPE_CHECKING:
     from swarm.discovery.lan import LanPeers
@@ -47,7 +48,7 @@ def begin_lan(host: Host, nursery: trio.Nursery) -> LanPeers:
     from swarm.discovery.lan import LanPeers
 
     found = LanPeers(host.peer_id, host.listening)
-    nursery.start_soon(found.run)
+    nursery.start_soon(keep_running, found.run, "finding peers in the networks of this machine")
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,7 @@ from swarm.events import Event, Warned
 from swarm.ids import PeerId
 from swarm.net.addresses import parse_peer_address
 from swarm.node.catalogue import Questions
+from swarm.node.keep_running import keep_running
 from swarm.reach.framing import read_message, write_message
 from swarm.reach.kad_messages import KAD_PROTOCOL, MAX_KAD_BYTES, KadPeer
 
@@ -48,7 +50,7 @@ def begin_tables(
     for first in entries:
         place = home / KNOWN_FOLDER / first[0].peer
         table = HashTable(first, _TableLink(questions), read_known(place))
-        nursery.start_soon(_run, table, place)
+        nursery.start_soon(keep_running, partial(_run, table, place), "a distributed hash table")
         tables.append(table)
     return tables
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 import trio
 
@@ -191,13 +191,8 @@ class _CheckDesk(OriginDesk):
         self.abandon(piece)
 
     def pause(self) -> None:
-        """Hand out nothing until `unpause`."""
+        """Hand out nothing until `unpause`; what was taken is answered by who took it."""
         self._paused = trio.Event()
-        self._give_back(piece for piece in tuple(self._taken) if piece not in self._open)
-
-    def _give_back(self, pieces: Iterable[int]) -> None:
-        for piece in pieces:
-            self.abandon(piece)
 
     def unpause(self) -> None:
         """Hand out pieces again."""

@@ -233,7 +233,9 @@ class Target:
             return await self._served.get_many(pieces)
         found: list[memoryview | SwarmError] = []
         if self._served is None and self._files.partial is not None:
-            found += await self._reader.read_small(pieces, self._files.partial)
+            with suppress(OSError):
+                # Whatever is wrong, `get` finds out what, piece by piece.
+                found += await self._reader.read_small(pieces, self._files.partial)
         return found + await get_each(self, pieces[len(found) :])
 
     def get_now(self, pieces: Sequence[int], room: memoryview) -> list[memoryview]:

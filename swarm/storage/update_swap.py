@@ -138,7 +138,8 @@ class UpdateSwap:
                     folders.append((parts, about))
         for parts, _ in folders:
             if parts not in inhabited and parts not in self._ownership.folders:
-                place = next(self._places.candidates(parts))
+                with refusals(part.path):
+                    place = next(self._places.candidates(parts, part))
                 with refusals(part.at(place)), part.parent((*place, "."), created=changed.add):
                     self.kept.files.append(place)
         for parts, about in folders:
@@ -157,7 +158,7 @@ class UpdateSwap:
             self._copy_file_mode(part, parts, about)
         if self._ownership.is_ours(old, parts, about):
             return
-        for place in self._places.candidates(parts):
+        for place in self._places.candidates(parts, part):
             # Another file of the user may have that name.
             if place == parts or old.stat(place) is None:
                 break
@@ -290,7 +291,7 @@ class UpdateSwap:
         self, tree: Folder, final: Folder, parts: Parts, about: os.stat_result, changed: set[Parts]
     ) -> bool:
         """Whether the new version has a user's file; one that came after `keep` is moved there."""
-        for place in self._places.candidates(parts):
+        for place in self._places.candidates(parts, final):
             there = final.stat(place)
             if there is None:
                 with tree.parent(parts) as source, final.parent(place, created=changed.add) as target:

@@ -2,7 +2,8 @@
 
 A file is ours if the manifest of the old version lists it and nothing has changed it, or if the new version
 has the same bytes there. Any other file is the user's: an update neither removes nor replaces it. It stays
-where it is, or gets the suffix `KEPT_SUFFIX` if the new version has something else there.
+where it is, or gets the suffix `KEPT_SUFFIX` if the new version has something else there. Some file systems
+take two names for one (``Config.ini`` and ``config.ini``); whether this one does is seen in the new version.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from contextlib import closing, suppress
 from blake3 import blake3
 
 from swarm.content.manifest import FileEntry, Manifest
-from swarm.content.paths import temporary_names
+from swarm.content.paths import clash_key, temporary_names
 from swarm.storage.extras import target_of
 from swarm.storage.file_identity import FileIdentity
 from swarm.storage.file_layer import read_at
@@ -77,22 +78,47 @@ class KeptPlaces:
     def __init__(self, new: Manifest) -> None:
         self._leaves = {*map(new.path, range(len(new.files))), *(link.path for link in new.links)}
         self._folders = _folders(new)
+        self._by_key: dict[Parts, Parts] = {}
+        self._above: dict[Parts, Parts] = {(): ()}
 
     def is_new(self, parts: Parts) -> bool:
         """Whether the new version has a file or link there."""
         return parts in self._leaves
 
-    def candidates(self, parts: Parts) -> Iterator[Parts]:
-        """Yield where a file or empty folder of the user may go: its own place first, if that is free."""
-        above: Parts = ()
-        for name in parts[:-1]:
-            above = (*above, name) if (*above, name) not in self._leaves else (*above, kept_name(name, 1))
+    def candidates(self, parts: Parts, folder: Folder) -> Iterator[Parts]:
+        """Yield where a file or empty folder of the user may go: its own place first, if that is free.
+
+        ``folder`` has all files, links and folders of the new version. Raises OSError.
+        """
+        above = self._folder_for(parts[:-1], folder)
         number = 0
         while True:
             place = (*above, kept_name(parts[-1], number) if number else parts[-1])
-            if place not in self._leaves and place not in self._folders:
+            if self._found_at(place, folder) is None:
                 yield place
             number += 1
+
+    def _folder_for(self, parts: Parts, folder: Folder) -> Parts:
+        """Return the folder for what the user has at ``parts``, where the new version may have no folder."""
+        if parts not in self._above:
+            place = (*self._folder_for(parts[:-1], folder), parts[-1])
+            is_leaf = self._found_at(place, folder) in self._leaves
+            self._above[parts] = (*place[:-1], kept_name(parts[-1], 1)) if is_leaf else place
+        return self._above[parts]
+
+    def _found_at(self, place: Parts, folder: Folder) -> Parts | None:
+        """Return what of the new version the file system finds at ``place``; None if nothing is there."""
+        if place in self._leaves or place in self._folders:
+            return place
+        there = folder.stat(place)
+        if there is None:
+            return None
+        if not self._by_key:
+            self._by_key = {_key(path): path for path in (*self._leaves, *self._folders)}
+        path = self._by_key.get(_key(place))
+        about = None if path is None else folder.stat(path)
+        same = about is not None and (about.st_dev, about.st_ino) == (there.st_dev, there.st_ino)
+        return path if same else None
 
 
 def kept_name(name: str, number: int) -> str:
@@ -157,6 +183,10 @@ def _by_path(manifest: Manifest) -> dict[Parts, int]:
     if not manifest.folder:
         return {(): 0}
     return {manifest.path(number): number for number in range(len(manifest.files))}
+
+
+def _key(path: Parts) -> Parts:
+    return tuple(map(clash_key, path))
 
 
 def _folders(manifest: Manifest) -> set[Parts]:

@@ -102,6 +102,14 @@ class Brain:
         """The wanted pieces that are not stored and that no connected source has, in order."""
         return self._download.availability.unreachable(self._pieces.lacking)
 
+    def stored_of(self, pieces: PieceSet) -> PieceSet:
+        """Those of ``pieces`` that count as stored."""
+        return pieces & self._pieces.stored
+
+    def lacks(self, piece: int) -> bool:
+        """Whether the piece is wanted and not stored, so that it is still to come."""
+        return piece in self._pieces.lacking
+
     def expect_peers(self) -> None:
         """Peers are named, and may be here in a moment."""
         self._download.expect_peers()
@@ -338,7 +346,7 @@ class Brain:
         ``again``: they are fetched again, also if everything was complete.
         """
         gone = self._pieces.lost_many(pieces, again=again)
-        if not gone:
+        if not gone and not again:
             return []
         # The peers hear of it before their requests are rejected: so they blame nobody.
         commands = self._announcer.lost(gone, now) + self._upload.lost(gone, now)

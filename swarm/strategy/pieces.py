@@ -117,13 +117,14 @@ class Pieces:
     def lost_many(self, pieces: PieceSet, *, again: bool = False) -> PieceSet:
         """As `lost`, for those of ``pieces`` that are STORED; returns them.
 
-        ``again``: they are wanted again in any case, because the target is complete but not finished.
+        ``again``: they are wanted again in any case, because the target is complete but not finished; also
+        those that were lost since it was complete.
         """
         gone = pieces & self.stored
         for piece in gone:
             self._states[piece] = State.MISSING
         if again or not self.complete:
-            missing = gone & self.wanted
+            missing = ((pieces if again else gone) & self.wanted) - self.lacking
             self.lacking |= missing
             self.open |= missing
             self.lacking_count += missing.count

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from typing import Final
+from typing import Final, Protocol
 
 from swarm.content.layout import Layout
+from swarm.errors import ContentAway, PieceWithdrawn
 from swarm.ports import Store
 from swarm.transfer.progress import TransferRecord
 
@@ -14,8 +15,18 @@ READ_AHEAD_BYTES: Final = 16 * 1024 * 1024
 LEAST_AHEAD_PIECES, MOST_AHEAD_PIECES = 4, 256
 """Where pieces are large, and where they are small."""
 
-Watch = Callable[[int, range], None]
-"""Tells the exchange which pieces a reader needs next, in this order; none: it reads no more."""
+
+class ReaderExchange(Protocol):
+    """What a reader asks of the exchange of its transfer, and tells it."""
+
+    def watch(self, reader: int, window: range) -> None:
+        """A reader needs these pieces next, in this order; none: it reads no more."""
+
+    def lacks(self, piece: int) -> bool:
+        """Whether the piece is wanted and not stored, so that it is still to come."""
+
+    def piece_lost(self, piece: int, *, alone: bool) -> None:
+        """The store withdrew a piece that was to be read; unless ``alone``, with its whole file."""
 
 
 class ContentReader:
@@ -25,26 +36,39 @@ class ContentReader:
         self._record = record
         self._reason = reason
         self._store: Store | None = None
-        self._watch: Watch | None = None
+        self._exchange: ReaderExchange | None = None
         self._readers = 0
 
-    def begin(self, store: Store, watch: Watch) -> None:
+    def begin(self, store: Store, exchange: ReaderExchange) -> None:
         """The content is open."""
-        self._store, self._watch = store, watch
+        self._store, self._exchange = store, exchange
 
     def end(self) -> None:
         """The transfer has ended: who reads on is told why."""
-        self._store = self._watch = None
+        self._store = self._exchange = None
 
     async def when_stored(self, piece: int) -> memoryview:
-        """Wait until the piece is stored, and read it; raises what ended the transfer, and PieceWithdrawn."""
+        """Wait until the piece is stored, and read it.
+
+        Raises what ended the transfer; `PieceWithdrawn` if the piece is no longer what was verified. Then the
+        exchange is told, and fetches it again if the transfer is not complete. A piece that is withdrawn and
+        not fetched again is not waited for: it may never be back.
+        """
         while True:
             stored = self._record.next_stored
-            if self._store is None:
+            if self._store is None or self._exchange is None:
                 raise self._reason()
-            if piece in self._store.stored:
-                return await self._store.get(piece)
+            if piece in self._store.stored or not self._exchange.lacks(piece):
+                return await self._read_stored(self._store, piece)
             await stored.wait()
+
+    async def _read_stored(self, store: Store, piece: int) -> memoryview:
+        try:
+            return await store.get(piece)
+        except PieceWithdrawn as error:
+            if self._exchange is not None:
+                self._exchange.piece_lost(piece, alone=not isinstance(error, ContentAway))
+            raise
 
     async def read(
         self, layout: Layout, file: int, start: int, stop: int | None
@@ -61,11 +85,11 @@ class ContentReader:
         reader = self._readers
         try:
             for index, piece in enumerate(needed):
-                if self._watch is not None:
-                    self._watch(reader, needed[index : index + ahead])
+                if self._exchange is not None:
+                    self._exchange.watch(reader, needed[index : index + ahead])
                 data = await self.when_stored(piece)
                 offset = layout.span(piece).offset
                 yield data[max(0, start - offset) : stop - offset]
         finally:
-            if self._watch is not None:
-                self._watch(reader, range(0))
+            if self._exchange is not None:
+                self._exchange.watch(reader, range(0))

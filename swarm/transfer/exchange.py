@@ -356,6 +356,17 @@ class Exchange:
 
     # --- The store ----------------------------------------------------------------------------------
 
+    def lacks(self, piece: int) -> bool:
+        """Whether the piece is wanted and not stored, so that it is still to come."""
+        return self._brain.lacks(piece)
+
+    def piece_lost(self, piece: int, *, alone: bool) -> None:
+        """The store withdrew a piece that was to be read; unless ``alone``, with its whole file."""
+        if alone:
+            self._performer.piece_lost(piece)
+        else:
+            self._performer.stored_changed()
+
     def stored_changed(self, change: StoredChange) -> None:
         """Files of the store are away, or back: the peers and the observers are told."""
         transfer = self._record.transfer
@@ -368,9 +379,11 @@ class Exchange:
 
     def fetch_again(self, path: str, pieces: PieceSet) -> None:
         """Another program has changed pieces at ``path`` that were stored: they are fetched again."""
-        size = sum(map(self._layout.length, pieces))
-        reason = "was changed by another program"
-        self._record.publish(ContentWithdrawn(self._record.transfer, path, reason, pieces.count, size))
+        # Whoever read one of them meanwhile has told of it.
+        if untold := self._brain.stored_of(pieces):
+            size = sum(map(self._layout.length, untold))
+            reason = "was changed by another program"
+            self._record.publish(ContentWithdrawn(self._record.transfer, path, reason, untold.count, size))
         self._performer.fetch_again(pieces)
 
     # --- Other sources ------------------------------------------------------------------------------

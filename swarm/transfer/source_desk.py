@@ -183,25 +183,33 @@ class SourceDesk:
         return self._owed.get(piece, False)
 
     async def begin(self, piece: int) -> memoryview | None:
-        """Memory for the whole piece; None if it is no longer wanted. Waits for piece memory."""
-        if self.wants(piece):
+        """Memory for the whole piece; None if it is no longer wanted, or is being received already.
+
+        Waits for piece memory.
+        """
+        if self._to_begin(piece):
             buffer = await self._resources.pool.take(self.manifest.layout.length(piece))
-            if self.wants(piece):
+            if self._to_begin(piece):
                 self._open[piece] = buffer
                 return buffer.view
             buffer.release()
-        self.refuse(piece)
+        if piece not in self._open:
+            self.refuse(piece)
         return None
 
     def begin_now(self, piece: int) -> memoryview | None:
         """As `begin`, without waiting; None, with nothing done, also if it would."""
-        if not self.wants(piece):
+        if not self._to_begin(piece):
             return None
         buffer = self._resources.pool.take_free(self.manifest.layout.length(piece))
         if buffer is None:
             return None
         self._open[piece] = buffer
         return buffer.view
+
+    def _to_begin(self, piece: int) -> bool:
+        """Whether the piece is wanted and has no memory: a second one would take that of the first."""
+        return self.wants(piece) and piece not in self._open
 
     @property
     def slice_bytes(self) -> int:
@@ -242,13 +250,16 @@ class SourceDesk:
         self.refuse(piece)
 
     def pause(self) -> None:
-        """Take no requests until `unpause`; what was requested and not begun is given back."""
+        """Take no requests until `unpause`; what was requested and not taken is given back.
+
+        What was taken is answered by who took it: given back here, it would be asked for and taken again.
+        """
         self._paused = True
+        waiting = tuple(self._requests)
         self._requests.clear()
         self._performer.message_received(self.source, Choke())
-        for piece in tuple(self._owed):
-            if piece not in self._open:
-                self.refuse(piece)
+        for piece in waiting:
+            self.refuse(piece)
 
     def unpause(self) -> None:
         """Take requests again."""

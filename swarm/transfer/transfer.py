@@ -239,7 +239,7 @@ class Transfer:
         """Everything that is wanted, piece by piece in order, each as soon as it is verified and stored.
 
         Whoever reads slowly does not hold up the transfer. Raises what `complete` raises, and PieceWithdrawn
-        if another program changes the files meanwhile.
+        if another program changed or removed what was stored. What a fetch then lacks it fetches again.
         """
         await self.opened()
         for piece in sorted(self._content.wanted) if self._content else ():
@@ -461,7 +461,7 @@ class Transfer:
             self._book,
             wanted=content.wanted,
         )
-        self._content_reader.begin(content.store, exchange.watch)
+        self._content_reader.begin(content.store, exchange)
         if content.expects_peers:
             exchange.expect_peers()
         self._connector = connector = PeerConnector(

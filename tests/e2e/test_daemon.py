@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import sqlite3
@@ -147,6 +148,9 @@ def test_what_cannot_be_added_is_one_line(processes: Processes, tmp_path: Path) 
     command(processes, "add", str(tmp_path / "bad.swarm"), code=3)
     (tmp_path / "bad|name").write_bytes(b"x")
     command(processes, "add", str(tmp_path / "bad|name"), code=2)
+    (no_utf8 := tmp_path / os.fsdecode(b"caf\xe9")).write_bytes(b"x")
+    refused = command(processes, "add", no_utf8, "--name", "cafe", code=2)
+    assert "not UTF-8" in refused.errors()
     assert listed(processes) == []
 
 

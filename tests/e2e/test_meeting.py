@@ -17,9 +17,16 @@ from swarm.content.link import SwarmLink
 from swarm.discovery.meeting_point import MeetingPoint
 from swarm.ids import ManifestId
 from swarm.net.host import Host, open_host
-from swarm.node.meeting_server import MeetingServer, open_meeting_server
+from swarm.node.meeting_server import (
+    STREAMS_PER_PEER,
+    MeetingServer,
+    RendezvousService,
+    open_meeting_server,
+)
 from swarm.node.meetings import Meetings
-from swarm.ports import Announcement
+from swarm.ports import Announcement, ByteStream
+from swarm.reach import reach_limits
+from swarm.reach.rendezvous_messages import RENDEZVOUS_PROTOCOL
 from tests.support.nodes import LISTEN, loopback_node, observe, until
 from tests.support.relayed import LOOPBACK
 
@@ -155,6 +162,39 @@ async def test_nothing_is_sent_anywhere_without_a_meeting_point(
         assert "meet=" not in shared.link
         await trio.sleep(0.5)
     assert dialled == []
+
+
+async def test_a_rendezvous_server_that_is_no_relay_is_a_meeting_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers neither a relay's protocol nor that of dialling back; it takes nothing under two hours."""
+    monkeypatch.setattr(reach_limits, "MIN_TTL", 2 * 3600)
+    content = tmp_path / "content.bin"
+    content.write_bytes(secrets.token_bytes(100_000))
+    streams: list[ByteStream] = []
+    rendezvous = RendezvousService()
+
+    async def serve(stream: ByteStream) -> None:
+        streams.append(stream)
+        await rendezvous(stream)
+
+    async with open_host(secrets.token_bytes(32), [LOOPBACK]) as server, trio.open_nursery() as nursery:
+        server.serve(RENDEZVOUS_PROTOCOL, serve, most=STREAMS_PER_PEER)
+        meet = (server.addresses[0],)
+        async with (
+            loopback_node(tmp_path / "a", meet=meet) as sharer,
+            loopback_node(tmp_path / "b", meet=meet) as fetcher,
+        ):
+            observed = await observe(sharer, nursery)
+            shared = await sharer.share(content)
+            await until(lambda: len(rendezvous.registry) == 1, "it is registered")
+            async with fetcher.fetch(shared.id, into=tmp_path / "out") as transfer:
+                await transfer.complete()
+            await trio.sleep(3)
+            # One that holds the registration, and one that asks who else is there.
+            assert [stream.peer for stream in streams].count(sharer.peer_id) <= 2
+            assert observed.of(swarm.Warned) == []
+        nursery.cancel_scope.cancel()
 
 
 async def test_questions_of_who_is_gone_wait_no_longer(tmp_path: Path) -> None:

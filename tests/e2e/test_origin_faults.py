@@ -13,7 +13,7 @@ import pytest
 import trio
 
 import swarm
-from swarm.sources import origin_source
+from swarm.sources import origin_body, origin_source
 from swarm.strategy.download import origins
 from tests.support.nodes import loopback_node, observe, until
 from tests.support.web_servers import Asked, ScriptedServer, serving
@@ -272,6 +272,41 @@ async def test_a_busy_server_is_left_alone_for_as_long_as_it_says(tmp_path: Path
     assert busy[2] - busy[1] >= 0.9
     told = [event for event in events if isinstance(event, swarm.SourceFailed)]
     assert [(event.reason, event.retry_in) for event in told] == [("/content.bin: it is busy (503)", 1.0)] * 2
+
+
+async def test_a_fault_of_one_connection_leaves_the_other_what_it_is_about_to_receive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else both would receive the same piece, and the memory of one be that of another piece meanwhile."""
+    monkeypatch.setattr(origin_source, "RUN_BYTES", 8 * PIECE)
+    monkeypatch.setattr(origin_body, "WINDOW_BYTES", 2 * PIECE)
+    long_one, failed, again = threading.Event(), threading.Event(), threading.Event()
+    given: list[range] = []
+
+    def answer(asked: Asked) -> None:
+        if long_one.is_set() and not failed.is_set():
+            failed.set()
+            asked.say("500 Internal Server Error")
+            return
+        if failed.is_set():
+            again.set()
+        given.append(range(asked.start, asked.stop))
+        if long_one.is_set() or asked.stop - asked.start < 8 * PIECE:
+            asked.part()
+            return
+        long_one.set()
+        where = f"Content-Range: bytes {asked.start}-{asked.stop - 1}/{SIZE}"
+        asked.say("206 Partial Content", where, length=asked.stop - asked.start)
+        # The rest of it comes after the pause of the other connection, which may have asked again by then.
+        asked.wire.sendall(DATA[asked.start : asked.start + PIECE])
+        again.wait(8 * origin_source.FIRST_PAUSE)
+        asked.wire.sendall(DATA[asked.start + PIECE : asked.stop])
+
+    _, events = await _fetched(tmp_path, answer)
+    assert sum(map(len, given)) == SIZE, "every byte was sent once"
+    assert not [event for event in events if isinstance(event, swarm.PieceRefused | swarm.SourceBanned)]
+    told = [event for event in events if isinstance(event, swarm.SourceFailed)]
+    assert [event.reason for event in told] == ["/content.bin: it fails (500)"]
 
 
 async def test_a_redirect_is_followed_and_the_file_asked_for_there(tmp_path: Path) -> None:

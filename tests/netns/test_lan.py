@@ -267,3 +267,16 @@ def test_an_interface_that_comes_later_is_used(lan: Lan) -> None:
     found = fetch.event("peer_found", peer=share.event("node_listening")["peer"])
     assert found["provenance"] == "lan"
     fetch.expect_exit(0)
+
+
+def test_a_burst_of_new_interfaces_ends_no_share(lan: Lan) -> None:
+    share, manifest = lan.share(0)
+    # More news than the system keeps for a program that lets them settle.
+    burst = "".join(
+        f"link add v{number} type veth peer name w{number}\nlink set v{number} up\nlink set w{number} up\n"
+        for number in range(40)
+    )
+    subprocess.run(lan.network.inside(0, "ip", "-batch", "-"), input=burst, text=True, check=True)
+    fetch = lan.swarm(1, "fetch", manifest, "--json")
+    fetch.expect_exit(0)
+    share.stop()

@@ -11,6 +11,7 @@ import trio.testing
 
 from swarm.discovery import hash_table
 from swarm.discovery.hash_table import (
+    AGAIN_SECONDS,
     BEGUN_TOGETHER,
     FIRST_PAUSE,
     NEAR_DHT,
@@ -36,6 +37,7 @@ MANIFEST = ManifestId(bytes(32))
 KEY = key_of(MANIFEST)
 ME, FIRST, OTHER, SEEDER = peer(1), peer(2), peer(3), peer(4)
 PUBLIC = Endpoint.parse("/ip4/5.5.5.7/tcp/4001")
+MOVED = Endpoint.parse("/ip4/5.5.5.8/tcp/4001")
 PRIVATE = Endpoint.parse("/ip4/192.168.1.7/tcp/4001")
 
 
@@ -146,6 +148,80 @@ async def test_it_provides_again_in_time_until_it_is_withdrawn(
         table.withdraw(MANIFEST)
         await trio.sleep(2 * PROVIDED_SECONDS)
         assert len(link.told) == 2
+        nursery.cancel_scope.cancel()
+
+
+def at(*endpoints: Endpoint) -> Announcement:
+    return Announcement(MANIFEST, tuple(f"{each}/p2p/{ME}" for each in endpoints), complete=True)
+
+
+class SlowToTell(Table):
+    """Nodes that answer at once and are told within ``seconds``; to the message ``deaf`` they hang up."""
+
+    def __init__(self, seconds: float, deaf: bytes = b"") -> None:
+        super().__init__(lambda _node: b"")
+        self.seconds = seconds
+        self.deaf = deaf
+        self.log: list[tuple[float, bytes]] = []
+
+    async def tell(self, node: KadPeer, message: bytes) -> None:
+        await trio.sleep(self.seconds)
+        if message == self.deaf:
+            raise NoPeerReachable("it hangs up")
+        self.log.append((trio.current_time(), message))
+
+
+@pytest.mark.parametrize("withdrawn", [False, True])
+@pytest.mark.parametrize("fails", [False, True])
+async def test_only_the_addresses_that_were_announced_last_are_provided(
+    autojump_clock: trio.testing.MockClock, fails: bool, withdrawn: bool
+) -> None:
+    """Even if the nodes are still being told earlier ones, whether or not that would have succeeded."""
+    old, new = add_provider(KEY, ME, (PUBLIC,)), add_provider(KEY, ME, (MOVED,))
+    link = SlowToTell(QUESTION_SECONDS / 2, old if fails else b"")
+    table = HashTable([PeerAddress(FIRST, PUBLIC)], link)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(table.run)
+        table.announce(at(PUBLIC))
+        await trio.sleep(QUESTION_SECONDS / 4)
+        if withdrawn:
+            table.withdraw(MANIFEST)
+        table.announce(at(MOVED))
+        await trio.sleep(PROVIDED_SECONDS + QUESTION_SECONDS)
+        assert [message for _, message in link.log] == [new, new]
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_is_withdrawn_while_nodes_are_told_is_told_no_further(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    link = SlowToTell(1)
+    table = HashTable([PeerAddress(FIRST, PUBLIC)], link)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(table.run)
+        table.announce(at(PUBLIC))
+        await trio.sleep(0.5)
+        table.withdraw(MANIFEST)
+        await trio.sleep(PROVIDED_SECONDS)
+        assert link.log == []
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_no_node_was_told_is_provided_again_soon_and_an_announcement_of_the_same_changes_nothing(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    message = add_provider(KEY, ME, (PUBLIC,))
+    link = SlowToTell(1, message)
+    table = HashTable([PeerAddress(FIRST, PUBLIC)], link)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(table.run)
+        table.announce(at(PUBLIC))
+        await trio.sleep(0.5)
+        table.announce(at(PUBLIC))
+        await trio.sleep(1)
+        link.deaf = b""
+        await trio.sleep(PROVIDED_SECONDS / 2)
+        assert link.log == [(pytest.approx(1 + AGAIN_SECONDS + 1), message)]
         nursery.cancel_scope.cancel()
 
 

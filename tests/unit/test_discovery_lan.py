@@ -7,10 +7,13 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
+import pytest
 import trio
 import trio.testing
 
-from swarm.discovery.lan import ANSWER_DELAY, ANSWER_PAUSE, LanPeers, _Place
+from swarm.discovery import lan as lan_module
+from swarm.discovery.interfaces import InterfaceNews
+from swarm.discovery.lan import ANSWER_DELAY, ANSWER_PAUSE, FIRST_PAUSE, LanPeers, _Place
 from swarm.discovery.lan_scope import Interface
 from swarm.endpoint import Endpoint
 from swarm.ids import ManifestId
@@ -115,4 +118,39 @@ async def test_it_looks_for_what_is_not_complete_and_less_and_less_often(
         await trio.sleep(130)
         moments = [round(at - began, 3) for at, _ in wire.sent]
         assert moments == [0, 1, 3, 7, 15, 31, 63, 123]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_search_that_a_failure_broke_off_goes_on_with_the_next_run(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    wire: Any = Wire()
+    fails = trio.Event()
+
+    async def wait(_self: InterfaceNews) -> None:
+        await fails.wait()
+        raise OSError("out of order")
+
+    async def search() -> None:
+        async for _ in lan.near(OWN_SERVICE):
+            pass
+
+    monkeypatch.setattr(lan_module, "interfaces", tuple)
+    monkeypatch.setattr(InterfaceNews, "wait", wait)
+    lan = LanPeers(ME, [Endpoint.parse("/ip4/0.0.0.0/tcp/4001")])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(search)
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(ExceptionGroup):
+            async with trio.open_nursery() as first:
+                first.start_soon(lan.run)
+                await trio.sleep(FIRST_PAUSE / 2)
+                fails.set()
+        fails = trio.Event()
+        nursery.start_soon(lan.run)
+        await trio.testing.wait_all_tasks_blocked()
+        place = _Place(wire)
+        lan._places[place.key] = place
+        await trio.sleep(2 * FIRST_PAUSE)
+        assert wire.sent
         nursery.cancel_scope.cancel()

@@ -13,6 +13,7 @@ import trio.testing
 
 from swarm.discovery.meeting_point import (
     FIRST_PAUSE,
+    LONGEST_PAUSE,
     NEAR_MEETING,
     REGISTERED_PAUSE,
     UNHURRIED_SECONDS,
@@ -26,6 +27,7 @@ from swarm.ports import Announcement, FoundPeer
 from swarm.reach import reach_limits as limits
 from swarm.reach.framing import read_message, write_message
 from swarm.reach.peer_record import open_record, seal_record
+from swarm.reach.relay_protocols import HOP_PROTOCOL
 from swarm.reach.rendezvous_messages import (
     Discover,
     DiscoverResponse,
@@ -66,6 +68,8 @@ class Link:
         self.asked: list[tuple[float, Discover]] = []
         self.said: list[str] = []
         self.connects = 0
+        self.relays = True
+        self.places_asked: list[float] = []
 
     async def connect(self) -> Endpoint:
         self.connects += 1
@@ -84,6 +88,9 @@ class Link:
 
     async def reserve(self) -> float:
         await trio.lowlevel.checkpoint()
+        self.places_asked.append(trio.current_time())
+        if not self.relays:
+            raise LinkClosed(f"{SERVER} does not answer {HOP_PROTOCOL}")
         return 3600.0
 
     def seal(self, addresses: tuple[Route, ...]) -> bytes:
@@ -238,3 +245,26 @@ async def test_the_pauses_after_failures_grow_and_a_refusal_is_told(
     assert 40 < pauses[-1] <= 60
     assert len(link.said) == 1
     assert "no room" in link.said[0]
+
+
+async def test_a_server_that_is_no_relay_keeps_the_node_registered(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Peers are found there all the same; a place is asked for again, for it may only have been slow."""
+    record = seal_record(bytes(range(1, 33)), [PUBLIC], 1)
+    async with meeting(PUBLIC, serving(Register(SPACE, record, 100))) as (point, link):
+        link.relays = False
+        point.announce(Announcement(MANIFEST, (f"{PUBLIC}/p2p/{ME}",), complete=True))
+        assert (await first_of(point)).peer == open_record(record).peer
+        await trio.sleep(10 * LONGEST_PAUSE)
+        assert link.connects == len(link.registered) == 1
+        assert link.said == []
+        link.relays = True
+        await trio.sleep(LONGEST_PAUSE)
+        pauses = [later - earlier for earlier, later in pairwise(link.places_asked)]
+        assert len(pauses) > 5
+        assert min(pauses) >= LONGEST_PAUSE * limits.RESERVATION_RENEWED
+        asked = len(link.places_asked)
+        # The place that it gave in the end lasts.
+        await trio.sleep(10 * LONGEST_PAUSE)
+        assert len(link.places_asked) == asked

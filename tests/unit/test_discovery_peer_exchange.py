@@ -20,6 +20,7 @@ from swarm.protocol.messages import ExchangedPeer, Hello, Peers
 from swarm.strategy.peer_book import EXCHANGE
 
 ADDRESS = ("/ip4/192.0.2.1/tcp/1",)
+ELSEWHERE = ("/ip4/192.0.2.9/tcp/1",)
 LOCAL = ("/ip4/127.0.0.1/tcp/1", "/ip4/192.0.2.2/tcp/1")
 
 
@@ -68,6 +69,59 @@ def test_who_comes_and_goes_between_two_messages_is_not_mentioned():
     introductions.session_opened(B, ADDRESS, near=False, now=2.0)
     introductions.session_closed(B, 2.01)
     assert introductions.due(10.0) == []
+
+
+def moved(introductions: Introductions, addresses: tuple[str, ...], now: float) -> None:
+    """A peer's new session replaces the one that is dead."""
+    introductions.session_closed(A, now)
+    introductions.session_opened(A, addresses, near=False, now=now)
+
+
+def test_who_comes_back_elsewhere_between_two_messages_is_named_again():
+    introductions = Introductions()
+    for name in (A, B):
+        introductions.session_opened(name, ADDRESS, near=False, now=0.0)
+    assert told(introductions.due(0.0)) == {A: ({B}, set()), B: ({A}, set())}
+    moved(introductions, ELSEWHERE, 10.0)
+    messages = dict(introductions.due(10.0 + COALESCE_SECONDS))
+    assert messages == {A: Peers((ExchangedPeer(B, ADDRESS),)), B: Peers((ExchangedPeer(A, ELSEWHERE),))}
+    # Or while no message may be sent: only the last address counts.
+    moved(introductions, ADDRESS, 10.2)
+    moved(introductions, (*ELSEWHERE, *ADDRESS), 10.3)
+    messages = dict(introductions.due(10.0 + COALESCE_SECONDS + limits.PEERS_INTERVAL))
+    assert messages[B] == Peers((ExchangedPeer(A, (*ELSEWHERE, *ADDRESS)),))
+    introductions.due(20.0)
+    assert introductions.next_due() == math.inf
+
+
+def test_who_comes_back_at_addresses_that_look_the_same_from_outside_is_not_named_again():
+    introductions = Introductions()
+    for name in (A, NEAR, FAR):
+        introductions.session_opened(name, ADDRESS, near=name != FAR, now=0.0)
+    introductions.due(0.0)
+    moved(introductions, (*LOCAL[:1], *ADDRESS), 10.0)
+    messages = dict(introductions.due(11.0))
+    assert messages.keys() == {A, NEAR}
+    assert messages[NEAR] == Peers((ExchangedPeer(A, (*LOCAL[:1], *ADDRESS)),))
+    moved(introductions, (), 20.0)
+    assert dict(introductions.due(21.0)).keys() == {A}
+
+
+def test_many_who_come_back_elsewhere_are_named_again_in_legal_portions():
+    names = sorted(peer(number) for number in range(1, 130))
+    introductions = Introductions()
+    introductions.session_opened(B, ADDRESS, near=False, now=0.0)
+    for addresses, now in ((ADDRESS, 0.0), (ELSEWHERE, 100.0)):
+        for name in names:
+            introductions.session_closed(name, now)
+            introductions.session_opened(name, addresses, near=False, now=now)
+        heard: list[ExchangedPeer] = []
+        while (due := introductions.next_due()) < math.inf:
+            messages = dict(introductions.due(due))
+            for message in messages.values():
+                encode(message)
+            heard += messages.get(B, Peers()).added
+        assert sorted(heard, key=lambda each: each.peer) == [ExchangedPeer(name, addresses) for name in names]
 
 
 def test_many_peers_are_told_in_legal_portions():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,7 +25,7 @@ from swarm.net.port_mapper import (
     PortMapper,
 )
 from swarm.net.router_memory import MAX_ROUTERS, RouterMemory
-from swarm.net.router_protocols import UpnpClient
+from swarm.net.router_protocols import RouterNews, UpnpClient
 from swarm.protocol.port_mapping import MappedPort, MappingRefused
 
 OWN = "192.168.1.10"
@@ -213,6 +214,34 @@ async def test_nobody_waits_for_a_router_that_was_silent_before(
         memory().note(silent=True)
     assert len((tmp_path / "home" / "silent").read_text().splitlines()) == MAX_ROUTERS
     assert memory().is_silent
+
+
+async def test_a_port_that_a_failure_gives_back_is_told_to_be_lost(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    async def fail(_self: News, _gateway: str | None) -> None:
+        raise RuntimeError("out of order")
+
+    monkeypatch.setattr(News, "wait", fail)
+    router = Router("PCP", 0.0, PORT)
+    with pytest.raises(ExceptionGroup):
+        async with mapping(monkeypatch, router) as (_, told):
+            await trio.sleep(2 * SHORTEST_RENEWAL)
+    assert [lease is None for _, lease in told] == [False, True]
+    assert router.released == 1
+
+
+async def test_without_a_socket_for_it_there_is_no_news(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    def none_left(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(trio.socket, "socket", none_left)
+    with trio.move_on_after(1) as waiting:
+        async with RouterNews(OWN, None) as news:
+            await news.wait("192.168.1.1")
+    assert waiting.cancelled_caught
 
 
 @pytest.mark.parametrize(

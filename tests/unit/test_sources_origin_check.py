@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import random
 
-from swarm.sources.origin_check import SAMPLED, sampled
+import trio
+
+from swarm.origin_url import OriginUrl
+from swarm.sources.origin_check import SAMPLED, _CheckDesk, sampled
+from swarm.sources.origin_source import OriginSettings, OriginSource
 from tests.support.contents import folder_manifest
 
 PIECE = 16384
@@ -27,3 +31,22 @@ def test_of_each_file_the_first_and_the_last_piece_and_some_between_are_compared
             assert len(mine) == min(len(own), SAMPLED)
         chosen_before.add(tuple(chosen))
     assert len(chosen_before) > 1
+
+
+async def test_a_pause_of_one_worker_leaves_what_another_has_taken_to_that_one() -> None:
+    manifest = folder_manifest("f", {"a": bytes(6 * PIECE)}, piece_length=PIECE)
+    source = OriginSource(OriginUrl("http://127.0.0.1:1/"), OriginSettings(trio.CapacityLimiter(2)))
+    desk = _CheckDesk(manifest, source, range(6))
+    taken = await desk.next_run(4 * PIECE)
+    assert taken == range(4)
+    assert await desk.begin(0) is not None
+    desk.pause()
+    desk.unpause()
+    assert await desk.next_run(4 * PIECE) == range(4, 6)
+    for piece in range(1, 6):
+        assert desk.wants(piece)
+        assert desk.begin_now(piece) is not None
+    desk.deliver(range(6))
+    with trio.CancelScope() as scope:
+        await desk.end_with(scope)
+    assert desk.differences == []

@@ -17,7 +17,7 @@ from swarm.storage.scan import scan
 from swarm.storage.seed_store import SeedStore
 from swarm.storage.target import Target, open_target
 from tests.support.contents import folder_manifest
-from tests.support.storage import PIECE, flip, make_tree, noise, read_tree
+from tests.support.storage import PIECE, FaultyLayer, flip, make_tree, noise, read_tree
 
 FILES = {
     **{f"a/{number}": noise(100 + number, number) for number in range(40)},
@@ -158,6 +158,29 @@ async def test_a_read_together_ends_with_the_first_piece_that_is_not_as_it_was(t
         (root / "a" / "0").unlink()
         (away,) = await store.get_many([0, 1, 2])
         assert isinstance(away, ContentAway)
+
+
+async def test_a_read_together_without_descriptors_is_done_piece_by_piece(tmp_path: Path) -> None:
+    layer = FaultyLayer("duplicate", error=errno.EMFILE)
+    layer.broken = False
+    async with open_target(MANIFEST, tmp_path, layer=layer) as target:
+        pieces = pieces_of(target)[:3]
+        await target.put_many(pieces)
+        layer.broken = True
+        assert await target.get_many([0, 1, 2]) == [data for _, data in pieces]
+        layer.broken = False
+
+
+async def test_a_read_together_without_any_descriptor_ends_with_the_disk_error(tmp_path: Path) -> None:
+    layer = FaultyLayer("duplicate", "open", error=errno.EMFILE)
+    layer.broken = False
+    async with open_target(MANIFEST, tmp_path, layer=layer) as target:
+        await target.put_many(pieces_of(target)[:3])
+        layer.broken = True
+        (refused,) = await target.get_many([0, 1, 2])
+        layer.broken = False
+        assert isinstance(refused, DiskError)
+        assert list(target.stored) == [0, 1, 2]
 
 
 async def test_a_step_that_might_wait_for_the_disk_is_not_taken(tmp_path: Path) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from swarm.content.manifest import LinkEntry, Manifest
+from swarm.content.paths import clash_key
 from swarm.errors import DiskError, UsageError
 from swarm.storage import room
 from swarm.storage.hash_cache import HashCache
@@ -251,6 +254,99 @@ async def test_a_file_system_without_exchange_or_links_is_updated_all_the_same(
     assert set(operations) <= set(layer.calls)
     assert tree(root) == V2 | {"cfg.swarm-kept": b"mine", "save": b"saved"}
     assert names(place.out) == {"x"}
+
+
+class Folding(FaultyLayer):
+    """Takes names for one that differ only in case or in their Unicode form, as APFS and NTFS do."""
+
+    def __init__(self) -> None:
+        super().__init__(error=0)
+        for operation in ("open", "stat", "make_folder", "make_link", "remove", "remove_folder"):
+            setattr(self, operation, self.folding(getattr(self, operation), 1))
+        for operation in ("move", "replace", "exchange", "link"):
+            setattr(self, operation, self.folding(getattr(self, operation), 2))
+
+    def folding(self, real: Callable[..., object], count: int) -> Callable[..., object]:
+        def operation(*arguments: Any, **named: object) -> object:
+            found = list(arguments)
+            for at in range(0, 2 * count, 2):
+                found[at + 1] = self.name_in(found[at], found[at + 1])
+            return real(*found, **named)
+
+        return operation
+
+    def name_in(self, folder: int, name: str) -> str:
+        return next((each for each in os.listdir(folder) if clash_key(each) == clash_key(name)), name)
+
+
+FOLDED = {
+    "config.ini": b"colour = blue\n",
+    "data": b"a file",
+    "docs/readme": b"read me",
+    "na\u00efve": b"composed",
+    "plugins/one": b"1",
+}
+LIKE_FILES = {"Config.ini": b"colour = mine\n", "Docs/ReadMe": b"my own", "nai\u0308ve": b"decomposed"}
+USERS = LIKE_FILES | {
+    "DATA/save": b"in a folder that is a file now",
+    "Docs/Notes": b"in a folder of both",
+    "Plugins": b"a file where a folder is now",
+}
+
+
+def folded() -> tuple[Manifest, MemoryStore]:
+    manifest = folder_manifest("x", FOLDED)
+    return manifest, MemoryStore(manifest, b"".join(FOLDED["/".join(each.path)] for each in manifest.files))
+
+
+async def test_what_the_file_system_takes_for_a_file_of_the_new_version_does_not_replace_it(
+    place: Place,
+) -> None:
+    root = await place.install({"Config.ini": b"colour = red\n", "old": b"old"})
+    make_tree(root, LIKE_FILES)
+    target = await place.update(*folded(), layer=Folding())
+    kept = {
+        "Config.ini.swarm-kept": LIKE_FILES["Config.ini"],
+        "docs/ReadMe.swarm-kept": LIKE_FILES["Docs/ReadMe"],
+        "nai\u0308ve.swarm-kept": LIKE_FILES["nai\u0308ve"],
+    }
+    assert tree(root) == FOLDED | kept
+    assert names(place.out) == {"x"}
+    assert len(target.kept.files) == len(kept)
+
+
+async def test_files_and_folders_that_the_file_system_takes_for_one_do_not_stop_an_update(
+    place: Place,
+) -> None:
+    root = await place.install({"DATA/one": b"1"})
+    make_tree(root, USERS)
+    (root / "DATA" / "none").mkdir()
+    layer = Folding()
+    layer.exchange = layer.breaking("exchange", errno.EBUSY)  # type: ignore[method-assign]
+    with pytest.raises(DiskError):
+        await place.update(*folded(), layer=layer)
+    target = await place.update(*folded(), layer=Folding())
+    assert tree(root) == FOLDED | {
+        "Config.ini.swarm-kept": USERS["Config.ini"],
+        "DATA.swarm-kept/save": USERS["DATA/save"],
+        "docs/Notes": USERS["Docs/Notes"],
+        "docs/ReadMe.swarm-kept": USERS["Docs/ReadMe"],
+        "nai\u0308ve.swarm-kept": USERS["nai\u0308ve"],
+        "Plugins.swarm-kept": USERS["Plugins"],
+    }
+    assert (root / "DATA.swarm-kept" / "none").is_dir()
+    assert names(place.out) == {"x"}
+    assert len(target.kept.files) == len(USERS) + 1
+
+
+async def test_where_case_counts_the_user_s_files_stay_where_they_are(place: Place) -> None:
+    root = await place.install({"Config.ini": b"colour = red\n"})
+    make_tree(root, USERS)
+    await place.update(*folded(), layer=FaultyLayer("exchange", error=errno.EINVAL))
+    assert tree(root) == FOLDED | USERS
+    # The next run finds them in their places.
+    await place.update(layer=FaultyLayer("exchange", error=errno.EINVAL))
+    assert tree(root) == V2 | USERS
 
 
 async def test_a_refused_swap_leaves_the_old_version_and_is_repeated(place: Place) -> None:

@@ -78,6 +78,18 @@ def test_a_piece_lost_after_the_end_is_not_wanted_again() -> None:
     assert pieces.complete
 
 
+def test_pieces_lost_after_the_end_are_wanted_again_if_the_target_is_not_finished() -> None:
+    pieces = setup_pieces("###")
+    pieces.lost(0)
+    lost = PieceSet.of(3, [0, 1])
+    assert pieces.lost_many(lost, again=True) == PieceSet.of(3, [1])
+    assert picture(pieces) == "  #"
+    assert marks(pieces, pieces.open) == marks(pieces, pieces.lacking) == "xx."
+    assert pieces.lacking_count == 2
+    pieces.lost_many(lost, again=True)
+    assert pieces.lacking_count == 2
+
+
 @pytest.mark.parametrize(
     ("stored", "move"),
     [

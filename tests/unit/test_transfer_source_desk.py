@@ -25,7 +25,7 @@ from swarm.events import (
 )
 from swarm.ids import PeerId, SourceId
 from swarm.ports import RequestDesk
-from swarm.protocol.messages import Cancel, Goodbye, HaveAll, Reject, RejectReason, Request, Unchoke
+from swarm.protocol.messages import Cancel, Choke, Goodbye, HaveAll, Reject, RejectReason, Request, Unchoke
 from swarm.storage.memory_store import MemoryStore
 from swarm.transfer.buffers import ArrivedPieces, TransferMemory
 from swarm.transfer.pacing import Pacer, RateLimit
@@ -526,6 +526,54 @@ async def test_a_request_that_is_cancelled_while_it_is_copied_gets_one_answer(au
     assert memory.pool.used == 0
     desk.refuse(3)
     assert len(heard.whole) + sum(isinstance(each, Reject) for each in heard.said) == 1
+
+
+def quick_desk_of(heard: Heard, memory: TransferMemory) -> SourceDesk:
+    """A desk without a limit."""
+    now = trio.current_time
+    free = Pacer(now=now)
+    resources = SessionResources(MemoryStore(MANIFEST), memory, memory.pool.share(), free, free, now)
+    return SourceDesk(Scripted(honest), resources, heard)  # type: ignore[arg-type]
+
+
+async def test_a_pause_gives_back_what_waits_and_leaves_what_was_taken_to_who_took_it() -> None:
+    heard, memory = Heard(), TransferMemory()
+    desk = quick_desk_of(heard, memory)
+    desk.send(*map(Request, range(6)))
+    assert await desk.next_run(4 * PIECE) == range(4)
+    view = await desk.begin(0)
+    assert view is not None
+    # The other worker had a fault. Only what nobody took can be asked for once more.
+    desk.pause()
+    assert heard.said == [Choke(), *(Reject(piece, RejectReason.CHOKED) for piece in (4, 5))]
+    desk.unpause()
+    desk.send(Request(4))
+    assert await desk.next_run(4 * PIECE) == range(4, 5)
+    view[:] = piece_of(0)
+    desk.deliver((0,))
+    for piece in range(1, 5):
+        assert desk.wants(piece)
+        memory_of_it = desk.begin_now(piece)
+        assert memory_of_it is not None
+        memory_of_it[:] = piece_of(piece)
+        desk.deliver((piece,))
+    assert heard.whole == list(range(5))
+    assert heard.said[3:] == [Unchoke()]
+    assert memory.pool.used == 0
+
+
+async def test_a_piece_that_is_being_received_is_not_begun_a_second_time() -> None:
+    heard, memory = Heard(), TransferMemory()
+    desk = quick_desk_of(heard, memory)
+    desk.send(Request(3))
+    await desk.next_run(PIECE)
+    view = await desk.begin(3)
+    assert view is not None
+    assert await desk.begin(3) is None
+    assert desk.begin_now(3) is None
+    view[:] = piece_of(3)
+    desk.deliver((3,))
+    assert (heard.said, heard.whole, memory.pool.used) == ([], [3], 0)
 
 
 async def test_a_source_that_is_ended_while_it_supplies_gives_its_memory_back(autojump_clock):
