@@ -142,8 +142,6 @@ class Circuits:
         self._brought = PeerRates()
         self._deaf: set[PeerId] = set()
         """Connected peers that do not relay at all."""
-        self._unclear: set[PeerId] = set()
-        """Connected peers that the last time did not say whether they relay."""
         self._punch = HolePunch(
             host.network,
             host.gate,
@@ -351,24 +349,18 @@ class Circuits:
         relay = circuit.relay.peer
         if relay in self._deaf:
             raise LinkClosed("it does not relay")
-        first = delimited(HopMessage(HopKind.CONNECT, peer).encode())
-        # Who does not relay may end the stream because of what is sent along, and its answer is lost with it.
-        alone = relay in self._unclear
         try:
-            stream = await self._open(relay, HOP_PROTOCOL, b"" if alone else first)
+            with trio.fail_after(limits.HANDSHAKE_SECONDS):
+                stream = await self._ask(relay, delimited(HopMessage(HopKind.CONNECT, peer).encode()))
+        except trio.TooSlowError:
+            raise LinkClosed("the relay does not answer") from None
         except NotSpoken:
             # What it does not speak it is not asked again: that counts as an offence.
             self._deaf.add(relay)
             raise
-        except LinkClosed:
-            self._unclear.add(relay)
-            raise
         taken = False
         try:
             with trio.fail_after(limits.HANDSHAKE_SECONDS):
-                if alone:
-                    self._unclear.discard(relay)
-                    await stream.write(first)
                 answer = HopMessage.decode(await read_message(stream, limits.MAX_MESSAGE_BYTES))
                 if answer.kind is not HopKind.STATUS or answer.status != RelayStatus.OK:
                     raise RemoteError(_refusal(answer.status))
@@ -383,6 +375,23 @@ class Circuits:
             if not taken:
                 await stream.reset()
         return connection, answer.limit
+
+    async def _ask(self, relay: PeerId, first: bytes) -> NegotiatedStream:
+        """Open a stream to a relay and send ``first``; NotSpoken if it says that it is none."""
+        try:
+            return await self._open(relay, HOP_PROTOCOL, first)
+        except NotSpoken:
+            raise
+        except LinkClosed:
+            # Who does not relay may end the stream because of what is sent along, and its answer is lost with
+            # it. Asked alone it gives one.
+            stream = await self._open(relay, HOP_PROTOCOL)
+        try:
+            await stream.write(first)
+        except BaseException:
+            await stream.reset()
+            raise
+        return stream
 
     async def _carries(self, connection: INetConn) -> bool:
         """Whether the other end takes pieces over this connection."""
@@ -425,7 +434,6 @@ class Circuits:
             if self._host.direct(peer) is None:
                 self._relays.pop(peer, None)
                 self._deaf.discard(peer)
-                self._unclear.discard(peer)
                 if not self._host.relayed(peer):
                     self._punch.give_up(peer)
         elif not is_relayed(connection):

@@ -298,18 +298,6 @@ async def test_a_relay_that_once_gave_no_answer_is_asked_again(monkeypatch: pyte
             assert not connection.is_closed
 
 
-async def test_who_does_not_relay_is_asked_twice_at_most() -> None:
-    async with relayed_host() as (other, _), relayed_host() as (host, circuits):
-        circuit = circuit_by(other.addresses[0])
-        await host.connect(circuit.relay.peer, [circuit.relay.endpoint])
-        for _ in range(2):
-            with pytest.raises(LinkClosed):
-                await circuits._open_circuit(STRANGER, circuit)
-        with pytest.raises(LinkClosed, match="it does not relay"):
-            await circuits._open_circuit(STRANGER, circuit)
-        assert host.connected(circuit.relay.peer)
-
-
 async def test_a_direct_dial_has_a_head_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """A circuit costs its relay something: none is opened while a direct dial may still succeed."""
     opened: list[Circuit] = []
