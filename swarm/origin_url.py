@@ -20,7 +20,9 @@ MAX_ORIGINS = 16
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _URL = lazy_pattern(r"[!-~]+", re.ASCII)
-_HOST = lazy_pattern(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}", re.ASCII)
+# Of a name each label has 63 characters at most: others cannot be asked for (RFC 1035, section 2.3.4).
+_NAME = r"(?=.{1,253}\Z)(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?"
+_HOST = lazy_pattern(_NAME + r"|(?=[^:]*:)[0-9A-Fa-f:.]{2,45}", re.ASCII)
 # What may stand in a path besides letters, digits and "-._~" (RFC 3986, section 3.3).
 _SAFE = "!$&'()*+,;=:@"
 _KEPT = "/%" + _SAFE + "[]|^"

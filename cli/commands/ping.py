@@ -66,12 +66,11 @@ async def _ping(node: Node, live: Live, peers: tuple[str, ...], count: int, inte
     for address in node.addresses:
         live.result(None, f"libp2p node address: {address}")
     failures: list[NoPeerReachable] = []
-    answered = 0
+    answers: list[int] = []
 
     async def one(address: str) -> None:
-        nonlocal answered
         try:
-            answered += await _ping_one(node, live, address, count, interval)
+            answers.append(await _ping_one(node, live, address, count, interval))
         except NoPeerReachable as error:
             failures.append(error)
             if len(peers) > 1:
@@ -80,7 +79,7 @@ async def _ping(node: Node, live: Live, peers: tuple[str, ...], count: int, inte
     async with trio.open_nursery() as nursery:
         for address in dict.fromkeys(peers):
             nursery.start_soon(one, address)
-    if not answered:
+    if not any(answers):
         raise failures[0] if failures and len(peers) == 1 else NoPeerReachable("no peer answered a ping")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli import daemon_calls
-from cli.failures import explain, summed_up
+from cli.failures import explain, most_telling, summed_up
 from cli.interrupts import Interrupted
 from cli.render.lines import Phase, Standing
 from cli.transfers.naming import shown
@@ -28,11 +28,13 @@ if TYPE_CHECKING:
 
 ASK_SECONDS = 0.2
 """Between two questions to the daemon while something changes."""
-WAIT_SECONDS = 2
+WAIT_SECONDS = 1
 """How long one question waits for news."""
 PATIENCE = 120.0
 _MENDED_ELSEWHERE = frozenset({4, 5})
 """Exit codes of failures that peers mend: the daemon tries again, and this command waits for it."""
+_SHARED = frozenset({"seeding", "finished"})
+"""States of a share whose manifest is known and which has nothing in its way."""
 _PHASES = {"hashing": Phase.HASHING, "seeding": Phase.SEEDING}
 
 Json = dict[str, Any]
@@ -69,7 +71,8 @@ def share_by_daemon(live: Live, sharing: Sharing, fields: Mapping[str, object]) 
     with daemon_calls.daemon() as client:
         for path, target in sharing.places:
             try:
-                link = _share(client, live, path, target, fields)
+                inside = [str(each.absolute()) for _, each in sharing.places if _is_inside(each, path)]
+                link = _share(client, live, path, target, {**fields, "omit": inside})
                 tell_command(live, link, qr=sharing.qr)
             except (SwarmError, OSError) as error:
                 _note(live, failures, error, str(path), alone=len(sharing.places) == 1)
@@ -128,15 +131,17 @@ class Watched:
         self._live = live
         self._peers = peers
         self._began = time.monotonic()
+        self._draws_at = self._began
         self._version = ""
         self._named: dict[str, str] = {}
         self._new: set[str] = set()
+        self._first: dict[str, Json] = {}
         self._abouts: dict[str, Json] = {}
 
     def add(self, content: str, about: Json, *, new: bool) -> None:
         """Watch what the daemon answered to a request."""
         self._named[about["id"]] = content
-        self._abouts[about["id"]] = about
+        self._abouts[about["id"]] = self._first[about["id"]] = about
         if new:
             self._new.add(about["id"])
 
@@ -202,10 +207,18 @@ class Watched:
             if gone:
                 raise Incomplete(f"transfer {each} was removed from the daemon meanwhile")
             self._abouts[each] = there.get(each, self._abouts[each])
+        self._draw()
+        time.sleep(ASK_SECONDS)
+
+    def _draw(self) -> None:
+        """Show how they stand, at the pace of the view."""
+        now = time.monotonic()
+        if now < self._draws_at:
+            return
+        self._draws_at = now + self._live.interval
         self._live.show(
             [self._standing(number, each) for number, each in enumerate(self._abouts.values(), 1)]
         )
-        time.sleep(ASK_SECONDS)
 
     def _standing(self, number: int, about: Json) -> Standing:
         if self._peers:
@@ -219,6 +232,13 @@ class Watched:
     def seconds(self) -> float:
         """Since this began."""
         return time.monotonic() - self._began
+
+    def since(self, about: Json) -> TransferSnapshot:
+        """How a transfer stands; bytes are those that have moved since it is watched."""
+        first = self._first[about["id"]]
+        moved = {name: max(0, about[name] - first[name]) for name in ("received", "sent", "wasted")}
+        sources = about.get("sources", ()) if moved["received"] else ()
+        return snapshot_of({**about, **moved, "sources": sources}, 1, self.seconds)
 
 
 def snapshot_of(about: Json, number: int, elapsed: float) -> TransferSnapshot:
@@ -261,6 +281,10 @@ def snapshot_of(about: Json, number: int, elapsed: float) -> TransferSnapshot:
     )  # fmt: skip
 
 
+def _is_inside(target: Path, folder: Path) -> bool:
+    return target.resolve().is_relative_to(folder.resolve())
+
+
 def _share(client: DaemonClient, live: Live, path: Path, target: Path, fields: Mapping[str, object]) -> str:
     from swarm.observe.reports import PathShared
     from swarm.storage.manifest_files import check_place
@@ -268,8 +292,12 @@ def _share(client: DaemonClient, live: Live, path: Path, target: Path, fields: M
     _in_trio(partial(check_place, target))
     watched = Watched(client, live)
     request = {**fields, "path": str(path.absolute())}
-    watched.add(str(path), client.post("/v1/transfers", request), new=client.made)
-    about = watched.until(lambda each: each["manifest"] is not None and each["pieces"] > 0)
+    about = client.post("/v1/transfers", request)
+    if about["state"] == "finished":
+        # One that is new and ends by its rule while this command looks on has been shared as it should.
+        raise Incomplete(f"it was seeded enough ({about['finished']}): swarm resume seeds it again")
+    watched.add(str(path), about, new=client.made)
+    about = watched.until(lambda each: each["state"] in _SHARED)
     envelope = _write_manifest(client, about["id"], target)
     manifest = envelope.manifest
     live.result(
@@ -309,12 +337,15 @@ def _fetched(
         # As it was given, so that it reads as it does without a daemon.
         path = fetching.output / path.name
     manifest = ManifestId.parse(about["manifest"])
-    live.say(summary(snapshot_of(about, 1, watched.seconds)))
+    live.say(summary(watched.since(about)))
     live.result(PathFetched(manifest, str(path), about["size"], watched.seconds), printable(str(path)))
     if fetching.seed:
         live.result(FetchedSeeded(manifest, about["link"]), about["link"])
         tell_command(live, about["link"])
-    live.say(f"the daemon seeds it: swarm status {about['id'][:8]}")
+    if about["state"] in {"finished", "paused"}:
+        live.say(f"the daemon does not seed it ({about['state']}): swarm resume {about['id'][:8]}")
+    else:
+        live.say(f"the daemon seeds it: swarm status {about['id'][:8]}")
 
 
 def _write_manifest(client: DaemonClient, transfer: str, target: Path) -> Envelope:
@@ -327,12 +358,16 @@ def _write_manifest(client: DaemonClient, transfer: str, target: Path) -> Envelo
 
 
 def _in_trio(function: Callable[[], Any]) -> None:
+    """Run ``function`` under trio; raises what it raises, not in a group."""
     from cli import running
 
     async def main() -> None:
         await function()
 
-    running.run(main)
+    try:
+        running.run(main)
+    except ExceptionGroup as group:
+        raise most_telling(group) from group
 
 
 def _note(live: Live, failures: list[BaseException], error: BaseException, what: str, *, alone: bool) -> None:

@@ -5,6 +5,7 @@ Answers are made of what is in memory; only what changes something waits for the
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -323,6 +324,15 @@ def failure(status: int, message: str, exit_code: int) -> Answer:
     return json_answer(status, {"error": {"message": message, "exit_code": exit_code}})
 
 
+def _encodable(text: str) -> bool:
+    """Whether a text may be a file name, which need not be UTF-8."""
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _number(request: HttpRequest, name: str, default: float) -> float:
     text = request.query.get(name)
     if text is None:
@@ -361,6 +371,7 @@ def _further(fields: _Fields) -> FurtherOptions:
         trusted=fields.texts("trusted"),
         bases=fields.texts("bases"),
         ignore=fields.texts("ignore"),
+        omit=fields.texts("omit"),
         skip=fields.flag("skip") or False,
         overwrite=fields.flag("overwrite") or False,
         times=usual.times if times is None else times,
@@ -383,7 +394,7 @@ class _Fields:
         value = self._fields.pop(name, None)
         if value is None:
             return None
-        if not isinstance(value, str) or not value or "\0" in value:
+        if not isinstance(value, str) or not value or "\0" in value or not _encodable(value):
             raise BadRequest(400, f"{name} is a text")
         return value
 
@@ -394,7 +405,7 @@ class _Fields:
         if (
             not isinstance(value, list)
             or len(value) > MAX_TEXTS
-            or not all(isinstance(e, str) for e in value)
+            or not all(isinstance(e, str) and _encodable(e) for e in value)
         ):
             raise BadRequest(400, f"{name} is a list of at most {MAX_TEXTS} texts")
         return tuple(value)

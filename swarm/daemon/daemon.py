@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import secrets
 import socket
@@ -87,7 +88,7 @@ async def open_daemon(
     """
     home = options.node.home or swarm_home()
     await make_home(home)
-    with _only_one(home), _sockets(home, options.http) as listeners:
+    with _only_one(home), _log(), _sockets(home, options.http) as listeners:
         token = await _token(home) if options.http is not None else ""
         registry = await trio.to_thread.run_sync(TransferRegistry, home / FILE)
         try:
@@ -136,6 +137,25 @@ def _begin_to_serve(nursery: trio.Nursery, api: Api, listeners: tuple[socket.soc
 
 def _everything(_request: HttpRequest) -> None:
     """Whoever can open the Unix socket is the user."""
+
+
+@contextmanager
+def _log() -> Iterator[None]:
+    """Faults of the daemon are written to stderr, with where they are, unless logging was set up.
+
+    A command writes no log, and the node keeps that of libp2p off stderr.
+    """
+    log = logging.getLogger("swarm")
+    handlers = (*log.handlers, *logging.getLogger().handlers)
+    if not all(isinstance(each, logging.NullHandler) for each in handlers):
+        yield
+        return
+    handler = logging.StreamHandler()
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Final
 import h11
 import trio
 
+from swarm.content.paths import printable
 from swarm.daemon.api import Api, OpenedFile, failure
 from swarm.daemon.file_ranges import PATH
 from swarm.daemon.http_messages import CONTINUE, Answer, BadRequest, HttpConversation, HttpRequest
@@ -112,6 +113,13 @@ class _Served:
         begun = trio.current_time() if self._http.is_reading else None
         deadline = trio.current_time() + (seconds if begun is None else REQUEST_SECONDS)
         while request is None:
+            if self._http.has_head:
+                # Whoever may not ask is not let send a body first.
+                self._check(self._http.head())
+                if begun is not None:
+                    deadline = begun + UPLOAD_SECONDS
+                if self._http.wants_continue:
+                    await self._write(CONTINUE)
             data = None
             with trio.move_on_at(deadline):
                 data = await self._stream.receive_some(READ_BYTES)
@@ -124,12 +132,6 @@ class _Served:
             if begun is None:
                 begun = trio.current_time()
                 deadline = begun + REQUEST_SECONDS
-            if self._http.has_head:
-                # Whoever may not ask is not let send a body first.
-                self._check(self._http.head())
-                deadline = begun + UPLOAD_SECONDS
-                if self._http.wants_continue:
-                    await self._write(CONTINUE)
         return request
 
     async def _answer(self, request: HttpRequest) -> None:
@@ -137,7 +139,7 @@ class _Served:
             answer = await self._api.answer(request)
         except Exception:
             # The one guard of a connection: a fault in an answer must not end the daemon.
-            logger.exception("the API failed at %s %s", request.method, request.path)
+            logger.exception("the API failed at %s %s", request.method, printable(request.path))
             answer = failure(500, "the daemon has a fault here: see its log", 1)
         await self._write(self._http.answer(answer))
 
@@ -179,7 +181,7 @@ class _Served:
         sent = False
         async with trio.open_nursery() as nursery:
             # While it waits for a piece nothing is written: whether the reader has gone is noticed here.
-            nursery.start_soon(self._until_gone, nursery.cancel_scope)
+            nursery.start_soon(self._keep_requests, nursery.cancel_scope)
             data = opened.transfer.read(opened.file, opened.bytes.start, opened.bytes.stop)
             try:
                 async for part in data:
@@ -196,12 +198,26 @@ class _Served:
             nursery.cancel_scope.cancel()
         return not sent
 
+    async def _keep_requests(self, scope: trio.CancelScope) -> None:
+        """Keep what comes meanwhile for `_read`; cancel ``scope`` when the client has gone."""
+        kept = 0
+        while kept < READ_BYTES:
+            data = await self._stream.receive_some(READ_BYTES)
+            if not data:
+                scope.cancel()
+                return
+            # No checkpoint in between: nothing is lost when the file is sent meanwhile.
+            self._http.receive(bytes(data))
+            kept += len(data)
+
     # --- Events -------------------------------------------------------------------------------------
 
     async def _events(self, request: HttpRequest) -> None:
         ring = self._api.keeper.ring
         text = request.headers.get("last-event-id") or request.query.get("since") or ""
         known = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else -1
+        if known == 0:
+            known = ring.first - 1
         await self._write(self._http.begin_stream(EVENTS_TYPE))
         async with trio.open_nursery() as nursery:
             # Nothing more is to come from the client: its end is noticed here.

@@ -20,7 +20,7 @@ from swarm.content.envelope import Envelope
 from swarm.content.paths import printable
 from swarm.content.series_link import SeriesLink
 from swarm.daemon.change_log import ChangeLog
-from swarm.daemon.event_ring import EventRing
+from swarm.daemon.event_ring import EventRing, first_of_a_run
 from swarm.daemon.kept_entry import KeptEntry
 from swarm.daemon.rule_keeper import RuleKeeper
 from swarm.daemon.seeding_rules import SeedingRule
@@ -29,6 +29,7 @@ from swarm.daemon.transfer_registry import KeptTransfer, TransferRegistry, trans
 from swarm.daemon.wishes import (
     Wishes,
     check_limits,
+    check_text,
     find_named,
     named_again,
     options_of,
@@ -86,7 +87,7 @@ class TransferKeeper:
     ) -> None:
         self.node = node
         self.changes = changes
-        self.ring = EventRing()
+        self.ring = EventRing(first_of_a_run())
         self.began = trio.current_time()
         self.private_origins = False
         """Whether web servers may have addresses that are not public."""
@@ -131,6 +132,9 @@ class TransferKeeper:
 
         Raises `NotKept`.
         """
+        if not text:
+            # A name that is not known yet is empty, too.
+            raise NotKept("an empty text names no transfer: see swarm status")
         if text in self._entries:
             return self._entries[text]
         prefix = text.lower() if len(text) >= LEAST_ID_CHARS else None
@@ -189,12 +193,21 @@ class TransferKeeper:
         """Share the file or folder at an absolute path; returns it, and whether it is new."""
         if not Path(path).is_absolute():
             raise UsageError(f"{printable(path)} is not an absolute path")
-        # Existence is looked at in a thread: the folder may be on a server that does not answer.
-        real = str(await trio.Path(path).resolve())
-        if not await trio.Path(real).exists():
+        try:
+            # Existence is looked at in a thread: the folder may be on a server that does not answer.
+            real = str(await trio.Path(path).resolve())
+            exists = await trio.Path(real).exists()
+        except OSError as error:
+            raise DiskError(f"{printable(path)}: {error.strerror or error}") from error
+        if not exists:
             raise UsageError(f"there is no file or folder {printable(path)}")
+        own = Path(path).name
+        name = wishes.name or (own if own not in {"", ".."} else Path(real).name)
+        if name != Path(real).name:
+            # A link is shared under its own name, as by a share without a daemon.
+            wishes = replace(wishes, name=name)
         kept = wishes.applied(KeptTransfer(transfer_id("share", real, "", wishes.name), "share", real))
-        return await self._add(replace(kept, name=wishes.name or Path(real).name), None)
+        return await self._add(replace(kept, name=name), None)
 
     async def fetch(self, content: str | Envelope, output: str, wishes: Wishes) -> tuple[KeptEntry, bool]:
         """Fetch a link, an id, the manifest at an absolute path, or that of an envelope, into a folder.
@@ -204,6 +217,8 @@ class TransferKeeper:
         """
         if not Path(output).is_absolute():
             raise UsageError(f"{printable(output)} is not an absolute path")
+        if isinstance(content, str) and not Path(content).is_absolute():
+            check_text(content)
         found = await find_named(content)
         envelope = found.envelope
         name = wishes.name or found.name
@@ -221,9 +236,14 @@ class TransferKeeper:
         return await self._add(kept, data)
 
     async def pause(self, entry: KeptEntry) -> None:
-        """End the transfer's sessions and open none until `resume`."""
+        """End the transfer's sessions and open none until `resume`.
+
+        After `finish` its rule counts anew, and a series takes no release any more.
+        """
         async with entry.lock:
-            await self._change(entry, paused=True, done=self._done(entry), **self._counts(entry))
+            if entry.kept.finished:
+                entry.count_anew(trio.current_time())
+            await self._change(entry, paused=True, finished="", done=self._done(entry), **self._counts(entry))
             entry.rest(trio.current_time())
             if entry.transfer is not None:
                 await entry.transfer.pause()
@@ -428,6 +448,9 @@ class TransferKeeper:
         return transfer.failure
 
     async def _begin(self, entry: KeptEntry) -> Transfer:
+        content = await self._content(entry)
+        # Whoever removed it meanwhile found nothing to stop, and the end of a thread is no checkpoint.
+        await trio.lowlevel.checkpoint_if_cancelled()
         kept = entry.kept
         options = options_of(kept, private_origins=self.private_origins)
         if kept.kind == "share":
@@ -435,12 +458,6 @@ class TransferKeeper:
             name = kept.rename or None
             transfer = self.node.begin_share(kept.content, name=name, piece_length=length, options=options)
         else:
-            data = await self._registry.envelope(kept.id)
-            content: str | NamedContent | KnownRelease = kept.content
-            if data is not None:
-                envelope = await trio.to_thread.run_sync(Envelope.from_bytes, data)
-                series = entry.series
-                content = named_again(kept, envelope) if series is None else KnownRelease(series, envelope)
             transfer = self.node.fetch(content, into=kept.output, options=options)
         # No checkpoint since it began: none of its events has been taken yet.
         entry.begin(transfer, trio.current_time())
@@ -449,6 +466,15 @@ class TransferKeeper:
         if entry.kept.paused:
             await transfer.pause()
         return transfer
+
+    async def _content(self, entry: KeptEntry) -> str | NamedContent | KnownRelease:
+        """What is shared or fetched: the manifest, if that is kept."""
+        kept = entry.kept
+        data = await self._registry.envelope(kept.id) if kept.kind == "fetch" else None
+        if data is None:
+            return kept.content
+        envelope = await trio.to_thread.run_sync(Envelope.from_bytes, data)
+        return named_again(kept, envelope) if entry.series is None else KnownRelease(entry.series, envelope)
 
     async def _note_manifest(self, entry: KeptEntry, envelope: Envelope) -> None:
         """Keep what is known now, so that the next start needs no peer; nothing if that is kept already."""

@@ -140,6 +140,7 @@ _NEW: Final[Json] = {
     "trusted": {**_list(_TEXT), "description": "Keys, one of which must have signed the manifest."},
     "bases": {**_list(_TEXT), "description": "Absolute paths that may hold the same content."},
     "ignore": {**_list(_TEXT), "description": "Patterns of what in a folder is not shared."},
+    "omit": {**_list(_TEXT), "description": "Absolute paths in a folder that are not shared."},
     "skip": {"type": "boolean", "description": "Leave out what cannot be shared."},
     "overwrite": {"type": "boolean", "description": "Replace existing files that differ."},
     "times": {"type": "boolean", "description": "Give files the modification times of the original."},
@@ -231,7 +232,7 @@ _BYTES: Final[Json] = {"*/*": {"schema": {"type": "string", "format": "binary"}}
 def _paths() -> Json:
     since = _query("since", "A version; without it all is answered.")
     wait = _query("wait", "Seconds to wait for a change, at most 30.")
-    number = _query("since", "The number of the last event that is known.")
+    number = _query("since", "The number of the last event that is known; 0: all of this run.")
     manifest = {MANIFEST_TYPE: {"schema": {"type": "string", "format": "binary"}}}
     identified = {"name": "id", "in": "path", "required": True, "schema": _TEXT}
     identified["description"] = "An id, the beginning of one or of a manifest's, or a name."

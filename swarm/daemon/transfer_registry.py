@@ -157,6 +157,9 @@ class TransferRegistry:
             yield
         except sqlite3.DatabaseError as error:
             raise DiskError(f"{shown}: {error}; the list of transfers cannot be read or written") from error
+        except UnicodeEncodeError as error:
+            text = printable(error.object[:80])
+            raise DiskError(f"{shown}: {text} is not UTF-8, and cannot be kept") from error
         except OSError as error:
             raise DiskError(f"{shown}: {error.strerror or error}") from error
 

@@ -7,6 +7,7 @@ hashed again. What vanishes is left to its transfer, which says so: a disk may c
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from pathlib import Path
@@ -22,6 +23,8 @@ from swarm.lazy_dataclass import dataclass
 
 if TYPE_CHECKING:
     from swarm.daemon.keeper import TransferKeeper
+
+logger = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 1.0
 """Between two looks at what is new or changes."""
@@ -53,6 +56,8 @@ class WatchFolder:
         self._looks: dict[str, _Look] = {}
         self._shared: dict[str, str] = {}
         self._told: str = ""
+        self._refused: dict[str, str] = {}
+        """What was told last of each path that is not shared."""
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -71,6 +76,7 @@ class WatchFolder:
     async def _look(self, names: list[str]) -> None:
         for gone in self._looks.keys() - set(names):
             del self._looks[gone]
+            self._refused.pop(str(self._path / gone), None)
         now = trio.current_time()
         due = [name for name in names if name not in self._looks or now >= self._looks[name].next]
         # All in one thread: there may be thousands.
@@ -95,9 +101,21 @@ class WatchFolder:
             # Only now: whoever is killed before this finds the transfer there, and shares nothing twice.
             await self._registry.set_watched(path, stamp)
         except SwarmError as error:
-            self._tell_once(f"{printable(path)} is not shared: {error}")
+            self._refuse(path, str(error))
+            return
+        except Exception:
+            # The one guard of an entry: a fault at one must not end the daemon.
+            logger.exception("the watched %s failed", printable(path))
+            self._refuse(path, "the daemon has a fault here: see its log")
             return
         self._shared[path] = stamp
+        self._refused.pop(path, None)
+
+    def _refuse(self, path: str, reason: str) -> None:
+        """Tell once why a path is not shared; it is tried again at each look."""
+        if self._refused.get(path) != reason:
+            self._refused[path] = reason
+            self._keeper.tell(f"{printable(path)} is not shared: {reason}")
 
     def _tell_once(self, line: str) -> None:
         if line != self._told:

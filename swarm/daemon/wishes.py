@@ -34,6 +34,7 @@ class FurtherOptions:
     trusted: tuple[str, ...] = ()
     bases: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
+    omit: tuple[str, ...] = ()
     skip: bool = False
     overwrite: bool = False
     times: bool = True
@@ -85,9 +86,9 @@ class Wishes:
                 parse_signer(signer)
             except ValueError as error:
                 raise UsageError(f"{printable(signer[:80])} is no signer: {error}") from error
-        for base in self.further.bases:
-            if not Path(base).is_absolute():
-                raise UsageError(f"{printable(base)} is not an absolute path")
+        for path in (*self.further.bases, *self.further.omit):
+            if not Path(path).is_absolute():
+                raise UsageError(f"{printable(path)} is not an absolute path")
         wished = replace(
             kept,
             rename=self.name,
@@ -103,6 +104,8 @@ class Wishes:
             copies=self.rule.copies,
             seconds=self.rule.seconds,
         )
+        for text in (wished.content, wished.output, wished.rename, wished.only, wished.peers):
+            check_text(text)
         # Raises for what the transfer could not begin with.
         options_of(wished, private_origins=False)
         return wished
@@ -125,6 +128,7 @@ def options_of(kept: KeptTransfer, *, private_origins: bool) -> TransferOptions:
         sequential=kept.sequential,
         bases=tuple(map(Path, further.bases)),
         ignore=further.ignore,
+        omit=tuple(map(Path, further.omit)),
         skip=further.skip,
         name=kept.rename or None if fetched else None,
         # Once it is there, what somebody writes into it is theirs.
@@ -203,6 +207,15 @@ async def find_named(content: str | Envelope) -> FoundContent:
 
 def _of_id(manifest: ManifestId) -> FoundContent:
     return FoundContent(manifest, str(manifest), "", str(manifest))
+
+
+def check_text(text: str) -> None:
+    """Raise UsageError for a text that is not UTF-8, as a file name may be: the registry cannot keep it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        shown = printable(text[:80])
+        raise UsageError(f"{shown} is not UTF-8, and the daemon keeps only what is: rename it") from error
 
 
 def check_limits(*limits: int | None) -> None:

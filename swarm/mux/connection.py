@@ -18,6 +18,7 @@ from swarm.mux.mux_limits import (
     FRAME_BYTES,
     MAX_SEND_WINDOW,
     SHARED_FRAME_BYTES,
+    SMALL_RECORD,
     YAMUX_HEADER,
     MuxLimits,
 )
@@ -381,6 +382,8 @@ class Connection:
                 kept |= self._payload(item)
             else:
                 self._frame(item)
+        if size < SMALL_RECORD:
+            self.pace.take_small_record()
         if not kept:
             self._blocks.give(block)
         self._control.check()

@@ -1,7 +1,8 @@
 """Yamux frames: a 12-byte header, followed by a payload for DATA only.
 
 `FrameReader` passes payloads on in the parts in which they arrive, so it never buffers more than one
-partial header. `FramePace` limits frames without payload, which are cheap to send and costly to process.
+partial header. `FramePace` limits frames without payload and records with little in them, which are cheap to
+send and costly to process.
 Source: hashicorp/yamux `spec.md`, libp2p Yamux specification.
 """
 
@@ -19,6 +20,7 @@ from swarm.mux.mux_limits import (
     FRAME_RATE,
     FRAMES_PER_STREAM,
     MAX_WINDOW,
+    RECORDS_PER_FRAME,
     YAMUX_HEADER,
 )
 
@@ -115,21 +117,33 @@ class FrameReader:
 class FramePace:
     """Rate limit on the peer's frames: FRAME_RATE a second, FRAME_BURST at once, more with payload.
 
-    A frame costs one token, a new stream FRAMES_PER_STREAM. FRAME_EARNINGS bytes of payload earn one.
+    A frame costs one token, a new stream FRAMES_PER_STREAM. FRAME_EARNINGS bytes of payload earn one. A small
+    record costs one, too, unless it is one of RECORDS_PER_FRAME since the last frame began.
     """
 
-    __slots__ = ("_bucket", "refill")
+    __slots__ = ("_bucket", "_free_records", "refill")
 
     def __init__(self) -> None:
         self._bucket = TokenBucket(FRAME_RATE, FRAME_BURST, 0.0)
+        self._free_records = 0
         self.refill = self._bucket.refill
         """Call with the time, in monotonic seconds, before frames are taken."""
 
     def take(self, frame: Frame) -> None:
         """Count one frame of the peer; RemoteError when it has sent too many."""
         bucket = self._bucket
+        self._free_records = RECORDS_PER_FRAME
         bucket.tokens -= FRAMES_PER_STREAM if frame.flags & SYN and frame.stream else 1
         if frame.kind == DATA:
             bucket.earn(frame.length / FRAME_EARNINGS)
         if bucket.tokens < 0:
             raise RemoteError("the peer sent too many Yamux frames without payload")
+
+    def take_small_record(self) -> None:
+        """Count one record of less than SMALL_RECORD bytes, after what it holds; RemoteError as in `take`."""
+        if self._free_records:
+            self._free_records -= 1
+            return
+        self._bucket.tokens -= 1
+        if self._bucket.tokens < 0:
+            raise RemoteError("the peer sent too many Noise records with hardly anything in them")

@@ -36,6 +36,7 @@ from swarm.mux.mux_limits import (
     NOISE_MAX_PLAINTEXT,
     NOISE_MAX_SEALED,
     NOISE_TAG,
+    SMALL_RECORD,
 )
 
 BLOCK_BYTES = NOISE_MAX_PLAINTEXT
@@ -169,7 +170,8 @@ class PlaintextSink(Protocol):
     def room(self) -> memoryview | None:
         """Return where the next plaintext belongs, as much as is payload and nothing else; None for nowhere.
 
-        Several records may go there one behind the other. One that does not fit goes into a block.
+        Several records may go there one behind the other. One that does not fit, or is shorter than
+        `SMALL_RECORD`, goes into a block.
         """
 
     def placed(self, size: int) -> None:
@@ -210,7 +212,8 @@ class Opener:
                     raise RemoteError(f"a Noise record of {stop - body} bytes is shorter than its tag")
                 if nonce > last:
                     raise RemoteError("all nonces of this connection are used; reconnect")
-                if room is not None and 0 < size <= left:
+                # The sink counts small records: it is asked about each, although there is room.
+                if room is not None and SMALL_RECORD <= size <= left:
                     decrypt_into(pack(nonce), data[body:stop], None, room[placed : placed + size])
                     nonce += 1
                     placed += size

@@ -33,7 +33,8 @@ MIN_TTL = 60
 MAX_TTL = 72 * 3600
 REFRESH_SECONDS = 1800.0
 """A registration is renewed after so long, which is well within what it is asked for."""
-REGISTERED_SECONDS = 3600
+REGISTERED_SECONDS = 2 * 3600
+"""What a registration is asked for: the least that the specification recommends a server to take."""
 MAX_WAIT = 60
 """How long a question may wait for a peer to come."""
 WAITING_PER_PEER = 32

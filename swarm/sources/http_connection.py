@@ -285,7 +285,7 @@ def _read_into(tls: ssl.SSLObject, memory: memoryview) -> int:
 async def _connect(url: OriginUrl, *, public_only: bool) -> trio.socket.SocketType:
     try:
         found = await trio.socket.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
-    except OSError:
+    except (OSError, UnicodeError):
         raise ConnectFault("its name is not known") from None
     allowed = [each for each in found if not public_only or _is_public(str(each[4][0]))]
     if not allowed:

@@ -50,6 +50,7 @@ class ResponseBody:
         """
         reader = self._reader
         if size := reader.take(memories[0]):
+            self._came += size
             return size
         if reader.ended:
             return 0

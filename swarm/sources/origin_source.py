@@ -9,6 +9,8 @@ file, the server or the answer is to blame for; each has its line in an event.
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import trio
@@ -53,14 +55,21 @@ class OriginSettings:
     public_only: bool = False
 
 
-@dataclass(slots=True)
 class _Whole:
-    """A server that ignores ranges is in the middle of a file; the next run goes to who reads it."""
+    """A worker reads a file of a server that ignores ranges; it goes on at piece ``next``."""
 
-    file: int
-    next: int
-    run: range | None
-    given: trio.Event
+    def __init__(self, stop: int) -> None:
+        self.next = stop
+        self.run: range | None = None
+        self.waiting = False
+        """For ``run``, which begins at ``next``."""
+        self.given = trio.Event()
+        self.moved = trio.Event()
+
+    def tell(self) -> None:
+        """It waits for the next run, or has ended."""
+        self.moved.set()
+        self.moved = trio.Event()
 
 
 class OriginSource:
@@ -82,7 +91,8 @@ class OriginSource:
         self._places: dict[int, OriginUrl] = {}
         self._faults = 0
         self._resting = 0
-        self._whole: _Whole | None = None
+        self._ignores_ranges = False
+        self._wholes: dict[int, _Whole] = {}
         self._used_up = trio.Event()
 
     @property
@@ -102,7 +112,7 @@ class OriginSource:
             self._url.require_folder()
         if self._usable is None:
             self._usable = PieceSet.all(manifest.piece_count)
-        self._resting, self._whole, self._used_up = 0, None, trio.Event()
+        self._resting, self._wholes, self._used_up = 0, {}, trio.Event()
         if self._url.scheme == "https" and self._tls is None:
             self._tls = await trio.to_thread.run_sync(tls_context, self._settings.authorities)
         desk.offer(self._usable)
@@ -201,23 +211,60 @@ class OriginSource:
 
     # --- Servers that ignore ranges -----------------------------------------------------------------
 
-    def passes_on(self, run: range, file: int) -> bool:
-        """Whether another worker is in the middle of the file and takes the run."""
-        whole = self._whole
-        if whole is None or whole.file != file or run.start != whole.next or whole.run is not None:
-            return False
-        whole.run = run
-        whole.given.set()
-        return True
+    @contextmanager
+    def reading(self, file: int, stop: int) -> Iterator[_Whole]:
+        """A worker asks for a run of the file that ends before piece ``stop``, and reads it.
 
-    async def next_of_whole(self, file: int, stop: int) -> range | None:
-        """The run that goes on at piece ``stop`` of a file that the server sends whole."""
-        whole = self._whole = _Whole(file, stop, None, trio.Event())
+        If the server is known to ignore ranges, other runs of the file wait for that worker.
+        """
+        whole = _Whole(stop)
+        if self._ignores_ranges:
+            self._wholes[file] = whole
         try:
-            with trio.move_on_after(STREAM_SECONDS):
-                await whole.given.wait()
+            yield whole
         finally:
-            self._whole = None
+            self._forget_whole(file, whole)
+
+    def answered(self, file: int, whole: _Whole, *, ignores_ranges: bool) -> None:
+        """The server sends the whole file, or only what was asked for."""
+        self._ignores_ranges = ignores_ranges
+        if ignores_ranges:
+            self._wholes[file] = whole
+        else:
+            self._forget_whole(file, whole)
+
+    def _forget_whole(self, file: int, whole: _Whole) -> None:
+        if self._wholes.get(file) is whole:
+            del self._wholes[file]
+        whole.tell()
+
+    def is_read_whole(self, file: int) -> bool:
+        """Whether a worker reads the file from a server that ignores ranges."""
+        return file in self._wholes
+
+    async def passes_on(self, run: range, file: int) -> bool:
+        """Whether another worker, who reads the whole file, takes the run: waits until it is so far, or ends.
+
+        A request of its own would be answered from the beginning of the file.
+        """
+        while (whole := self._wholes.get(file)) is not None and run.start >= whole.next:
+            if whole.waiting:
+                if run.start != whole.next:
+                    return False  # what lies between is with nobody
+                whole.run, whole.next, whole.waiting = run, run.stop, False
+                whole.given.set()
+                return True
+            await whole.moved.wait()
+        return False
+
+    @staticmethod
+    async def next_of_whole(whole: _Whole) -> range | None:
+        """The run that goes on where the last one ended, in a file that the server sends whole."""
+        whole.run, whole.waiting, whole.given = None, True, trio.Event()
+        whole.tell()
+        with trio.move_on_after(STREAM_SECONDS):
+            await whole.given.wait()
+        whole.waiting = False
         return whole.run
 
 
@@ -237,9 +284,13 @@ class _Worker:
             while True:
                 run = await self._next_run()
                 file = self._desk.manifest.layout.span(run.start).file
+                if self._origin.is_read_whole(file):
+                    self._close()  # while it waits another may need the place
+                    if await self._origin.passes_on(run, file):
+                        continue
                 if self._origin.is_dropped(file):
                     _Taken(run).give_back(self._desk)
-                elif not self._origin.passes_on(run, file):
+                else:
                     await self._serve(run, file)
         finally:
             self._close()
@@ -262,7 +313,8 @@ class _Worker:
         fault: Fault | None = None
         taken = _Taken(run)
         try:
-            await self._fetch(taken, file)
+            with self._origin.reading(file, run.stop) as whole:
+                await self._fetch(taken, file, whole)
         except OriginFault as error:
             fault = error.fault
         except (ConnectFault, ConnectionLost, HttpFault) as error:
@@ -278,7 +330,7 @@ class _Worker:
 
     # --- One request --------------------------------------------------------------------------------
 
-    async def _fetch(self, taken: _Taken, file: int) -> None:
+    async def _fetch(self, taken: _Taken, file: int, whole: _Whole) -> None:
         layout = self._desk.manifest.layout
         first, last = layout.span(taken.run.start), layout.span(taken.run.stop - 1)
         wish = Wish(
@@ -289,10 +341,11 @@ class _Worker:
         if head is None:
             raise HttpFault("it sends no response")
         self._origin.found(file, place, head)
+        self._origin.answered(file, whole, ignores_ranges=part.whole)
         body = ResponseBody(self._connected(place), reader)
         wanted = await self._receive(taken, body, file)
         while wanted and part.whole and not reader.ended:
-            run = await self._origin.next_of_whole(file, taken.run.stop)
+            run = await self._origin.next_of_whole(whole)
             if run is None:
                 return  # the rest of the file is cut off
             taken.go_on(run)

@@ -35,6 +35,11 @@ class Grant:
         if budget is not None:
             budget._released(self)  # noqa: SLF001 - the two halves of one mechanism
 
+    def shrink(self, size: int) -> None:
+        """Give all but ``size`` bytes of what is granted back."""
+        if self._budget is not None:
+            self._budget._shrunk(self, size)  # noqa: SLF001 - see above
+
     def _give(self) -> None:
         self.granted = True
         self._wake()
@@ -89,6 +94,14 @@ class ByteBudget:
             self._used -= grant.size
         else:
             self._waiting.remove(grant)
+        self._serve()
+
+    def _shrunk(self, grant: Grant, size: int) -> None:
+        self._used -= grant.size - size
+        grant.size = size
+        self._serve()
+
+    def _serve(self) -> None:
         while self._waiting and self._fits(self._waiting[0].size):
             first = self._waiting.popleft()
             self._used += first.size
@@ -100,7 +113,8 @@ POOL_BYTES = 64 * 1024 * 1024
 piece being verified keeps its buffer, so this bounds what hostile and slow peers can hold."""
 
 UPLOAD_BYTES = 64 * 1024 * 1024
-"""Pieces read and not yet sent, of all sessions together: what peers that do not read can hold."""
+"""Pieces read and not yet sent, of all sessions together: what peers that do not read can hold. Once half of
+it is used, a session keeps what its peer takes soon (`pacing.KeepSizer`), and reads the piece again later."""
 
 LEAST_BYTES = 16 * 1024
 """What a piece on its way to the disk takes at least, with its task: small files may arrive faster
@@ -194,6 +208,11 @@ class BufferPool:
     def used(self) -> int:
         """Bytes handed out."""
         return self._budget.used
+
+    @property
+    def short(self) -> bool:
+        """Whether somebody waits, or more than half is handed out."""
+        return self._budget.contended or 2 * self._budget.used > self._capacity
 
     def reserve(self, size: int, wake: Callable[[], object]) -> Grant:
         """As `ByteBudget.take`, for memory that is not of this pool."""

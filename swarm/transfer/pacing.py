@@ -32,6 +32,14 @@ catches up, and ten seconds hold at most 2 % more than the limit."""
 SLICE_SECONDS = 0.02
 LEAST_SLICE_BYTES = 4096
 
+KEEP_SECONDS = 2.0
+"""While memory is short, a session keeps what its peer takes in so long, and then reads the piece again."""
+
+LEAST_KEPT_BYTES = 128 * 1024
+"""So much is kept for the slowest peer: a small part of a budget, and not much to read a piece for."""
+
+_KEEP_GROWTH = 2
+
 
 class ChunkSizer:
     """Follows the rate at which one direction of one session moves bytes. Without a clock."""
@@ -59,6 +67,27 @@ class ChunkSizer:
             self.size = most
         else:
             self.size = max(LEAST_CHUNK_BYTES, int(self._bytes * CHUNK_SECONDS / self._seconds))
+
+
+class KeepSizer:
+    """How much of a piece one session may keep while memory is short. Without a clock.
+
+    What buffers took at once proves no rate, so it is at most twice what was taken before.
+    """
+
+    __slots__ = ("size",)
+
+    def __init__(self) -> None:
+        self.size = LEAST_KEPT_BYTES
+        """Bytes that the peer takes in `KEEP_SECONDS`, as far as it has shown."""
+
+    def taken(self, size: int, seconds: float) -> None:
+        """``size`` bytes were taken within ``seconds``, waits for limits included; a few show nothing."""
+        if size < LEAST_KEPT_BYTES and seconds < KEEP_SECONDS:
+            return
+        most = max(self.size, _KEEP_GROWTH * size)
+        shown = most if size * KEEP_SECONDS >= most * seconds else int(size * KEEP_SECONDS / seconds)
+        self.size = max(LEAST_KEPT_BYTES, shown)
 
 
 class RateLimit:

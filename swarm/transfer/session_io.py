@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import trio
 
 from swarm.content.layout import Layout
-from swarm.errors import ContentAway, DiskError, LinkClosed, PieceWithdrawn, SwarmError
+from swarm.errors import ContentAway, DiskError, LinkClosed, PieceWithdrawn
 from swarm.lazy_dataclass import dataclass
 from swarm.ports import ByteStream, Store
 from swarm.protocol import protocol_limits as limits
@@ -32,9 +32,10 @@ from swarm.protocol.messages import (
     Withdraw,
 )
 from swarm.protocol.session_rules import SessionRules
-from swarm.transfer.buffers import ArrivedPieces, BufferShare, Grant, PieceBuffer, TransferMemory
-from swarm.transfer.pacing import CHUNK_BYTES, ChunkSizer, Pacer
+from swarm.transfer.buffers import ArrivedPieces, BufferShare, PieceBuffer, TransferMemory
+from swarm.transfer.pacing import CHUNK_BYTES, KEEP_SECONDS, LEAST_KEPT_BYTES, ChunkSizer, KeepSizer, Pacer
 from swarm.transfer.packer import Packer
+from swarm.transfer.upload_job import UploadJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,25 +89,6 @@ RUN_BYTES = 1024 * 1024
 
 QUEUE_BYTES = 1024 * 1024
 """Control messages that may wait for a slow peer; with more the session is ended."""
-
-
-@dataclass(slots=True, eq=False)
-class UploadJob:
-    """One queued upload: a reference until the writer comes to it, then the piece and how far it is sent."""
-
-    piece: int
-    length: int
-    data: memoryview | None = None
-    failure: SwarmError | None = None
-    offset: int = 0
-    grant: Grant | None = None
-    dropped: bool = False
-
-    def release(self) -> None:
-        """Let go of the piece's memory."""
-        self.data = None
-        if self.grant is not None:
-            self.grant.release()
 
 
 class PieceRun(NamedTuple):
@@ -275,7 +257,7 @@ class Outbox:
 
 
 WRITE_TIMEOUT = 30.0
-"""Seconds in which the peer must take a chunk: a waiting chunk keeps its piece in memory."""
+"""Seconds in which the peer must take a chunk: a waiting chunk keeps what is held of its piece in memory."""
 
 
 class SessionWriter:
@@ -298,6 +280,7 @@ class SessionWriter:
         self._pacer = resources.upload_pacer
         self._now = now = resources.now
         self._sizer = ChunkSizer()
+        self._keep = KeepSizer()
         self._packer = Packer(resources.store.manifest.layout, stream.remote_address)
         self._spared = 0
         self._cork = bytearray()
@@ -376,16 +359,39 @@ class SessionWriter:
     # --- What to send -------------------------------------------------------------------------------
 
     def _affordable(self, job: UploadJob) -> bool:
+        if job.data is not None and not job.left:
+            # What was kept of the piece is sent: the piece is read again, after those who wait for memory.
+            self._measure(job)
+            job.release()
+            job.grant = None
         if job.grant is None:
             job.grant = self._memory.reserve(job.length, self.wake)
         return job.grant.granted
 
+    def _spare(self, job: UploadJob) -> None:
+        """While memory is short, keep no more than the peer takes soon: a slow one stops no other."""
+        if not self._memory.short:
+            return
+        now = self._now()
+        if now - job.since >= KEEP_SECONDS:
+            self._measure(job)
+        wanted = job.left if job.left <= self._keep.size + LEAST_KEPT_BYTES else self._keep.size
+        # It is copied: only where that gives back much, and for a fast peer, as it goes on, seldom.
+        if job.held - wanted >= max(wanted, LEAST_KEPT_BYTES // 2):
+            job.keep(wanted, now)
+
+    def _measure(self, job: UploadJob) -> None:
+        self._keep.taken(job.offset - job.start, self._now() - job.since)
+
     async def _load(self, job: UploadJob) -> None:
-        """Read the piece; what is corked does not wait for the disk, unless the piece is small."""
+        """Read the piece; what is corked does not wait for the disk, unless the piece is small.
+
+        It does while memory is short: the peer could make us hold that for long.
+        """
         small = job.length <= JOIN_BYTES
         if not small and job.failure is None and self._load_now(job):
             return
-        if not small or len(self._cork) >= CORK_BYTES:
+        if len(self._cork) >= CORK_BYTES if small else not self._memory.short:
             await self._flush()
         run = self._outbox.small_run(job) if small and job.failure is None else [job]
         if len(run) > 1:
@@ -394,7 +400,7 @@ class SessionWriter:
             if job.failure is not None:
                 raise job.failure
             if job.data is None:
-                job.data = await self._store.get(job.piece)
+                job.hold(await self._store.get(job.piece), self._now())
         except PieceWithdrawn as error:
             # The peer hears that the piece is lost before its request is rejected, so it blames nobody.
             self._reports.piece_lost(job.piece, alone=not isinstance(error, ContentAway))
@@ -405,7 +411,7 @@ class SessionWriter:
     def _load_now(self, job: UploadJob) -> bool:
         """Read a larger piece if that needs no wait; returns whether it is read."""
         for data in self._store.get_now([job.piece], memoryview(bytearray(job.length))):
-            job.data = data
+            job.hold(data, self._now())
         return job.data is not None
 
     def _read_run(self, first: UploadJob) -> PieceRun | None:
@@ -428,7 +434,8 @@ class SessionWriter:
         for job, data in zip(run, found, strict=False):
             # One that was dropped meanwhile has given its memory back.
             if isinstance(data, memoryview):
-                job.data = None if job.grant is None or job.grant.released else data
+                if job.grant is not None and not job.grant.released:
+                    job.hold(data, self._now())
             else:
                 job.failure = data
 
@@ -446,10 +453,11 @@ class SessionWriter:
 
     def _in_turn(self, job: UploadJob) -> bool:
         """Whether the limit lets the next chunk pass now; asks for a turn if there is none yet."""
-        if self._turn is None and not self._pacer.limited:
-            return True
         if self._turn is None:
-            size = min(job.length - job.offset, self._sizer.size, self._pacer.slice_bytes)
+            self._spare(job)
+            if not self._pacer.limited:
+                return True
+            size = min(job.left, self._sizer.size, self._pacer.slice_bytes)
             self._turn = (self._pacer.turn(size), size)
         return self._turn[0] <= self._now()
 
@@ -472,12 +480,12 @@ class SessionWriter:
             run.buffer.release()
 
     async def _send_chunk(self, job: UploadJob, data: memoryview) -> None:
-        wire = min(job.length - job.offset, self._sizer.size) if self._turn is None else self._turn[1]
+        wire = min(job.left, self._sizer.size) if self._turn is None else self._turn[1]
         limited, self._turn = self._turn is not None, None
         packed = self._pack(job, data, wire)
         start, size = job.offset, wire if packed is None else packed[0]
         job.offset += size
-        payload = data[start : job.offset] if packed is None else memoryview(packed[1])
+        payload = data[start - job.start :][:size] if packed is None else memoryview(packed[1])
         if packed is None:
             self._cork += encode_data_head(job.piece, start, size)
         else:
@@ -507,7 +515,8 @@ class SessionWriter:
     def _pack(self, job: UploadJob, data: memoryview, wire: int) -> tuple[int, bytes] | None:
         if not self._rules.packing:
             return None
-        return self._packer.pack(job.piece, data[job.offset :], wire, min(self._sizer.rate, self._pacer.rate))
+        rest = data[job.offset - job.start :]
+        return self._packer.pack(job.piece, rest, wire, min(self._sizer.rate, self._pacer.rate))
 
     async def _flush(self, *payload: memoryview) -> None:
         """Write what is corked, payload and control, and ``payload`` behind it."""
@@ -529,6 +538,7 @@ class SessionWriter:
         """Give the memory of written pieces back."""
         gone, self._gone = self._gone, []
         for job in gone:
+            self._measure(job)
             job.release()
 
     def _report(self) -> None:

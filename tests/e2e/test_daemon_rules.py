@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -63,9 +64,9 @@ def test_share_and_fetch_hand_their_work_to_the_daemon(processes: Processes, tmp
     assert ("fetching", 0) <= phases[0] < ("seeding", 0)
     assert sha256(processes.work(NAME) / "into" / "other.bin") == sha256(other)
     # It is there already; a person sees what a fetch without a daemon prints.
-    assert command(processes, "fetch", "--daemon", seeder.link, "--output", "into").lines() == [
-        "into/other.bin"
-    ]
+    there = command(processes, "fetch", "--daemon", seeder.link, "--output", "into")
+    assert there.lines() == ["into/other.bin"]
+    assert re.search(r"^fetched 0B in .* \(0B/s\) from 0 peers, ", there.errors(), re.MULTILINE)
     # Somebody who interrupts the command leaves the daemon to it.
     unknown = SwarmLink.parse(seeder.link.replace("other.bin", "x"))
     lost = str(SwarmLink(type(unknown.id).parse(manifest), unknown.peers)).replace("r4i", "r4i", 1)
@@ -105,6 +106,81 @@ def test_what_cannot_be_handed_to_the_daemon_is_told(processes: Processes, tmp_p
     updated = command(processes, "fetch", "--daemon", "--update", data, code=2)
     assert "--update is for its link" in updated.errors()
     assert daemon.transfers() == []
+
+
+def test_a_share_of_an_empty_file_ends_with_its_link(processes: Processes, tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    start_daemon(processes)
+    shared = command(processes, "share", tmp_path / "empty", "--daemon")
+    link = shared.lines()[2]
+    fetch(processes, link, tmp_path / "into").expect_exit(0)
+    assert (tmp_path / "into" / "empty").read_bytes() == b""
+
+
+def test_a_share_that_was_seeded_enough_is_told_and_not_taken_for_one(
+    processes: Processes, tmp_path: Path
+) -> None:
+    data = random_file(tmp_path / "data.bin", 1000)
+    daemon = start_daemon(processes)
+    command(processes, "share", data, "--daemon", "--for", "1s")
+    daemon.until("data.bin", lambda each: each["state"] == "finished")
+    for _ in range(2):
+        failed = command(processes, "share", data, "--daemon", code=5)
+        assert "1s are over): swarm resume seeds it again" in failed.errors()
+        assert failed.lines() == []
+        daemon = again(processes, daemon)
+        daemon.until("data.bin", lambda each: each["state"] == "finished")
+    command(processes, "limit", "data.bin", "--for", "none")
+    command(processes, "resume", "data.bin")
+    assert command(processes, "share", data, "--daemon").lines()[0] == "data.bin.swarm"
+    command(processes, "pause", "data.bin")
+    paused = command(processes, "share", data, "--daemon", code=5)
+    assert "paused: swarm resume" in paused.errors()
+
+
+def test_a_path_whose_manifest_is_in_the_way_does_not_stop_the_others(
+    processes: Processes, tmp_path: Path
+) -> None:
+    paths = [random_file(tmp_path / name, 1000, seed=ord(name)) for name in "abc"]
+    daemon = start_daemon(processes)
+    own = processes.work(NAME) / "a.swarm"
+    own.write_text("mine\n")
+    shared = command(processes, "share", "--daemon", *paths, code=2)
+    assert shared.lines()[0] == "b.swarm"
+    assert shared.lines()[3] == "c.swarm"
+    assert f"{paths[0]}: a.swarm" in shared.errors()
+    assert {each["name"] for each in daemon.transfers()} == {"b", "c"}
+    assert own.read_text() == "mine\n"
+
+
+def test_the_manifest_that_the_command_writes_is_not_shared(processes: Processes, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    random_file(folder / "one.jpg", 1000)
+    daemon = start_daemon(processes)
+    shared = command(processes, "share", ".", "--daemon", cwd=folder)
+    assert sorted(each.name for each in folder.iterdir()) == ["one.jpg", "photos.swarm"]
+    # What is there at the next start is looked at anew.
+    daemon = again(processes, daemon)
+    seeded = daemon.until("photos", lambda each: each["state"] == "seeding")
+    assert seeded["manifest"] == shared.lines()[1]
+    fetch(processes, shared.lines()[2], tmp_path / "into").expect_exit(0)
+    assert [each.name for each in (tmp_path / "into" / "photos").iterdir()] == ["one.jpg"]
+
+
+def test_a_link_is_shared_under_its_own_name(processes: Processes, tmp_path: Path) -> None:
+    random_file(tmp_path / "build-1.2" / "program", 1000)
+    (tmp_path / "current").symlink_to("build-1.2")
+    daemon = start_daemon(processes)
+    alone = processes.swarm("share", *LOOPBACK, "current", cwd=tmp_path)
+    alone.address()
+    shared = command(processes, "share", "--daemon", "current", cwd=tmp_path)
+    assert shared.lines()[:2] == alone.lines()[:2]
+    assert SwarmLink.parse(shared.lines()[2]).name == "current"
+    # The folder itself is another share, and the link is still the same one.
+    command(processes, "share", "--daemon", "build-1.2", cwd=tmp_path)
+    daemon = again(processes, daemon)
+    command(processes, "share", "--daemon", "current", cwd=tmp_path)
+    assert sorted(each["name"] for each in daemon.transfers()) == ["build-1.2", "current"]
 
 
 # --- Rules --------------------------------------------------------------------------------------------

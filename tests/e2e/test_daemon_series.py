@@ -92,7 +92,7 @@ async def test_pauses_ends_of_seeding_and_content_that_is_here_already(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(series_follower, "FIRST_PAUSE_SECONDS", 0.1)
-    versions = [tmp_path / "builds" / str(number) for number in range(1, 5)]
+    versions = [tmp_path / "builds" / str(number) for number in range(1, 6)]
     for number, version in enumerate(versions):
         version.mkdir(parents=True)
         (version / "file").write_bytes(bytes([number]) * 100_000)
@@ -129,15 +129,27 @@ async def test_pauses_ends_of_seeding_and_content_that_is_here_already(
         assert (entry.kept.paused, entry.kept.finished) == (False, "")
         assert entry.kept.counted_sent == entry.kept.counted_copies == 0
 
+        # Unless it is paused after that.
+        await keeper.finish(entry, "it was enough")
+        await keeper.pause(entry)
+        assert entry.state(entry.tally.snapshot(0.0)) == "paused"
+        await published.stop()
+        published = await publisher.release("game", versions[3])
+        await until(lambda: getattr(keeper.node.known_release(series), "sequence", 0) == 4, "its record")
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert holds(entry, 3)
+        await keeper.resume(entry)
+        await until(lambda: holds(entry, 4), "the fourth release")
+
         # No content is here twice.
         await published.stop()
-        shared = await publisher.share(versions[3], name="game")
+        shared = await publisher.share(versions[4], name="game")
         other, _ = await keeper.fetch(shared.link, str(tmp_path / "elsewhere"), Wishes())
         await until(lambda: other.kept.complete, "the other transfer")
         await shared.stop()
-        await publisher.release("game", versions[3])
+        await publisher.release("game", versions[4])
         await until(lambda: any(other.kept.id in each for each in entry.notes), "a note")
-        assert holds(entry, 3)
+        assert holds(entry, 4)
         await keeper.remove(other)
-        await until(lambda: holds(entry, 4), "the fourth release")
-        assert (out / "game" / "file").read_bytes() == (versions[3] / "file").read_bytes()
+        await until(lambda: holds(entry, 5), "the fifth release")
+        assert (out / "game" / "file").read_bytes() == (versions[4] / "file").read_bytes()

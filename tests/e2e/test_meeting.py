@@ -25,6 +25,7 @@ from swarm.node.meeting_server import (
 )
 from swarm.node.meetings import Meetings
 from swarm.ports import Announcement, ByteStream
+from swarm.reach import reach_limits
 from swarm.reach.rendezvous_messages import RENDEZVOUS_PROTOCOL
 from tests.support.nodes import LISTEN, loopback_node, observe, until
 from tests.support.relayed import LOOPBACK
@@ -163,8 +164,11 @@ async def test_nothing_is_sent_anywhere_without_a_meeting_point(
     assert dialled == []
 
 
-async def test_a_rendezvous_server_that_is_no_relay_is_a_meeting_point(tmp_path: Path) -> None:
-    """It answers neither the relay's protocol nor that of dialling back."""
+async def test_a_rendezvous_server_that_is_no_relay_is_a_meeting_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers neither a relay's protocol nor that of dialling back; it takes nothing under two hours."""
+    monkeypatch.setattr(reach_limits, "MIN_TTL", 2 * 3600)
     content = tmp_path / "content.bin"
     content.write_bytes(secrets.token_bytes(100_000))
     streams: list[ByteStream] = []

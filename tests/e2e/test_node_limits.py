@@ -15,6 +15,8 @@ from swarm.net.addresses import parse_peer_address
 from swarm.net.host import Host, open_host
 from swarm.net.ping_protocol import PING_PROTOCOL, Responder
 from swarm.protocol.messages import Goodbye, HaveAll, Hello, Request, Unchoke
+from swarm.strategy.upload import upload_queue
+from swarm.transfer import buffers
 from swarm.transfer.connector import EXCHANGE_PROTOCOL
 from swarm.transfer.pacing import BURST_SECONDS
 from tests.support.hostile_seeder import Content
@@ -132,6 +134,32 @@ async def _assert_rate(fetch: swarm.Transfer, limit: int) -> None:
         await trio.sleep(2)
         moved = fetch.now().received - before
     assert span.is_rate(moved, limit, rel=0.1), (moved, span.seconds, span.stalled)
+
+
+async def test_slow_receivers_do_not_hold_the_memory_that_a_fast_one_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow one takes a piece in 105 s, and two pieces fill the memory for what is sent."""
+    length = 2 * MIB
+    monkeypatch.setattr(buffers, "UPLOAD_BYTES", 2 * length)
+    monkeypatch.setattr(upload_queue, "LATE_MOST", 0.5)
+    content = random_file(tmp_path / "content", 4 * length)
+    async with (
+        loopback_node(tmp_path / "a") as seeder,
+        loopback_node(tmp_path / "b") as first,
+        loopback_node(tmp_path / "c") as second,
+        loopback_node(tmp_path / "d") as fast,
+    ):
+        link = (await seeder.share(content, piece_length=length)).link
+        slowly = swarm.TransferOptions(download_limit=20_000)
+        slow = [
+            node.fetch(link, into=tmp_path / f"slow{n}", options=slowly)
+            for n, node in enumerate((first, second))
+        ]
+        await until(lambda: all(fetch.now().received for fetch in slow), "both slow ones have begun")
+        with trio.fail_after(30):
+            assert sha256(await fast.fetch(link, into=tmp_path / "fast").complete()) == sha256(content)
+        assert not any(fetch.now().done for fetch in slow)
 
 
 class Liar:

@@ -76,6 +76,10 @@ FAULTS: dict[str, tuple[Callable[[Asked], object], str]] = {
         lambda asked: asked.say("302 Found", "Location: file:///etc/passwd"),
         "redirects to somewhere else",
     ),
+    "redirect to no name": (
+        lambda asked: asked.say("302 Found", f"Location: http://{'x' * 64}.example/"),
+        "redirects to somewhere else",
+    ),
     "another part": (
         lambda asked: asked.say(
             "206 Partial Content", f"Content-Range: bytes 1-{PIECE}/{SIZE}", body=DATA[1 : PIECE + 1]
@@ -239,6 +243,45 @@ async def _fetched(
 async def test_a_server_without_ranges_is_read_from_the_beginning_once(tmp_path: Path) -> None:
     server, _ = await _fetched(tmp_path, lambda asked: asked.say("200 OK", body=DATA))
     assert len(server.asked) == 1
+
+
+def without_ranges(asked: Asked) -> None:
+    """All of the file at a pace, so that more is asked for while it comes."""
+    asked.say("200 OK", length=SIZE)
+    for at in range(0, SIZE, PIECE):
+        asked.wire.sendall(DATA[at : at + PIECE])
+        time.sleep(0.02)
+
+
+async def test_a_long_file_of_a_server_without_ranges_is_read_once_by_one_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(origin_source, "RUN_BYTES", 4 * PIECE)
+    server, events = await _fetched(tmp_path, without_ranges)
+    assert len(server.asked) == 1
+    assert not [event for event in events if isinstance(event, swarm.SourceFailed)]
+
+
+async def test_each_long_file_of_a_folder_is_read_once_from_a_server_without_ranges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(origin_source, "RUN_BYTES", 4 * PIECE)
+    folder = tmp_path / "content"
+    folder.mkdir()
+    names = ("a.bin", "b.bin", "c.bin")
+    for name in names:
+        (folder / name).write_bytes(DATA)
+    async with loopback_node(tmp_path / "a") as sharer, loopback_node(tmp_path / "b") as node:
+        shared = await sharer.share(folder, piece_length=PIECE)
+        envelope = shared.envelope
+        await shared.stop()
+        with serving(DATA, without_ranges) as server:
+            options = _options(server, patience=5.0)
+            async with node.fetch(envelope, into=tmp_path / "out", options=options) as transfer:
+                with trio.fail_after(60):
+                    path = await transfer.complete()
+    assert [(path / name).read_bytes() == DATA for name in names] == [True] * 3
+    assert sorted(asked.target for asked in server.asked) == [f"/content/{name}" for name in names]
 
 
 async def test_a_chunked_body_is_read(tmp_path: Path) -> None:

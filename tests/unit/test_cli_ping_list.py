@@ -66,6 +66,15 @@ def test_one_silent_peer_does_not_spoil_the_others(capsys: Capture) -> None:
     assert err == f"warning: cannot reach {PEER}\n"
 
 
+def test_a_peer_that_never_answers_and_ends_last_does_not_take_back_what_others_answered(
+    capsys: Capture,
+) -> None:
+    node = FakeNode()
+    node.pings = {PEER: [0.001], PEER_2: [None] * 5}
+    assert invoke("ping", PEER, PEER_2, node=node) == 0
+    assert f"{PEER_2}: 5 sent, 5 lost" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("scripts", "peers", "words"),
     [

@@ -104,6 +104,17 @@ def test_a_file_of_a_newer_version_and_a_damaged_one_are_told(tmp_path: Path) ->
         TransferRegistry(tmp_path / "other")
 
 
+async def test_a_name_that_is_not_utf8_is_refused_and_nothing_is_kept(tmp_path: Path) -> None:
+    registry = TransferRegistry(tmp_path / FILE)
+    with pytest.raises(DiskError, match=r"caf\\udce9 is not UTF-8"):
+        await registry.add(replace(ONE, content="/caf\udce9"))
+    await registry.add(ONE)
+    with pytest.raises(DiskError, match="not UTF-8"):
+        await registry.change(ONE.id, {"name": "caf\udce9", "size": 7})
+    assert await registry.all() == [ONE]
+    registry.close()
+
+
 # --- What has changed ---------------------------------------------------------------------------------
 
 

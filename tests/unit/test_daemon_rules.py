@@ -173,6 +173,7 @@ def test_options_are_kept_as_what_differs_from_the_usual() -> None:
         FurtherOptions(origin_use="x"),
         FurtherOptions(trusted=("x",)),
         FurtherOptions(bases=("relative",)),
+        FurtherOptions(omit=("relative",)),
     ):
         with pytest.raises(UsageError):
             Wishes(further=wrong).applied(kept)

@@ -1,14 +1,17 @@
 """How connections end: goodbyes, losses, silence, and peers that break the rules."""
 
+from contextlib import suppress
+
 import pytest
 import trio
 import trio.testing
 from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamReset
 
+from swarm.errors import LinkClosed
 from swarm.mux import frames as yamux
 from swarm.mux.frames import ACK, DATA, GO_AWAY, PING, RST, SYN, WINDOW_UPDATE, Frame, FrameReader
-from swarm.mux.mux_limits import INITIAL_WINDOW, MuxLimits
+from swarm.mux.mux_limits import FRAME_BURST, INITIAL_WINDOW, MuxLimits
 from swarm.mux.stream import WindowBudget
 from swarm.net import liveness, muxed_connection
 from swarm.net.muxed_connection import MuxedConnection
@@ -169,6 +172,19 @@ async def test_a_window_overrun_ends_the_connection():
 async def test_whoever_breaks_the_protocol_loses_the_connection(attack):
     async with hostile_peer() as (session, connection):
         await session.write(attack)
+        await until(lambda: connection.is_closed)
+
+
+async def test_empty_records_without_end_end_the_connection():
+    async with hostile_peer() as (session, connection):
+        records, _ = session.take_over()
+        # Each is 18 bytes on the wire, and in none is any frame.
+        flood = memoryview(bytearray(18 * 2 * int(FRAME_BURST)))
+        for start in range(0, len(flood), 18):
+            records._sealer.seal_into(memoryview(b""), flood[start:])
+        records._unsent = flood
+        with suppress(LinkClosed), trio.fail_after(5):
+            await records.flush()
         await until(lambda: connection.is_closed)
 
 

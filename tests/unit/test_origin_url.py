@@ -43,6 +43,10 @@ def test_names_are_appended_to_a_folder_only() -> None:
         "http://h:x/s3cr3t",
         "//host/s3cr3t",
         "http://a b/",
+        f"http://{'x' * 64}.example/s3cr3t",
+        "http://a..example/s3cr3t",
+        "http://a..b/s3cr3t",
+        f"http://{'x.' * 127}example/s3cr3t",
     ],
 )
 def test_what_is_no_url_of_a_web_server_is_refused_and_not_repeated(text: str) -> None:
@@ -51,13 +55,22 @@ def test_what_is_no_url_of_a_web_server_is_refused_and_not_repeated(text: str) -
     assert "s3cr3t" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "host", ["a", "a.b.", f"{'x' * 63}.example", "a_b.-c", "127.0.0.1", f"{'x.' * 120}example"]
+)
+def test_names_that_a_resolver_takes_are_hosts_and_so_are_addresses(host: str) -> None:
+    assert OriginUrl(f"http://{host}/").host == host
+    assert OriginUrl("http://[::1]/").host == "::1"
+    assert OriginUrl("http://[2001:db8::127.0.0.1]:8080/").host == "2001:db8::127.0.0.1"
+
+
 def test_redirects_lead_to_the_same_or_a_safer_scheme_and_take_no_password_elsewhere() -> None:
     url = OriginUrl("http://user:pw@host/a/b?x")
     assert url.moved("/c").revealed() == "http://user:pw@host/c"
     assert url.moved("d").revealed() == "http://user:pw@host/a/d"
     assert url.moved("https://host/").authorization is None
     assert url.moved("http://other/").authorization is None
-    for bad in ("ftp://host/", "file:///etc/passwd", "x" * 5000, "\n"):
+    for bad in ("ftp://host/", "file:///etc/passwd", "x" * 5000, "\n", f"http://{'x' * 64}.example/"):
         with pytest.raises(UsageError):
             url.moved(bad)
     with pytest.raises(UsageError):

@@ -139,6 +139,17 @@ async def test_when_none_answers_the_fault_is_one_line(autojump_clock: trio.test
     assert trio.current_time() - internet.began == pytest.approx(CONNECT_SECONDS)
 
 
+async def test_a_name_that_the_resolver_cannot_write_is_not_known(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object, **__: object) -> None:
+        raise UnicodeError("label empty or too long")
+
+    monkeypatch.setattr(Internet, "getaddrinfo", refuse)
+    _, fault = await dialled({})
+    assert fault == "its name is not known"
+
+
 async def test_private_addresses_of_a_name_are_never_dialled_where_only_public_ones_are_allowed(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

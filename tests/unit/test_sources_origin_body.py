@@ -15,7 +15,8 @@ import trio
 from swarm.origin_url import OriginUrl
 from swarm.protocol.http_range import Wish
 from swarm.protocol.http_reader import HttpFault, ResponseReader
-from swarm.sources.http_connection import HttpConnection, tls_context
+from swarm.sources import origin_body
+from swarm.sources.http_connection import ConnectionLost, HttpConnection, tls_context
 from swarm.sources.origin_body import OriginFault, PieceWindow, ResponseBody, first_bytes
 from swarm.sources.origin_source import _head
 from tests.support.contents import file_manifest
@@ -211,6 +212,48 @@ async def test_a_short_answer_after_a_fast_body_is_not_waited_for_until_more_com
             reader = await _head(connection, connection.url, WISH)
         assert reader.head is not None
         assert reader.head.status == 404
+
+    await with_server(serve, talk)
+
+
+async def test_a_chunked_body_that_comes_steadily_is_not_taken_for_one_that_drips(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(origin_body, "SLOW_SECONDS", 0.1)
+
+    async def serve(stream: trio.abc.Stream) -> None:
+        await stream.receive_some()
+        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        for start in range(0, len(CONTENT), PIECE):
+            chunk = CONTENT[start : start + PIECE]
+            # Together with the head: the first wait is for the second chunk.
+            await stream.send_all(head + b"%x\r\n%s\r\n" % (len(chunk), chunk))
+            head = b""
+            await trio.sleep(0.02)
+        await stream.send_all(b"0\r\n\r\n")
+
+    desk = CountingDesk()
+
+    async def talk(connection: HttpConnection) -> None:
+        await received_all(desk, connection)
+
+    await with_server(serve, talk)
+    assert sum(map(len, desk.batches)) == MANIFEST.piece_count
+
+
+async def test_a_chunked_body_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(origin_body, "SLOW_SECONDS", 0.1)
+
+    async def serve(stream: trio.abc.Stream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while True:
+            await stream.send_all(b"1\r\nx\r\n")
+            await trio.sleep(0.02)
+
+    async def talk(connection: HttpConnection) -> None:
+        with pytest.raises(ConnectionLost, match="less than 1024 bytes a second"):
+            await received_all(CountingDesk(), connection)
 
     await with_server(serve, talk)
 

@@ -17,6 +17,7 @@ from swarm.sources.origin_source import (
     IDLE_SECONDS,
     LONG_PAUSE,
     LONGEST_PAUSE,
+    STREAM_SECONDS,
     OriginSettings,
     OriginSource,
     _Taken,
@@ -137,3 +138,52 @@ async def test_an_idle_connection_is_closed_before_the_server_does_it(
         async with settings.connections:
             assert connection.closed_at - began == pytest.approx(IDLE_SECONDS)
         nursery.cancel_scope.cancel()
+
+
+# --- A server that ignores ranges -----------------------------------------------------------------
+
+
+async def test_a_run_waits_for_who_reads_the_file_and_is_taken_where_that_one_goes_on(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    source = source_at(Desk())
+    passed: list[tuple[int, bool]] = []
+
+    async def pass_on(run: range) -> None:
+        passed.append((run.start, await source.passes_on(run, 0)))
+
+    async with trio.open_nursery() as nursery:
+        with source.reading(0, 4) as whole:
+            source.answered(0, whole, ignores_ranges=True)
+            nursery.start_soon(pass_on, range(4, 8))
+            await trio.sleep(10 * STREAM_SECONDS)
+            assert passed == []
+            assert await source.next_of_whole(whole) == range(4, 8)
+            await trio.testing.wait_all_tasks_blocked()
+            assert passed == [(4, True)]
+            # What lies before it, in another file, or behind a gap does not come here.
+            assert not await source.passes_on(range(4), 0)
+            assert not await source.passes_on(range(8, 9), 1)
+            nursery.start_soon(pass_on, range(9, 10))
+            assert await source.next_of_whole(whole) is None
+            assert passed[1:] == [(9, False)]
+            nursery.start_soon(pass_on, range(8, 9))
+            await trio.testing.wait_all_tasks_blocked()
+        await trio.testing.wait_all_tasks_blocked()
+        assert passed[1:] == [(9, False), (8, False)], "who reads it has ended"
+
+
+async def test_from_the_second_file_on_a_run_waits_for_the_answer_that_tells(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    source = source_at(Desk())
+    with source.reading(0, 4) as whole:
+        assert not source.is_read_whole(0), "it is not known yet"
+        source.answered(0, whole, ignores_ranges=True)
+        assert source.is_read_whole(0)
+    with source.reading(1, 4) as whole:
+        assert source.is_read_whole(1)
+        source.answered(1, whole, ignores_ranges=False)
+        assert not await source.passes_on(range(4, 8), 1)
+    with source.reading(1, 4):
+        assert not source.is_read_whole(1)

@@ -45,6 +45,36 @@ def test_who_stops_waiting_lets_the_next_one_through():
     assert not budget.contended
 
 
+def test_what_a_grant_gives_back_goes_to_those_who_wait():
+    budget = ByteBudget(10)
+    large = budget.take(10, lambda: None)
+    woken = []
+    budget.take(4, lambda: woken.append(1))
+    budget.take(4, lambda: woken.append(2))
+    large.shrink(5)
+    assert woken == [1]
+    assert budget.used == 9
+    large.release()
+    assert woken == [1, 2]
+    assert budget.used == 8
+    large.shrink(0)
+    assert budget.used == 8
+
+
+def test_a_pool_is_short_when_more_than_half_is_used_or_somebody_waits():
+    pool = BufferPool(10)
+    half = pool.reserve(5, lambda: None)
+    assert not pool.short
+    more = pool.reserve(1, lambda: None)
+    assert pool.short
+    more.release()
+    waits = pool.reserve(6, lambda: None)
+    assert pool.short
+    waits.release()
+    half.release()
+    assert not pool.short
+
+
 async def test_a_pool_reuses_memory_and_waits_when_it_is_used_up():
     pool = BufferPool(200, idle=100)
     first = await pool.take(100)

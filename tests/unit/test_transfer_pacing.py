@@ -3,7 +3,15 @@ import random
 import pytest
 import trio.testing
 
-from swarm.transfer.pacing import BURST_SECONDS, CHUNK_BYTES, Pacer, RateLimit
+from swarm.transfer.pacing import (
+    BURST_SECONDS,
+    CHUNK_BYTES,
+    KEEP_SECONDS,
+    LEAST_KEPT_BYTES,
+    KeepSizer,
+    Pacer,
+    RateLimit,
+)
 
 
 class Clock:
@@ -126,3 +134,18 @@ async def test_without_a_limit_nothing_is_waited_for_although_time_goes_on() -> 
     with trio.testing.assert_no_checkpoints():
         for _ in range(3):
             assert await pacer.wait(CHUNK_BYTES) == 0.0
+
+
+def test_what_is_kept_is_what_the_peer_takes_soon_and_grows_by_what_it_took():
+    kept = KeepSizer()
+    assert kept.size == LEAST_KEPT_BYTES
+    for factor in (2, 4, 8):
+        kept.taken(kept.size, 0.0)
+        assert kept.size == factor * LEAST_KEPT_BYTES
+    kept.taken(10_000_000, 2 * KEEP_SECONDS)
+    assert kept.size == 5_000_000
+    # The short rest of a piece shows nothing, unless it took long.
+    kept.taken(1000, KEEP_SECONDS / 2)
+    assert kept.size == 5_000_000
+    kept.taken(1000, KEEP_SECONDS)
+    assert kept.size == LEAST_KEPT_BYTES

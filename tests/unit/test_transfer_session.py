@@ -37,8 +37,10 @@ from swarm.protocol.messages import (
 )
 from swarm.storage.memory_store import MemoryStore
 from swarm.strategy.commands import Send
+from swarm.transfer import buffers
 from swarm.transfer.buffers import UNSTORED_BYTES
 from swarm.transfer.exchange import AGENT
+from swarm.transfer.pacing import LEAST_KEPT_BYTES
 from swarm.transfer.session import GOODBYE_TIMEOUT, SessionOrigin, read_greeting, refuse_stream
 from swarm.transfer.session_io import JOIN_BYTES, RUN_BYTES, WRITE_TIMEOUT
 from tests.support.contents import file_manifest, folder_manifest
@@ -257,6 +259,61 @@ async def test_a_peer_that_takes_nothing_is_ended_and_holds_nothing(autojump_clo
         assert "does not take" in end.reason
         assert trio.current_time() - started <= WRITE_TIMEOUT + 2
         assert made.memory.uploads.used == 0
+
+
+def read_slowly(peer: RawPeer, rate: int) -> None:
+    """From now on the peer takes so many bytes per second."""
+    sound = peer.link.incoming.read_some
+
+    async def slow(limit: int) -> bytes:
+        part = await sound(min(limit, 16 * 1024))
+        await trio.sleep(len(part) / rate)
+        return part
+
+    peer.link.incoming.read_some = slow
+
+
+class CountedReads(MemoryStore):
+    """Counts how often a piece is read."""
+
+    reads = 0
+
+    async def get(self, piece):
+        self.reads += 1
+        return await super().get(piece)
+
+
+async def test_slow_peers_that_want_all_memory_stop_no_fast_one(autojump_clock, monkeypatch):
+    monkeypatch.setattr(buffers, "UPLOAD_BYTES", 2 * PIECE)
+    data = random.Random(8).randbytes(6 * PIECE)
+    pieces = [data[start : start + PIECE] for start in range(0, 6 * PIECE, PIECE)]
+    store = CountedReads(file_manifest("file", data, piece_length=PIECE), data)
+    heard: dict[int, bytes] = {}
+    async with transfer(store) as made, trio.open_nursery() as slow_ones:
+
+        async def take_slowly(piece: int) -> None:
+            peer = made.peer(PeerId(str(piece + 1) * 40))
+            await unchoked(peer)
+            read_slowly(peer, 20_000)
+            await peer.say(Request(piece))
+            heard[piece] = await peer.hear_piece(piece)
+
+        for piece in range(3):
+            slow_ones.start_soon(take_slowly, piece)
+        # The upload queue begins with another peer once one has been slow for ten seconds.
+        await trio.sleep(35)
+        fast = made.peer(OTHER)
+        await unchoked(fast)
+        began = trio.current_time()
+        for piece in range(3, 6):
+            await fast.say(Request(piece))
+            assert await fast.hear_piece(piece) == pieces[piece]
+            assert made.memory.uploads.used <= 2 * PIECE
+        assert trio.current_time() - began < 1
+        assert not heard
+    assert heard == dict(enumerate(pieces[:3]))
+    # Some were read again: at most once for each part that was kept.
+    assert 6 < store.reads <= 6 * PIECE // LEAST_KEPT_BYTES
 
 
 async def test_both_directions_at_once_through_a_tiny_window_do_not_deadlock(autojump_clock):
