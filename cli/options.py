@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -29,6 +30,15 @@ _PEER_ID = lazy_pattern(r"(?:12D3Koo|Qm)[1-9A-HJ-NP-Za-km-z]{25,57}")
 def names_a_peer(text: str) -> bool:
     """Return whether an address ends in ``/p2p/<peer id>`` or ``/ipfs/<peer id>``."""
     return _PEER.fullmatch(text) is not None
+
+
+class PathOrStream(click.Path):
+    """A path, or ``-`` for the standard stream: a file of that name is ``./-``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path; that of such a file is made absolute, for `Path` drops the ``./``."""
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        return path.absolute() if path == Path("-") and os.fsdecode(value) != "-" else path
 
 
 class PeerType(StrType):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 WAIT_SECONDS = 20
 """How long one question to the daemon waits for news."""
+NAME_SECONDS = 2
+"""How long the name of what is fetched by its id is waited for, or for what prevents the fetch."""
 
 
 @click.command()
@@ -133,7 +136,8 @@ def _add(client: DaemonClient, live: Live, content: str, output: Path, fields: d
         *filter(None, (added["manifest"], added["link"])),
     )
     does = "shares" if added["kind"] == "share" else "fetches" if added["series"] is None else "follows"
-    live.say(f"the daemon {does} {printable(added['name'])}: swarm status {added['id'][:8]}")
+    name = printable(added["name"] or added["manifest"] or added["id"])
+    live.say(f"the daemon {does} {name}: swarm status {added['id'][:8]}")
 
 
 def _until_known(
@@ -141,21 +145,25 @@ def _until_known(
 ) -> dict[str, Any]:
     """Wait until the manifest of what was added is known; raises what prevents that.
 
+    What is fetched by its id is waited for a moment only, until its name is known or it has failed for good.
     What is ``new`` and fails at once is removed again: the command has told.
     """
     from swarm.content.paths import printable
     from swarm.daemon.client import DaemonRefused, transfer_path
 
-    told = None
-    while added["manifest"] is None and added["state"] != "paused":
-        if added["error"] is not None:
+    told, until = None, time.monotonic() + NAME_SECONDS
+    while added["state"] != "paused":
+        known = added["manifest"] is not None
+        if added["state"] == "failed" or (added["error"] is not None and not known):
             if new:
                 client.delete(transfer_path(added["id"]))
             raise DaemonRefused(added["error"], added["exit_code"])
+        if known and (added["name"] or added["error"] or added["note"] or time.monotonic() >= until):
+            break
         if added["note"] != told:
             told = added["note"]
             live.warn(f"{printable(told)}; the daemon goes on looking if this command is interrupted")
-        delta = client.get("/v1/transfers", since=version, wait=WAIT_SECONDS)
+        delta = client.get("/v1/transfers", since=version, wait=1 if known else WAIT_SECONDS)
         version = delta["version"]
         if added["id"] in delta["removed"]:
             raise DaemonRefused("the transfer was removed meanwhile", 1)

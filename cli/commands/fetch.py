@@ -40,7 +40,7 @@ PASSED = frozenset(
     "-i",
     "--input",
     "lists",
-    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    type=options.PathOrStream(exists=True, dir_okay=False, allow_dash=True),
     metavar="FILE",
     multiple=True,
     help="Read more MANIFESTs and PEERs from the lines of this file; - is stdin (repeatable).",
@@ -48,7 +48,7 @@ PASSED = frozenset(
 @click.option(
     "-o",
     "--output",
-    type=click.Path(file_okay=False, allow_dash=True, path_type=Path),
+    type=options.PathOrStream(file_okay=False, allow_dash=True),
     metavar="DIR",
     default=Path(),
     help="The folder in which what is fetched appears when it is verified (default: the current one); "
@@ -177,7 +177,7 @@ def command(
     async def main(node: Node) -> None:
         async with live.following(node):
             if to_stdout:
-                await fetch_to_stdout(node, live, named.contents[0], transfer_options)
+                await fetch_to_stdout(node, live, fetching)
             else:
                 await fetch_all(node, live, fetching)
 

@@ -28,7 +28,7 @@ PASSED = frozenset(
 @click.command()
 @click.argument(
     "paths",
-    type=click.Path(exists=True, allow_dash=True, path_type=Path),
+    type=options.PathOrStream(exists=True, allow_dash=True),
     metavar="PATH...",
     nargs=-1,
     required=True,

@@ -13,6 +13,7 @@ from cli.runtime import Runtime
 if TYPE_CHECKING:
     from cli.render.live import Live
     from swarm.daemon.client import DaemonClient
+    from swarm.observe.reports import TransferListed
 
 DRAW_SECONDS = 0.5
 WAIT_SECONDS = 2
@@ -66,6 +67,7 @@ class Top:
         self._version = ""
         self._known: dict[str, dict[str, Any]] = {}
         self._changed: list[dict[str, Any]] = []
+        self._told: dict[str, TransferListed] = {}
         self._node: dict[str, Any] = {}
 
     def ask(self, wait: int = 0) -> None:
@@ -80,6 +82,7 @@ class Top:
             self._known = {}
         for gone in delta["removed"]:
             self._known.pop(gone, None)
+            self._told.pop(gone, None)
         self._known.update((each["id"], each) for each in self._changed)
 
     def stream(self, live: Live) -> None:
@@ -90,11 +93,14 @@ class Top:
             time.sleep(DRAW_SECONDS)
 
     def tell(self, live: Live) -> None:
-        """Tell programs what has changed."""
+        """Tell programs what has changed since it was told last."""
         from swarm.observe.reports import TransferListed
 
         for each in self._changed:
-            live.result(TransferListed(**{field: each[field] for field in TransferListed.__match_args__}))
+            listed = TransferListed(**{field: each[field] for field in TransferListed.__match_args__})
+            if self._told.get(listed.id) != listed:
+                self._told[listed.id] = listed
+                live.result(listed)
 
     def lines(self, rows: int | None, columns: int | None) -> list[str]:
         """The table, at most so large; the busiest transfers come first."""

@@ -31,6 +31,8 @@ class Live:
 
     def __init__(self, view: View, clock: Callable[[], float] = time.monotonic) -> None:
         self.phase = Phase.STARTING
+        self.resumes = True
+        """Whether a fetch that is not done goes on when the same command is run again."""
         self._view = view
         self._clock = clock
         self._start = clock()
@@ -67,6 +69,11 @@ class Live:
         """Show how things stand now."""
         now = self._clock()
         self._view.draw(tuple(self._standings(now)), now - self._start)
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two calls of `show`."""
+        return self._view.interval
 
     def show(self, standings: Sequence[Standing]) -> None:
         """Show how transfers of another process stand."""
@@ -110,7 +117,7 @@ class Live:
         """End the view after a signal: a fetch that is not done can go on later."""
         self.close()
         snapshots = self._tally.snapshot(self._clock()).transfers
-        if any(each.kind == "fetch" and not each.complete for each in snapshots):
+        if self.resumes and any(each.kind == "fetch" and not each.complete for each in snapshots):
             self.say("interrupted; the same command resumes it")
 
     def close(self) -> None:

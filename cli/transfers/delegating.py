@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 ASK_SECONDS = 0.2
 """Between two questions to the daemon while something changes."""
-WAIT_SECONDS = 2
+WAIT_SECONDS = 1
 """How long one question waits for news."""
 PATIENCE = 120.0
 _MENDED_ELSEWHERE = frozenset({4, 5})
@@ -131,15 +131,17 @@ class Watched:
         self._live = live
         self._peers = peers
         self._began = time.monotonic()
+        self._draws_at = self._began
         self._version = ""
         self._named: dict[str, str] = {}
         self._new: set[str] = set()
+        self._first: dict[str, Json] = {}
         self._abouts: dict[str, Json] = {}
 
     def add(self, content: str, about: Json, *, new: bool) -> None:
         """Watch what the daemon answered to a request."""
         self._named[about["id"]] = content
-        self._abouts[about["id"]] = about
+        self._abouts[about["id"]] = self._first[about["id"]] = about
         if new:
             self._new.add(about["id"])
 
@@ -205,10 +207,18 @@ class Watched:
             if gone:
                 raise Incomplete(f"transfer {each} was removed from the daemon meanwhile")
             self._abouts[each] = there.get(each, self._abouts[each])
+        self._draw()
+        time.sleep(ASK_SECONDS)
+
+    def _draw(self) -> None:
+        """Show how they stand, at the pace of the view."""
+        now = time.monotonic()
+        if now < self._draws_at:
+            return
+        self._draws_at = now + self._live.interval
         self._live.show(
             [self._standing(number, each) for number, each in enumerate(self._abouts.values(), 1)]
         )
-        time.sleep(ASK_SECONDS)
 
     def _standing(self, number: int, about: Json) -> Standing:
         if self._peers:
@@ -222,6 +232,13 @@ class Watched:
     def seconds(self) -> float:
         """Since this began."""
         return time.monotonic() - self._began
+
+    def since(self, about: Json) -> TransferSnapshot:
+        """How a transfer stands; bytes are those that have moved since it is watched."""
+        first = self._first[about["id"]]
+        moved = {name: max(0, about[name] - first[name]) for name in ("received", "sent", "wasted")}
+        sources = about.get("sources", ()) if moved["received"] else ()
+        return snapshot_of({**about, **moved, "sources": sources}, 1, self.seconds)
 
 
 def snapshot_of(about: Json, number: int, elapsed: float) -> TransferSnapshot:
@@ -320,7 +337,7 @@ def _fetched(
         # As it was given, so that it reads as it does without a daemon.
         path = fetching.output / path.name
     manifest = ManifestId.parse(about["manifest"])
-    live.say(summary(snapshot_of(about, 1, watched.seconds)))
+    live.say(summary(watched.since(about)))
     live.result(PathFetched(manifest, str(path), about["size"], watched.seconds), printable(str(path)))
     if fetching.seed:
         live.result(FetchedSeeded(manifest, about["link"]), about["link"])

@@ -6,8 +6,9 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import trio
 
     from cli.render.live import Live
-    from swarm.config import TransferOptions
+    from cli.transfers.fetching import Fetching
     from swarm.node import Node
     from swarm.transfer.transfer import Transfer
 
@@ -80,30 +81,40 @@ def _spool(path: Path) -> None:
                 view = view[file.write(view) :]
 
 
-async def fetch_to_stdout(node: Node, live: Live, content: str, options: TransferOptions) -> None:
+async def fetch_to_stdout(node: Node, live: Live, fetching: Fetching) -> None:
     """Fetch one file into a temporary folder, and write its pieces to stdout in order as they are verified.
 
-    The folder is removed at the end. Raises `UsageError` if there is more than one file, `PipeClosed` as soon
-    as nobody reads any more, and what ends a fetch.
+    It is seeded for as long as the options say, and the folder is removed at the end. Raises `UsageError` if
+    there is more than one file, `PipeClosed` as soon as nobody reads any more, and what ends a fetch.
     """
     from dataclasses import replace
 
     from cli.render.lines import Phase, summary
+    from cli.transfers.leaving import counting
 
-    live.phase = Phase.FETCHING
+    await fetching.check()
+    live.phase, live.resumes = Phase.FETCHING, False
+    (content,) = fetching.contents
+    options = replace(fetching.options, sequential=True)
     with temporary_folder() as folder:
-        async with node.fetch(content, into=folder, options=replace(options, sequential=True)) as transfer:
-            await _deliver(transfer)
+        async with (
+            counting(node, fetching.leaving) as seeding,
+            node.fetch(content, into=folder, options=options) as transfer,
+        ):
+            await _deliver(transfer, partial(fetching.save, live, content, transfer))
             await transfer.complete()
             await live.settle()
             live.say(summary(live.snapshot(transfer.number)))
             if options.seed:
                 live.phase = Phase.SEEDING
-                await transfer.closed()
+                await seeding.until_closed(live, [transfer])
 
 
-async def _deliver(transfer: Transfer) -> None:
-    """Write the file to stdout; raises `PipeClosed` once nobody reads it, also while nothing is written."""
+async def _deliver(transfer: Transfer, opened: Callable[[], Awaitable[None]]) -> None:
+    """Write the file to stdout; raises `PipeClosed` once nobody reads it, also while nothing is written.
+
+    ``opened`` is called as soon as the manifest is known.
+    """
     import trio
 
     scope = trio.CancelScope()
@@ -117,6 +128,7 @@ async def _deliver(transfer: Transfer) -> None:
                     f"only one file can be written to stdout, but there are {len(transfer.files)}: "
                     "choose one with --only"
                 )
+            await opened()
             async for data in transfer.chunks():
                 await stdout.write(data)
         nursery.cancel_scope.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import deque
 from itertools import islice
 from typing import Final
@@ -19,17 +20,26 @@ PIECES: Final = (events.PieceRequested, events.PieceStored, events.PieceWasted, 
 """Events about single pieces come by the thousand, and are left out as they are with ``--json``."""
 
 
-class EventRing:
-    """Numbered events, from 1; ``t`` is seconds since the daemon started."""
+def first_of_a_run() -> int:
+    """Where the numbers of a run begin: a number of another run is none of this one.
 
-    def __init__(self) -> None:
+    At random, since a clock may be wrong after a restart. All are below 2**53, so JavaScript has them.
+    """
+    return (secrets.randbelow((1 << 21) - 1) << 32) + 1
+
+
+class EventRing:
+    """Numbered events; ``first`` is the number of the first, ``t`` seconds since the daemon started."""
+
+    def __init__(self, first: int = 1) -> None:
+        self.first = first
         self._events: deque[tuple[int, float, Event]] = deque(maxlen=KEPT_EVENTS)
-        self._last = 0
+        self._last = first - 1
         self._more = trio.Event()
 
     @property
     def last(self) -> int:
-        """The number of the latest event, 0 before the first."""
+        """The number of the latest event; before the first, the number before that."""
         return self._last
 
     def put(self, event: Event, t: float) -> None:
@@ -43,7 +53,7 @@ class EventRing:
             self._more = trio.Event()
 
     def has_all_since(self, number: int) -> bool:
-        """Whether no event after ``number`` is forgotten; False for a number that is yet to come."""
+        """Whether no event after ``number`` is forgotten; False for a number that is none of this run."""
         return self._last - len(self._events) <= number <= self._last
 
     async def since(self, number: int) -> list[tuple[int, str]]:

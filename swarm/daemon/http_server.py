@@ -216,6 +216,8 @@ class _Served:
         ring = self._api.keeper.ring
         text = request.headers.get("last-event-id") or request.query.get("since") or ""
         known = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else -1
+        if known == 0:
+            known = ring.first - 1
         await self._write(self._http.begin_stream(EVENTS_TYPE))
         async with trio.open_nursery() as nursery:
             # Nothing more is to come from the client: its end is noticed here.

@@ -20,7 +20,7 @@ from swarm.content.envelope import Envelope
 from swarm.content.paths import printable
 from swarm.content.series_link import SeriesLink
 from swarm.daemon.change_log import ChangeLog
-from swarm.daemon.event_ring import EventRing
+from swarm.daemon.event_ring import EventRing, first_of_a_run
 from swarm.daemon.kept_entry import KeptEntry
 from swarm.daemon.rule_keeper import RuleKeeper
 from swarm.daemon.seeding_rules import SeedingRule
@@ -87,7 +87,7 @@ class TransferKeeper:
     ) -> None:
         self.node = node
         self.changes = changes
-        self.ring = EventRing()
+        self.ring = EventRing(first_of_a_run())
         self.began = trio.current_time()
         self.private_origins = False
         """Whether web servers may have addresses that are not public."""

@@ -232,7 +232,7 @@ _BYTES: Final[Json] = {"*/*": {"schema": {"type": "string", "format": "binary"}}
 def _paths() -> Json:
     since = _query("since", "A version; without it all is answered.")
     wait = _query("wait", "Seconds to wait for a change, at most 30.")
-    number = _query("since", "The number of the last event that is known.")
+    number = _query("since", "The number of the last event that is known; 0: all of this run.")
     manifest = {MANIFEST_TYPE: {"schema": {"type": "string", "format": "binary"}}}
     identified = {"name": "id", "in": "path", "required": True, "schema": _TEXT}
     identified["description"] = "An id, the beginning of one or of a manifest's, or a name."

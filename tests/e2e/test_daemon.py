@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.support.daemons import command, kept, start_daemon
+from tests.support.nodes import NOBODY
 from tests.support.processes import Processes
 from tests.support.requirements import MAY_INSTALL, require_program
 from tests.support.sharing import MIB, fetch, random_file, sha256, share
@@ -140,7 +141,7 @@ def test_without_a_daemon_and_with_a_second_one(processes: Processes, tmp_path: 
 
 
 def test_what_cannot_be_added_is_one_line(processes: Processes, tmp_path: Path) -> None:
-    start_daemon(processes)
+    start_daemon(processes, "--no-lan")
     for content, code in ((str(tmp_path / "none"), 2), ("swarm:nonsense", 3), ("bafynonsense" + "a" * 50, 3)):
         failed = command(processes, "add", content, code=code)
         assert "\n" not in failed.errors()
@@ -151,6 +152,14 @@ def test_what_cannot_be_added_is_one_line(processes: Processes, tmp_path: Path) 
     (no_utf8 := tmp_path / os.fsdecode(b"caf\xe9")).write_bytes(b"x")
     refused = command(processes, "add", no_utf8, "--name", "cafe", code=2)
     assert "not UTF-8" in refused.errors()
+    # Whose manifest nobody can be asked for fails at once, though its id is known.
+    alone = "bafyr4i" + "a" * 52
+    assert "names no peer" in command(processes, "add", alone, code=2).errors()
+    assert listed(processes) == []
+    awaited = command(processes, "add", alone, "--peer", NOBODY)
+    assert awaited.lines()[0] == alone
+    assert f"the daemon fetches {alone}: swarm status" in awaited.errors()
+    command(processes, "remove", alone)
     assert listed(processes) == []
 
 

@@ -16,12 +16,13 @@ from swarm.content.envelope import Envelope
 from swarm.daemon import watch_folder
 from swarm.daemon.api import Api
 from swarm.daemon.client import DaemonClient, DaemonRefused
-from swarm.daemon.daemon import DaemonOptions, open_daemon
+from swarm.daemon.daemon import DaemonOptions, RunningDaemon, open_daemon
 from swarm.daemon.keeper import NotKept, TransferKeeper
 from swarm.daemon.kept_entry import KeptEntry
 from swarm.daemon.seeding_rules import SeedingCounts
 from swarm.daemon.wishes import Wishes
 from swarm.errors import SwarmError
+from swarm.events import Warned
 from swarm.transfer.transfer import Transfer
 from tests.support.nodes import NOBODY, loopback_node, node_options, until
 
@@ -191,6 +192,39 @@ async def test_what_is_removed_while_it_begins_does_not_begin(
         await trio.testing.wait_all_tasks_blocked(0.2)
         assert not begun
         assert entry.transfer is None
+
+
+async def events(daemon: RunningDaemon, since: str) -> list[str]:
+    """The kind or the number of each event since a number, until one is told that a test has put there."""
+    stream = await trio.open_unix_socket(daemon.socket)
+    data = b""
+    async with stream:
+        await stream.send_all(f"GET /v1/events?since={since} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        with trio.fail_after(20):
+            while b"the last" not in data:
+                data += await stream.receive_some()
+                daemon.keeper.ring.put(Warned("the last"), 0.0)
+    return [line for line in data.decode().splitlines() if line.startswith(("event: ", "id: "))]
+
+
+async def test_a_reader_of_events_that_missed_a_restart_begins_with_a_snapshot(tmp_path: Path) -> None:
+    options = DaemonOptions(node_options(tmp_path))
+    async with open_daemon(options, print, "0") as daemon:
+        ring = daemon.keeper.ring
+        ring.put(Warned("of the first run"), 0.0)
+        first = ring.last
+        # Within a run nothing is told twice or left out.
+        assert (await events(daemon, str(first)))[0] == f"id: {first + 1}"
+        first = ring.last
+    async with open_daemon(options, print, "0") as daemon:
+        ring = daemon.keeper.ring
+        for _ in range(100):
+            ring.put(Warned("of the second run"), 0.0)
+        assert (await events(daemon, str(first)))[0] == "event: snapshot"
+        # All of a run is had without a number of it, as long as nothing is forgotten.
+        assert len(await events(daemon, "0")) > 100
+        assert (await events(daemon, "0"))[0] == f"id: {ring.first}"
+    assert ring.last < 1 << 53, "a reader's numbers may be those of JavaScript"
 
 
 def state(entry: KeptEntry) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from swarm.content.envelope import Envelope
 from tests.support.processes import Processes, Running
 from tests.support.sharing import LOOPBACK, MIB, fetch, random_file, share, tree
 
@@ -91,6 +92,37 @@ def test_a_reader_that_goes_away_is_noticed_though_there_is_nothing_to_write(
         assert waiting.wait(30) == 141
         assert b"swarm: " not in waiting.stderr.read()
     assert not list(tmp_path.glob("swarm-*"))
+
+
+def test_what_goes_to_stdout_is_seeded_as_long_as_was_said_and_its_manifest_is_saved(
+    processes: Processes, tmp_path: Path
+) -> None:
+    data = random_file(tmp_path / "data", MIB)
+    seeder = share(processes, data)
+    out = tmp_path / "out"
+    seeding = ("--seed", "--for", "1s", "--save-manifest=x.swarm")
+    done = processes.swarm("fetch", seeder.link, "-o", "-", *seeding, *LOOPBACK, stdout=out)
+    done.expect_exit(0)
+    assert out.read_bytes() == data.read_bytes()
+    assert Envelope.from_bytes((done.cwd / "x.swarm").read_bytes()).manifest.name == "data"
+    # What cannot be written is known before anything is fetched.
+    (done.cwd / "x.swarm").write_text("mine\n")
+    taken = processes.swarm(
+        "fetch", seeder.link, "-o", "-", *seeding, *LOOPBACK, stdout=tmp_path / "no", cwd=done.cwd
+    )
+    taken.expect_exit(2)
+    assert (tmp_path / "no").read_bytes() == b""
+
+
+def test_an_interrupted_fetch_to_stdout_does_not_say_that_it_is_resumed(
+    processes: Processes, tmp_path: Path
+) -> None:
+    seeder = share(processes, random_file(tmp_path / "data", 3 * MIB), "--upload-limit", "200KiB/s")
+    begun = processes.swarm("fetch", seeder.link, "-o", "-", *LOOPBACK, stdout=tmp_path / "out")
+    begun.line("^fetching data: ", stderr=True)
+    begun.interrupt()
+    begun.expect_exit(130)
+    assert "resumes" not in begun.errors()
 
 
 def test_only_one_content_of_one_file_goes_to_stdout(processes: Processes, tmp_path: Path) -> None:

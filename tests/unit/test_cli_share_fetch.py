@@ -463,3 +463,20 @@ def test_json_tells_of_single_pieces_only_when_asked(envelope: Envelope, capsys:
     names = {json.loads(line)["event"] for line in capsys.readouterr().out.splitlines()}
     assert "path_fetched" in names
     assert not {name for name in names if name.startswith("piece_")}
+
+
+def test_a_file_that_is_called_like_stdin_is_shared_by_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("-").write_bytes(b"not from stdin")
+    assert invoke("share", "./-") == 0
+    assert capsys.readouterr().out.splitlines()[0] == "-.swarm"
+    assert Envelope.from_bytes(Path("-.swarm").read_bytes()).manifest.total_length == len(b"not from stdin")
+
+
+def test_a_folder_that_is_called_like_stdout_is_fetched_into(envelope: Envelope, tmp_path: Path) -> None:
+    del envelope
+    node = FakeNode()
+    assert invoke("fetch", "photos.swarm", "-o", "./-", node=node) == 0
+    assert node.into == tmp_path / "-"
