@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
@@ -29,7 +31,9 @@ LEASE_SECONDS: Final = 3600
 SHORTEST_RENEWAL: Final = 5.0
 """Seconds between two renewals at least, whatever a router grants."""
 AGAIN_SECONDS: Final = 600.0
-"""When no router answered, it is tried again so much later: the machine may have moved."""
+"""When no router answered, it is tried again so much later, or when the machine has moved."""
+LOOK_SECONDS: Final = 15.0
+"""So often it is looked at whether the machine has moved to another network, or was suspended."""
 HEAD_STARTS: Final = (0.0, 0.2, 0.4)
 """Seconds after which PCP, NAT-PMP and UPnP ask for the port, or earlier if those before have failed.
 
@@ -39,6 +43,13 @@ RENEWALS_TRIED: Final = 3
 RENEWAL_PAUSE: Final = 1.0
 RELEASE_SECONDS: Final = 1.0
 """So long the end of a node waits for the router to take its port back."""
+
+
+class Whereabouts(NamedTuple):
+    """What tells one network from another: this machine's address there, and the router as far as known."""
+
+    own: str
+    gateway: str | None
 
 
 class PortLease(NamedTuple):
@@ -69,6 +80,8 @@ class PortMapper:
         if memory is not None and memory.is_silent:
             self.decided.set()
         self._held: RouterClient | None = None
+        self._place: Whereabouts | None = None
+        """Where this machine was when a router was last looked for."""
 
     async def run(self) -> None:
         """Find a router, ask it, and renew the mapping until cancelled."""
@@ -76,7 +89,9 @@ class PortMapper:
             while True:
                 await self._map()
                 self.decided.set()
-                await trio.sleep(AGAIN_SECONDS if self._held is None else 0)
+                if self._held is None:
+                    with trio.move_on_after(AGAIN_SECONDS):
+                        await self._until_moved()
         except Exception:
             if self._held is not None:
                 self._told(None)
@@ -85,11 +100,11 @@ class PortMapper:
             await self._release()
 
     async def _map(self) -> None:
-        """Get a port and keep it until it is lost; return at once if there is none to get."""
+        """Get a port and keep it until it or its network is lost; return at once if there is none to get."""
         self._held = None
-        own = route_source("ip4")
-        clients = [] if own is None else self._clients(own)
-        if own is None or not clients:
+        self._place = here = _whereabouts()
+        clients = [] if here is None else self._clients(here.own)
+        if here is None or not clients:
             return
         found = await self._first_granted(clients)
         if self._memory is not None:
@@ -98,9 +113,20 @@ class PortMapper:
             return
         self._held, granted = found
         self._tell(*found)
-        async with RouterNews(own, found[0] if isinstance(found[0], UpnpClient) else None) as news:
+        async with RouterNews(here.own, found[0] if isinstance(found[0], UpnpClient) else None) as news:
             await self._renew(self._held, granted, news)
         self._told(None)
+
+    def _has_moved(self) -> bool:
+        """Whether it is elsewhere now; without a route it is nowhere, and may come back."""
+        now = _whereabouts()
+        return now is not None and now != self._place
+
+    async def _until_moved(self) -> None:
+        while True:
+            await trio.sleep(LOOK_SECONDS)
+            if self._has_moved():
+                return
 
     def _clients(self, own: str) -> list[RouterClient]:
         here = Endpoint("ip4", own, "tcp", 0)
@@ -140,12 +166,11 @@ class PortMapper:
         return found[0] if found else None
 
     async def _renew(self, client: RouterClient, granted: MappedPort, news: RouterNews) -> None:
-        """Renew until the router does not answer, or refuses."""
+        """Renew until the router does not answer or refuses, or the machine has moved."""
         while True:
-            await trio.sleep(SHORTEST_RENEWAL)
-            with trio.move_on_after(max((granted.seconds or LEASE_SECONDS) / 2 - SHORTEST_RENEWAL, 0)):
-                # A router that was restarted has forgotten the port.
-                await news.wait(default_gateway())
+            await self._until_due((granted.seconds or LEASE_SECONDS) / 2, news)
+            if self._has_moved():
+                return
             for _ in range(RENEWALS_TRIED):
                 renewed = await _granted(client, LEASE_SECONDS)
                 if renewed is not None:
@@ -156,6 +181,20 @@ class PortMapper:
             if renewed._replace(seconds=0) != granted._replace(seconds=0) and renewed.address:
                 self._tell(client, renewed)
             granted = renewed
+
+    async def _until_due(self, seconds: float, news: RouterNews) -> None:
+        """Wait until the port is to be asked for again, ``seconds`` at most, or the machine has moved."""
+        until = trio.current_time() + seconds
+        suspended = seconds_suspended()
+        await trio.sleep(SHORTEST_RENEWAL)
+        while (left := until - trio.current_time()) > 0:
+            with trio.move_on_after(min(left, LOOK_SECONDS)):
+                # A router that was restarted has forgotten the port.
+                await news.wait(default_gateway())
+                return
+            # The lease of a machine that was suspended has gone on meanwhile.
+            if self._has_moved() or seconds_suspended() - suspended > LOOK_SECONDS:
+                return
 
     def _tell(self, client: RouterClient, granted: MappedPort) -> None:
         endpoint = Endpoint("ip4", granted.address, "tcp", granted.port)
@@ -171,6 +210,18 @@ class PortMapper:
                 await held.release()
             except (MappingRefused, OSError) as error:
                 logger.debug("%s: %s", held.name, error)
+
+
+def _whereabouts() -> Whereabouts | None:
+    own = route_source("ip4")
+    return None if own is None else Whereabouts(own, default_gateway())
+
+
+def seconds_suspended() -> float:
+    """How long this machine was suspended since its start, where the system says so: no timer counts that."""
+    if sys.platform != "linux":
+        return 0.0
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 async def _prepare(client: UpnpClient) -> None:

@@ -17,12 +17,13 @@ from swarm.errors import LinkClosed, NoPeerReachable, RemoteError, UsageError
 from swarm.events import NodeListening, PortLost, PortMapped, RoundTrip, TransferStarted
 from swarm.ids import ManifestId, PeerId, TransferId
 from swarm.lazy_dataclass import replace
-from swarm.net.addresses import of_others, parse_endpoint, parse_peer_address
+from swarm.net.addresses import of_others, parse_peer_address
 from swarm.net.host import Host
 from swarm.net.inbound import PeerStanding
 from swarm.net.network_limits import STREAMS_PER_QUESTION
 from swarm.net.ping_protocol import PING_PROTOCOL, Responder
 from swarm.net.streams import shielded
+from swarm.node.address_keeper import AddressKeeper
 from swarm.node.asked_times import TreeTimes
 from swarm.node.catalogue import (
     ADVERTISE_PROTOCOL,
@@ -65,7 +66,7 @@ from swarm.storage.scan import ScanRules
 from swarm.transfer.buffers import TransferMemory
 from swarm.transfer.connector import EXCHANGE_PROTOCOL
 from swarm.transfer.pacing import RateLimit
-from swarm.transfer.services import NodeServices, OwnAddresses
+from swarm.transfer.services import NodeServices
 from swarm.transfer.session import SessionOrigin, read_greeting, refuse_stream
 from swarm.transfer.transfer import END_SECONDS, GOODBYE_SECONDS, OpenContentOf, Transfer, TransferKind
 
@@ -121,9 +122,8 @@ class Node(NodeReleases):
         home = options.home or swarm_home()
         self._questions = Questions(host, self.is_banned, self._asked, self.ban, home / KEPT_MANIFESTS)
         self._round_trips = RoundTrips(host, self._round_trip_measured, nursery, self._rng)
-        announced = [f"{parse_endpoint(text, 'to announce')}/p2p/{host.peer_id}" for text in options.announce]
-        self._announced = tuple(announced)
-        self._addresses = OwnAddresses(tuple(dict.fromkeys((*announced, *host.addresses))))
+        self._address_keeper = AddressKeeper(host, options.announce)
+        self._addresses = self._address_keeper.own
         self._mapper: PortMapper | None = None
         # Asked some twenty times for each piece: not by way of `trio.current_time`, which looks the clock up.
         now = trio.lowlevel.current_clock().current_time
@@ -160,6 +160,7 @@ class Node(NodeReleases):
         self._peer_sources += self.meeting_points(())
         self._tree_times = TreeTimes()
         self._serve(host)
+        self._address_keeper.follow_interfaces(nursery)
         self._stream.publish(NodeListening(self.peer_id, self.addresses))
 
     def _serve(self, host: Host) -> None:
@@ -239,8 +240,7 @@ class Node(NodeReleases):
                 await self._mapper.decided.wait()
 
     def _port_mapped(self, lease: PortLease | None) -> None:
-        mapped = () if lease is None else (f"{lease.endpoint}/p2p/{self.peer_id}",)
-        self._addresses.become(tuple(dict.fromkeys((*self._announced, *mapped, *self._host.addresses))))
+        self._address_keeper.mapped(None if lease is None else lease.endpoint)
         if lease is None:
             self._stream.publish(PortLost())
         else:

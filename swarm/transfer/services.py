@@ -32,7 +32,10 @@ class PeerCare(Protocol):
 
 
 class OwnAddresses:
-    """This node's dialable multiaddrs with ``/p2p/<id>``, best first; a router's port changes them."""
+    """This node's dialable multiaddrs with ``/p2p/<id>``, best first.
+
+    A port of the router and addresses of the interfaces come and go.
+    """
 
     def __init__(self, addresses: tuple[str, ...]) -> None:
         self.now = addresses

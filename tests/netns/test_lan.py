@@ -37,6 +37,24 @@ def namespaces() -> None:
     require(not why, why)
 
 
+SHOW_ADDRESSES = """
+import swarm, trio
+
+async def main():
+    options = swarm.NodeOptions(listen=("/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0"), lan=False)
+    async with swarm.open_node(options) as node:
+        shown = ()
+        while True:
+            if node.addresses != shown:
+                shown = node.addresses
+                print(*shown, flush=True)
+            await trio.sleep(0.05)
+
+trio.run(main)
+"""
+"""A node that does not look around in its networks; a line with its addresses whenever they are others."""
+
+
 class Capture:
     """The UDP and TCP packets that a socket sees, IP headers first."""
 
@@ -280,3 +298,17 @@ def test_a_burst_of_new_interfaces_ends_no_share(lan: Lan) -> None:
     fetch = lan.swarm(1, "fetch", manifest, "--json")
     fetch.expect_exit(0)
     share.stop()
+
+
+def test_a_node_names_the_addresses_that_its_machine_has_now(lan: Lan) -> None:
+    def address(change: str, ip: str) -> None:
+        subprocess.run(lan.network.inside(0, "ip", "address", change, ip, "dev", "eth0"), check=True)
+
+    argv = lan.network.inside(0, sys.executable, "-c", SHOW_ADDRESSES)
+    node = lan.processes.command(argv, name="moves")
+    before = node.line(r"^/ip4/([^/]+)/tcp/").group(1)
+    address("add", "10.9.8.7/24")
+    node.line(f"/ip4/{before}/.*/ip4/10.9.8.7/|/ip4/10.9.8.7/.*/ip4/{before}/")
+    address("add", "fd00:9::7/64")
+    address("del", f"{before}/24")
+    node.line(rf"^(?!.*/ip4/{before}/).*/ip6/fd00:9::7/")

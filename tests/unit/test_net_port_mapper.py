@@ -17,6 +17,7 @@ from swarm.net import port_mapper, router_memory
 from swarm.net.port_mapper import (
     AGAIN_SECONDS,
     HEAD_STARTS,
+    LOOK_SECONDS,
     RELEASE_SECONDS,
     RENEWAL_PAUSE,
     RENEWALS_TRIED,
@@ -65,7 +66,7 @@ class News:
     restarted: trio.Event
 
     def __init__(self, own: str, upnp: UpnpClient | None) -> None:
-        assert own == OWN
+        assert own == port_mapper.route_source("ip4")
         assert upnp is None
 
     async def __aenter__(self) -> News:
@@ -157,6 +158,61 @@ async def test_a_mapping_that_is_lost_is_told_and_looked_for_again(
     async with mapping(monkeypatch, router) as (_, told):
         await trio.sleep(1800 + RENEWALS_TRIED * RENEWAL_PAUSE + 1)
         assert [lease is None for _, lease in told] == [False, True, False]
+
+
+def go_to(monkeypatch: pytest.MonkeyPatch, own: str | None, gateway: str | None) -> None:
+    """This machine gets another address and another router; None without a network."""
+    monkeypatch.setattr(port_mapper, "route_source", lambda _kind: own)
+    monkeypatch.setattr(port_mapper, "default_gateway", lambda: gateway)
+
+
+@pytest.mark.parametrize(("own", "gateway"), [("10.0.0.9", "10.0.0.1"), ("192.168.1.11", None)])
+async def test_a_machine_that_has_moved_asks_the_router_of_its_new_network_soon(
+    monkeypatch: pytest.MonkeyPatch,
+    autojump_clock: trio.testing.MockClock,
+    own: str,
+    gateway: str | None,
+) -> None:
+    router = Router("PCP", 0.0, PORT, MappedPort("198.51.100.7", 4001, 3600))
+    async with mapping(monkeypatch, router) as (_, told):
+        await trio.sleep(60)
+        # For a moment it is nowhere: that alone is no news.
+        go_to(monkeypatch, None, None)
+        await trio.sleep(2 * LOOK_SECONDS)
+        assert [lease and lease.endpoint.host for _, lease in told] == ["5.5.5.2"]
+        go_to(monkeypatch, own, gateway)
+        await trio.sleep(LOOK_SECONDS)
+        assert [lease and lease.endpoint.host for _, lease in told] == ["5.5.5.2", None, "198.51.100.7"]
+        await trio.sleep(1700)
+        assert len(router.asked) == 2
+
+
+async def test_a_machine_that_finds_a_network_asks_its_router_soon(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    router = Router("PCP", 0.0, None, PORT)
+    async with mapping(monkeypatch, router) as (_, told):
+        await trio.sleep(LOOK_SECONDS * 3.5)
+        assert len(router.asked) == 1
+        go_to(monkeypatch, "10.0.0.9", None)
+        await trio.sleep(LOOK_SECONDS)
+        assert [lease is None for _, lease in told] == [False]
+
+
+async def test_a_machine_that_was_suspended_renews_soon(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    asleep = 7.0
+    monkeypatch.setattr(port_mapper, "seconds_suspended", lambda: asleep)
+    router = Router("PCP", 0.0, PORT)
+    async with mapping(monkeypatch, router) as (_, told):
+        await trio.sleep(60)
+        asleep += 3600
+        await trio.sleep(LOOK_SECONDS)
+        assert len(router.asked) == 2
+        await trio.sleep(1700)
+        assert len(router.asked) == 2
+    assert len(told) == 1
 
 
 async def test_without_a_router_it_is_decided_soon_and_tried_again_much_later(

@@ -30,7 +30,8 @@ from swarm.protocol.messages import (
 )
 from swarm.protocol.packing import pack, unpack
 from swarm.storage.memory_store import MemoryStore
-from swarm.transfer import packer
+from swarm.transfer import buffers, pacing, packer, session_io
+from swarm.transfer.buffers import UPLOAD_BYTES
 from swarm.transfer.packer import CHUNKS_UNTRIED, SLOW_RATE, Packer
 from tests.support.contents import file_manifest
 from tests.support.exchanges import Member
@@ -206,8 +207,15 @@ class _Opened:
 
 
 @pytest.mark.usefixtures("idle_processor")
+@pytest.mark.parametrize("memory", [UPLOAD_BYTES, 1], ids=["whole", "in-parts"])
 @pytest.mark.parametrize("extensions", [(), ((PACK_EXTENSION, 1),), ((PACK_EXTENSION, 2),)])
-async def test_it_is_sent_only_to_a_peer_that_understands_it(autojump_clock, extensions) -> None:
+async def test_it_is_sent_only_to_a_peer_that_understands_it(
+    autojump_clock, monkeypatch: pytest.MonkeyPatch, extensions, memory: int
+) -> None:
+    """Also while memory is so short that a piece is read again for each part of it."""
+    monkeypatch.setattr(buffers, "UPLOAD_BYTES", memory)
+    for module in (pacing, session_io):
+        monkeypatch.setattr(module, "LEAST_KEPT_BYTES", 16 * 1024)
     async with trio.open_nursery() as nursery:
         made = _Opened(MemoryStore(MANIFEST, CONTENT), SLOW)
         await made.run(nursery)

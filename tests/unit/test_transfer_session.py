@@ -316,6 +316,44 @@ async def test_slow_peers_that_want_all_memory_stop_no_fast_one(autojump_clock, 
     assert 6 < store.reads <= 6 * PIECE // LEAST_KEPT_BYTES
 
 
+async def test_a_piece_that_rots_while_it_is_sent_in_parts_is_rejected_midway(autojump_clock, monkeypatch):
+    monkeypatch.setattr(buffers, "UPLOAD_BYTES", PIECE)
+    async with transfer(seeding()) as made:
+        peer = made.peer(window=32 * 1024)
+        await unchoked(peer)
+        await peer.say(Request(1))
+        await trio.sleep(1)
+        assert 0 < made.memory.uploads.used <= LEAST_KEPT_BYTES
+        made.store.damage(1)
+        frames = await peer.hear_until(Reject)
+        assert [frame.message for frame in frames[-2:]] == [Withdraw(1), Reject(1, RejectReason.NOT_STORED)]
+        sent = b"".join(frame.payload for frame in frames)
+        assert len(sent) == LEAST_KEPT_BYTES
+        assert piece_of(1).startswith(sent)
+        await peer.say(Request(0))
+        assert await peer.hear_piece(0) == piece_of(0)
+
+
+async def test_a_limited_upload_holds_no_memory_that_others_need(autojump_clock, monkeypatch):
+    monkeypatch.setattr(buffers, "UPLOAD_BYTES", PIECE)
+    async with transfer(seeding(), TransferOptions(upload_limit=50_000)) as made:
+        peer = made.peer()
+        await unchoked(peer)
+        await peer.say(Request(1))
+        async with trio.open_nursery() as nursery:
+            heard = []
+
+            @nursery.start_soon
+            async def _() -> None:
+                heard.append(await peer.hear_piece(1))
+
+            await trio.sleep(5)
+            grant = made.memory.uploads.reserve(PIECE // 2, lambda: None)
+            assert grant.granted
+            grant.release()
+        assert heard == [piece_of(1)]
+
+
 async def test_both_directions_at_once_through_a_tiny_window_do_not_deadlock(autojump_clock):
     half = PieceSet(4)
     half.add(0)
