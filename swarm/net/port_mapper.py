@@ -107,7 +107,7 @@ class PortMapper:
         if here is None or not clients:
             return
         found = await self._first_granted(clients)
-        if self._memory is not None:
+        if self._memory is not None and _whereabouts() == here:
             self._memory.note(silent=found is None)
         if found is None:
             return

@@ -272,6 +272,44 @@ async def test_nobody_waits_for_a_router_that_was_silent_before(
     assert memory().is_silent
 
 
+def test_silence_is_remembered_of_the_router_that_was_asked_also_after_a_move(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    neighbours = tmp_path / "arp"
+    neighbours.write_text(
+        "IP address HW type Flags HW address Mask Device\n"
+        "192.168.1.1 0x1 0x2 0a:00:00:00:00:01 * eth0\n10.0.0.1 0x1 0x2 0a:00:00:00:00:02 * eth0\n"
+    )
+    gateway: str | None = "192.168.1.1"
+    monkeypatch.setattr(router_memory, "default_gateway", lambda: gateway)
+    memory = RouterMemory(tmp_path / "silent", neighbours)
+    gateway = None
+    memory.note(silent=True)
+    assert not (tmp_path / "silent").exists()
+    gateway = "10.0.0.1"
+    memory.note(silent=True)
+    assert RouterMemory(tmp_path / "silent", neighbours).is_silent
+    gateway = "192.168.1.1"
+    assert not RouterMemory(tmp_path / "silent", neighbours).is_silent
+
+
+async def test_a_move_while_the_router_is_asked_says_nothing_of_either_router(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    neighbours = tmp_path / "arp"
+    neighbours.write_text("\n10.0.0.1 0x1 0x2 0a:00:00:00:00:02 * eth0\n")
+    monkeypatch.setattr(router_memory, "default_gateway", lambda: "10.0.0.1")
+    memory = RouterMemory(tmp_path / "silent", neighbours)
+    async with mapping(monkeypatch, Router("PCP", 2.0, None), memory=memory):
+        await trio.sleep(1)
+        go_to(monkeypatch, "10.0.0.9", "10.0.0.1")
+        await trio.sleep(2)
+        assert not memory.is_silent
+        # There it is asked, and that counts.
+        await trio.sleep(LOOK_SECONDS + 2)
+        assert memory.is_silent
+
+
 async def test_a_port_that_a_failure_gives_back_is_told_to_be_lost(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ) -> None:
