@@ -82,14 +82,15 @@ class PortMapper:
         self._held: RouterClient | None = None
         self._place: Whereabouts | None = None
         """Where this machine was when a router was last looked for."""
+        self._pcp: dict[Whereabouts, PcpClient] = {}
 
     async def run(self) -> None:
         """Find a router, ask it, and renew the mapping until cancelled."""
         try:
             while True:
-                await self._map()
+                was_mapped = await self._map()
                 self.decided.set()
-                if self._held is None:
+                if not was_mapped:
                     with trio.move_on_after(AGAIN_SECONDS):
                         await self._until_moved()
         except Exception:
@@ -99,23 +100,27 @@ class PortMapper:
         finally:
             await self._release()
 
-    async def _map(self) -> None:
-        """Get a port and keep it until it or its network is lost; return at once if there is none to get."""
+    async def _map(self) -> bool:
+        """Get a port and keep it until it or its network is lost; False at once if there is none to get."""
         self._held = None
         self._place = here = _whereabouts()
         clients = [] if here is None else self._clients(here.own)
         if here is None or not clients:
-            return
+            return False
         found = await self._first_granted(clients)
         if self._memory is not None and _whereabouts() == here:
             self._memory.note(silent=found is None)
         if found is None:
-            return
+            return False
         self._held, granted = found
         self._tell(*found)
         async with RouterNews(here.own, found[0] if isinstance(found[0], UpnpClient) else None) as news:
             await self._renew(self._held, granted, news)
         self._told(None)
+        if self._has_moved():
+            # The router may still be in reach, by another address or beside a tunnel: it would lead nowhere.
+            await self._release()
+        return True
 
     def _has_moved(self) -> bool:
         """Whether it is elsewhere now; without a route it is nowhere, and may come back."""
@@ -140,7 +145,9 @@ class PortMapper:
         gateway = default_gateway()
         asked: list[RouterClient] = []
         if gateway is not None:
-            asked += [PcpClient(gateway, own, ports[0]), PmpClient(gateway, ports[0])]
+            # The router of a place refuses another nonce until the lease of the earlier mapping is over.
+            pcp = self._pcp.setdefault(Whereabouts(own, gateway), PcpClient(gateway, own, ports[0]))
+            asked += [pcp, PmpClient(gateway, ports[0])]
         return [*asked, UpnpClient(own, ports[0])]
 
     async def _first_granted(self, clients: Sequence[RouterClient]) -> tuple[RouterClient, MappedPort] | None:

@@ -26,7 +26,7 @@ from swarm.net.port_mapper import (
     PortMapper,
 )
 from swarm.net.router_memory import MAX_ROUTERS, RouterMemory
-from swarm.net.router_protocols import RouterNews, UpnpClient
+from swarm.net.router_protocols import PcpClient, RouterNews, UpnpClient
 from swarm.protocol.port_mapping import MappedPort, MappingRefused
 
 OWN = "192.168.1.10"
@@ -308,6 +308,41 @@ async def test_a_move_while_the_router_is_asked_says_nothing_of_either_router(
         # There it is asked, and that counts.
         await trio.sleep(LOOK_SECONDS + 2)
         assert memory.is_silent
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_a_machine_that_has_moved_gives_the_old_port_back_if_the_router_can_still_be_asked(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock, hangs: bool
+) -> None:
+    router = Router("PCP", 0.0, PORT, MappedPort("198.51.100.7", 4001, 3600))
+    router.hangs = hangs
+    async with mapping(monkeypatch, router) as (_, told):
+        await trio.sleep(60)
+        go_to(monkeypatch, "192.168.1.11", None)
+        await trio.sleep(LOOK_SECONDS + RELEASE_SECONDS)
+        assert router.released == 1
+        (_, (lost_at, lost), (new_at, new)) = told
+        assert lost is None
+        assert new is not None
+        # That the port is lost is told before the old router is waited for.
+        assert new_at - lost_at == pytest.approx(RELEASE_SECONDS * hangs)
+    assert router.released == 2
+
+
+def test_a_machine_that_comes_back_asks_by_pcp_with_the_nonce_of_its_old_mapping(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mapper = PortMapper(ANYWHERE, lambda _lease: None)
+
+    def nonce_at(own: str, gateway: str) -> bytes:
+        monkeypatch.setattr(port_mapper, "default_gateway", lambda: gateway)
+        client = mapper._clients(own)[0]
+        assert isinstance(client, PcpClient)
+        return client._nonce
+
+    home = nonce_at(OWN, "192.168.1.1")
+    assert len({home, nonce_at(OWN, "192.168.1.2"), nonce_at("10.0.0.9", "192.168.1.1")}) == 3
+    assert nonce_at(OWN, "192.168.1.1") == home
 
 
 async def test_a_port_that_a_failure_gives_back_is_told_to_be_lost(
