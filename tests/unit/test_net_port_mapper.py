@@ -18,6 +18,7 @@ from swarm.net.port_mapper import (
     AGAIN_SECONDS,
     HEAD_STARTS,
     LOOK_SECONDS,
+    MISSED_SECONDS,
     RELEASE_SECONDS,
     RENEWAL_PAUSE,
     RENEWALS_TRIED,
@@ -343,6 +344,44 @@ def test_a_machine_that_comes_back_asks_by_pcp_with_the_nonce_of_its_old_mapping
     home = nonce_at(OWN, "192.168.1.1")
     assert len({home, nonce_at(OWN, "192.168.1.2"), nonce_at("10.0.0.9", "192.168.1.1")}) == 3
     assert nonce_at(OWN, "192.168.1.1") == home
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+async def test_a_router_that_gave_a_port_is_asked_soon_again_when_it_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, autojump_clock: trio.testing.MockClock, comes_back: bool
+) -> None:
+    neighbours = tmp_path / "arp"
+    neighbours.write_text("\n192.168.1.1 0x1 0x2 0a:00:00:00:00:01 * eth0\n")
+    monkeypatch.setattr(router_memory, "default_gateway", lambda: "192.168.1.1")
+    memory = RouterMemory(tmp_path / "silent", neighbours)
+    asleep = 0.0
+    monkeypatch.setattr(port_mapper, "seconds_suspended", lambda: asleep)
+    # The network is not ready yet after a suspension: neither for the renewal nor for two searches.
+    router = Router("PCP", 0.0, PORT, *[None] * (RENEWALS_TRIED + 2), *[PORT] * comes_back)
+    async with mapping(monkeypatch, router, memory=memory) as (_, told):
+        await trio.sleep(60)
+        asleep += 3600
+        await trio.sleep(LOOK_SECONDS + RENEWALS_TRIED * RENEWAL_PAUSE + 2 * LOOK_SECONDS)
+        assert [lease is None for _, lease in told] == [False, True, False][: 2 + comes_back]
+        assert not memory.is_silent
+        await trio.sleep(MISSED_SECONDS + LOOK_SECONDS)
+        assert memory.is_silent != comes_back
+        asked = len(router.asked)
+        await trio.sleep(AGAIN_SECONDS - 5 * LOOK_SECONDS)
+        assert len(router.asked) == asked
+
+
+async def test_a_lost_port_says_nothing_of_the_router_of_another_network(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    router = Router("PCP", 0.0, PORT, None)
+    async with mapping(monkeypatch, router):
+        await trio.sleep(1800 + RENEWALS_TRIED * RENEWAL_PAUSE + 1)
+        go_to(monkeypatch, "10.0.0.9", "10.0.0.1")
+        await trio.sleep(LOOK_SECONDS)
+        asked = len(router.asked)
+        await trio.sleep(MISSED_SECONDS)
+        assert len(router.asked) == asked
 
 
 async def test_a_port_that_a_failure_gives_back_is_told_to_be_lost(
