@@ -323,3 +323,22 @@ async def test_a_node_with_hundreds_of_shares_stays_registered_while_its_address
         assert len(service.registry) == shares - 10
         newest = open_record(service.registry.record_of(owner) or b"")
         assert newest.addresses == (Endpoint.parse(f"/ip4/5.5.5.{7 + moves}/tcp/4001"),)
+
+
+async def test_registrations_are_sent_no_faster_after_their_stream_has_ended(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The server counts the messages of a peer, not those of a stream."""
+
+    async def forgetful(link: Link, stream: MemoryLink) -> None:
+        with trio.move_on_after(1):
+            await serving()(link, stream)
+        await stream.reset()
+
+    async with meeting(PUBLIC, forgetful) as (point, link):
+        for number in range(200):
+            where = (f"{PUBLIC}/p2p/{ME}",)
+            point.announce(Announcement(ManifestId(number.to_bytes(32, "big")), where, complete=True))
+        await trio.sleep(60)
+        assert link.connects > 10
+        assert 300 < len(link.registered) <= limits.REGISTERS_BURST + 60 * limits.REGISTERS_RATE
