@@ -178,6 +178,11 @@ class OriginSource:
         """Whether the file is not taken from here any more."""
         return file in self._dropped
 
+    @property
+    def is_resting(self) -> bool:
+        """Whether the origin is left alone after a fault; what is given back meanwhile is asked for later."""
+        return self._resting > 0
+
     def delivered(self) -> None:
         """A piece came whole."""
         self._faults = 0
@@ -288,7 +293,8 @@ class _Worker:
                     self._close()  # while it waits another may need the place
                     if await self._origin.passes_on(run, file):
                         continue
-                if self._origin.is_dropped(file):
+                # While it waited, the other may have failed: the file is asked for from its beginning later.
+                if self._origin.is_dropped(file) or self._origin.is_resting:
                     _Taken(run).give_back(self._desk)
                 else:
                     await self._serve(run, file)

@@ -284,6 +284,48 @@ async def test_each_long_file_of_a_folder_is_read_once_from_a_server_without_ran
     assert sorted(asked.target for asked in server.asked) == [f"/content/{name}" for name in names]
 
 
+@pytest.mark.parametrize("status", ["503 Service Unavailable", "500 Internal Server Error"])
+async def test_a_passing_fault_of_a_server_without_ranges_loses_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    """The other worker has the next run of the file by then: it is not asked for from the middle."""
+    monkeypatch.setattr(origin_source, "RUN_BYTES", 4 * PIECE)
+    failed = threading.Event()
+
+    def answer(asked: Asked) -> None:
+        if asked.target.endswith("b.bin") and not failed.is_set():
+            failed.set()
+            time.sleep(0.3)  # meanwhile the other worker takes the next run
+            asked.say(status, "Retry-After: 1")
+        else:
+            without_ranges(asked)
+
+    folder = tmp_path / "content"
+    folder.mkdir()
+    names = ("a.bin", "b.bin")
+    for name in names:
+        (folder / name).write_bytes(DATA)
+    async with (
+        loopback_node(tmp_path / "a") as sharer,
+        loopback_node(tmp_path / "b") as node,
+        trio.open_nursery() as nursery,
+    ):
+        shared = await sharer.share(folder, piece_length=PIECE)
+        envelope = shared.envelope
+        await shared.stop()
+        observed = await observe(node, nursery)
+        with serving(DATA, answer) as server:
+            options = _options(server, patience=8.0)
+            async with node.fetch(envelope, into=tmp_path / "out", options=options) as transfer:
+                with trio.fail_after(60):
+                    path = await transfer.complete()
+        await node.aclose()
+    assert [(path / name).read_bytes() == DATA for name in names] == [True] * 2
+    [told] = observed.of(swarm.SourceFailed)
+    assert told.retry_in is not None, "the file is asked for again"
+    assert [asked.start for asked in server.asked if asked.target.endswith("b.bin")] == [0, 0]
+
+
 async def test_a_chunked_body_is_read(tmp_path: Path) -> None:
     def chunked(asked: Asked) -> None:
         body = DATA[asked.start : asked.stop]
