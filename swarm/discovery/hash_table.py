@@ -105,18 +105,22 @@ class HashTable:
     # --- The source ---------------------------------------------------------------------------------
 
     async def peers(self, manifest: ManifestId) -> AsyncIterator[FoundPeer]:
-        """Who provides the manifest, as the walk meets them; walked again now and then."""
-        await self._running.wait()
-        if self._nursery is None:
-            return
-        send, receive = trio.open_memory_channel[FoundPeer](MAX_PROVIDERS)
-        scope = trio.CancelScope()
-        self._nursery.start_soon(self._look, manifest, send, scope)
-        try:
-            async for found in receive:
-                yield found
-        finally:
-            scope.cancel()
+        """Who provides the manifest, as the walk meets them; walked again now and then.
+
+        Does not end: while `run` does not run, it waits for the next one.
+        """
+        while True:
+            if self._nursery is None:
+                await self._running.wait()
+                continue
+            send, receive = trio.open_memory_channel[FoundPeer](MAX_PROVIDERS)
+            scope = trio.CancelScope()
+            self._nursery.start_soon(self._look, manifest, send, scope)
+            try:
+                async for found in receive:
+                    yield found
+            finally:
+                scope.cancel()
 
     def announce(self, announcement: Announcement) -> None:
         """The manifest is provided from now on, if this node has an address that others can use."""
@@ -142,20 +146,36 @@ class HashTable:
     # --- Walks --------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Provide what is announced until cancelled."""
-        async with trio.open_nursery() as self._nursery:
+        """Provide what is announced until cancelled; may be run again after it has failed.
+
+        What nodes were being told then is told again, and searches go on.
+        """
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
             self._running.set()
-            while True:
-                self._changed = trio.Event()
-                now = trio.current_time()
-                for manifest, (own, due) in tuple(self._provided.items()):
-                    if own and due <= now:
-                        self._provided[manifest] = own, now + PROVIDED_SECONDS
-                        scope = self._providing[manifest] = trio.CancelScope()
-                        self._nursery.start_soon(self._provide, manifest, own, scope)
-                soonest = min((due for own, due in self._provided.values() if own), default=math.inf)
-                with trio.move_on_at(soonest):
-                    await self._changed.wait()
+            try:
+                await self._provide_in_time(nursery)
+            finally:
+                # Within the nursery, which is open until this task leaves it: nobody meets a closed one.
+                self._nursery = None
+                self._running = trio.Event()
+                for manifest in self._providing:
+                    own, _ = self._provided[manifest]
+                    self._provided[manifest] = own, -math.inf
+                self._providing.clear()
+
+    async def _provide_in_time(self, nursery: trio.Nursery) -> None:
+        while True:
+            self._changed = trio.Event()
+            now = trio.current_time()
+            for manifest, (own, due) in tuple(self._provided.items()):
+                if own and due <= now:
+                    self._provided[manifest] = own, now + PROVIDED_SECONDS
+                    scope = self._providing[manifest] = trio.CancelScope()
+                    nursery.start_soon(self._provide, manifest, own, scope)
+            soonest = min((due for own, due in self._provided.values() if own), default=math.inf)
+            with trio.move_on_at(soonest):
+                await self._changed.wait()
 
     async def _provide(
         self, manifest: ManifestId, own: tuple[Endpoint, ...], scope: trio.CancelScope

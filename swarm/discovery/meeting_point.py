@@ -19,6 +19,7 @@ import trio
 from swarm.endpoint import Circuit, Endpoint, PeerAddress, Route, Scope, read_route
 from swarm.errors import LinkClosed, NoPeerReachable, RemoteError
 from swarm.ids import ManifestId, PeerId
+from swarm.limits import TokenBucket
 from swarm.ports import Announcement, ByteStream, FoundPeer
 from swarm.reach import reach_limits as limits
 from swarm.reach.framing import read_message, write_message
@@ -81,10 +82,33 @@ class MeetingLink(Protocol):
 
 @dataclass(slots=True)
 class _Registration:
-    """One manifest that is announced; ``due`` is when the server is to be told (again)."""
+    """One manifest that is announced.
+
+    ``told`` are the addresses that the server was told of it on this stream, None before; ``due`` is when it
+    is to be told again, even if they are still the same.
+    """
 
     addresses: tuple[str, ...]
-    due: float = -math.inf
+    told: tuple[Route, ...] | None = None
+    due: float = math.inf
+
+
+class _Sealed:
+    """The record that was sealed last: a share of hundreds of files registers with one.
+
+    Addresses that come back get a new record, which is newer than those that were told meanwhile.
+    """
+
+    def __init__(self, link: MeetingLink) -> None:
+        self._link = link
+        self._addresses: tuple[Route, ...] | None = None
+        self._record = b""
+
+    def record(self, addresses: tuple[Route, ...]) -> bytes:
+        """A record with these addresses."""
+        if addresses != self._addresses:
+            self._addresses, self._record = addresses, self._link.seal(addresses)
+        return self._record
 
 
 class MeetingPoint:
@@ -99,6 +123,8 @@ class MeetingPoint:
         self._registrations: dict[ManifestId, _Registration] = {}
         self._gone: deque[ManifestId] = deque()
         self._changed = trio.Event()
+        # The server's own count goes on when the stream ends: so does this one.
+        self._budget = TokenBucket(limits.REGISTERS_RATE, limits.REGISTERS_BURST, trio.current_time())
         self._where: Endpoint | None = None
         self._connected = trio.Event()
         self._was_told = False
@@ -108,8 +134,12 @@ class MeetingPoint:
     # --- The source ---------------------------------------------------------------------------------
 
     def announce(self, announcement: Announcement) -> None:
-        """The manifest is registered from now on."""
-        self._registrations[announcement.manifest] = _Registration(announcement.addresses)
+        """The manifest is registered from now on, with the addresses that the server may see.
+
+        The server is told again only if those have changed.
+        """
+        registration = self._registrations.setdefault(announcement.manifest, _Registration(()))
+        registration.addresses = announcement.addresses
         self._changed.set()
 
     def withdraw(self, manifest: ManifestId) -> None:
@@ -195,7 +225,7 @@ class MeetingPoint:
         stream = await self._link.open_stream(RENDEZVOUS_PROTOCOL)
         asked: deque[ManifestId] = deque()
         for registration in self._registrations.values():
-            registration.due = -math.inf
+            registration.told = None
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._keep_place)
@@ -228,28 +258,42 @@ class MeetingPoint:
             logger.debug("the meeting point %s does not dial back: %s", self.at, error)
 
     async def _keep_registered(self, stream: ByteStream, asked: deque[ManifestId]) -> None:
+        sealed = _Sealed(self._link)
         while True:
             self._changed = trio.Event()
-            while self._gone:
-                namespace = namespace_of(self._gone.popleft())
-                await write_message(stream, encode_rendezvous(Unregister(namespace)))
-            self._told.unpark_all()
-            now = trio.current_time()
-            records: dict[tuple[Route, ...], bytes] = {}
-            for manifest, registration in tuple(self._registrations.items()):
-                if registration.due <= now:
-                    registration.due = now + limits.REFRESH_SECONDS
-                    own = self._addresses_of(registration)
-                    record = records.get(own) or self._link.seal(own)
-                    records[own] = record
-                    message = Register(
-                        namespace_of(manifest), record, limits.REGISTERED_SECONDS, present=True
-                    )
-                    asked.append(manifest)
-                    await write_message(stream, encode_rendezvous(message))
-            due = min((each.due for each in self._registrations.values()), default=math.inf)
-            with trio.move_on_at(due):
+            next_at = await self._tell_news(stream, asked, sealed)
+            with trio.move_on_at(next_at):
                 await self._changed.wait()
+
+    async def _tell_news(self, stream: ByteStream, asked: deque[ManifestId], sealed: _Sealed) -> float:
+        """Tell the server what it does not know, as much as it takes now; returns when to go on."""
+        while self._gone:
+            if not self._budget.spend(now := trio.current_time()):
+                return self._affordable_at(now)
+            namespace = namespace_of(self._gone.popleft())
+            await write_message(stream, encode_rendezvous(Unregister(namespace)))
+        self._told.unpark_all()
+        visible: dict[tuple[str, ...], tuple[Route, ...]] = {}
+        for manifest, registration in tuple(self._registrations.items()):
+            # Nearly all have the same addresses.
+            if (own := visible.get(registration.addresses)) is None:
+                own = visible[registration.addresses] = self._addresses_of(registration)
+            now = trio.current_time()
+            if registration.told == own and now < registration.due:
+                continue
+            if not self._budget.spend(now):
+                return self._affordable_at(now)
+            registration.told, registration.due = own, now + limits.REFRESH_SECONDS
+            message = Register(
+                namespace_of(manifest), sealed.record(own), limits.REGISTERED_SECONDS, present=True
+            )
+            asked.append(manifest)
+            await write_message(stream, encode_rendezvous(message))
+        return min((each.due for each in self._registrations.values()), default=math.inf)
+
+    def _affordable_at(self, now: float) -> float:
+        """When the server takes what is sent in a second: each time, all registrations are looked through."""
+        return now + self._budget.delay(limits.REGISTERS_RATE, now)
 
     def _addresses_of(self, registration: _Registration) -> tuple[Route, ...]:
         routes = [read_route(text.partition("/p2p/")[0]) for text in registration.addresses]

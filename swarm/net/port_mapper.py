@@ -34,6 +34,11 @@ AGAIN_SECONDS: Final = 600.0
 """When no router answered, it is tried again so much later, or when the machine has moved."""
 LOOK_SECONDS: Final = 15.0
 """So often it is looked at whether the machine has moved to another network, or was suspended."""
+MISSED_SECONDS: Final = 300.0
+"""So long a router that gave a port and fell silent is asked every LOOK_SECONDS, and not noted as silent.
+
+After a suspension the network may take longer to come back than the address and the route.
+"""
 HEAD_STARTS: Final = (0.0, 0.2, 0.4)
 """Seconds after which PCP, NAT-PMP and UPnP ask for the port, or earlier if those before have failed.
 
@@ -82,15 +87,18 @@ class PortMapper:
         self._held: RouterClient | None = None
         self._place: Whereabouts | None = None
         """Where this machine was when a router was last looked for."""
+        self._lost: tuple[Whereabouts | None, float] = (None, 0.0)
+        """Where a port was lost the last time without a move, and when."""
+        self._pcp: dict[Whereabouts, PcpClient] = {}
 
     async def run(self) -> None:
         """Find a router, ask it, and renew the mapping until cancelled."""
         try:
             while True:
-                await self._map()
+                was_mapped = await self._map()
                 self.decided.set()
-                if self._held is None:
-                    with trio.move_on_after(AGAIN_SECONDS):
+                if not was_mapped:
+                    with trio.move_on_after(LOOK_SECONDS if self._is_missed() else AGAIN_SECONDS):
                         await self._until_moved()
         except Exception:
             if self._held is not None:
@@ -99,23 +107,35 @@ class PortMapper:
         finally:
             await self._release()
 
-    async def _map(self) -> None:
-        """Get a port and keep it until it or its network is lost; return at once if there is none to get."""
+    async def _map(self) -> bool:
+        """Get a port and keep it until it or its network is lost; False at once if there is none to get."""
         self._held = None
         self._place = here = _whereabouts()
         clients = [] if here is None else self._clients(here.own)
         if here is None or not clients:
-            return
+            return False
         found = await self._first_granted(clients)
-        if self._memory is not None:
+        known = found is not None or not self._is_missed()
+        if self._memory is not None and known and _whereabouts() == here:
             self._memory.note(silent=found is None)
         if found is None:
-            return
+            return False
         self._held, granted = found
         self._tell(*found)
         async with RouterNews(here.own, found[0] if isinstance(found[0], UpnpClient) else None) as news:
             await self._renew(self._held, granted, news)
         self._told(None)
+        if self._has_moved():
+            # The router may still be in reach, by another address or beside a tunnel: it would lead nowhere.
+            await self._release()
+        else:
+            self._lost = here, trio.current_time()
+        return True
+
+    def _is_missed(self) -> bool:
+        """Whether the router of this place gave a port and was lost a short time ago."""
+        place, at = self._lost
+        return place is not None and place == self._place and trio.current_time() < at + MISSED_SECONDS
 
     def _has_moved(self) -> bool:
         """Whether it is elsewhere now; without a route it is nowhere, and may come back."""
@@ -140,7 +160,9 @@ class PortMapper:
         gateway = default_gateway()
         asked: list[RouterClient] = []
         if gateway is not None:
-            asked += [PcpClient(gateway, own, ports[0]), PmpClient(gateway, ports[0])]
+            # The router of a place refuses another nonce until the lease of the earlier mapping is over.
+            pcp = self._pcp.setdefault(Whereabouts(own, gateway), PcpClient(gateway, own, ports[0]))
+            asked += [pcp, PmpClient(gateway, ports[0])]
         return [*asked, UpnpClient(own, ports[0])]
 
     async def _first_granted(self, clients: Sequence[RouterClient]) -> tuple[RouterClient, MappedPort] | None:

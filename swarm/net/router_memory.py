@@ -33,9 +33,9 @@ class RouterMemory:
         return self._name in self._read()
 
     def note(self, *, silent: bool) -> None:
-        """Remember whether it answered; nothing is written if that is known."""
-        # In the meantime the kernel has met a router that it did not know at the start.
-        self._name = self._name or _name_of(default_gateway(), self._neighbours)
+        """Remember whether the router of now answered; nothing is written if that is known."""
+        # Since the start the kernel may have met the router, or the machine may have moved to another one.
+        self._name = _name_of(default_gateway(), self._neighbours)
         known = self._read()
         if not self._name or silent == (self._name in known):
             return

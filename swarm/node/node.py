@@ -161,6 +161,7 @@ class Node(NodeReleases):
         self._tree_times = TreeTimes()
         self._serve(host)
         self._address_keeper.follow_interfaces(nursery)
+        nursery.start_soon(keep_running, self._releases.announce_moves, "announcing the series again")
         self._stream.publish(NodeListening(self.peer_id, self.addresses))
 
     def _serve(self, host: Host) -> None:

@@ -127,9 +127,23 @@ class Releases:
             self._withdraw(next(iter(self._offered)))
         if before != release:
             self._news.pop(series, trio.Event()).set()
+        self._announce(series)
+
+    def _announce(self, series: SeriesId) -> None:
         announcement = Announcement(_place_of(series), self._addresses.now, complete=True)
         for source in self._peer_sources():
             announce_to(source, announcement)
+
+    async def announce_moves(self) -> None:
+        """Announce what is served again after each change of this node's addresses, until cancelled.
+
+        A meeting point has one record for each peer: old addresses of one series would hide the new ones of
+        all that the node shares.
+        """
+        while True:
+            await self._addresses.changed()
+            for series in tuple(self._offered):
+                self._announce(series)
 
     async def publish_alone(self, series: Series, lock: Callable[[], int]) -> None:
         """Hold the lock of a series that is published until this node closes; raises what ``lock`` raises."""

@@ -45,6 +45,10 @@ MEETING_STREAMS_PER_NETWORK = 1024
 REQUESTS_RATE = 20.0
 REQUESTS_BURST = 600.0
 """Messages that one peer may send a second, and in a burst: a share of hundreds of files registers each."""
+REGISTERS_RATE = 10.0
+REGISTERS_BURST = 300.0
+"""Registrations that a node sends to one meeting point a second, and in a burst: half of what that takes, for
+questions count there, too."""
 
 # --- Relay ----------------------------------------------------------------------------------------
 

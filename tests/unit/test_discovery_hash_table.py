@@ -23,6 +23,8 @@ from swarm.discovery.hash_table import (
 from swarm.endpoint import Endpoint, PeerAddress
 from swarm.errors import NoPeerReachable
 from swarm.ids import ManifestId, PeerId
+from swarm.node.keep_running import FIRST_PAUSE as KEPT_PAUSE
+from swarm.node.keep_running import keep_running
 from swarm.ports import Announcement, FoundPeer
 from swarm.reach import kad_nodes
 from swarm.reach.kad_messages import KadPeer, add_provider, get_providers, key_of
@@ -223,6 +225,73 @@ async def test_what_no_node_was_told_is_provided_again_soon_and_an_announcement_
         await trio.sleep(PROVIDED_SECONDS / 2)
         assert link.log == [(pytest.approx(1 + AGAIN_SECONDS + 1), message)]
         nursery.cancel_scope.cancel()
+
+
+class FailsOnce(Table):
+    """The first question raises what nobody expects, a moment after it was asked; later ones are answered."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda _node: encode([(9, listed(SEEDER, PUBLIC))]))
+        self.failed = False
+
+    async def ask(self, node: KadPeer, message: bytes) -> bytes:
+        await trio.sleep(0.1)
+        if not self.failed:
+            self.failed = True
+            raise OSError("too many open files")
+        return await super().ask(node, message)
+
+
+@pytest.mark.parametrize("provided_first", [False, True])
+async def test_what_is_looked_for_and_provided_goes_on_after_a_failure(
+    autojump_clock: trio.testing.MockClock, provided_first: bool
+) -> None:
+    """Whichever walk fails; and what is looked for while the table does not run is found later."""
+    link = FailsOnce()
+    table = HashTable([PeerAddress(FIRST, PUBLIC)], link)
+    found: list[FoundPeer] = []
+
+    async def look() -> None:
+        found.extend(await found_by(table, 1))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keep_running, table.run, "the table")
+        if not provided_first:
+            nursery.start_soon(look)
+            await trio.sleep(0.05)
+        table.announce(at(PUBLIC))
+        await trio.sleep(0.05 if provided_first else 0)
+        if provided_first:
+            nursery.start_soon(look)
+        await trio.sleep(KEPT_PAUSE / 2)
+        assert link.failed
+        assert found == []
+        assert link.told == []
+        nursery.start_soon(look)
+        await trio.sleep(KEPT_PAUSE)
+        assert found == 2 * [FoundPeer(SEEDER, (str(PUBLIC),))]
+        assert link.told == [(KadPeer(FIRST, (PUBLIC,)), add_provider(KEY, ME, [PUBLIC]))]
+        await trio.sleep(PROVIDED_SECONDS)
+        assert len(link.told) == 2
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_search_waits_idly_while_the_table_does_not_run(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Also if the table is ended first: the search ends when it is cancelled, and asks nobody."""
+    link = Table(lambda _: b"")
+    table = HashTable([PeerAddress(FIRST, PUBLIC)], link)
+    with trio.fail_after(4 * FIRST_PAUSE):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(look_for, table, 3 * FIRST_PAUSE)
+            with trio.move_on_after(FIRST_PAUSE / 2):
+                await table.run()
+            asked = len(link.asked)
+            # Autojump moves the clock on only while every task waits.
+            await trio.sleep(FIRST_PAUSE)
+            assert await look_for(table, FIRST_PAUSE) == []
+            assert len(link.asked) == asked == 1
 
 
 async def test_a_silent_node_costs_its_time_and_the_walk_is_walked_again(

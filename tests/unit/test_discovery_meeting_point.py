@@ -21,8 +21,9 @@ from swarm.discovery.meeting_point import (
     visible_from,
 )
 from swarm.endpoint import Circuit, Endpoint, PeerAddress, Route
-from swarm.errors import LinkClosed
+from swarm.errors import LinkClosed, RemoteError
 from swarm.ids import ManifestId
+from swarm.node.meeting_server import RendezvousService
 from swarm.ports import Announcement, FoundPeer
 from swarm.reach import reach_limits as limits
 from swarm.reach.framing import read_message, write_message
@@ -45,6 +46,7 @@ from tests.unit.test_reach_kad import peer
 MANIFEST = ManifestId(bytes(32))
 ME, SERVER = peer(1), peer(2)
 PUBLIC = Endpoint.parse("/ip4/5.5.5.7/tcp/4001")
+OTHER_PUBLIC = Endpoint.parse("/ip4/5.5.5.8/tcp/4001")
 PRIVATE = Endpoint.parse("/ip4/192.168.1.7/tcp/4001")
 LOOPBACK = Endpoint.parse("/ip4/127.0.0.1/tcp/4001")
 NAME = Endpoint.parse("/dns4/example.net/tcp/4001")
@@ -268,3 +270,75 @@ async def test_a_server_that_is_no_relay_keeps_the_node_registered(
         # The place that it gave in the end lasts.
         await trio.sleep(10 * LONGEST_PAUSE)
         assert len(link.places_asked) == asked
+
+
+async def test_what_changes_nothing_that_the_server_may_see_is_not_told_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with meeting(PUBLIC, serving()) as (point, link):
+        for addresses in ((PUBLIC,), (PUBLIC, PRIVATE), (PUBLIC,), (PUBLIC, LOOPBACK)):
+            point.announce(
+                Announcement(MANIFEST, tuple(f"{each}/p2p/{ME}" for each in addresses), complete=True)
+            )
+            await trio.sleep(5)
+        assert len(link.registered) == 1
+        point.announce(Announcement(MANIFEST, (f"{OTHER_PUBLIC}/p2p/{ME}",), complete=True))
+        await trio.sleep(5)
+        assert [open_record(each.record).addresses for each in link.registered] == [
+            (PUBLIC,),
+            (OTHER_PUBLIC,),
+        ]
+        # It is renewed all the same.
+        await trio.sleep(limits.REFRESH_SECONDS)
+        assert len(link.registered) == 3
+
+
+@pytest.mark.parametrize(("shares", "moves"), [(400, 2), (200, 5)])
+async def test_a_node_with_hundreds_of_shares_stays_registered_while_its_addresses_change(
+    autojump_clock: trio.testing.MockClock, shares: int, moves: int
+) -> None:
+    service = RendezvousService()
+    owner = open_record(seal_record(KEY, [PUBLIC], 1)).peer
+    floods: list[str] = []
+
+    async def meet(_link: Link, stream: MemoryLink) -> None:
+        stream.peer, stream.remote_address = owner, "/ip4/5.5.5.7/tcp/31234"
+        try:
+            await service(stream)
+        except RemoteError as error:
+            floods.append(str(error))
+            await stream.reset()
+
+    manifests = [ManifestId(number.to_bytes(32, "big")) for number in range(shares)]
+    async with meeting(PUBLIC, meet) as (point, _):
+        for move in range(moves + 1):
+            for manifest in manifests:
+                where = f"/ip4/5.5.5.{7 + move}/tcp/4001/p2p/{ME}"
+                point.announce(Announcement(manifest, (where,), complete=True))
+            await trio.sleep(5 if moves == 2 else 1.5)
+        for manifest in manifests[:10]:
+            point.withdraw(manifest)
+        await trio.sleep(60)
+        assert floods == []
+        assert len(service.registry) == shares - 10
+        newest = open_record(service.registry.record_of(owner) or b"")
+        assert newest.addresses == (Endpoint.parse(f"/ip4/5.5.5.{7 + moves}/tcp/4001"),)
+
+
+async def test_registrations_are_sent_no_faster_after_their_stream_has_ended(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The server counts the messages of a peer, not those of a stream."""
+
+    async def forgetful(link: Link, stream: MemoryLink) -> None:
+        with trio.move_on_after(1):
+            await serving()(link, stream)
+        await stream.reset()
+
+    async with meeting(PUBLIC, forgetful) as (point, link):
+        for number in range(200):
+            where = (f"{PUBLIC}/p2p/{ME}",)
+            point.announce(Announcement(ManifestId(number.to_bytes(32, "big")), where, complete=True))
+        await trio.sleep(60)
+        assert link.connects > 10
+        assert 300 < len(link.registered) <= limits.REGISTERS_BURST + 60 * limits.REGISTERS_RATE

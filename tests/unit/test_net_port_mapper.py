@@ -18,6 +18,7 @@ from swarm.net.port_mapper import (
     AGAIN_SECONDS,
     HEAD_STARTS,
     LOOK_SECONDS,
+    MISSED_SECONDS,
     RELEASE_SECONDS,
     RENEWAL_PAUSE,
     RENEWALS_TRIED,
@@ -26,7 +27,7 @@ from swarm.net.port_mapper import (
     PortMapper,
 )
 from swarm.net.router_memory import MAX_ROUTERS, RouterMemory
-from swarm.net.router_protocols import RouterNews, UpnpClient
+from swarm.net.router_protocols import PcpClient, RouterNews, UpnpClient
 from swarm.protocol.port_mapping import MappedPort, MappingRefused
 
 OWN = "192.168.1.10"
@@ -270,6 +271,117 @@ async def test_nobody_waits_for_a_router_that_was_silent_before(
         memory().note(silent=True)
     assert len((tmp_path / "home" / "silent").read_text().splitlines()) == MAX_ROUTERS
     assert memory().is_silent
+
+
+def test_silence_is_remembered_of_the_router_that_was_asked_also_after_a_move(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    neighbours = tmp_path / "arp"
+    neighbours.write_text(
+        "IP address HW type Flags HW address Mask Device\n"
+        "192.168.1.1 0x1 0x2 0a:00:00:00:00:01 * eth0\n10.0.0.1 0x1 0x2 0a:00:00:00:00:02 * eth0\n"
+    )
+    gateway: str | None = "192.168.1.1"
+    monkeypatch.setattr(router_memory, "default_gateway", lambda: gateway)
+    memory = RouterMemory(tmp_path / "silent", neighbours)
+    gateway = None
+    memory.note(silent=True)
+    assert not (tmp_path / "silent").exists()
+    gateway = "10.0.0.1"
+    memory.note(silent=True)
+    assert RouterMemory(tmp_path / "silent", neighbours).is_silent
+    gateway = "192.168.1.1"
+    assert not RouterMemory(tmp_path / "silent", neighbours).is_silent
+
+
+async def test_a_move_while_the_router_is_asked_says_nothing_of_either_router(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    neighbours = tmp_path / "arp"
+    neighbours.write_text("\n10.0.0.1 0x1 0x2 0a:00:00:00:00:02 * eth0\n")
+    monkeypatch.setattr(router_memory, "default_gateway", lambda: "10.0.0.1")
+    memory = RouterMemory(tmp_path / "silent", neighbours)
+    async with mapping(monkeypatch, Router("PCP", 2.0, None), memory=memory):
+        await trio.sleep(1)
+        go_to(monkeypatch, "10.0.0.9", "10.0.0.1")
+        await trio.sleep(2)
+        assert not memory.is_silent
+        # There it is asked, and that counts.
+        await trio.sleep(LOOK_SECONDS + 2)
+        assert memory.is_silent
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_a_machine_that_has_moved_gives_the_old_port_back_if_the_router_can_still_be_asked(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock, hangs: bool
+) -> None:
+    router = Router("PCP", 0.0, PORT, MappedPort("198.51.100.7", 4001, 3600))
+    router.hangs = hangs
+    async with mapping(monkeypatch, router) as (_, told):
+        await trio.sleep(60)
+        go_to(monkeypatch, "192.168.1.11", None)
+        await trio.sleep(LOOK_SECONDS + RELEASE_SECONDS)
+        assert router.released == 1
+        (_, (lost_at, lost), (new_at, new)) = told
+        assert lost is None
+        assert new is not None
+        # That the port is lost is told before the old router is waited for.
+        assert new_at - lost_at == pytest.approx(RELEASE_SECONDS * hangs)
+    assert router.released == 2
+
+
+def test_a_machine_that_comes_back_asks_by_pcp_with_the_nonce_of_its_old_mapping(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mapper = PortMapper(ANYWHERE, lambda _lease: None)
+
+    def nonce_at(own: str, gateway: str) -> bytes:
+        monkeypatch.setattr(port_mapper, "default_gateway", lambda: gateway)
+        client = mapper._clients(own)[0]
+        assert isinstance(client, PcpClient)
+        return client._nonce
+
+    home = nonce_at(OWN, "192.168.1.1")
+    assert len({home, nonce_at(OWN, "192.168.1.2"), nonce_at("10.0.0.9", "192.168.1.1")}) == 3
+    assert nonce_at(OWN, "192.168.1.1") == home
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+async def test_a_router_that_gave_a_port_is_asked_soon_again_when_it_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, autojump_clock: trio.testing.MockClock, comes_back: bool
+) -> None:
+    neighbours = tmp_path / "arp"
+    neighbours.write_text("\n192.168.1.1 0x1 0x2 0a:00:00:00:00:01 * eth0\n")
+    monkeypatch.setattr(router_memory, "default_gateway", lambda: "192.168.1.1")
+    memory = RouterMemory(tmp_path / "silent", neighbours)
+    asleep = 0.0
+    monkeypatch.setattr(port_mapper, "seconds_suspended", lambda: asleep)
+    # The network is not ready yet after a suspension: neither for the renewal nor for two searches.
+    router = Router("PCP", 0.0, PORT, *[None] * (RENEWALS_TRIED + 2), *[PORT] * comes_back)
+    async with mapping(monkeypatch, router, memory=memory) as (_, told):
+        await trio.sleep(60)
+        asleep += 3600
+        await trio.sleep(LOOK_SECONDS + RENEWALS_TRIED * RENEWAL_PAUSE + 2 * LOOK_SECONDS)
+        assert [lease is None for _, lease in told] == [False, True, False][: 2 + comes_back]
+        assert not memory.is_silent
+        await trio.sleep(MISSED_SECONDS + LOOK_SECONDS)
+        assert memory.is_silent != comes_back
+        asked = len(router.asked)
+        await trio.sleep(AGAIN_SECONDS - 5 * LOOK_SECONDS)
+        assert len(router.asked) == asked
+
+
+async def test_a_lost_port_says_nothing_of_the_router_of_another_network(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    router = Router("PCP", 0.0, PORT, None)
+    async with mapping(monkeypatch, router):
+        await trio.sleep(1800 + RENEWALS_TRIED * RENEWAL_PAUSE + 1)
+        go_to(monkeypatch, "10.0.0.9", "10.0.0.1")
+        await trio.sleep(LOOK_SECONDS)
+        asked = len(router.asked)
+        await trio.sleep(MISSED_SECONDS)
+        assert len(router.asked) == asked
 
 
 async def test_a_port_that_a_failure_gives_back_is_told_to_be_lost(

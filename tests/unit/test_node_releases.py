@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 import swarm
 from swarm.content.release import SignedRelease, series_of, sign_release
 from swarm.content.series_link import SeriesLink
 from swarm.ids import ManifestId
+from swarm.ports import Announcement, FoundPeer
 from swarm.protocol.release_question import (
     QUESTION_BYTES,
     ReleaseQuestion,
@@ -220,3 +223,43 @@ def test_a_question_is_read_as_it_was_written() -> None:
     for broken in (data[:-2] + (61).to_bytes(2, "big"), data[:32] + b"\xff" * 8 + data[40:]):
         with pytest.raises(swarm.RemoteError):
             decode_question(broken)
+
+
+@dataclass
+class Hearing:
+    """A source of peers that notes what it is told."""
+
+    heard: list[Announcement]
+    provenance: str = "hearing"
+
+    async def peers(self, _manifest: ManifestId) -> AsyncIterator[FoundPeer]:
+        for nobody in ():
+            yield nobody
+
+    def announce(self, announcement: Announcement) -> None:
+        self.heard.append(announcement)
+
+    def withdraw(self, _manifest: ManifestId) -> None:
+        pass
+
+
+async def test_each_series_is_announced_again_once_when_the_addresses_of_the_node_change(
+    tmp_path: Path,
+) -> None:
+    """A meeting point keeps one record for each peer: old addresses of a series replace those of all."""
+    heard: list[Announcement] = []
+    async with loopback_node(tmp_path / "a") as a:
+        a.add_peer_source(Hearing(heard))
+        series = [release(2), release(2, name="other")]
+        for each in series:
+            offer(a, each)
+        await trio.testing.wait_all_tasks_blocked()
+        for number in (1, 2):
+            heard.clear()
+            moved = (f"/ip4/127.0.0.1/tcp/{number}/p2p/{a.peer_id}",)
+            a._addresses.become(moved)
+            await trio.testing.wait_all_tasks_blocked()
+            assert [each.addresses for each in heard] == [moved, moved]
+            assert {each.manifest.digest for each in heard} == {
+                each.record.series.id.digest for each in series
+            }
