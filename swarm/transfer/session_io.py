@@ -333,6 +333,11 @@ class SessionWriter:
             elif job is not None and (run := self._read_run(job)):
                 await self._send_run(run)
             elif job is None or not self._affordable(job):
+                if job is not None and self._cork and not self._flush_now():
+                    # A peer that does not read would be given memory meanwhile, and hold it unused.
+                    job.step_back()
+                    await self._flush()
+                    continue
                 await self._flush()
                 if self._outbox.finished and self._outbox.quiet:
                     return
@@ -362,8 +367,7 @@ class SessionWriter:
         if job.data is not None and not job.left:
             # What was kept of the piece is sent: the piece is read again, after those who wait for memory.
             self._measure(job)
-            job.release()
-            job.grant = None
+            job.step_back()
         if job.grant is None:
             job.grant = self._memory.reserve(job.length, self.wake)
         return job.grant.granted
@@ -523,6 +527,14 @@ class SessionWriter:
         if self._cork:
             cork, self._cork = self._cork, bytearray()
             await self._write((cork, *payload))
+
+    def _flush_now(self) -> bool:
+        """Write what is corked if it is only control and needs no wait; says whether it was written."""
+        if self._sent_bytes or not self._stream.write_now(self._cork):
+            return False
+        self._cork = bytearray()
+        self._written_at = self._now()
+        return True
 
     async def _write(self, parts: Sequence[bytes | bytearray | memoryview]) -> None:
         """Write; then report the uploads in it."""

@@ -50,3 +50,8 @@ class UploadJob:
         self.data = None
         if self.grant is not None:
             self.grant.release()
+
+    def step_back(self) -> None:
+        """Give back the piece's memory, or the place in the queue for it; it can be asked for again."""
+        self.release()
+        self.grant = None

@@ -261,6 +261,60 @@ async def test_a_peer_that_takes_nothing_is_ended_and_holds_nothing(autojump_clo
         assert made.memory.uploads.used == 0
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_peer_that_reads_no_control_gets_no_memory_for_a_piece(autojump_clock, monkeypatch, at_once):
+    monkeypatch.setattr(buffers, "UPLOAD_BYTES", PIECE)
+    async with transfer(seeding()) as made:
+        stuck = made.peer(window=24)
+        await unchoked(stuck)
+        used_up = made.memory.uploads.reserve(PIECE, lambda: None)
+        unread = [Request(3), Cancel(3)] * 5
+        if at_once:
+            await stuck.say(Request(1), *unread)
+        else:
+            for message in (Request(1), *unread):
+                await stuck.say(message)
+                await trio.sleep(0.1)
+        await trio.sleep(1)
+        used_up.release()
+        await trio.sleep(1)
+        assert made.memory.uploads.used == 0
+        other = made.peer(OTHER)
+        await unchoked(other)
+        await other.say(Request(2))
+        with trio.fail_after(10):
+            assert await other.hear_piece(2) == piece_of(2)
+        assert RAW not in made.ends
+        assert "does not take" in (await made.end()).reason
+
+
+async def test_control_that_needs_no_wait_costs_no_place_in_the_queue_for_memory(autojump_clock, monkeypatch):
+    def write_now(link, data) -> bool:
+        if link.outgoing.size + len(data) > link.outgoing.window:
+            return False
+        link.outgoing.parts.append((trio.current_time(), bytes(data)))
+        link.outgoing.size += len(data)
+        link.outgoing.notify()
+        return True
+
+    monkeypatch.setattr(buffers, "UPLOAD_BYTES", PIECE)
+    monkeypatch.setattr(MemoryLink, "write_now", write_now)
+    async with transfer(seeding()) as made:
+        peer = made.peer()
+        await unchoked(peer)
+        used_up = made.memory.uploads.reserve(PIECE, lambda: None)
+        await peer.say(Request(1))
+        await trio.sleep(0.1)
+        behind = made.memory.uploads.reserve(PIECE, lambda: None)
+        await peer.say(Request(3), Cancel(3))
+        assert (await peer.hear_until(Reject))[-1].message == Reject(3, RejectReason.CANCELLED)
+        await peer.hear_until(KeepAlive)
+        used_up.release()
+        assert not behind.granted
+        behind.release()
+        assert await peer.hear_piece(1) == piece_of(1)
+
+
 def read_slowly(peer: RawPeer, rate: int) -> None:
     """From now on the peer takes so many bytes per second."""
     sound = peer.link.incoming.read_some
