@@ -72,7 +72,9 @@ def share_by_daemon(live: Live, sharing: Sharing, fields: Mapping[str, object]) 
         for path, target in sharing.places:
             try:
                 inside = [str(each.absolute()) for _, each in sharing.places if _is_inside(each, path)]
-                link = _share(client, live, path, target, {**fields, "omit": inside})
+                # A daemon of an older version knows no such field.
+                omit = {"omit": inside} if inside else {}
+                link = _share(client, live, path, target, {**fields, **omit})
                 tell_command(live, link, qr=sharing.qr)
             except (SwarmError, OSError) as error:
                 _note(live, failures, error, str(path), alone=len(sharing.places) == 1)

@@ -42,6 +42,11 @@ class EventRing:
         """The number of the latest event; before the first, the number before that."""
         return self._last
 
+    @property
+    def count(self) -> int:
+        """How many events there were in this run."""
+        return self._last - self.first + 1
+
     def put(self, event: Event, t: float) -> None:
         """Add an event; the oldest is forgotten if there are too many."""
         if isinstance(event, PIECES):

@@ -78,6 +78,7 @@ class _Served:
         self._api = api
         self._check = check
         self._http = HttpConversation()
+        self._overrun = False
 
     async def run(self, *, full: bool) -> None:
         """Answer requests until one side has had enough."""
@@ -174,7 +175,7 @@ class _Served:
             if gone:
                 return False
         await self._write(self._http.end())
-        return self._http.goes_on
+        return self._http.goes_on and not self._overrun
 
     async def _send_file(self, opened: OpenedFile) -> bool:
         """Send the bytes; says whether they ended before they should, so that the connection has to."""
@@ -199,16 +200,19 @@ class _Served:
         return not sent
 
     async def _keep_requests(self, scope: trio.CancelScope) -> None:
-        """Keep what comes meanwhile for `_read`; cancel ``scope`` when the client has gone."""
+        """Keep what comes meanwhile for `_read`; cancel ``scope`` when the client has gone.
+
+        Who sends more than is kept gets no answer to it: the connection ends with the file.
+        """
         kept = 0
-        while kept < READ_BYTES:
-            data = await self._stream.receive_some(READ_BYTES)
-            if not data:
-                scope.cancel()
-                return
+        while data := await self._stream.receive_some(READ_BYTES):
             # No checkpoint in between: nothing is lost when the file is sent meanwhile.
-            self._http.receive(bytes(data))
+            if kept < READ_BYTES:
+                self._http.receive(bytes(data))
+            else:
+                self._overrun = True
             kept += len(data)
+        scope.cancel()
 
     # --- Events -------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from swarm.daemon.seeding_rules import SeedingRule
 from swarm.daemon.series_follower import SeriesFollower
 from swarm.daemon.transfer_registry import KeptTransfer, TransferRegistry, transfer_id
 from swarm.daemon.wishes import (
+    FurtherOptions,
     Wishes,
     check_limits,
     check_text,
@@ -207,7 +208,18 @@ class TransferKeeper:
             # A link is shared under its own name, as by a share without a daemon.
             wishes = replace(wishes, name=name)
         kept = wishes.applied(KeptTransfer(transfer_id("share", real, "", wishes.name), "share", real))
-        return await self._add(replace(kept, name=name), None)
+        entry, is_new = await self._add(replace(kept, name=name), None)
+        if not is_new:
+            await self._omit_also(entry, wishes.further.omit)
+        return entry, is_new
+
+    async def _omit_also(self, entry: KeptEntry, paths: tuple[str, ...]) -> None:
+        """What a command writes into a folder that is shared already is none of it at the next start."""
+        async with entry.lock:
+            further = FurtherOptions.from_text(entry.kept.options)
+            if more := tuple(path for path in paths if path not in further.omit):
+                further = replace(further, omit=further.omit + more)
+                await self._change(entry, options=further.to_text())
 
     async def fetch(self, content: str | Envelope, output: str, wishes: Wishes) -> tuple[KeptEntry, bool]:
         """Fetch a link, an id, the manifest at an absolute path, or that of an envelope, into a folder.

@@ -52,7 +52,7 @@ def _of_node(keeper: TransferKeeper, now: float) -> Iterator[Family]:
     yield "swarm_sent_bytes_total", "counter", "Payload bytes sent.", [("", keeper.sent)]
     yield "swarm_pieces_refused_total", "counter", "Pieces that were false.", [("", keeper.refused)]
     yield "swarm_sources_banned_total", "counter", "Sources that broke a rule.", [("", keeper.banned)]
-    yield "swarm_events_total", "counter", "Events of the node.", [("", keeper.ring.last)]
+    yield "swarm_events_total", "counter", "Events of the node.", [("", keeper.ring.count)]
     delay, text = keeper.loop_delay, "How late the event loop was lately."
     yield "swarm_loop_delay_seconds", "gauge", text, [("", delay)]
     text = "How long the last change of the list took."

@@ -321,6 +321,9 @@ def test_prometheus_takes_the_metrics(processes: Processes, tmp_path: Path) -> N
         assert time.monotonic() < deadline, text
         time.sleep(0.02)
     assert 'swarm_transfers{state="seeding"} 1\n' in text
+    events = re.search(r"^swarm_events_total (\d+)$", text, re.MULTILINE)
+    assert events
+    assert 0 < int(events[1]) < 1000
     check_dashboard(text)
     promtool = require_program("promtool", "prometheus")
     checked = subprocess.run(

@@ -153,10 +153,15 @@ def test_a_path_whose_manifest_is_in_the_way_does_not_stop_the_others(
     assert own.read_text() == "mine\n"
 
 
-def test_the_manifest_that_the_command_writes_is_not_shared(processes: Processes, tmp_path: Path) -> None:
+@pytest.mark.parametrize("known", [False, True], ids=["new", "shared before"])
+def test_the_manifest_that_the_command_writes_is_not_shared(
+    processes: Processes, tmp_path: Path, known: bool
+) -> None:
     folder = tmp_path / "photos"
     random_file(folder / "one.jpg", 1000)
     daemon = start_daemon(processes)
+    if known:
+        command(processes, "add", ".", cwd=folder)
     shared = command(processes, "share", ".", "--daemon", cwd=folder)
     assert sorted(each.name for each in folder.iterdir()) == ["one.jpg", "photos.swarm"]
     # What is there at the next start is looked at anew.
