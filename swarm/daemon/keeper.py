@@ -214,7 +214,7 @@ class TransferKeeper:
         return entry, is_new
 
     async def _omit_also(self, entry: KeptEntry, paths: tuple[str, ...]) -> None:
-        """What a command writes into a folder that is shared already is none of it at the next start."""
+        """Leave out at the next start what a command writes into a folder that is already shared."""
         async with entry.lock:
             further = FurtherOptions.from_text(entry.kept.options)
             if more := tuple(path for path in paths if path not in further.omit):

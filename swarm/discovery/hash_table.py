@@ -139,7 +139,7 @@ class HashTable:
         self._stop_providing(manifest)
 
     def _stop_providing(self, manifest: ManifestId) -> None:
-        """Nodes remember what they are told last: that must not be what holds no more."""
+        """End what is under way: nodes remember what they are told last, and that must not be outdated."""
         if (scope := self._providing.pop(manifest, None)) is not None:
             scope.cancel()
 
