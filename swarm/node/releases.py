@@ -102,6 +102,7 @@ class Releases:
         self._questions = questions
         self._files = files
         self._addresses = addresses
+        self._move = addresses.next_change
         self._peer_sources = peer_sources
         self._rng = rng
         self._offered: dict[SeriesId, SignedRelease] = {}
@@ -141,7 +142,8 @@ class Releases:
         all that the node shares.
         """
         while True:
-            await self._addresses.changed()
+            await self._move.wait()
+            self._move = self._addresses.next_change
             for series in tuple(self._offered):
                 self._announce(series)
 

@@ -61,15 +61,18 @@ class PeerConnector:
     async def run(self, manifest: ManifestId, sources: Sequence[PeerSource]) -> None:
         """Dial until cancelled."""
         self._sources = sources
-        self._announce(manifest, complete=self._exchange.complete.is_set())
+        # Taken before the first announcement: what changes right after it is told again.
+        move, complete = self._services.addresses.next_change, self._exchange.complete.is_set()
+        self._announce(manifest, complete=complete)
         try:
             async with trio.open_nursery() as nursery:
                 for source in sources:
                     nursery.start_soon(self._collect, source, manifest)
-                nursery.start_soon(self._announce_completion, manifest)
-                nursery.start_soon(self._announce_moves, manifest)
-                if self._exchange.complete.is_set():
+                nursery.start_soon(self._announce_moves, manifest, move)
+                if complete:
                     nursery.start_soon(be_ready_to_serve)
+                else:
+                    nursery.start_soon(self._announce_completion, manifest)
                 await self._dial_all(nursery)
         finally:
             for source in sources:
@@ -118,13 +121,13 @@ class PeerConnector:
             self._record.publish(PeerFound(self._record.transfer, found.peer, found.addresses, provenance))
 
     async def _announce_completion(self, manifest: ManifestId) -> None:
-        if not self._exchange.complete.is_set():
-            await self._exchange.complete.wait()
-            self._announce(manifest, complete=True)
+        await self._exchange.complete.wait()
+        self._announce(manifest, complete=True)
 
-    async def _announce_moves(self, manifest: ManifestId) -> None:
+    async def _announce_moves(self, manifest: ManifestId, move: trio.Event) -> None:
         while True:
-            await self._services.addresses.changed()
+            await move.wait()
+            move = self._services.addresses.next_change
             self._announce(manifest, complete=self._exchange.complete.is_set())
 
     def _announce(self, manifest: ManifestId, *, complete: bool) -> None:

@@ -39,18 +39,15 @@ class OwnAddresses:
 
     def __init__(self, addresses: tuple[str, ...]) -> None:
         self.now = addresses
-        self._changed = trio.Event()
+        self.next_change = trio.Event()
+        """Set when they change. Take it before reading ``now``: then no change goes unseen."""
 
     def become(self, addresses: tuple[str, ...]) -> None:
         """These are its addresses from now on."""
         if addresses != self.now:
             self.now = addresses
-            self._changed.set()
-            self._changed = trio.Event()
-
-    async def changed(self) -> None:
-        """Wait until they change."""
-        await self._changed.wait()
+            change, self.next_change = self.next_change, trio.Event()
+            change.set()
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,9 +80,9 @@ async def test_addresses_follow_the_interfaces_and_the_other_ones_stay_first(
         keeper.follow_interfaces(nursery)
         await trio.testing.wait_all_tasks_blocked()
         assert shown(keeper) == [ANNOUNCED, MAPPED, AT_WORK]
-        machine.at = AT_HOME
+        change, machine.at = keeper.own.next_change, AT_HOME
         MachineNews.changed.set()
-        await keeper.own.changed()
+        await change.wait()
         assert shown(keeper) == [ANNOUNCED, MAPPED, AT_HOME]
         keeper.mapped(None)
         assert shown(keeper) == [ANNOUNCED, AT_HOME]

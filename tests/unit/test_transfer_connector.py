@@ -403,6 +403,26 @@ async def test_of_what_is_complete_from_the_start_a_source_is_told_once(autojump
     assert finding.told[1:] == [MANIFEST.id]
 
 
+async def test_what_changes_as_soon_as_a_source_was_told_is_told_as_well(autojump_clock):
+    moved = (f"/ip4/10.0.0.2/tcp/1/p2p/{ME}",)
+
+    class Changing(Finding):
+        """As soon as it was told for the first time the addresses change, and the content is complete."""
+
+        def announce(self, announcement: Announcement) -> None:
+            super().announce(announcement)
+            if len(self.told) == 1:
+                made.member.services.addresses.become(moved)
+                made.exchange.complete.set()
+
+    changing = Changing()
+    async with connecting(changing) as made:
+        await trio.sleep(1)
+        first, *later = changing.told
+        assert not first.complete
+        assert later == [Announcement(MANIFEST.id, moved, complete=True)] * 2
+
+
 # --- Streams that peers open, and pauses ----------------------------------------------------------
 
 
