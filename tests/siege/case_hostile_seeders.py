@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import statistics
 from pathlib import Path
 
@@ -21,8 +22,10 @@ BAD = ("corrupt", "replay", "forged")
 HONEST = 6
 MOST_TIME = 1.25
 PIECE = 256 * 1024
+SIZE = {True: 16 * MIB, False: 512 * MIB}
+"""By whether the form is quick. So much that each liar is asked before all is there."""
 SLOWLY = ("--download-limit", "4MB/s")
-"""In the quick form a fetch takes some seconds, so that each liar is asked before all is there."""
+"""In the quick form a fetch takes some seconds, for the same reason."""
 
 
 async def run(quick: bool) -> Outcome:
@@ -31,7 +34,7 @@ async def run(quick: bool) -> Outcome:
 
 def siege(quick: bool) -> Outcome:
     with battlefield() as (processes, folder):
-        source = random_file(folder / "content.bin", (16 if quick else 256) * MIB)
+        source = random_file(folder / "content.bin", SIZE[quick])
         if quick:
             first = share(processes, source, "--piece-size", str(PIECE))
             _, found = hostile_seeders(processes, ("honest", *BAD), first, source, 3)
@@ -68,12 +71,14 @@ def compare(
         output = folder / f"clean{number}"
         _, seconds = timed_fetch(processes, first, honest + spare, output, *options, within=120)
         clean.append(seconds)
+        shutil.rmtree(output)
         # The bad ones are named first: they are dialled first.
         output = folder / f"bad{number}"
         leecher, seconds = timed_fetch(processes, first, bad + honest, output, *options, within=120)
         attacked.append(seconds)
         if sha256(output / "content.bin") != true:
             faults.append("the content differs")
+        shutil.rmtree(output)
         banned = {event["source"] for event in leecher.events("source_banned")}
         if banned != {peer_of(address) for address in bad}:
             names = {peer_of(address): address for address in honest + bad}
