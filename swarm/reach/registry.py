@@ -28,10 +28,12 @@ class _Member:
     """One peer: its sealed record, the network it comes from, and until when it is in which namespace.
 
     ``present`` are those that end with a stream; ``counted`` is how many the network's totals hold.
+    ``renewed`` is a number: where the peer has a lesser one, its record is news.
     """
 
     record: bytes
     network: str
+    renewed: int = 0
     until: dict[bytes, float] = field(default_factory=dict)
     present: set[bytes] = field(default_factory=set)
     counted: int = 0
@@ -92,15 +94,16 @@ class Registry:
         if new and not self._takes(member, present=message.present, known=known):
             return RendezvousStatus.UNAVAILABLE, 0
         self._members[peer] = member
-        changed = bool(message.record) and message.record != member.record
-        member.record = message.record or member.record
+        if message.record and message.record != member.record:
+            member.record, member.renewed = message.record, self._number + 1
         until = member.until[key] = now + ttl
         (member.present.add if message.present else member.present.discard)(key)
         self._tally(peer, member)
         self._count += new
-        if new or changed:
+        here = self._namespaces.setdefault(key, {})
+        if new or here[peer] < member.renewed:
             self._number += 1
-            self._namespaces.setdefault(key, {})[peer] = self._number
+            here[peer] = self._number
         if new or len(self._expiries) < 2 * limits.MAX_REGISTRATIONS:
             heapq.heappush(self._expiries, (until, key, peer))
         return RendezvousStatus.OK, ttl

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -22,7 +23,7 @@ from swarm.discovery.meeting_point import (
 )
 from swarm.endpoint import Circuit, Endpoint, PeerAddress, Route
 from swarm.errors import LinkClosed, RemoteError
-from swarm.ids import ManifestId
+from swarm.ids import ManifestId, PeerId
 from swarm.node.meeting_server import RendezvousService
 from swarm.ports import Announcement, FoundPeer
 from swarm.reach import reach_limits as limits
@@ -53,6 +54,7 @@ NAME = Endpoint.parse("/dns4/example.net/tcp/4001")
 EVERY = (PUBLIC, PRIVATE, LOOPBACK, NAME)
 SPACE = namespace_of(MANIFEST)
 KEY = bytes(range(32))
+OWNER, OTHER = (open_record(seal_record(key, [PUBLIC], 1)).peer for key in (KEY, bytes(32)))
 
 Serve = Callable[["Link", MemoryLink], Awaitable[None]]
 
@@ -72,6 +74,7 @@ class Link:
         self.connects = 0
         self.relays = True
         self.places_asked: list[float] = []
+        self.sequences = itertools.count(1)
 
     async def connect(self) -> Endpoint:
         self.connects += 1
@@ -96,7 +99,7 @@ class Link:
         return 3600.0
 
     def seal(self, addresses: tuple[Route, ...]) -> bytes:
-        return seal_record(KEY, addresses, 1)
+        return seal_record(KEY, addresses, next(self.sequences))
 
     async def probe(self, where: Endpoint) -> None:
         assert where == self.where
@@ -293,36 +296,82 @@ async def test_what_changes_nothing_that_the_server_may_see_is_not_told_again(
         assert len(link.registered) == 3
 
 
+def served_by(service: RendezvousService, visitor: PeerId, floods: list[str] | None = None) -> Serve:
+    """The meeting point itself, which ``visitor`` has come to; ``floods`` are those that it ended."""
+
+    async def serve(_link: Link, stream: MemoryLink) -> None:
+        stream.peer, stream.remote_address = visitor, "/ip4/5.5.5.7/tcp/31234"
+        try:
+            await service(stream)
+        except RemoteError as error:
+            assert floods is not None, error
+            floods.append(str(error))
+            await stream.reset()
+
+    return serve
+
+
+def shares_of(count: int) -> list[ManifestId]:
+    return [ManifestId(number.to_bytes(32, "big")) for number in range(count)]
+
+
+def host(number: int) -> str:
+    return f"/ip4/5.5.5.{number}/tcp/4001"
+
+
+def be_at(point: MeetingPoint, shares: list[ManifestId], where: str) -> None:
+    for each in shares:
+        point.announce(Announcement(each, (f"{where}/p2p/{ME}",), complete=True))
+
+
 @pytest.mark.parametrize(("shares", "moves"), [(400, 2), (200, 5)])
 async def test_a_node_with_hundreds_of_shares_stays_registered_while_its_addresses_change(
     autojump_clock: trio.testing.MockClock, shares: int, moves: int
 ) -> None:
     service = RendezvousService()
-    owner = open_record(seal_record(KEY, [PUBLIC], 1)).peer
     floods: list[str] = []
-
-    async def meet(_link: Link, stream: MemoryLink) -> None:
-        stream.peer, stream.remote_address = owner, "/ip4/5.5.5.7/tcp/31234"
-        try:
-            await service(stream)
-        except RemoteError as error:
-            floods.append(str(error))
-            await stream.reset()
-
-    manifests = [ManifestId(number.to_bytes(32, "big")) for number in range(shares)]
-    async with meeting(PUBLIC, meet) as (point, _):
+    manifests = shares_of(shares)
+    async with meeting(PUBLIC, served_by(service, OWNER, floods)) as (point, _):
         for move in range(moves + 1):
-            for manifest in manifests:
-                where = f"/ip4/5.5.5.{7 + move}/tcp/4001/p2p/{ME}"
-                point.announce(Announcement(manifest, (where,), complete=True))
+            be_at(point, manifests, host(7 + move))
             await trio.sleep(5 if moves == 2 else 1.5)
         for manifest in manifests[:10]:
             point.withdraw(manifest)
         await trio.sleep(60)
         assert floods == []
         assert len(service.registry) == shares - 10
-        newest = open_record(service.registry.record_of(owner) or b"")
-        assert newest.addresses == (Endpoint.parse(f"/ip4/5.5.5.{7 + moves}/tcp/4001"),)
+        newest = open_record(service.registry.record_of(OWNER) or b"")
+        assert newest.addresses == (Endpoint.parse(host(7 + moves)),)
+
+
+async def told_of(seeker: MeetingPoint, manifest: ManifestId, heard: dict[ManifestId, list[str]]) -> None:
+    """Keep for ever what the seeker hears of the share: the first address of each record."""
+    async with aclosing(seeker.peers(manifest)) as peers:
+        async for found in peers:
+            heard.setdefault(manifest, []).append(found.addresses[0])
+
+
+async def test_who_looks_for_any_share_is_told_of_a_new_address_at_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A meeting point has one record of a peer: the first registration must not hide the news of the rest."""
+    service = RendezvousService()
+    manifests = shares_of(5)
+    heard: dict[ManifestId, list[str]] = {}
+    async with (
+        meeting(PUBLIC, served_by(service, OWNER)) as (point, _),
+        meeting(PUBLIC, served_by(service, OTHER)) as (seeker, _),
+        trio.open_nursery() as nursery,
+    ):
+        be_at(point, manifests, host(7))
+        for each in manifests:
+            nursery.start_soon(told_of, seeker, each, heard)
+        await trio.sleep(5)
+        assert heard == dict.fromkeys(manifests, [host(7)])
+        be_at(point, manifests, host(8))
+        await trio.sleep(1)
+        assert heard == dict.fromkeys(manifests, [host(7), host(8)])
+        nursery.cancel_scope.cancel()
 
 
 async def test_registrations_are_sent_no_faster_after_their_stream_has_ended(

@@ -50,6 +50,28 @@ def test_renewing_is_no_news_and_another_record_is() -> None:
     assert registry.discover("a", number, 10, 121.0, besides=ME).records[0].record == b"other"
 
 
+def test_another_record_is_news_in_each_namespace_where_it_is_registered_next() -> None:
+    registry = Registry()
+    names = ("a", "b", "c")
+    numbers = dict.fromkeys(names, 0)
+
+    def news(record: bytes, *of: str) -> dict[str, bytes]:
+        """What is new to who looks in all of them, after a registration in some."""
+        for name in of:
+            registry.register(peer(1), "net", Register(name, record, 100), 0.0)
+        heard = {}
+        for name in names:
+            found = registry.discover(name, numbers[name], 10, 1.0, besides=ME)
+            numbers[name] = found.next_number
+            heard.update({name: each.record for each in found.records})
+        return heard
+
+    assert news(b"one", *names) == dict.fromkeys(names, b"one")
+    assert news(b"other", "a", "b") == dict.fromkeys("ab", b"other")
+    assert news(b"other", "a", "b") == news(b"", "a", "b") == {}
+    assert news(b"other", "c") == {"c": b"other"}
+
+
 def test_times_are_bounded() -> None:
     registry = Registry()
     for ttl in (1, limits.MAX_TTL + 1):
