@@ -7,6 +7,7 @@ TCP. Such a connection serves to agree on a hole punch. It carries pieces only i
 from __future__ import annotations
 
 import logging
+import math
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -47,6 +48,8 @@ RELAY_DATA_PROTOCOL = "/swarm/relay-data/1.0.0"
 
 OBSERVED_SECONDS = 2.0
 """How long a punch waits to learn where the relay sees this node."""
+OBSERVED_AGAIN_SECONDS = 10.0
+"""A relay that did not say where it sees this node is asked again so much later, if somebody wants to know."""
 
 NOT_RELAYED = (
     "met through {relay}, but no direct connection could be made: both are behind NATs that do not let "
@@ -115,10 +118,14 @@ class CircuitHost:
 
 @dataclass(slots=True)
 class _Relay:
-    """One connected relay: where it sees this node."""
+    """One connected relay: where it sees this node.
+
+    ``asked_at`` is when it was asked in vain: infinity while it is being asked, and once it is not to be asked
+    again.
+    """
 
     observed: Endpoint | None = None
-    asked: bool = False
+    asked_at: float = -math.inf
     known: trio.Event = field(default_factory=trio.Event)
 
 
@@ -171,7 +178,7 @@ class Circuits:
         Raises LinkClosed, RemoteError when the relay does not answer or refuses.
         """
         self.trusted.add(relay)
-        self._tasks.begin(self._identify, relay)
+        self._identify(relay)
         stream = await self._open(relay, HOP_PROTOCOL, delimited(HopMessage(HopKind.RESERVE).encode()))
         try:
             with trio.fail_after(limits.HANDSHAKE_SECONDS):
@@ -186,21 +193,34 @@ class Circuits:
 
     async def observed(self, relay: PeerId) -> Endpoint | None:
         """Where a connected relay sees this node, if it says so in time."""
-        self._tasks.begin(self._identify, relay)
+        known = self._identify(relay).known
         with trio.move_on_after(OBSERVED_SECONDS):
-            await self._relays.setdefault(relay, _Relay()).known.wait()
+            await known.wait()
         return self._relays[relay].observed if relay in self._relays else None
 
-    async def _identify(self, peer: PeerId) -> None:
+    def _identify(self, peer: PeerId) -> _Relay:
+        """Begin to ask a relay where it sees this node, unless it has said so or was asked a moment ago."""
         relay = self._relays.setdefault(peer, _Relay())
-        if relay.asked:
-            return
-        relay.asked = True
+        if trio.current_time() >= relay.asked_at + OBSERVED_AGAIN_SECONDS:
+            relay.asked_at = math.inf
+            relay.known = trio.Event()
+            self._tasks.begin(self._learn_observed, peer, relay)
+        return relay
+
+    async def _learn_observed(self, peer: PeerId, relay: _Relay) -> None:
+        again = True
         try:
             relay.observed = await self._seen_from_port(peer)
+            again = relay.observed is None
+        except NotSpoken:
+            # What it does not speak it is not asked again: that counts as an offence.
+            again = False
         except (LinkClosed, RemoteError) as error:
             logger.debug("%s does not say where it sees this node: %s", peer, error)
-        relay.known.set()
+        finally:
+            if again:
+                relay.asked_at = trio.current_time()
+            relay.known.set()
 
     async def _seen_from_port(self, peer: PeerId) -> Endpoint | None:
         """Where a connected peer sees connections that leave from the listening port."""
@@ -308,7 +328,7 @@ class Circuits:
             raise NoPeerReachable(NOT_RELAYED.format(relay=relay.endpoint), telling=Telling.OURSELVES)
         try:
             await self._host.connect(relay.peer, [relay.endpoint])
-            self._tasks.begin(self._identify, relay.peer)
+            self._identify(relay.peer)
             connection, limit = await self._open_for_punch(peer, circuit)
         except (LinkClosed, RemoteError, NoPeerReachable) as error:
             telling = error.telling if isinstance(error, NoPeerReachable) else Telling.REFUSED

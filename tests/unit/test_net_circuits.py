@@ -8,21 +8,25 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+from libp2p.abc import INetConn
 from libp2p.network.connection.raw_connection import RawConnection
 from multiaddr import Multiaddr
 
 from swarm.endpoint import Circuit, Endpoint
 from swarm.errors import LinkClosed, NoPeerReachable, RemoteError
 from swarm.ids import PeerId
+from swarm.net import circuits as circuits_module
 from swarm.net.addresses import parse_peer_address
 from swarm.net.admission import Admission
 from swarm.net.circuits import Circuits
 from swarm.net.dialer import Telling
 from swarm.net.host import Host, open_host
 from swarm.net.relay_service import RelayService
+from swarm.net.streams import NegotiatedStream, NotSpoken
 from swarm.reach import reach_limits as limits
 from swarm.reach.framing import read_message, write_message
 from swarm.reach.multiaddrs import peer_from_bytes
+from swarm.reach.probe_messages import IDENTIFY_PROTOCOL
 from swarm.reach.relay_messages import (
     CircuitLimit,
     HopKind,
@@ -296,6 +300,56 @@ async def test_a_relay_that_once_gave_no_answer_is_asked_again(monkeypatch: pyte
         for _ in range(2):
             connection, _ = await circuits._open_circuit(target.peer_id, circuit)
             assert not connection.is_closed
+
+
+async def test_a_relay_that_once_did_not_say_where_it_sees_this_node_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without that a punch lacks the public address."""
+    async with relay() as (address, _), relayed_host() as (host, circuits):
+        where, asked, open_on = circuit_by(address).relay, 0, circuits._host.open_on
+
+        async def no_answer(connection: INetConn, protocol: str, first: bytes) -> NegotiatedStream:
+            nonlocal asked
+            if protocol == IDENTIFY_PROTOCOL:
+                asked += 1
+                raise LinkClosed("no answer in time")
+            return await open_on(connection, protocol, first)
+
+        monkeypatch.setattr(circuits_module, "OBSERVED_AGAIN_SECONDS", 1000.0)
+        with monkeypatch.context() as patch:
+            patch.setattr(circuits._host, "open_on", no_answer)
+            await take_place(host, circuits, address)
+            # Not without pause.
+            for _ in range(3):
+                assert await circuits.observed(where.peer) is None
+            assert asked == 1
+        monkeypatch.setattr(circuits_module, "OBSERVED_AGAIN_SECONDS", 0.0)
+        observed = await circuits.observed(where.peer)
+        assert observed is not None
+        assert observed.port in host.ports
+
+
+async def test_a_relay_that_does_not_speak_identify_is_not_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each such question counts as an offence there."""
+    async with relay() as (address, _), relayed_host() as (host, circuits):
+        where, asked, open_on = circuit_by(address).relay, 0, circuits._host.open_on
+
+        async def not_spoken(connection: INetConn, protocol: str, first: bytes) -> NegotiatedStream:
+            nonlocal asked
+            if protocol == IDENTIFY_PROTOCOL:
+                asked += 1
+                raise NotSpoken("no such protocol")
+            return await open_on(connection, protocol, first)
+
+        monkeypatch.setattr(circuits_module, "OBSERVED_AGAIN_SECONDS", 0.0)
+        monkeypatch.setattr(circuits._host, "open_on", not_spoken)
+        await take_place(host, circuits, address)
+        for _ in range(3):
+            assert await circuits.observed(where.peer) is None
+        assert asked == 1
 
 
 async def test_a_direct_dial_has_a_head_start(monkeypatch: pytest.MonkeyPatch) -> None:
