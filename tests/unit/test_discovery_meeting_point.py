@@ -296,7 +296,7 @@ async def test_what_changes_nothing_that_the_server_may_see_is_not_told_again(
         assert len(link.registered) == 3
 
 
-def served_by(service: RendezvousService, visitor: PeerId, floods: list[str] | None = None) -> Serve:
+def served_by(service: RendezvousService, visitor: PeerId, floods: list[str]) -> Serve:
     """The meeting point itself, which ``visitor`` has come to; ``floods`` are those that it ended."""
 
     async def serve(_link: Link, stream: MemoryLink) -> None:
@@ -304,7 +304,6 @@ def served_by(service: RendezvousService, visitor: PeerId, floods: list[str] | N
         try:
             await service(stream)
         except RemoteError as error:
-            assert floods is not None, error
             floods.append(str(error))
             await stream.reset()
 
@@ -356,21 +355,23 @@ async def test_who_looks_for_any_share_is_told_of_a_new_address_at_once(
 ) -> None:
     """A meeting point has one record of a peer: the first registration must not hide the news of the rest."""
     service = RendezvousService()
+    floods: list[str] = []
     manifests = shares_of(5)
     heard: dict[ManifestId, list[str]] = {}
     async with (
-        meeting(PUBLIC, served_by(service, OWNER)) as (point, _),
-        meeting(PUBLIC, served_by(service, OTHER)) as (seeker, _),
+        meeting(PUBLIC, served_by(service, OWNER, floods)) as (point, _),
+        meeting(PUBLIC, served_by(service, OTHER, floods)) as (seeker, _),
         trio.open_nursery() as nursery,
     ):
         be_at(point, manifests, host(7))
         for each in manifests:
             nursery.start_soon(told_of, seeker, each, heard)
         await trio.sleep(5)
-        assert heard == dict.fromkeys(manifests, [host(7)])
+        assert heard == {each: [host(7)] for each in manifests}
         be_at(point, manifests, host(8))
         await trio.sleep(1)
-        assert heard == dict.fromkeys(manifests, [host(7), host(8)])
+        assert heard == {each: [host(7), host(8)] for each in manifests}
+        assert floods == []
         nursery.cancel_scope.cancel()
 
 
