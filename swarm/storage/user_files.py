@@ -100,10 +100,15 @@ class KeptPlaces:
 
     def _folder_for(self, parts: Parts, folder: Folder) -> Parts:
         """Return the folder for what the user has at ``parts``, where the new version may have no folder."""
-        if parts not in self._above:
-            place = (*self._folder_for(parts[:-1], folder), parts[-1])
+        known = len(parts)
+        while parts[:known] not in self._above:
+            known -= 1
+        for depth in range(known, len(parts)):
+            # A loop, because the user's folders may lie in one another more deeply than calls can.
+            place = (*self._above[parts[:depth]], parts[depth])
             is_leaf = self._found_at(place, folder) in self._leaves
-            self._above[parts] = (*place[:-1], kept_name(parts[-1], 1)) if is_leaf else place
+            name = kept_name(parts[depth], 1) if is_leaf else parts[depth]
+            self._above[parts[: depth + 1]] = (*place[:-1], name)
         return self._above[parts]
 
     def _found_at(self, place: Parts, folder: Folder) -> Parts | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from swarm.content.manifest import LinkEntry, Manifest
 from swarm.content.paths import clash_key
 from swarm.errors import DiskError, UsageError
 from swarm.storage import room
+from swarm.storage.folder import Folder
 from swarm.storage.hash_cache import HashCache
 from swarm.storage.memory_store import MemoryStore
 from swarm.storage.scan import scan
 from swarm.storage.target import Target, TargetOptions, open_target
+from swarm.storage.user_files import KeptPlaces
 from tests.support.contents import file_manifest, folder_manifest
 from tests.support.storage import PIECE, FaultyLayer, copy, make_tree, names, noise
 
@@ -456,3 +459,9 @@ async def test_a_share_gives_the_old_version_its_name_back_after_a_crash_in_an_u
         with pytest.raises(UsageError, match="there is no such file or folder"):
             await scan(root)
         assert names(place.out) == {"x.swarm-old"}, "it may be the user's"
+
+
+def test_folders_of_the_user_may_lie_in_one_another_as_deeply_as_a_disk_takes(tmp_path: Path) -> None:
+    parts = ("folder", *("a",) * 2000, "save")
+    with closing(Folder.open(tmp_path)) as new:
+        assert next(KeptPlaces(NEW).candidates(parts, new)) == ("folder.swarm-kept", *parts[1:])
