@@ -49,7 +49,7 @@ RELAY_DATA_PROTOCOL = "/swarm/relay-data/1.0.0"
 OBSERVED_SECONDS = 2.0
 """How long a punch waits to learn where the relay sees this node."""
 OBSERVED_AGAIN_SECONDS = 10.0
-"""A relay that did not say where it sees this node is asked again so much later, if somebody wants to know."""
+"""A relay that did not say where it sees this node is asked again so much later, once that is needed."""
 
 NOT_RELAYED = (
     "met through {relay}, but no direct connection could be made: both are behind NATs that do not let "
@@ -120,7 +120,7 @@ class CircuitHost:
 class _Relay:
     """One connected relay: where it sees this node.
 
-    ``asked_at`` is when it was asked in vain: infinity while it is being asked, and once it is not to be asked
+    ``asked_at`` is when it was asked in vain: infinity while it is being asked, and if it is not to be asked
     again.
     """
 
