@@ -175,7 +175,11 @@ class UpnpClient:
         except Exception as error:
             raise MappingRefused(f"UPnP: {error}") from error
         for _ in range(PORTS_TRIED):
-            for lease in (0,) if self._permanent else (seconds, 0):
+            # Many routers give a port to whoever asks last.
+            is_taken = self._leads_here(router) is False
+            if is_taken:
+                last = "the port leads to somebody else"
+            for lease in () if is_taken else (0,) if self._permanent else (seconds, 0):
                 try:
                     router.addportmapping(self._wanted, "TCP", self._own, self._port, DESCRIPTION, "", lease)
                 except Exception as error:  # noqa: BLE001 - miniupnpc raises Exception itself
@@ -192,7 +196,16 @@ class UpnpClient:
         router = miniupnpc.UPnP()
         with suppress(Exception):
             router.selectigd(location)
-            router.deleteportmapping(self._wanted, "TCP")
+            # Since the last renewal it may have become somebody else's.
+            if self._leads_here(router):
+                router.deleteportmapping(self._wanted, "TCP")
+
+    def _leads_here(self, router: Any) -> bool | None:
+        """Whether the router's port leads here; None if that leads nowhere, or the router does not say."""
+        with suppress(Exception):
+            found = router.getspecificportmapping(self._wanted, "TCP")
+            return None if found is None else found[:2] == (self._own, self._port)
+        return None
 
 
 class RouterNews:
