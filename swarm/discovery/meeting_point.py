@@ -84,19 +84,19 @@ class MeetingLink(Protocol):
 class _Registration:
     """One manifest that is announced.
 
-    ``told`` are the addresses that the server was told of it on this stream, None before; ``due`` is when it
-    is to be told again, even if they are still the same.
+    ``told`` is the record that the server was told with it on this stream, None before; ``due`` is when it is
+    to be told again, even if that is still the same.
     """
 
-    addresses: tuple[str, ...]
-    told: tuple[Route, ...] | None = None
-    due: float = math.inf
+    told: bytes | None = None
+    due: float = -math.inf
 
 
 class _Sealed:
-    """The record that was sealed last: a share of hundreds of files registers with one.
+    """The record that the server was told last: a share of hundreds of files registers with one.
 
-    Addresses that come back get a new record, which is newer than those that were told meanwhile.
+    Addresses that come back get a new record, and so are told with each share again: a server with one record
+    for each peer has said others meanwhile, also of shares that were not registered with those.
     """
 
     def __init__(self, link: MeetingLink) -> None:
@@ -105,10 +105,14 @@ class _Sealed:
         self._record = b""
 
     def record(self, addresses: tuple[Route, ...]) -> bytes:
-        """A record with these addresses."""
+        """A record with these addresses, to be told now."""
         if addresses != self._addresses:
             self._addresses, self._record = addresses, self._link.seal(addresses)
         return self._record
+
+    def is_news(self, addresses: tuple[Route, ...], told: bytes | None) -> bool:
+        """Whether the addresses are to be told where the server was told the record ``told``."""
+        return addresses != self._addresses or told != self._record
 
 
 class MeetingPoint:
@@ -120,6 +124,8 @@ class MeetingPoint:
         self._rng = rng
         public = Scope.of(at.endpoint) is Scope.PUBLIC
         self.provenance = MEETING if public else NEAR_MEETING
+        self._own: tuple[str, ...] = ()
+        """This node's addresses, which are the same for all manifests."""
         self._registrations: dict[ManifestId, _Registration] = {}
         self._gone: deque[ManifestId] = deque()
         self._changed = trio.Event()
@@ -134,12 +140,12 @@ class MeetingPoint:
     # --- The source ---------------------------------------------------------------------------------
 
     def announce(self, announcement: Announcement) -> None:
-        """The manifest is registered from now on, with the addresses that the server may see.
+        """The manifest is registered from now on, all with the addresses that the server may see.
 
         The server is told again only if those have changed.
         """
-        registration = self._registrations.setdefault(announcement.manifest, _Registration(()))
-        registration.addresses = announcement.addresses
+        self._own = announcement.addresses
+        self._registrations.setdefault(announcement.manifest, _Registration())
         self._changed.set()
 
     def withdraw(self, manifest: ManifestId) -> None:
@@ -273,20 +279,17 @@ class MeetingPoint:
             namespace = namespace_of(self._gone.popleft())
             await write_message(stream, encode_rendezvous(Unregister(namespace)))
         self._told.unpark_all()
-        visible: dict[tuple[str, ...], tuple[Route, ...]] = {}
-        for manifest, registration in tuple(self._registrations.items()):
-            # Nearly all have the same addresses.
-            if (own := visible.get(registration.addresses)) is None:
-                own = visible[registration.addresses] = self._addresses_of(registration)
+        own = self._visible_addresses()
+        # What was told longest ago goes first: changes that come fast leave no manifest behind.
+        for manifest, registration in sorted(self._registrations.items(), key=lambda each: each[1].due):
             now = trio.current_time()
-            if registration.told == own and now < registration.due:
+            if not sealed.is_news(own, registration.told) and now < registration.due:
                 continue
             if not self._budget.spend(now):
                 return self._affordable_at(now)
-            registration.told, registration.due = own, now + limits.REFRESH_SECONDS
-            message = Register(
-                namespace_of(manifest), sealed.record(own), limits.REGISTERED_SECONDS, present=True
-            )
+            record = sealed.record(own)
+            registration.told, registration.due = record, now + limits.REFRESH_SECONDS
+            message = Register(namespace_of(manifest), record, limits.REGISTERED_SECONDS, present=True)
             asked.append(manifest)
             await write_message(stream, encode_rendezvous(message))
         return min((each.due for each in self._registrations.values()), default=math.inf)
@@ -295,8 +298,8 @@ class MeetingPoint:
         """When the server takes what is sent in a second: each time, all registrations are looked through."""
         return now + self._budget.delay(limits.REGISTERS_RATE, now)
 
-    def _addresses_of(self, registration: _Registration) -> tuple[Route, ...]:
-        routes = [read_route(text.partition("/p2p/")[0]) for text in registration.addresses]
+    def _visible_addresses(self) -> tuple[Route, ...]:
+        routes = [read_route(text.partition("/p2p/")[0]) for text in self._own]
         direct = [each for each in routes if isinstance(each, Endpoint)]
         return () if self._where is None else visible_from(self._where, direct)
 

@@ -375,6 +375,52 @@ async def test_who_looks_for_any_share_is_told_of_a_new_address_at_once(
         nursery.cancel_scope.cancel()
 
 
+async def test_who_heard_of_a_passing_address_is_told_when_the_old_one_is_back(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Also about shares that were not registered meanwhile, there being too many: the record is one for all."""
+    service = RendezvousService()
+    floods: list[str] = []
+    manifests = shares_of(400)
+    heard: dict[ManifestId, list[str]] = {}
+    async with (
+        meeting(PUBLIC, served_by(service, OWNER, floods)) as (point, _),
+        meeting(PUBLIC, served_by(service, OTHER, floods)) as (seeker, _),
+        trio.open_nursery() as nursery,
+    ):
+        be_at(point, manifests, host(7))
+        await trio.sleep(60)
+        be_at(point, manifests, host(8))
+        await trio.sleep(1)
+        looked_for = manifests[::40]
+        for each in looked_for:
+            nursery.start_soon(told_of, seeker, each, heard)
+        await trio.sleep(1)
+        assert heard == {each: [host(8)] for each in looked_for}
+        be_at(point, manifests, host(7))
+        await trio.sleep(60)
+        assert heard == {each: [host(8), host(7)] for each in looked_for}
+        assert floods == []
+        nursery.cancel_scope.cancel()
+
+
+async def test_each_share_is_told_of_new_addresses_in_time_while_they_change_again_and_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Changes that come faster than all shares can be registered leave none of them behind."""
+    manifests = shares_of(400)
+    moved_at: dict[str, float] = {}
+    async with meeting(PUBLIC, serving()) as (point, link):
+        for number in range(100):
+            moved_at[host(number)] = trio.current_time()
+            be_at(point, manifests, host(number))
+            await trio.sleep(5)
+        told = {each.namespace: str(open_record(each.record).addresses[0]) for each in link.registered}
+        assert len(told) == len(manifests)
+        oldest = min(moved_at[where] for where in told.values())
+        assert trio.current_time() - oldest < len(manifests) / limits.REGISTERS_RATE + 10
+
+
 async def test_registrations_are_sent_no_faster_after_their_stream_has_ended(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
