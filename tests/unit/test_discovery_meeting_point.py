@@ -378,7 +378,7 @@ async def test_who_looks_for_any_share_is_told_of_a_new_address_at_once(
 async def test_who_heard_of_a_passing_address_is_told_when_the_old_one_is_back(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    """Also about shares that were not registered meanwhile, there being too many: the record is one for all."""
+    """Also about shares that were not registered meanwhile, there being too many: they have one record."""
     service = RendezvousService()
     floods: list[str] = []
     manifests = shares_of(400)
