@@ -341,20 +341,28 @@ class BufferShare:
         """A buffer, or None when this transfer has come to hold none."""
         if not self._held:
             return await self._pool.take(length, at_once=True)
-        with trio.CancelScope() as waiting:
-            self._waiting[waiting] = None
-            try:
-                return await self._pool.take(length)
-            finally:
-                del self._waiting[waiting]
+        try:
+            with trio.CancelScope() as waiting:
+                self._waiting[waiting] = None
+                try:
+                    return await self._pool.take(length)
+                finally:
+                    del self._waiting[waiting]
+        except trio.Cancelled:
+            # It may have been about to be served at once.
+            self._serve_at_once()
+            raise
         return None
 
     def _given_back(self, size: int, *, unstored: bool) -> None:
         self._held -= size
         if unstored:
             self._written(size)
+        self._serve_at_once()
+
+    def _serve_at_once(self) -> None:
+        """If this transfer holds nothing, serve the first that waits; the others find that it holds something."""
         if not self._held and self._waiting:
-            # The first that waits is served at once; the others find that it holds something.
             next(iter(self._waiting)).cancel()
 
     def _written(self, size: int) -> None:

@@ -208,6 +208,28 @@ async def test_a_transfer_without_a_buffer_gets_one_whatever_the_others_hold():
     assert len((await modest.take(100)).view) == 100
 
 
+async def test_a_transfer_without_a_buffer_gets_one_also_when_the_first_that_waits_gives_up_just_then():
+    pool = BufferPool(200)
+    greedy, modest = pool.share(), pool.share()
+    held = [await greedy.take(100), await greedy.take(100), await modest.take(100)]
+    got: list[object] = []
+
+    async def wait(scope: trio.CancelScope) -> None:
+        with scope:
+            got.append(await modest.take(100))
+
+    gives_up = trio.CancelScope()
+    async with trio.open_nursery() as nursery:
+        for scope in (gives_up, trio.CancelScope()):
+            nursery.start_soon(wait, scope)
+            await trio.testing.wait_all_tasks_blocked()
+        held[-1].release()
+        gives_up.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(got) == 1
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize(("length", "at_once"), [(UNSTORED_BYTES // 4, 5), (3 * UNSTORED_BYTES, 2)])
 async def test_what_waits_for_the_disk_is_bounded_and_what_is_on_its_way_is_not_in_the_way(length, at_once):
     share = BufferPool(100 * UNSTORED_BYTES).share()
