@@ -113,6 +113,9 @@ class OriginSource:
         if self._usable is None:
             self._usable = PieceSet.all(manifest.piece_count)
         self._resting, self._wholes, self._used_up = 0, {}, trio.Event()
+        if not self._usable:
+            # As it was found out before a pause.
+            self._used_up.set()
         if self._url.scheme == "https" and self._tls is None:
             self._tls = await trio.to_thread.run_sync(tls_context, self._settings.authorities)
         desk.offer(self._usable)

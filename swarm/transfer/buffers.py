@@ -361,7 +361,7 @@ class BufferShare:
         self._serve_at_once()
 
     def _serve_at_once(self) -> None:
-        """If this transfer holds nothing, serve the first that waits; the others find that it holds something."""
+        """Serve the first that waits if this transfer holds nothing; the others find that it holds something."""
         if not self._held and self._waiting:
             next(iter(self._waiting)).cancel()
 

@@ -11,6 +11,7 @@ import trio.testing
 from swarm.bits import PieceSet
 from swarm.origin_url import OriginUrl
 from swarm.protocol.http_range import Concerns, Fault
+from swarm.sources.origin_check import _CheckDesk
 from swarm.sources.origin_source import (
     FAULTS,
     FIRST_PAUSE,
@@ -138,6 +139,20 @@ async def test_an_idle_connection_is_closed_before_the_server_does_it(
         async with settings.connections:
             assert connection.closed_at - began == pytest.approx(IDLE_SECONDS)
         nursery.cancel_scope.cancel()
+
+
+async def test_an_origin_without_a_good_file_ends_also_when_it_is_begun_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    source = source_at(Desk())
+    desk = _CheckDesk(MANIFEST, source, ())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(source.deliver, desk)
+        await trio.testing.wait_all_tasks_blocked()
+        for piece in range(MANIFEST.piece_count):
+            source.piece_refused(piece)
+    with trio.fail_after(5):
+        await source.deliver(desk)
 
 
 # --- A server that ignores ranges -----------------------------------------------------------------
