@@ -361,7 +361,7 @@ class BufferShare:
         self._serve_at_once()
 
     def _serve_at_once(self) -> None:
-        """Serve the first that waits if this transfer holds nothing; the others find that it holds something."""
+        """If nothing is held, serve the first that waits; the others find that something is."""
         if not self._held and self._waiting:
             next(iter(self._waiting)).cancel()
 
