@@ -47,6 +47,9 @@ BEGUN_TOGETHER: Final = 4
 STEP_SECONDS: Final = 0.03
 """A walk begins with so many questions, and with as many more after each of these steps: handshakes that are
 made at once are all done at the end only, and the first answer is waited for."""
+WALKS_AT_ONCE: Final = 4
+"""Walks for what is missing here; so many more for all else. Each connects to ten nodes at once, and hundreds
+together would find every node late."""
 FIRST_PAUSE: Final = 15.0
 LONGEST_PAUSE: Final = 600.0
 """Between two walks for one manifest."""
@@ -94,6 +97,9 @@ class HashTable:
         self._provided: dict[ManifestId, tuple[tuple[Endpoint, ...], float]] = {}
         self._providing: dict[ManifestId, trio.CancelScope] = {}
         """What nodes are being told now."""
+        self._complete: set[ManifestId] = set()
+        self._missing_walks = trio.CapacityLimiter(WALKS_AT_ONCE)
+        self._other_walks = trio.CapacityLimiter(WALKS_AT_ONCE)
         self._changed = trio.Event()
         self._running = trio.Event()
 
@@ -124,6 +130,7 @@ class HashTable:
 
     def announce(self, announcement: Announcement) -> None:
         """The manifest is provided from now on, if this node has an address that others can use."""
+        (self._complete.add if announcement.complete else self._complete.discard)(announcement.manifest)
         routes = [read_route(text.partition("/p2p/")[0]) for text in announcement.addresses]
         own = self._visible(each for each in routes if isinstance(each, Endpoint))
         before, due = self._provided.get(announcement.manifest, ((), -math.inf))
@@ -136,6 +143,7 @@ class HashTable:
     def withdraw(self, manifest: ManifestId) -> None:
         """Not provided again; the nodes forget it by themselves."""
         self._provided.pop(manifest, None)
+        self._complete.discard(manifest)
         self._stop_providing(manifest)
 
     def _stop_providing(self, manifest: ManifestId) -> None:
@@ -182,7 +190,8 @@ class HashTable:
     ) -> None:
         told = 0
         with scope:
-            told = await self._tell_nearest(key_of(manifest), own)
+            async with self._other_walks:
+                told = await self._tell_nearest(key_of(manifest), own)
         if self._providing.get(manifest) is not scope:
             return
         del self._providing[manifest]
@@ -232,7 +241,9 @@ class HashTable:
                             except trio.WouldBlock:
                                 return
 
-                await self._run_walk(self._walk(key, NEAREST_ASKED), get_providers(key), take)
+                others = manifest in self._complete
+                async with self._other_walks if others else self._missing_walks:
+                    await self._run_walk(self._walk(key, NEAREST_ASKED), get_providers(key), take)
                 await trio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
 

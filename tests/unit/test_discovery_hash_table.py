@@ -18,6 +18,7 @@ from swarm.discovery.hash_table import (
     PROVIDED_SECONDS,
     QUESTION_SECONDS,
     SLOW_SECONDS,
+    WALKS_AT_ONCE,
     HashTable,
 )
 from swarm.endpoint import Endpoint, PeerAddress
@@ -224,6 +225,82 @@ async def test_what_no_node_was_told_is_provided_again_soon_and_an_announcement_
         link.deaf = b""
         await trio.sleep(PROVIDED_SECONDS / 2)
         assert link.log == [(pytest.approx(1 + AGAIN_SECONDS + 1), message)]
+        nursery.cancel_scope.cancel()
+
+
+class Crowded(Table):
+    """Counts the walks under way by their messages; each question and each telling takes ``seconds``."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(lambda _node: encode([(9, listed(SEEDER, PUBLIC))]))
+        self.seconds = seconds
+        self.under_way: set[bytes] = set()
+        self.most = 0
+
+    async def _take(self, message: bytes) -> None:
+        self.under_way.add(message)
+        self.most = max(self.most, len(self.under_way))
+        await trio.sleep(self.seconds)
+        self.under_way.discard(message)
+
+    async def ask(self, node: KadPeer, message: bytes) -> bytes:
+        await self._take(message)
+        return await super().ask(node, message)
+
+    async def tell(self, node: KadPeer, message: bytes) -> None:
+        await self._take(message)
+        await super().tell(node, message)
+
+
+async def test_hundreds_of_shares_walk_a_few_at_a_time_and_a_fetch_does_not_wait_for_them(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """For each share there is a walk to provide it, and one to find who else has it."""
+    link = Crowded(0.2)
+    table = HashTable([PeerAddress(FIRST, PUBLIC)], link)
+    shares = [ManifestId(number.to_bytes(32, "big")) for number in range(1, 301)]
+    found: list[ManifestId] = []
+
+    async def look(share: ManifestId) -> None:
+        async with aclosing(table.peers(share)) as peers:
+            async for _ in peers:
+                found.append(share)
+                return
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(table.run)
+        for share in shares:
+            table.announce(Announcement(share, (f"{PUBLIC}/p2p/{ME}",), complete=True))
+            nursery.start_soon(look, share)
+        await trio.sleep(5)
+        assert link.most == WALKS_AT_ONCE
+        assert len(found) < len(shares)
+        table.announce(Announcement(MANIFEST, (), complete=False))
+        with trio.fail_after(0.3):
+            assert await found_by(table, 1) == [FoundPeer(SEEDER, (str(PUBLIC),))]
+        await trio.sleep(len(shares) * 3 * link.seconds / WALKS_AT_ONCE)
+        assert set(found) == set(shares)
+        assert len(link.told) == len(shares)
+        assert WALKS_AT_ONCE < link.most <= 2 * WALKS_AT_ONCE
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_is_withdrawn_before_its_walk_is_not_walked_for(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    link = Crowded(1)
+    table = HashTable([PeerAddress(FIRST, PUBLIC)], link)
+    shares = [ManifestId(number.to_bytes(32, "big")) for number in range(100)]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(table.run)
+        for share in shares:
+            table.announce(Announcement(share, (f"{PUBLIC}/p2p/{ME}",), complete=True))
+        await trio.sleep(0.5)
+        for share in shares:
+            table.withdraw(share)
+        await trio.sleep(100)
+        assert len(link.asked) == 0
+        assert link.told == []
         nursery.cancel_scope.cancel()
 
 
