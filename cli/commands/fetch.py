@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -189,12 +190,13 @@ def _node_options(given: Mapping[str, Any], named: Named, output: Path, *, seed:
     from cli.transfers.naming import shown
     from swarm.config import DEFAULT_LISTEN, NodeOptions
 
+    into, contents = os.path.realpath(output), named.contents if seed else ()
     return NodeOptions(
         listen=given["listen"] or DEFAULT_LISTEN,
         announce=given["announce"],
         upload_limit=given["upload_limit"],
         download_limit=given["download_limit"],
-        resumes=tuple(f"{output.resolve()}\0{shown(each)}" for each in named.contents) if seed else (),
+        resumes=tuple(f"{into}\0{shown(each)}" for each in contents),
         **options.reach_options(given, seeds=seed),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,7 @@ def command(
         announce=announce,
         upload_limit=upload_limit,
         download_limit=download_limit,
-        resumes=(f"{output.resolve()}\0series/{link.series.key}/{link.series.name}",),
+        resumes=(f"{os.path.realpath(output)}\0series/{link.series.key}/{link.series.name}",),
         **options.reach_options(reach),
     )
     transfer_options = TransferOptions(

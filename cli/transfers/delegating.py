@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -284,7 +285,7 @@ def snapshot_of(about: Json, number: int, elapsed: float) -> TransferSnapshot:
 
 
 def _is_inside(target: Path, folder: Path) -> bool:
-    return target.resolve().is_relative_to(folder.resolve())
+    return Path(os.path.realpath(target)).is_relative_to(os.path.realpath(folder))
 
 
 def _share(client: DaemonClient, live: Live, path: Path, target: Path, fields: Mapping[str, object]) -> str:
@@ -335,7 +336,7 @@ def _fetched(
         _write_manifest(client, about["id"], target)
         live.say(f"manifest: {printable(str(target))}")
     path = Path(about["path"])
-    if path.parent == fetching.output.resolve():
+    if path.parent == Path(os.path.realpath(fetching.output)):
         # As it was given, so that it reads as it does without a daemon.
         path = fetching.output / path.name
     manifest = ManifestId.parse(about["manifest"])

@@ -99,9 +99,9 @@ async def open_daemon(
                 if options.on_complete:
                     keeper.completed = CompletionHook(options.on_complete, keeper, nursery).completed
                 restored = await keeper.restore()
-                for folder in dict.fromkeys(each.resolve() for each in options.watch):
+                for folder in dict.fromkeys(map(_real, options.watch)):
                     nursery.start_soon(WatchFolder(keeper, registry, folder).run)
-                output = str(options.output.resolve())
+                output = str(_real(options.output))
                 api = Api(keeper, output, version, await trio.to_thread.run_sync(page_files), token)
                 page = _begin_to_serve(nursery, api, listeners, token)
                 service_manager.notify(f"READY=1\nSTATUS={restored} transfers restored")
@@ -133,6 +133,11 @@ def _begin_to_serve(nursery: trio.Nursery, api: Api, listeners: tuple[socket.soc
         serve: Callable[[trio.SocketListener], Awaitable[None]] = ApiServer(api, check).serve
         nursery.start_soon(serve, listener)
     return page
+
+
+def _real(path: Path) -> Path:
+    """The path without links; a link that leads to itself stays, and whoever opens it says so."""
+    return Path(os.path.realpath(path))
 
 
 def _everything(_request: HttpRequest) -> None:

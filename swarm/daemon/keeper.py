@@ -7,6 +7,7 @@ target.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -196,7 +197,7 @@ class TransferKeeper:
             raise UsageError(f"{printable(path)} is not an absolute path")
         try:
             # Existence is looked at in a thread: the folder may be on a server that does not answer.
-            real = str(await trio.Path(path).resolve())
+            real = await trio.to_thread.run_sync(os.path.realpath, path)
             exists = await trio.Path(real).exists()
         except OSError as error:
             raise DiskError(f"{printable(path)}: {error.strerror or error}") from error
@@ -234,7 +235,7 @@ class TransferKeeper:
         found = await find_named(content)
         envelope = found.envelope
         name = wishes.name or found.name
-        into = str(await trio.Path(output).resolve())
+        into = await trio.to_thread.run_sync(os.path.realpath, output)
         kept = KeptTransfer(
             transfer_id("fetch", found.identity, into, wishes.name),
             "fetch",

@@ -188,6 +188,24 @@ def test_a_link_is_shared_under_its_own_name(processes: Processes, tmp_path: Pat
     assert sorted(each["name"] for each in daemon.transfers()) == ["build-1.2", "current"]
 
 
+def test_a_link_that_leads_to_itself_is_told_and_ends_nothing(processes: Processes, tmp_path: Path) -> None:
+    data = random_file(tmp_path / "data.bin", 1000)
+    loop = tmp_path / "loop"
+    loop.symlink_to("loop")
+    daemon = start_daemon(processes, "--watch", str(loop), "--output", str(loop))
+    daemon.process.line(r"loop is not watched: ", stderr=True)
+    answer = daemon.ask("POST", "/v1/transfers", {"path": str(loop)})
+    assert (answer.status, answer.json()["error"]["exit_code"]) == (400, 2)
+    seeder = share(processes, data)
+    for arguments in (("--daemon",), ("--seed", *LOOPBACK)):
+        failed = command(processes, "fetch", seeder.link, *arguments, "--output", loop, code=7)
+        assert "unexpected" not in failed.errors()
+        assert f"{loop}: " in failed.errors()
+    # The manifest takes the place of the link, as it does without a daemon.
+    command(processes, "share", "--daemon", data, "--manifest", loop)
+    assert not loop.is_symlink()
+
+
 # --- Rules --------------------------------------------------------------------------------------------
 
 
