@@ -101,6 +101,10 @@ class PeerConnector:
         self._paused = False
         self._changed.set()
 
+    def look_again(self) -> None:
+        """Pieces are missing that were here: strangers may be dialled again."""
+        self._changed.set()
+
     def is_dialling(self, peer: PeerId) -> bool:
         """Whether a session with the peer is about to be opened."""
         return peer in self._dialling

@@ -509,6 +509,8 @@ class Transfer:
                 fetched_again |= pieces
                 self._timer.restart(self._services.now())
                 exchange.fetch_again(changed.path, pieces)
+                if self._connector is not None:
+                    self._connector.look_again()
                 self._start_piece_sources(exchange)
         seconds = self._services.now() - self._began_at
         if self.kind is TransferKind.FETCH:

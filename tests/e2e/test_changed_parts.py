@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import trio
 
 import swarm
 from swarm.storage import target_files
+from swarm.storage.target import Target
 from tests.support.nodes import loopback_node, observe, until
 from tests.support.sharing import random_file
 
@@ -58,6 +60,51 @@ async def test_a_part_that_another_program_changed_is_fetched_again_by_itself(
         else:
             assert sorted(stored[64:]) == sorted(changed)
         nursery.cancel_scope.cancel()
+
+
+async def test_who_had_it_and_was_named_by_nobody_is_dialled_again_for_what_was_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = random_file(tmp_path / "source" / "image.bin", SIZE)
+
+    class Tracker:
+        provenance = "tracker"
+
+        async def peers(self, manifest: swarm.ManifestId) -> AsyncIterator[swarm.FoundPeer]:
+            assert manifest == shared.id
+            yield swarm.FoundPeer(
+                seeder.peer_id, tuple(each.partition("/p2p/")[0] for each in seeder.addresses)
+            )
+            await trio.sleep_forever()
+
+        def announce(self, announcement: swarm.Announcement) -> None: ...
+        def withdraw(self, manifest: swarm.ManifestId) -> None: ...
+
+    synced = Target.sync
+    left = 0
+
+    async def sync(target: Target) -> None:
+        nonlocal left
+        if target.complete and not left:
+            left += 1
+            with (tmp_path / "out" / "image.bin.swarm-part").open("r+b") as file:
+                file.write(b"changed")
+            await shared.pause()
+            await until(lambda: not transfer.peers(), "the seeder has left")
+            await shared.resume()
+            # Long enough that it may be dialled again.
+            await trio.sleep(3)
+        await synced(target)
+
+    monkeypatch.setattr(Target, "sync", sync)
+    async with loopback_node(tmp_path / "a") as seeder, loopback_node(tmp_path / "b") as leecher:
+        shared = await seeder.share(source, piece_length=PIECE)
+        leecher.add_peer_source(Tracker())
+        async with leecher.fetch(shared.envelope, into=tmp_path / "out") as transfer:
+            with trio.fail_after(30):
+                path = await transfer.complete()
+        assert left == 1
+        assert path.read_bytes() == source.read_bytes()
 
 
 async def test_a_program_that_goes_on_changing_a_piece_ends_the_fetch(
