@@ -27,7 +27,7 @@ from swarm.ids import PeerId, SourceId
 from swarm.net import pump
 from swarm.net.admission import CLOSE_DEADLINE, Admission, close_connection, is_relayed, remote_multiaddr
 from swarm.net.dialer import Telling, head_start
-from swarm.net.hole_punch import HolePunch, Tasks
+from swarm.net.hole_punch import HolePunch, Tasks, Upgrade
 from swarm.net.libp2p import internals
 from swarm.net.libp2p.noise_session import NoiseSession
 from swarm.net.streams import NegotiatedStream, NotSpoken
@@ -111,6 +111,10 @@ class CircuitHost:
     def relayed(self, peer: PeerId) -> list[INetConn]:
         """The open connections to the peer through relays."""
         return [each for each in self._open(peer) if is_relayed(each)]
+
+    def brought(self, peer: PeerId) -> list[INetConn]:
+        """Those of them that the peer has opened."""
+        return [each for each in self.relayed(peer) if not each.muxed_conn.is_initiator]
 
     def _open(self, peer: PeerId) -> list[INetConn]:
         return [each for each in self.network.get_connections(ID.from_base58(peer)) if not each.is_closed]
@@ -288,6 +292,7 @@ class Circuits:
         give_up = trio.current_time() + limits.GIVE_UP_SECONDS
         found: list[str] = []
         reasons: list[NoPeerReachable] = []
+        circuits = tuple(dict.fromkeys(circuits))
         left = len(circuits)
         async with trio.open_nursery() as nursery:
 
@@ -321,21 +326,22 @@ class Circuits:
 
     async def _through(self, peer: PeerId, circuit: Circuit, give_up: float) -> str:
         relay = circuit.relay
-        if self._host.relayed(peer) and not self.carries_data:
+        if self._host.brought(peer) and not self.carries_data:
             # The peer came through a relay a moment ago, and this end leads a punch already.
-            if await self._punch.awaited(peer):
+            if await self._punch.until_direct(peer, lambda: not self._host.brought(peer)):
                 return self._upgraded(peer)
             raise NoPeerReachable(NOT_RELAYED.format(relay=relay.endpoint), telling=Telling.OURSELVES)
         try:
             await self._host.connect(relay.peer, [relay.endpoint])
             self._identify(relay.peer)
-            connection, limit = await self._open_for_punch(peer, circuit)
+            connection, limit, upgrade = await self._open_for_punch(peer, circuit)
         except (LinkClosed, RemoteError, NoPeerReachable) as error:
             telling = error.telling if isinstance(error, NoPeerReachable) else Telling.REFUSED
             raise NoPeerReachable(f"through {relay.endpoint}: {error}", telling=telling) from error
+        until = min(give_up, trio.current_time() + limits.PUNCH_SECONDS)
         done = False
         try:
-            if await self._punch.awaited(peer, max(0.0, give_up - trio.current_time())):
+            if await self._awaited(upgrade, connection, until):
                 return self._upgraded(peer)
             enough = limit is None or not limit.size or limit.size >= limits.LEAST_FOR_DATA
             if self.carries_data and enough and await self._carries(connection):
@@ -345,21 +351,37 @@ class Circuits:
             if self._host.direct(peer) is not None:
                 return self._upgraded(peer)
         finally:
-            if not done:
+            if done:
+                self._punch.end(upgrade)
+            else:
                 # Nobody waits for it: libp2p takes a tenth of a second, and the other end a round trip.
-                self._tasks.begin(close_connection, connection, CLOSE_DEADLINE)
+                self._tasks.begin(self._close_upgrade, upgrade, connection, until)
         reason = ONE_SIDED if self.carries_data else NOT_RELAYED
         raise NoPeerReachable(reason.format(relay=relay.endpoint), telling=Telling.OURSELVES)
 
-    async def _open_for_punch(self, peer: PeerId, circuit: Circuit) -> tuple[INetConn, CircuitLimit | None]:
-        """As `_open_circuit`; a punch may begin before this returns, and `HolePunch.awaited` follows."""
-        self._punch.begin(peer)
+    async def _open_for_punch(
+        self, peer: PeerId, circuit: Circuit
+    ) -> tuple[INetConn, CircuitLimit | None, Upgrade]:
+        """As `_open_circuit`; a punch may begin before this returns, and `_close_upgrade` follows."""
+        upgrade = self._punch.begin(peer, str(circuit))
         try:
-            return await self._open_circuit(peer, circuit)
+            return (*await self._open_circuit(peer, circuit), upgrade)
         except BaseException:
             # Also when a direct dial has won meanwhile: for a peer that is awaited no other punch is led.
-            self._punch.abandon(peer)
+            self._punch.end(upgrade)
             raise
+
+    async def _awaited(self, upgrade: Upgrade, connection: INetConn, until: float) -> bool:
+        left = max(0.0, until - trio.current_time())
+        return await self._punch.awaited(upgrade, lambda: connection.is_closed, left)
+
+    async def _close_upgrade(self, upgrade: Upgrade, connection: INetConn, until: float) -> None:
+        """Close a circuit, but not while the other end leads a punch over it: it may not be the quickest."""
+        try:
+            await self._awaited(upgrade, connection, until)
+        finally:
+            self._punch.end(upgrade)
+        await close_connection(connection, CLOSE_DEADLINE)
 
     def _upgraded(self, peer: PeerId) -> str:
         connection = self._host.direct(peer)
@@ -454,8 +476,6 @@ class Circuits:
             if self._host.direct(peer) is None:
                 self._relays.pop(peer, None)
                 self._deaf.discard(peer)
-                if not self._host.relayed(peer):
-                    self._punch.give_up(peer)
         elif not is_relayed(connection):
             # Whoever exchanges over a circuit comes again, over the better way.
             for worse in self._host.relayed(peer):
@@ -472,13 +492,13 @@ class Circuits:
         async def propose(first: bytes) -> NegotiatedStream:
             return await self._host.open_on(connection, PUNCH_PROTOCOL, first)
 
-        if self._punch.awaits(peer) and self._host.me < peer:
-            # Each has opened a circuit to the other: one punch is enough, and two would take each other's
-            # port. That over the circuit of the lesser id counts.
-            return
         carries = self.carries_data and _relay_of(through) in self.trusted
         self._host.gate.held.add(connection)
         try:
+            if self._host.me < peer:
+                # Each has opened a circuit to the other: one punch is enough, and two would take each other's
+                # port. That over the circuit of the lesser id counts, if it comes to that.
+                await self._punch.until_direct(peer, lambda: not self._punch.awaits(peer))
             if await self._punch.lead(peer, through, propose):
                 return
             if carries:

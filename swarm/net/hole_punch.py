@@ -63,12 +63,16 @@ class Tasks:
             logger.debug("a task of a circuit failed: %r", error)
 
 
-@dataclass(slots=True)
-class _Upgrade:
-    """One peer that a direct connection is wanted to."""
+@dataclass(eq=False, slots=True)
+class Upgrade:
+    """A circuit that this end opens to get a direct connection, and the attempts that were led over it.
 
+    There may be several to one peer, through different relays: each has attempts of its own.
+    """
+
+    peer: PeerId
+    way: str
     rounds: int = 0
-    over: bool = False
 
 
 class HolePunch:
@@ -94,43 +98,44 @@ class HolePunch:
         self._mine = mine
         self._is_direct = is_direct
         self._changed = trio.lowlevel.ParkingLot()
-        self._upgrades: dict[PeerId, _Upgrade] = {}
+        self._upgrades: dict[tuple[PeerId, str], Upgrade] = {}
 
     def arrived(self) -> None:
         """A connection has been made or lost: whoever waits for one looks again."""
         self._changed.unpark_all()
 
-    def begin(self, peer: PeerId) -> None:
-        """A circuit to the peer is about to be opened."""
-        self._upgrades[peer] = _Upgrade()
+    def begin(self, peer: PeerId, way: str) -> Upgrade:
+        """A circuit to the peer is about to be opened; ``way`` is its multiaddr. `end` ends this."""
+        upgrade = self._upgrades[peer, way] = Upgrade(peer, way)
+        return upgrade
+
+    def end(self, upgrade: Upgrade) -> None:
+        """There is no circuit, or nothing is led over it any more."""
+        if self._upgrades.get((upgrade.peer, upgrade.way)) is upgrade:
+            del self._upgrades[upgrade.peer, upgrade.way]
+        self._changed.unpark_all()
 
     def awaits(self, peer: PeerId) -> bool:
         """Whether this end has opened a circuit to the peer, and waits for the outcome."""
-        return peer in self._upgrades
+        return any(each.peer == peer for each in self._upgrades.values())
 
-    def abandon(self, peer: PeerId) -> None:
-        """There is no circuit, or nobody waits for it any more."""
-        self._upgrades.pop(peer, None)
+    async def awaited(self, upgrade: Upgrade, ended: Callable[[], bool], most: float) -> bool:
+        """Wait until the other end has led all its attempts over the circuit; otherwise as `until_direct`."""
+        return await self.until_direct(
+            upgrade.peer, lambda: upgrade.rounds >= limits.PUNCH_ATTEMPTS or ended(), most
+        )
 
-    async def awaited(self, peer: PeerId, most: float = limits.PUNCH_SECONDS) -> bool:
-        """Wait until the other end has led all its attempts; says whether a direct connection is open.
+    async def until_direct(
+        self, peer: PeerId, ended: Callable[[], bool], most: float = limits.PUNCH_SECONDS
+    ) -> bool:
+        """Wait ``most`` seconds for a direct connection, or until it has ``ended``; says whether one is open.
 
-        Returns after ``most`` seconds, or after `limits.PUNCH_SECONDS` if that is less.
+        ``ended`` is asked whenever a connection or an attempt has ended.
         """
-        upgrade = self._upgrades.setdefault(peer, _Upgrade())
-        try:
-            with trio.move_on_after(min(most, limits.PUNCH_SECONDS)):
-                while not (self._is_direct(peer) or upgrade.over or upgrade.rounds >= limits.PUNCH_ATTEMPTS):
-                    await self._changed.park()
-        finally:
-            self.abandon(peer)
+        with trio.move_on_after(most):
+            while not (self._is_direct(peer) or ended()):
+                await self._changed.park()
         return self._is_direct(peer)
-
-    def give_up(self, peer: PeerId) -> None:
-        """The circuit to the peer has ended: there will be no further attempt."""
-        if (upgrade := self._upgrades.get(peer)) is not None:
-            upgrade.over = True
-        self._changed.unpark_all()
 
     # --- The end that was dialled through the relay leads -------------------------------------------
 
@@ -177,6 +182,8 @@ class HolePunch:
     async def follow(self, stream: NegotiatedStream) -> None:
         """Answer the leader, and dial when it says so; RemoteError for what breaks the protocol."""
         for _ in range(limits.PUNCH_ATTEMPTS):
+            # Another circuit may go the same way before this attempt has ended.
+            upgrade = self._upgrades.get((stream.peer, stream.remote_address))
             with trio.move_on_after(limits.HANDSHAKE_SECONDS) as scope:
                 try:
                     data = await read_message(stream, limits.MAX_MESSAGE_BYTES)
@@ -190,9 +197,8 @@ class HolePunch:
                     raise RemoteError("a punch is proposed out of order")
             if scope.cancelled_caught:
                 return
-            peer = stream.peer
-            await self._dial(peer, allowed(proposal.addresses, stream.remote_address), client=True)
-            if (upgrade := self._upgrades.get(peer)) is not None:
+            await self._dial(stream.peer, allowed(proposal.addresses, stream.remote_address), client=True)
+            if upgrade is not None:
                 upgrade.rounds += 1
             self._changed.unpark_all()
 
@@ -224,11 +230,12 @@ class HolePunch:
         async def as_client(raw: RawConnection) -> None:
             await self._as_client(raw, peer)
 
-        if client:
-            self._gate.expected[remote] = as_client
         pauses = itertools.chain(AGAIN_SECONDS, itertools.repeat(AGAIN_SECONDS[-1]))
         try:
             for pause in pauses:
+                if client:
+                    # An attempt over another circuit may dial the same address.
+                    self._gate.expected.setdefault(remote, as_client)
                 try:
                     stream = await internals.connect_from(port, endpoint)
                 except OSError as error:
@@ -243,7 +250,8 @@ class HolePunch:
                     self._tasks.begin(self._gate.take, raw, Multiaddr(str(endpoint)), endpoint.host)
                 return
         finally:
-            self._gate.expected.pop(remote, None)
+            if self._gate.expected.get(remote) is as_client:
+                del self._gate.expected[remote]
 
     async def _dial_plainly(self, peer: PeerId, endpoint: Endpoint) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -70,6 +71,11 @@ async def punching(mine: Sequence[Endpoint] = (), network: Any = None) -> AsyncI
     async with trio.open_nursery() as nursery:
         yield HolePunch(network, gate, Tasks(nursery), lambda: {"ip4": 4001}, own, lambda _peer: False)
     assert not gate.expected
+
+
+def still_open() -> bool:
+    """The circuit has not ended."""
+    return False
 
 
 def links(through: str = PUBLIC_RELAY) -> tuple[MemoryLink, MemoryLink]:
@@ -189,7 +195,7 @@ async def test_a_follower_dials_when_it_is_told_to_and_counts_the_round(
     dialled = Dialled(monkeypatch)
     async with punching(mine=[MANY[0]]) as punch, trio.open_nursery() as nursery:
         ours, theirs = links()
-        punch.begin(PEER)
+        upgrade = punch.begin(PEER, PUBLIC_RELAY)
         nursery.start_soon(punch.follow, ours)
         began = trio.current_time()
         for _ in range(limits.PUNCH_ATTEMPTS):
@@ -199,43 +205,97 @@ async def test_a_follower_dials_when_it_is_told_to_and_counts_the_round(
             assert not dialled.endpoints or set(dialled.endpoints) == {MANY[1]}
             await write_message(theirs, PunchMessage(PunchKind.SYNC).encode())
         # It waits for no fourth attempt.
-        assert not await punch.awaited(PEER)
+        assert not await punch.awaited(upgrade, still_open, limits.PUNCH_SECONDS)
         assert trio.current_time() - began < limits.PUNCH_SECONDS
     assert set(dialled.endpoints) == {MANY[1]}
+
+
+async def rounds_over(punch: HolePunch, way: str, most: int) -> None:
+    """Lead so many attempts over the circuit of this multiaddr."""
+    async with trio.open_nursery() as nursery:
+        ours, theirs = links(way)
+        nursery.start_soon(punch.follow, ours)
+        for _ in range(most):
+            await write_message(theirs, PunchMessage(PunchKind.CONNECT, (MANY[1],)).encode())
+            await read_message(theirs, limits.MAX_MESSAGE_BYTES)
+            await write_message(theirs, PunchMessage(PunchKind.SYNC).encode())
+        await trio.sleep(most * limits.ATTEMPT_SECONDS)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("first_ends", [False, True])
+async def test_the_attempts_over_one_circuit_count_for_no_other(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock, first_ends: bool
+) -> None:
+    Dialled(monkeypatch)
+    waited: dict[str, float] = {}
+    async with punching() as punch, trio.open_nursery() as nursery:
+        began = trio.current_time()
+
+        async def wait(way: str) -> None:
+            upgrade = punch.begin(PEER, way)
+            if way == PUBLIC_RELAY and first_ends:
+                await trio.sleep(1)
+            else:
+                assert not await punch.awaited(upgrade, still_open, 60)
+            punch.end(upgrade)
+            waited[way] = trio.current_time() - began
+
+        nursery.start_soon(wait, PUBLIC_RELAY)
+        nursery.start_soon(wait, PRIVATE_RELAY)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(rounds_over, punch, PUBLIC_RELAY, limits.PUNCH_ATTEMPTS)
+        await trio.sleep(2)
+        assert punch.awaits(PEER)
+        await rounds_over(punch, PRIVATE_RELAY, limits.PUNCH_ATTEMPTS)
+    assert not punch.awaits(PEER)
+    all_attempts = limits.PUNCH_ATTEMPTS * limits.ATTEMPT_SECONDS
+    assert waited[PUBLIC_RELAY] == pytest.approx(1 if first_ends else all_attempts)
+    assert waited[PRIVATE_RELAY] == pytest.approx(2 + all_attempts)
+
+
+async def test_two_attempts_at_one_address_leave_each_other_what_comes_from_there(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """The SYN of the other end may come first: the dial that is left has to take it."""
+    Dialled(monkeypatch)
+    remote = MANY[0].host, MANY[0].port
+    async with punching() as punch, trio.open_nursery() as nursery:
+        expected = punch._gate.expected
+        nursery.start_soon(partial(punch._dial, PEER, MANY[:1], client=True))
+        await trio.sleep(1)
+        nursery.start_soon(partial(punch._dial, PEER, MANY[:1], client=True))
+        await trio.sleep(limits.ATTEMPT_SECONDS - 1 + 2 * hole_punch.AGAIN_SECONDS[-1])
+        assert remote in expected
+        await trio.sleep(1)
+        assert not expected
 
 
 async def test_who_waits_for_a_punch_waits_no_longer_than_it_may(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with punching() as punch:
-        for most, waited in ((3.0, 3.0), (20.0, limits.PUNCH_SECONDS), (0.0, 0.0)):
+        for most in (3.0, 0.0):
             began = trio.current_time()
-            assert not await punch.awaited(PEER, most)
-            assert trio.current_time() - began == pytest.approx(waited)
+            assert not await punch.awaited(punch.begin(PEER, PUBLIC_RELAY), still_open, most)
+            assert trio.current_time() - began == pytest.approx(most)
 
 
 async def test_who_waits_for_a_punch_is_told_that_the_circuit_has_ended(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with punching() as punch, trio.open_nursery() as nursery:
-        punch.begin(PEER)
         began = trio.current_time()
+        closed = trio.Event()
 
         async def end() -> None:
             await trio.sleep(1)
-            punch.give_up(PEER)
+            closed.set()
+            punch.arrived()
 
         nursery.start_soon(end)
-        assert not await punch.awaited(PEER)
+        assert not await punch.awaited(punch.begin(PEER, PUBLIC_RELAY), closed.is_set, 60)
         assert trio.current_time() - began == pytest.approx(1)
-
-
-async def test_who_stops_waiting_for_a_punch_waits_no_more(autojump_clock: trio.testing.MockClock) -> None:
-    async with punching() as punch:
-        with trio.move_on_after(1) as scope:
-            await punch.awaited(PEER)
-        assert scope.cancelled_caught
-        assert not punch.awaits(PEER)
 
 
 async def test_a_lost_stream_ends_the_lead(autojump_clock: trio.testing.MockClock) -> None:
