@@ -1,8 +1,8 @@
 """Whom to dial next, where, and when: the addresses of one transfer's peers, and how dialling them went.
 
 Peers that the user named come first and are tried again for ever. All others are strangers: where they come
-from (their provenance), who told us and which host they are on each have a quota, and what is said about a
-peer by others never displaces what the user or the peer itself said.
+from (their provenance), who told us and which host they are on each have a quota. What others tell of a peer
+is tried only after what the user, the peer itself or whoever found it said (`swarm.strategy.hearsay`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 from swarm.config import DEFAULT_MAX_PEERS
 from swarm.ids import PeerId
 from swarm.lazy_dataclass import dataclass, field
+from swarm.strategy.hearsay import Hearsay
 
 NAMED: Final = "named"
 """The provenance of a peer that the user named."""
@@ -85,20 +86,25 @@ class AddressSource(IntEnum):
     """The user."""
     ITSELF = 1
     """The peer, in its own session."""
-    HEARSAY = 2
-    """Anybody else."""
+    FOUND = 2
+    """What found the peer and is no peer: a tracker, a meeting point, the network of this machine."""
+    HEARSAY = 3
+    """Other peers, and the nodes of hash tables."""
 
 
 @dataclass(slots=True)
 class BookEntry:
     """One peer. ``provenance``, ``told_by`` and ``host`` are the quotas it counts for; a ``busy`` peer is
-    being dialled or in a session; ``failures`` are those in a row."""
+    being dialled or in a session; ``failures`` are those in a row; one that is ``away`` could not be reached
+    the last time. ``addresses`` are all hearsay, or none is: then that is in ``hearsay``."""
 
     provenance: str
     told_by: PeerId | None
     host: str
     addresses: dict[str, AddressSource] = field(default_factory=dict)
+    hearsay: Hearsay = field(default_factory=Hearsay)
     busy: bool = False
+    away: bool = False
     not_before: float = -math.inf
     dialled_at: float = -math.inf
     failures: int = 0
@@ -110,12 +116,31 @@ class BookEntry:
         """Whether the user named the peer."""
         return self.provenance == NAMED
 
-    def ordered(self) -> tuple[str, ...]:
-        """The addresses, those of the best source first."""
-        return tuple(sorted(self.addresses, key=self.addresses.__getitem__))
+    @property
+    def has_own(self) -> bool:
+        """Whether more is known than hearsay."""
+        return AddressSource.HEARSAY not in self.addresses.values() and bool(self.addresses)
 
-    def learn(self, address: str, source: AddressSource) -> None:
+    def dial(self, now: float) -> tuple[str, ...]:
+        """Begin to dial: the addresses, those of the best source first, and hearsay if those have failed."""
+        self.busy = True
+        self.dialled_at = now
+        best = sorted(self.addresses, key=self.addresses.__getitem__)
+        return (*best, *self.hearsay.ways, *(self.hearsay.take() if self.away else ()))
+
+    def learn(self, address: str, source: AddressSource, teller: PeerId | None = None) -> None:
         """Note an address. A full entry gives up the oldest one of the worst source, if that is no better."""
+        if source == AddressSource.HEARSAY:
+            if self.has_own:
+                if address not in self.addresses:
+                    self.hearsay.hear(address, teller)
+                return
+        elif not self.has_own:
+            told, self.addresses = self.addresses, {}
+            for each in told:
+                self.hearsay.hear(each, self.told_by)
+        if source != AddressSource.HEARSAY:
+            self.hearsay.confirmed(address)
         known = self.addresses.get(address)
         if known is not None:
             self.addresses[address] = min(known, source)
@@ -200,9 +225,9 @@ class PeerBook:
         elif named and not entry.named:
             self._count(entry, -1)
             entry.provenance = NAMED
-        itself = AddressSource.ITSELF if told_by == peer else AddressSource.HEARSAY
+        source = _source_of(peer, provenance, told_by)
         for address in given:
-            entry.learn(address, AddressSource.NAMED if named else itself)
+            entry.learn(address, source, told_by)
 
     def next_dial(self, now: float, *, strangers: bool = True) -> Dial | None:
         """Take the peer to be dialled now, if any; without ``strangers`` only one that the user named."""
@@ -211,9 +236,7 @@ class PeerBook:
         if not ready:
             return None
         peer, entry = min(ready, key=self._place)
-        entry.busy = True
-        entry.dialled_at = now
-        return Dial(peer, entry.ordered(), entry.why())
+        return Dial(peer, entry.dial(now), entry.why())
 
     def next_wakeup(self) -> float:
         """When a peer may be dialled that the last `next_dial` found too early; infinity if none waits."""
@@ -223,6 +246,7 @@ class PeerBook:
         """A session with the peer is being opened, by either side; ``address`` is where dialling worked."""
         entry = self._entries.get(peer) or self._insert(peer, BookEntry(INBOUND, None, ""))
         entry.busy = True
+        entry.away = False
         if address in entry.addresses:
             entry.addresses = {address: entry.addresses[address], **entry.addresses}
 
@@ -243,6 +267,7 @@ class PeerBook:
         if not useful or now - entry.dialled_at < LASTING_SECONDS:
             return self._back_off(peer, entry, now)
         entry.failures = 0
+        entry.hearsay.begin_anew()
         return self._wait(entry, now)
 
     def failed(self, peer: PeerId, now: float) -> float:
@@ -254,6 +279,7 @@ class PeerBook:
         if entry is None:
             return math.inf
         entry.busy = False
+        entry.away = True
         return self._back_off(peer, entry, now)
 
     def round_trip(self, peer: PeerId, seconds: float | None) -> None:
@@ -347,6 +373,15 @@ class PeerBook:
             self._quotas[quota] += change
             if not self._quotas[quota]:
                 del self._quotas[quota]
+
+
+def _source_of(peer: PeerId, provenance: str, told_by: PeerId | None) -> AddressSource:
+    """How good the word of a source of peers is."""
+    if provenance == NAMED:
+        return AddressSource.NAMED
+    if told_by is None and provenance != DHT:
+        return AddressSource.FOUND
+    return AddressSource.ITSELF if told_by == peer else AddressSource.HEARSAY
 
 
 def _host_of(address: str) -> str:

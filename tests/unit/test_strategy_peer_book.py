@@ -193,16 +193,19 @@ def test_a_peer_that_is_forgotten_is_not_dialled_when_its_session_ends() -> None
 def test_addresses_are_ordered_by_who_said_them() -> None:
     made = book()
     made.add(A, [at(1)], told_by=B)
-    made.add(A, [at(2)], told_by=A)
-    made.add(A, [at(3)], provenance=NAMED)
-    assert made.next_dial(0.0).addresses == (at(3), at(2), at(1))
+    made.add(A, [at(2)], provenance="tracker")
+    made.add(A, [at(3)], told_by=A)
+    made.add(A, [at(4)], provenance=NAMED)
+    assert made.next_dial(0.0).addresses == (at(4), at(3), at(2))
+    made.failed(A, 0.0)
+    assert made.next_dial(10.0).addresses == (at(4), at(3), at(2), at(1))
 
 
-def test_hearsay_displaces_only_hearsay() -> None:
+def test_a_worse_source_never_displaces_a_better_one() -> None:
     made = book()
     made.add(A, [at(1)], provenance=NAMED)
     made.add(A, [at(2)], told_by=A)
-    made.add(A, [at(100 + number) for number in range(50)], told_by=B)
+    made.add(A, [at(100 + number) for number in range(50)], provenance="tracker")
     addresses = made.next_dial(0.0).addresses
     assert len(addresses) == MAX_ADDRESSES
     assert addresses[:2] == (at(1), at(2))
@@ -211,19 +214,18 @@ def test_hearsay_displaces_only_hearsay() -> None:
     assert made.next_dial(10.0).addresses[:3] == (at(1), at(2), at(3))
 
 
-def test_hearsay_does_not_displace_what_the_peer_said_however_much_that_is() -> None:
+def test_of_a_peer_known_by_hearsay_alone_the_newest_addresses_are_kept() -> None:
     made = book()
-    said = [at(number) for number in range(MAX_ADDRESSES)]
-    made.add(A, said, told_by=A)
-    made.add(A, [at(99)], told_by=B)
-    assert made.next_dial(0.0).addresses == tuple(said)
+    made.add(A, [at(number) for number in range(MAX_ADDRESSES)], told_by=B)
+    made.add(A, [at(100)], told_by=C)
+    assert made.next_dial(0.0).addresses == (*(at(number) for number in range(1, MAX_ADDRESSES)), at(100))
 
 
-def test_the_users_word_makes_hearsay_better() -> None:
+def test_who_is_known_by_hearsay_may_be_named_by_the_user() -> None:
     made = book()
     made.add(A, [at(1), at(2)], told_by=B)
     made.add(A, [at(2)], provenance=NAMED)
-    assert made.next_dial(0.0).addresses == (at(2), at(1))
+    assert made.next_dial(0.0).addresses == (at(2),)
     assert made.named == {A}
     assert made.is_named(A)
 

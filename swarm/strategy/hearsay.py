@@ -1,0 +1,68 @@
+"""What others tell of a peer whose own addresses are known: it is tried once, when those have failed. Pure.
+
+Who tells may lie. He then costs a few dials, and keeps nobody from being found.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from swarm.endpoint import CIRCUIT, Circuit, read_route
+from swarm.ids import PeerId
+
+MAX_TOLD: Final = 16
+"""Addresses of one peer that others told, and ways through tellers, until there is a session with it."""
+MAX_TOLD_BY_ONE: Final = 4
+"""So many of them by one teller: nobody can make this node dial many addresses, nor silence all others."""
+
+
+class Hearsay:
+    """Where others say that one peer is; no newer word displaces an older one.
+
+    A way through the teller itself is no hearsay: it leads over the connection to him. Each teller has one.
+    """
+
+    __slots__ = ("_told", "_tried", "_ways")
+
+    def __init__(self) -> None:
+        self._told: dict[str, PeerId | None] = {}
+        self._tried: set[str] = set()
+        self._ways: dict[PeerId, str] = {}
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """The ways through tellers."""
+        return tuple(self._ways.values())
+
+    def hear(self, address: str, teller: PeerId | None) -> None:
+        """Note what a teller says; None for whom nobody knows."""
+        if teller is not None and _leads_through(teller, address):
+            if teller in self._ways or len(self._ways) < MAX_TOLD:
+                self._ways[teller] = address
+            return
+        by_him = sum(each == teller for each in self._told.values())
+        if address not in self._told and by_him < MAX_TOLD_BY_ONE and len(self._told) < MAX_TOLD:
+            self._told[address] = teller
+
+    def confirmed(self, address: str) -> None:
+        """The address is the peer's own."""
+        self._told.pop(address, None)
+
+    def take(self) -> tuple[str, ...]:
+        """The addresses that are to be tried now, and then not again."""
+        new = tuple(address for address in self._told if address not in self._tried)
+        self._tried.update(new)
+        return new
+
+    def begin_anew(self) -> None:
+        """The peer was there: what was tried in vain is forgotten, and may be told again."""
+        for address in self._tried:
+            self._told.pop(address, None)
+        self._tried.clear()
+
+
+def _leads_through(teller: PeerId, address: str) -> bool:
+    if CIRCUIT not in address:
+        return False
+    route = read_route(address)
+    return isinstance(route, Circuit) and route.relay.peer == teller
