@@ -209,7 +209,9 @@ class MeetingPoint:
                 await self._stay()
             except* (LinkClosed, RemoteError, NoPeerReachable) as group:
                 self._note(group.exceptions[0])
-            self._connected = trio.Event()
+            if self._connected.is_set():
+                # Who waits for one that is not set waits for the next connection.
+                self._connected = trio.Event()
             self._told.unpark_all()
             if trio.current_time() - began > REGISTERED_PAUSE:
                 pause = FIRST_PAUSE

@@ -22,7 +22,7 @@ from swarm.discovery.meeting_point import (
     visible_from,
 )
 from swarm.endpoint import Circuit, Endpoint, PeerAddress, Route
-from swarm.errors import LinkClosed, RemoteError
+from swarm.errors import LinkClosed, NoPeerReachable, RemoteError
 from swarm.ids import ManifestId, PeerId
 from swarm.node.meeting_server import RendezvousService
 from swarm.ports import Announcement, FoundPeer
@@ -71,7 +71,7 @@ class Link:
         self.registered: list[Register] = []
         self.asked: list[tuple[float, Discover]] = []
         self.said: list[str] = []
-        self.connects = 0
+        self.connects = self.unreachable = 0
         self.relays = True
         self.places_asked: list[float] = []
         self.sequences = itertools.count(1)
@@ -79,6 +79,8 @@ class Link:
     async def connect(self) -> Endpoint:
         self.connects += 1
         await trio.lowlevel.checkpoint()
+        if self.connects <= self.unreachable:
+            raise NoPeerReachable("no way there")
         return self.where
 
     async def open_stream(self, _protocol: str) -> MemoryLink:
@@ -250,6 +252,17 @@ async def test_the_pauses_after_failures_grow_and_a_refusal_is_told(
     assert 40 < pauses[-1] <= 60
     assert len(link.said) == 1
     assert "no room" in link.said[0]
+
+
+async def test_who_looks_for_peers_finds_them_when_the_meeting_point_is_reached_at_last(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A machine that begins without a network, or moves to another one."""
+    record = seal_record(KEY, [PUBLIC], 1)
+    async with meeting(PUBLIC, serving(Register(SPACE, record, 100))) as (point, link):
+        link.unreachable = 3
+        assert (await first_of(point)).peer == open_record(record).peer
+        assert link.connects == 4
 
 
 async def test_a_server_that_is_no_relay_keeps_the_node_registered(
