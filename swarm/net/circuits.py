@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import socket
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -193,7 +194,7 @@ class Circuits:
             await stream.close()
         if answer.kind is not HopKind.STATUS or answer.status != RelayStatus.OK:
             raise RemoteError(f"the relay has no place for this node (status {answer.status})")
-        return float(limits.RESERVATION_SECONDS)
+        return limits.RESERVATION_SECONDS if answer.grant is None else answer.grant.seconds_left(time.time())
 
     async def observed(self, relay: PeerId) -> Endpoint | None:
         """Where a connected relay sees this node, if it says so in time."""

@@ -53,6 +53,8 @@ questions count there, too."""
 # --- Relay ----------------------------------------------------------------------------------------
 
 RESERVATION_SECONDS = 3600
+LEAST_RESERVATION = 120
+"""What another relay grants is taken to be within these."""
 RESERVATION_RENEWED = 0.5
 """A reservation is renewed when this part of its time is over."""
 MAX_RESERVATIONS = 512

@@ -22,7 +22,7 @@ from swarm.reach.multiaddrs import (
     peer_to_bytes,
 )
 from swarm.reach.protobuf import Fields, decode, encode
-from swarm.reach.reach_limits import MAX_ADDRESSES
+from swarm.reach.reach_limits import LEAST_RESERVATION, MAX_ADDRESSES, RESERVATION_SECONDS
 
 _MAX_SECONDS = (1 << 32) - 1
 
@@ -78,6 +78,11 @@ class ReservationGrant:
     expires: int
     addresses: tuple[PeerAddress, ...] = ()
     voucher: bytes | None = None
+
+    def seconds_left(self, unix_time: float) -> float:
+        """How long the place lasts, within what is plausible: the relay's clock or this one may be wrong."""
+        left = self.expires - unix_time if self.expires else RESERVATION_SECONDS
+        return float(max(LEAST_RESERVATION, min(left, RESERVATION_SECONDS)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -34,6 +35,7 @@ from swarm.reach.relay_messages import (
     PunchKind,
     PunchMessage,
     RelayStatus,
+    ReservationGrant,
     StopKind,
     StopMessage,
 )
@@ -283,6 +285,31 @@ async def test_a_relay_that_refuses_is_told() -> None:
         full.serve(HOP_PROTOCOL, refuse)
         with pytest.raises(RemoteError, match="no place"):
             await take_place(host, circuits, full.addresses[0])
+
+
+@pytest.mark.parametrize(
+    ("granted", "least", "most"),
+    [
+        (600, 500, 600),
+        (24 * 3600, limits.RESERVATION_SECONDS, limits.RESERVATION_SECONDS),
+        # Its clock, or this one, is wrong.
+        (-7200, limits.LEAST_RESERVATION, limits.LEAST_RESERVATION),
+        (None, limits.RESERVATION_SECONDS, limits.RESERVATION_SECONDS),
+    ],
+)
+async def test_a_place_lasts_as_long_as_the_relay_says(granted: int | None, least: int, most: int) -> None:
+    async with open_host(secrets.token_bytes(32), [LOOPBACK]) as other, relayed_host() as (host, circuits):
+
+        async def grant(stream: object) -> None:
+            await read_message(stream, limits.MAX_MESSAGE_BYTES)  # type: ignore[arg-type]
+            place = None if granted is None else ReservationGrant(int(time.time()) + granted)
+            answer = HopMessage(HopKind.STATUS, grant=place, status=RelayStatus.OK)
+            await write_message(stream, answer.encode())  # type: ignore[arg-type]
+
+        other.serve(HOP_PROTOCOL, grant)
+        where = parse_peer_address(other.addresses[0])
+        await host.connect(where.peer, [where.endpoint], from_port=True)
+        assert least <= await circuits.reserve(where.peer) <= most
 
 
 async def test_a_relay_that_once_gave_no_answer_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
