@@ -31,9 +31,9 @@ from swarm.node.catalogue import (
     ask_part,
 )
 from swarm.node.manifest_assembly import MAX_ASSEMBLIES, Assembly
+from swarm.node.whereabouts import Whereabouts
 from swarm.ports import ByteStream, FoundPeer, PeerSource
 from swarm.protocol.outline import Outline
-from swarm.strategy.peer_book import MAX_ADDRESSES
 from swarm.transfer.give_up import REFUSED_SESSION, FailureReasons
 
 MAX_ASKED_AT_ONCE: Final = 32
@@ -111,23 +111,6 @@ class _NotTrusted(Exception):
     """The manifest of this peer has no signature of somebody who is trusted."""
 
 
-class _Whereabouts:
-    """Where one peer may be; several sources can name it, each with addresses of its own."""
-
-    def __init__(self, endpoints: Sequence[Route]) -> None:
-        self.endpoints = dict.fromkeys(endpoints[:MAX_ADDRESSES])
-        self.news = trio.Event()
-
-    def learn(self, endpoints: Sequence[Route]) -> None:
-        """Note further addresses, as far as there is room for them."""
-        before = len(self.endpoints)
-        for endpoint in endpoints:
-            if len(self.endpoints) < MAX_ADDRESSES:
-                self.endpoints.setdefault(endpoint)
-        if len(self.endpoints) > before:
-            self.news.set()
-
-
 class _Search:
     """The results of asking each peer; the most telling kind of failure is raised."""
 
@@ -152,7 +135,7 @@ class _Search:
         self._failures = FailureReasons(MAX_ASKED)
         self._reached = False
         self._failed = trio.lowlevel.ParkingLot()
-        self._asked: dict[PeerId, _Whereabouts] = {}
+        self._asked: dict[PeerId, Whereabouts] = {}
         self._limiter = trio.CapacityLimiter(MAX_ASKED_AT_ONCE)
         self.found: Envelope | None = None
 
@@ -180,15 +163,15 @@ class _Search:
                 known.learn(where)
             elif where and len(self._asked) < MAX_ASKED:
                 self._finding(found, source.provenance)
-                self._asked[found.peer] = whereabouts = _Whereabouts(where)
+                self._asked[found.peer] = whereabouts = Whereabouts(where)
                 asking.start_soon(self._ask, found.peer, whereabouts, asking)
 
-    async def _ask(self, peer: PeerId, where: _Whereabouts, asking: trio.Nursery) -> None:
+    async def _ask(self, peer: PeerId, where: Whereabouts, asking: trio.Nursery) -> None:
         pause = FIRST_PAUSE
         while True:
             where.news = trio.Event()
             async with self._limiter:
-                hopeful = await self._ask_once(peer, tuple(where.endpoints))
+                hopeful = await self._ask_once(peer, where.endpoints)
             if self.found is not None or self._invalid is not None:
                 asking.cancel_scope.cancel()
                 return

@@ -29,6 +29,7 @@ from swarm.ids import ManifestId, PeerId
 from swarm.lazy_dataclass import dataclass
 from swarm.node.catalogue import Questions
 from swarm.node.manifest_search import NOBODY_YET, TELL_AFTER, Awaiting
+from swarm.node.whereabouts import Whereabouts
 from swarm.ports import Announcement, ByteStream, PeerSource
 from swarm.protocol import protocol_limits as limits
 from swarm.protocol.advert import LENGTH_BYTES, decode_length, encode_length
@@ -40,7 +41,6 @@ from swarm.protocol.release_question import (
     encode_question,
 )
 from swarm.storage.release_files import ReleaseFiles, TwoReleases, check_succession
-from swarm.strategy.peer_book import MAX_ADDRESSES
 from swarm.transfer.give_up import REFUSED_SESSION, FailureReasons
 
 if TYPE_CHECKING:
@@ -275,7 +275,7 @@ class _Asking:
         self._rng = rng
         self._seconds = 0
         self._enough = self._answered = False
-        self._asked: set[PeerId] = set()
+        self._asked: dict[PeerId, Whereabouts] = {}
         self._open = 0
         self._limiter = trio.CapacityLimiter(MAX_ASKED_FOR_RELEASE)
         self._failures = FailureReasons(MAX_ASKED_FOR_RELEASE)
@@ -311,18 +311,21 @@ class _Asking:
     async def _ask_found(self, source: PeerSource, nursery: trio.Nursery) -> None:
         async for found in peers_of(source, _place_of(self._search.series.id)):
             where = [route for text in found.addresses if (route := read_route(text)) is not None]
-            new = found.peer not in self._asked and found.peer != self._questions.me
-            if where and new and len(self._asked) < MAX_ASKED_FOR_RELEASE:
-                self._asked.add(found.peer)
-                nursery.start_soon(self._ask, found.peer, where[:MAX_ADDRESSES])
+            known = self._asked.get(found.peer)
+            if known is not None:
+                known.learn(where)
+            elif where and found.peer != self._questions.me and len(self._asked) < MAX_ASKED_FOR_RELEASE:
+                self._asked[found.peer] = whereabouts = Whereabouts(where)
+                nursery.start_soon(self._ask, found.peer, whereabouts)
 
-    async def _ask(self, peer: PeerId, where: Sequence[Route]) -> None:
+    async def _ask(self, peer: PeerId, where: Whereabouts) -> None:
         pause = FIRST_AGAIN
         while True:
             began = trio.current_time()
             self._open += 1
             async with self._limiter:
-                hopeful = await self._ask_once(peer, where)
+                where.news = trio.Event()
+                hopeful = await self._ask_once(peer, where.endpoints)
             self._open -= 1
             if self.found or self._answered:
                 self._end_soon()
@@ -332,7 +335,9 @@ class _Asking:
                 # It has waited with this node.
                 pause = FIRST_AGAIN
                 continue
-            await trio.sleep(pause * self._rng.uniform(0.75, 1.25))
+            # What another source says of the peer, or that it has moved, is tried at once.
+            with trio.move_on_after(pause * self._rng.uniform(0.75, 1.25)):
+                await where.news.wait()
             pause = min(2 * pause, LONGEST_AGAIN)
 
     def _end_soon(self) -> None:

@@ -88,6 +88,54 @@ async def test_the_newest_record_of_several_peers_wins(tmp_path: Path) -> None:
             assert await c.newest_release(link(asks)) == found
 
 
+class Tracker:
+    """A source of peers that names what it is told to."""
+
+    provenance = "tracker"
+
+    def __init__(self) -> None:
+        self.send, self.receive = trio.open_memory_channel[FoundPeer](100)
+
+    def find(self, peer: swarm.PeerId, *addresses: str) -> None:
+        self.send.send_nowait(FoundPeer(peer, addresses))
+
+    async def peers(self, manifest: ManifestId) -> AsyncIterator[FoundPeer]:
+        async for found in self.receive:
+            yield found
+
+    def announce(self, announcement: Announcement) -> None: ...
+    def withdraw(self, manifest: ManifestId) -> None: ...
+
+
+@pytest.mark.parametrize("follows", [False, True], ids=["the newest", "the next"])
+async def test_a_peer_whose_address_in_the_link_is_old_is_found_where_another_source_names_it(
+    tmp_path: Path, follows: bool
+) -> None:
+    async with loopback_node(tmp_path / "a") as a, loopback_node(tmp_path / "asks") as asks:
+        offer(a, release(2))
+        tracker = Tracker()
+        asks.add_peer_source(tracker)
+        old = SeriesLink(SERIES, tuple(f"/ip4/127.0.0.1/tcp/{port}/p2p/{a.peer_id}" for port in (1, 2)))
+        found: list[swarm.ReleaseRecord] = []
+
+        async def ask() -> None:
+            options = swarm.TransferOptions(patience=20)
+            if follows:
+                found.append(await asks.next_release(old, 1, options=options))
+            else:
+                found.append(await asks.newest_release(old, options=options))
+
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ask)
+                await trio.sleep(0.5)
+                # It has moved more often than addresses are kept.
+                for port in range(3, 60):
+                    tracker.find(a.peer_id, f"/ip4/127.0.0.1/tcp/{port}")
+                tracker.find(a.peer_id, *(each.partition("/p2p/")[0] for each in a.addresses))
+        assert found == [release(2).record]
+
+
 @pytest.mark.parametrize("lie", LIES.values(), ids=LIES.keys())
 async def test_a_hostile_peer_is_refused_with_one_line_and_alone_is_to_blame(
     tmp_path: Path, lie: Lie
