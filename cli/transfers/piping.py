@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -132,9 +133,11 @@ async def _deliver(transfer: Transfer, opened: Callable[[], Awaitable[None]]) ->
             async for data in transfer.chunks():
                 await stdout.write(data)
         nursery.cancel_scope.cancel()
-    # A reader that has all of it may have closed the pipe a moment before this side noticed.
-    if scope.cancelled_caught and (not transfer.size or stdout.written < transfer.size):
-        raise _nobody_reads()
+    if scope.cancelled_caught:
+        # A reader that has all of it may have closed the pipe a moment before this side noticed.
+        await stdout.settled()
+        if not transfer.size or stdout.written < transfer.size:
+            raise _nobody_reads()
 
 
 async def _until_closed(scope: trio.CancelScope) -> None:
@@ -162,6 +165,17 @@ class _Stdout:
 
     def __init__(self) -> None:
         self.written = 0
+        self._writing = threading.Lock()
+
+    async def settled(self) -> None:
+        """Wait for a write that was abandoned because nobody reads: it ends at once, and is counted."""
+        from swarm.storage.aio import abandonable
+
+        def wait() -> None:
+            with self._writing:
+                pass
+
+        await abandonable(wait)
 
     async def write(self, data: memoryview) -> None:
         """Write all of ``data``; raises `PipeClosed`, `DiskError`."""
@@ -169,10 +183,11 @@ class _Stdout:
 
         def write() -> None:
             view = data
-            while view:
-                count = os.write(1, view)
-                self.written += count
-                view = view[count:]
+            with self._writing:
+                while view:
+                    count = os.write(1, view)
+                    self.written += count
+                    view = view[count:]
 
         try:
             # Abandoned by a signal: a reader that does not read must not hold up the end.
