@@ -89,7 +89,7 @@ async def find_manifest(
     """Ask all peers of ``sources`` side by side; the first right answer is taken.
 
     Those that cannot be reached or do not have it are asked again until ``patience`` seconds have passed;
-    with 0 each is asked once. With ``trusted`` it must be signed by one of them. Raises UsageError without
+    with 0 each is asked once, and again only at an address that is named later. With ``trusted`` it must be signed by one of them. Raises UsageError without
     sources, NoPeerReachable when none could be asked, Incomplete when those asked do not have it,
     ManifestError when those that have it have no signature of the trusted.
     """
@@ -136,6 +136,8 @@ class _Search:
         self._reached = False
         self._failed = trio.lowlevel.ParkingLot()
         self._asked: dict[PeerId, Whereabouts] = {}
+        self._done: set[PeerId] = set()
+        """Those that are asked again only if somebody names another address of theirs."""
         self._limiter = trio.CapacityLimiter(MAX_ASKED_AT_ONCE)
         self.found: Envelope | None = None
 
@@ -161,6 +163,9 @@ class _Search:
             known = self._asked.get(found.peer)
             if known is not None:
                 known.learn(where)
+                if found.peer in self._done and known.news.is_set():
+                    self._done.discard(found.peer)
+                    asking.start_soon(self._ask, found.peer, known, asking)
             elif where and len(self._asked) < MAX_ASKED:
                 self._finding(found, source.provenance)
                 self._asked[found.peer] = whereabouts = Whereabouts(where)
@@ -176,7 +181,10 @@ class _Search:
                 asking.cancel_scope.cancel()
                 return
             self._failed.unpark_all()
-            if not hopeful or not (self._patience or where.news.is_set()):
+            if not hopeful:
+                return
+            if not (self._patience or where.news.is_set()):
+                self._done.add(peer)
                 return
             # What another source says of the peer is tried at once.
             with trio.move_on_after(pause):

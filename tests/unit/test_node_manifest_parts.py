@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import cbor2
 import pytest
 import trio
+import trio.testing
 from blake3 import blake3
 
 from swarm.content.envelope import Envelope
@@ -18,18 +19,19 @@ from swarm.content.signature import sign
 from swarm.content.times import FileTimes
 from swarm.discovery.named_peers import NamedPeers
 from swarm.endpoint import Endpoint, PeerAddress
-from swarm.errors import LinkClosed, ManifestError, RemoteError, SwarmError
+from swarm.errors import LinkClosed, ManifestError, NoPeerReachable, RemoteError, SwarmError
 from swarm.ids import ManifestId, PeerId
 from swarm.node import manifest_assembly
 from swarm.node.catalogue import PARTS_PROTOCOL, Catalogue, Questions
 from swarm.node.manifest_search import find_manifest
-from swarm.ports import ByteStream
+from swarm.ports import Announcement, ByteStream, FoundPeer, PeerSource
 from swarm.protocol.outline import PART_BYTES, Outline, decode_outline, encode_outline
 from swarm.storage.kept_parts import MAX_KEPT_FILES, MAX_KEPT_SECONDS, KeptParts
 from tests.support.memory_link import memory_link_pair
 
 KEY = bytes(range(32))
 ENDPOINT = Endpoint.parse("/ip4/192.0.2.1/tcp/1")
+MOVED = Endpoint.parse("/ip4/192.0.2.2/tcp/1")
 PIECES = 5 * PART_BYTES // 32
 
 
@@ -106,13 +108,15 @@ class Peers:
         except SwarmError:
             await stream.reset()
 
-    async def find(self, manifest: ManifestId = MANIFEST.id, patience: float = 20.0) -> Envelope:
+    async def find(
+        self, manifest: ManifestId = MANIFEST.id, patience: float = 20.0, *besides: PeerSource
+    ) -> Envelope:
         named = NamedPeers(PeerAddress(PeerId(name), ENDPOINT) for name in self.serving)
         questions = Questions(self, self.banned.__contains__, lambda _: None, self.banned.add, self.kept)
         found: Envelope | SwarmError
         async with trio.open_nursery() as self.nursery:
             try:
-                found = await find_manifest(questions, manifest, [named], (), patience)
+                found = await find_manifest(questions, manifest, [named, *besides], (), patience)
             except SwarmError as error:
                 found = error
             self.nursery.cancel_scope.cancel()
@@ -129,6 +133,34 @@ async def test_several_peers_each_send_some_of_the_parts() -> None:
     asked = sorted(number for peer in peers.values() for number in peer.asked)
     assert [number for number in asked if number < OUTLINE.parts] == list(range(OUTLINE.parts))
     assert sum(bool(peer.asked) for peer in peers.values()) == 3
+
+
+async def test_who_is_asked_once_is_asked_where_another_source_names_it_later() -> None:
+    class Moved(Peers):
+        async def connect(self, peer: PeerId, where: Sequence[Endpoint]) -> str:
+            tried.append(where)
+            if MOVED not in where:
+                raise NoPeerReachable(f"{where[0]}: connection refused")
+            return await super().connect(peer, where)
+
+    class Later:
+        provenance = "later"
+
+        async def peers(self, manifest: ManifestId) -> AsyncIterator[FoundPeer]:
+            assert manifest == MANIFEST.id
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            for _ in range(3):
+                yield FoundPeer(PeerId("a"), (str(ENDPOINT),))
+            yield FoundPeer(PeerId("a"), (str(MOVED),))
+            await trio.sleep_forever()
+
+        def announce(self, announcement: Announcement) -> None: ...
+        def withdraw(self, manifest: ManifestId) -> None: ...
+
+    tried: list[Sequence[Endpoint]] = []
+    with trio.fail_after(10):
+        assert await Moved(a=Serving()).find(MANIFEST.id, 0.0, Later()) == ENVELOPE
+    assert tried == [(ENDPOINT,), (ENDPOINT, MOVED)]
 
 
 async def test_a_wrong_part_is_the_senders_fault_and_spoils_nothing() -> None:
