@@ -89,9 +89,10 @@ async def find_manifest(
     """Ask all peers of ``sources`` side by side; the first right answer is taken.
 
     Those that cannot be reached or do not have it are asked again until ``patience`` seconds have passed;
-    with 0 each is asked once, and again only at an address that is named later. With ``trusted`` it must be signed by one of them. Raises UsageError without
-    sources, NoPeerReachable when none could be asked, Incomplete when those asked do not have it,
-    ManifestError when those that have it have no signature of the trusted.
+    with 0 each is asked once, and again only at an address that is named later. With ``trusted`` it must be
+    signed by one of them. Raises UsageError without sources, NoPeerReachable when none could be asked,
+    Incomplete when those asked do not have it, ManifestError when those that have it have no signature of
+    the trusted.
     """
     if not sources:
         raise UsageError("an id alone names no peer to ask: add at least one peer")
