@@ -228,7 +228,12 @@ def _check_target(contents: int, name: str | None, *, to_stdout: bool, as_json: 
 
 def _by_daemon(live: Live, fetching: Fetching) -> None:
     """Let the running daemon fetch; raises click.UsageError for what cannot be passed to it."""
-    from cli.transfers.delegating import DelegatedFetch, fetch_by_daemon, refuse_what_cannot_be_passed
+    from cli.transfers.delegating import (
+        DelegatedFetch,
+        fetch_by_daemon,
+        in_trio,
+        refuse_what_cannot_be_passed,
+    )
     from cli.transfers.piping import STANDARD_STREAM
     from swarm.content.series_link import is_series_link
 
@@ -239,6 +244,7 @@ def _by_daemon(live: Live, fetching: Fetching) -> None:
         raise click.UsageError("--output - cannot be passed to the daemon")
     if given["update"] and not all(map(is_series_link, fetching.contents)):
         raise click.UsageError("the daemon updates the releases of a series: --update is for its link")
+    in_trio(fetching.check)
     chosen, leaving = fetching.options, fetching.leaving
     fields: dict[str, object] = {
         **daemon_calls.limit_fields(given["upload_limit"], given["download_limit"]),

@@ -292,7 +292,7 @@ def _share(client: DaemonClient, live: Live, path: Path, target: Path, fields: M
     from swarm.observe.reports import PathShared
     from swarm.storage.manifest_files import check_place
 
-    _in_trio(partial(check_place, target))
+    in_trio(partial(check_place, target))
     watched = Watched(client, live)
     request = {**fields, "path": str(path.absolute())}
     about = client.post("/v1/transfers", request)
@@ -356,11 +356,11 @@ def _write_manifest(client: DaemonClient, transfer: str, target: Path) -> Envelo
     from swarm.storage.manifest_files import write_envelope
 
     envelope = Envelope.from_bytes(client.get_bytes(f"{transfer_path(transfer)}/manifest"))
-    _in_trio(partial(write_envelope, target, envelope))
+    in_trio(partial(write_envelope, target, envelope))
     return envelope
 
 
-def _in_trio(function: Callable[[], Any]) -> None:
+def in_trio(function: Callable[[], Any]) -> None:
     """Run ``function`` under trio; raises what it raises, not in a group."""
     from cli import running
 

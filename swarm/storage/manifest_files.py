@@ -103,12 +103,12 @@ async def refuse_to_overwrite(path: Path) -> Envelope | None:
             return None
         if await trio.Path(path).is_dir():
             shown = printable(str(path))
-            raise UsageError(f"{shown} is a folder: choose another name with --manifest")
+            raise UsageError(f"{shown} is a folder: choose another name for the manifest")
     try:
         return await read_envelope(path)
     except ManifestError:
         raise UsageError(
-            f"{printable(str(path))} exists and is not a manifest: choose another name with --manifest"
+            f"{printable(str(path))} exists and is not a manifest: choose another name for the manifest"
         ) from None
 
 

@@ -105,6 +105,16 @@ def test_what_cannot_be_handed_to_the_daemon_is_told(processes: Processes, tmp_p
     command(processes, "fetch", "--daemon", "swarm:series/x/y", code=3)
     updated = command(processes, "fetch", "--daemon", "--update", data, code=2)
     assert "--update is for its link" in updated.errors()
+    # Nothing is fetched whose manifest could not be written where it should be, or would be replaced.
+    mine = processes.work(NAME) / "mine"
+    mine.write_text("mine")
+    seeder = share(processes, data)
+    for contents, saved, told in (
+        ((seeder.link,), mine, "choose another name for the manifest"),
+        ((seeder.link, "swarm:x"), "one.swarm", "is for one MANIFEST"),
+    ):
+        failed = command(processes, "fetch", "--daemon", *contents, f"--save-manifest={saved}", code=2)
+        assert told in failed.errors()
     assert daemon.transfers() == []
 
 

@@ -129,7 +129,7 @@ def test_share_replaces_an_older_manifest_but_nothing_else(photos: Path, capsys:
     assert Path("letter.swarm").read_text().startswith("Dear Ann")
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == "swarm: letter.swarm exists and is not a manifest: choose another name with --manifest\n"
+    assert err == "swarm: letter.swarm exists and is not a manifest: choose another name for the manifest\n"
 
 
 def test_share_looks_before_it_hashes_and_again_before_it_writes(photos: Path) -> None:
