@@ -168,13 +168,16 @@ async def test_what_is_removed_while_it_begins_does_not_begin(
     async with loopback_node(tmp_path / "other") as node:
         shared = await node.share(tmp_path / "data")
         envelope = shared.envelope
-    reads, removed = threading.Event(), threading.Event()
+    reads, removed, was_read = threading.Event(), threading.Event(), threading.Event()
     read = Envelope.from_bytes
 
     def slow(data: bytes) -> Envelope:
         reads.set()
         removed.wait(20)
-        return read(data)
+        try:
+            return read(data)
+        finally:
+            was_read.set()
 
     async with open_daemon(DaemonOptions(node_options(tmp_path)), print, "0") as daemon:
         monkeypatch.setattr(Envelope, "from_bytes", slow)
@@ -189,6 +192,8 @@ async def test_what_is_removed_while_it_begins_does_not_begin(
 
         monkeypatch.setattr(daemon.node, "fetch", noted)
         removed.set()
+        # A task whose thread still works counts as blocked.
+        await until(was_read.is_set, "the manifest was read")
         await trio.testing.wait_all_tasks_blocked(0.2)
         assert not begun
         assert entry.transfer is None
