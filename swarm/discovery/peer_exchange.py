@@ -12,7 +12,7 @@ from typing import Protocol
 
 import trio
 
-from swarm.endpoint import ZONE, Circuit, Endpoint, PeerAddress
+from swarm.endpoint import CIRCUIT, ZONE, Circuit, Endpoint, PeerAddress
 from swarm.ids import ManifestId, PeerId
 from swarm.lazy_dataclass import dataclass, field
 from swarm.ports import Announcement, FoundPeer
@@ -178,12 +178,12 @@ class Introductions:
 def visible(addresses: tuple[str, ...], *, near: bool) -> tuple[str, ...]:
     """The addresses worth telling to, or hearing from, a peer that is ``near`` (on this machine) or not.
 
-    A zone is the name of an interface of one machine.
+    A zone is the name of an interface of one machine. A relay is dialled to get through it: peers name none.
     """
     return tuple(
         address
         for address in addresses
-        if not address.startswith(_ZONED) and (near or not is_loopback(address))
+        if not address.startswith(_ZONED) and CIRCUIT not in address and (near or not is_loopback(address))
     )
 
 

@@ -270,6 +270,26 @@ async def test_loopback_addresses_are_believed_of_peers_on_this_machine_only():
     ]
 
 
+async def test_no_peer_names_a_relay_of_its_choice():
+    """It would be dialled, be it in a network of this node or on its own machine."""
+    relays = tuple(f"/ip4/{host}/tcp/80/p2p/{D}/p2p-circuit" for host in ("127.0.0.1", "10.0.0.1", "5.5.5.9"))
+    exchange = PeerExchange(ME)
+    for teller in (OUTSIDE, INSIDE):
+        named = Peers((ExchangedPeer(B, (*relays, *ADDRESS)), ExchangedPeer(C, relays)), ())
+        exchange.peers_received(A, teller.remote_address, named)
+        exchange.session_opened(A, hello(*relays, ADDRESS[0]), teller, 0.0)
+        exchange.session_opened(C, hello(*relays), teller, 0.0)
+    found = await found_by(exchange)
+    assert {each.peer for each in found} == {A, B}
+    own_way = f"{OUTSIDE.remote_address}/p2p/{A}/p2p-circuit"
+    assert {text for each in found for text in each.addresses if "p2p-circuit" in text} <= {own_way}
+    # Nor is one named to others: they would not use it.
+    introductions = Introductions()
+    introductions.session_opened(A, (*relays, *ADDRESS), near=False, now=0.0)
+    introductions.session_opened(B, (), near=True, now=0.0)
+    assert dict(introductions.due(1.0)) == {B: Peers((ExchangedPeer(A, ADDRESS),))}
+
+
 async def test_peers_that_nobody_takes_are_bounded_and_the_rest_is_forgotten():
     exchange = PeerExchange(ME)
     for number in range(1, 3 * FOUND_PEERS):
