@@ -333,9 +333,14 @@ class Circuits:
                 return self._upgraded(peer)
             raise NoPeerReachable(NOT_RELAYED.format(relay=relay.endpoint), telling=Telling.OURSELVES)
         try:
-            await self._host.connect(relay.peer, [relay.endpoint])
-            self._identify(relay.peer)
-            connection, limit, upgrade = await self._open_for_punch(peer, circuit)
+            # What is silent holds up nobody who may be reached in another way later.
+            with trio.fail_at(give_up):
+                await self._host.connect(relay.peer, [relay.endpoint])
+                self._identify(relay.peer)
+                connection, limit, upgrade = await self._open_for_punch(peer, circuit)
+        except trio.TooSlowError:
+            reason = f"through {relay.endpoint}: not met in time"
+            raise NoPeerReachable(reason, telling=Telling.TIMEOUT) from None
         except (LinkClosed, RemoteError, NoPeerReachable) as error:
             telling = error.telling if isinstance(error, NoPeerReachable) else Telling.REFUSED
             raise NoPeerReachable(f"through {relay.endpoint}: {error}", telling=telling) from error

@@ -6,6 +6,7 @@ import secrets
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,8 +21,11 @@ from swarm.net.host import open_host
 from swarm.net.relay_service import RelayService
 from swarm.reach import reach_limits as limits
 from swarm.reach.relay_messages import CircuitLimit
+from swarm.reach.relay_protocols import HOP_PROTOCOL
 from tests.support.nodes import until
 from tests.support.relayed import LOOPBACK, circuit_by, relayed_host, take_place
+
+NOBODY = "12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo"
 
 
 @asynccontextmanager
@@ -122,3 +126,28 @@ async def test_a_circuit_that_cannot_be_opened_leaves_the_peers_own_its_punch(
             nursery.start_soon(see)
             assert "p2p-circuit" not in await other.connect(host.peer_id, [circuit])
         await until(lambda: service.reservations.circuits == 0, "the circuit is closed")
+
+
+async def test_a_relay_that_is_silent_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes the question and does not answer, or does not even talk."""
+    monkeypatch.setattr(limits, "GIVE_UP_SECONDS", 0.5)
+    async with (
+        open_host(secrets.token_bytes(32), [LOOPBACK]) as silent,
+        relayed_host() as (source, _),
+        trio.open_nursery() as nursery,
+    ):
+
+        async def say_nothing(_: object) -> None:
+            await trio.sleep_forever()
+
+        silent.serve(HOP_PROTOCOL, say_nothing)
+        [deaf] = await nursery.start(partial(trio.serve_tcp, say_nothing, 0, host="127.0.0.1"))
+        port = deaf.socket.getsockname()[1]
+        stranger = PeerId("12D3KooWA4Xop1JaT3MHxwYMkCepYsv4iPVopMXwCz5iHYdBfeSB")
+        circuits = [silent.addresses[0], f"/ip4/127.0.0.1/tcp/{port}/p2p/{stranger}"]
+        for address in circuits:
+            began = trio.current_time()
+            with pytest.raises(NoPeerReachable, match="through"):
+                await source.connect(PeerId(NOBODY), [circuit_by(address)])
+            assert trio.current_time() - began < limits.HANDSHAKE_SECONDS / 2
+        nursery.cancel_scope.cancel()
