@@ -50,7 +50,7 @@ RELEASE_SECONDS: Final = 1.0
 """So long the end of a node waits for the router to take its port back."""
 
 
-class Whereabouts(NamedTuple):
+class NetworkPlace(NamedTuple):
     """What tells one network from another: this machine's address there, and the router as far as known."""
 
     own: str
@@ -85,11 +85,11 @@ class PortMapper:
         if memory is not None and memory.is_silent:
             self.decided.set()
         self._held: RouterClient | None = None
-        self._place: Whereabouts | None = None
+        self._place: NetworkPlace | None = None
         """Where this machine was when a router was last looked for."""
-        self._lost: tuple[Whereabouts | None, float] = (None, 0.0)
+        self._lost: tuple[NetworkPlace | None, float] = (None, 0.0)
         """Where a port was lost the last time without a move, and when."""
-        self._pcp: dict[Whereabouts, PcpClient] = {}
+        self._pcp: dict[NetworkPlace, PcpClient] = {}
 
     async def run(self) -> None:
         """Find a router, ask it, and renew the mapping until cancelled."""
@@ -161,7 +161,7 @@ class PortMapper:
         asked: list[RouterClient] = []
         if gateway is not None:
             # The router of a place refuses another nonce until the lease of the earlier mapping is over.
-            pcp = self._pcp.setdefault(Whereabouts(own, gateway), PcpClient(gateway, own, ports[0]))
+            pcp = self._pcp.setdefault(NetworkPlace(own, gateway), PcpClient(gateway, own, ports[0]))
             asked += [pcp, PmpClient(gateway, ports[0])]
         return [*asked, UpnpClient(own, ports[0])]
 
@@ -234,9 +234,9 @@ class PortMapper:
                 logger.debug("%s: %s", held.name, error)
 
 
-def _whereabouts() -> Whereabouts | None:
+def _whereabouts() -> NetworkPlace | None:
     own = route_source("ip4")
-    return None if own is None else Whereabouts(own, default_gateway())
+    return None if own is None else NetworkPlace(own, default_gateway())
 
 
 def seconds_suspended() -> float:
