@@ -112,7 +112,8 @@ class RelayService:
     async def _connect(self, stream: NegotiatedStream, target: PeerId) -> None:
         if not self._host.connected(target):
             self.reservations.release(target)
-        circuit = self.reservations.open_circuit(stream.peer, target, self._now())
+        network = ip_of(stream.remote_address)
+        circuit = self.reservations.open_circuit(stream.peer, target, network, self._now())
         if isinstance(circuit, RelayStatus):
             await _answer(stream, circuit)
             return

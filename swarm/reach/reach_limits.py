@@ -62,6 +62,8 @@ MAX_RESERVATIONS_PER_NETWORK = 64
 MAX_CIRCUITS = 256
 MAX_CIRCUITS_PER_PEER = 16
 """Circuits that begin or end at one peer."""
+MAX_CIRCUITS_PER_NETWORK = 64
+"""Circuits that peers of one network open."""
 CIRCUIT_BYTES = 128 * 1024
 """Of each direction of one circuit, by default: enough to agree on a punch, not to move files."""
 CIRCUIT_SECONDS = 120
@@ -71,8 +73,9 @@ HANDSHAKE_SECONDS = 10.0
 
 COORDINATED_CIRCUITS = 16
 COORDINATED_PER_PEER = 4
-"""Circuits of a node that is no meeting point, between peers that it has sessions with: in all, and those
-that begin or end at one peer."""
+COORDINATED_PER_NETWORK = 8
+"""Circuits of a node that is no meeting point, between peers that it has sessions with: in all, those that
+begin or end at one peer, and those that peers of one network open."""
 COORDINATED_BYTES = 16 * 1024
 COORDINATED_SECONDS = 20
 """Of each of them: enough to agree on three punches, which takes 3 kB and 8 s, and for nothing else."""

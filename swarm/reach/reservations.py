@@ -24,24 +24,34 @@ class _ReservedPlace:
 
 @dataclass(eq=False, slots=True)
 class OpenCircuit:
-    """One circuit from ``source`` to ``target``."""
+    """One circuit from ``source``, which comes from ``network``, to ``target``."""
 
     source: PeerId
     target: PeerId
+    network: str
 
 
 class Reservations:
-    """The places of a relay, at most `limits.MAX_RESERVATIONS`, and its circuits."""
+    """The places of a relay, at most `limits.MAX_RESERVATIONS`, and its circuits.
+
+    Those that one network opens are few of all: identities cost nothing.
+    """
 
     def __init__(
-        self, *, circuits: int = limits.MAX_CIRCUITS, per_peer: int = limits.MAX_CIRCUITS_PER_PEER
+        self,
+        *,
+        circuits: int | None = None,
+        per_peer: int | None = None,
+        per_network: int | None = None,
     ) -> None:
-        self._most_circuits = circuits
-        self._most_per_peer = per_peer
+        self._most_circuits = limits.MAX_CIRCUITS if circuits is None else circuits
+        self._most_per_peer = limits.MAX_CIRCUITS_PER_PEER if per_peer is None else per_peer
+        self._most_per_network = limits.MAX_CIRCUITS_PER_NETWORK if per_network is None else per_network
         self._places: dict[PeerId, _ReservedPlace] = {}
         self._networks: Counter[str] = Counter()
         self._circuits: set[OpenCircuit] = set()
         self._at: Counter[PeerId] = Counter()
+        self._opened_from: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._places)
@@ -83,17 +93,23 @@ class Reservations:
             if not self._networks[place.network]:
                 del self._networks[place.network]
 
-    def open_circuit(self, source: PeerId, target: PeerId, now: float) -> OpenCircuit | RelayStatus:
-        """Note a circuit that is about to be made, or say why there can be none."""
+    def open_circuit(
+        self, source: PeerId, target: PeerId, network: str, now: float
+    ) -> OpenCircuit | RelayStatus:
+        """Note a circuit that a peer of ``network`` is about to open, or say why there can be none."""
         if not self.has(target, now) or source == target:
             return RelayStatus.NO_RESERVATION
-        return self._begin(source, target)
+        return self._begin(source, target, network)
 
-    def _begin(self, source: PeerId, target: PeerId) -> OpenCircuit | RelayStatus:
-        busiest = max(self._at[source], self._at[target])
-        if len(self._circuits) >= self._most_circuits or busiest >= self._most_per_peer:
+    def _begin(self, source: PeerId, target: PeerId, network: str) -> OpenCircuit | RelayStatus:
+        if (
+            len(self._circuits) >= self._most_circuits
+            or self._opened_from[network] >= self._most_per_network
+            or max(self._at[source], self._at[target]) >= self._most_per_peer
+        ):
             return RelayStatus.RESOURCE_LIMIT_EXCEEDED
-        circuit = OpenCircuit(source, target)
+        circuit = OpenCircuit(source, target, network)
+        self._opened_from[network] += 1
         self._circuits.add(circuit)
         self._at.update((source, target))
         return circuit
@@ -102,6 +118,7 @@ class Reservations:
         """It has ended."""
         if circuit in self._circuits:
             self._circuits.remove(circuit)
+            self._opened_from -= Counter((circuit.network,))
             for peer in (circuit.source, circuit.target):
                 self._at[peer] -= 1
                 if not self._at[peer]:
@@ -123,7 +140,11 @@ class SessionPlaces(Reservations):
     """
 
     def __init__(self, together: Callable[[PeerId, PeerId], bool]) -> None:
-        super().__init__(circuits=limits.COORDINATED_CIRCUITS, per_peer=limits.COORDINATED_PER_PEER)
+        super().__init__(
+            circuits=limits.COORDINATED_CIRCUITS,
+            per_peer=limits.COORDINATED_PER_PEER,
+            per_network=limits.COORDINATED_PER_NETWORK,
+        )
         self._together = together
         self._rates = PeerRates()
 
@@ -131,13 +152,15 @@ class SessionPlaces(Reservations):
         """Nobody has a place for longer than his sessions."""
         return False
 
-    def open_circuit(self, source: PeerId, target: PeerId, now: float) -> OpenCircuit | RelayStatus:
+    def open_circuit(
+        self, source: PeerId, target: PeerId, network: str, now: float
+    ) -> OpenCircuit | RelayStatus:
         """As above, for two peers with sessions for the same manifest."""
         if source == target or not self._together(source, target):
             return RelayStatus.NO_RESERVATION
         if not self._rates.spend(source, now):
             return RelayStatus.RESOURCE_LIMIT_EXCEEDED
-        return self._begin(source, target)
+        return self._begin(source, target, network)
 
 
 class PeerRates:

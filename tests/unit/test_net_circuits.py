@@ -265,6 +265,24 @@ async def test_circuits_of_one_peer_are_counted() -> None:
         assert service.reservations.circuits == limits.MAX_CIRCUITS_PER_PEER
 
 
+async def test_circuits_of_one_network_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_CIRCUITS_PER_NETWORK", 3)
+    async with (
+        relay() as (address, service),
+        bare_target(address) as target,
+        relayed_host() as (one, _),
+        relayed_host() as (other, _),
+    ):
+        where = circuit_by(address).relay
+        for source in (one, other):
+            await source.connect(where.peer, [where.endpoint])
+        streams = [await raw_circuit(source, target, address) for source in (one, other, one, other)]
+        assert [answer.status for _, answer in streams] == [RelayStatus.OK] * 3 + [
+            RelayStatus.RESOURCE_LIMIT_EXCEEDED
+        ]
+        assert service.reservations.circuits == 3
+
+
 async def test_a_peer_that_is_no_relay_of_ours_brings_nobody() -> None:
     async with relayed_host() as (host, _), relayed_host() as (stranger, _):
         await stranger.connect(host.peer_id, [parse_peer_address(host.addresses[0]).endpoint])

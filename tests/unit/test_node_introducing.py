@@ -29,24 +29,24 @@ ONE, OTHER, THIRD = (PeerId(f"12D3KooW{letter * 44}") for letter in "ABC")
 def test_only_members_of_one_swarm_meet() -> None:
     places = SessionPlaces(lambda one, other: {one, other} == {ONE, OTHER})
     assert not places.reserve(ONE, "5.5.5.1", 0.0)
-    assert places.open_circuit(ONE, THIRD, 0.0) is RelayStatus.NO_RESERVATION
-    assert places.open_circuit(ONE, ONE, 0.0) is RelayStatus.NO_RESERVATION
-    assert not isinstance(places.open_circuit(ONE, OTHER, 0.0), RelayStatus)
+    assert places.open_circuit(ONE, THIRD, "5.5.5.1", 0.0) is RelayStatus.NO_RESERVATION
+    assert places.open_circuit(ONE, ONE, "5.5.5.1", 0.0) is RelayStatus.NO_RESERVATION
+    assert not isinstance(places.open_circuit(ONE, OTHER, "5.5.5.1", 0.0), RelayStatus)
 
 
 def test_circuits_are_few_and_seldom() -> None:
     places = SessionPlaces(lambda _one, _other: True)
-    opened = [places.open_circuit(ONE, OTHER, 0.0) for _ in range(limits.COORDINATED_PER_PEER)]
+    opened = [places.open_circuit(ONE, OTHER, "5.5.5.1", 0.0) for _ in range(limits.COORDINATED_PER_PEER)]
     assert not any(isinstance(circuit, RelayStatus) for circuit in opened)
-    assert places.open_circuit(THIRD, OTHER, 0.0) is RelayStatus.RESOURCE_LIMIT_EXCEEDED
+    assert places.open_circuit(THIRD, OTHER, "5.5.5.1", 0.0) is RelayStatus.RESOURCE_LIMIT_EXCEEDED
     granted = 0
     for _ in range(1000):
-        circuit = places.open_circuit(THIRD, PeerId("another"), 0.0)
+        circuit = places.open_circuit(THIRD, PeerId("another"), "5.5.5.1", 0.0)
         if not isinstance(circuit, RelayStatus):
             places.close_circuit(circuit)
             granted += 1
     assert granted == limits.COORDINATED_BURST - 1
-    later = places.open_circuit(THIRD, PeerId("another"), 1 / limits.COORDINATED_RATE)
+    later = places.open_circuit(THIRD, PeerId("another"), "5.5.5.1", 1 / limits.COORDINATED_RATE)
     assert not isinstance(later, RelayStatus)
 
 

@@ -6,6 +6,7 @@ import gc
 import random
 import tracemalloc
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 
@@ -14,7 +15,7 @@ from swarm.reach import reach_limits as limits
 from swarm.reach.registry import Registry
 from swarm.reach.relay_messages import RelayStatus
 from swarm.reach.rendezvous_messages import Register, RendezvousStatus
-from swarm.reach.reservations import OpenCircuit, Reservations
+from swarm.reach.reservations import OpenCircuit, Reservations, SessionPlaces
 
 
 def peer(number: int) -> PeerId:
@@ -119,20 +120,43 @@ def test_a_hundred_thousand_namespaces_and_renewals_stay_small() -> None:
 
 def test_a_place_belongs_to_a_peer_and_circuits_need_one() -> None:
     places = Reservations(circuits=3)
-    assert places.open_circuit(ME, peer(1), 0.0) is RelayStatus.NO_RESERVATION
+    assert places.open_circuit(ME, peer(1), "net", 0.0) is RelayStatus.NO_RESERVATION
     for _ in range(1000):
         assert places.reserve(peer(1), "net", 0.0)
     assert len(places) == 1
-    assert places.open_circuit(peer(1), peer(1), 0.0) is RelayStatus.NO_RESERVATION
-    circuits = [places.open_circuit(peer(7 + n), peer(1), 0.0) for n in range(4)]
+    assert places.open_circuit(peer(1), peer(1), "net", 0.0) is RelayStatus.NO_RESERVATION
+    circuits = [places.open_circuit(peer(7 + n), peer(1), "net", 0.0) for n in range(4)]
     assert circuits[3] is RelayStatus.RESOURCE_LIMIT_EXCEEDED
     assert isinstance(circuits[0], OpenCircuit)
     places.close_circuit(circuits[0])
     places.close_circuit(circuits[0])
     assert places.circuits == 2
-    assert isinstance(places.open_circuit(ME, peer(1), 0.0), OpenCircuit)
+    assert isinstance(places.open_circuit(ME, peer(1), "net", 0.0), OpenCircuit)
     assert not places.has(peer(1), limits.RESERVATION_SECONDS)
-    assert places.open_circuit(ME, peer(1), limits.RESERVATION_SECONDS) is RelayStatus.NO_RESERVATION
+    assert places.open_circuit(ME, peer(1), "net", limits.RESERVATION_SECONDS) is RelayStatus.NO_RESERVATION
+
+
+@pytest.mark.parametrize(
+    ("make", "most"),
+    [
+        (Reservations, limits.MAX_CIRCUITS_PER_NETWORK),
+        (lambda: SessionPlaces(lambda _one, _other: True), limits.COORDINATED_PER_NETWORK),
+    ],
+)
+def test_nobody_takes_all_circuits_with_many_identities(make: Callable[[], Reservations], most: int) -> None:
+    places = make()
+    for number in range(1, 100):
+        places.reserve(peer(number), f"net{number}", 0.0)
+    opened = [places.open_circuit(peer(100 + n), peer(1 + n % 98), "net", 0.0) for n in range(most + 1)]
+    assert opened.pop() is RelayStatus.RESOURCE_LIMIT_EXCEEDED
+    first = opened[0]
+    assert all(isinstance(each, OpenCircuit) for each in opened)
+    assert isinstance(places.open_circuit(peer(300), peer(99), "another", 0.0), OpenCircuit)
+    assert isinstance(first, OpenCircuit)
+    places.close_circuit(first)
+    places.close_circuit(first)
+    assert isinstance(places.open_circuit(peer(301), peer(99), "net", 0.0), OpenCircuit)
+    assert isinstance(places.open_circuit(peer(302), peer(99), "net", 0.0), RelayStatus)
 
 
 def test_places_are_bounded_for_a_network_and_in_all() -> None:
