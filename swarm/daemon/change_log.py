@@ -47,6 +47,10 @@ class ChangeLog:
         self._changed.pop(transfer, None)
         self._changed[transfer] = self._count
 
+    def touch_node(self) -> None:
+        """Something has changed that is told with every answer, and is no transfer's."""
+        self._count += 1
+
     def remove(self, transfer: str) -> None:
         """A transfer is gone."""
         if self._changed.pop(transfer, None) is None:

@@ -54,6 +54,7 @@ class RuleKeeper:
         await self._registry.set_limits(upload, download)
         self.limits = LimitPair(upload, download)
         self._apply()
+        self._tell()
 
     async def set_schedule(self, texts: tuple[str, ...]) -> None:
         """Set the lines of the schedule; raises UsageError for one that is none."""
@@ -61,12 +62,14 @@ class RuleKeeper:
         await self._registry.set_setting(SCHEDULE, json.dumps(schedule.texts))
         self.schedule = schedule
         self._apply()
+        self._tell()
 
     async def set_rule(self, rule: SeedingRule) -> None:
         """Set when a transfer without a rule of its own has been seeded enough."""
         fields = {name: getattr(rule, name) for name in SeedingRule.__match_args__}
         await self._registry.set_setting(RULE, json.dumps(fields))
         self.rule = rule
+        self._tell()
 
     def view(self) -> dict[str, Any]:
         """What the API says of the rules."""
@@ -105,7 +108,12 @@ class RuleKeeper:
         if limits != self.limits_now:
             self.limits_now = limits
             self._keeper.node.limit(upload=limits.upload, download=limits.download)
-            self._keeper.tell_news()
+            self._tell()
+
+    def _tell(self) -> None:
+        """Wake whoever waits for changes: the rules are told with them."""
+        self._keeper.changes.touch_node()
+        self._keeper.tell_news()
 
     async def _end_what_is_enough(self) -> None:
         keeper = self._keeper

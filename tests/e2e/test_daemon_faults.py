@@ -19,7 +19,7 @@ from swarm.daemon.client import DaemonClient, DaemonRefused
 from swarm.daemon.daemon import DaemonOptions, RunningDaemon, open_daemon
 from swarm.daemon.keeper import NotKept, TransferKeeper
 from swarm.daemon.kept_entry import KeptEntry
-from swarm.daemon.seeding_rules import SeedingCounts
+from swarm.daemon.seeding_rules import SeedingCounts, SeedingRule
 from swarm.daemon.wishes import Wishes
 from swarm.errors import SwarmError
 from swarm.events import Warned
@@ -197,6 +197,38 @@ async def test_what_is_removed_while_it_begins_does_not_begin(
         await trio.testing.wait_all_tasks_blocked(0.2)
         assert not begun
         assert entry.transfer is None
+
+
+@pytest.mark.parametrize("what", ["limits", "schedule", "rule"])
+async def test_who_waits_for_changes_is_told_of_the_rules_at_once(tmp_path: Path, what: str) -> None:
+    async with open_daemon(DaemonOptions(node_options(tmp_path)), print, "0") as daemon:
+        rules, client = daemon.keeper.rules, DaemonClient(daemon.socket.parent)
+        version = (await trio.to_thread.run_sync(client.get, "/v1/transfers"))["version"]
+        told: list[dict[str, Any]] = []
+
+        async def ask() -> None:
+            told.append(
+                await trio.to_thread.run_sync(
+                    lambda: client.get("/v1/transfers", since=version, wait=25), abandon_on_cancel=True
+                )
+            )
+
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ask)
+                await until(lambda: daemon.keeper._news.statistics().tasks_waiting, "it is waited for")
+                match what:
+                    case "limits":
+                        await rules.limit(upload=1_000_000, download=None)
+                    case "schedule":
+                        await rules.set_schedule(("daily up 1MB/s",))
+                    case _:
+                        await rules.set_rule(SeedingRule(ratio=2.0))
+        (delta,) = told
+        assert (delta["transfers"], delta["removed"], delta["whole"]) == ([], [], False)
+        assert delta["version"] != version
+        assert delta["node"].items() >= rules.view().items()
+        client.close()
 
 
 async def events(daemon: RunningDaemon, since: str) -> list[str]:
