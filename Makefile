@@ -56,6 +56,7 @@ install: $(VENV)/.installed  ## make .venv with swarm in it, pinned by constrain
 
 demo: install  ## a real swarm on this machine, shown live
 	@$(BIN)/swarm demo
+	@echo "next: $(BIN)/swarm --help"
 
 test: install  ## every test, with go-libp2p and js-libp2p
 	@# When a registry is out of reach the other tests still run, and those of interop fail and say why.
