@@ -98,6 +98,7 @@ async def open_daemon(
                 keeper.private_origins = options.private_origins
                 if options.on_complete:
                     keeper.completed = CompletionHook(options.on_complete, keeper, nursery).completed
+                nursery.start_soon(_tell_moves, keeper, node.next_move)
                 restored = await keeper.restore()
                 for folder in dict.fromkeys(map(_real, options.watch)):
                     nursery.start_soon(WatchFolder(keeper, registry, folder).run)
@@ -112,6 +113,17 @@ async def open_daemon(
                     nursery.cancel_scope.cancel()
         finally:
             registry.close()
+
+
+async def _tell_moves(keeper: TransferKeeper, move: trio.Event) -> None:
+    """Count each transfer as changed when the addresses of the node change: they are in its link."""
+    while True:
+        await move.wait()
+        move = keeper.node.next_move
+        for each in keeper.entries:
+            keeper.changes.touch(each)
+        keeper.changes.touch_node()
+        keeper.tell_news()
 
 
 def page_files() -> dict[str, StaticFile]:

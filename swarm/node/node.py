@@ -195,6 +195,11 @@ class Node(NodeReleases):
         return self._addresses.now
 
     @property
+    def next_move(self) -> trio.Event:
+        """Set when `addresses` change. Take it before reading them: then no change goes unseen."""
+        return self._addresses.next_change
+
+    @property
     def transfers(self) -> tuple[Transfer, ...]:
         """The transfers that have not ended, oldest first."""
         return tuple(self._transfers.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from swarm.daemon.keeper import NotKept, TransferKeeper
 from swarm.daemon.kept_entry import KeptEntry
 from swarm.daemon.seeding_rules import SeedingCounts, SeedingRule
 from swarm.daemon.wishes import Wishes
+from swarm.endpoint import Endpoint
 from swarm.errors import SwarmError
 from swarm.events import Warned
 from swarm.transfer.transfer import Transfer
@@ -199,36 +201,65 @@ async def test_what_is_removed_while_it_begins_does_not_begin(
         assert entry.transfer is None
 
 
+async def news_of(daemon: RunningDaemon, change: Callable[[], Awaitable[None]]) -> dict[str, Any]:
+    """What a reader is told at once that waits for changes while ``change`` runs."""
+    client = DaemonClient(daemon.socket.parent)
+    version = (await trio.to_thread.run_sync(client.get, "/v1/transfers"))["version"]
+    told: list[dict[str, Any]] = []
+
+    async def ask() -> None:
+        told.append(
+            await trio.to_thread.run_sync(
+                lambda: client.get("/v1/transfers", since=version, wait=25), abandon_on_cancel=True
+            )
+        )
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            await until(lambda: daemon.keeper._news.statistics().tasks_waiting, "it is waited for")
+            await change()
+    (delta,) = told
+    assert (delta["removed"], delta["whole"]) == ([], False)
+    assert delta["version"] != version
+    client.close()
+    return delta
+
+
 @pytest.mark.parametrize("what", ["limits", "schedule", "rule"])
 async def test_who_waits_for_changes_is_told_of_the_rules_at_once(tmp_path: Path, what: str) -> None:
     async with open_daemon(DaemonOptions(node_options(tmp_path)), print, "0") as daemon:
-        rules, client = daemon.keeper.rules, DaemonClient(daemon.socket.parent)
-        version = (await trio.to_thread.run_sync(client.get, "/v1/transfers"))["version"]
-        told: list[dict[str, Any]] = []
+        rules = daemon.keeper.rules
 
-        async def ask() -> None:
-            told.append(
-                await trio.to_thread.run_sync(
-                    lambda: client.get("/v1/transfers", since=version, wait=25), abandon_on_cancel=True
-                )
-            )
+        async def change() -> None:
+            match what:
+                case "limits":
+                    await rules.limit(upload=1_000_000, download=None)
+                case "schedule":
+                    await rules.set_schedule(("daily up 1MB/s",))
+                case _:
+                    await rules.set_rule(SeedingRule(ratio=2.0))
 
-        with trio.fail_after(10):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(ask)
-                await until(lambda: daemon.keeper._news.statistics().tasks_waiting, "it is waited for")
-                match what:
-                    case "limits":
-                        await rules.limit(upload=1_000_000, download=None)
-                    case "schedule":
-                        await rules.set_schedule(("daily up 1MB/s",))
-                    case _:
-                        await rules.set_rule(SeedingRule(ratio=2.0))
-        (delta,) = told
-        assert (delta["transfers"], delta["removed"], delta["whole"]) == ([], [], False)
-        assert delta["version"] != version
+        delta = await news_of(daemon, change)
+        assert delta["transfers"] == []
         assert delta["node"].items() >= rules.view().items()
-        client.close()
+
+
+async def test_who_waits_for_changes_is_told_of_links_with_new_addresses_at_once(tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(b"x")
+    async with open_daemon(DaemonOptions(node_options(tmp_path)), print, "0") as daemon:
+        entry, _ = await daemon.keeper.share(str(tmp_path / "data"), Wishes())
+        await until(lambda: state(entry) == "seeding", "seeding")
+        await trio.testing.wait_all_tasks_blocked(0.05)
+
+        async def move() -> None:
+            daemon.node._address_keeper.mapped(Endpoint.parse("/ip4/5.5.5.2/tcp/4001"))
+            await trio.lowlevel.checkpoint()
+
+        delta = await news_of(daemon, move)
+        (about,) = delta["transfers"]
+        assert "5.5.5.2" in about["link"]
+        assert "5.5.5.2" in delta["node"]["addresses"][0]
 
 
 async def events(daemon: RunningDaemon, since: str) -> list[str]:
