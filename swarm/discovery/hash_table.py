@@ -48,8 +48,8 @@ STEP_SECONDS: Final = 0.03
 """A walk begins with so many questions, and with as many more after each of these steps: handshakes that are
 made at once are all done at the end only, and the first answer is waited for."""
 WALKS_AT_ONCE: Final = 4
-"""Walks for what is missing here; so many more for all else. Each connects to ten nodes at once, and hundreds
-together would find every node late."""
+"""Walks that provide; so many more to find what is missing here, and others that have what is here. Each
+connects to ten nodes at once, and hundreds together would find every node late."""
 FIRST_PAUSE: Final = 15.0
 LONGEST_PAUSE: Final = 600.0
 """Between two walks for one manifest."""
@@ -98,8 +98,9 @@ class HashTable:
         self._providing: dict[ManifestId, trio.CancelScope] = {}
         """What nodes are being told now."""
         self._complete: set[ManifestId] = set()
+        self._providing_walks = trio.CapacityLimiter(WALKS_AT_ONCE)
         self._missing_walks = trio.CapacityLimiter(WALKS_AT_ONCE)
-        self._other_walks = trio.CapacityLimiter(WALKS_AT_ONCE)
+        self._complete_walks = trio.CapacityLimiter(WALKS_AT_ONCE)
         self._changed = trio.Event()
         self._running = trio.Event()
 
@@ -190,7 +191,7 @@ class HashTable:
     ) -> None:
         told = 0
         with scope:
-            async with self._other_walks:
+            async with self._providing_walks:
                 told = await self._tell_nearest(key_of(manifest), own)
         if self._providing.get(manifest) is not scope:
             return
@@ -241,8 +242,8 @@ class HashTable:
                             except trio.WouldBlock:
                                 return
 
-                others = manifest in self._complete
-                async with self._other_walks if others else self._missing_walks:
+                complete = manifest in self._complete
+                async with self._complete_walks if complete else self._missing_walks:
                     await self._run_walk(self._walk(key, NEAREST_ASKED), get_providers(key), take)
                 await trio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)

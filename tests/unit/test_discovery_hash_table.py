@@ -273,15 +273,15 @@ async def test_hundreds_of_shares_walk_a_few_at_a_time_and_a_fetch_does_not_wait
             table.announce(Announcement(share, (f"{PUBLIC}/p2p/{ME}",), complete=True))
             nursery.start_soon(look, share)
         await trio.sleep(5)
-        assert link.most == WALKS_AT_ONCE
+        assert WALKS_AT_ONCE < link.most <= 2 * WALKS_AT_ONCE
         assert len(found) < len(shares)
         table.announce(Announcement(MANIFEST, (), complete=False))
         with trio.fail_after(0.3):
             assert await found_by(table, 1) == [FoundPeer(SEEDER, (str(PUBLIC),))]
-        await trio.sleep(len(shares) * 3 * link.seconds / WALKS_AT_ONCE)
+        await trio.sleep(len(shares) * 2 * link.seconds / WALKS_AT_ONCE)
         assert set(found) == set(shares)
         assert len(link.told) == len(shares)
-        assert WALKS_AT_ONCE < link.most <= 2 * WALKS_AT_ONCE
+        assert 2 * WALKS_AT_ONCE < link.most <= 3 * WALKS_AT_ONCE
         nursery.cancel_scope.cancel()
 
 
