@@ -30,6 +30,7 @@ from swarm.reach import reach_limits as limits
 from swarm.reach.framing import read_message, write_message
 from swarm.reach.protobuf import delimited
 from swarm.reach.relay_messages import PunchKind, PunchMessage
+from swarm.reach.reservations import PeerRates
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ class Upgrade:
 
     peer: PeerId
     way: str
+    begun: int = 0
     rounds: int = 0
 
 
@@ -99,6 +101,7 @@ class HolePunch:
         self._is_direct = is_direct
         self._changed = trio.lowlevel.ParkingLot()
         self._upgrades: dict[tuple[PeerId, str], Upgrade] = {}
+        self._led = PeerRates(limits.LED_RATE, limits.LED_BURST)
 
     def arrived(self) -> None:
         """A connection has been made or lost: whoever waits for one looks again."""
@@ -195,12 +198,19 @@ class HolePunch:
                 sync = PunchMessage.decode(await read_message(stream, limits.MAX_MESSAGE_BYTES))
                 if (proposal.kind, sync.kind) != (PunchKind.CONNECT, PunchKind.SYNC):
                     raise RemoteError("a punch is proposed out of order")
-            if scope.cancelled_caught:
+            if scope.cancelled_caught or not self._may_lead(stream.peer, upgrade):
                 return
             await self._dial(stream.peer, allowed(proposal.addresses, stream.remote_address), client=True)
             if upgrade is not None:
                 upgrade.rounds += 1
             self._changed.unpark_all()
+
+    def _may_lead(self, peer: PeerId, upgrade: Upgrade | None) -> bool:
+        """Whether this node dials at the peer's word once more: where that leads may be somebody else's."""
+        if upgrade is None:
+            return self._led.spend(peer, trio.current_time())
+        upgrade.begun += 1
+        return upgrade.begun <= limits.PUNCH_ATTEMPTS
 
     # --- Dialling -----------------------------------------------------------------------------------
 

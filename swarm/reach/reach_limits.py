@@ -94,6 +94,10 @@ GIVE_UP_SECONDS = 9.5
 way to the relay is. A connection that the last attempt makes later is used by the next connect."""
 UPGRADE_SECONDS = 60.0
 """Pause before a direct connection is tried again while pieces go over a circuit."""
+LED_RATE = 0.1
+LED_BURST = 6.0
+"""Attempts a second, and in a burst, that one peer may lead where this end awaits none: twice what the trying
+again takes."""
 DIRECT_HEAD_START = 1.0
 NEAR_HEAD_START = 0.2
 """Seconds that direct dials have for themselves before a circuit is opened: to addresses of the Internet, and

@@ -164,16 +164,20 @@ class SessionPlaces(Reservations):
 
 
 class PeerRates:
-    """How often each peer may ask for a coordinated circuit, or bring one."""
+    """How often each peer may do something: ask for a coordinated circuit, or bring one, unless said."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, rate: float = limits.COORDINATED_RATE, burst: float = limits.COORDINATED_BURST
+    ) -> None:
+        self._rate = rate
+        self._burst = burst
         self._buckets: dict[PeerId, TokenBucket] = {}
 
     def spend(self, peer: PeerId, now: float) -> bool:
         """Note one; says whether the peer was within its rate."""
         bucket = self._buckets.pop(peer, None)
         if bucket is None:
-            bucket = TokenBucket(limits.COORDINATED_RATE, limits.COORDINATED_BURST, now)
+            bucket = TokenBucket(self._rate, self._burst, now)
         self._buckets[peer] = bucket
         if len(self._buckets) > limits.MAX_RESERVATIONS:
             del self._buckets[next(iter(self._buckets))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -219,7 +219,7 @@ async def rounds_over(punch: HolePunch, way: str, most: int) -> None:
             await write_message(theirs, PunchMessage(PunchKind.CONNECT, (MANY[1],)).encode())
             await read_message(theirs, limits.MAX_MESSAGE_BYTES)
             await write_message(theirs, PunchMessage(PunchKind.SYNC).encode())
-        await trio.sleep(most * limits.ATTEMPT_SECONDS)
+        await trio.sleep(most * limits.ATTEMPT_SECONDS + 0.1)
         nursery.cancel_scope.cancel()
 
 
@@ -252,6 +252,46 @@ async def test_the_attempts_over_one_circuit_count_for_no_other(
     all_attempts = limits.PUNCH_ATTEMPTS * limits.ATTEMPT_SECONDS
     assert waited[PUBLIC_RELAY] == pytest.approx(1 if first_ends else all_attempts)
     assert waited[PRIVATE_RELAY] == pytest.approx(2 + all_attempts)
+
+
+@pytest.mark.parametrize("opened_here", [False, True])
+async def test_a_peer_that_leads_one_punch_after_the_other_lets_this_node_dial_seldom(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock, opened_here: bool
+) -> None:
+    """The addresses may be those of somebody else, and streams over a circuit cost little."""
+    Dialled(monkeypatch)
+    begun = 0
+    dial = HolePunch._dial
+
+    async def counted(punch: HolePunch, *arguments: Any, **named: Any) -> None:
+        nonlocal begun
+        begun += 1
+        await dial(punch, *arguments, **named)
+
+    monkeypatch.setattr(HolePunch, "_dial", counted)
+    async with punching() as punch:
+        upgrade = punch.begin(PEER, PUBLIC_RELAY) if opened_here else None
+
+        async def lead() -> None:
+            with suppress(LinkClosed):
+                await rounds_over(punch, PUBLIC_RELAY, 1)
+
+        for _ in range(10):
+            async with trio.open_nursery() as nursery:
+                for _ in range(16):
+                    nursery.start_soon(lead)
+        if upgrade is not None:
+            assert begun == upgrade.rounds == limits.PUNCH_ATTEMPTS
+            punch.end(upgrade)
+        else:
+            assert limits.PUNCH_ATTEMPTS <= begun <= 3 * limits.PUNCH_ATTEMPTS
+        # Later it may again, as who stays on the relay does once a minute.
+        begun = 0
+        for _ in range(3):
+            await trio.sleep(limits.UPGRADE_SECONDS)
+            for _ in range(limits.PUNCH_ATTEMPTS):
+                await lead()
+        assert begun == 3 * limits.PUNCH_ATTEMPTS
 
 
 async def test_two_attempts_at_one_address_leave_each_other_what_comes_from_there(
