@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from cli.options import PeerType
+from cli.options import PeerType, names_a_peer
 from swarm.lazy_dataclass import dataclass
 from swarm.lazy_pattern import lazy_pattern
 
@@ -30,7 +30,8 @@ def read_names(arguments: Sequence[str], lists: Iterable[Path]) -> Named:
     """Tell the contents and the peers among ``arguments`` and the lines of the files ``lists``.
 
     A multiaddr begins with ``/`` and is no file; everything else is a content. ``-`` is stdin. In a list
-    empty lines and those that begin with ``#`` say nothing. Raises click.UsageError.
+    empty lines and those that begin with ``#`` say nothing. Raises click.UsageError, also for an argument
+    that cannot be a content; what a list names is looked at in its turn.
     """
     contents: dict[str, None] = {}
     peers: list[str] = []
@@ -39,6 +40,9 @@ def read_names(arguments: Sequence[str], lists: Iterable[Path]) -> Named:
             peers.append(PeerType().convert(text, None, None))
         else:
             contents.setdefault(text)
+    for text in arguments:
+        if text in contents:
+            _check_content(text, others=len(contents) > 1)
     if not contents:
         raise click.UsageError("nothing to fetch: give a .swarm file, an id or a swarm: link (or a list, -i)")
     return Named(tuple(contents), tuple(peers))
@@ -61,7 +65,26 @@ def shown(content: str) -> str:
 
 
 def _is_multiaddr(text: str) -> bool:
-    return PeerType.unwrapped(text).startswith("/") and not Path(text).exists()
+    from swarm.endpoint import IP_KINDS, NAME_KINDS, ZONE
+
+    bare = PeerType.unwrapped(text)
+    kind = bare[1:].partition("/")[0]
+    meant = names_a_peer(bare) or (bare[:1] == "/" and kind in {*IP_KINDS, *NAME_KINDS, ZONE, "p2p", "ipfs"})
+    return meant and not Path(text).exists()
+
+
+def _check_content(text: str, *, others: bool) -> None:
+    """Raise click.UsageError for what is no content, and may be meant as the folder for ``others``."""
+    from cli.transfers.sharing import SUFFIX
+    from swarm.content.paths import printable
+    from swarm.storage.manifest_files import is_remote, names_no_manifest
+
+    path = Path(text)
+    if is_remote(text) or "://" in text or path.is_file():
+        return
+    why = names_no_manifest(text, folder=path.is_dir())
+    into = path.is_dir() or (others and path.suffix != SUFFIX)
+    raise click.UsageError(f"{why}; to fetch into a folder: -o {printable(text)}" if into else why)
 
 
 def _lines(path: Path) -> Iterator[str]:

@@ -66,11 +66,17 @@ async def find_content(text: str) -> NamedContent:
     if cid.lower().startswith(("http://", "https://")):
         raise UsageError("a web server's URL is given with --origin, beside a .swarm file, an id or a link")
     if not _LIKE_AN_ID.fullmatch(cid):
-        raise UsageError(f"there is no file {printable(text)}: give a .swarm file, an id or a swarm: link")
+        raise UsageError(names_no_manifest(text, folder=await trio.Path(path).is_dir()))
     try:
         return NamedContent(ManifestId.parse(cid))
     except ValueError as error:
         raise ManifestError(f"{printable(cid)} is no id: {error}") from error
+
+
+def names_no_manifest(text: str, *, folder: bool) -> str:
+    """What to say of a ``text`` that is neither a file nor a link nor an id; it may be that of a folder."""
+    what = f"{printable(text)} is a folder" if folder else f"there is no file {printable(text)}"
+    return f"{what}: give a .swarm file, an id or a swarm: link"
 
 
 def is_remote(text: str) -> bool:

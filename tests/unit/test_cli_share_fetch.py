@@ -286,7 +286,7 @@ def test_fetch_and_seed_goes_on(envelope: Envelope) -> None:
         (("photos.swarm", "/dns4/example.org", "-o", "out"), "does not end in /p2p/<peer id>"),
         ((PEER, "--output", "out"), "nothing to fetch"),
         (("nothing.swarm", PEER, "--output", "out"), "there is no file nothing.swarm"),
-        ((".", PEER, "--output", "out"), "there is no file ."),
+        ((".", PEER, "--output", "out"), ". is a folder: give a .swarm file"),
         (("photos.swarm", PEER, "--output", "out", "--download-limit", "fast"), "is not a rate such as"),
         (("photos.swarm", PEER, "--output", "out", "--max-peers", "0"), "0 is not in the range"),
         (("photos.swarm", PEER, "--output", "out", "--listen", "4001"), "is not /ip4/<ip>/tcp/<port>"),
@@ -304,6 +304,39 @@ def test_a_wrong_call_is_exit_code_2(
     assert words in err
     assert err.startswith("swarm: ")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("out", "there is no file out"),
+        ("{here}/out", "there is no file {here}/out"),
+        ("photos", "photos is a folder"),
+        ("photos/", "photos/ is a folder"),
+        ("{here}/photos", "{here}/photos is a folder"),
+    ],
+)
+@pytest.mark.parametrize("as_link", [False, True])
+def test_a_folder_in_the_place_of_another_manifest_is_told_before_anything_is_fetched(
+    envelope: Envelope, capsys: Capture, tmp_path: Path, target: str, words: str, as_link: bool
+) -> None:
+    """As cp and scp have it: what, then where to."""
+    node = FakeNode()
+    what = str(SwarmLink(envelope.manifest.id, (PEER,))) if as_link else "photos.swarm"
+    target = target.format(here=tmp_path)
+    assert invoke("fetch", what, target, node=node) == 2
+    assert node.options is None, "no node was opened"
+    error = capsys.readouterr().err
+    assert words.format(here=tmp_path) in error
+    assert f"; to fetch into a folder: -o {target} (see" in error
+
+
+def test_what_a_list_names_is_looked_at_in_its_turn(envelope: Envelope, capsys: Capture) -> None:
+    Path("list").write_text("nothing\nphotos.swarm\n")
+    assert invoke("fetch", "-i", "list", "-o", "out") == 2
+    out, err = capsys.readouterr()
+    assert out == "out/photos\n"
+    assert "swarm: nothing: there is no file nothing" in err
 
 
 def test_a_broken_manifest_id_or_link_is_exit_code_3(envelope: Envelope, capsys: Capture) -> None:

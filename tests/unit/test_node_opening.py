@@ -209,15 +209,19 @@ async def test_the_peers_of_the_nodes_own_sources_are_asked_too(tmp_path: Path) 
     assert opening.network.dialled == {BEN: ("/dns4/example.org/tcp/2",)}
 
 
-@pytest.mark.parametrize("what", ["nothing.swarm", "."])
-async def test_what_is_neither_file_nor_id_nor_link_is_a_wrong_call(tmp_path: Path, what: str) -> None:
+@pytest.mark.parametrize(
+    ("what", "words"), [("nothing.swarm", "there is no file nothing.swarm"), (".", ". is a folder: give a")]
+)
+async def test_what_is_neither_file_nor_id_nor_link_is_a_wrong_call(
+    tmp_path: Path, what: str, words: str
+) -> None:
     async def fetch() -> None:
         async with Opening().fetch(what, tmp_path, peers=(AT_ANN,)):
             pytest.fail("that is nothing")
 
     error = await fails(fetch)
     assert isinstance(error, UsageError)
-    assert "there is no file" in str(error)
+    assert words in str(error)
 
 
 def test_what_is_malformed_is_refused_before_anything_is_done(tmp_path: Path) -> None:
