@@ -296,8 +296,9 @@ class HashTable:
                         await news.wait()
                 nursery.cancel_scope.cancel()
         finally:
+            others_answered = bool(walk.keepers())
             for peer in walk.unanswered:
-                self._nodes.silent(peer, trio.current_time())
+                self._nodes.silent(peer, trio.current_time(), alone=others_answered)
 
     async def _answer(self, node: KadPeer, message: bytes) -> KadAnswer | None:
         with trio.move_on_after(QUESTION_SECONDS):

@@ -57,9 +57,13 @@ class KadNodes:
         if seconds is not None:
             self._seconds.append(seconds)
 
-    def silent(self, peer: PeerId, now: float) -> None:
-        """A node has not answered in time."""
-        self._answering.pop(peer, None)
+    def silent(self, peer: PeerId, now: float, *, alone: bool = True) -> None:
+        """A node has not answered in time. Others have if it was ``alone``: otherwise it is not forgotten.
+
+        Where nobody answers, this machine may have no network.
+        """
+        if alone:
+            self._answering.pop(peer, None)
         self._doubted.pop(peer, None)
         self._doubted[peer] = now
         if len(self._doubted) > MAX_DOUBTED:

@@ -399,6 +399,33 @@ async def test_a_silent_node_costs_its_time_and_the_walk_is_walked_again(
     assert get_providers(KEY)
 
 
+async def test_a_machine_without_a_network_for_a_while_forgets_no_node(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The first node is gone for good; the others are known from before."""
+    offline = True
+
+    def answer(node: KadPeer) -> bytes | None:
+        return None if offline or node.peer == FIRST else encode([(9, listed(SEEDER, PUBLIC))])
+
+    known = [PeerAddress(peer(number), PUBLIC) for number in range(10, 40)]
+    link = Table(answer)
+    table = HashTable([PeerAddress(FIRST, PUBLIC)], link, known)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(table.run)
+        with trio.fail_after(2000):
+            assert await look_for(table, 120) == []
+            offline = False
+            assert await found_by(table, 1) == [FoundPeer(SEEDER, (str(PUBLIC),))]
+        assert table.answering
+        # Now it is they who are silent.
+        before = len(table.answering)
+        link.answer = lambda node: b"" if node.peer == FIRST else None
+        assert await look_for(table, 600) == []
+        assert len(table.answering) < before
+        nursery.cancel_scope.cancel()
+
+
 async def test_what_is_malformed_counts_as_no_answer(autojump_clock: trio.testing.MockClock) -> None:
     link = Table(lambda node: b"\xff\xff" if node.peer == FIRST else encode([(9, listed(SEEDER, PUBLIC))]))
     table = HashTable([PeerAddress(FIRST, PUBLIC), PeerAddress(OTHER, PUBLIC)], link)
