@@ -50,6 +50,10 @@ class PeerType(StrType):
         """Return the text; click ends with exit code 2 unless it ends in a peer's id."""
         text = self.unwrapped(value)
         if not names_a_peer(text):
+            from swarm.content.link import is_link
+
+            if is_link(text):
+                self.fail("a link is not the address of a peer; use what follows peer= in it", param, ctx)
             example = "/ip4/192.0.2.1/tcp/4001/p2p/12D3Koo…"
             self.fail(f"{value!r} does not end in /p2p/<peer id>; use one like {example}", param, ctx)
         return text
@@ -466,6 +470,28 @@ def rehash(command: Command) -> Command:
 def peers(command: Command) -> Command:
     """Add one or more PEER arguments."""
     return click.argument("peers", type=PeerType(), metavar="PEER...", nargs=-1, required=True)(command)
+
+
+def peers_or_links(command: Command) -> Command:
+    """Add one or more PEER arguments, each of which may be a link that names some."""
+    return click.argument("peers", metavar="PEER|LINK...", nargs=-1, required=True, callback=_peers_of)(
+        command
+    )
+
+
+def _peers_of(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    from swarm.content.link import SwarmLink, is_link
+    from swarm.content.series_link import SeriesLink, is_series_link
+
+    found: list[str] = []
+    for text in given:
+        named: tuple[str, ...] = (text,)
+        if is_link(text):
+            named = (SeriesLink if is_series_link(text) else SwarmLink).pasted(text).peers
+            if not named:
+                raise click.BadParameter("the link names no peer", ctx, param)
+        found += (PeerType().convert(each, param, ctx) for each in named)
+    return tuple(found)
 
 
 def manifest_file(command: Command) -> Command:

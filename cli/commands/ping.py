@@ -21,7 +21,7 @@ MAX_INTERVAL = 3600.0
 
 
 @click.command()
-@options.peers
+@options.peers_or_links
 @click.option(
     "-c",
     "--count",
@@ -45,7 +45,8 @@ MAX_INTERVAL = 3600.0
 def command(runtime: Runtime, peers: tuple[str, ...], count: int, interval: float, as_json: bool) -> None:
     """Measure the round trip to each PEER, several of them side by side.
 
-    Ends with exit code 4 if no peer answered a single ping.
+    A swarm: link stands for all the peers that it names. Ends with exit code 4 if no peer answered a
+    single ping.
     """
     from swarm.config import NodeOptions
 

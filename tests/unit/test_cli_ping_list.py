@@ -8,12 +8,16 @@ import re
 import pytest
 
 from cli.commands.ping import DEFAULT_INTERVAL, summarise
+from swarm.content.link import SwarmLink
+from swarm.content.release import series_of
+from swarm.content.series_link import SeriesLink
 from swarm.errors import NoPeerReachable, UsageError
 from swarm.ids import ManifestId
 from swarm.observe.reports import PingSummary
 from swarm.protocol.advert import Advert
 from tests.support.cli_fakes import ADDRESSES, PEER, PEER_2, FakeNode, invoke
 
+SERIES = series_of(bytes(range(32)), "photos")
 Capture = pytest.CaptureFixture[str]
 OWN = [f"libp2p node address: {address}" for address in ADDRESSES]
 
@@ -55,6 +59,38 @@ def test_several_peers_are_pinged_side_by_side(capsys: Capture) -> None:
     order = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("pinged ")]
     assert sorted(order[:2]) == sorted((PEER, PEER_2))
     assert order.count(PEER) == order.count(PEER_2) == 5
+
+
+@pytest.mark.parametrize(
+    "link",
+    [SwarmLink(ManifestId(bytes(32)), (PEER, PEER_2)), SeriesLink(SERIES, (PEER, PEER_2))],
+    ids=["of one content", "of a series"],
+)
+def test_the_peers_of_a_link_are_pinged(capsys: Capture, link: SwarmLink | SeriesLink) -> None:
+    node = FakeNode()
+    node.pings = {PEER: [0.001] * 5, PEER_2: [0.002] * 5}
+    assert invoke("ping", f"<{link}>", PEER, node=node) == 0
+    assert sorted(call[1] for call in node.calls) == sorted((PEER, PEER_2))
+
+
+@pytest.mark.parametrize(
+    ("link", "code", "words"),
+    [
+        (f"swarm:{ManifestId(bytes(32))}", 2, "the link names no peer"),
+        (f"swarm:{ManifestId(bytes(32))}?peer=/ip4/192.0.2.1/tcp/1", 2, "does not end in /p2p/<peer id>"),
+        ("swarm:nonsense", 3, "the id in the swarm link is malformed"),
+    ],
+)
+def test_a_link_without_anybody_to_ping(capsys: Capture, link: str, code: int, words: str) -> None:
+    assert invoke("ping", link) == code
+    assert words in capsys.readouterr().err
+
+
+def test_a_link_in_the_place_of_a_peer_is_called_a_link(capsys: Capture) -> None:
+    link = str(SwarmLink(ManifestId(bytes(32)), (PEER,)))
+    for arguments in (("list", link), ("share", "/", "--peer", link)):
+        assert invoke(*arguments) == 2
+        assert "a link is not the address of a peer" in capsys.readouterr().err
 
 
 def test_one_silent_peer_does_not_spoil_the_others(capsys: Capture) -> None:
