@@ -105,17 +105,19 @@ class WatchFolder:
             return
         except Exception:
             # The one guard of an entry: a fault at one must not end the daemon.
-            logger.exception("the watched %s failed", printable(path))
-            self._refuse(path, "the daemon has a fault here: see its log")
+            if self._refuse(path, "the daemon has a fault here: see its log"):
+                logger.exception("the watched %s failed", printable(path))
             return
         self._shared[path] = stamp
         self._refused.pop(path, None)
 
-    def _refuse(self, path: str, reason: str) -> None:
-        """Tell once why a path is not shared; it is tried again at each look."""
-        if self._refused.get(path) != reason:
-            self._refused[path] = reason
-            self._keeper.tell(f"{printable(path)} is not shared: {reason}")
+    def _refuse(self, path: str, reason: str) -> bool:
+        """Tell once why a path is not shared, and return whether it was told now; each look tries again."""
+        if self._refused.get(path) == reason:
+            return False
+        self._refused[path] = reason
+        self._keeper.tell(f"{printable(path)} is not shared: {reason}")
+        return True
 
     def _tell_once(self, line: str) -> None:
         if line != self._told:
