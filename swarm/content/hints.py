@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from swarm.content.link import MAX_ADDRESS_BYTES, MAX_LINK_MEETS, MAX_LINK_PEERS
+from swarm.content.paths import quoted
 from swarm.errors import UsageError
 from swarm.lazy_dataclass import dataclass
 from swarm.origin_url import MAX_ORIGINS, OriginUrl
@@ -50,6 +51,11 @@ class Hints:
         others = (*(_MEET + each for each in self.meets), *origins)
         fitting = [each for each in others if len(each) <= MAX_ADDRESS_BYTES][: MAX_LINK_PEERS - 1]
         return (*self.peers[: MAX_LINK_PEERS - len(fitting)], *fitting)
+
+
+def shown_hint(text: str) -> str:
+    """One of the texts, for a message: a stranger may have written it, and a web server's URL has secrets."""
+    return f"'{_ORIGIN}…'" if text.startswith(_ORIGIN) else quoted(text)
 
 
 def _origin(text: str) -> OriginUrl | None:

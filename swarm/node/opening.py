@@ -14,6 +14,7 @@ import trio
 from swarm.bits import PieceSet
 from swarm.config import TransferOptions
 from swarm.content.envelope import Envelope
+from swarm.content.hints import shown_hint
 from swarm.content.link import SwarmLink, is_link
 from swarm.content.manifest import Manifest
 from swarm.content.paths import printable
@@ -473,12 +474,15 @@ def _sources(
     named = NamedPeers(peers, tuple(Circuit(point.at) for point in points))
     sources = ((named,) if peers else ()) + own + linked
     origins = _origins(request.options, content)
+    named_some = content.peers or content.meets
     if content.linked and not (sources or origins):
+        if named_some:
+            raise UsageError("no address in the link can be used: look whether it is whole, or add a peer")
         raise UsageError(
             "the link names no peer to ask: if a shell cut it at '&', put quotes around it, or use the form "
             "with commas; or add a peer"
         )
-    if content.linked and not (peers or linked or origins):
+    if content.linked and not (named_some or peers or origins):
         nobody = (
             "the link names no peer, so others are looked for: if a shell cut it at '&', put quotes around it"
         )
@@ -501,8 +505,8 @@ def _usable(opener: ContentOpener, transfer: TransferId | None, hints: Sequence[
         try:
             parse_peer_address(hint)
         except UsageError:
-            hidden = "an address in the link or manifest cannot be used and is left out"
-            opener.publish(Warned(hidden, transfer))
+            useless = f"the address {shown_hint(hint)} in the link or manifest cannot be used and is left out"
+            opener.publish(Warned(useless, transfer))
         else:
             found.append(hint)
     return tuple(found)

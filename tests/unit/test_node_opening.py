@@ -151,7 +151,9 @@ async def test_the_peers_of_a_link_come_after_those_that_were_given_and_each_onc
             FoundPeer(ANN, ("/ip4/192.0.2.1/tcp/1", "/ip4/192.0.2.9/tcp/1")),
         ]
     assert opening.of(Warned) == [
-        Warned("an address in the link or manifest cannot be used and is left out", ONE)
+        Warned(
+            "the address '/ip4/192.0.2.9/tcp/1' in the link or manifest cannot be used and is left out", ONE
+        )
     ]
     assert set(opening.network.dialled) <= {ANN, BEN}
     assert opening.claimed == [MANIFEST.id]
@@ -168,6 +170,34 @@ async def test_an_id_alone_needs_a_peer(tmp_path: Path, what: str | ManifestId) 
     assert "names no peer" in str(error)
     async with Opening().fetch(what, tmp_path, peers=(AT_ANN,)) as content:
         assert content.envelope == ENVELOPE
+
+
+async def test_a_link_whose_peer_is_malformed_is_not_said_to_name_none(tmp_path: Path) -> None:
+    async def fetch() -> None:
+        async with Opening().fetch(str(SwarmLink(MANIFEST.id, (f"{AT_ANN}0",))), tmp_path):
+            pytest.fail("there is nobody to ask")
+
+    assert (
+        str(await fails(fetch))
+        == "no address in the link can be used: look whether it is whole, or add a peer"
+    )
+    opening = Opening()
+    opening.sources = [NamedPeers([parse_peer_address(AT_BEN)])]
+    async with opening.fetch(str(SwarmLink(MANIFEST.id, (f"{AT_ANN}0",))), tmp_path) as content:
+        assert content.envelope == ENVELOPE
+    words = f"the address '{AT_ANN}0' in the link or manifest cannot be used and is left out"
+    assert opening.of(Warned) == [Warned(words, ONE)]
+
+
+async def test_an_address_in_a_manifest_is_named_shortly_and_without_secrets(tmp_path: Path) -> None:
+    opening = Opening()
+    peers = (f"{AT_ANN}0{'x' * 300}", "/origin/ftp://user:word@192.0.2.1/?key=1", AT_BEN)
+    async with opening.fetch(ENVELOPE.with_peers(peers), tmp_path):
+        pass
+    first, second = (event.message for event in opening.of(Warned))
+    assert f"the address '{AT_ANN}0" in first
+    assert len(first) < 250
+    assert second == "the address '/origin/…' in the link or manifest cannot be used and is left out"
 
 
 async def test_a_manifest_that_is_at_hand_is_not_asked_for(tmp_path: Path) -> None:
