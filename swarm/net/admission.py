@@ -186,12 +186,19 @@ class Admission:
             leaving.deadline = trio.current_time() + limits.UNWANTED_SECONDS
         with leaving:
             if self._inbound.admit(visitor, others, trio.current_time()):
+                self._doubt_others(connection)
                 await self._while_used(connection, peer)
         self._inbound.remove(visitor)
         if not connection.is_closed:
             await close_connection(connection, CLOSE_DEADLINE)
         if all(each.is_closed for each in self._network.get_connections(connection.muxed_conn.peer_id)):
             self.gone(peer)
+
+    def _doubt_others(self, connection: SwarmConn) -> None:
+        """A peer that connects once more may have moved: its earlier connections may lead nowhere."""
+        for other in self._network.get_connections(connection.muxed_conn.peer_id):
+            if other is not connection and isinstance(muxed := other.muxed_conn, MuxedConnection):
+                muxed.check_soon()
 
     async def _while_used(self, connection: SwarmConn, peer: PeerId) -> None:
         """Return when the connection has ended, or has had no stream for a while."""

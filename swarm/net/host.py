@@ -334,6 +334,12 @@ class Host:
         streams = [] if connection is None else connection.get_streams()
         return any(_protocol_of(stream, besides) != besides for stream in streams)
 
+    def check_connections(self) -> None:
+        """Find out soon which connections are lost: this machine may be in another network now."""
+        for connection in self._network.get_connections():
+            if isinstance(muxed := connection.muxed_conn, MuxedConnection):
+                muxed.check_soon()
+
     def traffic(self, peer: PeerId) -> int:
         """Bytes moved so far on the open connection to ``peer``, both directions together; 0 without one."""
         connection = self._connection(peer)

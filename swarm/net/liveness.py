@@ -104,12 +104,15 @@ class LivenessProbe:
         self._received_before = 0
         self.failure = ""
 
-    async def check(self) -> float:
-        """Ping the peer if necessary and wait for the answer; return the seconds until the next check."""
+    async def check(self, *, surely: bool = False) -> float:
+        """Ping the peer if necessary and wait for the answer; return the seconds until the next check.
+
+        ``surely``: there is a reason to doubt that it is still there, whatever it sent before.
+        """
         self._checks += 1
         received = self._received_bytes() - self._received_before
         # A ping from the peer is a sign of life too, so only one of the two ends needs to ping.
-        if self._checks <= 2 or not 0 < received <= QUIET_BYTES:
+        if surely or self._checks <= 2 or not 0 < received <= QUIET_BYTES:
             await self._ping_peer()
         self._received_before = self._received_bytes()
         return CHECK_INTERVAL if self._checks > 1 else min(SECOND_CHECK_DELAY, CHECK_INTERVAL)

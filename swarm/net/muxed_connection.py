@@ -84,6 +84,7 @@ class Driver:
         self._closed_here = False
         self.pings = OutstandingPings(self._send_ping, rng)
         self._liveness = LivenessProbe(lambda: socket.received_bytes, self.pings.ping)
+        self.doubted = trio.Event()
         self.changed = trio.lowlevel.ParkingLot()
         self.ended = trio.Event()
         self.cause = ""
@@ -351,14 +352,16 @@ class Driver:
 
     async def _check_liveness(self) -> None:
         while True:
-            pause = await self._liveness.check()
+            doubted, self.doubted = self.doubted.is_set(), trio.Event()
+            pause = await self._liveness.check(surely=doubted)
             # Pings queue behind bulk data; window growth needs the round trip of the path itself.
             self.core.rtt = self._socket.round_trip or self.pings.round_trip
             if self._liveness.failure:
                 self._abort(self._liveness.failure)
             self.core.reset_abandoned(trio.current_time())
             self._after_step()
-            await trio.sleep(pause)
+            with trio.move_on_after(pause):
+                await self.doubted.wait()
 
     def _send_ping(self, value: int) -> None:
         self.core.ping(value)
@@ -444,6 +447,10 @@ class MuxedConnection(IMuxedConn):
         Calls may overlap. Each ping has a random 32-bit value, and only an answer with that value counts.
         """
         return await self._driver.pings.ping(deadline)
+
+    def check_soon(self) -> None:
+        """Find out now whether the peer is still there: this machine or the peer may have moved."""
+        self._driver.doubted.set()
 
     async def start(self) -> None:
         """Run until the connection ends; raises only Cancelled."""

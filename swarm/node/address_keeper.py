@@ -45,7 +45,10 @@ class AddressKeeper:
             self.own.become(self._now())
             while True:
                 await news.wait()
+                before = self.own.now
                 self.own.become(self._now())
+                if self.own.now != before:
+                    self._host.check_connections()
                 await trio.sleep(LEAST_PAUSE)
 
     def _now(self) -> tuple[str, ...]:

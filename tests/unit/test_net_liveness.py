@@ -67,6 +67,9 @@ async def test_a_quiet_peer_that_sent_something_is_not_pinged(autojump_clock):
     assert peer.pings == 2
     await peer.probe.check()
     assert peer.pings == 3
+    peer.received_bytes += 100
+    await peer.probe.check(surely=True)
+    assert peer.pings == 4
 
 
 async def test_a_busy_peer_is_pinged_for_its_round_trip(autojump_clock):

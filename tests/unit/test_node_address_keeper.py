@@ -55,7 +55,10 @@ class Machine:
     def __init__(self, at: str, listening: str = "/ip4/0.0.0.0/tcp/4001") -> None:
         self.at = at
         self.listening = (Endpoint.parse(listening),)
-        self.looks = 0
+        self.looks = self.checks = 0
+
+    def check_connections(self) -> None:
+        self.checks += 1
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -84,6 +87,8 @@ async def test_addresses_follow_the_interfaces_and_the_other_ones_stay_first(
         MachineNews.changed.set()
         await change.wait()
         assert shown(keeper) == [ANNOUNCED, MAPPED, AT_HOME]
+        # Where it comes from now nobody hears of the old connections.
+        assert machine.checks == 1
         keeper.mapped(None)
         assert shown(keeper) == [ANNOUNCED, AT_HOME]
         nursery.cancel_scope.cancel()
@@ -102,6 +107,7 @@ async def test_a_machine_whose_interfaces_never_rest_is_looked_at_now_and_then(
         nursery.cancel_scope.cancel()
     # One when the keeper is made, one when it begins to follow, and one after each pause.
     assert 11 <= machine.looks <= 13
+    assert not machine.checks
 
 
 async def test_an_address_that_the_user_chose_to_listen_on_is_not_followed(
