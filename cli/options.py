@@ -106,6 +106,28 @@ class AddressType(StrType):
             self.fail(f"{value!r}: {error}, e.g. /ip4/192.0.2.1/tcp/4001", param, ctx)
 
 
+MANIFEST_FIRST = "the manifest comes first: swarm verify MANIFEST PATH"
+
+
+class ManifestFileType(click.Path):
+    """A ``.swarm`` file."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path; click ends with exit code 2 unless there is such a file."""
+        from swarm.storage.manifest_files import is_remote
+
+        if Path(os.fsdecode(value)).is_dir():
+            self.fail(f"{value!r} is a folder; {MANIFEST_FIRST}", param, ctx)
+        if is_remote(os.fsdecode(value)):
+            # A link is not repeated: it may hold secrets.
+            self.fail(
+                "verify needs the .swarm file, not a link or an id: 'swarm fetch --save-manifest' writes it",
+                param,
+                ctx,
+            )
+        return super().convert(value, param, ctx)
+
+
 class PeerIdType(StrType):
     """A peer id alone."""
 
@@ -497,5 +519,7 @@ def _peers_of(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]
 def manifest_file(command: Command) -> Command:
     """Add the MANIFEST argument of the commands that need no network."""
     return click.argument(
-        "manifest", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="MANIFEST"
+        "manifest",
+        type=ManifestFileType(exists=True, dir_okay=False, path_type=Path),
+        metavar="MANIFEST",
     )(command)

@@ -43,13 +43,19 @@ def command(runtime: Runtime, manifest: Path, path: Path, only: tuple[str, ...],
 
     async def main() -> None:
         from cli.render.lines import Phase
+        from cli.transfers.sharing import SUFFIX
         from swarm.content.paths import printable
-        from swarm.errors import IntegrityError
+        from swarm.errors import IntegrityError, ManifestError
         from swarm.observe.reports import DifferenceFound, PathVerified
         from swarm.storage.manifest_files import read_envelope
         from swarm.storage.verification import verify
 
-        content = (await read_envelope(manifest)).manifest
+        try:
+            content = (await read_envelope(manifest)).manifest
+        except ManifestError as error:
+            if manifest.suffix == SUFFIX:
+                raise
+            raise ManifestError(f"{error}; {options.MANIFEST_FIRST}") from error
         live.phase = Phase.VERIFYING
         async with live.drawing():
             report = await verify(content, path, live.hashing, only=only)

@@ -91,6 +91,12 @@ class Envelope:
             fields["public_key"] = self.signature.public
         return cbor.encode(fields | extras)
 
+    @staticmethod
+    def begins(data: bytes) -> bool:
+        """Whether bytes begin as those of an envelope do, of whatever version."""
+        # The first byte is the head of the map.
+        return data[1 : 1 + len(_VERSION)] == _VERSION
+
     @classmethod
     def from_bytes(cls, data: bytes, expected: ManifestId | None = None) -> Envelope:
         """Decode the output of `to_bytes`; raises ManifestError for any other bytes.
@@ -106,6 +112,8 @@ class Envelope:
         try:
             found = _read(cbor.Reader(data))
         except cbor.CborError as error:
+            if not cls.begins(data):
+                raise ForgedEnvelope("this is not a .swarm file") from error
             raise ForgedEnvelope(f"this is not a swarm manifest file: {error}") from error
         if (
             expected is not None

@@ -99,6 +99,8 @@ async def read_envelope(path: Path) -> Envelope:
     if size > MAX_ENVELOPE_BYTES:
         raise ManifestError(f"{printable(str(path))} is too long for a manifest")
     data = await aio.read_bytes(path, MAX_ENVELOPE_BYTES)
+    if not Envelope.begins(data):
+        raise ManifestError(f"{printable(str(path))} is not a .swarm file")
     return await trio.to_thread.run_sync(Envelope.from_bytes, data)
 
 

@@ -65,7 +65,45 @@ def test_inspect_refuses_what_is_no_manifest(folder: Path, capsys: Capture) -> N
     assert run(["inspect", "nothing.swarm"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.count("\n") == 2
+    assert err.splitlines() == [
+        "swarm: letter.swarm is not a .swarm file",
+        "swarm: there is no file nothing.swarm: give a .swarm file, an id or a swarm: link",
+    ]
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 100, b"\x85" * 100, bytes(range(256)) * 400])
+def test_what_does_not_begin_as_a_manifest_is_said_to_be_none(
+    folder: Path, capsys: Capture, content: bytes
+) -> None:
+    Path("disk.img").write_bytes(content)
+    assert run(["inspect", "disk.img"]) == 3
+    assert capsys.readouterr().err == "swarm: disk.img is not a .swarm file\n"
+
+
+def test_a_manifest_that_is_cut_is_said_to_be_cut(folder: Path, capsys: Capture) -> None:
+    Path("cut.swarm").write_bytes(Path("tree.swarm").read_bytes()[:-7])
+    assert run(["inspect", "cut.swarm"]) == 3
+    assert "this is not a swarm manifest file: the bytes end too early" in capsys.readouterr().err
+
+
+def test_verify_says_which_way_round_its_arguments_are(folder: Path, capsys: Capture) -> None:
+    hint = "the manifest comes first: swarm verify MANIFEST PATH"
+    assert run(["verify", "tree/a.bin", "tree.swarm"]) == 3
+    assert capsys.readouterr().err == f"swarm: tree/a.bin is not a .swarm file; {hint}\n"
+    os.truncate("tree/a.bin", 2**40)
+    assert run(["verify", "tree/a.bin", "tree.swarm"]) == 3
+    assert capsys.readouterr().err == f"swarm: tree/a.bin is too long for a manifest; {hint}\n"
+    assert run(["verify", "tree", "tree.swarm"]) == 2
+    assert f"'tree' is a folder; {hint} (see" in capsys.readouterr().err
+
+
+def test_verify_of_a_link_or_an_id_says_how_to_get_the_manifest(folder: Path, capsys: Capture) -> None:
+    cid = Envelope.from_bytes(Path("tree.swarm").read_bytes()).manifest.id
+    for name in (str(cid), f"swarm:{cid}?name=tree"):
+        assert run(["verify", name, "tree"]) == 2
+        error = capsys.readouterr().err
+        assert "needs the .swarm file, not a link or an id: 'swarm fetch --save-manifest' writes it" in error
+        assert "name=" not in error, "a link may hold secrets"
 
 
 def test_200_mutations_of_a_signed_manifest_are_exit_code_3_or_6(folder: Path, capsys: Capture) -> None:
