@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,14 +117,14 @@ def _add(client: DaemonClient, live: Live, content: str, output: Path, fields: d
     from swarm.content.paths import printable
     from swarm.errors import UsageError
     from swarm.observe.reports import TransferAdded
-    from swarm.storage.manifest_files import is_remote
+    from swarm.storage.manifest_files import is_remote, kind_at
 
     path = Path(content)
     if is_remote(content):
         request = {**fields, "link": content, "output": str(output)}
-    elif content.endswith(".swarm") and path.is_file():
+    elif stat.S_ISREG(kind := kind_at(content)) and content.endswith(".swarm"):
         request = {**fields, "link": str(path.absolute()), "output": str(output)}
-    elif path.exists():
+    elif kind:
         request = {**fields, "path": str(path.absolute())}
     else:
         raise UsageError(f"there is no file or folder {printable(content)}, and it is no link and no id")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -117,10 +118,10 @@ def fetch_by_daemon(live: Live, fetching: DelegatedFetch) -> None:
 def fetch_fields(content: str, output: Path) -> dict[str, object]:
     """The fields that name a fetch; raises UsageError for what is neither a manifest nor the name of one."""
     from swarm.content.paths import printable
-    from swarm.storage.manifest_files import is_remote
+    from swarm.storage.manifest_files import is_remote, kind_at
 
     if not is_remote(content):
-        if not Path(content).is_file():
+        if not stat.S_ISREG(kind_at(content)):
             raise UsageError(f"there is no file {printable(content)}, and it is no link and no id")
         content = str(Path(content).absolute())
     return {"link": content, "output": str(output.absolute())}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -77,13 +78,13 @@ def _check_content(text: str, *, others: bool) -> None:
     """Raise click.UsageError for what is no content, and may be meant as the folder for ``others``."""
     from cli.transfers.sharing import SUFFIX
     from swarm.content.paths import printable
-    from swarm.storage.manifest_files import is_remote, names_no_manifest
+    from swarm.storage.manifest_files import is_remote, kind_at, names_no_manifest
 
-    path = Path(text)
-    if is_remote(text) or "://" in text or path.is_file():
+    if is_remote(text) or "://" in text or stat.S_ISREG(kind := kind_at(text)):
         return
-    why = names_no_manifest(text, folder=path.is_dir())
-    into = path.is_dir() or (others and path.suffix != SUFFIX)
+    is_folder = stat.S_ISDIR(kind)
+    why = names_no_manifest(text, folder=is_folder)
+    into = is_folder or (others and Path(text).suffix != SUFFIX)
     raise click.UsageError(f"{why}; to fetch into a folder: -o {printable(text)}" if into else why)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import re
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +24,8 @@ from swarm.storage.disk_errors import refusals
 
 # What nobody means as a file: an id, be it a broken one.
 _LIKE_AN_ID = lazy_pattern(r"b[a-z0-9]{50,70}", re.IGNORECASE)
+
+_NOTHING_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +62,35 @@ async def find_content(text: str) -> NamedContent:
     """
     if is_link(text):
         return NamedContent.of_link(SwarmLink.pasted(text))
-    path = Path(text)
-    if await trio.Path(path).is_file():
-        envelope = await read_envelope(path)
+    with refusals(Path(text)):
+        kind = await trio.to_thread.run_sync(kind_at, text)
+    if stat.S_ISREG(kind):
+        envelope = await read_envelope(Path(text))
         return NamedContent.of_envelope(envelope)
     cid = unwrapped(text)
     if cid.lower().startswith(("http://", "https://")):
         raise UsageError("a web server's URL is given with --origin, beside a .swarm file, an id or a link")
     if not _LIKE_AN_ID.fullmatch(cid):
-        raise UsageError(names_no_manifest(text, folder=await trio.Path(path).is_dir()))
+        raise UsageError(names_no_manifest(text, folder=stat.S_ISDIR(kind)))
     try:
         return NamedContent(ManifestId.parse(cid))
     except ValueError as error:
         raise ManifestError(f"{printable(cid)} is no id: {error}") from error
+
+
+def kind_at(text: str) -> int:
+    """What lies at a path, as `stat.S_IFMT` has it; 0 for nothing. Raises OSError if that cannot be told.
+
+    There is nothing at what no path can be, such as a long link that has lost its first letter.
+    """
+    try:
+        return stat.S_IFMT(Path(text).stat().st_mode)
+    except ValueError:
+        return 0
+    except OSError as error:
+        if error.errno in _NOTHING_THERE:
+            return 0
+        raise
 
 
 def names_no_manifest(text: str, *, folder: bool) -> str:

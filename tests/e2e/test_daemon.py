@@ -142,7 +142,12 @@ def test_without_a_daemon_and_with_a_second_one(processes: Processes, tmp_path: 
 
 def test_what_cannot_be_added_is_one_line(processes: Processes, tmp_path: Path) -> None:
     start_daemon(processes, "--no-lan")
-    for content, code in ((str(tmp_path / "none"), 2), ("swarm:nonsense", 3), ("bafynonsense" + "a" * 50, 3)):
+    for content, code in (
+        (str(tmp_path / "none"), 2),
+        ("warm:" + "x" * 300, 2),
+        ("swarm:nonsense", 3),
+        ("bafynonsense" + "a" * 50, 3),
+    ):
         failed = command(processes, "add", content, code=code)
         assert "\n" not in failed.errors()
     (tmp_path / "bad.swarm").write_bytes(b"no manifest")

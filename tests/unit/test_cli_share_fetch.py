@@ -287,6 +287,8 @@ def test_fetch_and_seed_goes_on(envelope: Envelope) -> None:
         ((PEER, "--output", "out"), "nothing to fetch"),
         (("nothing.swarm", PEER, "--output", "out"), "there is no file nothing.swarm"),
         ((".", PEER, "--output", "out"), ". is a folder: give a .swarm file"),
+        # Longer than the name of a file can be: a link that has lost its first letter.
+        (("warm:" + "x" * 300, "--output", "out"), "there is no file warm:xxx"),
         (("photos.swarm", PEER, "--output", "out", "--download-limit", "fast"), "is not a rate such as"),
         (("photos.swarm", PEER, "--output", "out", "--max-peers", "0"), "0 is not in the range"),
         (("photos.swarm", PEER, "--output", "out", "--listen", "4001"), "is not /ip4/<ip>/tcp/<port>"),
@@ -332,11 +334,13 @@ def test_a_folder_in_the_place_of_another_manifest_is_told_before_anything_is_fe
 
 
 def test_what_a_list_names_is_looked_at_in_its_turn(envelope: Envelope, capsys: Capture) -> None:
-    Path("list").write_text("nothing\nphotos.swarm\n")
+    long = "warm:" + "x" * 300
+    Path("list").write_text(f"nothing\n{long}\nphotos.swarm\n")
     assert invoke("fetch", "-i", "list", "-o", "out") == 2
     out, err = capsys.readouterr()
     assert out == "out/photos\n"
     assert "swarm: nothing: there is no file nothing" in err
+    assert f"there is no file {long}" in err
 
 
 def test_a_broken_manifest_id_or_link_is_exit_code_3(envelope: Envelope, capsys: Capture) -> None:

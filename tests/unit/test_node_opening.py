@@ -240,7 +240,12 @@ async def test_the_peers_of_the_nodes_own_sources_are_asked_too(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("what", "words"), [("nothing.swarm", "there is no file nothing.swarm"), (".", ". is a folder: give a")]
+    ("what", "words"),
+    [
+        ("nothing.swarm", "there is no file nothing.swarm"),
+        (".", ". is a folder: give a"),
+        ("warm:" + "x" * 300, "there is no file warm:x"),
+    ],
 )
 async def test_what_is_neither_file_nor_id_nor_link_is_a_wrong_call(
     tmp_path: Path, what: str, words: str
