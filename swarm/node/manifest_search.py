@@ -34,6 +34,7 @@ from swarm.node.manifest_assembly import MAX_ASSEMBLIES, Assembly
 from swarm.node.whereabouts import Whereabouts
 from swarm.ports import ByteStream, FoundPeer, PeerSource
 from swarm.protocol.outline import Outline
+from swarm.strategy.peer_book import NAMED
 from swarm.transfer.give_up import REFUSED_SESSION, FailureReasons
 
 MAX_ASKED_AT_ONCE: Final = 32
@@ -51,6 +52,7 @@ Awaiting = Callable[[str, float], None]
 Finding = Callable[[FoundPeer, str], None]
 """Told of each peer that will be asked, with the provenance of the source that found it first."""
 NOBODY_YET = "nobody has been found that could be asked"
+NO_ANSWER_YET = "no answer yet"
 
 
 async def obtain(
@@ -134,7 +136,7 @@ class _Search:
         """Ends with the patience, which begins anew whenever a part is verified."""
         self._untrusted: ManifestError | None = None
         self._failures = FailureReasons(MAX_ASKED)
-        self._reached = False
+        self._reached: set[PeerId] = set()
         self._failed = trio.lowlevel.ParkingLot()
         self._asked: dict[PeerId, Whereabouts] = {}
         self._done: set[PeerId] = set()
@@ -161,6 +163,8 @@ class _Search:
     async def _ask_found(self, source: PeerSource, asking: trio.Nursery) -> None:
         async for found in peers_of(source, self._manifest):
             where = [endpoint for text in found.addresses if (endpoint := read_route(text)) is not None]
+            if source.provenance == NAMED:
+                self._failures.name(found.peer)
             known = self._asked.get(found.peer)
             if known is not None:
                 known.learn(where)
@@ -228,14 +232,15 @@ class _Search:
         spoken = False
         try:
             async with self._questions.ask(peer, where, PARTS_PROTOCOL) as stream:
-                self._reached = spoken = True
+                spoken = True
+                self._reached.add(peer)
                 return await self._from_parts(peer, stream)
         except LinkClosed:
             if spoken:
                 raise
         # An older peer.
         async with self._questions.ask(peer, where, MANIFEST_PROTOCOL) as stream:
-            self._reached = True
+            self._reached.add(peer)
             answer = await ask_manifest(stream, self._manifest)
         if answer is not None:
             self._require_trusted(answer.signer)
@@ -308,8 +313,8 @@ class _Search:
             raise self._invalid
         if self._untrusted is not None:
             raise self._untrusted
-        reason = self._failures.most_telling()
-        if self._reached:
+        reason = self._failures.most_telling() or (NO_ANSWER_YET if self._failures.named else "")
+        if self._assemblies or self._failures.who_counts(self._reached):
             raise Incomplete(f"no peer that was asked gave the manifest {self._manifest}: {reason}")
         if reason:
             waited = f" in {self._patience:g} s" if self._patience else ""

@@ -28,7 +28,7 @@ from swarm.errors import (
 from swarm.ids import ManifestId, PeerId
 from swarm.lazy_dataclass import dataclass
 from swarm.node.catalogue import Questions
-from swarm.node.manifest_search import NOBODY_YET, TELL_AFTER, Awaiting
+from swarm.node.manifest_search import NO_ANSWER_YET, NOBODY_YET, TELL_AFTER, Awaiting
 from swarm.node.whereabouts import Whereabouts
 from swarm.ports import Announcement, ByteStream, PeerSource
 from swarm.protocol import protocol_limits as limits
@@ -41,6 +41,7 @@ from swarm.protocol.release_question import (
     encode_question,
 )
 from swarm.storage.release_files import ReleaseFiles, TwoReleases, check_succession
+from swarm.strategy.peer_book import NAMED
 from swarm.transfer.give_up import REFUSED_SESSION, FailureReasons
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ FOUND_SECONDS: Final = 0.3
 """How long it is waited for others to be found once all that are asked have answered."""
 KNOWN_SECONDS: Final = 10.0
 """How long an answer is waited for if a record is here from an earlier time."""
+ORIGIN: Final = "origin"
+"""As whom web servers are noted; the user, or who made the link, named them."""
 FIRST_AGAIN: Final = 0.5
 LONGEST_AGAIN: Final = 10.0
 """Seconds before a peer that did not help is asked again; doubled each time."""
@@ -279,7 +282,7 @@ class _Asking:
         self._open = 0
         self._limiter = trio.CapacityLimiter(MAX_ASKED_FOR_RELEASE)
         self._failures = FailureReasons(MAX_ASKED_FOR_RELEASE)
-        self._reached = False
+        self._reached: set[PeerId] = set()
         self._refused: ManifestError | None = None
         self.refusals: list[str] = []
         """What was refused, and nobody was told of yet."""
@@ -310,6 +313,8 @@ class _Asking:
 
     async def _ask_found(self, source: PeerSource, nursery: trio.Nursery) -> None:
         async for found in peers_of(source, _place_of(self._search.series.id)):
+            if source.provenance == NAMED:
+                self._failures.name(found.peer)
             where = [route for text in found.addresses if (route := read_route(text)) is not None]
             known = self._asked.get(found.peer)
             if known is not None:
@@ -351,7 +356,7 @@ class _Asking:
         question = ReleaseQuestion(self._search.series.id, self._known, self._seconds)
         try:
             async with self._questions.ask(peer, where, RELEASE_PROTOCOL) as stream:
-                self._reached = True
+                self._reached.add(peer)
                 data = await _answer_to(stream, question)
             if not data:
                 reason = f"{peer} knows of no release of {self._search.series.name}"
@@ -396,14 +401,16 @@ class _Asking:
     async def _tell_awaited(self) -> None:
         await trio.sleep(TELL_AFTER)
         left = self._scope.deadline - trio.current_time()
-        self._search.awaiting(self._failures.most_telling() or NOBODY_YET, max(0.0, left))
+        nothing = NO_ANSWER_YET if self._failures.named else NOBODY_YET
+        self._search.awaiting(self._failures.most_telling() or nothing, max(0.0, left))
 
     async def _ask_origin(self, ask: AskOrigin) -> None:
+        self._failures.name(ORIGIN)
         while True:
             try:
                 release = await ask()
             except (NoPeerReachable, Incomplete) as error:
-                self._failures.note("origin", str(error), REFUSED_SESSION)
+                self._failures.note(ORIGIN, str(error), REFUSED_SESSION)
             except ManifestError as error:
                 self._tell_refused(str(error))
                 self._refused = error
@@ -423,8 +430,8 @@ class _Asking:
         name = self._search.series.name
         if self._refused is not None:
             return self._refused
-        reason = self._failures.most_telling()
-        if self._reached:
+        reason = self._failures.most_telling() or (NO_ANSWER_YET if self._failures.named else "")
+        if self._failures.who_counts(self._reached):
             return Incomplete(f"no peer that was asked knows of a release of {name}: {reason}")
         if reason:
             return NoPeerReachable(f"no peer could be reached: {reason}; check the addresses")

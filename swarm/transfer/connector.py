@@ -14,9 +14,9 @@ from swarm.errors import LinkClosed, NoPeerReachable
 from swarm.events import PeerDialing, PeerFailed, PeerFound, PeersAwaited
 from swarm.ids import ManifestId, PeerId
 from swarm.ports import Announcement, ByteStream, FoundPeer, PeerSource
-from swarm.strategy.peer_book import Dial, PeerBook
+from swarm.strategy.peer_book import NAMED, Dial, PeerBook
 from swarm.transfer.exchange import Exchange, SessionEnd
-from swarm.transfer.give_up import REFUSED_SESSION, FailureReasons, GiveUpTimer
+from swarm.transfer.give_up import REFUSED_SESSION, Contact, FailureReasons, GiveUpTimer
 from swarm.transfer.progress import TransferRecord
 from swarm.transfer.readiness import be_ready_to_serve
 from swarm.transfer.services import NodeServices
@@ -55,6 +55,7 @@ class PeerConnector:
         self._sources: Sequence[PeerSource] = ()
         self._awaiting_was_told = False
         self._reached = trio.Event()
+        self._answers = self._named_answers = self._exchanged = False
         self.failures = FailureReasons(MAX_FAILURES)
         """Why peers could not be reached, or refused to exchange."""
 
@@ -80,7 +81,7 @@ class PeerConnector:
 
     async def accept(self, stream: ByteStream, origin: SessionOrigin) -> None:
         """Exchange over a stream that a peer has opened, until the session ends."""
-        self._timer.met(self._services.now())
+        self._met(stream.peer)
         self._reached.set()
         try:
             await self._run_session(stream, origin)
@@ -91,6 +92,14 @@ class PeerConnector:
         """Call ``then`` when the first peer is connected: before it has greeted."""
         await self._reached.wait()
         await then()
+
+    @property
+    def contact(self) -> Contact:
+        """How far any peer ever came."""
+        if self._exchanged:
+            return Contact.EXCHANGED
+        answers = self._named_answers if self.failures.named else self._answers
+        return Contact.ANSWERED if answers else Contact.NONE
 
     def pause(self) -> None:
         """Dial nobody until `unpause`."""
@@ -113,6 +122,8 @@ class PeerConnector:
 
     async def _collect(self, source: PeerSource, manifest: ManifestId) -> None:
         async for found in peers_of(source, manifest):
+            if source.provenance == NAMED:
+                self.failures.name(found.peer)
             if not self._services.peers.is_banned(found.peer):
                 self._tell_found(found, source.provenance)
                 self._book.add(
@@ -164,7 +175,7 @@ class PeerConnector:
             async with services.named_dials if self._book.is_named(peer) else services.dials:
                 self._dialling.add(peer)
                 stream, address = await self._reach(dial)
-            self._timer.met(self._services.now())
+            self._met(peer)
             await self._run_session(stream, SessionOrigin(inbound=False, address=address))
         except NoPeerReachable as error:
             self._failed(peer, str(error), error.telling)
@@ -183,6 +194,11 @@ class PeerConnector:
         address = await self._services.network.connect(dial.peer, endpoints)
         self._reached.set()
         return await self._services.network.open_stream(dial.peer, EXCHANGE_PROTOCOL), address
+
+    def _met(self, peer: PeerId) -> None:
+        self._timer.met(self._services.now())
+        self._answers = True
+        self._named_answers = self._named_answers or peer in self.failures.named
 
     def _failed(self, peer: PeerId, reason: str, telling: int) -> None:
         self._note_failure(peer, reason, telling)
@@ -222,6 +238,7 @@ class PeerConnector:
         """Take note of how it ended; None if it was cancelled, which is no failure of the peer's."""
         joined = end is not None and end.joined
         if joined:
+            self._exchanged = True
             self.failures.forget(peer)
         elif end is not None:
             self._note_failure(peer, f"{peer}: {end.reason}", REFUSED_SESSION)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from enum import IntEnum
 from typing import Final
 
 from swarm.errors import Incomplete, NoPeerReachable, SwarmError
@@ -53,22 +55,40 @@ class GiveUpTimer:
 class FailureReasons:
     """Why peers could not be reached, or refused to exchange: the latest reason of each.
 
-    Of at most ``most`` peers; the oldest are forgotten.
+    Of at most ``most`` peers; the oldest are forgotten, strangers first.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._by_peer: dict[str, tuple[int, str]] = {}
+        self._named: set[str] = set()
+
+    @property
+    def named(self) -> AbstractSet[str]:
+        """The peers that the user named."""
+        return self._named
+
+    def name(self, peer: str) -> None:
+        """The user named the peer: no stranger's reason is told any more.
+
+        Who else is near has nothing to do with what the user asked for.
+        """
+        self._named.add(peer)
 
     def __contains__(self, peer: object) -> bool:
         return peer in self._by_peer
+
+    def who_counts(self, peers: AbstractSet[str]) -> AbstractSet[str]:
+        """Those of ``peers`` whose reasons are told."""
+        return peers & self._named if self._named else peers
 
     def note(self, peer: str, reason: str, telling: int) -> None:
         """The peer failed now; of several reasons the one with the greatest ``telling`` is told."""
         self._by_peer.pop(peer, None)
         self._by_peer[peer] = telling, reason
         if len(self._by_peer) > self._most:
-            del self._by_peer[next(iter(self._by_peer))]
+            oldest = next(iter(self._by_peer))
+            del self._by_peer[next((each for each in self._by_peer if each not in self._named), oldest)]
 
     def forget(self, peer: str) -> None:
         """The peer is there after all."""
@@ -80,13 +100,25 @@ class FailureReasons:
 
     def most_telling(self) -> str:
         """The reason that says most about what is wrong, the latest of several; empty if there is none."""
-        reasons = list(self._by_peer.values())
+        told = self.who_counts(self._by_peer.keys())
+        reasons = [reason for peer, reason in self._by_peer.items() if peer in told]
         return max(reversed(reasons), key=lambda each: each[0])[1] if reasons else ""
+
+
+class Contact(IntEnum):
+    """How far any peer ever came."""
+
+    NONE = 0
+    ANSWERED = 1
+    """None exchanged. When the user named peers, the answer of another does not count."""
+    EXCHANGED = 2
 
 
 def give_up_error(
     *,
-    met_somebody: bool,
+    contact: Contact,
+    progressed: bool,
+    kept: bool,
     connected: int,
     missing: Sequence[int],
     reason: str,
@@ -95,16 +127,22 @@ def give_up_error(
 ) -> SwarmError:
     """The error that says why a fetch could not be completed, and what to do.
 
-    ``missing`` are the wanted pieces that no source has, ``reason`` says why peers could not be reached or
-    refused to exchange, ``patience`` is how many seconds were waited. ``troubles`` are those of sources that
-    are no peers.
+    ``progressed`` says that this run got some of it, ``kept`` that some of it is on the disk. ``missing`` are
+    the wanted pieces that no source has, ``reason`` says why peers could not be reached or refused to
+    exchange, ``patience`` is how many seconds were waited. ``troubles`` are those of other sources.
     """
+    met_somebody = progressed or contact is not Contact.NONE
+    go_on = (
+        "what was fetched is kept, run the same command to go on"
+        if kept
+        else "nothing was fetched, run the same command to try again"
+    )
     if troubles:
         failed = "; ".join(f"{source}: {why}" for source, why in troubles.items())
         if reason:
             failed += f"; no peer either: {reason}"
         if met_somebody:
-            return Incomplete(f"{failed}; what was fetched is kept, run the same command to go on")
+            return Incomplete(f"{failed}; {go_on}")
         return NoPeerReachable(f"nobody gave anything: {failed}")
     why = f": {reason}" if reason else ""
     if not (met_somebody or connected):
@@ -112,14 +150,22 @@ def give_up_error(
             f"no peer could be reached in {patience:g} s{why}; check the addresses, or try again later"
         )
     if not connected:
-        return Incomplete(f"all peers are gone{why}; what was fetched is kept, run the same command to go on")
+        return Incomplete(f"{_absence(contact, patience)}{why}; {go_on}")
     who = f"none of the {connected} connected peers has" if connected > 1 else "the only connected peer lacks"
     lacking = (
         f"{who} {_describe(missing)}"
         if missing
         else f"no peer sent a piece for {patience:g} s, though {connected} connected ones claim to have them"
     )
-    return Incomplete(f"{lacking}; what was fetched is kept, run the same command to go on")
+    return Incomplete(f"{lacking}; {go_on}")
+
+
+def _absence(contact: Contact, patience: float) -> str:
+    if contact is Contact.EXCHANGED:
+        return "all peers are gone"
+    if contact is Contact.ANSWERED:
+        return "no peer that answered exchanges this"
+    return f"no peer could be reached in {patience:g} s"
 
 
 def _describe(pieces: Sequence[int]) -> str:

@@ -38,7 +38,7 @@ from swarm.strategy.peer_book import PeerBook
 from swarm.transfer.connector import PeerConnector
 from swarm.transfer.content_reader import ContentReader
 from swarm.transfer.exchange import Exchange
-from swarm.transfer.give_up import GiveUpTimer, give_up_error
+from swarm.transfer.give_up import Contact, GiveUpTimer, give_up_error
 from swarm.transfer.progress import Progress, TransferRecord
 from swarm.transfer.readiness import be_ready_to_fetch
 from swarm.transfer.services import NodeServices
@@ -536,16 +536,22 @@ class Transfer:
             if self._record.advanced_at is not None:
                 self._timer.useful(self._record.advanced_at)
             if self._services.now() >= self._timer.deadline() or await self._is_hopeless(exchange):
-                raise give_up_error(
-                    met_somebody=self._timer.met_somebody,
-                    connected=exchange.sources,
-                    missing=exchange.missing(),
-                    reason=self._connector.failures.most_telling() if self._connector else "",
-                    patience=self.options.patience,
-                    troubles=exchange.troubles,
-                )
+                raise self._give_up_error(exchange)
             with trio.move_on_at(self._timer.deadline()):
                 await exchange.changed()
+
+    def _give_up_error(self, exchange: Exchange) -> SwarmError:
+        connector, content = self._connector, self._content
+        return give_up_error(
+            contact=Contact.NONE if connector is None else connector.contact,
+            progressed=self._record.advanced_at is not None,
+            kept=content is not None and bool(content.store.stored),
+            connected=exchange.sources,
+            missing=exchange.missing(),
+            reason="" if connector is None else connector.failures.most_telling(),
+            patience=self.options.patience,
+            troubles=exchange.troubles,
+        )
 
     async def _is_hopeless(self, exchange: Exchange) -> bool:
         """Whether everybody who was named has failed for good, and nobody else turns up for a moment."""

@@ -312,3 +312,45 @@ def test_a_node_names_the_addresses_that_its_machine_has_now(lan: Lan) -> None:
     address("add", "fd00:9::7/64")
     address("del", f"{before}/24")
     node.line(rf"^(?!.*/ip4/{before}/).*/ip6/fd00:9::7/")
+
+
+def test_what_strangers_say_does_not_hide_why_the_named_peer_is_away(lan: Lan) -> None:
+    """Peers that only happen to be near change neither what is told nor how the command ends."""
+    seeder, _ = lan.share(0)
+    link = str(seeder.event("path_shared")["link"])
+    manifest = next(seeder.cwd.glob("*.swarm"))
+    seeder.terminate()
+    seeder.expect_exit(143)
+    stranger, _ = lan.share(1, seed=2)
+    stranger.address()
+    for number, what in enumerate((link, manifest)):
+        fetch = lan.swarm(
+            2, "fetch", what, "--output", f"no{number}", "--patience", "6", "--json", name=f"me{number}"
+        )
+        fetch.expect_exit(4)
+        near = fetch.event("peer_found", provenance="lan")
+        assert near["peer"] == stranger.address().rpartition("/p2p/")[2]
+        assert "Connection refused" in fetch.event("peers_awaited")["reason"]
+        (told,) = fetch.errors().splitlines()
+        assert told.startswith("swarm: no peer could be reached in 6 s: ")
+        assert "Connection refused" in told
+
+
+def test_a_named_peer_that_refuses_is_told_before_strangers(lan: Lan) -> None:
+    seeder, _ = lan.share(0, "--allow", "12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo")
+    link = str(seeder.event("path_shared")["link"])
+    manifest = next(seeder.cwd.glob("*.swarm"))
+    peer = seeder.address().rpartition("/p2p/")[2]
+    stranger, _ = lan.share(1, seed=2)
+    stranger.address()
+    for number, what in enumerate((link, manifest)):
+        fetch = lan.swarm(
+            2, "fetch", what, "--output", f"no{number}", "--patience", "6", "--json", name=f"me{number}"
+        )
+        fetch.expect_exit(5)
+        fetch.event("peer_found", provenance="lan")
+        (told,) = fetch.errors().splitlines()
+        for reason in (fetch.event("peers_awaited")["reason"], told):
+            assert peer in reason
+            assert "--allow" in reason
+        assert "is kept" not in told

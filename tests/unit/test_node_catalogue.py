@@ -449,3 +449,26 @@ async def test_times_of_folders_are_taken_only_if_there_are_as_many_as_asked_for
 
 async def test_a_node_that_has_no_times_of_folders_says_so() -> None:
     assert await between(catalogue().times, lambda link: ask_tree_times(link, MANIFEST.id, 3)) is None
+
+
+@pytest.mark.parametrize(
+    ("named", "error", "reason"),
+    [("connection refused", NoPeerReachable, "connection refused"), (late, Incomplete, "no answer yet")],
+    ids=["refused", "silent"],
+)
+async def test_what_a_stranger_lacks_does_not_hide_why_the_named_peer_is_away(
+    autojump_clock: trio.testing.MockClock,
+    named: Callable[[ByteStream], Awaitable[None]] | str,
+    error: type[Exception],
+    reason: str,
+) -> None:
+    told: list[str] = []
+    network = Peers(named=named, stranger=nothing_here)
+    async with trio.open_nursery() as network.nursery:
+        sources = [NamedPeers([PeerAddress(PeerId("named"), ENDPOINT)]), Growing("stranger")]
+        questions = Questions(network, lambda _: False, lambda _: None)
+        with pytest.raises(error, match=reason):
+            await find_manifest(questions, MANIFEST.id, sources, (), 3, lambda reason, _: told.append(reason))
+        network.nursery.cancel_scope.cancel()
+    assert "stranger" in network.asked
+    assert not any("stranger" in each for each in told)

@@ -136,6 +136,16 @@ async def test_a_peer_whose_address_in_the_link_is_old_is_found_where_another_so
         assert found == [release(2).record]
 
 
+async def test_what_a_stranger_knows_does_not_hide_why_the_named_peer_is_away(tmp_path: Path) -> None:
+    async with loopback_node(tmp_path / "a") as stranger, loopback_node(tmp_path / "asks") as asks:
+        tracker = Tracker()
+        asks.add_peer_source(tracker)
+        tracker.find(stranger.peer_id, *(each.partition("/p2p/")[0] for each in stranger.addresses))
+        options = swarm.TransferOptions(patience=2)
+        with trio.fail_after(20), pytest.raises(swarm.NoPeerReachable, match="refused"):
+            await asks.newest_release(SeriesLink(SERIES, (NOBODY,)), options=options)
+
+
 @pytest.mark.parametrize("lie", LIES.values(), ids=LIES.keys())
 async def test_a_hostile_peer_is_refused_with_one_line_and_alone_is_to_blame(
     tmp_path: Path, lie: Lie

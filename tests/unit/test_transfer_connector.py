@@ -28,7 +28,7 @@ from swarm.ports import Announcement, ByteStream, FoundPeer, PeerSource
 from swarm.protocol.messages import Goodbye, HaveAll, HaveNone, Request, Unchoke
 from swarm.storage.memory_store import MemoryStore
 from swarm.transfer.connector import EXCHANGE_PROTOCOL, MAX_FAILURES, PeerConnector
-from swarm.transfer.give_up import GiveUpTimer
+from swarm.transfer.give_up import Contact, GiveUpTimer
 from swarm.transfer.session import SessionOrigin
 from tests.support.contents import file_manifest
 from tests.support.exchanges import TRANSFER, Member, SilentNetwork
@@ -203,6 +203,22 @@ async def test_a_refusal_is_remembered_until_the_peer_exchanges(autojump_clock):
             await made.exchange.complete.wait()
         await made.exchange.stop("enough")
         assert made.connector.failures.by_peer() == {}
+
+
+async def test_the_answer_of_a_stranger_is_none_when_the_user_named_peers(autojump_clock):
+    for named, contact, reason in (
+        ((at(A),), Contact.NONE, f"{ADDRESS}: connection refused"),
+        ((), Contact.ANSWERED, f"{B}: the peer left: that manifest is not here"),
+    ):
+        finding = Finding()
+        finding.find(B)
+        async with connecting(*named, finding, B=refuses) as made:
+            await trio.sleep(3)
+            assert {A, B} >= set(made.connector.failures.by_peer()) >= {B}
+            assert made.connector.contact is contact
+            assert made.connector.failures.most_telling() == reason
+        (awaited,) = await made.told(PeersAwaited)
+        assert awaited.reason == reason
 
 
 async def test_a_session_that_ends_frees_the_peer_for_another_dial(autojump_clock):

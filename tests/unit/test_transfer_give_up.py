@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from swarm.errors import Incomplete, NoPeerReachable
-from swarm.transfer.give_up import MAX_RANGES_SHOWN, FailureReasons, GiveUpTimer, give_up_error
+from swarm.errors import Incomplete, NoPeerReachable, SwarmError
+from swarm.transfer.give_up import MAX_RANGES_SHOWN, Contact, FailureReasons, GiveUpTimer, give_up_error
 
 
 def test_the_first_session_is_waited_for_as_long_as_later_ones() -> None:
@@ -37,19 +39,34 @@ def test_a_pause_does_not_count_as_waiting() -> None:
     assert timer.deadline() == 220, "time does not run backwards"
 
 
+def gave_up(contact: Contact, **how: Any) -> SwarmError:
+    default = {"progressed": False, "kept": False, "connected": 0, "missing": (0, 1), "reason": ""}
+    return give_up_error(contact=contact, patience=9, **{**default, **how})
+
+
 def test_nobody_was_reached() -> None:
-    error = give_up_error(met_somebody=False, connected=0, missing=(0, 1), reason="b: refused", patience=9)
+    error = gave_up(Contact.NONE, reason="b: refused")
     assert isinstance(error, NoPeerReachable)
     assert "in 9 s: b: refused" in str(error)
-
-
-def test_all_are_gone() -> None:
-    error = give_up_error(met_somebody=True, connected=0, missing=(1,), reason="", patience=9)
+    # A folder of this machine gave some of it.
+    error = gave_up(Contact.NONE, reason="b: refused", progressed=True, kept=True)
     assert isinstance(error, Incomplete)
+    assert "in 9 s: b: refused; what was fetched is kept" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("contact", "said"),
+    [(Contact.ANSWERED, "no peer that answered exchanges this"), (Contact.EXCHANGED, "all peers are gone")],
+)
+def test_all_are_gone(contact: Contact, said: str) -> None:
+    error = gave_up(contact, reason="b: the peer left")
+    assert isinstance(error, Incomplete)
+    assert str(error).startswith(f"{said}: b: the peer left; nothing was fetched")
+    assert "what was fetched is kept" in str(gave_up(contact, kept=True))
 
 
 def test_peers_claim_to_have_the_pieces_and_send_none() -> None:
-    error = give_up_error(met_somebody=True, connected=2, missing=(), reason="", patience=9)
+    error = gave_up(Contact.EXCHANGED, connected=2, missing=())
     assert isinstance(error, Incomplete)
     assert "no peer sent a piece for 9 s" in str(error)
 
@@ -68,12 +85,25 @@ def test_the_most_telling_reason_is_told_and_the_latest_of_equals() -> None:
     assert reasons.most_telling() == "no answer"
 
 
+def test_what_named_peers_said_is_told_and_nothing_of_strangers() -> None:
+    reasons = FailureReasons(most=2)
+    reasons.note("stranger", "it is not here", 100)
+    reasons.name("a")
+    assert reasons.most_telling() == "", "the stranger was not asked for"
+    reasons.note("a", "refused", 1)
+    reasons.note("stranger", "it is not here", 100)
+    assert reasons.most_telling() == "refused"
+    reasons.note("another", "it is not here", 100)
+    assert reasons.most_telling() == "refused", "strangers push out no named peer"
+    assert reasons.who_counts({"a", "stranger"}) == {"a"}
+
+
 @pytest.mark.parametrize(
     ("missing", "said"),
     [((7,), "piece 7;"), ((0, 1, 2, 5), "4 pieces: 0-2, 5;"), (tuple(range(0, 40, 2)), "20 pieces: 0, 2,")],
 )
 def test_the_pieces_that_nobody_has_are_named(missing: tuple[int, ...], said: str) -> None:
-    error = give_up_error(met_somebody=True, connected=3, missing=missing, reason="", patience=9)
+    error = gave_up(Contact.EXCHANGED, connected=3, missing=missing)
     assert isinstance(error, Incomplete)
     assert said in str(error)
     assert str(error).count(",") <= MAX_RANGES_SHOWN + 1
