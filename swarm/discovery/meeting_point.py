@@ -131,6 +131,7 @@ class MeetingPoint:
         self._changed = trio.Event()
         # The server's own count goes on when the stream ends: so does this one.
         self._budget = TokenBucket(limits.REGISTERS_RATE, limits.REGISTERS_BURST, trio.current_time())
+        self._found = TokenBucket(limits.FOUND_RATE, limits.FOUND_BURST, trio.current_time())
         self._where: Endpoint | None = None
         self._connected = trio.Event()
         self._was_told = False
@@ -166,6 +167,9 @@ class MeetingPoint:
                     began = trio.current_time()
                     answer = await _ask(stream, Discover(namespace, cookie=cookie, wait=limits.MAX_WAIT))
                     cookie, pause = answer.cookie, FIRST_PAUSE
+                    if answer.records:
+                        self._found.take(1, trio.current_time())
+                        await trio.sleep(self._found.delay(0, trio.current_time()))
                     for record in answer.records:
                         if (found := self._read(record)) is not None:
                             yield found

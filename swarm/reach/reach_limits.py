@@ -49,6 +49,10 @@ REGISTERS_RATE = 10.0
 REGISTERS_BURST = 300.0
 """Registrations that a node sends to one meeting point a second, and in a burst: half of what that takes, for
 questions count there, too."""
+FOUND_RATE = 10.0
+FOUND_BURST = 600.0
+"""Answers with peers that a node takes from one meeting point a second, and in a burst: each peer's record is
+verified."""
 
 # --- Relay ----------------------------------------------------------------------------------------
 

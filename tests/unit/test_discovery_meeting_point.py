@@ -195,6 +195,32 @@ async def test_a_server_that_does_not_wait_is_asked_without_hurry(
     assert [question.wait for _, question in link.asked] == [limits.MAX_WAIT] * len(link.asked)
 
 
+async def test_a_server_that_names_peers_without_end_is_not_asked_without_pause(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Each of its records is verified."""
+    record = seal_record(KEY, [PUBLIC], 1)
+
+    async def endless(link: Link, stream: MemoryLink) -> None:
+        while len(link.asked) < 5000:
+            message = decode_rendezvous(await read_message(stream, limits.MAX_REQUEST_BYTES))
+            assert isinstance(message, Discover)
+            link.asked.append((trio.current_time(), message))
+            again = DiscoverResponse(RendezvousStatus.OK, (Register(SPACE, record, 100),), b"next")
+            await write_message(stream, encode_rendezvous(again))
+        await trio.sleep_forever()
+
+    async with meeting(PUBLIC, endless) as (point, link):
+        with trio.move_on_after(100):
+            async with aclosing(point.peers(MANIFEST)) as peers:
+                async for _ in peers:
+                    pass
+        # As many peers as there can be are heard of at once.
+        first = sum(at < link.asked[0][0] + 1 for at, _ in link.asked)
+        assert first * limits.MAX_FOUND >= limits.MAX_RECORDS
+        assert len(link.asked) <= limits.FOUND_BURST + 100 * limits.FOUND_RATE + 1
+
+
 async def test_an_answer_that_was_not_asked_for_ends_the_connection(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
