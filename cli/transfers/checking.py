@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from swarm.errors import IntegrityError
@@ -19,7 +20,7 @@ async def check_all(node: Node, live: Live, sharing: Sharing, *, whole: bool) ->
     from swarm.observe.reports import DifferenceFound, PathVerified
     from swarm.sources.origin_check import check_origin
 
-    different = 0
+    different: list[str] = []
     for path, _ in sharing.places:
         live.phase = Phase.HASHING
         options = sharing.options
@@ -34,10 +35,23 @@ async def check_all(node: Node, live: Live, sharing: Sharing, *, whole: bool) ->
                     line = f"origin {origin}: {difference}"
                     live.result(DifferenceFound(line), line)
                 live.result(PathVerified(str(path), transfer.id, not found))
-                if found:
-                    different += 1
-                else:
+                different += found
+                if not found:
                     extent = "all of" if whole else "samples of"
                     live.result(None, f"origin {origin} has {extent} {printable(str(path))}")
     if different:
-        raise IntegrityError("what an origin has is not what is here: put the new files there")
+        raise IntegrityError(f"an origin does not give what is here: {'; '.join(advice(different))}")
+
+
+def advice(differences: Sequence[str]) -> Iterator[str]:
+    """What the publisher can do about each kind of difference that was found."""
+    from swarm.protocol.http_range import NO_RANGES, NOT_GIVEN
+
+    absent = sum(NOT_GIVEN in each for each in differences)
+    whole = sum(each.endswith(NO_RANGES) for each in differences)
+    if absent:
+        yield "look whether the URL is right and the files are there"
+    if whole:
+        yield "use a server that knows ranges (--check=whole compares without them)"
+    if absent + whole < len(differences):
+        yield "put the new files there"

@@ -18,6 +18,8 @@ MOST_RETRY_SECONDS = 300.0
 """A server that asks for a longer rest is asked after this, all the same."""
 BUSY_SECONDS = 10.0
 """The rest of a server that is busy and does not say for how long."""
+NO_RANGES = "it sends the whole file where a part was asked for"
+NOT_GIVEN = "it does not give the file"
 
 _CONTENT_RANGE = lazy_pattern(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)", re.ASCII)
 _UNSATISFIED = lazy_pattern(r"bytes \*/([0-9]{1,19})", re.ASCII)
@@ -124,7 +126,7 @@ def _whole(head: ResponseHead, wish: Wish) -> Part | Fault:
     if head.length is not None and head.length != wish.size:
         return _wrong_size(head.length, wish)
     if wish.start:
-        return Fault(Concerns.FILE, "it sends the whole file where a part was asked for")
+        return Fault(Concerns.FILE, NO_RANGES)
     return Part(wish.size, whole=True)
 
 
@@ -139,7 +141,7 @@ def _refusal(head: ResponseHead, wish: Wish) -> Fault:
         rest = float(seconds) if _SECONDS.fullmatch(seconds) else BUSY_SECONDS
         return Fault(Concerns.SERVER, f"it is busy ({head.status})", max(1.0, min(rest, MOST_RETRY_SECONDS)))
     if head.status in _GONE:
-        return Fault(Concerns.FILE, f"it does not give the file ({head.status})")
+        return Fault(Concerns.FILE, f"{NOT_GIVEN} ({head.status})")
     if 400 <= head.status < 500 and head.status not in (408, 425):
         return Fault(Concerns.FILE, f"it refuses the request ({head.status})")
     return Fault(Concerns.ANSWER, f"it fails ({head.status})")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from swarm.content.link import SwarmLink
 from swarm.errors import Incomplete, NoPeerReachable
 from swarm.ids import ManifestId
 from tests.support.cli_fakes import ADDRESSES, PEER, PEER_2, FakeNode, invoke
+from tests.support.web_servers import Asked, ScriptedServer
 
 Capture = pytest.CaptureFixture[str]
 
@@ -122,3 +125,25 @@ def test_one_that_fails_does_not_stop_the_others_and_the_worst_gives_the_exit_co
     assert sorted(failed) == [("a.bin.swarm", 4), ("b.bin.swarm", 5)]
     assert records[-1]["event"] == "command_failed"
     assert records[-1]["exit_code"] == 5
+
+
+CHECKED = random.Random(5).randbytes(300_000)
+
+
+@pytest.mark.parametrize(
+    ("url", "answer", "words"),
+    [
+        ("nothing", lambda asked: asked.say("404 Not Found"), "look whether the URL is right"),
+        ("a", lambda asked: asked.say("200 OK", body=CHECKED), "use a server that knows ranges"),
+        ("a", lambda asked: asked.part(bytes(len(CHECKED))), "put the new files there"),
+    ],
+)
+def test_a_check_gives_the_advice_that_fits(
+    folder: Path, capsys: Capture, url: str, answer: Callable[[Asked], None], words: str
+) -> None:
+    Path("checked").write_bytes(CHECKED)
+    with ScriptedServer(CHECKED, answer) as server:
+        assert (
+            invoke("share", "checked", "--piece-size", "16KiB", "--origin", server.url + url, "--check") == 6
+        )
+    assert f"swarm: an origin does not give what is here: {words}" in capsys.readouterr().err
