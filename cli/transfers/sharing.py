@@ -10,7 +10,7 @@ import click
 
 from cli.failures import explain, summed_up
 from cli.transfers.leaving import Leaving, Seeding, counting
-from swarm.errors import SwarmError
+from swarm.errors import ManifestError, SwarmError
 from swarm.lazy_dataclass import dataclass
 
 if TYPE_CHECKING:
@@ -43,8 +43,15 @@ def places(
     """Where the manifest of each path goes; a path that is given twice counts once.
 
     ``name`` is what a single path is shared as. Raises click.UsageError if two manifests would have one name,
-    if one name is given for several paths, and if there is no name.
+    if one name is given for several paths, if no manifest can have it, and if there is no name.
     """
+    from swarm.content.paths import check_title
+
+    if name is not None:
+        try:
+            check_title(name)
+        except ManifestError as error:
+            raise click.UsageError(f"--name: {error}") from error
     # What leads to the same file or folder is the same path.
     unique = {path.resolve(): path for path in reversed(paths)}
     chosen = [path for path in dict.fromkeys(paths) if unique[path.resolve()] == path]

@@ -70,6 +70,19 @@ def test_two_manifests_of_one_name_are_refused_before_anything_is_hashed(
     assert not list(folder.glob("*.swarm"))
 
 
+@pytest.mark.parametrize("manifest", [(), ("--manifest", "m.swarm")])
+@pytest.mark.parametrize("name", ["a/b", "..", "CON"])
+def test_a_name_that_no_manifest_can_have_is_refused_before_anything_is_hashed(
+    folder: Path, capsys: Capture, name: str, manifest: tuple[str, ...]
+) -> None:
+    node = FakeNode()
+    assert invoke("share", "a.bin", "--name", name, *manifest, node=node) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("swarm: --name: ")
+    assert f"'{name}'" in error
+    assert node.options is None
+
+
 def test_contents_and_peers_are_told_apart_by_their_form(ids: list[ManifestId], capsys: Capture) -> None:
     node = FakeNode()
     arguments = (PEER, "a.bin.swarm", f" {PEER_2}/\n", str(folder_file("b.bin.swarm")))
