@@ -929,6 +929,7 @@ async def test_an_own_stream_that_came_too_late_ends_without_a_word(autojump_clo
         ours, theirs = memory_link_pair(ME, RAW)
         made.nursery.start_soon(made.exchange.add_stream, ours, SessionOrigin(inbound=False))
         await RawPeer(theirs, MANIFEST).greet()
+        await trio.testing.wait_all_tasks_blocked()
         late, other = memory_link_pair(ME, RAW)
         end = await made.exchange.add_stream(late, SessionOrigin(inbound=False))
         assert end.reason == "a session is open already"
