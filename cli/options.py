@@ -32,7 +32,18 @@ def names_a_peer(text: str) -> bool:
     return _PEER.fullmatch(text) is not None
 
 
-class PathOrStream(click.Path):
+class PathType(click.Path):
+    """A path; one of a folder need not exist yet."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path; click ends with exit code 2 for a file in the place of a folder."""
+        text = os.fsdecode(value)
+        if not self.file_okay and not (self.allow_dash and text == "-") and Path(text).is_file():
+            self.fail(f"{text!r} is a file; give a folder", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class PathOrStream(PathType):
     """A path, or ``-`` for the standard stream: a file of that name is ``./-``."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:

@@ -33,7 +33,7 @@ NAME_SECONDS = 2
 @click.option(
     "-o",
     "--output",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=options.PathType(file_okay=False, path_type=Path),
     metavar="DIR",
     help="The folder of a fetch (default: the current one).",
 )

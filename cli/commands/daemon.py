@@ -68,14 +68,14 @@ def parse_http(text: str) -> tuple[str, int] | None:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=options.PathType(file_okay=False, path_type=Path),
     metavar="DIR",
     default=Path(),
     help="Where a fetch goes that is added without a folder (default: the current one).",
 )
 @click.option(
     "--watch",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=options.PathType(file_okay=False, path_type=Path),
     metavar="DIR",
     multiple=True,
     help="Share every file and folder in DIR once it has not changed for 5 s (repeatable).",

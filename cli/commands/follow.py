@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=options.PathType(file_okay=False, path_type=Path),
     metavar="DIR",
     default=Path(),
     help="The folder in which the release is kept up to date (default: the current one).",

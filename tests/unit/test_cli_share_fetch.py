@@ -292,7 +292,7 @@ def test_fetch_and_seed_goes_on(envelope: Envelope) -> None:
         (("photos.swarm", PEER, "--output", "out", "--download-limit", "fast"), "is not a rate such as"),
         (("photos.swarm", PEER, "--output", "out", "--max-peers", "0"), "0 is not in the range"),
         (("photos.swarm", PEER, "--output", "out", "--listen", "4001"), "is not /ip4/<ip>/tcp/<port>"),
-        (("photos.swarm", PEER, "--output", "photos.swarm"), "is a file"),
+        (("photos.swarm", PEER, "--output", "photos.swarm"), "'photos.swarm' is a file; give a folder"),
         (("photos.swarm", "--output", "out", "--base", "no such thing"), "does not exist"),
         (("photos.swarm", PEER, "--output", "out", "--announce", "4001"), "e.g. /ip4/"),
     ],
@@ -331,6 +331,13 @@ def test_a_folder_in_the_place_of_another_manifest_is_told_before_anything_is_fe
     error = capsys.readouterr().err
     assert words.format(here=tmp_path) in error
     assert f"; to fetch into a folder: -o {target} (see" in error
+
+
+@pytest.mark.parametrize("command", ["fetch", "follow", "daemon", "add"])
+def test_the_output_of_every_command_is_a_folder(envelope: Envelope, capsys: Capture, command: str) -> None:
+    what = () if command == "daemon" else ("photos.swarm",)
+    assert invoke(command, *what, "-o", "photos/one.jpg") == 2
+    assert "'photos/one.jpg' is a file; give a folder" in capsys.readouterr().err
 
 
 def test_what_a_list_names_is_looked_at_in_its_turn(envelope: Envelope, capsys: Capture) -> None:
