@@ -23,11 +23,30 @@ from cli.output import DELIVERY_SECONDS, LAST_SECONDS, NoReader, Outputs
 from cli.runtime import Runtime
 from cli.version import version
 
-COMMANDS = (
-    "share", "fetch", "release", "follow", "peers", "ping", "listen", "list", "meet", "inspect", "verify",
-    "id", "demo", "daemon", "add", "status", "pause", "resume", "remove", "limit", "top",
-)  # fmt: skip
-"""In the order of the help; each is the ``command`` of its module in `cli.commands`."""
+COMMANDS = {
+    "share": "Hash a file or folder, write its .swarm file, and seed it.",
+    "fetch": "Fetch what a .swarm file, an id or a link names, from peers.",
+    "release": "Publish the next version of a series, and seed it.",
+    "follow": "Keep a folder at the newest release of a series.",
+    "peers": "List who is near, in the networks of this machine.",
+    "ping": "Measure the round trips to peers.",
+    "listen": "Run a bare node that answers pings.",
+    "list": "List what peers have to offer.",
+    "meet": "Run a meeting point for peers behind routers.",
+    "inspect": "Print what is in a manifest.",
+    "verify": "Check a file or folder against a .swarm file.",
+    "id": "Print the peer id with which this machine fetches and signs.",
+    "demo": "Run a real swarm on this machine, and watch it.",
+    "daemon": "Keep many transfers in one process, also over restarts.",
+    "add": "Let the daemon share or fetch something.",
+    "status": "Show how the daemon's transfers stand.",
+    "pause": "Stop transfers of the daemon until they are resumed.",
+    "resume": "Go on with transfers that are paused or have failed.",
+    "remove": "Let the daemon forget transfers; their files stay.",
+    "limit": "Limit transfers, and say when they are seeded enough.",
+    "top": "Show live what the daemon does.",
+}
+"""In the order of the help, with the lines there; each is the ``command`` of its module in `cli.commands`."""
 
 EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES)
 
@@ -50,7 +69,22 @@ class Commands(click.Group):
         module = importlib.import_module(f"cli.commands.{cmd_name}")
         command: click.Command = module.command
         command.epilog = EPILOG
+        command.short_help = COMMANDS[cmd_name]
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command and its arguments; click would suggest none, for it knows no list of ours."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            from difflib import get_close_matches
+
+            near = " or ".join(map(repr, get_close_matches(name, COMMANDS)))
+            raise click.UsageError(
+                f"No such command {name!r}.{f' Did you mean {near}?' if near else ''}", ctx
+            )
+        return super().resolve_command(ctx, args)
 
 
 def _version(ctx: click.Context, _param: click.Parameter, given: bool) -> None:

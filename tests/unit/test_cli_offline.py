@@ -274,6 +274,9 @@ def test_the_help_lists_every_command_and_every_exit_code(capsys: Capture) -> No
         assert f"\n  {command} " in text
     for code, meaning in EXIT_CODES:
         assert f"{code:>3}  {meaning}" in text
+    listed = text.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+    assert len(listed) == len(COMMANDS), "a line for each"
+    assert all(line.endswith(".") and not line.endswith("...") for line in listed)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -295,6 +298,17 @@ def test_unknown_commands_and_options_are_exit_code_2(capsys: Capture) -> None:
     assert run(["shout"]) == 2
     assert run(["share", "--loud"]) == 2
     assert all(line.startswith("swarm: No such ") for line in capsys.readouterr().err.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("meant", "hint"),
+    [("fecth", "Did you mean 'fetch'?"), ("statsu", "Did you mean 'status'?"), ("lst", "'list' or ")],
+)
+def test_a_command_that_is_mistyped_is_guessed(capsys: Capture, meant: str, hint: str) -> None:
+    assert run([meant, "--loud"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"swarm: No such command '{meant}'. ")
+    assert hint in error
 
 
 def test_version(capsys: Capture) -> None:
