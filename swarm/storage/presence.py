@@ -313,7 +313,8 @@ class Presence:
         return whole and fingerprint(buffer) == self._checks[start : start + FINGERPRINT_BYTES]
 
     def _restore_files(self, files: list[int], tell: Tell) -> None:
-        """These files are back as they were."""
+        """These files are back as they were, but for those that were hashed meanwhile."""
+        files = [file for file in files if file in self._watched]
         pieces = self._pieces_of(files) - self._bad
         damaged = {self._layout.span(piece).file for piece in self._bad}
         for file in files:
@@ -378,6 +379,10 @@ class Presence:
             yield 0
 
     def _settle(self, checked: list[_Checked], tell: Tell) -> None:
+        if self._root_reason is not None:
+            # The folder has gone meanwhile: all its files are looked at once it is back.
+            checked.clear()
+            return
         pieces = PieceSet(self._stored.size)
         files = []
         for each in checked:

@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import shutil
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -298,6 +299,42 @@ async def test_a_folder_that_is_moved_or_unmounted_takes_everything_away(tmp_pat
                 StoredChange(str(root), 50, 50 * PIECE, None),
             ]
             assert await refused(store) == []
+
+
+async def test_a_file_that_is_hashed_while_its_folder_goes_away_is_not_offered(tmp_path: Path) -> None:
+    class Halting(PosixLayer):
+        """Reads begin while ``go`` is set."""
+
+        def __init__(self) -> None:
+            self.go, self.waits = threading.Event(), threading.Event()
+            self.go.set()
+
+        def read_into(self, fd: int, buffer: memoryview, offset: int, *, cached: bool = False) -> int:
+            if not self.go.is_set():
+                self.waits.set()
+                self.go.wait(30)
+            return super().read_into(fd, buffer, offset, cached=cached)
+
+    root = make_tree(tmp_path / "x", {"a": noise(PIECES * PIECE, 1), "b": noise(PIECE, 2)})
+    scanned = await scan(root, piece_length=PIECE)
+    layer = Halting()
+    with SeedStore(scanned.manifest, root, scanned.checks, layer=layer) as store:
+        async with watching(store) as told:
+            edit_two_pieces(root / "a")
+            with pytest.raises(ContentAway):
+                await store.get(1)
+            layer.go.clear()
+            await trio.to_thread.run_sync(layer.waits.wait, 10)
+            root.rename(tmp_path / "y")
+            with pytest.raises(ContentAway):
+                await store.get(PIECES)
+            layer.go.set()
+            await trio.sleep(2 * LOOK_SECONDS)
+            assert not store.stored
+            (tmp_path / "y").rename(root)
+            await until(lambda: store.stored.count == PIECES)
+            assert await refused(store) == [1]
+        assert [change.reason is None for change in told] == [False, False, True, True]
 
 
 async def test_many_files_that_are_gone_are_told_of_once(tmp_path: Path) -> None:
