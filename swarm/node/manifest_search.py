@@ -46,6 +46,8 @@ FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 4.0
 TELL_AFTER: Final = 1.0
 """Seconds of waiting before the user is told of it: often the next peer has what the first has not."""
+UNTRUSTED_SECONDS: Final = 3.0
+"""How long strangers are waited for when every peer that the user named has an untrusted signature alone."""
 
 Awaiting = Callable[[str, float], None]
 """Told once, when the manifest is not there yet: why, and how many seconds more it is waited for."""
@@ -134,7 +136,8 @@ class _Search:
         self._invalid: ManifestError | DiskError | None = None
         self.waiting = trio.CancelScope(deadline=trio.current_time() + (patience or math.inf))
         """Ends with the patience, which begins anew whenever a part is verified."""
-        self._untrusted: ManifestError | None = None
+        self._patient_until = self.waiting.deadline
+        self._untrusted: dict[PeerId, ManifestError] = {}
         self._failures = FailureReasons(MAX_ASKED)
         self._reached: set[PeerId] = set()
         self._failed = trio.lowlevel.ParkingLot()
@@ -211,8 +214,9 @@ class _Search:
             return False
         except _NotTrusted as error:
             # The signature is not part of the id: another peer may have a better one.
-            self._untrusted = ManifestError(str(error))
+            self._untrusted[peer] = ManifestError(str(error))
             self._failures.note(peer, str(error), REFUSED_SESSION)
+            self._end_soon_perhaps()
             return False
         except (ManifestError, DiskError) as error:
             # The right bytes, and no valid manifest: nobody can have a better one.
@@ -279,6 +283,8 @@ class _Search:
         if key not in self._assemblies:
             if len(self._assemblies) >= MAX_ASSEMBLIES:
                 await self._make_room()
+            # One that may be trusted is waited for in full.
+            self.waiting.deadline = self._patient_until
             self._assemblies[key] = Assembly(self._manifest, outline, self._questions.kept, self._advanced)
         return self._assemblies[key]
 
@@ -291,7 +297,13 @@ class _Search:
 
     def _advanced(self) -> None:
         if self._patience:
-            self.waiting.deadline = trio.current_time() + self._patience
+            self._patient_until = self.waiting.deadline = trio.current_time() + self._patience
+
+    def _end_soon_perhaps(self) -> None:
+        """Whom the user named has no good signature: they do not change, so it is said soon."""
+        named = self._failures.named
+        if named and named <= self._untrusted.keys() and not self._assemblies:
+            self.waiting.deadline = min(self.waiting.deadline, trio.current_time() + UNTRUSTED_SECONDS)
 
     def _require_trusted(self, signer: PeerId | None) -> None:
         if self._trusted:
@@ -311,8 +323,10 @@ class _Search:
             return self.found
         if self._invalid is not None:
             raise self._invalid
-        if self._untrusted is not None:
-            raise self._untrusted
+        counting = self._failures.who_counts(self._untrusted.keys())
+        for peer, untrusted in self._untrusted.items():
+            if peer in counting:
+                raise untrusted
         reason = self._failures.most_telling() or (NO_ANSWER_YET if self._failures.named else "")
         if self._assemblies or self._failures.who_counts(self._reached):
             raise Incomplete(f"no peer that was asked gave the manifest {self._manifest}: {reason}")

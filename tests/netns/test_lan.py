@@ -354,3 +354,18 @@ def test_a_named_peer_that_refuses_is_told_before_strangers(lan: Lan) -> None:
             assert peer in reason
             assert "--allow" in reason
         assert "is kept" not in told
+
+
+def test_an_untrusted_signer_is_told_at_once_whoever_else_is_near(lan: Lan) -> None:
+    seeder, _ = lan.share(0)
+    link = str(seeder.event("path_shared")["link"])
+    signer = str(seeder.event("manifest_ready")["signer"])
+    stranger, _ = lan.share(1, seed=2)
+    stranger.address()
+    fetch = lan.swarm(
+        2, "fetch", link, "--trust", "12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo", "--json"
+    )
+    fetch.expect_exit(3, within=15)
+    fetch.event("peer_found", provenance="lan")
+    assert f"signed by {signer}, which is not a signer you trust" in fetch.errors()
+    assert signer in fetch.event("peers_awaited")["reason"]

@@ -38,7 +38,7 @@ from swarm.node.catalogue import (
     same_machine,
 )
 from swarm.node.manifest_search import FIRST_PAUSE, NOBODY_YET, find_manifest, obtain
-from swarm.ports import ByteStream, FoundPeer
+from swarm.ports import ByteStream, FoundPeer, PeerSource
 from swarm.protocol import protocol_limits as limits
 from swarm.protocol.advert import Advert, encode_length
 from tests.support.contents import file_manifest
@@ -472,3 +472,43 @@ async def test_what_a_stranger_lacks_does_not_hide_why_the_named_peer_is_away(
         network.nursery.cancel_scope.cancel()
     assert "stranger" in network.asked
     assert not any("stranger" in each for each in told)
+
+
+class Later(Growing):
+    """Finds its peers only after a while."""
+
+    def __init__(self, seconds: float, *names: str) -> None:
+        super().__init__(*names)
+        self.seconds = seconds
+
+    async def peers(self, manifest: ManifestId) -> AsyncIterator[FoundPeer]:
+        await trio.sleep(self.seconds)
+        async for found in super().peers(manifest):
+            yield found
+
+
+@pytest.mark.parametrize(
+    ("named", "error", "patience"),
+    [(unsigned, ManifestError, 60.0), ("connection refused", NoPeerReachable, 1.5)],
+    ids=["the named", "a stranger"],
+)
+async def test_only_an_untrusted_signature_of_the_named_ends_the_search(
+    monkeypatch: pytest.MonkeyPatch,
+    named: Callable[[ByteStream], Awaitable[None]] | str,
+    error: type[Exception],
+    patience: float,
+) -> None:
+    monkeypatch.setattr("swarm.node.manifest_search.UNTRUSTED_SECONDS", 1.0)
+    assert ENVELOPE.signer is not None
+    network = Peers(named=named, empty=nothing_here, forger=unsigned, good=honest)
+    named_peers = NamedPeers([PeerAddress(PeerId("named"), ENDPOINT)])
+    sources: list[PeerSource] = [named_peers, Growing("empty", "forger")]
+    async with trio.open_nursery() as network.nursery:
+        questions = Questions(network, lambda _: False, lambda _: None)
+        with trio.fail_after(20), pytest.raises(error):
+            await find_manifest(questions, MANIFEST.id, sources, [ENVELOPE.signer], patience)
+        # Somebody near may have the manifest with a good signature.
+        sources.append(Later(0.2, "good"))
+        found = await find_manifest(questions, MANIFEST.id, sources, [ENVELOPE.signer], patience)
+        assert found.signer == ENVELOPE.signer
+        network.nursery.cancel_scope.cancel()
