@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from swarm.lazy_pattern import lazy_pattern
+from swarm.sizes import format_size
 
 if TYPE_CHECKING:
     IntType = click.ParamType[int]
@@ -27,8 +28,6 @@ UNITS = {
 _SHORT = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BY_LOWER_CASE = {**_SHORT, **{unit.lower(): factor for unit, factor in UNITS.items()}}
 _QUANTITY = lazy_pattern(r"(?P<number>[0-9]{1,18}(?:\.[0-9]{1,9})?)\s*(?P<unit>[A-Za-z]*)(?P<per>/s)?")
-_BINARY_STEPS = ("B", "KiB", "MiB", "GiB", "TiB")
-_STEP = 1024
 _MICROSECOND, _MILLISECOND, _SECOND = 10**3, 10**6, 10**9
 
 
@@ -50,16 +49,6 @@ def parse_size(text: str, *, rate: bool = False) -> int:
     if size < 1:
         raise ValueError(f"{text!r} is less than one byte")
     return size
-
-
-def format_size(size: float) -> str:
-    """Write bytes with a binary unit: ``512B``, ``64.0KiB``, ``1.5GiB``."""
-    value = float(size)
-    for unit in _BINARY_STEPS[:-1]:
-        if round(value, 1) < _STEP:
-            return f"{value:.0f}{unit}" if unit == "B" else f"{value:.1f}{unit}"
-        value /= _STEP
-    return f"{value:.1f}{_BINARY_STEPS[-1]}"
 
 
 def format_rate(rate: float) -> str:

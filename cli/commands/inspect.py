@@ -118,8 +118,8 @@ def _ask(
 
 def describe(envelope: Envelope) -> Iterator[str]:
     """Yield the lines of the description: first of the whole, then one line for each file."""
-    from cli.quantities import format_size
     from swarm.content.paths import printable
+    from swarm.sizes import format_size
 
     manifest = envelope.manifest
     size = manifest.total_length

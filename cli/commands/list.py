@@ -63,8 +63,8 @@ async def _list(node: Node, live: Live, peers: tuple[str, ...]) -> None:
 
 def table(adverts: Sequence[Advert]) -> list[str]:
     """Return aligned lines with headings; names are the peer's words and escaped."""
-    from cli.quantities import format_size
     from swarm.content.paths import printable
+    from swarm.sizes import format_size
 
     rows = [HEADINGS]
     for advert in adverts:

@@ -62,8 +62,9 @@ def table(transfers: Sequence[dict[str, Any]]) -> list[str]:
 
 def cells(each: dict[str, Any]) -> tuple[str, ...]:
     """Return the cells of one line, as in `HEADINGS`."""
-    from cli.quantities import format_rate, format_remaining, format_size
+    from cli.quantities import format_rate, format_remaining
     from swarm.content.paths import printable
+    from swarm.sizes import format_size
 
     done = each["done"] / each["size"] if each["size"] else float(each["complete"])
     if each["state"] == "hashing" and each["hash_total"]:

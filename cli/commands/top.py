@@ -122,7 +122,8 @@ class Top:
         ]
 
     def _totals(self) -> str:
-        from cli.quantities import counted, format_rate, format_size
+        from cli.quantities import counted, format_rate
+        from swarm.sizes import format_size
 
         node = self._node
         down = f"down {format_rate(node['down_rate'])} ({format_size(node['received'])})"

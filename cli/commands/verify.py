@@ -126,11 +126,13 @@ def _span(first: int, last: int) -> str:
 
 
 def _count(report: VerifyReport) -> str:
+    from cli.quantities import counted
+
     counts = (
-        (len(report.missing), "files missing"),
-        (len(report.wrong_links), "links wrong"),
-        (len(report.wrong_sizes), "of another size"),
-        (len(report.bad_pieces), "pieces bad"),
-        (len(report.bad_files), "files contradicted"),
+        (len(report.missing), "file", "missing"),
+        (len(report.wrong_links), "link", "wrong"),
+        (len(report.wrong_sizes), "file", "of another size"),
+        (len(report.bad_pieces), "piece", "bad"),
+        (len(report.bad_files), "file", "contradicted"),
     )
-    return ", ".join(f"{count} {what}" for count, what in counts if count)
+    return ", ".join(f"{counted(count, noun)} {what}" for count, noun, what in counts if count)

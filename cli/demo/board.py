@@ -6,13 +6,14 @@ from collections import Counter
 from typing import Protocol
 
 from cli.output import Kind, Outputs
-from cli.quantities import format_rate, format_size
+from cli.quantities import format_rate
 from cli.render.views import can_draw
 from swarm.events import BytesReceived, Event, NodeListening
 from swarm.ids import SourceId
 from swarm.lazy_dataclass import dataclass
 from swarm.observe.reports import PathFetched, PathShared
 from swarm.observe.tally import NodeTally, TransferSnapshot
+from swarm.sizes import format_size
 
 
 @dataclass(slots=True)

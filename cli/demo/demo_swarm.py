@@ -17,10 +17,10 @@ from typing import Any
 import trio
 
 from cli.demo.board import Board, DemoNode, Show, aligned
-from cli.quantities import format_size
 from swarm.errors import Incomplete, IntegrityError, SwarmError, UsageError
 from swarm.events import Event
 from swarm.observe.jsonlines import decode
+from swarm.sizes import format_size
 from swarm.storage.manifest_files import read_envelope
 from swarm.storage.verification import verify
 

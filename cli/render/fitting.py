@@ -6,10 +6,11 @@ import math
 
 from rich.cells import cell_len, set_cell_size
 
-from cli.quantities import counted, format_rate, format_remaining, format_size
+from cli.quantities import counted, format_rate, format_remaining
 from cli.render.lines import HASHES, Phase, Standing, completions, percent
 from swarm.content.paths import printable
 from swarm.lazy_dataclass import dataclass
+from swarm.sizes import format_size
 
 WIDEST_BAR = 24
 NARROWEST_BAR = 8

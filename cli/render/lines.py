@@ -7,12 +7,13 @@ from enum import Enum
 from typing import NamedTuple
 
 from cli.durations import format_time
-from cli.quantities import counted, format_duration, format_rate, format_remaining, format_size
+from cli.quantities import counted, format_duration, format_rate, format_remaining
 from swarm import events
 from swarm.content.paths import printable
 from swarm.ids import PeerId, SourceId
 from swarm.observe.reports import PathFailed, SeedingEnded
 from swarm.observe.tally import TransferSnapshot
+from swarm.sizes import format_size
 
 _PEER_TAIL = 8
 
@@ -252,6 +253,10 @@ def percent(snapshot: TransferSnapshot, phase: Phase) -> float | None:
 
 def summary(snapshot: TransferSnapshot) -> str:
     """Return one line about a transfer that is complete."""
+    if snapshot.size and not (snapshot.received or snapshot.reused or snapshot.patched):
+        return (
+            f"{printable(snapshot.name)} was here already, {format_size(snapshot.size)}: nothing was fetched"
+        )
     rate = snapshot.received / snapshot.elapsed if snapshot.elapsed > 0 else 0.0
     return (
         f"fetched {format_size(snapshot.received)} in {snapshot.elapsed:.1f} s ({format_rate(rate)}) "

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
 
-from cli.quantities import format_duration, format_rate, format_size
+from cli.quantities import format_duration, format_rate
 from cli.render.lines import Standing, percent, short, status, title
 from swarm.content.paths import printable
 from swarm.ids import PeerId
 from swarm.observe.tally import SourceRow, TransferSnapshot
+from swarm.sizes import format_size
 
 HEADINGS = ("PEER", "HAS", "DOWN", "UP", "GOT", "SENT", "TRIP", "ADDRESS")
 MOST_ROWS = 16

@@ -47,10 +47,10 @@ async def release(node: Node, live: Live, releasing: Releasing) -> None:
 
 
 async def _tell(node: Node, live: Live, published: PublishedRelease) -> None:
-    from cli.quantities import format_size
     from swarm.content.paths import printable
     from swarm.content.series_link import SeriesLink
     from swarm.observe.reports import ReleasePublished
+    from swarm.sizes import format_size
 
     record, content = published.record, published.transfer
     patch_sizes = tuple(each.size for each in record.patches)

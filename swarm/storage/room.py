@@ -13,6 +13,7 @@ from swarm.bits import PieceSet
 from swarm.content.manifest import Manifest
 from swarm.content.paths import MAX_NAME_BYTES, PART_SUFFIX, printable, temporary_names
 from swarm.errors import DiskError
+from swarm.sizes import format_size
 from swarm.storage.disk_errors import disk_error, optional, refusals
 from swarm.storage.folder import Folder
 
@@ -40,8 +41,8 @@ def check_space(folder: Path, needed: int, *, what: str) -> None:
         # Some network and FUSE file systems report a size of 0.
         if about.f_blocks and needed > free:
             raise DiskError(
-                f"{printable(what)} needs {needed} bytes, but {printable(str(place))} has {free} free; "
-                "free some space or choose another folder"
+                f"{printable(what)} needs {format_size(needed)}, {format_size(needed - free)} more than is "
+                f"free in {printable(str(place))}: free some space or choose another folder"
             )
 
 

@@ -108,7 +108,7 @@ def test_what_share_prints_is_what_the_other_commands_take(processes: Processes,
         file.seek(5 * 16384)
         file.write(b"!")
     verify = processes.swarm("verify", manifest, output / "two words.bin")
-    one_line(verify, 6, "does not match", "1 pieces bad")
+    one_line(verify, 6, "does not match", ": 1 piece bad")
     assert verify.lines() == ["two words.bin: the bytes differ, piece 5"]
 
 

@@ -64,7 +64,7 @@ async def test_a_disk_that_fills_keeps_what_is_there_and_a_rerun_completes(small
             ballast = small_disk.fill(left=5 * PIECE)
             await copy(source, target)
     assert names(out) == {"f.swarm-part", "f.swarm-journal"}
-    with pytest.raises(DiskError, match=r"f needs .* bytes, but .* has .* free"):
+    with pytest.raises(DiskError, match=r"f needs .*iB, .*iB more than is free in .*: free some"):
         async with open_target(MANIFEST, out):
             pass
     ballast.unlink()

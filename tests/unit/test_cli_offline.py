@@ -154,7 +154,7 @@ def test_verify_names_the_pieces_that_differ(folder: Path, capsys: Capture) -> N
     ]
     assert err.splitlines() == [
         "note: more\\x1b[31m is not in the manifest",
-        "swarm: tree does not match the manifest: 1 files missing, 3 pieces bad",
+        "swarm: tree does not match the manifest: 1 file missing, 3 pieces bad",
     ]
 
 

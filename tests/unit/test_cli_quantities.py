@@ -7,14 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.quantities import (
-    UNITS,
-    PieceSizeType,
-    format_duration,
-    format_remaining,
-    format_size,
-    parse_size,
-)
+from cli.quantities import UNITS, PieceSizeType, format_duration, format_remaining, parse_size
+from swarm.sizes import format_size
 
 
 @pytest.mark.parametrize(

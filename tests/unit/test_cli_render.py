@@ -37,6 +37,7 @@ from swarm.events import (
     Warned,
 )
 from swarm.ids import ManifestId, PeerId, TransferId
+from swarm.lazy_dataclass import replace
 from swarm.observe.jsonlines import encode
 from swarm.observe.tally import NodeTally
 from tests.support.cli_fakes import FakeNode
@@ -83,6 +84,14 @@ def test_the_summary_counts_what_was_received_and_from_how_many() -> None:
     assert summary(tally.latest(9.0)) == (
         "fetched 4.0MiB in 4.0 s (1.0MiB/s) from 1 peer, sent 512.0KiB, wasted 0B"
     )
+
+
+def test_what_was_here_already_is_not_said_to_be_fetched() -> None:
+    snapshot = replace(half_way("a\x1bb").latest(4.0), received=0, wasted=0, sent=7, complete=True)
+    assert summary(snapshot) == "a\\x1bb was here already, 8.0MiB: nothing was fetched"
+    for made in ("reused", "patched"):
+        assert summary(replace(snapshot, **{made: 5})).startswith("fetched 0B in ")
+    assert summary(replace(snapshot, size=0)).startswith("fetched 0B in "), "an empty file is made anew"
 
 
 def read(outputs: Outputs, capsys: Capture) -> tuple[str, str]:
