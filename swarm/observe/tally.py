@@ -122,7 +122,7 @@ class _SourceCounts:
         self.why = ""
         self.pieces_held: int | None = None
 
-    def row(self, now: float) -> SourceRow:
+    def row(self, now: float, *, complete: bool) -> SourceRow:
         return SourceRow(
             source=self.source,
             address=self.address,
@@ -133,7 +133,7 @@ class _SourceCounts:
             sent=self.sent,
             pieces=self.pieces,
             wasted=self.wasted,
-            down_rate=self.down.rate(now),
+            down_rate=0.0 if complete else self.down.rate(now),
             up_rate=self.up.rate(now),
             round_trip=self.round_trip,
             why=self.why,
@@ -228,7 +228,8 @@ class TransferTally:
             received=self._received,
             sent=self._sent,
             wasted=self._wasted,
-            down_rate=self._down.rate(now),
+            # What is complete downloads nothing, and the meter takes a while to forget.
+            down_rate=0.0 if complete else self._down.rate(now),
             up_rate=self._up.rate(now),
             eta=self._seconds_left(now),
             connected=sum(source.connected for source in self._sources.values()),
@@ -238,7 +239,7 @@ class TransferTally:
             paused=self._paused,
             ended=self._ended,
             error=self._error,
-            sources=tuple(source.row(now) for source in self._sources.values()),
+            sources=tuple(source.row(now, complete=complete) for source in self._sources.values()),
             reused=self._reused,
             patched=self._patched,
             patch_done=self._patch_done,

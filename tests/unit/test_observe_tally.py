@@ -85,6 +85,21 @@ def test_a_fetch_is_counted_from_start_to_end() -> None:
     assert done.elapsed == pytest.approx(9.0)
 
 
+def test_what_is_complete_downloads_nothing_from_then_on() -> None:
+    tally = TransferTally(ONE, 0.0)
+    tally.add(ready(), 0.0)
+    for second in range(1, 11):
+        tally.add(BytesReceived(ONE, ANN, MB), float(second))
+        tally.add(BytesSent(ONE, BEN, MB), float(second))
+    before = tally.snapshot(10.0)
+    assert before.down_rate > 0 < row(before, ANN).down_rate
+    tally.add(TransferComplete(ONE, ID, "/tmp/photos", 10 * MB, 10.0), 10.0)
+    after = tally.snapshot(10.0)
+    assert (after.down_rate, row(after, ANN).down_rate) == (0, 0)
+    assert after.up_rate == before.up_rate
+    assert row(after, BEN).up_rate == row(before, BEN).up_rate
+
+
 def test_of_a_selection_the_selected_is_the_whole() -> None:
     tally = TransferTally(ONE, 0.0)
     tally.add(ready(), 0.0)
