@@ -110,7 +110,8 @@ def command(
 ) -> None:
     """Share and fetch until interrupted what 'swarm add' names, now and after every restart.
 
-    Prints where its API answers, the address of its page, and those of the node.
+    Prints where its API answers, the address of its page and the file with the token that the page asks for,
+    and the addresses of the node.
     """
     import trio
 
@@ -153,7 +154,7 @@ def _tell(live: Live, daemon: RunningDaemon) -> None:
     socket = printable(str(daemon.socket))
     lines = [f"API: {socket}"]
     if page:
-        lines.append(f"page: {page}")
+        lines += [f"page: {page}", f"token of the page: in {printable(str(daemon.token_file))}"]
     lines.extend(f"libp2p node address: {address}" for address in daemon.node.addresses)
     live.result(DaemonReady(str(daemon.socket), bare, daemon.restored), *lines)
     if daemon.restored:

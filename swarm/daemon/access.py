@@ -54,4 +54,8 @@ class TcpAccess:
         given = headers.get("authorization", "")
         token = given[len(_BEARER) :].strip() if given.lower().startswith(_BEARER) else ""
         if not hmac.compare_digest(token.encode("latin-1", "replace"), self._token):
-            raise BadRequest(401, "the token is missing or wrong: it is in the file api-token of the home")
+            # Not where that is: this may be anybody on this machine.
+            raise BadRequest(
+                401,
+                "the token is missing or wrong: it is in the file that 'swarm daemon' names beside its page",
+            )

@@ -74,6 +74,7 @@ class RunningDaemon:
     keeper: TransferKeeper
     socket: Path
     page: str
+    token_file: Path
     restored: int
 
 
@@ -107,7 +108,9 @@ async def open_daemon(
                 page = _begin_to_serve(nursery, api, listeners, token)
                 service_manager.notify(f"READY=1\nSTATUS={restored} transfers restored")
                 try:
-                    yield RunningDaemon(node, keeper, home / places.SOCKET, page, restored)
+                    yield RunningDaemon(
+                        node, keeper, home / places.SOCKET, page, home / places.TOKEN, restored
+                    )
                 finally:
                     service_manager.notify("STOPPING=1")
                     nursery.cancel_scope.cancel()

@@ -206,6 +206,16 @@ def test_a_token_that_is_open_to_others_is_closed(processes: Processes) -> None:
     assert daemon.ask("GET", "/v1/status").status == 200
 
 
+def test_whoever_starts_it_is_told_where_the_token_is_and_others_are_not(processes: Processes) -> None:
+    daemon = start_daemon(processes)
+    (told,) = [line for line in daemon.process.lines() if line.startswith("token of the page: in ")]
+    assert Path(told.partition(" in ")[2]).read_text().strip() == daemon.token
+    refused = daemon.ask("GET", "/v1/status", headers={"Authorization": None})
+    assert refused.status == 401
+    assert b"in the file that 'swarm daemon' names beside its page" in refused.body
+    assert str(daemon.home).encode() not in refused.body
+
+
 def test_oversized_and_slow_requests_are_ended(processes: Processes) -> None:
     daemon = start_daemon(processes)
     assert daemon.ask("GET", "/", headers={"X": "a" * 20_000}).status == 431
