@@ -90,6 +90,8 @@ def command(
 ) -> None:
     """Publish the file or folder PATH as the next release of your series NAME, and seed it until interrupted.
 
+    It ends with Ctrl-C, or by --copies, --ratio or --for; only then can the next version be released.
+
     Prints the link of the series, which stays the same, the link of this content, and the addresses. Others
     take the newest release with 'swarm fetch' and 'swarm follow', as a patch where they have an older one.
     """

@@ -42,6 +42,8 @@ async def release(node: Node, live: Live, releasing: Releasing) -> None:
             options=releasing.options,
         )
         await _tell(node, live, published)
+        enough = ", or until that is enough" if releasing.leaving else ""
+        live.say(f"seeding until Ctrl-C{enough}: end this before you release the next version")
         live.phase = Phase.SEEDING
         await seeding.until_closed(live, [published.transfer])
 

@@ -175,7 +175,8 @@ def test_a_name_that_no_file_can_have_is_refused(processes: Processes, versions:
 
 
 def test_two_processes_do_not_publish_one_series(processes: Processes, versions: tuple[Path, Path]) -> None:
-    release(processes, versions[0])
+    first, _, _ = release(processes, versions[0])
+    first.line("^seeding until Ctrl-C: end this before you release the next version$", stderr=True)
     second = processes.swarm("release", "game", versions[1], *LISTEN, name="publisher")
     second.expect_exit(8)
     assert "another process publishes game at this moment" in second.errors().splitlines()[-1]
