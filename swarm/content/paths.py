@@ -201,7 +201,9 @@ def check_name(text: str) -> str:
         raise ManifestError(f"{quoted(text)} is not a valid file name")
     found = _REFUSED.search(text)
     if found:
-        raise ManifestError(f"the name {quoted(text)} contains the forbidden character U+{ord(found[0]):04X}")
+        code = f"U+{ord(found[0]):04X}"
+        which = f"'{found[0]}' ({code})" if "!" <= found[0] <= "~" else code
+        raise ManifestError(f"the name {quoted(text)} contains the forbidden character {which}")
     if len(text.encode("utf-8")) > MAX_NAME_BYTES:
         raise ManifestError(f"the name {quoted(text)} is longer than {MAX_NAME_BYTES} bytes")
     if text[-1] in ". ":

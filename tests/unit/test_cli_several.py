@@ -83,6 +83,13 @@ def test_a_name_that_no_manifest_can_have_is_refused_before_anything_is_hashed(
     assert node.options is None
 
 
+def test_a_slash_in_a_name_is_said_to_be_the_fault(folder: Path, capsys: Capture) -> None:
+    assert invoke("share", "a.bin", "--name", "a/b") == 2
+    assert "the name 'a/b' contains the forbidden character '/' (U+002F)" in capsys.readouterr().err
+    assert invoke("share", "a.bin", "--name", "a\x1bb") == 2
+    assert "contains the forbidden character U+001B" in capsys.readouterr().err
+
+
 def test_contents_and_peers_are_told_apart_by_their_form(ids: list[ManifestId], capsys: Capture) -> None:
     node = FakeNode()
     arguments = (PEER, "a.bin.swarm", f" {PEER_2}/\n", str(folder_file("b.bin.swarm")))
