@@ -262,9 +262,10 @@ class PeerFailed(TransferEvent):
 
 @dataclass(frozen=True, slots=True)
 class PeersAwaited(TransferEvent):
-    """None of the peers to fetch from is there yet; they are tried for ``seconds`` more. Told once.
+    """No peer is there from which something could be fetched; it is waited for ``seconds`` more.
 
-    ``reason`` is the most telling of why they are not.
+    Told once when none of the peers to fetch from is there yet, and once when those that are connected have
+    nothing of what is missing. ``reason`` is the most telling of why.
     """
 
     reason: str

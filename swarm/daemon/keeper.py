@@ -569,7 +569,7 @@ class TransferKeeper:
             case events.PeerFound(peer=peer, provenance=provenance):
                 entry.found(peer, provenance)
             case events.PeersAwaited(reason=reason):
-                entry.notes.append(f"no peer is there yet: {reason}")
+                entry.notes.append(f"waiting for a peer: {reason}")
             case events.SourceFailed(source=source, reason=reason):
                 entry.notes.append(f"{source}: {reason}")
             case events.Warned(message=message):

@@ -127,7 +127,7 @@ class NodeReleases:
         search = release_search(self._opener, request, link, None)
         if hear is None:
             return search
-        return replace(search, warn=hear, awaiting=lambda reason, _: hear(f"no peer is there yet: {reason}"))
+        return replace(search, warn=hear, awaiting=lambda reason, _: hear(f"waiting for a peer: {reason}"))
 
     def _peers_of(self, options: TransferOptions) -> tuple[str, ...]:
         return tuple(str(parse_peer_address(text)) for text in options.peers)

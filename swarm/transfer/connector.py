@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 EXCHANGE_PROTOCOL: Final = "/swarm/exchange/1.0.0"
 
+LACK_SECONDS: Final = 3.0
+"""How long nothing comes before it is said that no connected peer has what is missing."""
 MAX_FAILURES = 256
 """Peers whose reason for not exchanging is remembered; the oldest is forgotten first."""
 
@@ -74,6 +76,7 @@ class PeerConnector:
                     nursery.start_soon(be_ready_to_serve)
                 else:
                     nursery.start_soon(self._announce_completion, manifest)
+                    nursery.start_soon(self._tell_lack)
                 await self._dial_all(nursery)
         finally:
             for source in sources:
@@ -210,10 +213,24 @@ class PeerConnector:
         self.failures.note(peer, reason, telling)
         if not self._awaiting_was_told and self._awaits_everybody():
             self._awaiting_was_told = True
-            left = self._timer.deadline() - self._services.now()
-            self._record.publish(
-                PeersAwaited(self._record.transfer, self.failures.most_telling(), max(0.0, left))
-            )
+            self._tell_awaited(self.failures.most_telling())
+
+    def _tell_awaited(self, reason: str) -> None:
+        left = self._timer.deadline() - self._services.now()
+        self._record.publish(PeersAwaited(self._record.transfer, reason, max(0.0, left)))
+
+    async def _tell_lack(self) -> None:
+        """Say once that peers are connected and none has anything of what is missing."""
+        exchange, record = self._exchange, self._record
+        while not exchange.complete.is_set():
+            left = self._timer.since + LACK_SECONDS - self._services.now()
+            await trio.sleep(left if left > 0 else LACK_SECONDS)
+            if record.advanced_at is not None:
+                self._timer.useful(record.advanced_at)
+            quiet = self._services.now() - self._timer.since >= LACK_SECONDS
+            if quiet and not self._paused and exchange.peers() and exchange.no_source_helps:
+                self._tell_awaited(exchange.lack())
+                return
 
     def _awaits_everybody(self) -> bool:
         """Whether pieces are missing, and each peer that the user named has failed so far."""

@@ -34,6 +34,7 @@ from swarm.protocol.protocol_limits import MAX_ADDRESSES_PER_PEER
 from swarm.strategy.brain import Brain, BrainSetup
 from swarm.strategy.download.origins import OriginOptions
 from swarm.strategy.peer_book import PeerBook
+from swarm.transfer.give_up import describe_lack
 from swarm.transfer.holdings import Holdings
 from swarm.transfer.pacing import Pacer, RateLimit
 from swarm.transfer.performer import Alarm, Performer
@@ -79,7 +80,7 @@ class Exchange:
         self._record = record
         self._layout = manifest.layout
         self._now = now
-        self._content = manifest.id, manifest.piece_count
+        self._manifest = manifest
         self._upload_limit = RateLimit(options.upload_limit, now)
         self._download_limit = RateLimit(options.download_limit, now)
         self._resources = SessionResources(
@@ -159,6 +160,15 @@ class Exchange:
     def missing(self) -> tuple[int, ...]:
         """The wanted pieces that no source has, ascending."""
         return tuple(self._brain.missing())
+
+    @property
+    def no_source_helps(self) -> bool:
+        """Whether pieces are missing and no source has any of them."""
+        return 0 < self._record.pieces - self._record.pieces_done == len(self.missing())
+
+    def lack(self) -> str:
+        """What none of the sources has of what is missing, in words; empty if they have all of it."""
+        return describe_lack(self.sources, self.missing(), self._manifest)
 
     def progress(self, *, paused: bool) -> Progress:
         """How far the transfer is."""
@@ -268,10 +278,15 @@ class Exchange:
         return await self._host(participant)
 
     def _greeting(self) -> Hello:
-        manifest, pieces = self._content
         addresses = tuple(each.partition("/p2p/")[0] for each in self._services.addresses.now)
         told = addresses[:MAX_ADDRESSES_PER_PEER]
-        return Hello(manifest, pieces, AGENT, told, ((RESTATE_EXTENSION, 1), (PACK_EXTENSION, 1)))
+        return Hello(
+            self._manifest.id,
+            self._manifest.piece_count,
+            AGENT,
+            told,
+            ((RESTATE_EXTENSION, 1), (PACK_EXTENSION, 1)),
+        )
 
     async def _host(self, participant: Participant) -> SessionEnd:
         self._roster.enter(participant)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from enum import IntEnum
+from itertools import islice
 from typing import Final
 
+from swarm.content.manifest import Manifest
 from swarm.errors import Incomplete, NoPeerReachable, SwarmError
 from swarm.ids import SourceId
 
 MAX_RANGES_SHOWN = 8
+MAX_PATHS_SHOWN = 3
 
 
 REFUSED_SESSION: Final = 100
@@ -32,6 +36,11 @@ class GiveUpTimer:
     def met_somebody(self) -> bool:
         """Whether any session was ever opened."""
         return self._met_somebody
+
+    @property
+    def since(self) -> float:
+        """When something useful last happened, or the wait began."""
+        return self._since
 
     def useful(self, now: float) -> None:
         """Something useful happened."""
@@ -120,16 +129,16 @@ def give_up_error(
     progressed: bool,
     kept: bool,
     connected: int,
-    missing: Sequence[int],
+    lack: str,
     reason: str,
     patience: float,
     troubles: Mapping[SourceId, str] | None = None,
 ) -> SwarmError:
     """The error that says why a fetch could not be completed, and what to do.
 
-    ``progressed`` says that this run got some of it, ``kept`` that some of it is on the disk. ``missing`` are
-    the wanted pieces that no source has, ``reason`` says why peers could not be reached or refused to
-    exchange, ``patience`` is how many seconds were waited. ``troubles`` are those of other sources.
+    ``progressed`` says that this run got some of it, ``kept`` that some of it is on the disk. ``lack`` is
+    what `describe_lack` says, ``reason`` why peers could not be reached or refused to exchange, ``patience``
+    how many seconds were waited. ``troubles`` are those of other sources.
     """
     met_somebody = progressed or contact is not Contact.NONE
     go_on = (
@@ -151,13 +160,16 @@ def give_up_error(
         )
     if not connected:
         return Incomplete(f"{_absence(contact, patience)}{why}; {go_on}")
+    claimed = f"no peer sent a piece for {patience:g} s, though {connected} connected ones claim to have them"
+    return Incomplete(f"{lack or claimed}; {go_on}")
+
+
+def describe_lack(connected: int, missing: Sequence[int], manifest: Manifest) -> str:
+    """What so many connected sources lack: the ``missing`` pieces, ascending; empty if there are none."""
+    if not missing:
+        return ""
     who = f"none of the {connected} connected peers has" if connected > 1 else "the only connected peer lacks"
-    lacking = (
-        f"{who} {_describe(missing)}"
-        if missing
-        else f"no peer sent a piece for {patience:g} s, though {connected} connected ones claim to have them"
-    )
-    return Incomplete(f"{lacking}; {go_on}")
+    return f"{who} {_describe(missing)}{_paths(missing, manifest)}"
 
 
 def _absence(contact: Contact, patience: float) -> str:
@@ -179,3 +191,22 @@ def _describe(pieces: Sequence[int]) -> str:
     more = ", …" if len(ranges) > MAX_RANGES_SHOWN else ""
     noun = "piece" if len(pieces) == 1 else f"{len(pieces)} pieces:"
     return f"{noun} {', '.join(shown)}{more}"
+
+
+def _paths(pieces: Sequence[int], manifest: Manifest) -> str:
+    """The first files that the pieces are of, where there are several to choose from."""
+    if len(manifest.files) == 1:
+        return ""
+    shown = [
+        "/".join(manifest.files[file].path) for file in islice(_files(pieces, manifest), MAX_PATHS_SHOWN + 1)
+    ]
+    more = ["…"] if len(shown) > MAX_PATHS_SHOWN else []
+    return f" ({', '.join(shown[:MAX_PATHS_SHOWN] + more)})"
+
+
+def _files(pieces: Sequence[int], manifest: Manifest) -> Iterator[int]:
+    at = 0
+    while at < len(pieces):
+        file = manifest.layout.span(pieces[at]).file
+        yield file
+        at = bisect_left(pieces, manifest.layout.pieces_of(file).stop, at)

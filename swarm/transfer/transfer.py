@@ -547,7 +547,7 @@ class Transfer:
             progressed=self._record.advanced_at is not None,
             kept=content is not None and bool(content.store.stored),
             connected=exchange.sources,
-            missing=exchange.missing(),
+            lack=exchange.lack(),
             reason="" if connector is None else connector.failures.most_telling(),
             patience=self.options.patience,
             troubles=exchange.troubles,

@@ -52,7 +52,7 @@ def test_a_selection_is_fetched_seeded_as_far_as_it_goes_and_completed_later(
     other = fetch(processes, seeder.manifest, tmp_path / "other", part.address(), *options)
     other.expect_exit(5)
     assert len(other.events("piece_stored")) == 12
-    assert "the only connected peer lacks 6 pieces: 12-17;" in other.errors()
+    assert "the only connected peer lacks 6 pieces: 12-17 (docs/b.txt);" in other.errors()
 
     part.terminate()
     part.expect_exit(143)

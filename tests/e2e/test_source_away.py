@@ -181,3 +181,27 @@ def test_an_unmounted_disk_is_missed_and_found_again(processes: Processes, tmp_p
     run.event("content_restored", pieces=shared["pieces"])
     fetch(processes, shared["link"], tmp_path / "again", name="again").expect_exit(0)
     assert sha256(tmp_path / "again" / "image.bin") == sha256(tmp_path / "image.bin")
+
+
+@pytest.mark.parametrize("folder", [False, True], ids=["a file", "a folder"])
+def test_who_waits_for_a_seeder_that_has_nothing_left_is_told_why(
+    processes: Processes, tmp_path: Path, folder: bool
+) -> None:
+    source = tmp_path / "source"
+    files = [random_file(source / name, MIB, seed=ord(name)) for name in "abcde"]
+    shared = source if folder else files[0]
+    seeder = seed(processes, shared)
+    link = str(seeder.event("path_shared")["link"])
+    for file in files:
+        file.rename(file.with_name(f"{file.name}.away"))
+    fetching = fetch(processes, link, tmp_path / "out", "--patience", "7")
+    awaited = fetching.event("peers_awaited")
+    files_named = " (a, b, c, …)" if folder else ""
+    assert awaited["reason"].startswith("the only connected peer lacks ")
+    assert awaited["reason"].endswith(files_named)
+    assert 0 < awaited["seconds"] < 7
+    fetching.expect_exit(5, within=30)
+    assert seeder.events("content_withdrawn")
+    assert len(fetching.events("peers_awaited")) == 1
+    (told,) = fetching.errors().splitlines()
+    assert told.endswith(f"{files_named}; nothing was fetched, run the same command to try again")

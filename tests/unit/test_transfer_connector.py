@@ -27,7 +27,7 @@ from swarm.ids import ManifestId, PeerId
 from swarm.ports import Announcement, ByteStream, FoundPeer, PeerSource
 from swarm.protocol.messages import Goodbye, HaveAll, HaveNone, Request, Unchoke
 from swarm.storage.memory_store import MemoryStore
-from swarm.transfer.connector import EXCHANGE_PROTOCOL, MAX_FAILURES, PeerConnector
+from swarm.transfer.connector import EXCHANGE_PROTOCOL, LACK_SECONDS, MAX_FAILURES, PeerConnector
 from swarm.transfer.give_up import Contact, GiveUpTimer
 from swarm.transfer.session import SessionOrigin
 from tests.support.contents import file_manifest
@@ -219,6 +219,25 @@ async def test_the_answer_of_a_stranger_is_none_when_the_user_named_peers(autoju
             assert made.connector.failures.most_telling() == reason
         (awaited,) = await made.told(PeersAwaited)
         assert awaited.reason == reason
+
+
+async def test_that_the_connected_peers_have_nothing_of_what_is_missing_is_said_once(autojump_clock):
+    async with connecting(at(A), A=has_none) as made:
+        await trio.sleep(60)
+    (awaited,) = await made.told(PeersAwaited)
+    count = MANIFEST.piece_count
+    assert awaited.reason == f"the only connected peer lacks {count} pieces: 0-{count - 1}"
+    assert 120 - 2 * LACK_SECONDS <= awaited.seconds <= 120 - LACK_SECONDS
+
+
+async def test_who_has_pieces_and_sends_none_yet_does_not_lack_them(autojump_clock):
+    async def chokes(peer: RawPeer) -> None:
+        await peer.greet(HaveAll())
+        await peer.hear_to_the_end()
+
+    async with connecting(at(A), at(B), A=has_none, B=chokes) as made:
+        await trio.sleep(60)
+    assert await made.told(PeersAwaited) == []
 
 
 async def test_a_session_that_ends_frees_the_peer_for_another_dial(autojump_clock):

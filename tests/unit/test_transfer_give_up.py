@@ -6,8 +6,17 @@ from typing import Any
 
 import pytest
 
+from swarm.content.manifest import MIN_PIECE_LENGTH
 from swarm.errors import Incomplete, NoPeerReachable, SwarmError
-from swarm.transfer.give_up import MAX_RANGES_SHOWN, Contact, FailureReasons, GiveUpTimer, give_up_error
+from swarm.transfer.give_up import (
+    MAX_RANGES_SHOWN,
+    Contact,
+    FailureReasons,
+    GiveUpTimer,
+    describe_lack,
+    give_up_error,
+)
+from tests.support.contents import file_manifest, folder_manifest
 
 
 def test_the_first_session_is_waited_for_as_long_as_later_ones() -> None:
@@ -40,7 +49,7 @@ def test_a_pause_does_not_count_as_waiting() -> None:
 
 
 def gave_up(contact: Contact, **how: Any) -> SwarmError:
-    default = {"progressed": False, "kept": False, "connected": 0, "missing": (0, 1), "reason": ""}
+    default = {"progressed": False, "kept": False, "connected": 0, "lack": "", "reason": ""}
     return give_up_error(contact=contact, patience=9, **{**default, **how})
 
 
@@ -66,7 +75,7 @@ def test_all_are_gone(contact: Contact, said: str) -> None:
 
 
 def test_peers_claim_to_have_the_pieces_and_send_none() -> None:
-    error = gave_up(Contact.EXCHANGED, connected=2, missing=())
+    error = gave_up(Contact.EXCHANGED, connected=2)
     assert isinstance(error, Incomplete)
     assert "no peer sent a piece for 9 s" in str(error)
 
@@ -103,8 +112,18 @@ def test_what_named_peers_said_is_told_and_nothing_of_strangers() -> None:
     [((7,), "piece 7;"), ((0, 1, 2, 5), "4 pieces: 0-2, 5;"), (tuple(range(0, 40, 2)), "20 pieces: 0, 2,")],
 )
 def test_the_pieces_that_nobody_has_are_named(missing: tuple[int, ...], said: str) -> None:
-    error = gave_up(Contact.EXCHANGED, connected=3, missing=missing)
+    lack = describe_lack(3, missing, file_manifest("file.bin", bytes(41 * MIN_PIECE_LENGTH)))
+    error = gave_up(Contact.EXCHANGED, connected=3, lack=lack)
     assert isinstance(error, Incomplete)
     assert said in str(error)
     assert str(error).count(",") <= MAX_RANGES_SHOWN + 1
     assert "\n" not in str(error)
+
+
+def test_of_a_folder_the_files_are_named_that_nobody_has() -> None:
+    manifest = folder_manifest(
+        "folder", {"a/1": bytes(2 * MIN_PIECE_LENGTH), "a/2": b"", "b": b"b", "c": b"c", "d": b"d"}
+    )
+    assert describe_lack(1, (), manifest) == ""
+    assert describe_lack(1, (0, 1, 3), manifest) == "the only connected peer lacks 3 pieces: 0-1, 3 (a/1, c)"
+    assert describe_lack(2, (1, 2, 3, 4), manifest).endswith(" 4 pieces: 1-4 (a/1, b, c, …)")
