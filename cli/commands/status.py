@@ -55,8 +55,10 @@ def table(transfers: Sequence[dict[str, Any]]) -> list[str]:
     lines = []
     for row, about in zip(rows, ({}, *transfers), strict=True):
         lines.append("  ".join(map(str.ljust, row, widths)).rstrip())
-        if about.get("error") or about.get("finished"):
-            lines.append(f"{'':{widths[0]}}  {printable(about['error'] or about['finished'])}")
+        if about and (
+            remark := about["error"] or about["finished"] or (not about["complete"] and about["note"])
+        ):
+            lines.append(f"{'':{widths[0]}}  {printable(remark)}")
     return lines
 
 

@@ -533,6 +533,7 @@ class TransferKeeper:
             entry = None if event.transfer is None else self._running.get(event.transfer)
             if entry is not None:
                 entry.tally.add(event, now)
+                entry.note_awaited(event)
                 self._count(event)
                 self._follow_up(entry, event)
                 self._touch(entry)
@@ -568,8 +569,6 @@ class TransferKeeper:
                 self._nursery.start_soon(self._note_complete, entry, str(event.manifest), size)
             case events.PeerFound(peer=peer, provenance=provenance):
                 entry.found(peer, provenance)
-            case events.PeersAwaited(reason=reason):
-                entry.notes.append(f"waiting for a peer: {reason}")
             case events.SourceFailed(source=source, reason=reason):
                 entry.notes.append(f"{source}: {reason}")
             case events.Warned(message=message):

@@ -12,6 +12,7 @@ from swarm.daemon.seeding_rules import SeedingCounts, SeedingRule
 from swarm.daemon.transfer_registry import KeptTransfer
 from swarm.daemon.wishes import series_of
 from swarm.errors import SwarmError
+from swarm.events import BytesReceived, Event, PeerConnected, PeersAwaited
 from swarm.ids import TransferId
 from swarm.observe.tally import TransferSnapshot, TransferTally
 from swarm.transfer.transfer import Transfer
@@ -42,6 +43,8 @@ class KeptEntry:
         self.final = False
         """Whether that error is one which another attempt does not mend."""
         self.notes: deque[str] = deque(maxlen=MAX_NOTES)
+        self.awaited = ""
+        """Why there is no peer to fetch from; empty as soon as there is one."""
         self.found_by: dict[str, str] = {}
         """What named each peer first: one word."""
         self.manifest_noted = trio.Event()
@@ -67,11 +70,11 @@ class KeptEntry:
         self.received_before += before.received
         self.sent_before += before.sent
         self.transfer, self.tally = transfer, TransferTally(transfer.number, now)
-        self.error, self.final = "", False
+        self.error, self.awaited, self.final = "", "", False
 
     def ended(self, failure: BaseException, *, final: bool) -> None:
         """The attempt has ended."""
-        self.transfer = None
+        self.transfer, self.awaited = None, ""
         self.error, self.final = str(failure) or type(failure).__name__, final
         self.exit_code = failure.exit_code if isinstance(failure, SwarmError) else 1
 
@@ -103,6 +106,11 @@ class KeptEntry:
         return SeedingCounts(self.sent, self.copies, self._seeded + since)
 
     @property
+    def remarks(self) -> list[str]:
+        """The warnings that are remembered, and last what it waits for now."""
+        return [*self.notes, self.awaited] if self.awaited else list(self.notes)
+
+    @property
     def rule(self) -> SeedingRule:
         """Its own rule of seeding."""
         return SeedingRule(self.kept.ratio, self.kept.copies, self.kept.seconds)
@@ -123,6 +131,14 @@ class KeptEntry:
         if len(self.found_by) >= MAX_FOUND:
             del self.found_by[next(iter(self.found_by))]
         self.found_by.setdefault(peer, provenance)
+
+    def note_awaited(self, event: Event) -> None:
+        """Note whether the event says that there is no peer to fetch from, or that there is one."""
+        match event:
+            case PeersAwaited(reason=reason):
+                self.awaited = f"waiting for a peer: {reason}"
+            case PeerConnected() | BytesReceived():
+                self.awaited = ""
 
     def go(self) -> None:
         """Let an attempt begin that waits for its time, or for the end of a pause."""

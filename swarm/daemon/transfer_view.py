@@ -41,7 +41,7 @@ def summary(entry: KeptEntry, keeper: TransferKeeper, now: float) -> Json:
         "output": _text(kept.output) or None,
         "error": entry.error or None,
         "exit_code": entry.exit_code if entry.error else None,
-        "note": entry.notes[-1] if entry.notes else None,
+        "note": next(reversed(entry.remarks), None),
         "size": snapshot.size if known else kept.size,
         "done": snapshot.have_size if known else _kept_done(entry),
         "pieces": snapshot.pieces,
@@ -87,7 +87,7 @@ def details(entry: KeptEntry, keeper: TransferKeeper, now: float, token: str) ->
         "files": files,
         "file_count": len(transfer.files) if transfer is not None else 0,
         "piece_map": piece_map(entry),
-        "notes": list(entry.notes),
+        "notes": entry.remarks,
     }
 
 

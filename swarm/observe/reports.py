@@ -271,6 +271,7 @@ class TransferListed(Event):
     error: str | None
     series: str | None
     release: int | None
+    note: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,10 @@ from swarm.daemon.transfer_registry import FILE, TransferRegistry
 from swarm.daemon.transfer_view import summary
 from swarm.daemon.wishes import Wishes
 from swarm.node import Node
+from tests.support.daemons import command, start_daemon
 from tests.support.nodes import loopback_node
+from tests.support.processes import Processes
+from tests.support.sharing import MIB, random_file, share
 
 pytestmark = pytest.mark.e2e
 
@@ -99,3 +102,25 @@ async def test_a_fetch_is_complete_once_the_registry_has_its_manifest_and_says_s
         assert (kept.complete, kept.size, kept.manifest) == (True, size, str(shared.id))
         # The command on completion is told the size, too.
         assert completed == [size]
+
+
+def test_the_status_says_why_a_transfer_has_no_peer_until_there_is_one(
+    processes: Processes, tmp_path: Path
+) -> None:
+    source = random_file(tmp_path / "image.bin", MIB)
+    seeder = share(processes, source, name="seeder")
+    port = seeder.address.split("/")[4]
+    seeder.process.terminate()
+    seeder.process.wait()
+    daemon = start_daemon(processes)
+    command(processes, "add", seeder.link)
+    waits = daemon.until("image.bin", lambda each: each["note"] is not None)
+    assert "Connection refused" in waits["note"]
+    assert waits["state"] == "opening"
+    assert waits["note"] == command(processes, "status").lines()[-1].strip()
+    assert command(processes, "status", "--json").event("transfer_listed")["note"] == waits["note"]
+
+    processes.swarm("share", str(source), "--listen", f"/ip4/127.0.0.1/tcp/{port}", name="seeder").address()
+    done = daemon.until("image.bin", lambda each: each["complete"])
+    assert done["note"] is None
+    assert not any("refused" in line for line in command(processes, "status").lines())
