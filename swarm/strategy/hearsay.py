@@ -5,26 +5,24 @@ Who tells may lie. He then costs a few dials, and keeps nobody from being found.
 
 from __future__ import annotations
 
-from typing import Final
-
 from swarm.endpoint import CIRCUIT, Circuit, read_route
 from swarm.ids import PeerId
-
-MAX_TOLD: Final = 16
-"""Addresses of one peer that others told, and ways through tellers, until there is a session with it."""
-MAX_TOLD_BY_ONE: Final = 4
-"""So many of them by one teller: nobody can make this node dial many addresses, nor silence all others."""
 
 
 class Hearsay:
     """Where others say that one peer is; no newer word displaces an older one.
 
+    ``most`` is how many addresses are taken until there is a session with it, and how many ways through
+    tellers. A quarter of them may be one teller's: nobody can make this node dial many addresses, nor silence
+    all others.
+
     A way through the teller itself is no hearsay: it leads over the connection to him. Each teller has one.
     """
 
-    __slots__ = ("_told", "_tried", "_ways")
+    __slots__ = ("_most", "_told", "_tried", "_ways")
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._told: dict[str, PeerId | None] = {}
         self._tried: set[str] = set()
         self._ways: dict[PeerId, str] = {}
@@ -37,11 +35,11 @@ class Hearsay:
     def hear(self, address: str, teller: PeerId | None) -> None:
         """Note what a teller says; None for whom nobody knows."""
         if teller is not None and _leads_through(teller, address):
-            if teller in self._ways or len(self._ways) < MAX_TOLD:
+            if teller in self._ways or len(self._ways) < self._most:
                 self._ways[teller] = address
             return
         by_him = sum(each == teller for each in self._told.values())
-        if address not in self._told and by_him < MAX_TOLD_BY_ONE and len(self._told) < MAX_TOLD:
+        if address not in self._told and by_him < self._most // 4 and len(self._told) < self._most:
             self._told[address] = teller
 
     def confirmed(self, address: str) -> None:

@@ -102,7 +102,7 @@ class BookEntry:
     told_by: PeerId | None
     host: str
     addresses: dict[str, AddressSource] = field(default_factory=dict)
-    hearsay: Hearsay = field(default_factory=Hearsay)
+    hearsay: Hearsay = field(default_factory=lambda: Hearsay(2 * MAX_ADDRESSES))
     busy: bool = False
     away: bool = False
     not_before: float = -math.inf

@@ -8,7 +8,6 @@ import pytest
 
 from swarm.endpoint import Circuit, Endpoint, PeerAddress
 from swarm.ids import PeerId
-from swarm.strategy.hearsay import MAX_TOLD, MAX_TOLD_BY_ONE
 from swarm.strategy.peer_book import DHT, EXCHANGE, MAX_ADDRESSES, NAMED, PeerBook
 from tests.unit.test_reach_kad import peer
 
@@ -88,13 +87,13 @@ def test_no_teller_makes_this_node_dial_many_addresses(how: str) -> None:
     for number in range(7):
         book.add(A, [at(100 + 8 * number + each) for each in range(8)], told_by=C)
         dialled.update(fail(book, 200.0 * number))
-    assert len(dialled) <= 1 + MAX_TOLD_BY_ONE
+    assert len(dialled) <= 1 + MAX_ADDRESSES // 2
     # Nor do many tellers together.
     own_of(book, "user", at(1))
     for teller in range(50):
         book.add(A, [at(1000 + 8 * teller + each) for each in range(8)], told_by=peer(10 + teller))
         dialled.update(fail(book, 2000.0 + 10 * teller))
-    assert len(dialled) <= 1 + MAX_TOLD
+    assert len(dialled) <= 1 + 2 * MAX_ADDRESSES
 
 
 @HOWS
