@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -32,13 +33,21 @@ def names_a_peer(text: str) -> bool:
     return _PEER.fullmatch(text) is not None
 
 
+def _is(path: str, kind: Callable[[int], bool]) -> bool:
+    """Whether something of that kind is there; not if that cannot be told: whoever opens it says why."""
+    try:
+        return kind(Path(path).stat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
 class PathType(click.Path):
     """A path; one of a folder need not exist yet."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path; click ends with exit code 2 for a file in the place of a folder."""
         text = os.fsdecode(value)
-        if not self.file_okay and not (self.allow_dash and text == "-") and Path(text).is_file():
+        if not self.file_okay and not (self.allow_dash and text == "-") and _is(text, stat.S_ISREG):
             self.fail(f"{text!r} is a file; give a folder", param, ctx)
         return super().convert(value, param, ctx)
 
@@ -127,7 +136,7 @@ class ManifestFileType(click.Path):
         """Return the path; click ends with exit code 2 unless there is such a file."""
         from swarm.storage.manifest_files import is_remote
 
-        if Path(os.fsdecode(value)).is_dir():
+        if _is(os.fsdecode(value), stat.S_ISDIR):
             self.fail(f"{value!r} is a folder; {MANIFEST_FIRST}", param, ctx)
         if is_remote(os.fsdecode(value)):
             # A link is not repeated: it may hold secrets.

@@ -80,7 +80,11 @@ def _check_content(text: str, *, others: bool) -> None:
     from swarm.content.paths import printable
     from swarm.storage.manifest_files import is_remote, kind_at, names_no_manifest
 
-    if is_remote(text) or "://" in text or stat.S_ISREG(kind := kind_at(text)):
+    try:
+        if is_remote(text) or "://" in text or stat.S_ISREG(kind := kind_at(text)):
+            return
+    except OSError:
+        # What cannot be looked at is told in its turn.
         return
     is_folder = stat.S_ISDIR(kind)
     why = names_no_manifest(text, folder=is_folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 from pathlib import Path
@@ -24,6 +25,7 @@ from swarm.errors import (
 from swarm.events import PeerDialing, PieceRequested, SourceBanned, TransferResumed, Warned
 from swarm.ids import TransferId
 from swarm.observe.jsonlines import decode
+from swarm.storage import manifest_files
 from tests.support.cli_fakes import ADDRESSES, OTHER, PEER, PEER_2, SELF, FakeNode, invoke
 
 Capture = pytest.CaptureFixture[str]
@@ -338,6 +340,27 @@ def test_the_output_of_every_command_is_a_folder(envelope: Envelope, capsys: Cap
     what = () if command == "daemon" else ("photos.swarm",)
     assert invoke(command, *what, "-o", "photos/one.jpg") == 2
     assert "'photos/one.jpg' is a file; give a folder" in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_looked_at_hides_no_other_fault(capsys: Capture) -> None:
+    assert invoke("fetch", "swarm:x", "-o", "x" * 300) == 3
+    assert "swarm link is malformed" in capsys.readouterr().err
+
+
+def test_an_argument_that_cannot_be_looked_at_does_not_stop_the_others(
+    envelope: Envelope, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kind_at(text: str) -> int:
+        if text.startswith("closed"):
+            raise PermissionError(errno.EACCES, "Permission denied", text)
+        return kind(text)
+
+    kind = manifest_files.kind_at
+    monkeypatch.setattr(manifest_files, "kind_at", kind_at)
+    assert invoke("fetch", "closed/x.swarm", "photos.swarm", "-o", "out") == 7
+    out, err = capsys.readouterr()
+    assert out == "out/photos\n"
+    assert "closed/x.swarm: permission denied" in err
 
 
 def test_what_a_list_names_is_looked_at_in_its_turn(envelope: Envelope, capsys: Capture) -> None:
