@@ -231,7 +231,8 @@ class Presence:
 
     async def _look(self, tell: Tell) -> dict[int, FileIdentity]:
         """Restore what is back as it was; returns the files that are to be hashed first."""
-        if self._root_reason is not None:
+        root_was_away = self._root_reason is not None
+        if root_was_away:
             files: Iterable[int] = self._files
         else:
             files = [file for file in self._watched if file not in self._checking]
@@ -240,9 +241,12 @@ class Presence:
             looked = await trio.to_thread.run_sync(self._compare, files, doubtful)
         except OSError:
             return {}
-        if self._root_reason is not None:
+        if root_was_away:
             self._root_is_back(looked)
         back = [file for file in looked.same if await self._is_back(file)]
+        if self._root_reason is not None:
+            # The folder has gone meanwhile: all its files are looked at once it is back.
+            return {}
         for_hashing = {
             file: state
             for file, state in looked.changed.items()

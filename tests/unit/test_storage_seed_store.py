@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from swarm.storage.piece_files import OPEN_FILES
 from swarm.storage.presence import LOOK_SECONDS
 from swarm.storage.scan import scan
 from swarm.storage.seed_store import SeedStore
+from swarm.storage.shared_place import SharedPlace
 from tests.support.storage import PIECE, FaultyLayer, descriptors, flip, make_tree, noise
 
 PIECES = 6
@@ -335,6 +336,37 @@ async def test_a_file_that_is_hashed_while_its_folder_goes_away_is_not_offered(t
             await until(lambda: store.stored.count == PIECES)
             assert await refused(store) == [1]
         assert [change.reason is None for change in told] == [False, False, True, True]
+
+
+async def test_a_folder_that_goes_and_returns_while_a_file_is_looked_at_has_all_others_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked, gone = threading.Event(), threading.Event()
+    examine = SharedPlace.examine
+
+    def slowly(place: SharedPlace, files: Iterable[int]) -> Iterator[tuple[int, FileIdentity | str]]:
+        yield from examine(place, files)
+        looked.set()
+        gone.wait(30)
+
+    root = make_tree(tmp_path / "x", {"a": noise(PIECE, 1), "b": noise(PIECE, 2)})
+    scanned = await scan(root, piece_length=PIECE)
+    with SeedStore(scanned.manifest, root, scanned.checks) as store:
+        async with watching(store) as told:
+            (root / "a").unlink()
+            with pytest.raises(ContentAway):
+                await store.get(0)
+            await until(lambda: told)
+            with monkeypatch.context() as patch:
+                patch.setattr(SharedPlace, "examine", slowly)
+                await trio.to_thread.run_sync(looked.wait, 10)
+                root.rename(tmp_path / "y")
+                with pytest.raises(ContentAway):
+                    await store.get(1)
+                (tmp_path / "y").rename(root)
+            gone.set()
+            await until(lambda: store.stored.count == 1)
+            assert await refused(store) == [0]
 
 
 async def test_many_files_that_are_gone_are_told_of_once(tmp_path: Path) -> None:
