@@ -376,8 +376,8 @@ class TransferKeeper:
             self.tell_news()
 
     def note(self, entry: KeptEntry, line: str) -> None:
-        """Remember a warning of a transfer."""
-        entry.notes.append(line)
+        """Remember a warning of a transfer, or why it waits."""
+        entry.note(line)
         self._touch(entry)
 
     def tell_news(self) -> None:

@@ -14,6 +14,7 @@ from swarm.daemon.wishes import series_of
 from swarm.errors import SwarmError
 from swarm.events import BytesReceived, Event, PeerConnected, PeersAwaited
 from swarm.ids import TransferId
+from swarm.node.node_releases import WAITS_FOR_PEER
 from swarm.observe.tally import TransferSnapshot, TransferTally
 from swarm.transfer.transfer import Transfer
 
@@ -108,7 +109,8 @@ class KeptEntry:
     @property
     def remarks(self) -> list[str]:
         """The warnings that are remembered, and last what it waits for now."""
-        return [*self.notes, self.awaited] if self.awaited else list(self.notes)
+        waits = self.awaited and not self.kept.paused
+        return [*self.notes, self.awaited] if waits else list(self.notes)
 
     @property
     def rule(self) -> SeedingRule:
@@ -132,11 +134,18 @@ class KeptEntry:
             del self.found_by[next(iter(self.found_by))]
         self.found_by.setdefault(peer, provenance)
 
+    def note(self, line: str) -> None:
+        """Remember a warning; what it waits for holds only until that is there."""
+        if line.startswith(WAITS_FOR_PEER):
+            self.awaited = line
+        else:
+            self.notes.append(line)
+
     def note_awaited(self, event: Event) -> None:
         """Note whether the event says that there is no peer to fetch from, or that there is one."""
         match event:
             case PeersAwaited(reason=reason):
-                self.awaited = f"waiting for a peer: {reason}"
+                self.awaited = f"{WAITS_FOR_PEER}{reason}"
             case PeerConnected() | BytesReceived():
                 self.awaited = ""
 

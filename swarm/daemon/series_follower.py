@@ -42,6 +42,7 @@ class SeriesFollower:
             return
         options = options_of(entry.kept, private_origins=self._keeper.private_origins)
         record = await self._keeper.node.newest_release(link, options=options, hear=self._hear(entry))
+        entry.awaited = ""
         await self._take(entry, link, record, patience=options.patience)
 
     async def until_ended(self, entry: KeptEntry, link: SeriesLink, transfer: Transfer) -> None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from swarm.node.node import Node
     from swarm.node.publishing import PublishedRelease
 
+WAITS_FOR_PEER: Final = "waiting for a peer: "
+"""How the line begins that says why no answer comes."""
 DEFAULT_KEEP: Final = 3
 """Earlier releases from which a publisher offers patches."""
 
@@ -127,7 +129,7 @@ class NodeReleases:
         search = release_search(self._opener, request, link, None)
         if hear is None:
             return search
-        return replace(search, warn=hear, awaiting=lambda reason, _: hear(f"waiting for a peer: {reason}"))
+        return replace(search, warn=hear, awaiting=lambda reason, _: hear(f"{WAITS_FOR_PEER}{reason}"))
 
     def _peers_of(self, options: TransferOptions) -> tuple[str, ...]:
         return tuple(str(parse_peer_address(text)) for text in options.peers)

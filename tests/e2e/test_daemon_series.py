@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 import trio
 import trio.testing
 
+import swarm
+from swarm.content.series_link import SeriesLink
 from swarm.daemon import series_follower
 from swarm.daemon.daemon import DaemonOptions, open_daemon
 from swarm.daemon.kept_entry import KeptEntry
@@ -86,6 +89,37 @@ def test_a_series_is_followed_through_kills_and_restarts(processes: Processes, t
     # The command ran for each release, and never twice for one, whatever was restarted.
     told = log.read_text().splitlines()
     assert len(told) == len(set(told)) > 1
+
+
+async def test_why_a_series_waits_is_told_until_its_publisher_is_there(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x" * 1000)
+    there = trio.Event()
+
+    class Tracker:
+        provenance = "tracker"
+
+        async def peers(self, manifest: swarm.ManifestId) -> AsyncIterator[swarm.FoundPeer]:
+            await there.wait()
+            where = tuple(each.partition("/p2p/")[0] for each in publisher.addresses)
+            yield swarm.FoundPeer(publisher.peer_id, where)
+
+        def announce(self, announcement: swarm.Announcement) -> None: ...
+        def withdraw(self, manifest: swarm.ManifestId) -> None: ...
+
+    async with (
+        loopback_node(tmp_path / "publisher") as publisher,
+        open_daemon(DaemonOptions(node_options(tmp_path / "daemon")), print, "0") as daemon,
+    ):
+        published = await publisher.release("game", tmp_path / "file")
+        daemon.node.add_peer_source(Tracker())
+        link = SeriesLink(published.record.series, (f"/ip4/127.0.0.1/tcp/1/p2p/{publisher.peer_id}",))
+        entry, _ = await daemon.keeper.fetch(str(link), str(tmp_path / "out"), Wishes())
+        await until(lambda: entry.remarks, "told what it waits for")
+        assert len(entry.remarks) == 1
+        assert "refused" in entry.remarks[0]
+        there.set()
+        await until(lambda: entry.kept.complete, "complete")
+        assert entry.remarks == []
 
 
 async def test_pauses_ends_of_seeding_and_content_that_is_here_already(

@@ -119,6 +119,9 @@ def test_the_status_says_why_a_transfer_has_no_peer_until_there_is_one(
     assert waits["state"] == "opening"
     assert waits["note"] == command(processes, "status").lines()[-1].strip()
     assert command(processes, "status", "--json").event("transfer_listed")["note"] == waits["note"]
+    command(processes, "pause", "image.bin")
+    assert daemon.until("image.bin", lambda each: each["state"] == "paused")["note"] is None
+    command(processes, "resume", "image.bin")
 
     processes.swarm("share", str(source), "--listen", f"/ip4/127.0.0.1/tcp/{port}", name="seeder").address()
     done = daemon.until("image.bin", lambda each: each["complete"])
