@@ -31,14 +31,12 @@ from swarm.reach.kad_messages import (
 )
 from swarm.reach.kad_nodes import KadNodes
 from swarm.reach.kad_walk import AT_ONCE, NEAREST, NEAREST_ASKED, KadWalk
-from swarm.strategy.peer_book import DHT
+from swarm.strategy.peer_book import DHT, NEAR_DHT
 
 logger = logging.getLogger(__name__)
 
 Taking = Callable[[KadAnswer], None]
 
-NEAR_DHT: Final = "near-dht"
-"""The provenance of a peer that a table in a private network, or on this machine, named."""
 QUESTION_SECONDS: Final = 5.0
 """So long a node has for the connection and its answer, if the walk lasts so long."""
 SLOW_SECONDS: Final = 0.7

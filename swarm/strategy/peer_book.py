@@ -34,6 +34,9 @@ MEETING: Final = "meeting"
 DHT: Final = "dht"
 """The provenance of a peer that a distributed hash table named."""
 
+NEAR_DHT: Final = "near-dht"
+"""The provenance of a peer that a table in a private network, or on this machine, named."""
+
 PUBLIC: Final = frozenset({MEETING, DHT})
 """Provenances that anybody can write to: they name, and are told, public addresses only."""
 
@@ -379,7 +382,7 @@ def _source_of(peer: PeerId, provenance: str, told_by: PeerId | None) -> Address
     """How good the word of a source of peers is."""
     if provenance == NAMED:
         return AddressSource.NAMED
-    if told_by is None and provenance != DHT:
+    if told_by is None and provenance not in {DHT, NEAR_DHT}:
         return AddressSource.FOUND
     return AddressSource.ITSELF if told_by == peer else AddressSource.HEARSAY
 

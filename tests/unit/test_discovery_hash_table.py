@@ -14,7 +14,6 @@ from swarm.discovery.hash_table import (
     AGAIN_SECONDS,
     BEGUN_TOGETHER,
     FIRST_PAUSE,
-    NEAR_DHT,
     PROVIDED_SECONDS,
     QUESTION_SECONDS,
     SLOW_SECONDS,
@@ -33,7 +32,7 @@ from swarm.reach.kad_nodes import DOUBT_SECONDS, LATE_SECONDS
 from swarm.reach.kad_walk import NEAREST_ASKED, KadWalk
 from swarm.reach.multiaddrs import address_to_bytes, peer_to_bytes
 from swarm.reach.protobuf import encode
-from swarm.strategy.peer_book import DHT
+from swarm.strategy.peer_book import DHT, NEAR_DHT
 from tests.unit.test_reach_kad import peer
 
 MANIFEST = ManifestId(bytes(32))

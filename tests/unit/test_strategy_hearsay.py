@@ -8,7 +8,7 @@ import pytest
 
 from swarm.endpoint import Circuit, Endpoint, PeerAddress
 from swarm.ids import PeerId
-from swarm.strategy.peer_book import DHT, EXCHANGE, MAX_ADDRESSES, NAMED, PeerBook
+from swarm.strategy.peer_book import DHT, EXCHANGE, MAX_ADDRESSES, NAMED, NEAR_DHT, PeerBook
 from tests.unit.test_reach_kad import peer
 
 A, B, C = PeerId("a"), peer(1), peer(2)
@@ -76,6 +76,16 @@ def test_tellers_crowd_out_no_own_address(how: str) -> None:
         book.add(A, [at(100 + 8 * teller + number) for number in range(8)], told_by=peer(teller))
     book.add(A, [at(500 + number) for number in range(8)], provenance=DHT)
     assert fail(book, 0.0)[:2] == (at(1), at(2))
+
+
+@pytest.mark.parametrize("table", [DHT, NEAR_DHT])
+def test_what_the_nodes_of_a_hash_table_tell_is_hearsay(table: str) -> None:
+    book = PeerBook(random.Random(1))
+    own_of(book, "tracker", at(1))
+    book.add(A, [at(100 + number) for number in range(2 * MAX_ADDRESSES)], provenance=table)
+    assert fail(book, 0.0) == (at(1),)
+    assert len(fail(book, 100.0)) == 1 + MAX_ADDRESSES // 2
+    assert fail(book, 200.0) == (at(1),)
 
 
 @HOWS
