@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli.failures import PipeClosed
-from swarm.errors import DiskError, UsageError
+from cli.failures import PipeClosed, most_telling
+from swarm.errors import DiskError, Incomplete, UsageError
 
 if TYPE_CHECKING:
     import trio
@@ -97,7 +97,7 @@ async def fetch_to_stdout(node: Node, live: Live, fetching: Fetching) -> None:
     live.phase, live.resumes = Phase.FETCHING, False
     (content,) = fetching.contents
     options = replace(fetching.options, sequential=True)
-    with temporary_folder() as folder:
+    with _nothing_is_kept(), temporary_folder() as folder:
         async with (
             counting(node, fetching.leaving) as seeding,
             node.fetch(content, into=folder, options=options) as transfer,
@@ -109,6 +109,18 @@ async def fetch_to_stdout(node: Node, live: Live, fetching: Fetching) -> None:
             if options.seed:
                 live.phase = Phase.SEEDING
                 await seeding.until_closed(live, [transfer])
+
+
+@contextmanager
+def _nothing_is_kept() -> Iterator[None]:
+    """Let a fetch that gives up not say that it can go on: the folder is gone with all that was in it."""
+    from swarm.transfer.give_up import KEPT
+
+    try:
+        yield
+    except* Incomplete as group:
+        told = str(most_telling(group)).replace(KEPT, "nothing is kept, run the same command to begin anew")
+        raise Incomplete(told) from group
 
 
 async def _deliver(transfer: Transfer, opened: Callable[[], Awaitable[None]]) -> None:

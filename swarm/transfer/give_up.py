@@ -15,6 +15,8 @@ from swarm.ids import SourceId
 
 MAX_RANGES_SHOWN = 8
 MAX_PATHS_SHOWN = 3
+KEPT: Final = "what was fetched is kept, run the same command to go on"
+"""Said of a fetch that has left something on the disk."""
 
 
 REFUSED_SESSION: Final = 100
@@ -141,11 +143,7 @@ def give_up_error(
     how many seconds were waited. ``troubles`` are those of other sources.
     """
     met_somebody = progressed or contact is not Contact.NONE
-    go_on = (
-        "what was fetched is kept, run the same command to go on"
-        if kept
-        else "nothing was fetched, run the same command to try again"
-    )
+    go_on = KEPT if kept else "nothing was fetched, run the same command to try again"
     if troubles:
         failed = "; ".join(f"{source}: {why}" for source, why in troubles.items())
         if reason:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,21 @@ def test_an_interrupted_fetch_to_stdout_does_not_say_that_it_is_resumed(
     begun.interrupt()
     begun.expect_exit(130)
     assert "resumes" not in begun.errors()
+
+
+def test_a_fetch_to_stdout_whose_peers_are_gone_does_not_say_that_it_keeps_anything(
+    processes: Processes, tmp_path: Path
+) -> None:
+    seeder = share(processes, random_file(tmp_path / "data", 3 * MIB), "--upload-limit", "200KiB/s")
+    out = tmp_path / "out"
+    begun = processes.swarm("fetch", seeder.link, "-o", "-", "--patience", "2", *LOOPBACK, stdout=out)
+    while not out.stat().st_size:
+        time.sleep(0.02)
+    seeder.process.terminate()
+    begun.expect_exit(5, within=30)
+    told = begun.errors().splitlines()[-1]
+    assert told.startswith("swarm: all peers are gone")
+    assert told.endswith("; nothing is kept, run the same command to begin anew")
 
 
 def test_only_one_content_of_one_file_goes_to_stdout(processes: Processes, tmp_path: Path) -> None:
