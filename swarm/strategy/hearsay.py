@@ -34,13 +34,19 @@ class Hearsay:
 
     def hear(self, address: str, teller: PeerId | None) -> None:
         """Note what a teller says; None for whom nobody knows."""
-        if teller is not None and _leads_through(teller, address):
-            if teller in self._ways or len(self._ways) < self._most:
-                self._ways[teller] = address
+        if self.hear_way(address, teller):
             return
         by_him = sum(each == teller for each in self._told.values())
         if address not in self._told and by_him < self._most // 4 and len(self._told) < self._most:
             self._told[address] = teller
+
+    def hear_way(self, address: str, teller: PeerId | None) -> bool:
+        """Note a way through the teller himself; says whether it is one."""
+        if teller is None or not _leads_through(teller, address):
+            return False
+        if teller in self._ways or len(self._ways) < self._most:
+            self._ways[teller] = address
+        return True
 
     def confirmed(self, address: str) -> None:
         """The address is the peer's own."""

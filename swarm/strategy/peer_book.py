@@ -99,7 +99,8 @@ class AddressSource(IntEnum):
 class BookEntry:
     """One peer. ``provenance``, ``told_by`` and ``host`` are the quotas it counts for; a ``busy`` peer is
     being dialled or in a session; ``failures`` are those in a row; one that is ``away`` could not be reached
-    the last time. ``addresses`` are all hearsay, or none is: then that is in ``hearsay``."""
+    the last time. ``addresses`` are all hearsay, or none is: then that is in ``hearsay``.
+    That has the ways through tellers in either case."""
 
     provenance: str
     told_by: PeerId | None
@@ -129,7 +130,8 @@ class BookEntry:
         self.busy = True
         self.dialled_at = now
         best = sorted(self.addresses, key=self.addresses.__getitem__)
-        return (*best, *self.hearsay.ways, *(self.hearsay.take() if self.away else ()))
+        told = self.hearsay.take() if self.away else ()
+        return tuple(dict.fromkeys((*best, *self.hearsay.ways, *told)))
 
     def learn(self, address: str, source: AddressSource, teller: PeerId | None = None) -> None:
         """Note an address. A full entry gives up the oldest one of the worst source, if that is no better."""
@@ -138,10 +140,10 @@ class BookEntry:
                 if address not in self.addresses:
                     self.hearsay.hear(address, teller)
                 return
+            # What others tell later pushes out no way through a teller.
+            self.hearsay.hear_way(address, teller)
         elif not self.has_own:
-            told, self.addresses = self.addresses, {}
-            for each in told:
-                self.hearsay.hear(each, self.told_by)
+            self._put_hearsay_aside()
         if source != AddressSource.HEARSAY:
             self.hearsay.confirmed(address)
         known = self.addresses.get(address)
@@ -154,6 +156,13 @@ class BookEntry:
                 return
             del self.addresses[worst]
         self.addresses[address] = source
+
+    def _put_hearsay_aside(self) -> None:
+        """From now on there are better addresses."""
+        told, self.addresses = self.addresses, {}
+        for each in told:
+            if each not in self.hearsay.ways:
+                self.hearsay.hear(each, self.told_by)
 
     def why(self) -> str:
         """Why it is dialled, in one line."""

@@ -150,6 +150,21 @@ def test_a_way_through_the_teller_is_always_tried_and_one_through_others_counts_
     assert fail(book, 20.0) == (at(1), by_teller)
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_the_way_through_each_teller_stays_whoever_told_first_and_whatever_is_told_later(own: bool) -> None:
+    book = PeerBook(random.Random(1))
+    ways = {each: str(Circuit(PeerAddress(each, Endpoint.parse(at(9))))) for each in (B, C)}
+    for teller, way in ways.items():
+        book.add(A, [at(1), way], told_by=teller)
+    book.add(A, [at(100 + number) for number in range(MAX_ADDRESSES)], told_by=peer(3))
+    if own:
+        own_of(book, "itself", at(2))
+    for number in range(3):
+        dialled = fail(book, 100.0 * number)
+        assert set(ways.values()) <= set(dialled)
+        assert len(dialled) == len(set(dialled))
+
+
 def test_of_a_peer_that_only_others_tell_of_their_addresses_are_tried_each_time() -> None:
     book = PeerBook(random.Random(1))
     book.add(A, [at(1), at(2)], told_by=B)
