@@ -419,7 +419,7 @@ async def test_short_room_is_told_before_the_work(place: Place, monkeypatch: pyt
 
     monkeypatch.setattr(room.os, "statvfs", lambda path: Full(real(path)))
     with pytest.raises(
-        DiskError, match=r"x, which is prepared beside the old version, needs \d+ bytes"
+        DiskError, match=r"x, which is prepared beside the old version, needs [\d.]+KiB, "
     ) as caught:
         await place.update()
     assert "\n" not in str(caught.value)
