@@ -222,6 +222,8 @@ class PeerConnector:
     async def _tell_lack(self) -> None:
         """Say once that peers are connected and none has anything of what is missing."""
         exchange, record = self._exchange, self._record
+        # Many fetches may wait for their first peer: they cost nothing meanwhile.
+        await self._reached.wait()
         while not exchange.complete.is_set():
             left = self._timer.since + LACK_SECONDS - self._services.now()
             await trio.sleep(left if left > 0 else LACK_SECONDS)
