@@ -28,8 +28,10 @@ PIECE = 16 * 1024
 HASH = blake3(b"1").digest()
 MASS = 12_000
 """Entries of a specimen that is large: more than format 1 has."""
-# Three times what is promised, and of CPU time, so that a busy machine fails no test.
-MAX_STEP_SECONDS = 0.06
+# What is promised; the longest step takes some 2 ms.
+MAX_STEP_SECONDS = 0.02
+PASSES = 3
+"""The least of several measurements is a step's time: the machine only ever adds to it."""
 MAX_MEMORY = 3
 MIN_SPECIMENS = 200
 
@@ -305,18 +307,20 @@ def test_the_zoo_is_large_and_what_it_is_made_of_is_sound() -> None:
 
 @pytest.mark.parametrize("specimen", SPECIMENS, ids=lambda specimen: ascii(specimen.label))
 def test_is_refused_in_short_steps(specimen: Specimen) -> None:
-    longest = 0.0
-    steps = Manifest.decode_steps(specimen.data, 0, len(specimen.data))
-    with frozen_heap(), pytest.raises(ManifestError) as bare:
-        while True:
-            began = time.thread_time()
-            next(steps)
-            longest = max(longest, time.thread_time() - began)
+    passes: list[list[float]] = []
+    for _ in range(PASSES):
+        passes.append([])
+        steps = Manifest.decode_steps(specimen.data, 0, len(specimen.data))
+        with frozen_heap(), pytest.raises(ManifestError) as bare:
+            while True:
+                began = time.thread_time()
+                next(steps)
+                passes[-1].append(time.thread_time() - began)
     message = str(bare.value)
     assert specimen.reason in message
     assert message.translate(JOINERS).isprintable()
     assert len(message) < MAX_MESSAGE
-    assert longest < MAX_STEP_SECONDS
+    assert max(map(min, zip(*passes, strict=True)), default=0.0) < MAX_STEP_SECONDS
     with pytest.raises(ManifestError):
         Envelope.from_bytes(canonical({"v": 1, "manifest": specimen.data}))
 

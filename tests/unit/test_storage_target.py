@@ -540,14 +540,17 @@ async def test_a_length_beyond_the_disk_is_refused_with_nothing_written(tmp_path
     piece = 16 * 1024 * 1024
     entry = FileEntry(("f",), 400_000 * piece, False, bytes(32), bytes(32 * 400_000))
     manifest = Manifest("f", False, piece, [entry])
-    with frozen_heap():
-        used = time.process_time()
-        with pytest.raises(DiskError, match=r"f needs 6\.1TiB, .* more than is free"):
-            async with open_target(manifest, tmp_path / "new" / "out"):
-                pass
-        used = time.process_time() - used
-    assert used < 0.1
-    assert names(tmp_path) == set()
+    used: list[float] = []
+    for _ in range(3):
+        with frozen_heap():
+            began = time.process_time()
+            with pytest.raises(DiskError, match=r"f needs 6\.1TiB, .* more than is free"):
+                async with open_target(manifest, tmp_path / "new" / "out"):
+                    pass
+            used.append(time.process_time() - began)
+        assert names(tmp_path) == set()
+    # The machine only ever adds to it.
+    assert min(used) < 0.1
 
 
 async def test_a_cancelled_fetch_saves_what_it_has(tmp_path: Path) -> None:
